@@ -1,0 +1,28 @@
+//! Generates the crate's code from the .proto files, with a compiler written in Rust: no protoc is needed.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message as _;
+
+const FILES: &[&str] = &[
+    "apportion/v1/common.proto",
+    "apportion/v1/scheduler.proto",
+    "apportion/v1/agent.proto",
+    "apportion/v1/operator.proto",
+    "apportion/v1/sandbox.proto",
+    "apportion/v1/checkpoint.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=apportion");
+    let rpc = env::var_os("CARGO_FEATURE_RPC").is_some();
+    let descriptors = protox::compile(FILES, ["."])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .build_client(rpc)
+        .build_server(rpc)
+        .bytes(".")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

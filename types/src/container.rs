@@ -1,0 +1,129 @@
+//! What an agent knows of a container: what can be enforced, what it used, how it ended.
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Time;
+
+/// Something an agent may hold a container to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Control {
+    /// A share of the processors under contention, from the task's `cpus`.
+    CpuWeight,
+    /// A ceiling of processor time, from the task's `cpus` limit.
+    CpuQuota,
+    /// A ceiling of memory; above it the container is killed.
+    Memory,
+    /// A ceiling of processes and threads.
+    Pids,
+    /// Namespaces of its own: processes, mounts, IPC, host name.
+    Namespaces,
+    /// The host's file system read-only, but for the sandbox.
+    ReadOnlyRoot,
+    /// Capabilities dropped and no way to gain new ones.
+    Capabilities,
+    /// System calls filtered.
+    Seccomp,
+    /// Every process of the container ends with it.
+    AtomicKill,
+}
+
+impl Control {
+    /// Every control, in the order in which they are shown.
+    pub const ALL: [Control; 9] = [
+        Control::CpuWeight,
+        Control::CpuQuota,
+        Control::Memory,
+        Control::Pids,
+        Control::Namespaces,
+        Control::ReadOnlyRoot,
+        Control::Capabilities,
+        Control::Seccomp,
+        Control::AtomicKill,
+    ];
+
+    /// The name shown to people and written to the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Control::CpuWeight => "cpu_weight",
+            Control::CpuQuota => "cpu_quota",
+            Control::Memory => "memory",
+            Control::Pids => "pids",
+            Control::Namespaces => "namespaces",
+            Control::ReadOnlyRoot => "read_only_root",
+            Control::Capabilities => "capabilities",
+            Control::Seccomp => "seccomp",
+            Control::AtomicKill => "atomic_kill",
+        }
+    }
+}
+
+/// A control that this agent cannot enforce, and why; said once at start, at registration and in listings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unenforced {
+    /// What is not enforced.
+    pub control: Control,
+    /// Why, and what would change it, in one sentence for a person.
+    pub reason: String,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exit {
+    /// It returned this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl Exit {
+    /// True for exit code 0 alone.
+    pub fn success(self) -> bool {
+        self == Exit::Code(0)
+    }
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Exit::Code(code) => write!(f, "exit code {code}"),
+            Exit::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+/// What a container has used so far, or used in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// Processor time of all its processes, user and system.
+    pub cpu_us: u64,
+    /// The most memory that it held at once; none where nothing on the machine measures it.
+    pub memory_peak_bytes: Option<u64>,
+}
+
+/// A limit whose excess ended the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limitation {
+    /// The kernel killed a process of the container for want of memory under this limit.
+    Memory {
+        /// The limit in force.
+        limit_bytes: u64,
+    },
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Termination {
+    /// How the task's first process ended; none when nobody was left to see it (its runner was killed).
+    pub exit: Option<Exit>,
+    /// The limit that ended it, if one did.
+    pub limitation: Option<Limitation>,
+    /// What it used in all.
+    pub usage: Usage,
+    /// When the task's first process was started.
+    pub started_at: Time,
+    /// When it ended.
+    pub finished_at: Time,
+}

@@ -1,0 +1,117 @@
+//! Every bound in one place, each with its reason. One that a peer can reach is answered with a reason, never a panic.
+
+use std::time::Duration;
+
+/// Bytes of an id or a role component: an id becomes a file name, and 255 is the most that Linux file systems take;
+/// rounded down so that a suffix fits.
+pub const ID_BYTES_MAX: usize = 200;
+
+/// Components of a role: deeper trees cost each cycle time and serve nobody.
+pub const ROLE_DEPTH_MAX: usize = 16;
+
+/// Roles of one framework.
+pub const ROLES_MAX: usize = 64;
+
+/// The most thousandths that one scalar of one agent or task may hold (10^10 whole units): a hundred thousand such agents
+/// still add up within an `i64`.
+pub const SCALAR_MILLI_MAX: i64 = 10_000_000_000_000;
+
+/// Disjoint ranges of one resource of one agent or task: bounds the cost of arithmetic on them.
+pub const RANGES_MAX: usize = 4096;
+
+/// Members of one set of one agent or task.
+pub const SET_MEMBERS_MAX: usize = 4096;
+
+/// Resources of different names in one place.
+pub const RESOURCE_NAMES_MAX: usize = 64;
+
+/// Bytes of one gRPC message, either way: an accept with [`TASKS_PER_ACCEPT_MAX`] ordinary tasks fits well.
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of a task's command line, environment, labels and name together: what `execve` takes, with room.
+pub const TASK_BYTES_MAX: usize = 128 << 10;
+
+/// Tasks of one accept: one RunTasks message to the agent must fit in [`MESSAGE_BYTES_MAX`].
+pub const TASKS_PER_ACCEPT_MAX: usize = 2000;
+
+/// Offers of one accept or decline.
+pub const OFFERS_PER_CALL_MAX: usize = 100_000;
+
+/// Tasks of one explicit reconciliation; a longer list is sent in several calls.
+pub const RECONCILE_TASKS_MAX: usize = 10_000;
+
+/// Tasks of one framework that are not yet acknowledged as ended.
+pub const TASKS_PER_FRAMEWORK_MAX: usize = 1_000_000;
+
+/// Ended and acknowledged tasks that the master still lists, of all frameworks together; the oldest is forgotten first
+/// (Mesos: 1,000 for each framework).
+pub const COMPLETED_TASKS_MAX: usize = 10_000;
+
+/// Removed frameworks that the master still lists, and whose ids it refuses with the reason (Mesos: 50).
+pub const COMPLETED_FRAMEWORKS_MAX: usize = 1000;
+
+/// Messages queued to one peer; one that reads so slowly is disconnected with a reason, and nobody else notices.
+pub const OUTBOX_MESSAGES_MAX: usize = 8192;
+
+/// Calls taken from one peer and not yet handled: a flood waits in its own connection.
+pub const INBOX_CALLS_MAX: usize = 1024;
+
+/// Offers made in one allocation cycle; what is left is offered in the next, a moment later.
+pub const OFFERS_PER_CYCLE_MAX: usize = 20_000;
+
+/// Un-acknowledged updates of one task that an agent keeps: only custom executors could send more.
+pub const UPDATES_PER_TASK_MAX: usize = 1000;
+
+/// Bytes of a message for people within a status.
+pub const STATUS_MESSAGE_BYTES_MAX: usize = 4096;
+
+/// How long changes are gathered before an allocation runs: long enough for a burst, too short to be felt.
+pub const ALLOCATION_COALESCE: Duration = Duration::from_millis(2);
+
+/// How long an offer may be held. Mesos has no default, and hoarded offers were its users' loudest complaint.
+pub const OFFER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a refused offer is not made again when a call does not say (Mesos: 5 s).
+pub const REFUSE_DEFAULT: Duration = Duration::from_secs(5);
+
+/// The longest refusal (Mesos: 365 days).
+pub const REFUSE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Between pings of an agent (Mesos: 15 s).
+pub const AGENT_PING_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Pings that may go unanswered before an agent is unreachable (Mesos: 5).
+pub const AGENT_PINGS_MISSED_MAX: u32 = 5;
+
+/// How long a disconnected agent may take to return before it is unreachable (Mesos: 10 min).
+pub const AGENT_REREGISTER_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+/// Between heartbeats to a scheduler (Mesos: 15 s).
+pub const SCHEDULER_HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// How long the tasks of a disconnected framework run on when it does not say. Mesos' 0 killed them at once.
+pub const FAILOVER_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+
+/// The longest failover time-out that a framework may ask for.
+pub const FAILOVER_TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// From TERM to KILL when neither the task nor the kill says (Mesos: 3 s).
+pub const KILL_GRACE_DEFAULT: Duration = Duration::from_secs(3);
+
+/// The longest grace.
+pub const KILL_GRACE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// First pause before an un-acknowledged update is sent again (Mesos: 10 s); doubles each time.
+pub const UPDATE_RETRY_MIN: Duration = Duration::from_secs(10);
+
+/// Longest pause before an un-acknowledged update is sent again (Mesos: 10 min).
+pub const UPDATE_RETRY_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// Processes and threads of a container when the task does not say: a fork bomb ends here.
+pub const PIDS_DEFAULT: u64 = 1024;
+
+/// The least offered: fewer cpus, and less memory (MiB), is no use to a task (Mesos: min_allocatable_resources).
+pub const ALLOCATABLE_CPUS_MILLI_MIN: i64 = 10;
+
+/// See [`ALLOCATABLE_CPUS_MILLI_MIN`]; in thousandths of a MiB.
+pub const ALLOCATABLE_MEM_MILLI_MIN: i64 = 32_000;

@@ -1,0 +1,386 @@
+//! Amounts of named resources, with exact arithmetic.
+//!
+//! Scalars are integers in thousandths of a unit (cpus: processors; mem and disk: MiB), ranges are inclusive and coalesced,
+//! sets hold texts. Names with nothing left are absent, so equal amounts are equal values. Nothing is ever negative.
+//! Follows Mesos' src/common/{values,resources}.cpp, without its floating point.
+
+mod parse;
+mod ranges;
+
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+pub use self::{
+    parse::{ParseError, parse_scalar},
+    ranges::Ranges,
+};
+
+/// The name of a resource. Order: the five that every agent has first, then custom names by text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Name {
+    /// Processors.
+    Cpus,
+    /// Memory, in MiB.
+    Mem,
+    /// Disk, in MiB.
+    Disk,
+    /// Graphics processors.
+    Gpus,
+    /// TCP and UDP ports.
+    Ports,
+    /// Any other; see [`Name::new`] for what it may be.
+    Custom(Arc<str>),
+}
+
+impl Name {
+    /// Takes a text as a name: a letter, then letters, digits, `_`, `-`, `.`; at most 64 bytes.
+    pub fn new(text: &str) -> Option<Name> {
+        Some(match text {
+            "cpus" => Name::Cpus,
+            "mem" => Name::Mem,
+            "disk" => Name::Disk,
+            "gpus" => Name::Gpus,
+            "ports" => Name::Ports,
+            _ => {
+                let mut chars = text.chars();
+                let good = chars.next().is_some_and(|c| c.is_ascii_alphabetic())
+                    && chars.all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
+                    && text.len() <= 64;
+                if !good {
+                    return None;
+                }
+                Name::Custom(text.into())
+            }
+        })
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Name::Cpus => "cpus",
+            Name::Mem => "mem",
+            Name::Disk => "disk",
+            Name::Gpus => "gpus",
+            Name::Ports => "ports",
+            Name::Custom(text) => text,
+        }
+    }
+
+    /// True for resources measured in MiB, which may be written with a unit (`1GiB`).
+    pub fn is_bytes(&self) -> bool {
+        matches!(self, Name::Mem | Name::Disk)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How much of one resource.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Value {
+    /// Thousandths of a unit; positive.
+    Scalar(i64),
+    /// Inclusive ranges of integers; not empty.
+    Ranges(Ranges),
+    /// Distinct texts; not empty.
+    Set(BTreeSet<Arc<str>>),
+}
+
+impl Value {
+    fn is_empty(&self) -> bool {
+        match self {
+            Value::Scalar(milli) => *milli == 0,
+            Value::Ranges(ranges) => ranges.is_empty(),
+            Value::Set(set) => set.is_empty(),
+        }
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            Value::Scalar(_) => 0,
+            Value::Ranges(_) => 1,
+            Value::Set(_) => 2,
+        }
+    }
+
+    fn contains(&self, other: &Value) -> bool {
+        match (self, other) {
+            (Value::Scalar(a), Value::Scalar(b)) => a >= b,
+            (Value::Ranges(a), Value::Ranges(b)) => a.contains(b),
+            (Value::Set(a), Value::Set(b)) => a.is_superset(b),
+            _ => false,
+        }
+    }
+
+    fn add(&mut self, other: &Value) {
+        match (self, other) {
+            (Value::Scalar(a), Value::Scalar(b)) => *a = a.saturating_add(*b),
+            (Value::Ranges(a), Value::Ranges(b)) => a.add(b),
+            (Value::Set(a), Value::Set(b)) => a.extend(b.iter().cloned()),
+            _ => unreachable!("entries are matched by kind"),
+        }
+    }
+
+    /// Takes away what is there of `other`, never more.
+    fn subtract(&mut self, other: &Value) {
+        match (self, other) {
+            (Value::Scalar(a), Value::Scalar(b)) => *a = (*a - *b).max(0),
+            (Value::Ranges(a), Value::Ranges(b)) => a.subtract(b),
+            (Value::Set(a), Value::Set(b)) => a.retain(|member| !b.contains(member)),
+            _ => unreachable!("entries are matched by kind"),
+        }
+    }
+}
+
+type Entry = (Name, Value);
+
+/// Amounts of named resources. One name may hold a scalar and ranges and a set beside each other; they never mix.
+///
+/// ```
+/// use apportion_types::Resources;
+///
+/// let agent: Resources = "cpus:2;mem:1GiB;ports:[31000-32000]".parse()?;
+/// let task: Resources = "cpus:0.5;mem:256;ports:[31000-31001]".parse()?;
+/// let rest = agent.checked_sub(&task).ok_or("it does not fit")?;
+/// assert_eq!(rest.to_string(), "cpus:1.5;mem:768;ports:[31002-32000]");
+/// assert_eq!(rest + &task, agent);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct Resources {
+    /// Sorted by name, then kind; each pair once; no empty value.
+    entries: SmallVec<[Entry; 4]>,
+}
+
+impl Resources {
+    /// Nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An amount of one scalar, in thousandths. Nothing when `milli` is not positive.
+    pub fn scalar(name: Name, milli: i64) -> Self {
+        let mut resources = Self::new();
+        resources.insert(name, Value::Scalar(milli.max(0)));
+        resources
+    }
+
+    /// An amount of one resource.
+    pub fn of(name: Name, value: Value) -> Self {
+        let mut resources = Self::new();
+        resources.insert(name, value);
+        resources
+    }
+
+    /// Adds an amount of one resource.
+    pub fn insert(&mut self, name: Name, value: Value) {
+        if value.is_empty() {
+            return;
+        }
+        debug_assert!(!matches!(value, Value::Scalar(milli) if milli < 0), "an amount is never negative");
+        match self.position(&name, value.kind()) {
+            Ok(index) => self.entries[index].1.add(&value),
+            Err(index) => self.entries.insert(index, (name, value)),
+        }
+    }
+
+    fn position(&self, name: &Name, kind: u8) -> Result<usize, usize> {
+        self.entries.binary_search_by(|(n, v)| n.cmp(name).then(v.kind().cmp(&kind)))
+    }
+
+    fn find(&self, name: &Name, kind: u8) -> Option<&Value> {
+        self.position(name, kind).ok().map(|index| &self.entries[index].1)
+    }
+
+    /// True when there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Each name and value, in the order of names.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Name, &Value)> {
+        self.entries.iter().map(|(name, value)| (name, value))
+    }
+
+    /// Thousandths of a scalar; zero when there is none.
+    pub fn milli(&self, name: &Name) -> i64 {
+        match self.find(name, 0) {
+            Some(Value::Scalar(milli)) => *milli,
+            _ => 0,
+        }
+    }
+
+    /// Thousandths of a processor.
+    pub fn cpus_milli(&self) -> i64 {
+        self.milli(&Name::Cpus)
+    }
+
+    /// Thousandths of a MiB of memory.
+    pub fn mem_milli(&self) -> i64 {
+        self.milli(&Name::Mem)
+    }
+
+    /// Memory in bytes, rounded down.
+    pub fn mem_bytes(&self) -> u64 {
+        milli_mib_to_bytes(self.mem_milli())
+    }
+
+    /// The ranges of a name, if there are some.
+    pub fn ranges(&self, name: &Name) -> Option<&Ranges> {
+        match self.find(name, 1) {
+            Some(Value::Ranges(ranges)) => Some(ranges),
+            _ => None,
+        }
+    }
+
+    /// The ports, if there are some.
+    pub fn ports(&self) -> Option<&Ranges> {
+        self.ranges(&Name::Ports)
+    }
+
+    /// Each scalar and its thousandths, in the order of names.
+    pub fn scalars(&self) -> impl Iterator<Item = (&Name, i64)> {
+        self.entries.iter().filter_map(|(name, value)| match value {
+            Value::Scalar(milli) => Some((name, *milli)),
+            _ => None,
+        })
+    }
+
+    /// True when all of `other` is in here.
+    pub fn contains(&self, other: &Resources) -> bool {
+        other.entries.iter().all(|(name, value)| {
+            self.find(name, value.kind()).is_some_and(|here| here.contains(value))
+        })
+    }
+
+    /// This less `other`; none when `other` is not all in here.
+    #[must_use]
+    pub fn checked_sub(&self, other: &Resources) -> Option<Resources> {
+        self.contains(other).then(|| {
+            let mut rest = self.clone();
+            rest.saturating_sub(other);
+            rest
+        })
+    }
+
+    /// Takes away what is here of `other`, never more.
+    pub fn saturating_sub(&mut self, other: &Resources) {
+        for (name, value) in &other.entries {
+            if let Ok(index) = self.position(name, value.kind()) {
+                self.entries[index].1.subtract(value);
+                if self.entries[index].1.is_empty() {
+                    self.entries.remove(index);
+                }
+            }
+        }
+    }
+
+    /// What is missing here to hold `other`: `other` less this.
+    pub fn missing(&self, other: &Resources) -> Resources {
+        let mut missing = other.clone();
+        missing.saturating_sub(self);
+        missing
+    }
+}
+
+/// Bytes of so many thousandths of a MiB, rounded down; zero for a negative number.
+pub fn milli_mib_to_bytes(milli: i64) -> u64 {
+    let bytes = u128::from(milli.max(0).unsigned_abs()) * (1 << 20) / 1000;
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+/// Thousandths of a MiB of so many bytes, rounded down.
+pub fn bytes_to_milli_mib(bytes: u64) -> i64 {
+    i64::try_from(u128::from(bytes) * 1000 / (1 << 20)).unwrap_or(i64::MAX)
+}
+
+impl std::ops::AddAssign<&Resources> for Resources {
+    fn add_assign(&mut self, other: &Resources) {
+        for (name, value) in &other.entries {
+            match self.position(name, value.kind()) {
+                Ok(index) => self.entries[index].1.add(value),
+                Err(index) => self.entries.insert(index, (name.clone(), value.clone())),
+            }
+        }
+    }
+}
+
+impl std::ops::Add<&Resources> for Resources {
+    type Output = Resources;
+
+    fn add(mut self, other: &Resources) -> Resources {
+        self += other;
+        self
+    }
+}
+
+impl<'a> std::iter::Sum<&'a Resources> for Resources {
+    fn sum<I: Iterator<Item = &'a Resources>>(iter: I) -> Resources {
+        iter.fold(Resources::new(), |sum, each| sum + each)
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Scalar(milli) => write_milli(f, *milli),
+            Value::Ranges(ranges) => ranges.fmt(f),
+            Value::Set(set) => {
+                f.write_str("{")?;
+                for (index, member) in set.iter().enumerate() {
+                    f.write_str(if index == 0 { "" } else { "," })?;
+                    f.write_str(member)?;
+                }
+                f.write_str("}")
+            }
+        }
+    }
+}
+
+fn write_milli(f: &mut fmt::Formatter<'_>, milli: i64) -> fmt::Result {
+    match milli % 1000 {
+        0 => write!(f, "{}", milli / 1000),
+        rest => {
+            let decimals = format!("{rest:03}");
+            write!(f, "{}.{}", milli / 1000, decimals.trim_end_matches('0'))
+        }
+    }
+}
+
+/// The text that [`Resources::from_str`](std::str::FromStr) reads back: `cpus:2;mem:1024;ports:[31000-32000]`.
+impl fmt::Display for Resources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (name, value)) in self.entries.iter().enumerate() {
+            f.write_str(if index == 0 { "" } else { ";" })?;
+            write!(f, "{name}:{value}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Resources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+impl Serialize for Resources {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Resources {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests;

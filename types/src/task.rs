@@ -1,0 +1,328 @@
+//! Tasks: what a framework asks for, the states, and the legal moves between them.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    container::{Exit, Limitation, Usage},
+    ids::{AgentId, TaskId, UpdateId},
+    resources::Resources,
+    time::Time,
+};
+
+/// The state of a task.
+///
+/// ```text
+///            accept
+///  (none) ──────────► Staging ─► Starting ─► Running ─► Killing ─► Finished Failed Killed
+///                        │           │          │          │
+///                        └───────────┴─────┬────┴──────────┘
+///                                          ├─► Error Dropped Gone GoneByOperator      (terminal)
+///                                          └─► Unreachable ─► any state that its agent reports when it returns
+/// ```
+///
+/// Terminal is final. What each means is what is *known* (Mesos: include/mesos/v1/mesos.proto, `TaskState`, for
+/// partition-aware frameworks; there is no LOST here).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Accepted by the master, not yet started. Never sent by an agent.
+    Staging,
+    /// The agent is starting its container.
+    Starting,
+    /// Its command has been executed.
+    Running,
+    /// Asked to end, not yet ended.
+    Killing,
+    /// Terminal: ended by itself with code 0.
+    Finished,
+    /// Terminal: ended otherwise, or could not be started.
+    Failed,
+    /// Terminal: ended because a framework, an operator or a drain wished it.
+    Killed,
+    /// Terminal: its description was refused; it never ran.
+    Error,
+    /// Terminal: it provably never ran, through nobody's fault; send it again.
+    Dropped,
+    /// Terminal: it was on an agent that is registered and does not know it any more.
+    Gone,
+    /// Terminal: an operator declared its agent gone.
+    GoneByOperator,
+    /// Its agent cannot be reached; it may still run, and may come back.
+    Unreachable,
+    /// The master knows nothing of it and cannot; only in answers to reconciliation.
+    Unknown,
+}
+
+impl TaskState {
+    /// Every state.
+    pub const ALL: [TaskState; 13] = [
+        TaskState::Staging,
+        TaskState::Starting,
+        TaskState::Running,
+        TaskState::Killing,
+        TaskState::Finished,
+        TaskState::Failed,
+        TaskState::Killed,
+        TaskState::Error,
+        TaskState::Dropped,
+        TaskState::Gone,
+        TaskState::GoneByOperator,
+        TaskState::Unreachable,
+        TaskState::Unknown,
+    ];
+
+    /// True for a state that no task leaves.
+    pub fn is_terminal(self) -> bool {
+        use TaskState::*;
+        matches!(self, Finished | Failed | Killed | Error | Dropped | Gone | GoneByOperator)
+    }
+
+    /// True when a task holds its resources in this state.
+    pub fn holds_resources(self) -> bool {
+        matches!(self, TaskState::Staging | TaskState::Starting | TaskState::Running | TaskState::Killing)
+    }
+
+    /// True when a task in state `self` may be in state `next` afterwards.
+    ///
+    /// Updates of a live task never go back ([`TaskState::Starting`] after [`TaskState::Running`]); a repeated state is a
+    /// legal update with newer data.
+    pub fn may_become(self, next: TaskState) -> bool {
+        use TaskState::*;
+        match (self, next) {
+            (from, _) if from.is_terminal() => false,
+            (_, Unknown) | (Unknown, _) => false,
+            (_, Staging) => self == Staging,
+            (Unreachable, _) => true,
+            (_, to) if to.is_terminal() || to == Unreachable => true,
+            (from, to) => from <= to,
+        }
+    }
+
+    /// The name shown to people and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            TaskState::Staging => "staging",
+            TaskState::Starting => "starting",
+            TaskState::Running => "running",
+            TaskState::Killing => "killing",
+            TaskState::Finished => "finished",
+            TaskState::Failed => "failed",
+            TaskState::Killed => "killed",
+            TaskState::Error => "error",
+            TaskState::Dropped => "dropped",
+            TaskState::Gone => "gone",
+            TaskState::GoneByOperator => "gone_by_operator",
+            TaskState::Unreachable => "unreachable",
+            TaskState::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for TaskState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Why a task is in its state; the message beside it is for people, this is for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The command ended by itself.
+    CommandExited,
+    /// The command could not be executed: not found, not permitted, no working directory.
+    CommandNotExecuted,
+    /// The container could not be made.
+    ContainerLaunchFailed,
+    /// Above its memory limit.
+    ContainerLimitationMemory,
+    /// The container's runner was lost, so how it ended is not known.
+    ContainerLost,
+    /// Killed before it was started.
+    KilledDuringLaunch,
+    /// Killed as its framework wished.
+    KilledByFramework,
+    /// Killed as an operator wished.
+    KilledByOperator,
+    /// Its framework was torn down, or did not return within its failover time-out.
+    FrameworkRemoved,
+    /// An offer of the accept was not valid (used, declined, rescinded, foreign, unknown, of another agent).
+    InvalidOffers,
+    /// The description of the task was refused.
+    TaskInvalid,
+    /// Its agent is not connected.
+    AgentDisconnected,
+    /// Its agent was removed.
+    AgentRemoved,
+    /// Its agent does not answer.
+    AgentUnreachable,
+    /// Its agent is registered again.
+    AgentReregistered,
+    /// Its agent does not know it.
+    AgentForgot,
+    /// An answer to a reconciliation.
+    Reconciliation,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Reason; 17] = [
+        Reason::CommandExited,
+        Reason::CommandNotExecuted,
+        Reason::ContainerLaunchFailed,
+        Reason::ContainerLimitationMemory,
+        Reason::ContainerLost,
+        Reason::KilledDuringLaunch,
+        Reason::KilledByFramework,
+        Reason::KilledByOperator,
+        Reason::FrameworkRemoved,
+        Reason::InvalidOffers,
+        Reason::TaskInvalid,
+        Reason::AgentDisconnected,
+        Reason::AgentRemoved,
+        Reason::AgentUnreachable,
+        Reason::AgentReregistered,
+        Reason::AgentForgot,
+        Reason::Reconciliation,
+    ];
+
+    /// The name shown to people and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::CommandExited => "command_exited",
+            Reason::CommandNotExecuted => "command_not_executed",
+            Reason::ContainerLaunchFailed => "container_launch_failed",
+            Reason::ContainerLimitationMemory => "container_limitation_memory",
+            Reason::ContainerLost => "container_lost",
+            Reason::KilledDuringLaunch => "killed_during_launch",
+            Reason::KilledByFramework => "killed_by_framework",
+            Reason::KilledByOperator => "killed_by_operator",
+            Reason::FrameworkRemoved => "framework_removed",
+            Reason::InvalidOffers => "invalid_offers",
+            Reason::TaskInvalid => "task_invalid",
+            Reason::AgentDisconnected => "agent_disconnected",
+            Reason::AgentRemoved => "agent_removed",
+            Reason::AgentUnreachable => "agent_unreachable",
+            Reason::AgentReregistered => "agent_reregistered",
+            Reason::AgentForgot => "agent_forgot",
+            Reason::Reconciliation => "reconciliation",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Who made a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The master: best effort, never to be acknowledged.
+    Master,
+    /// The agent: repeated until acknowledged.
+    Agent,
+}
+
+/// What is executed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// The program and its arguments. A shell is asked for by naming it: `["/bin/sh", "-c", "…"]`.
+    pub argv: Vec<String>,
+    /// The environment beside what the agent sets (`PATH`, `HOME`, `TMPDIR`, `APPORTION_*`); wins over it.
+    pub env: BTreeMap<String, String>,
+}
+
+/// A task as its framework describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskInfo {
+    /// Its name, unique in its framework among tasks that are not yet acknowledged as ended.
+    pub task_id: TaskId,
+    /// For people; need not be unique.
+    pub name: String,
+    /// What it asks for and is charged with. `cpus` and `mem` are also its ceilings, unless `limits` says otherwise.
+    pub resources: Resources,
+    /// Ceilings above the request for `cpus` and `mem`, not charged: a task may burst into what others leave idle.
+    pub limits: Resources,
+    /// Processes and threads at once; the agent's default when none.
+    pub pids_max: Option<u64>,
+    /// What is executed.
+    pub command: Command,
+    /// From TERM to KILL; [`crate::limits::KILL_GRACE_DEFAULT`] when none.
+    pub kill_grace: Option<Duration>,
+    /// Free text for people and tools; shown, never read.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What is known of a task at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskStatus {
+    /// The task.
+    pub task_id: TaskId,
+    /// Its agent, where one is known.
+    pub agent_id: Option<AgentId>,
+    /// Its state.
+    pub state: TaskState,
+    /// Why; none for an ordinary step forward.
+    pub reason: Option<Reason>,
+    /// Who says so.
+    pub source: Source,
+    /// For people.
+    pub message: String,
+    /// When it was so, by the clock of whoever says so.
+    pub at: Time,
+    /// Present exactly when it must be acknowledged; repeated until it is.
+    pub update_id: Option<UpdateId>,
+    /// How its container ended or what it used, where known.
+    pub container: Option<ContainerStatus>,
+}
+
+/// The part of a status that comes from the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerStatus {
+    /// How its first process ended.
+    pub exit: Option<Exit>,
+    /// The limit that ended it.
+    pub limitation: Option<Limitation>,
+    /// What it used.
+    pub usage: Usage,
+    /// When its first process was started.
+    pub started_at: Time,
+    /// When it ended.
+    pub finished_at: Time,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminal_is_final_and_live_tasks_never_go_back() {
+        use TaskState::*;
+        for from in TaskState::ALL {
+            for to in TaskState::ALL {
+                let legal = from.may_become(to);
+                if from.is_terminal() || from == Unknown || to == Unknown {
+                    assert!(!legal, "{from} to {to}");
+                } else if to.is_terminal() || from == Unreachable && to != Staging {
+                    assert!(legal, "{from} to {to}");
+                }
+            }
+        }
+        assert!(Staging.may_become(Running) && Running.may_become(Running) && Running.may_become(Killing));
+        assert!(!Running.may_become(Starting) && !Killing.may_become(Running) && !Running.may_become(Staging));
+        assert!(Unreachable.may_become(Running) && Running.may_become(Unreachable));
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let states: std::collections::BTreeSet<_> = TaskState::ALL.iter().map(|s| s.name()).collect();
+        assert_eq!(states.len(), TaskState::ALL.len());
+        let reasons: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|r| r.name()).collect();
+        assert_eq!(reasons.len(), Reason::ALL.len());
+    }
+}
