@@ -7,6 +7,7 @@ pub mod convert;
 pub mod framework;
 pub mod ids;
 pub mod limits;
+pub mod protocol;
 pub mod resources;
 pub mod task;
 pub mod time;

@@ -1,1 +1,102 @@
-//! Placeholder while the house is being raised.
+//! Who is offered what: dominant-resource fairness over roles and frameworks, with filters.
+//!
+//! Knows agents, frameworks, roles and amounts; knows nothing of offer ids, the wire, or a clock. Follows Mesos'
+//! src/master/allocator/mesos/hierarchical.cpp and sorter/drf/sorter.cpp, driven by events instead of a tick.
+
+use std::collections::BTreeSet;
+
+use apportion_types::{AgentId, FrameworkId, Resources, Role, Time};
+
+/// What one cycle gives: resources of one agent to one framework for one role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allocation {
+    /// To whom.
+    pub framework: FrameworkId,
+    /// For which role.
+    pub role: Role,
+    /// Whose resources.
+    pub agent: AgentId,
+    /// What; counted as allocated from now on.
+    pub resources: Resources,
+}
+
+/// The share of a role or framework, for listings and explanations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// The role.
+    pub role: Role,
+    /// The framework within the role; none for the role as a whole.
+    pub framework: Option<FrameworkId>,
+    /// What it is given: offered or used.
+    pub allocated: Resources,
+    /// Its dominant share, in millionths of the cluster.
+    pub dominant_share_ppm: u64,
+    /// How many allocations it was given since it was added; breaks ties.
+    pub allocations: u64,
+}
+
+/// Decides who is offered what. `offered` and `used` are both *allocated* here.
+///
+/// The caller keeps the books straight: what it names exists, and it gives back no more than was given. Breaking that is a
+/// bug of the caller and panics. Every law is on exact integers and every order is determined by the calls alone.
+pub trait Allocator: Send {
+    /// Adds an agent, active, with nothing allocated.
+    fn add_agent(&mut self, agent: &AgentId, total: &Resources);
+
+    /// Removes an agent, everything allocated on it, and every filter about it.
+    fn remove_agent(&mut self, agent: &AgentId);
+
+    /// Offers of an inactive agent are not made; what is allocated on it stays so.
+    fn set_agent_active(&mut self, agent: &AgentId, active: bool);
+
+    /// Adds a framework, active, for these roles, some of them suppressed.
+    fn add_framework(&mut self, framework: &FrameworkId, roles: &[Role], suppressed: &BTreeSet<Role>);
+
+    /// Removes a framework, everything allocated to it, and its filters.
+    fn remove_framework(&mut self, framework: &FrameworkId);
+
+    /// An inactive framework is given nothing and its filters are forgotten; what is allocated to it stays so.
+    fn set_framework_active(&mut self, framework: &FrameworkId, active: bool);
+
+    /// Changes a framework's roles. Filters and suppression of a role that stays are kept; allocations under a role that goes
+    /// stay counted until they are recovered.
+    fn set_framework_roles(&mut self, framework: &FrameworkId, roles: &[Role], suppressed: &BTreeSet<Role>);
+
+    /// Gives the framework nothing more for these of its roles; all when empty.
+    fn suppress(&mut self, framework: &FrameworkId, roles: &[Role]);
+
+    /// Ends suppression and forgets the filters for these of its roles; all when empty.
+    fn revive(&mut self, framework: &FrameworkId, roles: &[Role]);
+
+    /// Counts resources as allocated that were not given by a cycle: tasks of an agent that returned. The role need not be among
+    /// the framework's. The caller has checked that the agent has them free.
+    fn charge(&mut self, framework: &FrameworkId, role: &Role, agent: &AgentId, resources: &Resources);
+
+    /// Takes back resources; until `refuse_until`, no subset of them on this agent is given to this framework for this role
+    /// (Mesos' refuse filter: refused ⊇ offered).
+    fn recover(
+        &mut self,
+        framework: &FrameworkId,
+        role: &Role,
+        agent: &AgentId,
+        resources: &Resources,
+        refuse_until: Option<Time>,
+    );
+
+    /// True when something changed since the last cycle that may let the next one give something.
+    fn is_dirty(&self) -> bool;
+
+    /// When the next filter expires; a cycle is due then.
+    fn next_deadline(&self) -> Option<Time>;
+
+    /// Runs one cycle and returns at most about `allocations_max` allocations, in the order made. When it stops at the bound,
+    /// [`Allocator::is_dirty`] stays true. Each agent's free resources go as a whole to the first in order of share who is not
+    /// filtered, shares being counted anew after each.
+    fn allocate(&mut self, now: Time, allocations_max: usize) -> Vec<Allocation>;
+
+    /// What is free on an agent.
+    fn free(&self, agent: &AgentId) -> Resources;
+
+    /// Shares of every role, and of every framework in it, in order of fairness.
+    fn shares(&self) -> Vec<Share>;
+}
