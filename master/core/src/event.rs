@@ -1,0 +1,88 @@
+//! Everything that can happen to a master: the closed list of what goes into [`crate::Master::handle`].
+
+use std::time::Duration;
+
+use apportion_types::{
+    FrameworkId, TaskId,
+    protocol::{agent::AgentMessage, scheduler::Call},
+};
+
+/// One stream of one peer, numbered by the shell and never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// One operator's request, numbered by the shell; answered by exactly one [`crate::Action::Reply`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// One write to the registry, numbered by the core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommitId(pub u64);
+
+/// Something that happened.
+///
+/// Events of one connection come in the order in which the peer sent them; after its closing event none comes any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A scheduler called. A call that could not be converted never gets here: the shell refuses it by itself.
+    SchedulerCall {
+        /// Its stream.
+        conn: ConnId,
+        /// The scheduler's number of the call.
+        call_id: u64,
+        /// What it wants.
+        call: Call,
+    },
+    /// A scheduler's stream ended, for whatever reason, also when the core closed it.
+    SchedulerClosed {
+        /// The stream.
+        conn: ConnId,
+    },
+    /// An agent spoke.
+    AgentMessage {
+        /// Its stream.
+        conn: ConnId,
+        /// What it says.
+        message: AgentMessage,
+    },
+    /// An agent's stream ended, for whatever reason, also when the core closed it.
+    AgentClosed {
+        /// The stream.
+        conn: ConnId,
+    },
+    /// An operator asks.
+    Operator {
+        /// Its number.
+        request: RequestId,
+        /// What is asked.
+        call: OperatorCall,
+    },
+    /// A write is in the registry. Writes come back in the order in which they were asked for.
+    Committed {
+        /// Which.
+        commit: CommitId,
+    },
+    /// The deadline of [`crate::Master::next_deadline`] is reached.
+    Tick,
+    /// The process is asked to end: every peer is told.
+    Shutdown,
+}
+
+/// What an operator asks the deciding core; reads are served from the view instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OperatorCall {
+    /// Asks for a task to end.
+    KillTask {
+        /// Its framework; may be left out when the name is unique.
+        framework_id: Option<FrameworkId>,
+        /// The task.
+        task_id: TaskId,
+        /// From TERM to KILL; the task's own when none.
+        grace: Option<Duration>,
+    },
+    /// Ends a framework for ever.
+    TeardownFramework {
+        /// The framework.
+        framework_id: FrameworkId,
+    },
+}

@@ -1,0 +1,153 @@
+//! What readers see: a snapshot that costs nothing to take, since its maps share structure with the core's own.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use apportion_types::{
+    AgentId, AgentInfo, FrameworkId, FrameworkInfo, Offer, OfferId, Resources, Role, TaskId, TaskInfo, TaskState, TaskStatus,
+    Time,
+};
+use imbl::OrdMap;
+
+/// A snapshot of the master, published after each batch of events.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// The master's process.
+    pub master_id: String,
+    /// When the master started.
+    pub started_at: Time,
+    /// Every agent that is not removed.
+    pub agents: OrdMap<AgentId, Arc<AgentView>>,
+    /// Every framework, the removed ones too while they are remembered.
+    pub frameworks: OrdMap<FrameworkId, Arc<FrameworkView>>,
+    /// Tasks that are not yet acknowledged as ended, by framework and name.
+    pub tasks: OrdMap<(FrameworkId, TaskId), Arc<TaskView>>,
+    /// Ended and acknowledged tasks, oldest first, as far as they are remembered; keyed by the order in which they ended.
+    pub completed: OrdMap<u64, Arc<TaskView>>,
+    /// Outstanding offers, in the order made.
+    pub offers: OrdMap<OfferId, Arc<OfferView>>,
+    /// Counts since the start.
+    pub counters: Counters,
+}
+
+/// An agent as the master sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentView {
+    /// Its id.
+    pub agent_id: AgentId,
+    /// As it described itself.
+    pub info: AgentInfo,
+    /// Whether it takes part.
+    pub state: AgentState,
+    /// When it was registered first.
+    pub registered_at: Time,
+    /// Held by tasks.
+    pub allocated: Resources,
+    /// In outstanding offers.
+    pub offered: Resources,
+    /// Tasks that have not ended.
+    pub tasks: usize,
+}
+
+/// Whether an agent takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AgentState {
+    /// Connected.
+    Active,
+    /// Its stream ended; its tasks are believed to run.
+    Disconnected,
+    /// It did not return in time.
+    Unreachable,
+}
+
+/// A framework as the master sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FrameworkView {
+    /// Its id.
+    pub framework_id: FrameworkId,
+    /// As it described itself.
+    pub info: FrameworkInfo,
+    /// Whether it takes part.
+    pub state: FrameworkState,
+    /// When it subscribed first.
+    pub subscribed_at: Time,
+    /// Roles for which it wants no offers.
+    pub suppressed: Vec<Role>,
+    /// Held by its tasks.
+    pub allocated: Resources,
+    /// In its outstanding offers.
+    pub offered: Resources,
+    /// Tasks that have not ended.
+    pub tasks: usize,
+    /// Why it declined offers; at most 32 different reasons, the rest under `other`.
+    pub declined: BTreeMap<String, u64>,
+}
+
+/// Whether a framework takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FrameworkState {
+    /// Connected.
+    Active,
+    /// Its failover time-out is running.
+    Disconnected,
+    /// Torn down or timed out.
+    Removed,
+}
+
+/// A task as the master sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskView {
+    /// Its framework.
+    pub framework_id: FrameworkId,
+    /// Its agent.
+    pub agent_id: AgentId,
+    /// The role whose resources it holds.
+    pub role: Role,
+    /// As described.
+    pub info: TaskInfo,
+    /// Its newest state.
+    pub state: TaskState,
+    /// The newest status.
+    pub status: Option<TaskStatus>,
+    /// When its accept was taken.
+    pub accepted_at: Time,
+}
+
+/// An outstanding offer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OfferView {
+    /// The offer as it was sent.
+    pub offer: Offer,
+    /// When it was made.
+    pub made_at: Time,
+    /// When it will be rescinded.
+    pub expires_at: Time,
+}
+
+/// Counts since the master's start; they only grow.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Allocation cycles.
+    pub allocation_cycles: u64,
+    /// Offers made.
+    pub offers_made: u64,
+    /// Offers consumed by accepts that launched something.
+    pub offers_accepted: u64,
+    /// Offers declined.
+    pub offers_declined: u64,
+    /// Offers rescinded, by cause: time-out, agent lost, framework gone.
+    pub offers_rescinded: u64,
+    /// Offers of those that were rescinded because they were held too long.
+    pub offers_timed_out: u64,
+    /// Tasks launched.
+    pub tasks_launched: u64,
+    /// Terminal tasks by state name.
+    pub tasks_ended: BTreeMap<&'static str, u64>,
+    /// Updates forwarded to schedulers.
+    pub updates_forwarded: u64,
+    /// Acknowledgements passed on.
+    pub acknowledgements: u64,
+    /// Calls refused.
+    pub calls_refused: u64,
+    /// Agents declared unreachable.
+    pub agents_unreachable: u64,
+}
