@@ -1,0 +1,33 @@
+//! The house's rules as data: which crate is pure, who may know whom, where unsafe code may stand.
+
+/// Crates that know no runtime, no network, no clock and no randomness. Their `clippy.toml` forbids what `std` offers of these.
+pub(crate) const PURE: &[(&str, &str)] = &[
+    ("apportion-types", "types"),
+    ("apportion-allocator", "master/allocator"),
+    ("apportion-master-core", "master/core"),
+    ("apportion-agent-core", "agent/core"),
+];
+
+/// What must not stand anywhere under a pure crate.
+pub(crate) const IMPURE: &[&str] = &["tokio", "tonic", "hyper", "mio", "socket2", "rustix", "getrandom", "chrono", "jiff", "time"];
+
+/// For each of our crates, which others of ours it may use directly.
+pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
+    ("apportion-proto", &[]),
+    ("apportion-types", &["apportion-proto"]),
+    ("apportion-allocator", &["apportion-types"]),
+    ("apportion-master-core", &["apportion-types", "apportion-allocator"]),
+    ("apportion-agent-core", &["apportion-types"]),
+    ("apportion-containerizer", &["apportion-types"]),
+    ("apportion-sdk", &["apportion-types", "apportion-proto"]),
+    ("apportion-master", &["apportion-master-core", "apportion-types", "apportion-proto"]),
+    (
+        "apportion-agent",
+        &["apportion-agent-core", "apportion-containerizer", "apportion-types", "apportion-proto"],
+    ),
+    ("apportion-batch", &["apportion-sdk"]),
+    ("apportion-service", &["apportion-sdk"]),
+];
+
+/// The only folder in which unsafe code may be allowed.
+pub(crate) const UNSAFE: &str = "agent/containerizer/src/linux";

@@ -1,0 +1,82 @@
+//! Holds the code against the house's rules.
+
+use std::fs;
+
+use anyhow::{Result, bail};
+
+use crate::{
+    house::{IMPURE, MAY_USE, PURE, UNSAFE},
+    shell::{cargo_output, root, tracked},
+};
+
+/// Checks every rule and reports every breach, not only the first.
+pub(crate) fn check() -> Result<()> {
+    println!("==> purity");
+    let mut breaches = Vec::new();
+    for (name, folder) in PURE {
+        let tree = dependencies(name, &[])?;
+        for impure in IMPURE.iter().filter(|impure| tree.iter().any(|dependency| dependency == *impure)) {
+            breaches.push(format!("{name} is pure, but {impure} is among its dependencies; see `cargo tree -p {name} -e normal -i {impure}`"));
+        }
+        if !root().join(folder).join("clippy.toml").is_file() {
+            breaches.push(format!("{folder}/clippy.toml is missing: without it nothing forbids clocks and I/O in {name}"));
+        }
+    }
+    for (name, allowed) in MAY_USE {
+        let direct = dependencies(name, &["--depth", "1"])?;
+        for used in direct.iter().filter(|used| used.starts_with("apportion") && used != name) {
+            if !allowed.contains(&used.as_str()) {
+                breaches.push(format!("{name} uses {used}; it may use only: {}", allowed.join(", ")));
+            }
+        }
+    }
+    breaches.extend(clocks()?);
+    breaches.extend(unsafe_code()?);
+    if breaches.is_empty() {
+        return Ok(());
+    }
+    bail!("the house's rules are broken:\n  {}", breaches.join("\n  "));
+}
+
+/// The names of all normal dependencies of a crate, itself included.
+fn dependencies(name: &str, more: &[&str]) -> Result<Vec<String>> {
+    let mut args = vec!["tree", "--locked", "-p", name, "-e", "normal", "--prefix", "none", "--format", "{p}"];
+    args.extend(more);
+    let (success, text) = cargo_output(&args)?;
+    if !success {
+        bail!("cargo {} failed:\n{text}", args.join(" "));
+    }
+    Ok(text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
+}
+
+/// Clocks, files, threads and unordered maps in a pure crate, beside what clippy sees: also through an alias or in a macro.
+fn clocks() -> Result<Vec<String>> {
+    const FORBIDDEN: &[&str] =
+        &["Instant::now", "SystemTime", "std::fs", "std::thread", "std::net", "HashMap", "HashSet", "thread_rng"];
+    let mut breaches = Vec::new();
+    for (name, folder) in PURE {
+        for path in tracked(".rs")?.into_iter().filter(|path| path.starts_with(format!("{folder}/src"))) {
+            for (number, line) in fs::read_to_string(root().join(&path))?.lines().enumerate() {
+                let code = line.split("//").next().unwrap_or_default();
+                for word in FORBIDDEN.iter().filter(|word| code.contains(**word)) {
+                    breaches.push(format!("{}:{}: {name} is pure, but says {word}", path.display(), number + 1));
+                }
+            }
+        }
+    }
+    Ok(breaches)
+}
+
+/// Places that allow unsafe code outside the one folder for it.
+fn unsafe_code() -> Result<Vec<String>> {
+    let mut breaches = Vec::new();
+    for path in tracked(".rs")? {
+        let allowed = path.starts_with(UNSAFE) || path.starts_with("xtask");
+        for (number, line) in fs::read_to_string(root().join(&path))?.lines().enumerate() {
+            if line.contains("allow(unsafe_code") && !allowed {
+                breaches.push(format!("{}:{}: unsafe code is allowed only in {UNSAFE}", path.display(), number + 1));
+            }
+        }
+    }
+    Ok(breaches)
+}
