@@ -7,6 +7,7 @@ use crate::{
 };
 
 /// A message by an agent.
+#[allow(clippy::large_enum_variant, reason = "moved once, from its stream to the core; a box would cost more")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentMessage {
     /// The first message of a stream.
