@@ -1,0 +1,215 @@
+//! Messages between agents and the master.
+
+use std::time::Duration;
+
+use apportion_proto::v1::{
+    self, agent_service_connect_request::Message as WireRequest,
+    agent_service_connect_response::Message as WireResponse,
+};
+
+use super::{
+    ConvertError, Within, from_ref, id, message, messages, millis, optional, optional_duration, optional_id,
+    reason, refuse_code, task_state, update_id, update_id_bytes,
+};
+use crate::{
+    FrameworkId, TaskId, limits,
+    protocol::agent::{AgentMessage, AgentTask, MasterMessage},
+};
+
+impl From<AgentMessage> for v1::AgentServiceConnectRequest {
+    fn from(message: AgentMessage) -> Self {
+        let message = match message {
+            AgentMessage::Register { info, agent_id, tasks } => WireRequest::Register(v1::Register {
+                agent_info: Some(info.into()),
+                agent_id: agent_id.map(|id| id.to_string()),
+                tasks: tasks.into_iter().map(Into::into).collect(),
+            }),
+            AgentMessage::StatusUpdate { framework_id, status, latest_state } => {
+                WireRequest::StatusUpdate(v1::StatusUpdate {
+                    framework_id: framework_id.to_string(),
+                    status: Some(status.into()),
+                    latest_state: v1::TaskState::from(latest_state) as i32,
+                })
+            }
+            AgentMessage::Pong { sequence } => WireRequest::Pong(v1::Pong { sequence }),
+            AgentMessage::Unregister { message } => WireRequest::Unregister(v1::Unregister { message }),
+        };
+        Self { message: Some(message) }
+    }
+}
+
+impl TryFrom<v1::AgentServiceConnectRequest> for AgentMessage {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::AgentServiceConnectRequest) -> Result<Self, ConvertError> {
+        let message = wire
+            .message
+            .ok_or_else(|| ConvertError::new("message", "is missing, or of a kind not known here"))?;
+        Ok(match message {
+            WireRequest::Register(register) => self::register(register).within("register")?,
+            WireRequest::StatusUpdate(update) => self::status_update(update).within("status_update")?,
+            WireRequest::Pong(v1::Pong { sequence }) => AgentMessage::Pong { sequence },
+            WireRequest::Unregister(v1::Unregister { message }) => AgentMessage::Unregister { message },
+        })
+    }
+}
+
+fn register(wire: v1::Register) -> Result<AgentMessage, ConvertError> {
+    Ok(AgentMessage::Register {
+        info: message("agent_info", wire.agent_info)?,
+        agent_id: optional_id("agent_id", wire.agent_id)?,
+        tasks: messages("tasks", wire.tasks)?,
+    })
+}
+
+fn status_update(wire: v1::StatusUpdate) -> Result<AgentMessage, ConvertError> {
+    Ok(AgentMessage::StatusUpdate {
+        framework_id: id("framework_id", &wire.framework_id)?,
+        status: message("status", wire.status)?,
+        latest_state: task_state("latest_state", wire.latest_state)?,
+    })
+}
+
+impl From<AgentTask> for v1::AgentTask {
+    fn from(task: AgentTask) -> Self {
+        Self {
+            framework_id: task.framework_id.to_string(),
+            role: task.role.to_string(),
+            framework_info: Some(task.framework_info.into()),
+            task_info: Some(task.info.into()),
+            state: v1::TaskState::from(task.state) as i32,
+            unacknowledged: task.unacknowledged.map(Into::into),
+        }
+    }
+}
+
+impl TryFrom<v1::AgentTask> for AgentTask {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::AgentTask) -> Result<Self, ConvertError> {
+        Ok(Self {
+            framework_id: id("framework_id", &wire.framework_id)?,
+            role: id("role", &wire.role)?,
+            framework_info: message("framework_info", wire.framework_info)?,
+            info: message("task_info", wire.task_info)?,
+            state: task_state("state", wire.state)?,
+            unacknowledged: optional("unacknowledged", wire.unacknowledged)?,
+        })
+    }
+}
+
+impl From<MasterMessage> for v1::AgentServiceConnectResponse {
+    fn from(message: MasterMessage) -> Self {
+        let message = match message {
+            MasterMessage::Registered { agent_id, master_id, ping_timeout, missing_tasks } => {
+                let each = |(framework_id, task_id): (FrameworkId, TaskId)| v1::TaskRef {
+                    framework_id: framework_id.to_string(),
+                    task_id: task_id.to_string(),
+                };
+                WireResponse::Registered(v1::Registered {
+                    agent_id: agent_id.to_string(),
+                    master_id,
+                    ping_timeout_ms: millis(ping_timeout),
+                    missing_tasks: missing_tasks.into_iter().map(each).collect(),
+                })
+            }
+            MasterMessage::Ping { sequence } => WireResponse::Ping(v1::Ping { sequence }),
+            MasterMessage::RunTasks { framework_id, framework_info, role, tasks } => {
+                WireResponse::RunTasks(v1::RunTasks {
+                    framework_id: framework_id.to_string(),
+                    framework_info: Some(framework_info.into()),
+                    role: role.to_string(),
+                    tasks: tasks.into_iter().map(Into::into).collect(),
+                })
+            }
+            MasterMessage::KillTask { framework_id, task_id, grace, reason } => {
+                WireResponse::KillTask(v1::KillTask {
+                    framework_id: framework_id.to_string(),
+                    task_id: task_id.to_string(),
+                    grace_ms: grace.map(millis),
+                    reason: v1::Reason::from(reason) as i32,
+                })
+            }
+            MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id } => {
+                WireResponse::AcknowledgeUpdate(v1::AcknowledgeUpdate {
+                    framework_id: framework_id.to_string(),
+                    task_id: task_id.to_string(),
+                    update_id: update_id_bytes(update_id),
+                })
+            }
+            MasterMessage::RemoveFramework { framework_id } => {
+                WireResponse::RemoveFramework(v1::RemoveFramework { framework_id: framework_id.to_string() })
+            }
+            MasterMessage::Refuse { code, message } => {
+                WireResponse::Refuse(v1::Refuse { code: v1::RefuseCode::from(code) as i32, message })
+            }
+        };
+        Self { message: Some(message) }
+    }
+}
+
+impl TryFrom<v1::AgentServiceConnectResponse> for MasterMessage {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::AgentServiceConnectResponse) -> Result<Self, ConvertError> {
+        let message = wire
+            .message
+            .ok_or_else(|| ConvertError::new("message", "is missing, or of a kind not known here"))?;
+        Ok(match message {
+            WireResponse::Registered(registered) => self::registered(registered).within("registered")?,
+            WireResponse::Ping(v1::Ping { sequence }) => MasterMessage::Ping { sequence },
+            WireResponse::RunTasks(run) => self::run_tasks(run).within("run_tasks")?,
+            WireResponse::KillTask(kill) => self::kill_task(kill).within("kill_task")?,
+            WireResponse::AcknowledgeUpdate(acknowledge) => MasterMessage::AcknowledgeUpdate {
+                framework_id: id("acknowledge_update.framework_id", &acknowledge.framework_id)?,
+                task_id: id("acknowledge_update.task_id", &acknowledge.task_id)?,
+                update_id: update_id("acknowledge_update.update_id", &acknowledge.update_id)?,
+            },
+            WireResponse::RemoveFramework(remove) => MasterMessage::RemoveFramework {
+                framework_id: id("remove_framework.framework_id", &remove.framework_id)?,
+            },
+            WireResponse::Refuse(refuse) => MasterMessage::Refuse {
+                code: refuse_code("refuse.code", refuse.code)?,
+                message: refuse.message,
+            },
+        })
+    }
+}
+
+fn registered(wire: v1::Registered) -> Result<MasterMessage, ConvertError> {
+    let each = |(index, task): (usize, v1::TaskRef)| {
+        let pair = id("framework_id", &task.framework_id)
+            .and_then(|framework_id| Ok((framework_id, id("task_id", &task.task_id)?)));
+        pair.within(format_args!("missing_tasks[{index}]"))
+    };
+    Ok(MasterMessage::Registered {
+        agent_id: id("agent_id", &wire.agent_id)?,
+        master_id: wire.master_id,
+        ping_timeout: Duration::from_millis(wire.ping_timeout_ms),
+        missing_tasks: wire.missing_tasks.into_iter().enumerate().map(each).collect::<Result<_, _>>()?,
+    })
+}
+
+fn run_tasks(wire: v1::RunTasks) -> Result<MasterMessage, ConvertError> {
+    Ok(MasterMessage::RunTasks {
+        framework_id: id("framework_id", &wire.framework_id)?,
+        framework_info: message("framework_info", wire.framework_info)?,
+        role: id("role", &wire.role)?,
+        tasks: messages("tasks", wire.tasks)?,
+    })
+}
+
+fn kill_task(wire: v1::KillTask) -> Result<MasterMessage, ConvertError> {
+    Ok(MasterMessage::KillTask {
+        framework_id: id("framework_id", &wire.framework_id)?,
+        task_id: id("task_id", &wire.task_id)?,
+        grace: optional_duration("grace_ms", wire.grace_ms, limits::KILL_GRACE_MAX)?,
+        reason: reason("reason", wire.reason)?,
+    })
+}
+
+from_ref!(
+    AgentMessage => v1::AgentServiceConnectRequest,
+    AgentTask => v1::AgentTask,
+    MasterMessage => v1::AgentServiceConnectResponse,
+);

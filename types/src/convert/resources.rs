@@ -1,0 +1,151 @@
+//! Resources: what the text form and the arithmetic rely on is checked here.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use apportion_proto::v1::{self, resource::Value as Wire};
+use prost::Message as _;
+
+use super::{ConvertError, RESOURCES_BYTES_MAX, from_ref, shown};
+use crate::{
+    limits,
+    resources::{Name, Ranges, Resources, Value},
+};
+
+impl From<Resources> for v1::Resources {
+    fn from(resources: Resources) -> Self {
+        Self::from(&resources)
+    }
+}
+
+impl From<&Resources> for v1::Resources {
+    fn from(resources: &Resources) -> Self {
+        let each = |(name, value): (&Name, &Value)| v1::Resource {
+            name: name.as_str().to_owned(),
+            value: Some(match value {
+                Value::Scalar(milli) => Wire::ScalarMilli(*milli),
+                Value::Ranges(ranges) => Wire::Ranges(ranges.into()),
+                Value::Set(set) => {
+                    Wire::Set(v1::Set { members: set.iter().map(|member| (**member).to_owned()).collect() })
+                }
+            }),
+        };
+        Self { resources: resources.iter().map(each).collect() }
+    }
+}
+
+impl From<Ranges> for v1::Ranges {
+    fn from(ranges: Ranges) -> Self {
+        Self { ranges: ranges.iter().map(|(first, last)| v1::Range { first, last }).collect() }
+    }
+}
+
+from_ref!(Ranges => v1::Ranges);
+
+/// Refuses: a name that is none or stands twice for a kind of value, an amount that is missing, negative or above
+/// [`limits::SCALAR_MILLI_MAX`], a range that ends before it begins, more than [`limits::RANGES_MAX`] disjoint ranges,
+/// members of sets that the text form cannot hold, more than [`limits::RESOURCE_NAMES_MAX`] resources.
+impl TryFrom<v1::Resources> for Resources {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Resources) -> Result<Self, ConvertError> {
+        let bytes = wire.encoded_len();
+        if bytes > RESOURCES_BYTES_MAX {
+            let what =
+                format_args!("{bytes} bytes are more than the most that is allowed, {RESOURCES_BYTES_MAX}");
+            return Err(ConvertError::new("", what));
+        }
+        if wire.resources.len() > limits::RESOURCE_NAMES_MAX {
+            let (count, most) = (wire.resources.len(), limits::RESOURCE_NAMES_MAX);
+            return Err(ConvertError::new(
+                "",
+                format_args!("{count} resources are more than the most that is allowed, {most}"),
+            ));
+        }
+        let mut resources = Resources::new();
+        let mut seen = BTreeSet::new();
+        for (index, v1::Resource { name: text, value }) in wire.resources.into_iter().enumerate() {
+            let Some(name) = Name::new(&text) else {
+                let what = format_args!(
+                    "`{}` is not a name (a letter, then letters, digits, `_-.`; at most 64)",
+                    shown(&text)
+                );
+                return Err(ConvertError::new(format!("[{index}].name"), what));
+            };
+            let refuse = |what: String| ConvertError::new(text.clone(), what);
+            let value = match value {
+                None => return Err(refuse("has no value".to_owned())),
+                Some(Wire::ScalarMilli(milli)) => scalar(&name, milli),
+                Some(Wire::Ranges(ranges)) => self::ranges(ranges),
+                Some(Wire::Set(set)) => self::set(&name, set),
+            }
+            .map_err(refuse)?;
+            let kind = match value {
+                Value::Scalar(_) => "scalar",
+                Value::Ranges(_) => "ranges",
+                Value::Set(_) => "set",
+            };
+            if !seen.insert((name.clone(), kind)) {
+                return Err(refuse("is given twice".to_owned()));
+            }
+            resources.insert(name, value);
+        }
+        Ok(resources)
+    }
+}
+
+fn scalar(name: &Name, milli: i64) -> Result<Value, String> {
+    if name == &Name::Ports {
+        return Err("ports are ranges, not a number".to_owned());
+    }
+    if milli < 0 {
+        return Err(format!("is negative: {milli} thousandths"));
+    }
+    if milli > limits::SCALAR_MILLI_MAX {
+        return Err(format!(
+            "{milli} thousandths are more than the most that is allowed, {}",
+            limits::SCALAR_MILLI_MAX
+        ));
+    }
+    Ok(Value::Scalar(milli))
+}
+
+fn ranges(wire: v1::Ranges) -> Result<Value, String> {
+    if let Some(range) = wire.ranges.iter().find(|range| range.last < range.first) {
+        return Err(format!("the range {}-{} ends before it begins", range.first, range.last));
+    }
+    let ranges: Ranges = wire.ranges.into_iter().map(|range| (range.first, range.last)).collect();
+    if ranges.iter().len() > limits::RANGES_MAX {
+        let most = limits::RANGES_MAX;
+        return Err(format!(
+            "{} disjoint ranges are more than the most that is allowed, {most}",
+            ranges.iter().len()
+        ));
+    }
+    Ok(Value::Ranges(ranges))
+}
+
+fn set(name: &Name, wire: v1::Set) -> Result<Value, String> {
+    if name == &Name::Ports {
+        return Err("ports are ranges, not a set".to_owned());
+    }
+    if wire.members.len() > limits::SET_MEMBERS_MAX {
+        return Err(format!(
+            "{} members are more than the most that is allowed, {}",
+            wire.members.len(),
+            limits::SET_MEMBERS_MAX
+        ));
+    }
+    let mut set = BTreeSet::new();
+    for member in wire.members {
+        // What the text form could not read back.
+        let odd = |c: char| c.is_control() || "{}[]:;,".contains(c);
+        if member.is_empty() || member.trim() != member || member.contains(odd) {
+            return Err(format!("`{}` is not a member of a set", shown(&member)));
+        }
+        let member: Arc<str> = member.into();
+        if !set.insert(Arc::clone(&member)) {
+            return Err(format!("`{}` is in the set twice", shown(&member)));
+        }
+    }
+    Ok(Value::Set(set))
+}

@@ -1,0 +1,209 @@
+//! Tasks, their commands and what is known of them.
+
+use std::collections::BTreeMap;
+
+use apportion_proto::v1;
+
+use super::{
+    ConvertError, bounded, enums, from_ref, id, map_bytes, message, millis, optional, optional_duration,
+    optional_id, shown, source, task_state, update_id, update_id_bytes,
+};
+use crate::{
+    Command, ContainerStatus, Resources, TaskInfo, TaskStatus, Time,
+    container::{Exit, Limitation, Usage},
+    limits,
+    resources::{Name, Value},
+};
+
+impl From<Command> for v1::Command {
+    fn from(command: Command) -> Self {
+        Self { argv: command.argv, env: command.env.into_iter().collect() }
+    }
+}
+
+/// Refuses what `execve` could not take: no program, a NUL, an environment name that is empty or holds `=`.
+impl TryFrom<v1::Command> for Command {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Command) -> Result<Self, ConvertError> {
+        if wire.argv.first().is_none_or(String::is_empty) {
+            return Err(ConvertError::new("argv", "names no program"));
+        }
+        if let Some(index) = wire.argv.iter().position(|argument| argument.contains('\0')) {
+            return Err(ConvertError::new(format!("argv[{index}]"), "holds a NUL character"));
+        }
+        let env: BTreeMap<String, String> = wire.env.into_iter().collect();
+        for (name, value) in &env {
+            let refuse = |what: &str| Err(ConvertError::new(format!("env[`{}`]", shown(name)), what));
+            if name.is_empty() {
+                return refuse("the name is empty");
+            }
+            if name.contains(['=', '\0']) {
+                return refuse("the name holds `=` or a NUL character");
+            }
+            if value.contains('\0') {
+                return refuse("the value holds a NUL character");
+            }
+        }
+        Ok(Self { argv: wire.argv, env })
+    }
+}
+
+impl From<TaskInfo> for v1::TaskInfo {
+    fn from(info: TaskInfo) -> Self {
+        Self {
+            task_id: info.task_id.to_string(),
+            name: info.name,
+            resources: Some(info.resources.into()),
+            limits: (!info.limits.is_empty()).then(|| info.limits.into()),
+            pids_max: info.pids_max,
+            command: Some(info.command.into()),
+            kill_grace_ms: info.kill_grace.map(millis),
+            labels: info.labels.into_iter().collect(),
+        }
+    }
+}
+
+/// Refuses: text of more than [`limits::TASK_BYTES_MAX`] in all, a grace above [`limits::KILL_GRACE_MAX`], no processes at
+/// all, limits of other resources than `cpus` and `mem` or below what is asked for, and what its parts refuse. Absent
+/// resources are none.
+impl TryFrom<v1::TaskInfo> for TaskInfo {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::TaskInfo) -> Result<Self, ConvertError> {
+        let task_id = id("task_id", &wire.task_id)?;
+        let command_bytes = wire.command.as_ref().map_or(0, |command| {
+            // Each argument ends with a NUL, each variable with `=` and a NUL.
+            let argv: usize = command.argv.iter().map(|argument| argument.len() + 1).sum();
+            argv + map_bytes(&command.env) + 2 * command.env.len()
+        });
+        let bytes = command_bytes + wire.name.len() + map_bytes(&wire.labels);
+        bounded("name, command and labels", bytes, limits::TASK_BYTES_MAX)?;
+        if wire.pids_max == Some(0) {
+            return Err(ConvertError::new("pids_max", "is 0; a task is at least one process"));
+        }
+        let resources: Resources = optional("resources", wire.resources)?.unwrap_or_default();
+        let ceilings: Resources = optional("limits", wire.limits)?.unwrap_or_default();
+        check_ceilings(&resources, &ceilings)?;
+        Ok(Self {
+            task_id,
+            name: wire.name,
+            resources,
+            limits: ceilings,
+            pids_max: wire.pids_max,
+            command: message("command", wire.command)?,
+            kill_grace: optional_duration("kill_grace_ms", wire.kill_grace_ms, limits::KILL_GRACE_MAX)?,
+            labels: wire.labels.into_iter().collect(),
+        })
+    }
+}
+
+fn check_ceilings(resources: &Resources, ceilings: &Resources) -> Result<(), ConvertError> {
+    for (name, value) in ceilings.iter() {
+        let refuse = |what: String| Err(ConvertError::new(format!("limits.{name}"), what));
+        match value {
+            Value::Scalar(milli) if matches!(name, Name::Cpus | Name::Mem) => {
+                if *milli < resources.milli(name) {
+                    let asked = Resources::scalar(name.clone(), resources.milli(name));
+                    return refuse(format!("{value} is below what is asked for, {asked}"));
+                }
+            }
+            _ => return refuse("cannot be limited apart; only numbers of cpus and mem can".to_owned()),
+        }
+    }
+    Ok(())
+}
+
+impl From<TaskStatus> for v1::TaskStatus {
+    fn from(status: TaskStatus) -> Self {
+        Self {
+            task_id: status.task_id.to_string(),
+            agent_id: status.agent_id.map(|id| id.to_string()),
+            state: v1::TaskState::from(status.state) as i32,
+            reason: enums::optional_reason_number(status.reason),
+            source: v1::Source::from(status.source) as i32,
+            message: status.message,
+            at_us: status.at.as_micros(),
+            update_id: status.update_id.map(update_id_bytes),
+            container: status.container.map(Into::into),
+        }
+    }
+}
+
+/// A message of more than [`limits::STATUS_MESSAGE_BYTES_MAX`] is cut, not refused: what is known of a task must get through.
+impl TryFrom<v1::TaskStatus> for TaskStatus {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::TaskStatus) -> Result<Self, ConvertError> {
+        Ok(Self {
+            task_id: id("task_id", &wire.task_id)?,
+            agent_id: optional_id("agent_id", wire.agent_id)?,
+            state: task_state("state", wire.state)?,
+            reason: enums::optional_reason("reason", wire.reason)?,
+            source: source("source", wire.source)?,
+            message: cut(wire.message, limits::STATUS_MESSAGE_BYTES_MAX),
+            at: Time::from_micros(wire.at_us),
+            update_id: wire.update_id.map(|bytes| update_id("update_id", &bytes)).transpose()?,
+            container: optional("container", wire.container)?,
+        })
+    }
+}
+
+/// The text's start, of at most so many bytes, ending in `…` when something is left out.
+fn cut(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        let mut end = bytes_max - '…'.len_utf8();
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+impl From<ContainerStatus> for v1::ContainerStatus {
+    fn from(status: ContainerStatus) -> Self {
+        use v1::container_status::Exit as Wire;
+        Self {
+            exit: status.exit.map(|exit| match exit {
+                Exit::Code(code) => Wire::ExitCode(code),
+                Exit::Signal(signal) => Wire::ExitSignal(signal),
+            }),
+            memory_limit_exceeded_bytes: status
+                .limitation
+                .map(|Limitation::Memory { limit_bytes }| limit_bytes),
+            cpu_us: status.usage.cpu_us,
+            memory_peak_bytes: status.usage.memory_peak_bytes,
+            started_at_us: status.started_at.as_micros(),
+            finished_at_us: status.finished_at.as_micros(),
+        }
+    }
+}
+
+impl TryFrom<v1::ContainerStatus> for ContainerStatus {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::ContainerStatus) -> Result<Self, ConvertError> {
+        use v1::container_status::Exit as Wire;
+        Ok(Self {
+            exit: wire.exit.map(|exit| match exit {
+                Wire::ExitCode(code) => Exit::Code(code),
+                Wire::ExitSignal(signal) => Exit::Signal(signal),
+            }),
+            limitation: wire
+                .memory_limit_exceeded_bytes
+                .map(|limit_bytes| Limitation::Memory { limit_bytes }),
+            usage: Usage { cpu_us: wire.cpu_us, memory_peak_bytes: wire.memory_peak_bytes },
+            started_at: Time::from_micros(wire.started_at_us),
+            finished_at: Time::from_micros(wire.finished_at_us),
+        })
+    }
+}
+
+from_ref!(
+    Command => v1::Command,
+    TaskInfo => v1::TaskInfo,
+    TaskStatus => v1::TaskStatus,
+    ContainerStatus => v1::ContainerStatus,
+);
