@@ -13,6 +13,11 @@ mod resources;
 mod scheduler;
 mod task;
 
+#[cfg(test)]
+mod strategies;
+#[cfg(test)]
+mod tests;
+
 use std::{fmt::Display, str::FromStr, time::Duration};
 
 pub use self::{
@@ -30,9 +35,9 @@ pub const RESOURCES_BYTES_MAX: usize = 256 << 10;
 
 /// A message breaks a rule of its form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {what}")]
+#[error("{field}{}{what}", if field.is_empty() { "" } else { ": " })]
 pub struct ConvertError {
-    /// The path of the field from the message's root, such as `accept.tasks[3].resources.cpus`.
+    /// The path of the field from the message's root, such as `accept.tasks[3].resources.cpus`; empty for the root itself.
     pub field: String,
     /// What is wrong with it; bounded in length, printable, whatever was sent.
     pub what: String,

@@ -1,0 +1,329 @@
+//! Arbitrary values of every type that crosses the wire.
+
+use std::{sync::Arc, time::Duration};
+
+use proptest::{collection, option, prelude::*};
+
+use crate::{
+    AgentId, AgentInfo, Command, ContainerStatus, FrameworkId, FrameworkInfo, Offer, OfferId, Reason,
+    Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId,
+    container::{Control, Exit, Limitation, Unenforced, Usage},
+    limits,
+    protocol::{
+        agent::{AgentMessage, AgentTask, MasterMessage, RefuseCode},
+        scheduler::{Call, ErrorCode, Event, Refusal},
+    },
+    resources::{Name, Ranges, Value},
+};
+
+macro_rules! ids {
+    ($($function:ident: $id:ident),*) => {$(
+        fn $function() -> impl Strategy<Value = $id> {
+            "[a-zä][a-z0-9ß_.-]{0,20}".prop_map(|text| $id::new(text).unwrap())
+        }
+    )*};
+}
+
+ids!(framework_id: FrameworkId, agent_id: AgentId, offer_id: OfferId, task_id: TaskId);
+
+fn role() -> impl Strategy<Value = Role> {
+    "(\\*|[a-z]{1,3}(/[a-z]{1,3}){0,2})".prop_map(|text| Role::new(text).unwrap())
+}
+
+fn roles(least: usize) -> impl Strategy<Value = Vec<Role>> {
+    collection::btree_set(role(), least..4).prop_map(|roles| roles.into_iter().collect())
+}
+
+fn update_id() -> impl Strategy<Value = UpdateId> {
+    any::<[u8; 16]>().prop_map(UpdateId)
+}
+
+fn time() -> impl Strategy<Value = Time> {
+    any::<u64>().prop_map(Time::from_micros)
+}
+
+fn millis(most: Duration) -> impl Strategy<Value = Duration> {
+    (0..=most.as_millis() as u64).prop_map(Duration::from_millis)
+}
+
+fn texts() -> impl Strategy<Value = std::collections::BTreeMap<String, String>> {
+    collection::btree_map("\\PC{0,8}", ".{0,8}", 0..4)
+}
+
+pub(super) fn resources() -> impl Strategy<Value = Resources> {
+    let scalar = (0..=limits::SCALAR_MILLI_MAX).prop_map(Value::Scalar);
+    let ranges = collection::vec((any::<u64>(), 0..9u64), 0..5).prop_map(|ranges| {
+        Value::Ranges(
+            ranges.into_iter().map(|(first, count)| (first, first.saturating_add(count))).collect::<Ranges>(),
+        )
+    });
+    let set = collection::btree_set("[a-z0-9/ä]{1,5}", 0..4)
+        .prop_map(|set| Value::Set(set.into_iter().map(Arc::from).collect()));
+    let custom = prop_oneof![scalar.clone(), ranges.clone(), set];
+    let known = prop_oneof![Just(Name::Cpus), Just(Name::Mem), Just(Name::Disk), Just(Name::Gpus)];
+    (
+        collection::btree_map(known, scalar, 0..4),
+        collection::btree_map("[A-Z][a-z0-9_.-]{0,9}", custom, 0..4),
+        option::of(ranges),
+    )
+        .prop_map(|(known, custom, ports)| {
+            let mut all = Resources::new();
+            known.into_iter().for_each(|(name, value)| all.insert(name, value));
+            custom.into_iter().for_each(|(name, value)| all.insert(Name::new(&name).unwrap(), value));
+            ports.into_iter().for_each(|ports| all.insert(Name::Ports, ports));
+            all
+        })
+}
+
+pub(super) fn framework_info() -> impl Strategy<Value = FrameworkInfo> {
+    (".{0,8}", ".{0,8}", roles(1), millis(limits::FAILOVER_TIMEOUT_MAX), texts()).prop_map(
+        |(name, principal, roles, failover_timeout, labels)| FrameworkInfo {
+            name,
+            principal,
+            roles,
+            failover_timeout,
+            labels,
+        },
+    )
+}
+
+pub(super) fn agent_info() -> impl Strategy<Value = AgentInfo> {
+    let control = proptest::sample::select(&Control::ALL[..]);
+    let unenforced = (control, ".{0,8}").prop_map(|(control, reason)| Unenforced { control, reason });
+    (
+        ".{1,8}",
+        "[a-z]{1,8}:[1-9][0-9]{0,3}",
+        resources(),
+        texts(),
+        collection::vec(unenforced, 0..3),
+        ".{0,8}",
+    )
+        .prop_map(|(hostname, address, resources, attributes, unenforced, version)| AgentInfo {
+            hostname,
+            address,
+            resources,
+            attributes,
+            unenforced,
+            version,
+        })
+}
+
+pub(super) fn offer() -> impl Strategy<Value = Offer> {
+    (offer_id(), framework_id(), agent_id(), role(), resources(), ".{0,8}", ".{0,8}", texts()).prop_map(
+        |(offer_id, framework_id, agent_id, role, resources, hostname, address, attributes)| Offer {
+            offer_id,
+            framework_id,
+            agent_id,
+            role,
+            resources,
+            hostname,
+            address,
+            attributes,
+        },
+    )
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    (collection::vec("[^\0]{1,8}", 1..4), collection::btree_map("[^\0=]{1,8}", "[^\0]{0,8}", 0..4))
+        .prop_map(|(argv, env)| Command { argv, env })
+}
+
+pub(super) fn task_info() -> impl Strategy<Value = TaskInfo> {
+    (
+        task_id(),
+        ".{0,8}",
+        resources(),
+        option::of(0..1000i64),
+        option::of(1..u64::MAX),
+        command(),
+        option::of(millis(limits::KILL_GRACE_MAX)),
+        texts(),
+    )
+        .prop_map(|(task_id, name, resources, above, pids_max, command, kill_grace, labels)| {
+            let ceiling = |above: i64| (resources.cpus_milli() + above).min(limits::SCALAR_MILLI_MAX);
+            TaskInfo {
+                task_id,
+                name,
+                limits: above.map(|above| Resources::scalar(Name::Cpus, ceiling(above))).unwrap_or_default(),
+                resources,
+                pids_max,
+                command,
+                kill_grace,
+                labels,
+            }
+        })
+}
+
+pub(super) fn container_status() -> impl Strategy<Value = ContainerStatus> {
+    let exit = prop_oneof![any::<i32>().prop_map(Exit::Code), any::<i32>().prop_map(Exit::Signal)];
+    let limitation = any::<u64>().prop_map(|limit_bytes| Limitation::Memory { limit_bytes });
+    let usage = (any::<u64>(), any::<Option<u64>>())
+        .prop_map(|(cpu_us, memory_peak_bytes)| Usage { cpu_us, memory_peak_bytes });
+    (option::of(exit), option::of(limitation), usage, time(), time()).prop_map(
+        |(exit, limitation, usage, started_at, finished_at)| ContainerStatus {
+            exit,
+            limitation,
+            usage,
+            started_at,
+            finished_at,
+        },
+    )
+}
+
+fn task_state() -> impl Strategy<Value = TaskState> {
+    proptest::sample::select(&TaskState::ALL[..])
+}
+
+fn reason() -> impl Strategy<Value = Reason> {
+    proptest::sample::select(&Reason::ALL[..])
+}
+
+pub(super) fn task_status() -> impl Strategy<Value = TaskStatus> {
+    (
+        task_id(),
+        option::of(agent_id()),
+        task_state(),
+        option::of(reason()),
+        prop_oneof![Just(Source::Master), Just(Source::Agent)],
+        ".{0,8}",
+        time(),
+        option::of(update_id()),
+        option::of(container_status()),
+    )
+        .prop_map(|(task_id, agent_id, state, reason, source, message, at, update_id, container)| {
+            TaskStatus { task_id, agent_id, state, reason, source, message, at, update_id, container }
+        })
+}
+
+pub(super) fn call() -> impl Strategy<Value = Call> {
+    let offers = || collection::vec(offer_id(), 0..4);
+    let refuse = || option::of(millis(limits::REFUSE_MAX));
+    prop_oneof![
+        (framework_info(), option::of(framework_id()), roles(0))
+            .prop_map(|(info, framework_id, suppressed)| Call::Subscribe { info, framework_id, suppressed }),
+        Just(Call::Teardown),
+        (offers(), collection::vec(task_info().prop_map(Ok), 0..3), refuse())
+            .prop_map(|(offers, tasks, refuse)| Call::Accept { offers, tasks, refuse }),
+        (offers(), refuse(), ".{0,8}").prop_map(|(offers, refuse, reason)| Call::Decline {
+            offers,
+            refuse,
+            reason
+        }),
+        roles(0).prop_map(|roles| Call::Suppress { roles }),
+        roles(0).prop_map(|roles| Call::Revive { roles }),
+        (task_id(), option::of(millis(limits::KILL_GRACE_MAX)))
+            .prop_map(|(task_id, grace)| Call::Kill { task_id, grace }),
+        (agent_id(), task_id(), update_id()).prop_map(|(agent_id, task_id, update_id)| Call::Acknowledge {
+            agent_id,
+            task_id,
+            update_id
+        }),
+        collection::vec((task_id(), option::of(agent_id())), 0..4)
+            .prop_map(|tasks| Call::Reconcile { tasks }),
+    ]
+}
+
+pub(super) fn event() -> impl Strategy<Value = Event> {
+    let refusal = proptest::sample::select(vec![
+        Refusal::Invalid,
+        Refusal::OutOfOrder,
+        Refusal::InvalidOffers,
+        Refusal::Limit,
+        Refusal::NotFound,
+    ]);
+    let error = proptest::sample::select(vec![
+        ErrorCode::FailedOver,
+        ErrorCode::Removed,
+        ErrorCode::Refused,
+        ErrorCode::TooSlow,
+        ErrorCode::ShuttingDown,
+    ]);
+    prop_oneof![
+        (framework_id(), millis(Duration::MAX.min(Duration::from_millis(u64::MAX))), ".{0,8}").prop_map(
+            |(framework_id, heartbeat_interval, master_id)| Event::Subscribed {
+                framework_id,
+                heartbeat_interval,
+                master_id
+            }
+        ),
+        collection::vec(offer(), 0..3).prop_map(Event::Offers),
+        offer_id().prop_map(Event::Rescind),
+        task_status().prop_map(Event::Update),
+        (agent_id(), ".{0,8}").prop_map(|(agent_id, message)| Event::AgentLost { agent_id, message }),
+        (any::<u64>(), refusal, ".{0,8}").prop_map(|(call_id, code, message)| Event::Refused {
+            call_id,
+            code,
+            message
+        }),
+        (error, ".{0,8}").prop_map(|(code, message)| Event::Error { code, message }),
+        Just(Event::Heartbeat),
+    ]
+}
+
+fn agent_task() -> impl Strategy<Value = AgentTask> {
+    (framework_id(), framework_info(), role(), task_info(), task_state(), option::of(task_status())).prop_map(
+        |(framework_id, framework_info, role, info, state, unacknowledged)| AgentTask {
+            framework_id,
+            framework_info,
+            role,
+            info,
+            state,
+            unacknowledged,
+        },
+    )
+}
+
+pub(super) fn agent_message() -> impl Strategy<Value = AgentMessage> {
+    prop_oneof![
+        (agent_info(), option::of(agent_id()), collection::vec(agent_task(), 0..3))
+            .prop_map(|(info, agent_id, tasks)| AgentMessage::Register { info, agent_id, tasks }),
+        (framework_id(), task_status(), task_state()).prop_map(|(framework_id, status, latest_state)| {
+            AgentMessage::StatusUpdate { framework_id, status, latest_state }
+        }),
+        any::<u64>().prop_map(|sequence| AgentMessage::Pong { sequence }),
+        ".{0,8}".prop_map(|message| AgentMessage::Unregister { message }),
+    ]
+}
+
+pub(super) fn master_message() -> impl Strategy<Value = MasterMessage> {
+    let refuse = proptest::sample::select(vec![
+        RefuseCode::Invalid,
+        RefuseCode::Removed,
+        RefuseCode::Replaced,
+        RefuseCode::TooSlow,
+        RefuseCode::ShuttingDown,
+    ]);
+    prop_oneof![
+        (
+            agent_id(),
+            ".{0,8}",
+            millis(limits::FAILOVER_TIMEOUT_MAX),
+            collection::vec((framework_id(), task_id()), 0..3)
+        )
+            .prop_map(|(agent_id, master_id, ping_timeout, missing_tasks)| {
+                MasterMessage::Registered { agent_id, master_id, ping_timeout, missing_tasks }
+            }),
+        any::<u64>().prop_map(|sequence| MasterMessage::Ping { sequence }),
+        (framework_id(), framework_info(), role(), collection::vec(task_info(), 0..3)).prop_map(
+            |(framework_id, framework_info, role, tasks)| MasterMessage::RunTasks {
+                framework_id,
+                framework_info,
+                role,
+                tasks
+            }
+        ),
+        (framework_id(), task_id(), option::of(millis(limits::KILL_GRACE_MAX)), reason()).prop_map(
+            |(framework_id, task_id, grace, reason)| MasterMessage::KillTask {
+                framework_id,
+                task_id,
+                grace,
+                reason
+            }
+        ),
+        (framework_id(), task_id(), update_id()).prop_map(|(framework_id, task_id, update_id)| {
+            MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id }
+        }),
+        framework_id().prop_map(|framework_id| MasterMessage::RemoveFramework { framework_id }),
+        (refuse, ".{0,8}").prop_map(|(code, message)| MasterMessage::Refuse { code, message }),
+    ]
+}
