@@ -3,9 +3,23 @@
 //! Knows agents, frameworks, roles and amounts; knows nothing of offer ids, the wire, or a clock. Follows Mesos'
 //! src/master/allocator/mesos/hierarchical.cpp and sorter/drf/sorter.cpp, driven by events instead of a tick.
 
+mod bits;
+mod check;
+mod clients;
+mod cycle;
+mod filters;
+mod hierarchical;
+mod quantities;
+mod share;
+mod slab;
+mod sorter;
+mod state;
+
 use std::collections::BTreeSet;
 
 use apportion_types::{AgentId, FrameworkId, Resources, Role, Time};
+
+pub use hierarchical::{Hierarchical, HierarchicalConfig};
 
 /// What one cycle gives: resources of one agent to one framework for one role.
 #[derive(Debug, Clone, PartialEq, Eq)]

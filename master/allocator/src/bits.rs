@@ -1,0 +1,160 @@
+//! Sets of dense keys, one bit each: small, ordered, and joined or compared 64 at a time.
+
+use std::marker::PhantomData;
+
+use crate::slab::Key;
+
+#[derive(Debug, Clone)]
+pub(crate) struct BitSet<K> {
+    words: Vec<u64>,
+    len: usize,
+    key: PhantomData<K>,
+}
+
+impl<K> Default for BitSet<K> {
+    fn default() -> Self {
+        Self { words: Vec::new(), len: 0, key: PhantomData }
+    }
+}
+
+fn place<K: Key>(key: K) -> (usize, u64) {
+    (key.index() / 64, 1 << (key.index() % 64))
+}
+
+impl<K: Key> BitSet<K> {
+    /// True when it was not there.
+    pub(crate) fn insert(&mut self, key: K) -> bool {
+        let (word, bit) = place(key);
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        let new = self.words[word] & bit == 0;
+        self.words[word] |= bit;
+        self.len += usize::from(new);
+        new
+    }
+
+    /// True when it was there.
+    pub(crate) fn remove(&mut self, key: K) -> bool {
+        let was = self.contains(key);
+        if was {
+            let (word, bit) = place(key);
+            self.words[word] &= !bit;
+            self.len -= 1;
+        }
+        was
+    }
+
+    pub(crate) fn contains(&self, key: K) -> bool {
+        let (word, bit) = place(key);
+        self.words.get(word).is_some_and(|w| w & bit != 0)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.words.fill(0);
+        self.len = 0;
+    }
+
+    /// Adds all of `other`.
+    pub(crate) fn extend_from(&mut self, other: &BitSet<K>) {
+        if self.words.len() < other.words.len() {
+            self.words.resize(other.words.len(), 0);
+        }
+        for (word, theirs) in self.words.iter_mut().zip(&other.words) {
+            self.len += (theirs & !*word).count_ones() as usize;
+            *word |= theirs;
+        }
+    }
+
+    /// The first that is not before `index`.
+    pub(crate) fn next_from(&self, index: usize) -> Option<K> {
+        let mut word = index / 64;
+        let mut bits = self.words.get(word)? & (u64::MAX << (index % 64));
+        while bits == 0 {
+            word += 1;
+            bits = *self.words.get(word)?;
+        }
+        Some(K::at(word * 64 + bits.trailing_zeros() as usize))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = K> + '_ {
+        bits(self.words.iter().copied())
+    }
+
+    /// Those that are not in `other`, in order.
+    pub(crate) fn iter_without<'a>(&'a self, other: &'a BitSet<K>) -> impl Iterator<Item = K> + 'a {
+        bits(self.words_without(other))
+    }
+
+    /// How many are not in `other`.
+    pub(crate) fn len_without(&self, other: &BitSet<K>) -> usize {
+        self.words_without(other).map(|word| word.count_ones() as usize).sum()
+    }
+
+    fn words_without<'a>(&'a self, other: &'a BitSet<K>) -> impl Iterator<Item = u64> + 'a {
+        let theirs = other.words.iter().copied().chain(std::iter::repeat(0));
+        self.words.iter().zip(theirs).map(|(ours, theirs)| ours & !theirs)
+    }
+}
+
+fn bits<K: Key>(words: impl Iterator<Item = u64>) -> impl Iterator<Item = K> {
+    words.enumerate().flat_map(|(index, mut word)| {
+        std::iter::from_fn(move || {
+            let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
+            word &= word - 1;
+            Some(K::at(index * 64 + bit))
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::slab::AgentKey;
+
+    fn both(indexes: &[usize]) -> (BitSet<AgentKey>, BTreeSet<usize>) {
+        let mut set = BitSet::default();
+        for &index in indexes {
+            set.insert(AgentKey::at(index));
+        }
+        (set, indexes.iter().copied().collect())
+    }
+
+    fn indexes(keys: impl Iterator<Item = AgentKey>) -> Vec<usize> {
+        keys.map(AgentKey::index).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_set(
+            ours in proptest::collection::vec(0..300usize, 0..40),
+            theirs in proptest::collection::vec(0..300usize, 0..40),
+            from in 0..400usize,
+        ) {
+            let (mut set, mut model) = both(&ours);
+            let (other, other_model) = both(&theirs);
+            let without: Vec<_> = model.difference(&other_model).copied().collect();
+            prop_assert_eq!(set.len_without(&other), without.len());
+            prop_assert_eq!(indexes(set.iter_without(&other)), without);
+            prop_assert_eq!(set.next_from(from).map(AgentKey::index), model.range(from..).next().copied());
+
+            set.extend_from(&other);
+            model.extend(&other_model);
+            prop_assert_eq!(indexes(set.iter()), model.iter().copied().collect::<Vec<_>>());
+            prop_assert_eq!(set.remove(AgentKey::at(from)), model.remove(&from));
+            prop_assert_eq!(set.len(), model.len());
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! One allocation cycle.
+
+use apportion_types::Time;
+
+use crate::{
+    Allocation,
+    hierarchical::Hierarchical,
+    slab::{AgentKey, ClientKey, Key},
+};
+
+impl Hierarchical {
+    pub(crate) fn cycle(&mut self, now: Time, allocations_max: usize) -> Vec<Allocation> {
+        while let Some(&(time, agent)) = self.deadlines.first() {
+            if time > now {
+                break;
+            }
+            self.deadlines.pop_first();
+            self.agents[agent].deadline = None;
+            self.candidates.insert(agent);
+        }
+        let mut allocations = Vec::new();
+        if self.eligible.is_empty() {
+            return allocations;
+        }
+        let (mut at, mut wrapped) = (self.cursor, false);
+        let (mut first, mut last) = (None, None);
+        while allocations.len() < allocations_max && !self.candidates.is_empty() {
+            let agent = match self.candidates.next_from(at) {
+                Some(agent) if !wrapped || agent.index() < self.cursor => agent,
+                None if !wrapped => {
+                    (at, wrapped) = (0, true);
+                    continue;
+                }
+                _ => break,
+            };
+            at = agent.index() + 1;
+            match self.choose(agent, now) {
+                Some(client) => {
+                    allocations.push(self.give(agent, client));
+                    first.get_or_insert(at);
+                    last = Some(at);
+                }
+                None => {
+                    self.candidates.remove(agent);
+                    self.schedule(agent);
+                }
+            }
+        }
+        // At the bound, those who were not reached come next; else a different one begins.
+        let stopped = allocations.len() >= allocations_max;
+        self.cursor = if stopped { last } else { first }.unwrap_or(self.cursor);
+        self.check_small();
+        allocations
+    }
+
+    /// Who is to have what is free on the agent: the first in order whom no filter keeps from it.
+    fn choose(&mut self, agent: AgentKey, now: Time) -> Option<ClientKey> {
+        let agent = &mut self.agents[agent];
+        self.role_order.refresh(&self.capacity);
+        let Some(filters) = agent.filters.as_mut().filter(|filters| !filters.is_empty()) else {
+            let role = &mut self.roles[self.role_order.iter().next()?];
+            role.frameworks.refresh(&self.capacity);
+            return role.frameworks.iter().next();
+        };
+        filters.visit(&agent.free, now);
+        let blocked = filters.blocked();
+        let willing = self.eligible.len_without(blocked);
+        // Walking past those who refuse takes about `eligible / willing` steps; comparing the willing takes `willing`.
+        if willing * willing <= self.eligible.len() {
+            for client in self.eligible.iter_without(blocked) {
+                self.roles[self.clients[client].role].frameworks.refresh(&self.capacity);
+            }
+            let rank = |key: ClientKey| {
+                let client = &self.clients[key];
+                let role = &self.roles[client.role];
+                (self.role_order.rank(role.node), role.frameworks.rank(client.node))
+            };
+            return self.eligible.iter_without(blocked).min_by(|&a, &b| rank(a).cmp(&rank(b)));
+        }
+        for role in self.role_order.iter() {
+            let role = &mut self.roles[role];
+            role.frameworks.refresh(&self.capacity);
+            if let Some(client) = role.frameworks.iter().find(|&client| !blocked.contains(client)) {
+                return Some(client);
+            }
+        }
+        None
+    }
+
+    fn give(&mut self, agent: AgentKey, client: ClientKey) -> Allocation {
+        let resources = self.agents[agent].allocate_free(client);
+        self.credit(client, agent, &resources);
+        let state = &self.clients[client];
+        let role = &mut self.roles[state.role];
+        role.frameworks.count(state.node);
+        self.role_order.count(role.node);
+        let allocation = Allocation {
+            framework: state.framework_id.clone(),
+            role: state.role_name.clone(),
+            agent: self.agents[agent].id.clone(),
+            resources,
+        };
+        self.settle(agent);
+        self.check_agent(agent);
+        allocation
+    }
+}

@@ -1,0 +1,136 @@
+//! Amounts of scalars as arrays of integers, and the capacity of the cluster that shares are measured against.
+
+use apportion_types::{Resources, resources::Name};
+use smallvec::SmallVec;
+
+use crate::share::DominantShare;
+
+/// Numbers the names of scalars in the order in which they appear.
+#[derive(Debug, Clone)]
+pub(crate) struct Kinds {
+    names: Vec<Name>,
+    excluded: Vec<Name>,
+    /// By number: whether it counts for fairness.
+    fair: Vec<bool>,
+}
+
+impl Kinds {
+    /// Names in `excluded` never make a share dominant.
+    pub(crate) fn new(excluded: Vec<Name>) -> Self {
+        let mut kinds = Self { names: Vec::new(), excluded, fair: Vec::new() };
+        for name in [Name::Cpus, Name::Mem, Name::Disk, Name::Gpus] {
+            kinds.number(&name);
+        }
+        kinds
+    }
+
+    fn number(&mut self, name: &Name) -> usize {
+        self.names.iter().position(|known| known == name).unwrap_or_else(|| {
+            self.names.push(name.clone());
+            self.fair.push(!self.excluded.contains(name));
+            self.names.len() - 1
+        })
+    }
+
+    /// The scalars of some resources.
+    pub(crate) fn quantities(&mut self, resources: &Resources) -> Quantities {
+        let mut quantities = Quantities::default();
+        for (name, milli) in resources.scalars() {
+            quantities.put(self.number(name), milli);
+        }
+        quantities
+    }
+
+    /// The other way: each scalar by its name.
+    pub(crate) fn resources(&self, quantities: &Quantities) -> Resources {
+        let mut resources = Resources::new();
+        for (name, &milli) in self.names.iter().zip(&quantities.milli) {
+            resources += &Resources::scalar(name.clone(), milli);
+        }
+        resources
+    }
+}
+
+/// Thousandths of each scalar, by its number in [`Kinds`]; what is missing at the end is zero.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Quantities {
+    milli: SmallVec<[i64; 4]>,
+}
+
+impl Quantities {
+    fn put(&mut self, kind: usize, milli: i64) {
+        if kind >= self.milli.len() {
+            self.milli.resize(kind + 1, 0);
+        }
+        self.milli[kind] = milli;
+    }
+
+    fn of(&self, kind: usize) -> i64 {
+        self.milli.get(kind).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn add(&mut self, other: &Quantities) {
+        for (kind, &milli) in other.milli.iter().enumerate() {
+            let sum = self.of(kind).checked_add(milli);
+            self.put(kind, sum.expect("limits::SCALAR_MILLI_MAX keeps sums within an i64"));
+        }
+    }
+
+    pub(crate) fn subtract(&mut self, other: &Quantities) {
+        for (kind, &milli) in other.milli.iter().enumerate() {
+            let rest = self.of(kind) - milli;
+            assert!(rest >= 0, "more of a scalar is taken back than was given");
+            self.put(kind, rest);
+        }
+    }
+}
+
+impl PartialEq for Quantities {
+    fn eq(&self, other: &Self) -> bool {
+        (0..self.milli.len().max(other.milli.len())).all(|kind| self.of(kind) == other.of(kind))
+    }
+}
+
+/// All scalars of all agents.
+#[derive(Debug, Clone)]
+pub(crate) struct Capacity {
+    pub(crate) kinds: Kinds,
+    total: Quantities,
+    /// Counts changes, so that an order knows when all of its shares are outdated.
+    version: u64,
+}
+
+impl Capacity {
+    pub(crate) fn new(kinds: Kinds) -> Self {
+        Self { kinds, total: Quantities::default(), version: 0 }
+    }
+
+    pub(crate) fn add(&mut self, resources: &Resources) {
+        self.total.add(&self.kinds.quantities(resources));
+        self.version += 1;
+    }
+
+    pub(crate) fn subtract(&mut self, resources: &Resources) {
+        self.total.subtract(&self.kinds.quantities(resources));
+        self.version += 1;
+    }
+
+    pub(crate) fn total(&self) -> &Quantities {
+        &self.total
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The greatest of an amount's shares of the whole, each divided by the weight.
+    pub(crate) fn dominant_share(&self, allocated: &Quantities, weight: u32) -> DominantShare {
+        let mut dominant = DominantShare::NONE;
+        for (kind, &milli) in allocated.milli.iter().enumerate() {
+            if milli > 0 && self.kinds.fair[kind] {
+                dominant = dominant.max(DominantShare::new(milli, self.total.of(kind), weight));
+            }
+        }
+        dominant
+    }
+}

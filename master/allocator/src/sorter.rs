@@ -1,0 +1,194 @@
+//! The children of one node of the tree of roles and frameworks, in order of fairness.
+//!
+//! Order: dominant share, then fewer allocations, then name (Mesos' DRF sorter). The order is brought up to date only when it
+//! is needed: what changed is repositioned, each in O(log n), and all are sorted anew only when the capacity changed.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    quantities::{Capacity, Quantities},
+    share::DominantShare,
+    slab::{Key, NodeKey, Slab},
+};
+
+/// Where a child stands among its siblings.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank<N, K> {
+    pub(crate) share: DominantShare,
+    pub(crate) allocations: u64,
+    pub(crate) name: N,
+    /// What the owner of the sorter knows it by; last, and so without weight among distinct names.
+    pub(crate) key: K,
+}
+
+#[derive(Debug, Clone)]
+struct Node<N, K> {
+    weight: u32,
+    allocated: Quantities,
+    allocations: u64,
+    /// As it stands in the order, or would stand when it was last seen.
+    rank: Rank<N, K>,
+    /// May be given something; only listed children are kept in order.
+    listed: bool,
+    in_order: bool,
+    stale: bool,
+}
+
+/// Children with names `N` that their owner knows by keys `K`.
+#[derive(Debug, Clone)]
+pub(crate) struct Sorter<N, K> {
+    nodes: Slab<NodeKey, Node<N, K>>,
+    order: BTreeSet<Rank<N, K>>,
+    /// Listed children that may stand in the wrong place.
+    stale: Vec<NodeKey>,
+    version: u64,
+}
+
+impl<N, K> Default for Sorter<N, K> {
+    fn default() -> Self {
+        Self { nodes: Slab::default(), order: BTreeSet::new(), stale: Vec::new(), version: 0 }
+    }
+}
+
+impl<N: Ord + Clone, K: Key> Sorter<N, K> {
+    /// Adds a child with nothing allocated, not listed.
+    pub(crate) fn add(&mut self, name: N, key: K, weight: u32) -> NodeKey {
+        self.nodes.insert(Node {
+            weight,
+            allocated: Quantities::default(),
+            allocations: 0,
+            rank: Rank { share: DominantShare::NONE, allocations: 0, name, key },
+            listed: false,
+            in_order: false,
+            stale: false,
+        })
+    }
+
+    pub(crate) fn remove(&mut self, node: NodeKey) {
+        self.unlist(node);
+        self.nodes.remove(node);
+    }
+
+    pub(crate) fn list(&mut self, node: NodeKey) {
+        self.nodes[node].listed = true;
+        self.touch(node);
+    }
+
+    pub(crate) fn unlist(&mut self, node: NodeKey) {
+        let node = &mut self.nodes[node];
+        node.listed = false;
+        if node.in_order {
+            node.in_order = false;
+            assert!(self.order.remove(&node.rank), "a child in order is found by its rank");
+        }
+    }
+
+    pub(crate) fn allocate(&mut self, node: NodeKey, quantities: &Quantities) {
+        self.nodes[node].allocated.add(quantities);
+        self.touch(node);
+    }
+
+    pub(crate) fn unallocate(&mut self, node: NodeKey, quantities: &Quantities) {
+        self.nodes[node].allocated.subtract(quantities);
+        self.touch(node);
+    }
+
+    /// Counts one more allocation.
+    pub(crate) fn count(&mut self, node: NodeKey) {
+        self.nodes[node].allocations += 1;
+        self.touch(node);
+    }
+
+    fn touch(&mut self, key: NodeKey) {
+        let node = &mut self.nodes[key];
+        if node.listed && !node.stale {
+            node.stale = true;
+            self.stale.push(key);
+        }
+    }
+
+    /// Brings the order up to date. Call it before [`Sorter::iter`] and [`Sorter::rank`].
+    pub(crate) fn refresh(&mut self, capacity: &Capacity) {
+        if self.version != capacity.version() {
+            self.version = capacity.version();
+            self.rebuild(capacity);
+            return;
+        }
+        while let Some(key) = self.stale.pop() {
+            // It may have been removed or unlisted since; then its flag is gone, or there is nothing to place.
+            let Some(node) = self.nodes.find_mut(key).filter(|node| node.stale) else { continue };
+            node.stale = false;
+            if !node.listed {
+                continue;
+            }
+            let moved = match node.in_order {
+                true => self.order.take(&node.rank).expect("a child in order is found by its rank"),
+                false => node.rank.clone(),
+            };
+            node.rank.share = capacity.dominant_share(&node.allocated, node.weight);
+            node.rank.allocations = node.allocations;
+            node.in_order = true;
+            self.order.insert(Rank { share: node.rank.share, allocations: node.allocations, ..moved });
+        }
+    }
+
+    fn rebuild(&mut self, capacity: &Capacity) {
+        self.stale.clear();
+        let mut ranks = Vec::with_capacity(self.order.len());
+        for (_, node) in self.nodes.iter_mut() {
+            node.stale = false;
+            node.in_order = node.listed;
+            if node.listed {
+                node.rank.share = capacity.dominant_share(&node.allocated, node.weight);
+                node.rank.allocations = node.allocations;
+                ranks.push(node.rank.clone());
+            }
+        }
+        self.order = ranks.into_iter().collect();
+    }
+
+    /// The listed children in order of fairness.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = K> + '_ {
+        self.order.iter().map(|rank| rank.key)
+    }
+
+    /// Where a listed child stands.
+    pub(crate) fn rank(&self, node: NodeKey) -> &Rank<N, K> {
+        &self.nodes[node].rank
+    }
+
+    /// What a child is given.
+    pub(crate) fn allocated(&self, node: NodeKey) -> &Quantities {
+        &self.nodes[node].allocated
+    }
+
+    /// Every child in order of fairness, listed or not, and what it is given; recomputed.
+    pub(crate) fn ranked(&self, capacity: &Capacity) -> Vec<(Rank<N, K>, &Quantities)> {
+        let mut ranked: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|(_, node)| {
+                let share = capacity.dominant_share(&node.allocated, node.weight);
+                (Rank { share, allocations: node.allocations, ..node.rank.clone() }, &node.allocated)
+            })
+            .collect();
+        ranked.sort_by(|(a, _), (b, _)| a.cmp(b));
+        ranked
+    }
+
+    /// Asserts that the order, once refreshed, is what sorting from scratch gives.
+    pub(crate) fn check(&self, capacity: &Capacity) {
+        let mut refreshed = self.clone();
+        refreshed.refresh(capacity);
+        let listed = |key: K| refreshed.nodes.iter().any(|(_, node)| node.rank.key == key && node.listed);
+        let expected: Vec<K> =
+            self.ranked(capacity).into_iter().map(|(rank, _)| rank.key).filter(|&key| listed(key)).collect();
+        assert_eq!(refreshed.iter().collect::<Vec<_>>(), expected, "the order is that of the shares");
+        for (_, node) in refreshed.nodes.iter().filter(|(_, node)| node.listed) {
+            assert!(refreshed.order.contains(&node.rank), "a listed child is in order");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
