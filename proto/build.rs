@@ -22,6 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_client(rpc)
         .build_server(rpc)
+        // Its `connect` would clash with the services' own call of that name: clients are made from a channel.
+        .build_transport(false)
         .bytes(".")
         .compile_fds(descriptors)?;
     Ok(())
