@@ -1,0 +1,76 @@
+//! Where dropped offers leave their answers, for the driver to send.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use apportion_types::{AgentId, OfferId, TaskInfo};
+
+use crate::DeclineReason;
+
+/// What became of one offer, or of several merged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) offers: Vec<OfferId>,
+    pub(crate) agent_id: AgentId,
+    pub(crate) tasks: Vec<TaskInfo>,
+    pub(crate) refuse: Option<Duration>,
+    pub(crate) reason: DeclineReason,
+}
+
+/// The answers of one driver's offers, in the order of their drops. Bounded by the offers that exist.
+#[derive(Debug, Default)]
+pub(crate) struct Answers(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    waiting: Vec<Answer>,
+    waker: Option<Waker>,
+    closed: bool,
+}
+
+impl Answers {
+    /// Called by drops, so it must never panic: a lock poisoned by a panic elsewhere still holds good data.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves an answer; forgets it when the driver has ended.
+    pub(crate) fn push(&self, answer: Answer) {
+        let waker = {
+            let mut inner = self.lock();
+            if inner.closed {
+                return;
+            }
+            inner.waiting.push(answer);
+            inner.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// All that wait.
+    pub(crate) fn take(&self) -> Vec<Answer> {
+        std::mem::take(&mut self.lock().waiting)
+    }
+
+    /// Ready as soon as one waits.
+    pub(crate) fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.lock();
+        if !inner.waiting.is_empty() {
+            return Poll::Ready(());
+        }
+        inner.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// From now on nobody listens.
+    pub(crate) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        inner.waiting.clear();
+    }
+}

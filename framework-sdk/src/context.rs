@@ -1,0 +1,91 @@
+//! What a scheduler may ask for within a callback.
+
+use std::time::Duration;
+
+use apportion_types::{AgentId, FrameworkId, TaskId, Time};
+
+use crate::Stop;
+
+/// The driver as a callback sees it: the time, who the framework is, and what may be asked for.
+///
+/// What is asked for is sent when the callback returns: first what was placed on offers, then these in the order asked. Without
+/// a connection it is kept where it still makes sense (kills, reconciliations, stop) and forgotten where it does not (revive).
+#[derive(Debug)]
+pub struct Context<'a> {
+    pub(crate) now: Time,
+    pub(crate) framework_id: Option<&'a FrameworkId>,
+    pub(crate) subscribed: bool,
+    pub(crate) asked: &'a mut Vec<Ask>,
+}
+
+/// Something asked for within a callback.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ask {
+    Kill { task_id: TaskId, grace: Option<Duration> },
+    Reconcile(Vec<(TaskId, Option<AgentId>)>),
+    ReconcileAll,
+    Revive,
+    Wake(Duration),
+    Stop(Stop),
+}
+
+impl Context<'_> {
+    /// The time of this callback: of a monotonic clock, or virtual in a simulation. The same all through one callback.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// The framework's id; none before the first subscription of a new framework.
+    pub fn framework_id(&self) -> Option<&FrameworkId> {
+        self.framework_id
+    }
+
+    /// True while a subscription stands.
+    pub fn is_subscribed(&self) -> bool {
+        self.subscribed
+    }
+
+    /// Asks for a task to end: TERM, and KILL after `grace`; after the task's own grace when none.
+    ///
+    /// The wish outlives lost connections: it is repeated at every subscription until the task is told to have ended. Asking
+    /// again can only shorten the grace. A task that is not known is told to [`update`](crate::Scheduler::update) as gone or
+    /// unknown.
+    pub fn kill(&mut self, task_id: &TaskId, grace: Option<Duration>) {
+        self.asked.push(Ask::Kill { task_id: task_id.clone(), grace });
+    }
+
+    /// Asks for the state of these tasks, each with its agent where known, again and again with growing pauses until each was
+    /// told to [`update`](crate::Scheduler::update).
+    pub fn reconcile(&mut self, tasks: impl IntoIterator<Item = (TaskId, Option<AgentId>)>) {
+        let tasks: Vec<_> = tasks.into_iter().collect();
+        // To the master an empty list means every task.
+        if !tasks.is_empty() {
+            self.asked.push(Ask::Reconcile(tasks));
+        }
+    }
+
+    /// Asks once for the state of every task of the framework that the master knows: finds tasks that the scheduler has
+    /// forgotten. One that the master does not know is not told; see [`reconcile`](Context::reconcile).
+    pub fn reconcile_all(&mut self) {
+        self.asked.push(Ask::ReconcileAll);
+    }
+
+    /// Forgets every refusal, so that refused resources are offered again at once.
+    ///
+    /// For new work that may fit where the old did not. When [`wants_offers`](crate::Scheduler::wants_offers) turns true the
+    /// driver does this by itself.
+    pub fn revive(&mut self) {
+        self.asked.push(Ask::Revive);
+    }
+
+    /// Asks for one call of [`woken`](crate::Scheduler::woken) after this time, connected or not. Calls that are due together
+    /// are made as one; they are not kept over a restart.
+    pub fn wake_after(&mut self, after: Duration) {
+        self.asked.push(Ask::Wake(after));
+    }
+
+    /// Ends the run when this callback has returned; no callback follows.
+    pub fn stop(&mut self, stop: Stop) {
+        self.asked.push(Ask::Stop(stop));
+    }
+}

@@ -1,0 +1,44 @@
+//! Choosing where a task goes. Pure functions over what offers have left; use them or write your own.
+
+use apportion_types::Resources;
+
+use crate::Offer;
+
+/// True when all of `wanted` is left in the offer.
+pub fn fits(offer: &Offer, wanted: &Resources) -> bool {
+    offer.resources().contains(wanted)
+}
+
+/// The index of the first offer in which `wanted` fits.
+pub fn first_fit(offers: &[Offer], wanted: &Resources) -> Option<usize> {
+    offers.iter().position(|offer| fits(offer, wanted))
+}
+
+/// The index of the offer in which `wanted` leaves the least: large offers are kept for large tasks.
+///
+/// What would be left is measured as a share of what the offer holds now, summed over the scalars that are wanted, so that
+/// an agent with much memory and an agent with many processors compare. The first of equals wins, and nothing is random:
+/// equal input gives equal output.
+pub fn best_fit(offers: &[Offer], wanted: &Resources) -> Option<usize> {
+    let fitting = offers.iter().enumerate().filter(|(_, offer)| fits(offer, wanted));
+    fitting.min_by_key(|(_, offer)| slack(offer.resources(), wanted)).map(|(index, _)| index)
+}
+
+/// The index of the offer in which `wanted` leaves the most: load is spread.
+///
+/// Measured as in [`best_fit`].
+pub fn worst_fit(offers: &[Offer], wanted: &Resources) -> Option<usize> {
+    let fitting = offers.iter().enumerate().filter(|(_, offer)| fits(offer, wanted));
+    fitting.min_by_key(|(_, offer)| u64::MAX - slack(offer.resources(), wanted)).map(|(index, _)| index)
+}
+
+/// What is left of each wanted scalar, in millionths of what is there, summed.
+fn slack(there: &Resources, wanted: &Resources) -> u64 {
+    wanted
+        .scalars()
+        .map(|(name, milli)| {
+            let (all, rest) = (there.milli(name), there.milli(name) - milli);
+            u64::try_from(i128::from(rest) * 1_000_000 / i128::from(all.max(1))).unwrap_or(0)
+        })
+        .sum()
+}
