@@ -1,0 +1,355 @@
+//! The allocator as plainly as it can be said: everything is recomputed each time, and everybody is asked about everything.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use apportion_allocator::{Allocation, Allocator, Share};
+use apportion_types::{AgentId, FrameworkId, Resources, Role, Time};
+
+#[derive(Debug)]
+struct Agent {
+    total: Resources,
+    active: bool,
+    place: usize,
+    visits: u64,
+}
+
+#[derive(Debug)]
+struct Framework {
+    active: bool,
+    /// Whether it is suppressed.
+    roles: BTreeMap<Role, bool>,
+}
+
+#[derive(Debug)]
+struct Filter {
+    framework: FrameworkId,
+    role: Role,
+    agent: AgentId,
+    refused: Resources,
+    until: Time,
+    visits: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    agents: BTreeMap<AgentId, Agent>,
+    frameworks: BTreeMap<FrameworkId, Framework>,
+    allocated: BTreeMap<(FrameworkId, Role, AgentId), Resources>,
+    filters: Vec<Filter>,
+    framework_allocations: BTreeMap<(Role, FrameworkId), u64>,
+    role_allocations: BTreeMap<Role, u64>,
+    first_place: usize,
+}
+
+impl Model {
+    pub(crate) fn agents(&self) -> Vec<AgentId> {
+        self.agents.keys().cloned().collect()
+    }
+
+    pub(crate) fn has_framework(&self, framework: &FrameworkId) -> bool {
+        self.frameworks.contains_key(framework)
+    }
+
+    pub(crate) fn allocations(&self) -> Vec<Allocation> {
+        let all = self.allocated.iter().map(|((framework, role, agent), resources)| Allocation {
+            framework: framework.clone(),
+            role: role.clone(),
+            agent: agent.clone(),
+            resources: resources.clone(),
+        });
+        all.collect()
+    }
+
+    /// A fraction: the dominant share of what the chosen hold.
+    fn share(&self, chosen: impl Fn(&FrameworkId, &Role) -> bool) -> (i128, i128) {
+        let capacity: Resources = self.agents.values().map(|agent| &agent.total).sum();
+        let held: Resources = self.held(chosen);
+        let shares =
+            capacity.scalars().map(|(name, total)| (i128::from(held.milli(name)), i128::from(total)));
+        shares.max_by(|a, b| compare(*a, *b)).unwrap_or((0, 1))
+    }
+
+    fn held(&self, chosen: impl Fn(&FrameworkId, &Role) -> bool) -> Resources {
+        let mut held = Resources::new();
+        for ((framework, role, _), resources) in &self.allocated {
+            if chosen(framework, role) {
+                for (name, milli) in resources.scalars() {
+                    held += &Resources::scalar(name.clone(), milli);
+                }
+            }
+        }
+        held
+    }
+
+    fn known_clients(&self) -> BTreeSet<(Role, FrameworkId)> {
+        let subscribed = self
+            .frameworks
+            .iter()
+            .flat_map(|(id, framework)| framework.roles.keys().map(move |role| (role.clone(), id.clone())));
+        let holding = self.allocated.keys().map(|(framework, role, _)| (role.clone(), framework.clone()));
+        subscribed.chain(holding).collect()
+    }
+
+    fn forget_unknown(&mut self) {
+        let clients = self.known_clients();
+        self.framework_allocations.retain(|client, _| clients.contains(client));
+        self.role_allocations.retain(|role, _| clients.iter().any(|(known, _)| known == role));
+    }
+
+    fn allocations_of(&self, role: &Role, framework: &FrameworkId) -> u64 {
+        self.framework_allocations.get(&(role.clone(), framework.clone())).copied().unwrap_or(0)
+    }
+
+    /// Every role with every framework in it, in order of fairness.
+    fn order(&self) -> Vec<(Role, Vec<FrameworkId>)> {
+        let clients = self.known_clients();
+        let mut roles: Vec<Role> = clients.iter().map(|(role, _)| role.clone()).collect();
+        roles.dedup();
+        let role_rank = |role: &Role| {
+            let count = self.role_allocations.get(role).copied().unwrap_or(0);
+            (self.share(|_, known| known == role), count)
+        };
+        roles.sort_by(|a, b| {
+            let ((share_a, count_a), (share_b, count_b)) = (role_rank(a), role_rank(b));
+            compare(share_a, share_b).then(count_a.cmp(&count_b)).then(a.cmp(b))
+        });
+        let sorted = roles.into_iter().map(|role| {
+            let mut frameworks: Vec<_> = clients
+                .iter()
+                .filter(|(known, _)| *known == role)
+                .map(|(_, framework)| framework.clone())
+                .collect();
+            frameworks.sort_by(|a, b| {
+                let share = |id: &FrameworkId| self.share(|f, r| f == id && *r == role);
+                compare(share(a), share(b))
+                    .then(self.allocations_of(&role, a).cmp(&self.allocations_of(&role, b)))
+                    .then(a.cmp(b))
+            });
+            (role, frameworks)
+        });
+        sorted.collect()
+    }
+
+    fn wants(&self, framework: &FrameworkId, role: &Role) -> bool {
+        let framework = &self.frameworks[framework];
+        framework.active && framework.roles.get(role) == Some(&false)
+    }
+
+    fn refuses(
+        &self,
+        framework: &FrameworkId,
+        role: &Role,
+        agent: &AgentId,
+        free: &Resources,
+        now: Time,
+    ) -> bool {
+        let visits = self.agents[agent].visits;
+        self.filters.iter().any(|filter| {
+            (&filter.framework, &filter.role, &filter.agent) == (framework, role, agent)
+                && filter.refused.contains(free)
+                && (now < filter.until || filter.visits == visits)
+        })
+    }
+
+    fn forget_filters(&mut self, framework: &FrameworkId, of_role: impl Fn(&Role) -> bool) {
+        self.filters.retain(|filter| filter.framework != *framework || !of_role(&filter.role));
+    }
+}
+
+fn compare(a: (i128, i128), b: (i128, i128)) -> Ordering {
+    (a.0 * b.1).cmp(&(b.0 * a.1))
+}
+
+fn named(roles: &[Role], role: &Role) -> bool {
+    roles.is_empty() || roles.contains(role)
+}
+
+impl Allocator for Model {
+    fn add_agent(&mut self, agent: &AgentId, total: &Resources) {
+        let taken: BTreeSet<usize> = self.agents.values().map(|agent| agent.place).collect();
+        let place = (0..).find(|place| !taken.contains(place)).expect("places do not end");
+        self.agents.insert(agent.clone(), Agent { total: total.clone(), active: true, place, visits: 0 });
+    }
+
+    fn remove_agent(&mut self, agent: &AgentId) {
+        self.agents.remove(agent);
+        self.allocated.retain(|(_, _, on), _| on != agent);
+        self.filters.retain(|filter| filter.agent != *agent);
+        self.forget_unknown();
+    }
+
+    fn set_agent_active(&mut self, agent: &AgentId, active: bool) {
+        self.agents.get_mut(agent).expect("it exists").active = active;
+    }
+
+    fn add_framework(&mut self, framework: &FrameworkId, roles: &[Role], suppressed: &BTreeSet<Role>) {
+        let roles = roles.iter().map(|role| (role.clone(), suppressed.contains(role))).collect();
+        self.frameworks.insert(framework.clone(), Framework { active: true, roles });
+    }
+
+    fn remove_framework(&mut self, framework: &FrameworkId) {
+        self.frameworks.remove(framework);
+        self.allocated.retain(|(of, _, _), _| of != framework);
+        self.forget_filters(framework, |_| true);
+        self.forget_unknown();
+    }
+
+    fn set_framework_active(&mut self, framework: &FrameworkId, active: bool) {
+        self.frameworks.get_mut(framework).expect("it exists").active = active;
+        if !active {
+            self.forget_filters(framework, |_| true);
+        }
+    }
+
+    fn set_framework_roles(&mut self, framework: &FrameworkId, roles: &[Role], suppressed: &BTreeSet<Role>) {
+        let state = self.frameworks.get_mut(framework).expect("it exists");
+        let before = std::mem::take(&mut state.roles);
+        for role in roles {
+            let was = before.get(role).copied().unwrap_or(false);
+            state.roles.insert(role.clone(), was || suppressed.contains(role));
+        }
+        self.forget_filters(framework, |role| !roles.contains(role));
+        self.forget_unknown();
+    }
+
+    fn suppress(&mut self, framework: &FrameworkId, roles: &[Role]) {
+        let state = self.frameworks.get_mut(framework).expect("it exists");
+        state
+            .roles
+            .iter_mut()
+            .filter(|(role, _)| named(roles, role))
+            .for_each(|(_, suppressed)| *suppressed = true);
+    }
+
+    fn revive(&mut self, framework: &FrameworkId, roles: &[Role]) {
+        let state = self.frameworks.get_mut(framework).expect("it exists");
+        state
+            .roles
+            .iter_mut()
+            .filter(|(role, _)| named(roles, role))
+            .for_each(|(_, suppressed)| *suppressed = false);
+        self.forget_filters(framework, |role| named(roles, role));
+    }
+
+    fn charge(&mut self, framework: &FrameworkId, role: &Role, agent: &AgentId, resources: &Resources) {
+        if !resources.is_empty() {
+            *self.allocated.entry((framework.clone(), role.clone(), agent.clone())).or_default() += resources;
+        }
+    }
+
+    fn recover(
+        &mut self,
+        framework: &FrameworkId,
+        role: &Role,
+        agent: &AgentId,
+        resources: &Resources,
+        refuse_until: Option<Time>,
+    ) {
+        let key = (framework.clone(), role.clone(), agent.clone());
+        let held = self.allocated.get_mut(&key).expect("it is allocated");
+        held.saturating_sub(resources);
+        if held.is_empty() {
+            self.allocated.remove(&key);
+        }
+        let state = &self.frameworks[framework];
+        if let Some(until) = refuse_until.filter(|_| state.active && state.roles.contains_key(role)) {
+            self.filters.push(Filter {
+                framework: framework.clone(),
+                role: role.clone(),
+                agent: agent.clone(),
+                refused: resources.clone(),
+                until,
+                visits: self.agents[agent].visits,
+            });
+        }
+        self.forget_unknown();
+    }
+
+    /// It always looks.
+    fn is_dirty(&self) -> bool {
+        true
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        self.filters.iter().map(|filter| filter.until).min()
+    }
+
+    fn allocate(&mut self, now: Time, allocations_max: usize) -> Vec<Allocation> {
+        let mut allocations = Vec::new();
+        let somebody_wants = self.known_clients().iter().any(|(role, framework)| self.wants(framework, role));
+        if !somebody_wants {
+            return allocations;
+        }
+        let mut agents: Vec<(bool, usize, AgentId)> = self
+            .agents
+            .iter()
+            .map(|(id, agent)| (agent.place < self.first_place, agent.place, id.clone()))
+            .collect();
+        agents.sort();
+        let mut given = Vec::new();
+        for (_, place, id) in agents {
+            let free = self.free(&id);
+            let allocatable = free.cpus_milli() >= 10 || free.mem_milli() >= 32_000;
+            if allocations.len() >= allocations_max || !self.agents[&id].active || !allocatable {
+                continue;
+            }
+            let order = self.order();
+            let mut clients =
+                order.iter().flat_map(|(role, frameworks)| frameworks.iter().map(move |f| (f, role)));
+            let taker = clients.find(|(framework, role)| {
+                self.wants(framework, role) && !self.refuses(framework, role, &id, &free, now)
+            });
+            self.agents.get_mut(&id).expect("it exists").visits += 1;
+            if let Some((framework, role)) = taker {
+                self.charge(framework, role, &id, &free);
+                *self.framework_allocations.entry((role.clone(), framework.clone())).or_default() += 1;
+                *self.role_allocations.entry(role.clone()).or_default() += 1;
+                let (framework, role) = (framework.clone(), role.clone());
+                allocations.push(Allocation { framework, role, agent: id, resources: free });
+                given.push(place + 1);
+            }
+        }
+        let next = if allocations.len() >= allocations_max { given.last() } else { given.first() };
+        self.first_place = next.copied().unwrap_or(self.first_place);
+        allocations
+    }
+
+    fn free(&self, agent: &AgentId) -> Resources {
+        let mut free = self.agents[agent].total.clone();
+        for ((_, _, on), resources) in &self.allocated {
+            if on == agent {
+                free = free.checked_sub(resources).expect("no more is allocated than there is");
+            }
+        }
+        free
+    }
+
+    fn shares(&self) -> Vec<Share> {
+        let ppm = |(part, whole): (i128, i128)| {
+            u64::try_from(part * 1_000_000 / whole).expect("a share is positive")
+        };
+        let mut shares = Vec::new();
+        for (role, frameworks) in self.order() {
+            shares.push(Share {
+                framework: None,
+                allocated: self.held(|_, r| *r == role),
+                dominant_share_ppm: ppm(self.share(|_, r| *r == role)),
+                allocations: self.role_allocations.get(&role).copied().unwrap_or(0),
+                role: role.clone(),
+            });
+            for framework in frameworks {
+                shares.push(Share {
+                    allocated: self.held(|f, r| *f == framework && *r == role),
+                    dominant_share_ppm: ppm(self.share(|f, r| *f == framework && *r == role)),
+                    allocations: self.allocations_of(&role, &framework),
+                    framework: Some(framework),
+                    role: role.clone(),
+                });
+            }
+        }
+        shares
+    }
+}
