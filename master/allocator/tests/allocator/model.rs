@@ -63,13 +63,12 @@ impl Model {
         all.collect()
     }
 
-    /// A fraction: the dominant share of what the chosen hold.
-    fn share(&self, chosen: impl Fn(&FrameworkId, &Role) -> bool) -> (i128, i128) {
+    /// The dominant share of what the chosen hold.
+    fn share(&self, chosen: impl Fn(&FrameworkId, &Role) -> bool) -> Fraction {
         let capacity: Resources = self.agents.values().map(|agent| &agent.total).sum();
         let held: Resources = self.held(chosen);
-        let shares =
-            capacity.scalars().map(|(name, total)| (i128::from(held.milli(name)), i128::from(total)));
-        shares.max_by(|a, b| compare(*a, *b)).unwrap_or((0, 1))
+        let share = |(name, total)| Fraction(i128::from(held.milli(name)), i128::from(total));
+        capacity.scalars().map(share).max().unwrap_or(Fraction(0, 1))
     }
 
     fn held(&self, chosen: impl Fn(&FrameworkId, &Role) -> bool) -> Resources {
@@ -108,25 +107,15 @@ impl Model {
         let clients = self.known_clients();
         let mut roles: Vec<Role> = clients.iter().map(|(role, _)| role.clone()).collect();
         roles.dedup();
-        let role_rank = |role: &Role| {
+        roles.sort_by_cached_key(|role| {
             let count = self.role_allocations.get(role).copied().unwrap_or(0);
-            (self.share(|_, known| known == role), count)
-        };
-        roles.sort_by(|a, b| {
-            let ((share_a, count_a), (share_b, count_b)) = (role_rank(a), role_rank(b));
-            compare(share_a, share_b).then(count_a.cmp(&count_b)).then(a.cmp(b))
+            (self.share(|_, known| known == role), count, role.clone())
         });
         let sorted = roles.into_iter().map(|role| {
-            let mut frameworks: Vec<_> = clients
-                .iter()
-                .filter(|(known, _)| *known == role)
-                .map(|(_, framework)| framework.clone())
-                .collect();
-            frameworks.sort_by(|a, b| {
-                let share = |id: &FrameworkId| self.share(|f, r| f == id && *r == role);
-                compare(share(a), share(b))
-                    .then(self.allocations_of(&role, a).cmp(&self.allocations_of(&role, b)))
-                    .then(a.cmp(b))
+            let of_role = clients.iter().filter(|(known, _)| *known == role);
+            let mut frameworks: Vec<_> = of_role.map(|(_, framework)| framework.clone()).collect();
+            frameworks.sort_by_cached_key(|id| {
+                (self.share(|f, r| f == id && *r == role), self.allocations_of(&role, id), id.clone())
             });
             (role, frameworks)
         });
@@ -159,9 +148,28 @@ impl Model {
     }
 }
 
-fn compare(a: (i128, i128), b: (i128, i128)) -> Ordering {
-    (a.0 * b.1).cmp(&(b.0 * a.1))
+#[derive(Debug, Clone, Copy)]
+struct Fraction(i128, i128);
+
+impl Ord for Fraction {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.0 * other.1).cmp(&(other.0 * self.1))
+    }
 }
+
+impl PartialOrd for Fraction {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Fraction {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Fraction {}
 
 fn named(roles: &[Role], role: &Role) -> bool {
     roles.is_empty() || roles.contains(role)
@@ -290,13 +298,13 @@ impl Allocator for Model {
             .collect();
         agents.sort();
         let mut given = Vec::new();
+        let mut order = self.order();
         for (_, place, id) in agents {
             let free = self.free(&id);
             let allocatable = free.cpus_milli() >= 10 || free.mem_milli() >= 32_000;
             if allocations.len() >= allocations_max || !self.agents[&id].active || !allocatable {
                 continue;
             }
-            let order = self.order();
             let mut clients =
                 order.iter().flat_map(|(role, frameworks)| frameworks.iter().map(move |f| (f, role)));
             let taker = clients.find(|(framework, role)| {
@@ -310,6 +318,7 @@ impl Allocator for Model {
                 let (framework, role) = (framework.clone(), role.clone());
                 allocations.push(Allocation { framework, role, agent: id, resources: free });
                 given.push(place + 1);
+                order = self.order();
             }
         }
         let next = if allocations.len() >= allocations_max { given.last() } else { given.first() };
@@ -328,9 +337,8 @@ impl Allocator for Model {
     }
 
     fn shares(&self) -> Vec<Share> {
-        let ppm = |(part, whole): (i128, i128)| {
-            u64::try_from(part * 1_000_000 / whole).expect("a share is positive")
-        };
+        let ppm =
+            |share: Fraction| u64::try_from(share.0 * 1_000_000 / share.1).expect("a share is positive");
         let mut shares = Vec::new();
         for (role, frameworks) in self.order() {
             shares.push(Share {

@@ -176,7 +176,6 @@ impl Pair {
             }
         }
         self.real.check();
-        assert_eq!(self.real.shares(), self.model.shares());
         for id in self.model.agents() {
             assert_eq!(self.real.free(&id), self.model.free(&id));
         }
@@ -188,11 +187,12 @@ impl Pair {
         let expected = self.model.allocate(now, allocations_max);
         assert_eq!(self.real.allocate(now, allocations_max), expected);
         assert!(due || expected.is_empty(), "what may be given is announced");
+        assert_eq!(self.real.shares(), self.model.shares());
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 384, ..ProptestConfig::default() })]
 
     #[test]
     fn gives_what_the_model_gives(calls in proptest::collection::vec(call(), 1..100)) {
@@ -201,12 +201,16 @@ proptest! {
             pair.apply(call);
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     /// Many frameworks, all declining: the ways of finding the next taker agree.
     #[test]
     fn a_crowd_that_declines_gives_what_the_model_gives(
-        calls in proptest::collection::vec(call(), 1..30),
-        frameworks in 8..24u8,
+        calls in proptest::collection::vec(call(), 1..24),
+        frameworks in 4..16u8,
     ) {
         let mut pair = Pair::default();
         for number in 0..frameworks {
