@@ -1,1 +1,10 @@
-//! Placeholder while the house is being raised.
+//! Batch jobs on Apportion.
+
+pub mod capacity;
+pub mod job;
+pub mod output;
+pub mod progress;
+pub mod report;
+pub mod scheduler;
+pub mod state;
+pub mod summary;

@@ -1,0 +1,78 @@
+//! The job file as it is written: what serde reads, before anything is checked.
+//!
+//! Every value keeps its [`Spanned`] position, because a person with a wrong file wants the line, not a guess. Fields that
+//! must be there are options all the same: serde's own "missing field" knows neither a remedy nor an example.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+/// The whole file. Keys that are not known are refused: a misspelt `retires = 3` that is silently ignored costs a night.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct JobFile {
+    pub name: Option<Spanned<String>>,
+    pub output: Option<Spanned<String>>,
+    #[serde(default)]
+    pub params: BTreeMap<Spanned<String>, Scalar>,
+    pub task: Option<Spanned<TaskTable>>,
+    pub array: Option<Spanned<ArrayTable>>,
+}
+
+/// `[task]`: one task of the job.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TaskTable {
+    pub command: Option<Spanned<CommandLine>>,
+    #[serde(default)]
+    pub env: BTreeMap<String, Spanned<String>>,
+    pub cpus: Option<Spanned<Scalar>>,
+    pub memory: Option<Spanned<Scalar>>,
+    pub disk: Option<Spanned<Scalar>>,
+    pub resources: Option<Spanned<String>>,
+    pub timeout: Option<Spanned<String>>,
+    pub kill_grace: Option<Spanned<String>>,
+    pub retries: Option<Spanned<i64>>,
+}
+
+/// `[array]`: one task for each element.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ArrayTable {
+    pub glob: Option<Spanned<String>>,
+    #[serde(default)]
+    pub exclude: Vec<Spanned<String>>,
+    pub list: Option<Spanned<Vec<Spanned<String>>>>,
+    pub range: Option<Spanned<Vec<i64>>>,
+}
+
+/// A program with its arguments, or a line for the shell.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected an array such as [\"/bin/sort\", \"-u\"], or one string for /bin/sh -c"
+)]
+pub(super) enum CommandLine {
+    Shell(String),
+    Argv(Vec<String>),
+}
+
+/// A number or a text: `cpus = 0.5` and `memory = "64MiB"` are both natural to write.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a number, or a text such as \"64MiB\"")]
+pub(super) enum Scalar {
+    Integer(i64),
+    Float(f64),
+    Text(String),
+}
+
+impl std::fmt::Display for Scalar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Scalar::Integer(number) => number.fmt(f),
+            Scalar::Float(number) => number.fmt(f),
+            Scalar::Text(text) => f.write_str(text),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What became of a job: the one JSON document of `-o json`, and what the table for people is made from.
+
+use apportion_sdk::{Time, container::Exit};
+use serde::Serialize;
+
+use crate::{
+    job::Job,
+    output::Fetched,
+    state::{JobState, Outcome, Task},
+};
+
+/// The version of the document; a field that changes its meaning raises it, a new field does not.
+pub const VERSION: u32 = 1;
+
+/// A job that has ended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The job's name.
+    pub job: String,
+    /// The framework that it was; null when the master was never reached.
+    pub framework_id: Option<String>,
+    /// `succeeded`, `failed` or `interrupted`.
+    pub outcome: &'static str,
+    /// When it began, in microseconds since the Unix epoch.
+    pub started_at_us: u64,
+    /// From its beginning to the end of its last task.
+    pub wall_ms: u64,
+    /// Of all tasks together.
+    pub totals: Totals,
+    /// Each task, in the order of the array.
+    pub tasks: Vec<TaskReport>,
+}
+
+/// Sums over all tasks of a job.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Totals {
+    /// How many there are.
+    pub tasks: usize,
+    /// How many succeeded.
+    pub succeeded: usize,
+    /// How many ended otherwise.
+    pub failed: usize,
+    /// How often a task was launched.
+    pub launches: u64,
+    /// Processor time of the last attempt of each task.
+    pub cpu_ms: u64,
+    /// The most memory that a task held; null where no agent measures it.
+    pub memory_peak_bytes: Option<u64>,
+    /// Tasks that ended, for each second of the job.
+    pub tasks_per_second: f64,
+}
+
+/// A task that has ended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TaskReport {
+    /// Its name: of the job, with the number of its element.
+    pub name: String,
+    /// Its element; empty when the job has no array.
+    pub item: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, in a few words for people.
+    pub why: String,
+    /// What its last attempt returned.
+    pub exit_code: Option<i32>,
+    /// The signal that ended its last attempt.
+    pub exit_signal: Option<i32>,
+    /// The reason of its last status, as programs know it.
+    pub reason: Option<&'static str>,
+    /// How often it was launched.
+    pub launches: u32,
+    /// How often it failed by itself.
+    pub failures: u32,
+    /// How often it was lost with its agent, or never reached it.
+    pub losses: u32,
+    /// The id of its last attempt; null when it was never launched, like the fields below.
+    pub task_id: Option<String>,
+    /// Where that was.
+    pub agent_id: Option<String>,
+    /// On which host.
+    pub hostname: Option<String>,
+    /// From the start of its first process to its end.
+    pub wall_ms: Option<u64>,
+    /// Processor time of all its processes.
+    pub cpu_ms: Option<u64>,
+    /// The most memory that it held at once, where it is measured.
+    pub memory_peak_bytes: Option<u64>,
+    /// The last line of its standard output, shortened.
+    pub output_tail: Option<String>,
+    /// The file that holds its whole standard output, when the job asked for it.
+    pub output_file: Option<String>,
+    /// Why its standard output could not be fetched or saved.
+    pub output_error: Option<String>,
+}
+
+impl Report {
+    /// Looks at a job whose tasks have all ended. `fetched` is what is known of the output of each, by position.
+    pub fn new(
+        job: &Job,
+        state: &JobState,
+        fetched: Vec<Fetched>,
+        framework_id: Option<String>,
+        (started_at, ended_at): (Time, Time),
+    ) -> Report {
+        assert!(state.is_done() && fetched.len() == state.tasks().len(), "a report is made at the end");
+        let tasks: Vec<_> = state
+            .tasks()
+            .iter()
+            .zip(fetched)
+            .enumerate()
+            .map(|(position, (task, fetched))| TaskReport::new(job.item(position), task, fetched))
+            .collect();
+        let wall = ended_at.since(started_at);
+        let counts = state.counts();
+        let totals = Totals {
+            tasks: counts.total,
+            succeeded: counts.succeeded,
+            failed: counts.failed,
+            launches: tasks.iter().map(|task| u64::from(task.launches)).sum(),
+            cpu_ms: tasks.iter().filter_map(|task| task.cpu_ms).sum(),
+            memory_peak_bytes: tasks.iter().filter_map(|task| task.memory_peak_bytes).max(),
+            tasks_per_second: counts.ended() as f64 / wall.as_secs_f64().max(0.001),
+        };
+        let outcome = match (state.is_interrupted(), counts.failed) {
+            (true, _) => "interrupted",
+            (false, 0) => "succeeded",
+            (false, _) => "failed",
+        };
+        Report {
+            version: VERSION,
+            job: job.name.clone(),
+            framework_id,
+            outcome,
+            started_at_us: started_at.as_micros(),
+            wall_ms: millis(wall),
+            totals,
+            tasks,
+        }
+    }
+
+    /// Outputs that the job asked for, and that could not be saved.
+    pub fn outputs_missing(&self) -> usize {
+        self.tasks.iter().filter(|task| task.output_error.is_some()).count()
+    }
+}
+
+impl TaskReport {
+    fn new(item: String, task: &Task, fetched: Fetched) -> TaskReport {
+        let end = task.end().expect("a report is made at the end");
+        let last = end.last.as_ref();
+        let status = end.status.as_ref();
+        let container = status.and_then(|status| status.container.as_ref());
+        let (exit_code, exit_signal) = match container.and_then(|container| container.exit) {
+            Some(Exit::Code(code)) => (Some(code), None),
+            Some(Exit::Signal(signal)) => (None, Some(signal)),
+            None => (None, None),
+        };
+        TaskReport {
+            name: task.name.clone(),
+            item,
+            outcome: end.outcome,
+            why: end.why.clone(),
+            exit_code,
+            exit_signal,
+            reason: status.and_then(|status| status.reason).map(|reason| reason.name()),
+            launches: task.launches,
+            failures: task.failures,
+            losses: task.losses,
+            task_id: last.map(|attempt| attempt.id.to_string()),
+            agent_id: last.map(|attempt| attempt.host.agent_id.to_string()),
+            hostname: last.map(|attempt| attempt.host.hostname.clone()),
+            wall_ms: container.map(|container| millis(container.finished_at.since(container.started_at))),
+            cpu_ms: container.map(|container| container.usage.cpu_us / 1000),
+            memory_peak_bytes: container.and_then(|container| container.usage.memory_peak_bytes),
+            output_tail: fetched.tail,
+            output_file: fetched.file.map(|file| file.display().to_string()),
+            output_error: fetched.error,
+        }
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,218 @@
+//! The scheduler: what the SDK tells it goes into the job's state, what the state wants done goes out through the SDK.
+//!
+//! This is the part to read first when writing a framework of your own. It makes one decision, where a task goes, and leaves
+//! every other to the state machine; it never waits, and it never holds an offer, because an offer that goes out of scope
+//! answers itself.
+
+use std::sync::Arc;
+
+use apportion_sdk::{
+    AgentId, Context, DeclineReason, FrameworkId, Offer, Scheduler, Stop, Subscription, Task as Description,
+    TaskError, TaskId, TaskInfo, TaskStatus, Time, async_trait, placement,
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    job::Job,
+    state::{Counts, Effect, End, Host, JobState, Policy},
+};
+
+/// What the program around the scheduler may tell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// End the job: kill what runs, launch nothing more.
+    Interrupt,
+    /// No agent is large enough for what waits, and why.
+    GiveUp(String),
+    /// Everything is done, the outputs are fetched: end the framework.
+    ///
+    /// Not done by the scheduler itself when the last task ends, because an agent may throw away the sandboxes of a framework
+    /// that is gone.
+    Leave,
+}
+
+/// What the scheduler tells the program around it, for people and for fetching outputs.
+#[derive(Debug)]
+pub enum News {
+    /// The subscription stands, as this framework.
+    Subscribed(FrameworkId),
+    /// The connection is lost, and why; the SDK is opening a new one.
+    Disconnected(String),
+    /// Tasks moved on.
+    Moved(Counts),
+    /// A task will run again, and why.
+    Again {
+        /// Its name.
+        name: String,
+        /// For people.
+        why: String,
+    },
+    /// A task has ended.
+    Ended {
+        /// Its position in the job.
+        position: usize,
+        /// How.
+        end: End,
+    },
+}
+
+/// A job on its way through a cluster.
+#[derive(Debug)]
+pub struct BatchScheduler {
+    job: Arc<Job>,
+    state: JobState,
+    /// Never full: there are at most a few pieces of news for each attempt, and nobody stops reading before the end.
+    news: mpsc::UnboundedSender<News>,
+    told: Counts,
+    /// The wake-up that is under way, so that not each callback asks for one more.
+    wake_at: Option<Time>,
+}
+
+impl BatchScheduler {
+    /// All tasks of the job, none launched.
+    pub fn new(job: Arc<Job>, news: mpsc::UnboundedSender<News>) -> Self {
+        let policy = Policy { retries: job.retries, timeout: job.timeout };
+        let state = JobState::new((0..job.tasks()).map(|position| job.task_name(position)), policy);
+        Self { job, state, news, told: Counts::default(), wake_at: None }
+    }
+
+    /// What is known of the job.
+    pub fn state(&self) -> &JobState {
+        &self.state
+    }
+
+    /// One attempt as the agent is to run it.
+    fn describe(&self, position: usize, task_id: TaskId) -> Result<TaskInfo, TaskError> {
+        let mut task = Description::new(task_id.as_str())
+            .name(self.job.task_name(position))
+            .command(self.job.argv(position))
+            .resources(&self.job.resources)
+            .label("job", self.job.name.as_str());
+        for (name, value) in self.job.env(position) {
+            task = task.env(name, value);
+        }
+        if let Some(grace) = self.job.kill_grace {
+            task = task.kill_grace(grace);
+        }
+        task.build()
+    }
+
+    /// Does what the state asks for. Every callback ends here, so that none can forget a kill or a timer.
+    fn act(&mut self, cx: &mut Context<'_>, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Kill(task_id) => cx.kill(&task_id, None),
+                Effect::Again { position, why } => {
+                    self.tell(News::Again { name: self.job.task_name(position), why })
+                }
+                Effect::Ended(position) => {
+                    let end = self.state.tasks()[position].end().expect("it has ended").clone();
+                    self.tell(News::Ended { position, end });
+                }
+            }
+        }
+        let counts = self.state.counts();
+        if counts != self.told {
+            self.told = counts;
+            self.tell(News::Moved(counts));
+        }
+        if let Some(due) = self.state.next_deadline().filter(|due| self.wake_at.is_none_or(|at| *due < at)) {
+            self.wake_at = Some(due);
+            cx.wake_after(due.since(cx.now()));
+        }
+    }
+
+    fn tell(&self, news: News) {
+        // Nobody listens any more when the program is on its way out; then nobody misses it.
+        _ = self.news.send(news);
+    }
+
+    /// Why what is left of an offer is given back; the master counts these and shows them to operators.
+    fn leftover(&self, offer: &Offer) -> DeclineReason {
+        let missing = offer.resources().missing(&self.job.resources);
+        if !self.state.wants_offers() || missing.is_empty() {
+            return DeclineReason::NO_WORK;
+        }
+        let names: Vec<_> = missing.iter().map(|(name, _)| name.as_str()).collect();
+        DeclineReason::from(format!("too small: {}", names.join(", ")))
+    }
+}
+
+#[async_trait]
+impl Scheduler for BatchScheduler {
+    type Message = Order;
+
+    async fn offers(&mut self, cx: &mut Context<'_>, offers: Vec<Offer>) {
+        let mut effects = Vec::new();
+        let mut offers = Offer::by_agent(offers);
+        while let Some(position) = self.state.next_ready() {
+            // Best fit fills one agent before it touches the next: what stays whole can still take someone's large task.
+            let Some(best) = placement::best_fit(&offers, &self.job.resources) else { break };
+            let task = match self.describe(position, self.state.next_id(position)) {
+                Ok(task) => task,
+                Err(error) => {
+                    self.state.reject(position, error.to_string(), &mut effects);
+                    continue;
+                }
+            };
+            let offer = &mut offers[best];
+            let host = Host {
+                agent_id: offer.agent_id().clone(),
+                hostname: offer.hostname().to_owned(),
+                address: offer.address().to_owned(),
+            };
+            match offer.launch(task) {
+                Ok(()) => self.state.launched(position, host, cx.now()),
+                // It fits by its resources, so this accept carries as many tasks as one may. Dropping the offer sends it.
+                Err(_full) => drop(offers.swap_remove(best)),
+            }
+        }
+        for offer in offers {
+            let reason = self.leftover(&offer);
+            offer.decline(reason);
+        }
+        self.act(cx, effects);
+    }
+
+    async fn update(&mut self, cx: &mut Context<'_>, status: TaskStatus) {
+        let mut effects = Vec::new();
+        self.state.update(&status, cx.now(), &mut effects);
+        self.act(cx, effects);
+    }
+
+    async fn subscribed(&mut self, cx: &mut Context<'_>, subscription: Subscription) {
+        self.tell(News::Subscribed(subscription.framework_id));
+        self.act(cx, Vec::new());
+    }
+
+    async fn disconnected(&mut self, _cx: &mut Context<'_>, why: String) {
+        self.tell(News::Disconnected(why));
+    }
+
+    async fn message(&mut self, cx: &mut Context<'_>, order: Order) {
+        let mut effects = Vec::new();
+        match order {
+            Order::Interrupt => self.state.interrupt(&mut effects),
+            Order::GiveUp(why) => self.state.give_up(&why, &mut effects),
+            Order::Leave => cx.stop(Stop::Teardown),
+        }
+        self.act(cx, effects);
+    }
+
+    async fn woken(&mut self, cx: &mut Context<'_>) {
+        self.wake_at = None;
+        let mut effects = Vec::new();
+        self.state.tick(cx.now(), &mut effects);
+        self.act(cx, effects);
+    }
+
+    /// While everything is launched or pauses, the master makes no offers to this job, and others get them at once.
+    fn wants_offers(&self) -> bool {
+        self.state.wants_offers()
+    }
+
+    fn tasks(&self) -> Vec<(TaskId, Option<AgentId>)> {
+        let attempts = self.state.tasks().iter().filter_map(|task| task.attempt());
+        attempts.map(|attempt| (attempt.id.clone(), Some(attempt.host.agent_id.clone()))).collect()
+    }
+}

@@ -1,0 +1,147 @@
+//! One task of a job, and its attempts.
+
+use apportion_sdk::{AgentId, TaskId, TaskStatus, Time};
+use serde::Serialize;
+
+/// The agent on which an attempt was launched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its id.
+    pub agent_id: AgentId,
+    /// Its host's name.
+    pub hostname: String,
+    /// Where it serves sandboxes: `host:port`.
+    pub address: String,
+}
+
+/// One launch of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its own id, never used before.
+    pub id: TaskId,
+    /// Where it was launched.
+    pub host: Host,
+    /// When the offer was accepted.
+    pub launched_at: Time,
+    /// When its first sign of running came.
+    pub running_since: Option<Time>,
+    /// Killed for having run too long.
+    pub(super) timed_out: bool,
+    /// When it is to be killed for having run too long.
+    pub(super) due: Option<Time>,
+}
+
+/// How a task ended, for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Its command returned 0.
+    Succeeded,
+    /// Its last attempt failed.
+    Failed,
+    /// An attempt ran for longer than the job allows.
+    TimedOut,
+    /// Somebody other than the job killed it.
+    Killed,
+    /// The job was interrupted before it ended.
+    Interrupted,
+    /// The master or the agent refused its description.
+    Invalid,
+    /// No agent is large enough for it.
+    Unplaceable,
+}
+
+impl Outcome {
+    /// The name shown to people and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Succeeded => "succeeded",
+            Outcome::Failed => "failed",
+            Outcome::TimedOut => "timed_out",
+            Outcome::Killed => "killed",
+            Outcome::Interrupted => "interrupted",
+            Outcome::Invalid => "invalid",
+            Outcome::Unplaceable => "unplaceable",
+        }
+    }
+}
+
+/// The end of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// How.
+    pub outcome: Outcome,
+    /// The attempt that decided it; none when the task was waiting.
+    pub last: Option<Attempt>,
+    /// The status that decided it; none when the task was waiting.
+    pub status: Option<TaskStatus>,
+    /// Why, in a few words for people.
+    pub why: String,
+}
+
+/// What a task does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Phase {
+    Ready,
+    Paused { until: Time },
+    Active { attempt: Attempt },
+    Ended(End),
+}
+
+/// One task of a job.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// Its name, and the id of its first attempt.
+    pub name: String,
+    /// How often it was launched.
+    pub launches: u32,
+    /// Launches that ended by the task's own failure; at most the retries and one.
+    pub failures: u32,
+    /// Launches that were lost with their agent, or never reached it.
+    pub losses: u32,
+    pub(super) phase: Phase,
+}
+
+impl Task {
+    pub(super) fn new(name: String) -> Self {
+        Self { name, launches: 0, failures: 0, losses: 0, phase: Phase::Ready }
+    }
+
+    /// The attempt under way.
+    pub fn attempt(&self) -> Option<&Attempt> {
+        match &self.phase {
+            Phase::Active { attempt } => Some(attempt),
+            _ => None,
+        }
+    }
+
+    /// How it ended, when it has.
+    pub fn end(&self) -> Option<&End> {
+        match &self.phase {
+            Phase::Ended(end) => Some(end),
+            _ => None,
+        }
+    }
+
+    pub(super) fn timed_out(&self) -> bool {
+        self.attempt().is_some_and(|attempt| attempt.timed_out)
+    }
+
+    /// `checksum-0001`, then `checksum-0001.r2`, `.r3`: a person sees at once that it is the same task.
+    pub(super) fn next_id(&self) -> TaskId {
+        let text = match self.launches {
+            0 => self.name.clone(),
+            before => format!("{}.r{}", self.name, before + 1),
+        };
+        TaskId::new(text).expect("names of jobs are checked to begin task ids, with room for a suffix")
+    }
+
+    pub(super) fn begin(&mut self, host: Host, now: Time) -> &Attempt {
+        let id = self.next_id();
+        self.launches += 1;
+        let attempt =
+            Attempt { id, host, launched_at: now, running_since: None, timed_out: false, due: None };
+        self.phase = Phase::Active { attempt };
+        self.attempt().expect("it has just begun")
+    }
+}
