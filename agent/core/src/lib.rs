@@ -1,1 +1,118 @@
-//! Placeholder while the house is being raised.
+//! The agent's state machine: events in, actions out. No clock, no I/O, no randomness; it names no path and no system call.
+//!
+//! [`Event`] is the closed list of what can happen, [`Action`] of what can be wanted; the shell (crate `apportion-agent`) turns one into
+//! the other's consequences, the simulator does the same under a seed.
+//!
+//! What it promises: a task is on disk before it is launched; a status is on disk before it is sent; every status is sent, in order,
+//! until it is acknowledged; an acknowledgement is on disk before what it ends is forgotten; a task that was asked to end is
+//! signalled until it has ended.
+
+mod action;
+mod backoff;
+mod check;
+mod config;
+mod container;
+mod event;
+mod handle;
+mod state;
+pub mod view;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use apportion_types::{AgentId, Resources, Time, UpdateId};
+
+pub use action::{Action, Actions, Record};
+pub use backoff::reconnect_pause;
+pub use config::{Config, OnShutdown};
+pub use container::{Ceilings, ContainerId, ContainerPlan, PORTS_IN_ENVIRONMENT_MAX, Signal};
+pub use event::{
+    CheckpointId, Event, LaunchFailure, LaunchFailureKind, Recovered, RecoveredTask, TaskKey, TaskRecord,
+};
+pub use view::View;
+
+use state::{
+    link::{Link, Shutdown},
+    stream::Stream,
+    task::Task,
+    timers::Timers,
+};
+
+/// The agent: runs the tasks that its master hands to it, and tells what became of them until that is acknowledged.
+///
+/// Call [`AgentCore::handle`] for each event, run its actions in order, and call it with [`Event::Tick`] when the time of
+/// [`AgentCore::next_deadline`] is reached. Time may stand still but never goes back.
+#[derive(Debug)]
+pub struct AgentCore {
+    config: Config,
+    incarnation: u64,
+    containers_named: u64,
+    checkpoints_asked: u64,
+    agent_id: Option<AgentId>,
+    /// There may have been tasks of which nothing is known.
+    log_damaged: bool,
+    updates_made: u64,
+    link: Link,
+    /// How long the master may be silent; as it said at registration.
+    ping_timeout: std::time::Duration,
+    shutdown: Option<Shutdown>,
+    tasks: BTreeMap<TaskKey, Task>,
+    containers: BTreeMap<ContainerId, TaskKey>,
+    streams: BTreeMap<TaskKey, Stream>,
+    /// What is on its way to the disk, in order, and what follows when it is there.
+    fences: VecDeque<(CheckpointId, Fence)>,
+    timers: Timers,
+    /// What tasks that have not ended do not hold.
+    free: Resources,
+    view: View,
+}
+
+/// What follows when a record is on disk.
+#[derive(Debug)]
+enum Fence {
+    /// Nothing.
+    Agent,
+    /// The task is launched.
+    Task(TaskKey),
+    /// The update may be sent.
+    Update(TaskKey, UpdateId),
+    /// The head leaves its stream.
+    Acknowledgement(TaskKey, UpdateId),
+}
+
+impl AgentCore {
+    /// An agent that has no tasks and no id yet; an [`Event::Recovered`] may give it some.
+    ///
+    /// `incarnation` must differ from that of every earlier process of this agent: update ids and container ids start with it.
+    pub fn new(config: Config, incarnation: u64, now: Time) -> Self {
+        let resources = config.info.resources.clone();
+        Self {
+            incarnation,
+            containers_named: 0,
+            checkpoints_asked: 0,
+            agent_id: None,
+            log_damaged: false,
+            updates_made: 0,
+            link: Link::Down,
+            ping_timeout: std::time::Duration::ZERO,
+            shutdown: None,
+            tasks: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            fences: VecDeque::new(),
+            timers: Timers::default(),
+            free: resources.clone(),
+            view: View { started_at: now, resources: resources.clone(), free: resources, ..View::default() },
+            config,
+        }
+    }
+
+    /// When the next [`Event::Tick`] is due, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    /// A snapshot for readers, at the cost of a few reference counts.
+    pub fn view(&self) -> View {
+        View { agent_id: self.agent_id.clone(), free: self.free.clone(), ..self.view.clone() }
+    }
+}

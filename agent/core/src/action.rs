@@ -1,0 +1,100 @@
+//! Everything that an agent can want done: the closed list of what comes out of [`crate::AgentCore::handle`].
+
+use apportion_types::{AgentId, FrameworkId, TaskId, TaskStatus, UpdateId, protocol::agent::AgentMessage};
+
+use crate::{
+    container::{ContainerId, ContainerPlan, Signal},
+    event::{CheckpointId, TaskRecord},
+};
+
+/// Something to be done, in the order given. Nothing here can fail back into the decision that made it: what goes wrong comes in as
+/// a later [`crate::Event`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Queue a message to the master. A stream that is already gone swallows it.
+    Send(AgentMessage),
+    /// End the stream after what is queued and open another after a pause; [`crate::Event::Disconnected`] follows.
+    Reconnect {
+        /// Why, for people.
+        reason: String,
+    },
+    /// Append to the log; answered by [`crate::Event::Checkpointed`]. A failure ends the process: it has promised nothing yet.
+    Checkpoint {
+        /// Which.
+        checkpoint: CheckpointId,
+        /// What.
+        record: Record,
+    },
+    /// Start a container; answered by exactly one of [`crate::Event::Launched`] and [`crate::Event::LaunchFailed`]. After the
+    /// former its end is waited for and told by [`crate::Event::Terminated`].
+    Launch(Box<ContainerPlan>),
+    /// Do not start this container if that has not begun; the answer of its launch says whether it was in time.
+    CancelLaunch {
+        /// The container.
+        container_id: ContainerId,
+    },
+    /// Find a container that an earlier process may have started; answered by [`crate::Event::Launched`] when it is there, running or
+    /// ended, and then as after [`Action::Launch`]; else by [`crate::Event::ContainerLost`].
+    Attach {
+        /// The container.
+        container_id: ContainerId,
+    },
+    /// Send a signal to every process of a container, after every earlier signal to it.
+    Signal {
+        /// The container.
+        container_id: ContainerId,
+        /// The signal.
+        signal: Signal,
+    },
+    /// Forget a container that has ended, and what is kept of it; never its sandbox.
+    Remove {
+        /// The container.
+        container_id: ContainerId,
+    },
+    /// Write into the journal of the process, for people.
+    Note {
+        /// What.
+        message: String,
+    },
+    /// End the process with this error: its master will not have it as it is. Tasks run on.
+    Fail {
+        /// What is wrong and what to do, for people.
+        reason: String,
+    },
+    /// End the process: what a shutdown asked for is done. No action follows.
+    Done {
+        /// True when the master was told that the agent ends for good: its id must not be used again.
+        unregistered: bool,
+    },
+}
+
+/// One record of the log. Replayed in order, it says which tasks there are and what of them is still to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// The agent was registered.
+    Agent {
+        /// Under this id.
+        agent_id: AgentId,
+    },
+    /// A task was taken on.
+    Task(Box<TaskRecord>),
+    /// A status was made and stands at the end of its task's update stream.
+    Update {
+        /// The task's framework.
+        framework_id: FrameworkId,
+        /// The status.
+        status: TaskStatus,
+    },
+    /// The head of a task's update stream is off it; a terminal one ends the task.
+    Acknowledgement {
+        /// The task's framework.
+        framework_id: FrameworkId,
+        /// The task.
+        task_id: TaskId,
+        /// The head.
+        update_id: UpdateId,
+    },
+}
+
+/// Where the core puts its actions.
+pub type Actions = Vec<Action>;

@@ -1,0 +1,129 @@
+//! From a task to the container that it runs in: name, command, environment, limits.
+
+use std::{collections::BTreeMap, fmt};
+
+use apportion_types::{
+    AgentId, FrameworkId, TaskId, TaskInfo, limits,
+    resources::{Name, milli_mib_to_bytes},
+};
+
+/// Names a container on this machine: one path component, never reused, also not by later processes of the agent.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContainerId(pub String);
+
+impl ContainerId {
+    /// The `sequence`th container of the agent process known by `incarnation`.
+    pub fn new(incarnation: u64, sequence: u64) -> Self {
+        Self(format!("{incarnation:x}-{sequence}"))
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// A signal to every process of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Asks it to end.
+    Term,
+    /// Ends it.
+    Kill,
+}
+
+/// A container to be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerPlan {
+    /// Its name.
+    pub container_id: ContainerId,
+    /// Its task's framework.
+    pub framework_id: FrameworkId,
+    /// Its task.
+    pub task_id: TaskId,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// The environment, but for what names places on this machine (`PATH`, `HOME`, `TMPDIR`, `APPORTION_SANDBOX`): the shell adds
+    /// those that are not here, so that the task's own win.
+    pub env: BTreeMap<String, String>,
+    /// What it is held to, as far as this machine can.
+    pub ceilings: Ceilings,
+}
+
+/// What a container is held to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ceilings {
+    /// Its share of the processors under contention, in thousandths of one.
+    pub cpus_request_milli: u64,
+    /// The most processor time, in thousandths of a processor.
+    pub cpus_limit_milli: u64,
+    /// The memory that it is charged with.
+    pub memory_request_bytes: u64,
+    /// The most memory; above it, it is killed.
+    pub memory_limit_bytes: u64,
+    /// The most processes and threads.
+    pub pids_max: u64,
+}
+
+/// Ports that a task finds in its environment: the first so many, since the environment of a process is bounded.
+pub const PORTS_IN_ENVIRONMENT_MAX: usize = 1000;
+
+impl ContainerPlan {
+    /// The container for a task.
+    pub(crate) fn new(
+        container_id: ContainerId,
+        framework_id: &FrameworkId,
+        agent_id: Option<&AgentId>,
+        info: &TaskInfo,
+        pids_default: u64,
+    ) -> Self {
+        Self {
+            container_id,
+            framework_id: framework_id.clone(),
+            task_id: info.task_id.clone(),
+            argv: info.command.argv.clone(),
+            env: environment(framework_id, agent_id, info),
+            ceilings: Ceilings::of(info, pids_default),
+        }
+    }
+}
+
+fn environment(
+    framework_id: &FrameworkId,
+    agent_id: Option<&AgentId>,
+    info: &TaskInfo,
+) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    env.insert("APPORTION_FRAMEWORK_ID".to_owned(), framework_id.to_string());
+    env.insert("APPORTION_TASK_ID".to_owned(), info.task_id.to_string());
+    if let Some(agent_id) = agent_id {
+        env.insert("APPORTION_AGENT_ID".to_owned(), agent_id.to_string());
+    }
+    if let Some(ports) = info.resources.ports() {
+        let ports: Vec<String> =
+            ports.values().take(PORTS_IN_ENVIRONMENT_MAX).map(|port| port.to_string()).collect();
+        env.insert("APPORTION_PORTS".to_owned(), ports.join(","));
+        env.extend(
+            ports.into_iter().enumerate().map(|(index, port)| (format!("APPORTION_PORT{index}"), port)),
+        );
+    }
+    env.extend(info.command.env.clone());
+    env
+}
+
+impl Ceilings {
+    /// The request is the ceiling unless the task's limits are above it. A task that asks for no processor or memory at all is held
+    /// to the least that is ever offered: it is not to use what nobody is charged with.
+    fn of(info: &TaskInfo, pids_default: u64) -> Self {
+        let ceiling =
+            |name: &Name, least: i64| info.limits.milli(name).max(info.resources.milli(name)).max(least);
+        Self {
+            cpus_request_milli: info.resources.cpus_milli().unsigned_abs(),
+            cpus_limit_milli: ceiling(&Name::Cpus, limits::ALLOCATABLE_CPUS_MILLI_MIN).unsigned_abs(),
+            memory_request_bytes: info.resources.mem_bytes(),
+            memory_limit_bytes: milli_mib_to_bytes(ceiling(&Name::Mem, limits::ALLOCATABLE_MEM_MILLI_MIN)),
+            pids_max: info.pids_max.unwrap_or(pids_default),
+        }
+    }
+}

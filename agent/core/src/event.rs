@@ -1,0 +1,135 @@
+//! Everything that can happen to an agent: the closed list of what goes into [`crate::AgentCore::handle`].
+
+use apportion_types::{
+    AgentId, FrameworkId, FrameworkInfo, Role, TaskId, TaskInfo, TaskStatus, container::Termination,
+    protocol::agent::MasterMessage,
+};
+
+use crate::container::ContainerId;
+
+/// A task's name within the cluster.
+pub type TaskKey = (FrameworkId, TaskId);
+
+/// One record of the log, numbered by the core in the order of its [`crate::Action::Checkpoint`]s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CheckpointId(pub u64);
+
+/// Something that happened.
+///
+/// There is one stream to a master at a time: between its [`Event::Connected`] and its [`Event::Disconnected`] come its messages, in
+/// the order in which the master sent them, and nothing of an older stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// What the log of an earlier process says. At most once, and before any other event.
+    Recovered(Recovered),
+    /// A stream to a master is open; nothing has been said on it.
+    Connected,
+    /// The stream ended, for whatever reason, also when the core wished it.
+    Disconnected {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The master spoke. A message that could not be converted never gets here.
+    MasterMessage(MasterMessage),
+    /// This record of the log and all before it will survive a crash of the machine.
+    Checkpointed {
+        /// The newest such record.
+        checkpoint: CheckpointId,
+    },
+    /// A container's command has been executed; or, after [`crate::Action::Attach`], the container is known.
+    Launched {
+        /// The container.
+        container_id: ContainerId,
+    },
+    /// A container was not started and nothing is left of it.
+    LaunchFailed {
+        /// The container.
+        container_id: ContainerId,
+        /// Why.
+        failure: LaunchFailure,
+    },
+    /// A container has ended and none of its processes is left.
+    Terminated {
+        /// The container.
+        container_id: ContainerId,
+        /// How it ended.
+        termination: Termination,
+    },
+    /// Nobody can say any more how a container ends: its runner's files are gone or unreadable.
+    ContainerLost {
+        /// The container.
+        container_id: ContainerId,
+        /// What is known, for people.
+        message: String,
+    },
+    /// A signal did not get through. KILL is repeated by itself.
+    SignalFailed {
+        /// The container.
+        container_id: ContainerId,
+        /// Why, for people.
+        message: String,
+    },
+    /// The deadline of [`crate::AgentCore::next_deadline`] is reached.
+    Tick,
+    /// The process is asked to end. A second one ends it without waiting any longer.
+    Shutdown,
+}
+
+/// Why a container was not started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchFailure {
+    /// Whose fault it is, for programs.
+    pub kind: LaunchFailureKind,
+    /// What failed and what to do, for people.
+    pub message: String,
+}
+
+/// Whose fault it is that a container was not started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LaunchFailureKind {
+    /// The command's: not found, not permitted, not a program.
+    Command,
+    /// The machine's or the agent's.
+    Container,
+    /// Nobody's: the launch had not begun when [`crate::Action::CancelLaunch`] came.
+    Cancelled,
+}
+
+/// What an earlier process of this agent has left in its log.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// The agent's id, if it was ever registered.
+    pub agent_id: Option<AgentId>,
+    /// Its tasks, but for those whose end was acknowledged, in the order in which they were taken on.
+    pub tasks: Vec<RecoveredTask>,
+    /// Update streams of tasks that it never had (answers to a master that asked for them).
+    pub strays: Vec<(FrameworkId, TaskStatus)>,
+    /// True when a part of the log could not be read that was not just its unfinished end: there may have been other tasks.
+    pub damaged: bool,
+}
+
+/// A task of an earlier process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveredTask {
+    /// As it was taken on.
+    pub task: TaskRecord,
+    /// The newest update that was acknowledged.
+    pub acknowledged: Option<TaskStatus>,
+    /// Updates that were not acknowledged, the oldest first.
+    pub updates: Vec<TaskStatus>,
+}
+
+/// What the log says of a task when it is taken on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskRecord {
+    /// Its framework.
+    pub framework_id: FrameworkId,
+    /// The framework as it was then.
+    pub framework_info: FrameworkInfo,
+    /// The role whose resources it holds.
+    pub role: Role,
+    /// Its description.
+    pub info: TaskInfo,
+    /// Its container.
+    pub container_id: ContainerId,
+}

@@ -1,0 +1,100 @@
+//! Kills: TERM, the grace, KILL, and KILL again until the task has ended.
+
+use std::time::Duration;
+
+use apportion_types::{Reason, TaskState, Time, limits};
+
+use crate::{
+    AgentCore,
+    action::{Action, Actions},
+    container::Signal,
+    event::TaskKey,
+    handle::update::Draft,
+    state::{
+        task::{Kill, Phase},
+        timers::Timer,
+    },
+};
+
+impl AgentCore {
+    pub(super) fn kill_task(
+        &mut self,
+        now: Time,
+        key: TaskKey,
+        grace: Option<Duration>,
+        reason: Reason,
+        actions: &mut Actions,
+    ) {
+        if self.tasks.contains_key(&key) {
+            self.kill(now, &key, grace, reason, actions);
+        } else if !self.streams.contains_key(&key) {
+            let draft =
+                Draft::new(TaskState::Gone, "the agent was asked to kill the task and does not know it");
+            self.update(now, &key, draft.because(Reason::AgentForgot), actions);
+        }
+    }
+
+    /// Asks a task to end. Every grace counts from the first wish, so that another wish can only shorten what is left of it; one that
+    /// finds KILL sent sends it again.
+    pub(super) fn kill(
+        &mut self,
+        now: Time,
+        key: &TaskKey,
+        grace: Option<Duration>,
+        reason: Reason,
+        actions: &mut Actions,
+    ) {
+        let task = self.tasks.get_mut(key).expect("the caller has looked");
+        if matches!(task.phase, Phase::Ended { .. }) {
+            return;
+        }
+        let grace = grace.or(task.record.info.kill_grace).unwrap_or(limits::KILL_GRACE_DEFAULT);
+        let grace = grace.min(limits::KILL_GRACE_MAX);
+        let first = task.kill.is_none();
+        let during_launch = matches!(task.phase, Phase::Checkpointing | Phase::Launching);
+        let kill =
+            task.kill.get_or_insert(Kill { reason, first_at: now, kill_at: now + grace, during_launch });
+        kill.kill_at = kill.kill_at.min(kill.first_at + grace);
+        let kill_at = kill.kill_at;
+        let container_id = task.record.container_id.clone();
+        let phase = task.phase;
+        if first && phase != Phase::Checkpointing {
+            let message = match grace {
+                Duration::ZERO => "asked to end at once".to_owned(),
+                grace => format!("asked to end within {grace:?}"),
+            };
+            self.update(now, key, Draft::new(TaskState::Killing, message).because(reason), actions);
+        }
+        match phase {
+            Phase::Launching if first => actions.push(Action::CancelLaunch { container_id }),
+            Phase::Running if first => self.signal(now, key, actions),
+            Phase::Running if kill_at <= now => self.send_kill(now, key, actions),
+            Phase::Running => self.timers.set(Timer::Kill(key.clone()), kill_at),
+            Phase::Checkpointing | Phase::Launching | Phase::Attaching | Phase::Ended { .. } => {}
+        }
+    }
+
+    /// The first signal to a container that is to end: TERM, or KILL when no grace is left.
+    pub(super) fn signal(&mut self, now: Time, key: &TaskKey, actions: &mut Actions) {
+        let task = &self.tasks[key];
+        let kill_at = task.kill.map_or(now, |kill| kill.kill_at);
+        if kill_at <= now {
+            return self.send_kill(now, key, actions);
+        }
+        actions.push(Action::Signal { container_id: task.record.container_id.clone(), signal: Signal::Term });
+        self.timers.set(Timer::Kill(key.clone()), kill_at);
+    }
+
+    /// The grace is over, or KILL had no effect yet.
+    pub(super) fn kill_due(&mut self, now: Time, key: TaskKey, actions: &mut Actions) {
+        if self.tasks.get(&key).is_some_and(|task| task.phase == Phase::Running) {
+            self.send_kill(now, &key, actions);
+        }
+    }
+
+    pub(super) fn send_kill(&mut self, now: Time, key: &TaskKey, actions: &mut Actions) {
+        let container_id = self.tasks[key].record.container_id.clone();
+        actions.push(Action::Signal { container_id, signal: Signal::Kill });
+        self.timers.set_in(Timer::Kill(key.clone()), now, self.config.kill_repeat);
+    }
+}

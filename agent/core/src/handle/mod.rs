@@ -1,0 +1,146 @@
+//! What follows from each event: one file for each family.
+
+mod container;
+mod framework;
+mod kill;
+mod link;
+mod recover;
+mod run;
+mod shutdown;
+mod update;
+
+use apportion_types::{Time, protocol::agent::MasterMessage};
+
+use crate::{
+    AgentCore, Fence,
+    action::{Action, Actions, Record},
+    event::{CheckpointId, Event},
+    state::{
+        link::{Link, Shutdown},
+        timers::Timer,
+    },
+};
+
+/// Up to how many tasks the laws are checked after each event in debug builds; with more it would be felt.
+const CHECKED_TASKS_MAX: usize = 64;
+
+impl AgentCore {
+    /// Takes in one event and appends what is to be done, in order.
+    pub fn handle(&mut self, now: Time, event: Event, actions: &mut Actions) {
+        if self.shutdown == Some(Shutdown::Done) {
+            return;
+        }
+        match event {
+            Event::Recovered(recovered) => self.recovered(now, recovered, actions),
+            Event::Connected => self.connected(now, actions),
+            Event::Disconnected { reason } => self.disconnected(reason, actions),
+            Event::MasterMessage(message) => self.master_message(now, message, actions),
+            Event::Checkpointed { checkpoint } => self.checkpointed(now, checkpoint, actions),
+            Event::Launched { container_id } => self.launched(now, container_id, actions),
+            Event::LaunchFailed { container_id, failure } => {
+                self.launch_failed(now, container_id, failure, actions)
+            }
+            Event::Terminated { container_id, termination } => {
+                self.terminated(now, container_id, termination, actions)
+            }
+            Event::ContainerLost { container_id, message } => {
+                self.container_lost(now, container_id, message, actions)
+            }
+            Event::SignalFailed { container_id, message } => {
+                note(actions, format!("container {container_id}: a signal did not get through: {message}"));
+            }
+            Event::Tick => {}
+            Event::Shutdown => self.shut_down(now, actions),
+        }
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Link => self.link_timed_out(actions),
+                Timer::Kill(key) => self.kill_due(now, key, actions),
+                Timer::Retry(key) => self.send_head(now, &key, actions),
+                Timer::Shutdown => self.done(actions),
+            }
+        }
+        self.shut_down_further(now, actions);
+        if cfg!(debug_assertions) && self.tasks.len() <= CHECKED_TASKS_MAX {
+            self.check();
+        }
+    }
+
+    fn master_message(&mut self, now: Time, message: MasterMessage, actions: &mut Actions) {
+        match message {
+            MasterMessage::Registered { agent_id, master_id, ping_timeout, missing_tasks } => {
+                self.registered(now, agent_id, master_id, ping_timeout, missing_tasks, actions);
+            }
+            MasterMessage::Refuse { code, message } => self.refused(code, message, actions),
+            message if self.link != Link::Registered => {
+                if self.link == Link::Registering {
+                    let name = name(&message);
+                    note(
+                        actions,
+                        format!("the master said {name} before it answered the registration; ignored"),
+                    );
+                }
+            }
+            MasterMessage::Ping { sequence } => self.pinged(now, sequence, actions),
+            MasterMessage::RunTasks { framework_id, framework_info, role, tasks } => {
+                self.run_tasks(now, &framework_id, &framework_info, &role, tasks, actions);
+            }
+            MasterMessage::KillTask { framework_id, task_id, grace, reason } => {
+                self.kill_task(now, (framework_id, task_id), grace, reason, actions);
+            }
+            MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id } => {
+                self.acknowledged((framework_id, task_id), update_id, actions);
+            }
+            MasterMessage::RemoveFramework { framework_id } => {
+                self.remove_framework(now, &framework_id, actions)
+            }
+        }
+    }
+
+    /// Asks for a record to be written; `fence` follows when it is on disk.
+    fn checkpoint(&mut self, record: Record, fence: Fence, actions: &mut Actions) {
+        self.checkpoints_asked += 1;
+        let checkpoint = CheckpointId(self.checkpoints_asked);
+        self.fences.push_back((checkpoint, fence));
+        actions.push(Action::Checkpoint { checkpoint, record });
+    }
+
+    fn checkpointed(&mut self, now: Time, up_to: CheckpointId, actions: &mut Actions) {
+        assert!(up_to.0 <= self.checkpoints_asked, "record {} is on disk before it was asked for", up_to.0);
+        // One record may be the head and another the end of a stream: the head is sent once, when all are known to be on disk.
+        let mut written = Vec::new();
+        while let Some((_, fence)) = self.fences.pop_front_if(|(checkpoint, _)| *checkpoint <= up_to) {
+            match fence {
+                Fence::Agent => {}
+                Fence::Task(key) => self.taken_on(now, &key, actions),
+                Fence::Update(key, update_id) => {
+                    self.update_durable(&key, update_id);
+                    written.push(key);
+                }
+                Fence::Acknowledgement(key, update_id) => {
+                    self.acknowledgement_durable(now, &key, update_id, actions)
+                }
+            }
+        }
+        for key in written {
+            self.tell_news(now, &key, actions);
+        }
+    }
+}
+
+/// Writes into the journal.
+fn note(actions: &mut Actions, message: String) {
+    actions.push(Action::Note { message });
+}
+
+fn name(message: &MasterMessage) -> &'static str {
+    match message {
+        MasterMessage::Registered { .. } => "Registered",
+        MasterMessage::Ping { .. } => "Ping",
+        MasterMessage::RunTasks { .. } => "RunTasks",
+        MasterMessage::KillTask { .. } => "KillTask",
+        MasterMessage::AcknowledgeUpdate { .. } => "AcknowledgeUpdate",
+        MasterMessage::RemoveFramework { .. } => "RemoveFramework",
+        MasterMessage::Refuse { .. } => "Refuse",
+    }
+}

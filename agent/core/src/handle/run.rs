@@ -1,0 +1,88 @@
+//! RunTasks: a task is taken on, written, and started.
+
+use apportion_types::{FrameworkId, FrameworkInfo, Reason, Role, TaskInfo, TaskState, Time};
+
+use crate::{
+    AgentCore, Fence,
+    action::{Action, Actions, Record},
+    container::{ContainerId, ContainerPlan},
+    event::{TaskKey, TaskRecord},
+    handle::{note, update::Draft},
+    state::task::{Phase, Task},
+};
+
+impl AgentCore {
+    pub(super) fn run_tasks(
+        &mut self,
+        now: Time,
+        framework_id: &FrameworkId,
+        framework_info: &FrameworkInfo,
+        role: &Role,
+        tasks: Vec<TaskInfo>,
+        actions: &mut Actions,
+    ) {
+        for info in tasks {
+            let key = (framework_id.clone(), info.task_id.clone());
+            if self.tasks.contains_key(&key) || self.streams.contains_key(&key) {
+                let message = "is known here already and its end is not acknowledged; the second description is ignored";
+                note(actions, format!("task {} of framework {}: {message}", key.1, key.0));
+                continue;
+            }
+            if self.shutdown.is_some() {
+                let draft = Draft::new(TaskState::Dropped, "the agent is shutting down")
+                    .because(Reason::AgentRemoved);
+                self.update(now, &key, draft, actions);
+                continue;
+            }
+            let Some(free) = self.free.checked_sub(&info.resources) else {
+                let missing = self.free.missing(&info.resources);
+                let message = format!("the agent has not enough free for it: {missing} more would be needed");
+                let draft = Draft::new(TaskState::Dropped, message).because(Reason::InvalidOffers);
+                self.update(now, &key, draft, actions);
+                continue;
+            };
+            self.free = free;
+            self.containers_named += 1;
+            let record = TaskRecord {
+                framework_id: framework_id.clone(),
+                framework_info: framework_info.clone(),
+                role: role.clone(),
+                info,
+                container_id: ContainerId::new(self.incarnation, self.containers_named),
+            };
+            self.containers.insert(record.container_id.clone(), key.clone());
+            let task = Task {
+                record: record.clone(),
+                phase: Phase::Checkpointing,
+                state: TaskState::Staging,
+                kill: None,
+                framework_removed: false,
+            };
+            self.tasks.insert(key.clone(), task);
+            self.show(&key);
+            self.checkpoint(Record::Task(Box::new(record)), Fence::Task(key), actions);
+        }
+    }
+
+    /// The task is on disk: it is started, unless it was asked to end meanwhile.
+    pub(super) fn taken_on(&mut self, now: Time, key: &TaskKey, actions: &mut Actions) {
+        let task = self.tasks.get_mut(key).expect("a task stays until its end is acknowledged");
+        assert_eq!(task.phase, Phase::Checkpointing, "{key:?} is taken on once");
+        if task.kill.is_some() {
+            task.phase = Phase::Ended { kept: false };
+            let draft = Draft::new(TaskState::Killed, "killed before it was started");
+            return self.update(now, key, draft.because(Reason::KilledDuringLaunch), actions);
+        }
+        task.phase = Phase::Launching;
+        let plan = ContainerPlan::new(
+            task.record.container_id.clone(),
+            &key.0,
+            self.agent_id.as_ref(),
+            &task.record.info,
+            self.config.pids_default,
+        );
+        self.view.counters.launches += 1;
+        self.update(now, key, Draft::new(TaskState::Starting, ""), actions);
+        actions.push(Action::Launch(Box::new(plan)));
+    }
+}

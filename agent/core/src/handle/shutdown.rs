@@ -1,0 +1,69 @@
+//! The agent's own end.
+
+use std::time::Duration;
+
+use apportion_types::{Reason, Time, limits, protocol::agent::AgentMessage};
+
+use crate::{
+    AgentCore,
+    action::{Action, Actions},
+    config::OnShutdown,
+    event::TaskKey,
+    state::{
+        link::{Link, Shutdown},
+        task::{Phase, Task},
+        timers::Timer,
+    },
+};
+
+/// How long the master may take to end the stream after Unregister.
+const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl AgentCore {
+    pub(super) fn shut_down(&mut self, now: Time, actions: &mut Actions) {
+        if self.shutdown.is_some() {
+            return self.done(actions);
+        }
+        match self.config.on_shutdown {
+            OnShutdown::Keep => self.shutdown = Some(Shutdown::Settling),
+            OnShutdown::Kill { grace_max } => {
+                self.shutdown = Some(Shutdown::Ending);
+                let keys: Vec<TaskKey> = self.tasks.keys().cloned().collect();
+                for key in keys {
+                    let own = self.tasks[&key].record.info.kill_grace.unwrap_or(limits::KILL_GRACE_DEFAULT);
+                    self.kill(now, &key, Some(own.min(grace_max)), Reason::KilledByOperator, actions);
+                }
+            }
+        }
+    }
+
+    /// Goes on with a shutdown once every launch has an outcome, or every task has ended and that is on disk.
+    pub(super) fn shut_down_further(&mut self, now: Time, actions: &mut Actions) {
+        if self.shutdown == Some(Shutdown::Settling) {
+            let under_way = |task: &Task| matches!(task.phase, Phase::Checkpointing | Phase::Launching);
+            if !self.tasks.values().any(under_way) {
+                self.done(actions);
+            }
+            return;
+        }
+        if self.shutdown != Some(Shutdown::Ending) || !self.fences.is_empty() {
+            return;
+        }
+        if self.tasks.values().any(|task| !task.state.is_terminal()) {
+            return;
+        }
+        if self.link != Link::Registered {
+            return self.done(actions);
+        }
+        self.shutdown = Some(Shutdown::Unregistering);
+        let message = "the agent was shut down and has ended its tasks".to_owned();
+        actions.push(Action::Send(AgentMessage::Unregister { message }));
+        self.timers.set_in(Timer::Shutdown, now, UNREGISTER_TIMEOUT);
+    }
+
+    pub(super) fn done(&mut self, actions: &mut Actions) {
+        let unregistered = self.shutdown == Some(Shutdown::Unregistering);
+        self.shutdown = Some(Shutdown::Done);
+        actions.push(Action::Done { unregistered });
+    }
+}

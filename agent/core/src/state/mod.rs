@@ -1,0 +1,6 @@
+//! What an agent knows. Data and its own small rules; what happens to it is in [`crate::handle`].
+
+pub(crate) mod link;
+pub(crate) mod stream;
+pub(crate) mod task;
+pub(crate) mod timers;

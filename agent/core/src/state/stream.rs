@@ -1,0 +1,65 @@
+//! The updates of one task that are not yet acknowledged, in order; only the head is ever under way.
+
+use std::{collections::VecDeque, time::Duration};
+
+use apportion_types::{TaskState, TaskStatus, UpdateId};
+
+/// The update stream of one task.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    /// The head is the one that is sent and acknowledged.
+    pub(crate) pending: VecDeque<Update>,
+    /// The newest state that is on disk: the newest that may be told.
+    pub(crate) durable_state: Option<TaskState>,
+    /// The pause after the next sending.
+    pub(crate) pause: Duration,
+    /// True once the end was there to be told beside the head.
+    pub(crate) end_told: bool,
+    /// True once nobody will acknowledge it.
+    pub(crate) dropped: bool,
+}
+
+/// One update.
+#[derive(Debug)]
+pub(crate) struct Update {
+    /// The status; its update id is always there.
+    pub(crate) status: TaskStatus,
+    /// True once it is on disk: it may be sent.
+    pub(crate) durable: bool,
+    /// True once it has been sent on the stream that is open now.
+    pub(crate) sent: bool,
+    /// True once its acknowledgement is on its way to the disk.
+    pub(crate) acknowledged: bool,
+}
+
+impl Update {
+    /// Its name.
+    pub(crate) fn id(&self) -> UpdateId {
+        self.status.update_id.expect("every update of an agent has an id")
+    }
+}
+
+impl Stream {
+    /// A stream without updates.
+    pub(crate) fn new(pause: Duration) -> Self {
+        Self { pending: VecDeque::new(), durable_state: None, pause, end_told: false, dropped: false }
+    }
+
+    /// The head, if it is on disk.
+    pub(crate) fn durable_head(&self) -> Option<&Update> {
+        self.pending.front().filter(|update| update.durable)
+    }
+
+    /// Marks an update as being on disk. Updates get there in order.
+    pub(crate) fn mark_durable(&mut self, update_id: UpdateId) {
+        let update = self.pending.iter_mut().find(|update| update.id() == update_id);
+        let update = update.expect("an update stays in its stream until it is on disk and acknowledged");
+        update.durable = true;
+        self.durable_state = Some(update.status.state);
+    }
+
+    /// True when the newest state is terminal and on disk.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.durable_state.is_some_and(TaskState::is_terminal)
+    }
+}

@@ -1,0 +1,51 @@
+//! One task on this agent, from RunTasks to the acknowledgement of its end.
+
+use apportion_types::{Reason, TaskState, Time};
+
+use crate::event::TaskRecord;
+
+/// A task.
+#[derive(Debug)]
+pub(crate) struct Task {
+    /// As it was taken on.
+    pub(crate) record: TaskRecord,
+    /// Where its container is.
+    pub(crate) phase: Phase,
+    /// The newest state, also when it is not on disk yet. Changed by one function only, [`crate::AgentCore::update`].
+    pub(crate) state: TaskState,
+    /// The wish that it ends.
+    pub(crate) kill: Option<Kill>,
+    /// True once its framework is gone for ever: nobody will acknowledge its updates.
+    pub(crate) framework_removed: bool,
+}
+
+/// Where the container of a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Not begun: the task is not on disk yet.
+    Checkpointing,
+    /// Begun, the outcome is not known.
+    Launching,
+    /// Of an earlier process of the agent, and not found again yet.
+    Attaching,
+    /// Its command has been executed.
+    Running,
+    /// None is left running. `kept` is true while the containerizer remembers it.
+    Ended {
+        /// Whether it is to be removed with the task.
+        kept: bool,
+    },
+}
+
+/// The wish that a task ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kill {
+    /// Whose wish it was first.
+    pub(crate) reason: Reason,
+    /// When it was first uttered: every grace counts from here.
+    pub(crate) first_at: Time,
+    /// When KILL follows TERM; only ever moves towards the past.
+    pub(crate) kill_at: Time,
+    /// True when it came before the command was executed.
+    pub(crate) during_launch: bool,
+}

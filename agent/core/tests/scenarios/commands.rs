@@ -1,0 +1,364 @@
+//! What a scenario can say.
+//!
+//! ```text
+//! config pids=N | on_shutdown=keep | on_shutdown=kill:2s | resources=cpus:4   before everything else; starts afresh
+//! connect | disconnect | registered AGENT [missing=F/T]… | ping N | refuse CODE TEXT
+//! run F T RESOURCES [limits=…] [grace=1s] [pids=N] [env=A=B] [; T RESOURCES …]
+//! kill F T [grace=1s] [reason=…]     ack F T N     remove F
+//! written [N]                        all records asked for (or up to N) are on disk
+//! launched C | launch failed C command|container|cancelled TEXT
+//! ended C code=0|signal=9|lost [memory=LIMIT:PEAK]     lost C TEXT     signal failed C TEXT
+//! wait 10s                           time passes; what happens meanwhile is shown with its time
+//! restart [SETTING]…                 a new process of the agent replays what is on disk
+//! shutdown | view
+//! ```
+//!
+//! C is the number of a container, counted from 1 as they are named.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use apportion_agent_core::{
+    Action, AgentCore, CheckpointId, Config, ContainerId, Event, LaunchFailure, LaunchFailureKind,
+    OnShutdown, Record, Recovered, RecoveredTask,
+};
+use apportion_types::{
+    AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, Reason, Resources, Role, TaskId, TaskInfo, Time,
+    UpdateId,
+    container::{Exit, Limitation, Termination, Usage},
+    limits,
+    protocol::agent::{MasterMessage, RefuseCode},
+};
+
+use crate::show;
+
+pub(crate) struct World {
+    now: Time,
+    incarnation: u64,
+    config: Config,
+    agent: AgentCore,
+    asked: Vec<Record>,
+    written: usize,
+    containers: Vec<ContainerId>,
+}
+
+fn duration(text: &str) -> Duration {
+    let (number, unit) =
+        text.split_at(text.find(|c: char| c.is_alphabetic()).expect("a duration has a unit"));
+    let number: u64 = number.parse().unwrap();
+    match unit {
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        "min" => Duration::from_secs(60 * number),
+        _ => panic!("unit `{unit}`"),
+    }
+}
+
+fn framework(text: &str) -> FrameworkId {
+    FrameworkId::new(text).unwrap()
+}
+
+fn task(text: &str) -> TaskId {
+    TaskId::new(text).unwrap()
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let info = AgentInfo {
+            hostname: "host".to_owned(),
+            address: "host:5051".to_owned(),
+            resources: "cpus:4;mem:4096;ports:[31000-31009]".parse().unwrap(),
+            attributes: BTreeMap::new(),
+            unenforced: Vec::new(),
+            version: "1".to_owned(),
+        };
+        Self::started(Config::new(info))
+    }
+
+    fn started(config: Config) -> Self {
+        let now = Time::ZERO;
+        let agent = AgentCore::new(config.clone(), 1, now);
+        Self { now, incarnation: 1, config, agent, asked: Vec::new(), written: 0, containers: Vec::new() }
+    }
+
+    pub(crate) fn command(&mut self, line: &str) -> Vec<String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["config", settings @ ..] => {
+                self.configure(settings);
+                Vec::new()
+            }
+            ["wait", pause] => self.wait(duration(pause)),
+            ["restart", settings @ ..] => {
+                self.set(settings);
+                self.restart()
+            }
+            ["view"] => self.view(),
+            words => {
+                let event = self.event(words);
+                self.handle(event)
+            }
+        }
+    }
+
+    fn configure(&mut self, settings: &[&str]) {
+        self.set(settings);
+        *self = Self::started(self.config.clone());
+    }
+
+    fn set(&mut self, settings: &[&str]) {
+        let config = &mut self.config;
+        for setting in settings {
+            match setting.split_once('=').unwrap() {
+                ("pids", number) => config.pids_default = number.parse().unwrap(),
+                ("resources", text) => config.info.resources = text.parse().unwrap(),
+                ("on_shutdown", "keep") => config.on_shutdown = OnShutdown::Keep,
+                ("on_shutdown", kill) => {
+                    let grace_max = duration(kill.strip_prefix("kill:").unwrap());
+                    config.on_shutdown = OnShutdown::Kill { grace_max };
+                }
+                other => panic!("setting {other:?}"),
+            }
+        }
+    }
+
+    fn container(&self, number: &str) -> ContainerId {
+        self.containers[number.parse::<usize>().unwrap() - 1].clone()
+    }
+
+    fn event(&mut self, words: &[&str]) -> Event {
+        match words {
+            ["connect"] => Event::Connected,
+            ["disconnect"] => Event::Disconnected { reason: "connection reset".to_owned() },
+            ["written"] => {
+                self.written = self.asked.len();
+                Event::Checkpointed { checkpoint: CheckpointId(self.written as u64) }
+            }
+            ["written", number] => {
+                self.written = number.parse().unwrap();
+                Event::Checkpointed { checkpoint: CheckpointId(self.written as u64) }
+            }
+            ["launched", c] => Event::Launched { container_id: self.container(c) },
+            ["launch", "failed", c, kind, text @ ..] => {
+                let kind = match *kind {
+                    "command" => LaunchFailureKind::Command,
+                    "container" => LaunchFailureKind::Container,
+                    "cancelled" => LaunchFailureKind::Cancelled,
+                    _ => panic!("kind `{kind}`"),
+                };
+                let failure = LaunchFailure { kind, message: text.join(" ") };
+                Event::LaunchFailed { container_id: self.container(c), failure }
+            }
+            ["ended", c, how @ ..] => {
+                Event::Terminated { container_id: self.container(c), termination: self.termination(how) }
+            }
+            ["lost", c, text @ ..] => {
+                Event::ContainerLost { container_id: self.container(c), message: text.join(" ") }
+            }
+            ["signal", "failed", c, text @ ..] => {
+                Event::SignalFailed { container_id: self.container(c), message: text.join(" ") }
+            }
+            ["shutdown"] => Event::Shutdown,
+            words => Event::MasterMessage(self.message(words)),
+        }
+    }
+
+    fn termination(&self, how: &[&str]) -> Termination {
+        let mut termination = Termination {
+            exit: None,
+            limitation: None,
+            usage: Usage::default(),
+            started_at: self.now,
+            finished_at: self.now,
+        };
+        for part in how {
+            match part.split_once('=') {
+                None if *part == "lost" => {}
+                Some(("code", code)) => termination.exit = Some(Exit::Code(code.parse().unwrap())),
+                Some(("signal", signal)) => termination.exit = Some(Exit::Signal(signal.parse().unwrap())),
+                Some(("memory", bytes)) => {
+                    let (limit, peak) = bytes.split_once(':').unwrap();
+                    termination.limitation = Some(Limitation::Memory { limit_bytes: limit.parse().unwrap() });
+                    termination.usage.memory_peak_bytes = Some(peak.parse().unwrap());
+                }
+                _ => panic!("`{part}`"),
+            }
+        }
+        termination
+    }
+
+    fn message(&self, words: &[&str]) -> MasterMessage {
+        match words {
+            ["registered", agent, missing @ ..] => MasterMessage::Registered {
+                agent_id: AgentId::new(agent).unwrap(),
+                master_id: "m1".to_owned(),
+                ping_timeout: limits::AGENT_PING_INTERVAL * limits::AGENT_PINGS_MISSED_MAX,
+                missing_tasks: missing
+                    .iter()
+                    .map(|text| text.strip_prefix("missing=").unwrap().split_once('/').unwrap())
+                    .map(|(f, t)| (framework(f), task(t)))
+                    .collect(),
+            },
+            ["ping", number] => MasterMessage::Ping { sequence: number.parse().unwrap() },
+            ["refuse", code, text @ ..] => {
+                let code = match *code {
+                    "invalid" => RefuseCode::Invalid,
+                    "removed" => RefuseCode::Removed,
+                    "replaced" => RefuseCode::Replaced,
+                    "too_slow" => RefuseCode::TooSlow,
+                    "shutting_down" => RefuseCode::ShuttingDown,
+                    _ => panic!("code `{code}`"),
+                };
+                MasterMessage::Refuse { code, message: text.join(" ") }
+            }
+            ["run", f, tasks @ ..] => MasterMessage::RunTasks {
+                framework_id: framework(f),
+                framework_info: FrameworkInfo {
+                    name: "batch".to_owned(),
+                    principal: String::new(),
+                    roles: vec![Role::default()],
+                    failover_timeout: Duration::from_secs(60),
+                    labels: BTreeMap::new(),
+                },
+                role: Role::default(),
+                tasks: tasks.split(|word| *word == ";").map(task_info).collect(),
+            },
+            ["kill", f, t, options @ ..] => {
+                let (mut grace, mut reason) = (None, Reason::KilledByFramework);
+                for option in options {
+                    match option.split_once('=').unwrap() {
+                        ("grace", text) => grace = Some(duration(text)),
+                        ("reason", text) => {
+                            reason = Reason::ALL.into_iter().find(|r| r.name() == text).unwrap()
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+                MasterMessage::KillTask { framework_id: framework(f), task_id: task(t), grace, reason }
+            }
+            ["ack", f, t, number] => MasterMessage::AcknowledgeUpdate {
+                framework_id: framework(f),
+                task_id: task(t),
+                update_id: number.split_once('.').map_or_else(
+                    || UpdateId::new(self.incarnation, number.parse().unwrap()),
+                    |(incarnation, number)| {
+                        UpdateId::new(incarnation.parse().unwrap(), number.parse().unwrap())
+                    },
+                ),
+            },
+            ["remove", f] => MasterMessage::RemoveFramework { framework_id: framework(f) },
+            _ => panic!("`{}`", words.join(" ")),
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Vec<String> {
+        let mut actions = Vec::new();
+        self.agent.handle(self.now, event, &mut actions);
+        self.agent.check();
+        for action in &actions {
+            match action {
+                Action::Checkpoint { record, .. } => {
+                    if let Record::Task(task) = record {
+                        self.containers.push(task.container_id.clone());
+                    }
+                    self.asked.push(record.clone());
+                }
+                _ => continue,
+            }
+        }
+        actions.iter().map(show::action).collect()
+    }
+
+    fn wait(&mut self, pause: Duration) -> Vec<String> {
+        let end = self.now + pause;
+        let mut out = Vec::new();
+        while let Some(due) = self.agent.next_deadline().filter(|due| *due <= end) {
+            self.now = due.max(self.now);
+            let at = format!("at {:.3}s ", self.now.as_micros() as f64 / 1e6);
+            out.extend(self.handle(Event::Tick).into_iter().map(|action| format!("{at}{action}")));
+        }
+        self.now = end;
+        out
+    }
+
+    /// Replays what is on disk the way a store does.
+    fn restart(&mut self) -> Vec<String> {
+        let mut recovered = Recovered::default();
+        for record in self.asked.drain(..).take(self.written) {
+            match record {
+                Record::Agent { agent_id } => recovered.agent_id = Some(agent_id),
+                Record::Task(task) => {
+                    recovered.tasks.push(RecoveredTask {
+                        task: *task,
+                        acknowledged: None,
+                        updates: Vec::new(),
+                    });
+                }
+                Record::Update { framework_id, status } => {
+                    match recovered.tasks.iter_mut().find(|t| t.task.info.task_id == status.task_id) {
+                        Some(task) => task.updates.push(status),
+                        None => recovered.strays.push((framework_id, status)),
+                    }
+                }
+                Record::Acknowledgement { task_id, .. } => {
+                    recovered.strays.retain(|(_, status)| status.task_id != task_id);
+                    if let Some(task) = recovered.tasks.iter_mut().find(|t| t.task.info.task_id == task_id) {
+                        task.acknowledged = Some(task.updates.remove(0));
+                    }
+                    recovered
+                        .tasks
+                        .retain(|t| t.acknowledged.as_ref().is_none_or(|status| !status.state.is_terminal()));
+                }
+            }
+        }
+        self.written = 0;
+        self.incarnation += 1;
+        self.agent = AgentCore::new(self.config.clone(), self.incarnation, self.now);
+        self.handle(Event::Recovered(recovered))
+    }
+
+    fn view(&self) -> Vec<String> {
+        let view = self.agent.view();
+        let mut out = vec![format!(
+            "agent {:?} master {:?} free {}",
+            view.agent_id.map(|id| id.to_string()),
+            view.master_id,
+            view.free
+        )];
+        out.extend(
+            view.tasks
+                .iter()
+                .map(|((f, t), task)| format!("{f}/{t} {} in {}", task.state, task.container_id)),
+        );
+        out
+    }
+}
+
+fn task_info(words: &[&str]) -> TaskInfo {
+    let (id, resources, options) = match words {
+        [id, resources, options @ ..] => (id, resources, options),
+        _ => panic!("a task has a name and resources"),
+    };
+    let mut info = TaskInfo {
+        task_id: task(id),
+        name: (*id).to_owned(),
+        resources: resources.parse().unwrap(),
+        limits: Resources::new(),
+        pids_max: None,
+        command: Command { argv: vec!["work".to_owned()], env: BTreeMap::new() },
+        kill_grace: None,
+        labels: BTreeMap::new(),
+    };
+    for option in options {
+        match option.split_once('=').unwrap() {
+            ("limits", text) => info.limits = text.parse().unwrap(),
+            ("grace", text) => info.kill_grace = Some(duration(text)),
+            ("pids", number) => info.pids_max = Some(number.parse().unwrap()),
+            ("env", pair) => {
+                let (name, value) = pair.split_once('=').unwrap();
+                info.command.env.insert(name.to_owned(), value.to_owned());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    info
+}

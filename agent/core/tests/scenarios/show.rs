@@ -1,0 +1,87 @@
+//! Actions as one line each.
+
+use apportion_agent_core::{Action, Record, Signal};
+use apportion_types::{TaskStatus, protocol::agent::AgentMessage};
+
+pub(crate) fn action(action: &Action) -> String {
+    match action {
+        Action::Send(message) => format!("send {}", self::message(message)),
+        Action::Reconnect { reason } => format!("reconnect: {reason}"),
+        Action::Checkpoint { checkpoint, record } => {
+            format!("checkpoint {} {}", checkpoint.0, self::record(record))
+        }
+        Action::Launch(plan) => {
+            let env: Vec<String> = plan.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let c = plan.ceilings;
+            format!(
+                "launch {} {:?} cpus {}/{} mem {}/{} pids {} env {}",
+                plan.container_id,
+                plan.argv,
+                c.cpus_request_milli,
+                c.cpus_limit_milli,
+                c.memory_request_bytes,
+                c.memory_limit_bytes,
+                c.pids_max,
+                env.join(" "),
+            )
+        }
+        Action::CancelLaunch { container_id } => format!("cancel launch {container_id}"),
+        Action::Attach { container_id } => format!("attach {container_id}"),
+        Action::Signal { container_id, signal: Signal::Term } => format!("TERM {container_id}"),
+        Action::Signal { container_id, signal: Signal::Kill } => format!("KILL {container_id}"),
+        Action::Remove { container_id } => format!("remove {container_id}"),
+        Action::Note { message } => format!("note: {message}"),
+        Action::Fail { reason } => format!("fail: {reason}"),
+        Action::Done { unregistered } => format!("done{}", if *unregistered { ", unregistered" } else { "" }),
+    }
+}
+
+fn record(record: &Record) -> String {
+    match record {
+        Record::Agent { agent_id } => format!("agent {agent_id}"),
+        Record::Task(task) => {
+            format!(
+                "task {}/{} {} in {}",
+                task.framework_id, task.info.task_id, task.info.resources, task.container_id
+            )
+        }
+        Record::Update { framework_id, status } => format!("update {framework_id}/{}", self::status(status)),
+        Record::Acknowledgement { framework_id, task_id, update_id } => {
+            format!("acknowledgement {framework_id}/{task_id} #{}", update_id.0[15])
+        }
+    }
+}
+
+fn message(message: &AgentMessage) -> String {
+    match message {
+        AgentMessage::Register { info, agent_id, tasks } => {
+            let id = agent_id.as_ref().map_or("a new agent".to_owned(), ToString::to_string);
+            let mut text = format!("register as {id} with {}", info.resources);
+            for task in tasks {
+                text += &format!(" | {}/{} {}", task.framework_id, task.info.task_id, task.state);
+                if let Some(head) = &task.unacknowledged {
+                    text += &format!(", head #{} {}", head.update_id.unwrap().0[15], head.state);
+                }
+            }
+            text
+        }
+        AgentMessage::StatusUpdate { framework_id, status, latest_state } => {
+            let latest =
+                if *latest_state == status.state { String::new() } else { format!(" (now {latest_state})") };
+            format!("update {framework_id}/{}{latest}", self::status(status))
+        }
+        AgentMessage::Pong { sequence } => format!("pong {sequence}"),
+        AgentMessage::Unregister { message } => format!("unregister: {message}"),
+    }
+}
+
+fn status(status: &TaskStatus) -> String {
+    let mut text = format!("{} #{} {}", status.task_id, status.update_id.unwrap().0[15], status.state);
+    if let Some(reason) = status.reason {
+        text += &format!(" {reason}");
+    }
+    if !status.message.is_empty() {
+        text += &format!(" `{}`", status.message);
+    }
+    text
+}
