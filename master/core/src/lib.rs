@@ -2,10 +2,28 @@
 //!
 //! [`Event`] is the closed list of what can happen, [`Action`] of what can be wanted; the shell (crate `apportion-master`) turns one
 //! into the other's consequences, the simulator does the same under a seed.
+//!
+//! ```text
+//!                        handle/ decides            state/ knows
+//!  schedulers ─┐        ┌──────────────┐         ┌───────────────┐
+//!  agents     ─┼─Event─►│ one file for │─doors──►│ offers, tasks │──► Allocator
+//!  operators  ─┤        │ each family  │         │ agents, …     │──► View
+//!  time       ─┘        └──────┬───────┘         └───────┬───────┘
+//!                              └────────► Action ◄───────┘
+//! ```
+//!
+//! A door is the one function by which a fact changes, whatever the cause: it alone moves resources in the books and tells who must
+//! know. The laws that follow from that are in `check.rs`, and are checked after each event in builds with debug assertions.
 
 mod action;
+#[cfg(debug_assertions)]
+mod check;
 mod config;
 mod event;
+mod handle;
+mod limits;
+mod state;
+mod turn;
 pub mod view;
 
 pub use action::{Action, Actions, OperatorError, OperatorReply, RegistryOp};
@@ -13,36 +31,63 @@ pub use config::Config;
 pub use event::{CommitId, ConnId, Event, OperatorCall, RequestId};
 pub use view::View;
 
+use apportion_allocator::{Allocator, Hierarchical, Share};
 use apportion_types::Time;
+
+use self::{state::State, turn::Turn};
 
 /// The master: knows every agent's resources, decides who is offered what, and keeps what follows.
 ///
 /// Call [`Master::handle`] for each event, run its actions in order, and call it with [`Event::Tick`] when the time of
 /// [`Master::next_deadline`] is reached. Time may stand still but never goes back.
 pub struct Master {
-    config: Config,
-    view: View,
+    state: State,
+    now: Time,
+    #[cfg(debug_assertions)]
+    checker: check::Checker,
 }
 
 impl Master {
-    /// A master that knows nobody yet.
+    /// A master that knows nobody yet, and shares out by dominant-resource fairness.
     pub fn new(config: Config, now: Time) -> Self {
-        let view = View { master_id: config.master_id.clone(), started_at: now, ..View::default() };
-        Self { config, view }
+        Self::with_allocator(config, Box::new(Hierarchical::default()), now)
+    }
+
+    /// A master that knows nobody yet, with an allocator of the caller's choice that knows nobody either.
+    pub fn with_allocator(config: Config, allocator: Box<dyn Allocator>, now: Time) -> Self {
+        Self {
+            state: State::new(config, allocator, now),
+            now,
+            #[cfg(debug_assertions)]
+            checker: check::Checker::default(),
+        }
     }
 
     /// Takes in one event and appends what is to be done, in order.
     pub fn handle(&mut self, now: Time, event: Event, actions: &mut Actions) {
-        let _ = (now, event, actions, &self.config);
+        assert!(now >= self.now, "time went back from {} to {now}", self.now);
+        self.now = now;
+        self.state.handle(&mut Turn { now, actions }, event);
+        #[cfg(debug_assertions)]
+        self.checker.after_event(&self.state);
     }
 
-    /// When the next [`Event::Tick`] is due, if nothing happens before.
+    /// When the next [`Event::Tick`] is due, if nothing happens before. May be in the past: then it is due at once.
     pub fn next_deadline(&self) -> Option<Time> {
-        None
+        let state = &self.state;
+        if state.shut_down {
+            return None;
+        }
+        [state.timers.next(), state.allocate_at, state.allocator.next_deadline()].into_iter().flatten().min()
     }
 
     /// A snapshot for readers, at the cost of a few reference counts.
     pub fn view(&self) -> View {
-        self.view.clone()
+        self.state.view.clone()
+    }
+
+    /// The share of every role and framework, in order of fairness; costs a pass over them.
+    pub fn shares(&self) -> Vec<Share> {
+        self.state.allocator.shares()
     }
 }

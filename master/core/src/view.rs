@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use apportion_types::{
-    AgentId, AgentInfo, FrameworkId, FrameworkInfo, Offer, OfferId, Resources, Role, TaskId, TaskInfo, TaskState, TaskStatus,
-    Time,
+    AgentId, AgentInfo, FrameworkId, FrameworkInfo, Offer, OfferId, Resources, Role, TaskId, TaskInfo,
+    TaskState, TaskStatus, Time,
 };
 use imbl::OrdMap;
 
@@ -19,9 +19,11 @@ pub struct View {
     pub agents: OrdMap<AgentId, Arc<AgentView>>,
     /// Every framework, the removed ones too while they are remembered.
     pub frameworks: OrdMap<FrameworkId, Arc<FrameworkView>>,
-    /// Tasks that are not yet acknowledged as ended, by framework and name.
+    /// Tasks that are not yet acknowledged as ended, by framework and name. Tasks of a removed framework are among them while they
+    /// hold resources.
     pub tasks: OrdMap<(FrameworkId, TaskId), Arc<TaskView>>,
-    /// Ended and acknowledged tasks, oldest first, as far as they are remembered; keyed by the order in which they ended.
+    /// Ended and acknowledged tasks, oldest first, as far as they are remembered; keyed by the order in which they ended. A task
+    /// whose framework was removed while its agent could not be reached is among them as unreachable.
     pub completed: OrdMap<u64, Arc<TaskView>>,
     /// Outstanding offers, in the order made.
     pub offers: OrdMap<OfferId, Arc<OfferView>>,
@@ -72,9 +74,9 @@ pub struct FrameworkView {
     pub subscribed_at: Time,
     /// Roles for which it wants no offers.
     pub suppressed: Vec<Role>,
-    /// Held by its tasks.
+    /// Held by its tasks. Scalars only: ranges and sets of different agents are different things and have no sum.
     pub allocated: Resources,
-    /// In its outstanding offers.
+    /// In its outstanding offers; scalars only.
     pub offered: Resources,
     /// Tasks that have not ended.
     pub tasks: usize,
@@ -132,9 +134,9 @@ pub struct Counters {
     pub offers_made: u64,
     /// Offers consumed by accepts that launched something.
     pub offers_accepted: u64,
-    /// Offers declined.
+    /// Offers given back: declined, accepted without a task, or used in an accept of which nothing was launched.
     pub offers_declined: u64,
-    /// Offers rescinded, by cause: time-out, agent lost, framework gone.
+    /// Offers that became void: held too long, agent lost, framework gone or subscribed anew.
     pub offers_rescinded: u64,
     /// Offers of those that were rescinded because they were held too long.
     pub offers_timed_out: u64,
@@ -144,8 +146,10 @@ pub struct Counters {
     pub tasks_ended: BTreeMap<&'static str, u64>,
     /// Updates forwarded to schedulers.
     pub updates_forwarded: u64,
-    /// Acknowledgements passed on.
+    /// Acknowledgements taken, and passed on where the agent is connected.
     pub acknowledgements: u64,
+    /// Acknowledgements of nothing that waits for one: repeated, or of an earlier update.
+    pub acknowledgements_ignored: u64,
     /// Calls refused.
     pub calls_refused: u64,
     /// Agents declared unreachable.

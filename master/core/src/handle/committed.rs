@@ -1,0 +1,70 @@
+//! A write is in the registry: what was waiting for it is done.
+
+use apportion_types::protocol::{agent::RefuseCode, scheduler::ErrorCode};
+
+use crate::{
+    action::{Action, OperatorReply, RegistryOp},
+    event::CommitId,
+    state::{
+        State,
+        agents::{AgentStream, Loss},
+        commits::Then,
+        frameworks::SchedulerStream,
+    },
+    turn::Turn,
+};
+
+impl State {
+    pub(super) fn committed(&mut self, turn: &mut Turn<'_>, commit: CommitId) {
+        match self.commits.done(commit) {
+            Then::Register(registration) => self.registration_committed(turn, commit, *registration),
+            Then::LoseAgent(id) => {
+                let Some(agent) = self.agents.get(&id) else { return };
+                if agent.losing == Some(commit) {
+                    let message = format!("agent {id} cannot be reached");
+                    return self.lose_agent(turn, &id, Loss::Unreachable, &message);
+                }
+                // It was heard meanwhile. Unless it registers, which writes that by itself, the registry is put right.
+                if !agent.leaving && !self.registering.contains_key(&id) {
+                    let info = self.view.agents[&id].info.clone();
+                    self.commits.ask(turn, RegistryOp::AdmitAgent { agent_id: id, info }, Then::Nothing);
+                }
+            }
+            Then::RemoveAgent { agent_id, conn, message } => {
+                self.lose_agent(turn, &agent_id, Loss::Removed, &message);
+                if self.agent_streams.contains_key(&conn) {
+                    turn.close_agent(conn);
+                }
+            }
+            Then::Subscribe(subscription) => self.subscription_committed(turn, *subscription),
+            Then::FrameworkRemoved { conn, message, request } => {
+                if let Some(conn) = conn.filter(|conn| self.scheduler_streams.contains_key(conn)) {
+                    turn.end_scheduler(conn, ErrorCode::Removed, message);
+                }
+                if let Some(request) = request {
+                    turn.reply(request, Ok(OperatorReply::TornDown));
+                }
+            }
+            Then::Nothing => {}
+        }
+    }
+
+    /// The process ends: every peer that has spoken is told.
+    pub(super) fn shut_down(&mut self, turn: &mut Turn<'_>) {
+        self.shut_down = true;
+        self.allocate_at = None;
+        let why = "the master ends";
+        for (conn, stream) in &self.scheduler_streams {
+            if *stream == SchedulerStream::Closing {
+                turn.actions.push(Action::CloseScheduler { conn: *conn });
+            } else {
+                turn.end_scheduler(*conn, ErrorCode::ShuttingDown, why);
+            }
+        }
+        for (conn, stream) in &self.agent_streams {
+            if *stream != AgentStream::Closing {
+                turn.refuse_agent(*conn, RefuseCode::ShuttingDown, why);
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! A framework asks for a task to end.
+
+use std::time::Duration;
+
+use apportion_types::{Reason, TaskId, protocol::agent::MasterMessage};
+
+use super::scheduler_stream::Caller;
+use crate::{
+    state::{
+        State,
+        tasks::{Kill, TaskKey},
+    },
+    turn::Turn,
+};
+
+impl State {
+    pub(super) fn kill(
+        &mut self,
+        turn: &mut Turn<'_>,
+        caller: &Caller,
+        task_id: TaskId,
+        grace: Option<Duration>,
+    ) {
+        let key = (caller.framework_id.clone(), task_id);
+        match self.view.tasks.get(&key) {
+            Some(task) if !task.state.is_terminal() => {
+                self.wish_kill(turn, &key, grace, Reason::KilledByFramework)
+            }
+            Some(_) => self.answer_known(turn, &key),
+            None => self.answer_unknown(turn, &key, None),
+        }
+    }
+
+    /// Records the wish that a task ends and tells its agent, now or when it returns.
+    pub(super) fn wish_kill(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &TaskKey,
+        grace: Option<Duration>,
+        reason: Reason,
+    ) {
+        let kill = self.record_kill(key, grace, reason);
+        self.send_kill(turn, key, &kill);
+    }
+
+    /// Tells the agent of a task, if it is connected, that the task is to end.
+    pub(super) fn send_kill(&mut self, turn: &mut Turn<'_>, key: &TaskKey, kill: &Kill) {
+        if let Some(conn) = self.agent_conn(&self.view.tasks[key].agent_id) {
+            let (framework_id, task_id) = key.clone();
+            turn.to_agent(
+                conn,
+                MasterMessage::KillTask { framework_id, task_id, grace: kill.grace, reason: kill.reason },
+            );
+        }
+    }
+}

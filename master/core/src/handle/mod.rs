@@ -1,0 +1,41 @@
+//! What is done about each event: one file for each family of them.
+
+mod accept;
+mod acknowledge;
+mod agent_stream;
+mod allocate;
+mod committed;
+mod decline;
+mod kill;
+mod operator;
+mod reconcile;
+mod register;
+mod roles;
+mod scheduler_stream;
+mod status_update;
+mod subscribe;
+mod tick;
+
+use crate::{event::Event, state::State, turn::Turn};
+
+impl State {
+    /// Takes in one event.
+    pub(crate) fn handle(&mut self, turn: &mut Turn<'_>, event: Event) {
+        if self.shut_down {
+            return;
+        }
+        match event {
+            Event::SchedulerCall { conn, call_id, call } => self.scheduler_call(turn, conn, call_id, call),
+            Event::SchedulerClosed { conn } => self.scheduler_closed(turn, conn),
+            Event::AgentMessage { conn, message } => self.agent_message(turn, conn, message),
+            Event::AgentClosed { conn } => self.agent_closed(turn, conn),
+            Event::Operator { request, call } => self.operator_call(turn, request, call),
+            Event::Committed { commit } => self.committed(turn, commit),
+            Event::Tick => self.tick(turn),
+            Event::Shutdown => self.shut_down(turn),
+        }
+        if self.allocate_at.is_none() && self.allocator.is_dirty() && !self.shut_down {
+            self.allocate_at = Some(turn.now + self.config.allocation_coalesce);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! A framework asks what is known of its tasks.
+
+use apportion_types::{AgentId, Reason, TaskId, TaskState, TaskStatus, limits, protocol::scheduler::Refusal};
+
+use super::scheduler_stream::Caller;
+use crate::{
+    state::{State, ids::Origin, master_status, tasks::TaskKey},
+    turn::Turn,
+    view::AgentState,
+};
+
+impl State {
+    pub(super) fn reconcile(
+        &mut self,
+        turn: &mut Turn<'_>,
+        caller: &Caller,
+        tasks: Vec<(TaskId, Option<AgentId>)>,
+    ) {
+        if tasks.len() > limits::RECONCILE_TASKS_MAX {
+            let message = format!(
+                "the call names {} tasks; at most {} are allowed, name the others in further calls",
+                tasks.len(),
+                limits::RECONCILE_TASKS_MAX
+            );
+            return self.refuse(turn, caller.conn, caller.call_id, Refusal::Limit, message);
+        }
+        let id = &caller.framework_id;
+        if tasks.is_empty() {
+            let keys: Vec<TaskKey> =
+                self.frameworks[id].tasks.iter().map(|task| (id.clone(), task.clone())).collect();
+            return keys.iter().for_each(|key| self.answer_known(turn, key));
+        }
+        for (task_id, agent_id) in tasks {
+            let key = (id.clone(), task_id);
+            if self.view.tasks.contains_key(&key) {
+                self.answer_known(turn, &key);
+            } else {
+                self.answer_unknown(turn, &key, agent_id.as_ref());
+            }
+        }
+    }
+
+    /// Answers with the newest status that was made for the framework: the task's own state may be further, but that news comes
+    /// in an update to be acknowledged.
+    pub(super) fn answer_known(&mut self, turn: &mut Turn<'_>, key: &TaskKey) {
+        let task = self.view.tasks[key].clone();
+        let state = task.status.as_ref().map_or(task.state, |status| status.state);
+        let message = task.status.as_ref().map_or("", |status| &status.message);
+        let answer =
+            master_status(turn.now, &key.1, Some(&task.agent_id), state, Reason::Reconciliation, message);
+        let container = task.status.as_ref().and_then(|status| status.container.clone());
+        self.tell_status(turn, &key.0, TaskStatus { container, ..answer });
+    }
+
+    /// Answers for a task that is not known, or not at all while its agent may be yet to return after a change of master.
+    pub(super) fn answer_unknown(&mut self, turn: &mut Turn<'_>, key: &TaskKey, agent_id: Option<&AgentId>) {
+        let awaits = self.awaits_agents_of(turn.now, &key.0);
+        let (state, message) = match agent_id {
+            None if awaits => return,
+            None => (TaskState::Unknown, "the master knows no such task".to_owned()),
+            Some(id) => {
+                match (self.view.agents.get(id).map(|agent| agent.state), self.ids.agent_origin(id)) {
+                    (Some(AgentState::Unreachable), _) => {
+                        (TaskState::Unreachable, format!("agent {id} cannot be reached"))
+                    }
+                    (Some(_), _) => {
+                        (TaskState::Gone, format!("agent {id} is registered and has no such task"))
+                    }
+                    (None, Origin::Ours) => (TaskState::Gone, format!("agent {id} was removed")),
+                    (None, Origin::Foreign) if self.removed_agents.contains(id) => {
+                        (TaskState::Gone, format!("agent {id} was removed"))
+                    }
+                    (None, Origin::Foreign) if awaits => return,
+                    (None, _) => {
+                        (TaskState::Unknown, format!("the master knows neither the task nor agent {id}"))
+                    }
+                }
+            }
+        };
+        let answer = master_status(turn.now, &key.1, agent_id, state, Reason::Reconciliation, message);
+        self.tell_status(turn, &key.0, answer);
+    }
+}

@@ -1,0 +1,352 @@
+//! An agent registers: for the first time, again, or after a master that is no more.
+
+use std::collections::BTreeSet;
+
+use apportion_types::{
+    AgentId, AgentInfo, FrameworkId, Reason, TaskState, UpdateId,
+    protocol::agent::{AgentTask, MasterMessage, RefuseCode},
+};
+
+use crate::{
+    action::RegistryOp,
+    event::{CommitId, ConnId},
+    state::{
+        State,
+        agents::AgentStream,
+        commits::{Registration, Then},
+        ids::Origin,
+        master_status,
+        tasks::{Charge, Step, TaskKey},
+        timers::Timer,
+    },
+    turn::Turn,
+    view::{AgentState, FrameworkState, TaskView},
+};
+
+/// What the tasks that an agent names lead to, to be told to it after Registered.
+#[derive(Default)]
+struct Named {
+    tasks: BTreeSet<TaskKey>,
+    removed_frameworks: BTreeSet<FrameworkId>,
+    acknowledged: Vec<(TaskKey, UpdateId)>,
+}
+
+impl State {
+    pub(super) fn register(
+        &mut self,
+        turn: &mut Turn<'_>,
+        conn: ConnId,
+        info: AgentInfo,
+        agent_id: Option<AgentId>,
+        tasks: Vec<AgentTask>,
+    ) {
+        if let Err((code, message)) = self.judge_registration(agent_id.as_ref(), &info, &tasks) {
+            return self.refuse_agent(turn, conn, code, message);
+        }
+        // A stream speaks for one agent; should it now name another, the first is disconnected.
+        if let Some(AgentStream::Registered(before)) = self.agent_streams.get(&conn).cloned() {
+            self.disconnect_agent(turn, &before);
+        }
+        let fresh = agent_id.is_none();
+        let id = agent_id.unwrap_or_else(|| self.ids.agent());
+        let superseded = self.registering.contains_key(&id);
+        let older = self.registering.get(&id).copied().or_else(|| self.agent_conn(&id));
+        if let Some(older) = older {
+            let message =
+                format!("agent {id} has registered on another stream; two must not share a work directory");
+            self.refuse_agent(turn, older, RefuseCode::Replaced, message);
+        }
+        let unchanged = self.view.agents.get(&id).is_some_and(|known| {
+            known.info == info && known.state != AgentState::Unreachable && self.agents[&id].recorded
+        });
+        // It was heard: whoever was about to give it up does not.
+        let losing = self.agents.get_mut(&id).is_some_and(|agent| agent.losing.take().is_some());
+        if losing {
+            self.timers.set(Timer::Reregister(id.clone()), turn.now + self.config.agent_reregister_timeout);
+        }
+        let registration = Box::new(Registration { conn, agent_id: id.clone(), fresh, info, tasks });
+        if unchanged && !losing && !superseded {
+            return self.admit_agent(turn, *registration);
+        }
+        let op = RegistryOp::AdmitAgent { agent_id: id.clone(), info: registration.info.clone() };
+        let commit = self.commits.ask(turn, op, Then::Register(registration));
+        self.agent_streams.insert(conn, AgentStream::Registering(commit, id.clone()));
+        self.registering.insert(id, conn);
+    }
+
+    /// The registry knows the agent as it wishes to be known.
+    pub(super) fn registration_committed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        commit: CommitId,
+        registration: Registration,
+    ) {
+        let Registration { conn, agent_id: id, fresh, info, tasks } = &registration;
+        let waiting =
+            matches!(self.agent_streams.get(conn), Some(AgentStream::Registering(c, _)) if c == &commit);
+        if self.registering.get(id) == Some(conn) {
+            self.registering.remove(id);
+        } else if self.registering.contains_key(id) {
+            return; // a newer stream of the same agent is on its way
+        }
+        if *fresh && !waiting {
+            // It has gone without ever hearing its id, so nobody can come back under it.
+            self.commits.ask(turn, RegistryOp::RemoveAgent { agent_id: id.clone() }, Then::Nothing);
+            return;
+        }
+        if waiting {
+            // Things may have changed during the write: the agent or a framework may be removed.
+            let judged = if *fresh { Ok(()) } else { self.judge_registration(Some(id), info, tasks) };
+            match judged {
+                Ok(()) => return self.admit_agent(turn, registration),
+                Err((code, message)) => self.refuse_agent(turn, *conn, code, message),
+            }
+        }
+        // The registry is ahead of what is known here.
+        if let Some(known) = self.view.agents.get(id) {
+            if known.state == AgentState::Unreachable && !self.agents[id].leaving {
+                self.commits.ask(turn, RegistryOp::MarkUnreachable { agent_id: id.clone() }, Then::Nothing);
+            }
+            self.agent(id).recorded = false;
+        }
+    }
+
+    fn admit_agent(&mut self, turn: &mut Turn<'_>, registration: Registration) {
+        let Registration { conn, agent_id: id, info, tasks, .. } = registration;
+        self.activate_agent(turn, conn, &id, info);
+        let mut named = Named::default();
+        for task in tasks {
+            self.take_named_task(turn, &id, task, &mut named);
+        }
+        let missing_tasks = self.settle_missing_tasks(turn, &id, &named.tasks);
+        let registered = MasterMessage::Registered {
+            agent_id: id,
+            master_id: self.config.master_id.clone(),
+            ping_timeout: self.config.agent_ping_interval * self.config.agent_pings_missed_max.max(1),
+            missing_tasks,
+        };
+        turn.to_agent(conn, registered);
+        for framework_id in named.removed_frameworks {
+            turn.to_agent(conn, MasterMessage::RemoveFramework { framework_id });
+        }
+        for ((framework_id, task_id), update_id) in named.acknowledged {
+            turn.to_agent(conn, MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id });
+        }
+        for key in named.tasks {
+            let live = self.view.tasks.get(&key).is_some_and(|task| !task.state.is_terminal());
+            if let Some(kill) = self.tasks.get(&key).filter(|_| live).and_then(|task| task.kill.clone()) {
+                self.send_kill(turn, &key, &kill);
+            }
+        }
+    }
+
+    /// Brings what is known of one task in line with what its agent says.
+    fn take_named_task(&mut self, turn: &mut Turn<'_>, id: &AgentId, reported: AgentTask, named: &mut Named) {
+        let AgentTask { framework_id, framework_info, role, info, state, unacknowledged } = reported;
+        let key = (framework_id.clone(), info.task_id.clone());
+        let unacknowledged = unacknowledged.map(|status| self.agent_status(id, status));
+        let update_id = unacknowledged.as_ref().and_then(|status| status.update_id);
+        if let Some(update_id) = update_id
+            && self.completed.is_acknowledged(&self.view, &key, id, update_id)
+        {
+            // The acknowledgement was lost on the way. A new task of that name never arrived there.
+            named.acknowledged.push((key, update_id));
+            return;
+        }
+        if !self.frameworks.contains_key(&framework_id) {
+            let known_as = match self.ids.framework_origin(&framework_id) {
+                Origin::Ours => FrameworkState::Removed, // removed so long ago that it is not listed any more
+                _ => FrameworkState::Disconnected,
+            };
+            self.add_framework(turn.now, &framework_id, framework_info, known_as);
+        }
+        let removed = self.view.frameworks[&framework_id].state == FrameworkState::Removed;
+        if removed {
+            named.removed_frameworks.insert(framework_id.clone());
+        }
+        match self.view.tasks.get(&key).map(|known| known.agent_id.clone()) {
+            Some(elsewhere) if elsewhere != *id => {
+                if state.is_terminal() {
+                    // The name is in use again, so the framework has acknowledged this end, perhaps to another master.
+                    named.acknowledged.extend(update_id.map(|update_id| (key, update_id)));
+                    return;
+                }
+                self.complete_elsewhere(turn, &key, &elsewhere);
+            }
+            Some(_) => {
+                named.tasks.insert(key.clone());
+                self.task(&key).unacknowledged = unacknowledged;
+                return self.resume_task(turn, id, &key, state, removed);
+            }
+            None => {}
+        }
+        if state.is_terminal() && (removed || update_id.is_none()) {
+            return; // it has ended, and nobody waits for its end
+        }
+        named.tasks.insert(key);
+        let view = TaskView {
+            framework_id,
+            agent_id: id.clone(),
+            role,
+            info,
+            state: if removed { TaskState::Killing } else { state },
+            status: unacknowledged.clone(),
+            accepted_at: turn.now,
+        };
+        self.add_task(view, unacknowledged.filter(|_| !removed), Charge::Free);
+    }
+
+    /// A task that is known on this agent is there.
+    fn resume_task(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: &AgentId,
+        key: &TaskKey,
+        reported: TaskState,
+        removed: bool,
+    ) {
+        let known = self.view.tasks[key].state;
+        let state = match (known, reported) {
+            // Having been sent, it is about to be started.
+            (TaskState::Unreachable, TaskState::Staging) => TaskState::Starting,
+            _ => reported,
+        };
+        let status = (known == TaskState::Unreachable && !state.is_terminal()).then(|| {
+            let message = format!("agent {id} is registered again");
+            master_status(turn.now, &key.1, Some(id), state, Reason::AgentReregistered, message)
+        });
+        let last = state.is_terminal() && (removed || self.tasks[key].unacknowledged.is_none());
+        self.step_task(turn, key, Step { state, status, last });
+    }
+
+    /// The older task of a name has ended on another agent, and its framework uses the name again.
+    fn complete_elsewhere(&mut self, turn: &mut Turn<'_>, key: &TaskKey, agent_id: &AgentId) {
+        let update_id = self.tasks[key].unacknowledged.as_ref().and_then(|status| status.update_id);
+        if let (Some(conn), Some(update_id)) = (self.agent_conn(agent_id), update_id) {
+            let (framework_id, task_id) = key.clone();
+            turn.to_agent(conn, MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id });
+        }
+        self.complete_task(key);
+    }
+
+    /// Decides about the tasks that are believed on an agent and that it did not name, and returns those that it is asked about.
+    fn settle_missing_tasks(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: &AgentId,
+        named: &BTreeSet<TaskKey>,
+    ) -> Vec<TaskKey> {
+        let missing: Vec<TaskKey> = self.agents[id].tasks.difference(named).cloned().collect();
+        let mut asked = Vec::new();
+        for key in missing {
+            let task = self.view.tasks[&key].clone();
+            if self.view.frameworks[&key.0].state == FrameworkState::Removed {
+                // It was to be killed, and the agent has it no more.
+                self.step_task(turn, &key, Step { state: TaskState::Killed, status: None, last: true });
+                continue;
+            }
+            if task.state.holds_resources() {
+                if !self.allocator.free(id).contains(&task.info.resources) {
+                    // The agent has less to offer than before, and holds other tasks with it: this one cannot be there.
+                    let message =
+                        format!("agent {id} is registered again, with fewer resources and without the task");
+                    let state = TaskState::Gone;
+                    let status =
+                        master_status(turn.now, &key.1, Some(id), state, Reason::AgentForgot, message);
+                    self.step_task(turn, &key, Step { state, status: Some(status), last: true });
+                    continue;
+                }
+                self.charge_task(&key, Charge::Free);
+            }
+            asked.push(key);
+        }
+        asked
+    }
+
+    /// Judges a registration against itself and against what is known.
+    fn judge_registration(
+        &self,
+        id: Option<&AgentId>,
+        info: &AgentInfo,
+        tasks: &[AgentTask],
+    ) -> Result<(), (RefuseCode, String)> {
+        match id {
+            Some(id) => self.judge_agent_id(id)?,
+            None if !tasks.is_empty() => {
+                let message = format!(
+                    "the agent names {} tasks but no agent id; register with the id given before",
+                    tasks.len()
+                );
+                return Err((RefuseCode::Invalid, message));
+            }
+            None => {}
+        }
+        let invalid = |message: String| Err((RefuseCode::Invalid, message));
+        let mut keys = BTreeSet::new();
+        let mut rest = info.resources.clone();
+        for task in tasks {
+            let what = format!("task `{}` of framework {}", task.info.task_id, task.framework_id);
+            let key = (task.framework_id.clone(), task.info.task_id.clone());
+            if matches!(task.state, TaskState::Unreachable | TaskState::Unknown) {
+                return invalid(format!("{what} is reported as {}, which only a master can say", task.state));
+            }
+            let known = self.view.tasks.get(&key).filter(|_| !task.state.is_terminal());
+            if let Some(known) =
+                known.filter(|known| Some(&known.agent_id) != id && !known.state.is_terminal())
+            {
+                let message = format!(
+                    "{what} is also on agent {}; end it on one of them, then register",
+                    known.agent_id
+                );
+                return invalid(message);
+            }
+            if let Some(known) =
+                known.filter(|known| Some(&known.agent_id) == id && known.state.is_terminal())
+            {
+                return invalid(format!(
+                    "{what} has ended as {} and is reported as {}",
+                    known.state, task.state
+                ));
+            }
+            if self.ids.framework_origin(&task.framework_id) == Origin::NeverGiven {
+                return invalid(format!("{what} is of a framework whose id was never given by this master"));
+            }
+            if task.state.holds_resources() {
+                rest = match rest.checked_sub(&task.info.resources) {
+                    Some(rest) => rest,
+                    None => {
+                        return invalid(format!(
+                            "{what} needs {}, but beside its other tasks the agent has {} of its total {}; missing {}",
+                            task.info.resources,
+                            rest,
+                            info.resources,
+                            rest.missing(&task.info.resources)
+                        ));
+                    }
+                };
+            }
+            if !keys.insert(key) {
+                return invalid(format!("{what} is named twice"));
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_agent_id(&self, id: &AgentId) -> Result<(), (RefuseCode, String)> {
+        let leaving = self.agents.get(id).map(|agent| agent.leaving);
+        match (leaving, self.ids.agent_origin(id)) {
+            (Some(false), _) => Ok(()),
+            (None, Origin::Foreign) if !self.removed_agents.contains(id) => Ok(()),
+            (None, Origin::NeverGiven) => Err((
+                RefuseCode::Invalid,
+                format!("agent id {id} was never given by this master; register without an id"),
+            )),
+            (Some(true), _) | (None, Origin::Foreign | Origin::Ours) => {
+                let message = format!(
+                    "agent {id} was removed and its id is never used again; end all tasks and register without an id"
+                );
+                Err((RefuseCode::Removed, message))
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! A scheduler's stream: which calls are heard, and what its end means.
+
+use apportion_types::{
+    FrameworkId,
+    protocol::scheduler::{Call, Refusal},
+};
+
+use crate::{
+    event::ConnId,
+    state::{State, frameworks::SchedulerStream, offers::Close},
+    turn::Turn,
+};
+
+/// One call of a subscribed framework.
+pub(crate) struct Caller {
+    /// Its stream.
+    pub(crate) conn: ConnId,
+    /// The scheduler's number of the call.
+    pub(crate) call_id: u64,
+    /// Who calls.
+    pub(crate) framework_id: FrameworkId,
+}
+
+impl State {
+    pub(super) fn scheduler_call(&mut self, turn: &mut Turn<'_>, conn: ConnId, call_id: u64, call: Call) {
+        let framework_id = match (self.scheduler_streams.get(&conn), &call) {
+            (Some(SchedulerStream::Closing), _) => return,
+            (None, Call::Subscribe { .. }) => {
+                let Call::Subscribe { info, framework_id, suppressed } = call else {
+                    unreachable!("the call was just matched")
+                };
+                return self.subscribe(turn, conn, info, framework_id, suppressed);
+            }
+            (Some(_), Call::Subscribe { .. }) => {
+                let message =
+                    "this stream has subscribed already; a second subscription needs a stream of its own";
+                return self.refuse(turn, conn, call_id, Refusal::OutOfOrder, message);
+            }
+            (Some(SchedulerStream::Subscribing), _) => {
+                let message = "the subscription is not yet taken; wait for Subscribed before any other call";
+                return self.refuse(turn, conn, call_id, Refusal::OutOfOrder, message);
+            }
+            (None, _) => {
+                let message = "the first call of a stream must be Subscribe";
+                return self.refuse(turn, conn, call_id, Refusal::OutOfOrder, message);
+            }
+            (Some(SchedulerStream::Subscribed(id)), _) => id.clone(),
+        };
+        let caller = Caller { conn, call_id, framework_id };
+        match call {
+            Call::Subscribe { .. } => unreachable!("handled above"),
+            Call::Teardown => self.teardown(turn, &caller),
+            Call::Accept { offers, tasks, refuse } => self.accept(turn, &caller, offers, tasks, refuse),
+            Call::Decline { offers, refuse, reason } => self.decline(turn, &caller, offers, refuse, &reason),
+            Call::Suppress { roles } => self.suppress(turn, &caller, roles),
+            Call::Revive { roles } => self.revive(turn, &caller, roles),
+            Call::Kill { task_id, grace } => self.kill(turn, &caller, task_id, grace),
+            Call::Acknowledge { agent_id, task_id, update_id } => {
+                self.acknowledge(turn, &caller.framework_id, &agent_id, task_id, update_id);
+            }
+            Call::Reconcile { tasks } => self.reconcile(turn, &caller, tasks),
+        }
+    }
+
+    /// The stream of a scheduler ended.
+    pub(super) fn scheduler_closed(&mut self, turn: &mut Turn<'_>, conn: ConnId) {
+        if let Some(SchedulerStream::Subscribed(id)) = self.scheduler_streams.remove(&conn) {
+            self.disconnect_framework(turn, &id, Close::FrameworkGone);
+        }
+    }
+
+    /// The framework ends itself; the answer is the end of its stream, once that is written.
+    fn teardown(&mut self, turn: &mut Turn<'_>, caller: &Caller) {
+        self.tear_down_framework(
+            turn,
+            &caller.framework_id,
+            "the framework was torn down by its scheduler",
+            None,
+        );
+    }
+}

@@ -1,0 +1,61 @@
+//! Time has come for something.
+
+use apportion_types::{
+    AgentId, FrameworkId,
+    protocol::{agent::MasterMessage, scheduler::Event as SchedulerEvent},
+};
+
+use crate::{
+    action::RegistryOp,
+    state::{State, commits::Then, offers::Close, timers::Timer},
+    turn::Turn,
+};
+
+impl State {
+    pub(super) fn tick(&mut self, turn: &mut Turn<'_>) {
+        while let Some(timer) = self.timers.pop_due(turn.now) {
+            match timer {
+                Timer::Offer(id) => {
+                    self.close_offer(turn, &id, Close::TimedOut);
+                }
+                Timer::Ping(id) => self.ping(turn, id),
+                Timer::Reregister(id) => self.give_up_agent(turn, id),
+                Timer::Failover(id) => {
+                    self.tear_down_framework(turn, &id, "the failover time-out has passed", None)
+                }
+                Timer::Heartbeat(id) => self.heartbeat(turn, id),
+            }
+        }
+        let due = [self.allocate_at, self.allocator.next_deadline()];
+        if due.into_iter().flatten().any(|at| at <= turn.now) {
+            self.allocate(turn);
+        }
+    }
+
+    fn ping(&mut self, turn: &mut Turn<'_>, id: AgentId) {
+        let missed_max = self.config.agent_pings_missed_max.max(1);
+        let next = turn.now + self.config.agent_ping_interval;
+        let agent = self.agent(&id);
+        if agent.pings_unanswered >= missed_max {
+            return self.give_up_agent(turn, id);
+        }
+        agent.pings_unanswered += 1;
+        agent.ping_sequence += 1;
+        let (sequence, conn) = (agent.ping_sequence, agent.conn);
+        turn.to_agent(conn.expect("only a connected agent is pinged"), MasterMessage::Ping { sequence });
+        self.timers.set(Timer::Ping(id), next);
+    }
+
+    /// Writes that an agent cannot be reached. It counts as lost when that is written, unless it is heard before.
+    fn give_up_agent(&mut self, turn: &mut Turn<'_>, id: AgentId) {
+        let op = RegistryOp::MarkUnreachable { agent_id: id.clone() };
+        let commit = self.commits.ask(turn, op, Then::LoseAgent(id.clone()));
+        self.agent(&id).losing = Some(commit);
+    }
+
+    fn heartbeat(&mut self, turn: &mut Turn<'_>, id: FrameworkId) {
+        let conn = self.scheduler_conn(&id).expect("only a connected framework has a heartbeat");
+        turn.to_scheduler(conn, SchedulerEvent::Heartbeat);
+        self.timers.set(Timer::Heartbeat(id), turn.now + self.config.scheduler_heartbeat);
+    }
+}

@@ -1,0 +1,200 @@
+//! Agents: the one door by which one takes part, the one by which it is disconnected, and the one by which it goes.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use apportion_types::{
+    AgentId, AgentInfo, OfferId, Reason, TaskState, protocol::scheduler::Event as SchedulerEvent,
+};
+
+use super::{
+    State, master_status,
+    offers::Close,
+    tasks::{Step, TaskKey},
+    timers::Timer,
+};
+use crate::{
+    event::{CommitId, ConnId},
+    limits::REMOVED_AGENTS_MAX,
+    turn::Turn,
+    view::{AgentState, AgentView, FrameworkState},
+};
+
+/// An agent's stream that has spoken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AgentStream {
+    /// Its registration is being written to the registry by this write.
+    Registering(CommitId, AgentId),
+    /// It speaks for an agent.
+    Registered(AgentId),
+    /// The master has ended it; what still comes is not heard.
+    Closing,
+}
+
+/// The private half of an agent.
+#[derive(Debug, Default)]
+pub(crate) struct Agent {
+    /// Its stream; present exactly when it is active.
+    pub(crate) conn: Option<ConnId>,
+    /// Its tasks, the ended ones too while their end is not acknowledged.
+    pub(crate) tasks: BTreeSet<TaskKey>,
+    pub(crate) offers: BTreeSet<OfferId>,
+    /// The number of the last ping.
+    pub(crate) ping_sequence: u64,
+    /// Pings since the last answer.
+    pub(crate) pings_unanswered: u32,
+    /// The write after which it counts as lost, unless it is heard before.
+    pub(crate) losing: Option<CommitId>,
+    /// It has unregistered, which is being written.
+    pub(crate) leaving: bool,
+    /// The registry knows it as it is.
+    pub(crate) recorded: bool,
+}
+
+/// How an agent goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// It cannot be reached; it may return.
+    Unreachable,
+    /// It has unregistered, and never returns.
+    Removed,
+}
+
+/// Ids of agents of earlier masters that were removed, as far as they are remembered.
+#[derive(Debug, Default)]
+pub(crate) struct RemovedAgents {
+    ids: BTreeSet<AgentId>,
+    order: VecDeque<AgentId>,
+}
+
+impl RemovedAgents {
+    pub(crate) fn contains(&self, id: &AgentId) -> bool {
+        self.ids.contains(id)
+    }
+
+    fn insert(&mut self, id: &AgentId) {
+        if self.ids.insert(id.clone()) {
+            self.order.push_back(id.clone());
+        }
+        if self.order.len() > REMOVED_AGENTS_MAX {
+            let oldest = self.order.pop_front().expect("it is not empty");
+            self.ids.remove(&oldest);
+        }
+    }
+}
+
+impl State {
+    /// Lets an agent take part over this stream, as it now describes itself, with nothing charged on it: the caller charges
+    /// the tasks that it names, then the others.
+    pub(crate) fn activate_agent(
+        &mut self,
+        turn: &mut Turn<'_>,
+        conn: ConnId,
+        id: &AgentId,
+        info: AgentInfo,
+    ) {
+        if self.agents.contains_key(id) {
+            assert!(
+                self.agents[id].offers.is_empty(),
+                "agent {id} is registered anew with offers outstanding"
+            );
+            let keys: Vec<TaskKey> = self.agents[id].tasks.iter().cloned().collect();
+            for key in &keys {
+                self.release_task(key);
+            }
+            if self.view.agents[id].state != AgentState::Unreachable {
+                self.allocator.remove_agent(id);
+            }
+        } else {
+            let view = AgentView {
+                agent_id: id.clone(),
+                info: info.clone(),
+                state: AgentState::Active,
+                registered_at: turn.now,
+                allocated: Default::default(),
+                offered: Default::default(),
+                tasks: 0,
+            };
+            self.view.agents.insert(id.clone(), Arc::new(view));
+            self.agents.insert(id.clone(), Agent::default());
+        }
+        self.allocator.add_agent(id, &info.resources);
+        let view = self.agent_view(id);
+        view.info = info;
+        view.state = AgentState::Active;
+        let agent = self.agent(id);
+        agent.conn = Some(conn);
+        agent.pings_unanswered = 0;
+        agent.losing = None;
+        agent.recorded = true;
+        self.timers.cancel(Timer::Reregister(id.clone()));
+        self.timers.set(Timer::Ping(id.clone()), turn.now + self.config.agent_ping_interval);
+        self.agent_streams.insert(conn, AgentStream::Registered(id.clone()));
+    }
+
+    /// Ends the participation of an agent whose stream ended or was replaced; its tasks are believed to run on.
+    pub(crate) fn disconnect_agent(&mut self, turn: &mut Turn<'_>, id: &AgentId) {
+        self.agent(id).conn = None;
+        self.agent_view(id).state = AgentState::Disconnected;
+        self.allocator.set_agent_active(id, false);
+        self.close_offers_of_agent(turn, id);
+        self.timers.cancel(Timer::Ping(id.clone()));
+        let agent = &self.agents[id];
+        if agent.losing.is_none() && !agent.leaving {
+            self.timers.set(Timer::Reregister(id.clone()), turn.now + self.config.agent_reregister_timeout);
+        }
+    }
+
+    /// Rescinds all offers of an agent.
+    pub(crate) fn close_offers_of_agent(&mut self, turn: &mut Turn<'_>, id: &AgentId) {
+        while let Some(offer) = self.agents[id].offers.first().cloned() {
+            self.close_offer(turn, &offer, Close::AgentLost);
+        }
+    }
+
+    /// Gives an agent up, or takes it out of the books for ever. The caller has written it to the registry.
+    pub(crate) fn lose_agent(&mut self, turn: &mut Turn<'_>, id: &AgentId, loss: Loss, message: &str) {
+        if let Some(conn) = self.agent(id).conn {
+            self.disconnect_agent(turn, id);
+            turn.close_agent(conn);
+            self.agent_streams.insert(conn, AgentStream::Closing);
+        }
+        let was_listed = self.view.agents[id].state != AgentState::Unreachable;
+        self.timers.cancel(Timer::Reregister(id.clone()));
+        self.agent(id).losing = None;
+        self.agent_view(id).state = AgentState::Unreachable;
+
+        let (state, reason, last) = match loss {
+            Loss::Unreachable => (TaskState::Unreachable, Reason::AgentUnreachable, false),
+            Loss::Removed => (TaskState::Gone, Reason::AgentRemoved, true),
+        };
+        let keys: Vec<TaskKey> = self.agents[id].tasks.iter().cloned().collect();
+        for key in &keys {
+            if self.view.tasks[key].state.is_terminal() {
+                continue;
+            }
+            // Nobody waits for a task of a removed framework: it is found again and killed should the agent return.
+            let last = last || self.view.frameworks[&key.0].state == FrameworkState::Removed;
+            let status = master_status(turn.now, &key.1, Some(id), state, reason, message);
+            self.step_task(turn, key, Step { state, status: Some(status), last });
+        }
+        if was_listed {
+            self.allocator.remove_agent(id);
+        }
+        if loss == Loss::Removed {
+            self.agents.remove(id);
+            self.view.agents.remove(id);
+            self.removed_agents.insert(id);
+        } else {
+            self.view.counters.agents_unreachable += 1;
+        }
+        for conn in self.connected_schedulers() {
+            turn.to_scheduler(
+                conn,
+                SchedulerEvent::AgentLost { agent_id: id.clone(), message: message.to_owned() },
+            );
+        }
+    }
+}

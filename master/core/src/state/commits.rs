@@ -1,0 +1,89 @@
+//! Writes to the registry that are asked for and not yet done, and what follows when they are.
+
+use std::collections::VecDeque;
+
+use apportion_types::{AgentId, AgentInfo, FrameworkId, FrameworkInfo, Role, protocol::agent::AgentTask};
+
+use crate::{
+    action::{Action, RegistryOp},
+    event::{CommitId, ConnId, RequestId},
+    turn::Turn,
+};
+
+/// What is to be done when a write is in the registry.
+#[derive(Debug)]
+pub(crate) enum Then {
+    /// Register the agent.
+    Register(Box<Registration>),
+    /// Give the agent up, unless it was heard meanwhile.
+    LoseAgent(AgentId),
+    /// Take the agent out of the books.
+    RemoveAgent {
+        /// Which.
+        agent_id: AgentId,
+        /// The stream over which it said so, to be ended.
+        conn: ConnId,
+        /// For people.
+        message: String,
+    },
+    /// Let the framework in.
+    Subscribe(Box<Subscription>),
+    /// Tell those who asked that the framework is removed.
+    FrameworkRemoved {
+        /// Its stream, to be ended.
+        conn: Option<ConnId>,
+        /// For people.
+        message: String,
+        /// The operator who asked.
+        request: Option<RequestId>,
+    },
+    /// Nothing: the write only keeps the registry true.
+    Nothing,
+}
+
+/// An agent's wish to register.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    pub(crate) conn: ConnId,
+    pub(crate) agent_id: AgentId,
+    /// The id was made for it; nobody knows it yet.
+    pub(crate) fresh: bool,
+    pub(crate) info: AgentInfo,
+    pub(crate) tasks: Vec<AgentTask>,
+}
+
+/// A framework's wish to subscribe.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) conn: ConnId,
+    pub(crate) framework_id: FrameworkId,
+    /// The id was made for it; nobody knows it yet.
+    pub(crate) fresh: bool,
+    pub(crate) info: FrameworkInfo,
+    pub(crate) suppressed: Vec<Role>,
+}
+
+/// Writes that are asked for, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Commits {
+    last: u64,
+    outstanding: VecDeque<(CommitId, Then)>,
+}
+
+impl Commits {
+    /// Asks for a write.
+    pub(crate) fn ask(&mut self, turn: &mut Turn<'_>, op: RegistryOp, then: Then) -> CommitId {
+        self.last += 1;
+        let commit = CommitId(self.last);
+        self.outstanding.push_back((commit, then));
+        turn.actions.push(Action::Commit { commit, op });
+        commit
+    }
+
+    /// A write is done; they are done in the order asked, anything else is the shell's bug.
+    pub(crate) fn done(&mut self, commit: CommitId) -> Then {
+        let (first, then) = self.outstanding.pop_front().expect("a write was asked for");
+        assert_eq!(first, commit, "writes come back in the order in which they were asked for");
+        then
+    }
+}

@@ -1,0 +1,230 @@
+//! Frameworks: the one door by which one takes part, the one by which it is disconnected, and the one by which it is removed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use apportion_types::{
+    FrameworkId, FrameworkInfo, OfferId, Reason, Role, TaskId, TaskState, Time, limits,
+    protocol::agent::MasterMessage,
+};
+
+use super::{
+    State,
+    ids::Origin,
+    master_status,
+    offers::Close,
+    tasks::{Step, TaskKey},
+    timers::Timer,
+};
+use crate::{
+    event::ConnId,
+    turn::Turn,
+    view::{FrameworkState, FrameworkView},
+};
+
+/// A scheduler's stream that has called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SchedulerStream {
+    /// Its subscription is being written to the registry.
+    Subscribing,
+    /// It speaks for a framework.
+    Subscribed(FrameworkId),
+    /// The master has ended it; what still comes is not heard.
+    Closing,
+}
+
+/// The private half of a framework.
+#[derive(Debug, Default)]
+pub(crate) struct Framework {
+    /// Its stream; present exactly when it is active.
+    pub(crate) conn: Option<ConnId>,
+    pub(crate) tasks: BTreeSet<TaskId>,
+    pub(crate) offers: BTreeSet<OfferId>,
+    /// How many of its tasks hold resources.
+    pub(crate) holding: usize,
+    /// The allocator knows it.
+    pub(crate) in_allocator: bool,
+    /// The registry knows it as it is; not so when it was learned from agents.
+    pub(crate) recorded: bool,
+}
+
+impl State {
+    /// Adds a framework that is not connected: disconnected with its failover time-out running, or known to be removed.
+    pub(crate) fn add_framework(
+        &mut self,
+        now: Time,
+        id: &FrameworkId,
+        info: FrameworkInfo,
+        state: FrameworkState,
+    ) {
+        assert!(state != FrameworkState::Active, "a framework becomes active by its stream");
+        let failover_at = now + info.failover_timeout;
+        let view = FrameworkView {
+            framework_id: id.clone(),
+            info,
+            state,
+            subscribed_at: now,
+            suppressed: Vec::new(),
+            allocated: Default::default(),
+            offered: Default::default(),
+            tasks: 0,
+            declined: BTreeMap::new(),
+        };
+        let before = self.view.frameworks.insert(id.clone(), Arc::new(view));
+        assert!(before.is_none(), "framework {id} is added twice");
+        self.frameworks.insert(id.clone(), Framework::default());
+        if state == FrameworkState::Disconnected {
+            self.list_in_allocator(id);
+            self.timers.set(Timer::Failover(id.clone()), failover_at);
+        } else {
+            self.remember_removed(id);
+        }
+    }
+
+    /// Makes the allocator know a framework, inactive, unless it does. Whoever holds resources is in the allocator.
+    pub(crate) fn list_in_allocator(&mut self, id: &FrameworkId) {
+        if std::mem::replace(&mut self.framework(id).in_allocator, true) {
+            return;
+        }
+        let view = self.view.frameworks[id].clone();
+        let suppressed = view.suppressed.iter().cloned().collect();
+        self.allocator.add_framework(id, &view.info.roles, &suppressed);
+        self.allocator.set_framework_active(id, false);
+    }
+
+    /// Lets a disconnected framework take part over this stream, as it now describes itself.
+    pub(crate) fn activate_framework(
+        &mut self,
+        turn: &mut Turn<'_>,
+        conn: ConnId,
+        id: &FrameworkId,
+        info: FrameworkInfo,
+        suppressed: Vec<Role>,
+    ) {
+        self.timers.cancel(Timer::Failover(id.clone()));
+        self.timers.set(Timer::Heartbeat(id.clone()), turn.now + self.config.scheduler_heartbeat);
+        let view = self.framework_view(id);
+        assert_eq!(view.state, FrameworkState::Disconnected, "framework {id} is activated");
+        view.state = FrameworkState::Active;
+        view.info = info;
+        let roles = view.info.roles.clone();
+        let no_more: Vec<Role> = view
+            .suppressed
+            .iter()
+            .filter(|r| roles.contains(r) && !suppressed.contains(r))
+            .cloned()
+            .collect();
+        view.suppressed = suppressed.clone();
+        let framework = self.framework(id);
+        framework.conn = Some(conn);
+        framework.recorded = true;
+        self.allocator.set_framework_roles(id, &roles, &suppressed.iter().cloned().collect());
+        // Said on top, since the roles that stay keep what they had; an empty list would mean all roles.
+        if !suppressed.is_empty() {
+            self.allocator.suppress(id, &suppressed);
+        }
+        if !no_more.is_empty() {
+            self.allocator.revive(id, &no_more);
+        }
+        self.allocator.set_framework_active(id, true);
+        self.scheduler_streams.insert(conn, SchedulerStream::Subscribed(id.clone()));
+    }
+
+    /// Ends the participation of a framework whose stream ended or was replaced; its tasks run on.
+    pub(crate) fn disconnect_framework(&mut self, turn: &mut Turn<'_>, id: &FrameworkId, close: Close) {
+        self.framework(id).conn = None;
+        self.close_offers_of_framework(turn, id, close);
+        let view = self.framework_view(id);
+        view.state = FrameworkState::Disconnected;
+        let failover_at = turn.now + view.info.failover_timeout;
+        self.allocator.set_framework_active(id, false);
+        self.timers.cancel(Timer::Heartbeat(id.clone()));
+        self.timers.set(Timer::Failover(id.clone()), failover_at);
+    }
+
+    fn close_offers_of_framework(&mut self, turn: &mut Turn<'_>, id: &FrameworkId, close: Close) {
+        while let Some(offer) = self.frameworks[id].offers.first().cloned() {
+            self.close_offer(turn, &offer, close);
+        }
+    }
+
+    /// Removes a framework for ever and has its tasks killed. What they hold stays charged until their agents say that they have
+    /// ended: it is in use until then. The caller writes it to the registry.
+    pub(crate) fn remove_framework(&mut self, turn: &mut Turn<'_>, id: &FrameworkId) {
+        if self.framework(id).conn.is_some() {
+            self.disconnect_framework(turn, id, Close::FrameworkGone);
+        }
+        self.timers.cancel(Timer::Failover(id.clone()));
+        self.framework_view(id).state = FrameworkState::Removed;
+
+        let keys: Vec<TaskKey> =
+            self.frameworks[id].tasks.iter().map(|task| (id.clone(), task.clone())).collect();
+        let mut agents = BTreeSet::new();
+        for key in &keys {
+            let task = self.view.tasks[key].clone();
+            agents.insert(task.agent_id.clone());
+            if task.state.holds_resources() {
+                let message = format!("framework {id} was removed");
+                let status = master_status(
+                    turn.now,
+                    &key.1,
+                    Some(&task.agent_id),
+                    TaskState::Killing,
+                    Reason::FrameworkRemoved,
+                    message,
+                );
+                self.step_task(
+                    turn,
+                    key,
+                    Step { state: TaskState::Killing, status: Some(status), last: false },
+                );
+            } else {
+                // It has ended and nobody is left to acknowledge it, or its agent cannot be reached: should that return, the
+                // task is found again and killed.
+                self.complete_task(key);
+            }
+        }
+        for conn in agents.iter().filter_map(|agent| self.agent_conn(agent)) {
+            turn.to_agent(conn, MasterMessage::RemoveFramework { framework_id: id.clone() });
+        }
+        self.retire_framework(id);
+        self.remember_removed(id);
+    }
+
+    /// Takes a removed framework out of the allocator once its last task has ended.
+    pub(crate) fn retire_framework(&mut self, id: &FrameworkId) {
+        let framework = self.framework(id);
+        if framework.holding == 0 && std::mem::replace(&mut framework.in_allocator, false) {
+            self.allocator.remove_framework(id);
+        }
+    }
+
+    /// Keeps a removed framework listed, and forgets the oldest without tasks beyond the bound.
+    fn remember_removed(&mut self, id: &FrameworkId) {
+        self.removed_frameworks.push(id.clone());
+        if self.removed_frameworks.len() > limits::COMPLETED_FRAMEWORKS_MAX {
+            let idle = self
+                .removed_frameworks
+                .iter()
+                .position(|old| self.frameworks[old].tasks.is_empty() && old != id);
+            if let Some(index) = idle {
+                let old = self.removed_frameworks.remove(index);
+                self.frameworks.remove(&old);
+                self.view.frameworks.remove(&old);
+            }
+        }
+    }
+
+    /// The streams of all connected frameworks, in the order of their ids.
+    pub(crate) fn connected_schedulers(&self) -> Vec<ConnId> {
+        self.frameworks.values().filter_map(|framework| framework.conn).collect()
+    }
+
+    /// True when agents of an earlier master may still have tasks of this framework and be yet to return.
+    pub(crate) fn awaits_agents_of(&self, now: Time, id: &FrameworkId) -> bool {
+        let window_ends = self.view.started_at + self.config.agent_reregister_timeout;
+        self.ids.framework_origin(id) == Origin::Foreign && now < window_ends
+    }
+}

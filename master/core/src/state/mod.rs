@@ -1,0 +1,177 @@
+//! All that the master knows, and the doors through which it changes: offers, tasks, agents, frameworks.
+//!
+//! What readers may see lives in the maps of [`View`]; the private half of each thing stands beside it under the same key.
+
+pub(crate) mod agents;
+pub(crate) mod commits;
+pub(crate) mod completed;
+pub(crate) mod frameworks;
+pub(crate) mod ids;
+pub(crate) mod offers;
+pub(crate) mod tasks;
+pub(crate) mod timers;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use apportion_allocator::Allocator;
+use apportion_types::{
+    AgentId, FrameworkId, Reason, Resources, Source, TaskId, TaskState, TaskStatus, Time,
+    protocol::scheduler::Event as SchedulerEvent, protocol::scheduler::Refusal,
+};
+
+use self::{
+    agents::{Agent, AgentStream, RemovedAgents},
+    commits::Commits,
+    completed::Completed,
+    frameworks::{Framework, SchedulerStream},
+    ids::Ids,
+    offers::ClosedOffers,
+    tasks::{Task, TaskKey},
+    timers::Timers,
+};
+use crate::{
+    config::Config,
+    event::ConnId,
+    turn::Turn,
+    view::{AgentView, FrameworkView, TaskView, View},
+};
+
+/// All that the master knows.
+pub(crate) struct State {
+    pub(crate) config: Config,
+    pub(crate) view: View,
+    pub(crate) allocator: Box<dyn Allocator>,
+    pub(crate) ids: Ids,
+    pub(crate) timers: Timers,
+    /// When the next allocation runs, once something has changed.
+    pub(crate) allocate_at: Option<Time>,
+    pub(crate) commits: Commits,
+    /// The private half of `view.agents`.
+    pub(crate) agents: BTreeMap<AgentId, Agent>,
+    pub(crate) agent_streams: BTreeMap<ConnId, AgentStream>,
+    /// The streams whose registration is being written, by agent.
+    pub(crate) registering: BTreeMap<AgentId, ConnId>,
+    pub(crate) removed_agents: RemovedAgents,
+    /// The private half of `view.frameworks`.
+    pub(crate) frameworks: BTreeMap<FrameworkId, Framework>,
+    pub(crate) scheduler_streams: BTreeMap<ConnId, SchedulerStream>,
+    /// Removed frameworks that are still listed, oldest first.
+    pub(crate) removed_frameworks: Vec<FrameworkId>,
+    /// The private half of `view.tasks`.
+    pub(crate) tasks: BTreeMap<TaskKey, Task>,
+    /// Where to find what is in `view.completed`.
+    pub(crate) completed: Completed,
+    pub(crate) closed_offers: ClosedOffers,
+    /// The process ends; whatever still comes in is the closing of streams.
+    pub(crate) shut_down: bool,
+}
+
+impl State {
+    pub(crate) fn new(config: Config, allocator: Box<dyn Allocator>, now: Time) -> Self {
+        let view = View { master_id: config.master_id.clone(), started_at: now, ..View::default() };
+        Self {
+            ids: Ids::new(&config.master_id),
+            config,
+            view,
+            allocator,
+            timers: Timers::default(),
+            allocate_at: None,
+            commits: Commits::default(),
+            agents: BTreeMap::new(),
+            agent_streams: BTreeMap::new(),
+            registering: BTreeMap::new(),
+            removed_agents: RemovedAgents::default(),
+            frameworks: BTreeMap::new(),
+            scheduler_streams: BTreeMap::new(),
+            removed_frameworks: Vec::new(),
+            tasks: BTreeMap::new(),
+            completed: Completed::default(),
+            closed_offers: ClosedOffers::default(),
+            shut_down: false,
+        }
+    }
+
+    /// An agent as readers see it, to be changed; copied first when a reader holds it.
+    pub(crate) fn agent_view(&mut self, id: &AgentId) -> &mut AgentView {
+        Arc::make_mut(self.view.agents.get_mut(id).expect("the agent is known"))
+    }
+
+    /// An agent's private half.
+    pub(crate) fn agent(&mut self, id: &AgentId) -> &mut Agent {
+        self.agents.get_mut(id).expect("the agent is known")
+    }
+
+    /// A framework as readers see it, to be changed; copied first when a reader holds it.
+    pub(crate) fn framework_view(&mut self, id: &FrameworkId) -> &mut FrameworkView {
+        Arc::make_mut(self.view.frameworks.get_mut(id).expect("the framework is known"))
+    }
+
+    /// A framework's private half.
+    pub(crate) fn framework(&mut self, id: &FrameworkId) -> &mut Framework {
+        self.frameworks.get_mut(id).expect("the framework is known")
+    }
+
+    /// A task as readers see it, to be changed; copied first when a reader holds it.
+    pub(crate) fn task_view(&mut self, key: &TaskKey) -> &mut TaskView {
+        Arc::make_mut(self.view.tasks.get_mut(key).expect("the task is known"))
+    }
+
+    /// A task's private half.
+    pub(crate) fn task(&mut self, key: &TaskKey) -> &mut Task {
+        self.tasks.get_mut(key).expect("the task is known")
+    }
+
+    /// The stream of a framework that is connected.
+    pub(crate) fn scheduler_conn(&self, id: &FrameworkId) -> Option<ConnId> {
+        self.frameworks.get(id)?.conn
+    }
+
+    /// The stream of an agent that is connected.
+    pub(crate) fn agent_conn(&self, id: &AgentId) -> Option<ConnId> {
+        self.agents.get(id)?.conn
+    }
+
+    /// Answers a call with a refusal.
+    pub(crate) fn refuse(
+        &mut self,
+        turn: &mut Turn<'_>,
+        conn: ConnId,
+        call_id: u64,
+        code: Refusal,
+        message: impl Into<String>,
+    ) {
+        self.view.counters.calls_refused += 1;
+        turn.to_scheduler(conn, SchedulerEvent::Refused { call_id, code, message: message.into() });
+    }
+}
+
+/// A status that the master makes: sent once, never to be acknowledged.
+pub(crate) fn master_status(
+    now: Time,
+    task_id: &TaskId,
+    agent_id: Option<&AgentId>,
+    state: TaskState,
+    reason: Reason,
+    message: impl Into<String>,
+) -> TaskStatus {
+    TaskStatus {
+        task_id: task_id.clone(),
+        agent_id: agent_id.cloned(),
+        state,
+        reason: Some(reason),
+        source: Source::Master,
+        message: message.into(),
+        at: now,
+        update_id: None,
+        container: None,
+    }
+}
+
+/// What of it can be summed over agents: ranges and sets of different agents are not the same things.
+pub(crate) fn scalars(resources: &Resources) -> Resources {
+    let mut sum = Resources::new();
+    for (name, milli) in resources.scalars() {
+        sum += &Resources::scalar(name.clone(), milli);
+    }
+    sum
+}

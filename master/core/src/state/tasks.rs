@@ -1,0 +1,190 @@
+//! Tasks: the one door by which one comes to be, the one by which its state changes, and the one by which it is completed.
+
+use std::{sync::Arc, time::Duration};
+
+use apportion_types::{
+    FrameworkId, Reason, Source, TaskId, TaskState, TaskStatus, limits,
+    protocol::scheduler::Event as SchedulerEvent,
+};
+
+use super::{State, scalars};
+use crate::{
+    turn::Turn,
+    view::{FrameworkState, TaskView},
+};
+
+/// Names a task within the cluster.
+pub(crate) type TaskKey = (FrameworkId, TaskId);
+
+/// The private half of a task.
+#[derive(Debug, Default)]
+pub(crate) struct Task {
+    /// The newest status of its agent that is not acknowledged; sent again when the framework subscribes anew.
+    pub(crate) unacknowledged: Option<TaskStatus>,
+    /// The wish that it ends, sent again whenever its agent registers.
+    pub(crate) kill: Option<Kill>,
+    /// Its resources are in the books of its agent, of its framework and of the allocator.
+    pub(crate) charged: bool,
+}
+
+/// The wish that a task ends.
+#[derive(Debug, Clone)]
+pub(crate) struct Kill {
+    /// From TERM to KILL; the task's own when none.
+    pub(crate) grace: Option<Duration>,
+    /// Whose wish it was first.
+    pub(crate) reason: Reason,
+}
+
+/// Where the resources of a new task come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Charge {
+    /// From an offer: the allocator counts them already.
+    Offered,
+    /// From what is free on the agent.
+    Free,
+}
+
+/// A step of a task.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// The newest state known. A step that is not legal leaves the state as it is.
+    pub(crate) state: TaskState,
+    /// A status to be told to the framework, which may be of an earlier state.
+    pub(crate) status: Option<TaskStatus>,
+    /// No further status of it will come and none is waited for: a task that has ended is completed at once.
+    pub(crate) last: bool,
+}
+
+impl State {
+    /// Adds a task. The one door by which one comes to be.
+    pub(crate) fn add_task(&mut self, view: TaskView, unacknowledged: Option<TaskStatus>, charge: Charge) {
+        let key = (view.framework_id.clone(), view.info.task_id.clone());
+        let ended = view.state.is_terminal();
+        let holds = view.state.holds_resources();
+        self.completed.revive(&mut self.view, &key, &view.agent_id);
+        self.agent(&view.agent_id).tasks.insert(key.clone());
+        self.framework(&view.framework_id).tasks.insert(key.1.clone());
+        if !ended {
+            self.agent_view(&view.agent_id).tasks += 1;
+            self.framework_view(&view.framework_id).tasks += 1;
+        }
+        let before = self.view.tasks.insert(key.clone(), Arc::new(view));
+        assert!(before.is_none(), "task {} of {} is added twice", key.1, key.0);
+        self.tasks.insert(key.clone(), Task { unacknowledged, ..Task::default() });
+        if holds {
+            self.charge_task(&key, charge);
+        }
+    }
+
+    /// Changes a task's state. The one door: it alone moves resources in the books, keeps what is not acknowledged, and tells
+    /// the framework.
+    pub(crate) fn step_task(&mut self, turn: &mut Turn<'_>, key: &TaskKey, step: Step) {
+        let view = self.task_view(key);
+        let before = view.state;
+        if before != step.state && before.may_become(step.state) {
+            view.state = step.state;
+        }
+        let after = view.state;
+        if let Some(status) = &step.status {
+            view.status = Some(status.clone());
+        }
+        let agent_id = view.agent_id.clone();
+        if after.is_terminal() && !before.is_terminal() {
+            *self.view.counters.tasks_ended.entry(after.name()).or_default() += 1;
+            self.agent_view(&agent_id).tasks -= 1;
+            self.framework_view(&key.0).tasks -= 1;
+        }
+        if after.holds_resources() {
+            self.charge_task(key, Charge::Free);
+        } else {
+            self.release_task(key);
+        }
+        if let Some(status) = step.status {
+            if status.update_id.is_some() {
+                self.task(key).unacknowledged = Some(status.clone());
+            }
+            self.tell_status(turn, &key.0, status);
+        }
+        if step.last && !after.holds_resources() {
+            self.complete_task(key);
+        }
+    }
+
+    /// Takes a task that has ended, or never will be heard of again, out of the books and into the memory of completed ones.
+    /// The one door by which a task goes.
+    pub(crate) fn complete_task(&mut self, key: &TaskKey) {
+        let task = self.tasks.remove(key).expect("the task is known");
+        assert!(!task.charged, "task {} of {} is completed while it holds resources", key.1, key.0);
+        let view = self.view.tasks.remove(key).expect("the task is known");
+        if !view.state.is_terminal() {
+            self.agent_view(&view.agent_id).tasks -= 1;
+            self.framework_view(&key.0).tasks -= 1;
+        }
+        // An agent that was removed takes no note of the tasks whose end it has told.
+        if let Some(agent) = self.agents.get_mut(&view.agent_id) {
+            agent.tasks.remove(key);
+        }
+        self.framework(&key.0).tasks.remove(&key.1);
+        self.completed.push(&mut self.view, key.clone(), view);
+    }
+
+    /// Sends a status to its framework, if that is connected.
+    pub(crate) fn tell_status(
+        &mut self,
+        turn: &mut Turn<'_>,
+        framework_id: &FrameworkId,
+        status: TaskStatus,
+    ) {
+        let Some(conn) = self.scheduler_conn(framework_id) else { return };
+        if status.source == Source::Agent {
+            self.view.counters.updates_forwarded += 1;
+        }
+        turn.to_scheduler(conn, SchedulerEvent::Update(status));
+    }
+
+    /// Puts a task's resources into the books, unless they are there.
+    pub(crate) fn charge_task(&mut self, key: &TaskKey, charge: Charge) {
+        if std::mem::replace(&mut self.task(key).charged, true) {
+            return;
+        }
+        let task = self.view.tasks[key].clone();
+        if charge == Charge::Free {
+            self.list_in_allocator(&key.0);
+            self.allocator.charge(&key.0, &task.role, &task.agent_id, &task.info.resources);
+        }
+        self.agent_view(&task.agent_id).allocated += &task.info.resources;
+        self.framework_view(&key.0).allocated += &scalars(&task.info.resources);
+        self.framework(&key.0).holding += 1;
+    }
+
+    /// Takes a task's resources out of the books, if they are there.
+    pub(crate) fn release_task(&mut self, key: &TaskKey) {
+        if !std::mem::replace(&mut self.task(key).charged, false) {
+            return;
+        }
+        let task = self.view.tasks[key].clone();
+        self.allocator.recover(&key.0, &task.role, &task.agent_id, &task.info.resources, None);
+        self.agent_view(&task.agent_id).allocated.saturating_sub(&task.info.resources);
+        let framework = self.framework_view(&key.0);
+        framework.allocated.saturating_sub(&scalars(&task.info.resources));
+        let removed = framework.state == FrameworkState::Removed;
+        self.framework(&key.0).holding -= 1;
+        if removed {
+            self.retire_framework(&key.0);
+        }
+    }
+
+    /// Records the wish that a task ends, and returns what its agent is to be told. A repeated wish can only shorten the grace.
+    pub(crate) fn record_kill(&mut self, key: &TaskKey, grace: Option<Duration>, reason: Reason) -> Kill {
+        let own = self.view.tasks[key].info.kill_grace.unwrap_or(limits::KILL_GRACE_DEFAULT);
+        let task = self.task(key);
+        let kill = match task.kill.take() {
+            None => Kill { grace, reason },
+            Some(before) if grace.unwrap_or(own) < before.grace.unwrap_or(own) => Kill { grace, ..before },
+            Some(before) => before,
+        };
+        task.kill = Some(kill.clone());
+        kill
+    }
+}
