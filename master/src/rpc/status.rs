@@ -1,0 +1,52 @@
+//! Every gRPC status that the master answers with, and when.
+
+use std::fmt::Display;
+
+use apportion_master_core::OperatorError;
+use apportion_types::limits;
+use tonic::{Code, Status};
+
+/// A field of a request breaks its rule.
+pub(super) fn invalid(error: impl Display) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+/// The process ends; the caller is to come back.
+pub(super) fn shutting_down() -> Status {
+    Status::unavailable("the master ends; try again after a pause")
+}
+
+/// An operator is refused by the core.
+pub(super) fn operator(error: &OperatorError) -> Status {
+    let code = match error {
+        OperatorError::NotFound { .. } => Code::NotFound,
+        OperatorError::Ambiguous { .. } => Code::InvalidArgument,
+        OperatorError::Ended { .. } => Code::FailedPrecondition,
+        _ => Code::FailedPrecondition,
+    };
+    Status::new(code, error.to_string())
+}
+
+/// What a peer is told whose stream of messages broke off.
+pub(super) fn broken(status: &Status) -> Status {
+    match status.code() {
+        // The transport's word for a message above the limit.
+        Code::OutOfRange | Code::ResourceExhausted => Status::resource_exhausted(format!(
+            "a message is larger than the most that is taken, {} bytes; send several smaller ones",
+            limits::MESSAGE_BYTES_MAX
+        )),
+        // The transport's word for bytes that are no message; also for a lost connection, where nobody hears it.
+        _ => Status::invalid_argument(format!(
+            "the stream of messages could not be read: {}",
+            status.message()
+        )),
+    }
+}
+
+/// An answer that no client could take in.
+pub(super) fn answer_too_large(bytes: usize, bytes_max: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "the answer of {bytes} bytes is larger than the most that is sent, {bytes_max}; name a framework or a task, or use \
+         the JSON pages under /api/v1/"
+    ))
+}

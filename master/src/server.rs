@@ -1,0 +1,316 @@
+//! A master on a port: everything put together, and taken down in order.
+
+use std::{
+    hash::{BuildHasher as _, Hasher as _},
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use apportion_master_core::{Master, View};
+use apportion_proto::v1::{
+    agent_service_server::AgentServiceServer, operator_service_server::OperatorServiceServer,
+    scheduler_service_server::SchedulerServiceServer,
+};
+use apportion_types::limits;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::{JoinError, JoinHandle},
+    time::timeout,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{server::NamedService as _, service::Routes, transport::Server as Transport};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{
+    actor::{self, Actor, INBOX_EVENTS_MAX, Internal, Peers},
+    clock::Clock,
+    config::{Config, ConfigError},
+    http, listener,
+    metrics::Metrics,
+    registry::{InMemory, Registry, RegistryError},
+    rpc::{
+        agent::Agents,
+        operator::{ANSWER_BYTES_MAX, Operators},
+        scheduler::Schedulers,
+        stream::Streams,
+    },
+};
+
+/// Between signs of life on a silent connection, and how long the answer may take: a peer whose machine is gone is noticed
+/// within their sum.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// See [`KEEPALIVE_INTERVAL`].
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Streams on one connection; a tool that speaks for many peers opens more connections.
+const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
+
+/// How long peers may take to read their last messages at the end.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long connections without a stream of a peer may take to end after that.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a master cannot serve, or serves no longer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// A setting is of no use.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The port cannot be opened.
+    #[error("cannot listen on {address}: {}", bind_advice(.source))]
+    Bind {
+        /// The address that was to be listened on.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The registry failed: what was promised cannot be kept any more.
+    #[error("the registry failed; the master ends, start it again once the cause is removed")]
+    Registry(#[from] RegistryError),
+    /// A task of the master ended by a bug of its own; the log says where.
+    #[error("the master's {task} task ended by itself; this is a bug, please report it with the log")]
+    Bug {
+        /// Which.
+        task: &'static str,
+        /// How.
+        source: Option<JoinError>,
+    },
+    /// The transport failed as a whole.
+    #[error("the server on {address} failed")]
+    Transport {
+        /// Where it listened.
+        address: SocketAddr,
+        /// What it says.
+        source: tonic::transport::Error,
+    },
+}
+
+fn bind_advice(error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program, perhaps another master, listens there; stop it or set `listen` to another port"
+        }
+        io::ErrorKind::PermissionDenied => "ports below 1024 need privileges; set `listen` to a higher port",
+        io::ErrorKind::AddrNotAvailable => {
+            "this host has no such address; set `listen` to one of its own, or to 0.0.0.0"
+        }
+        _ => "set `listen` to another address",
+    };
+    format!("{error}; {advice}")
+}
+
+/// Serves until `shutdown` completes, then ends in order: every peer is told, and waited for a few seconds.
+pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+    Server::bind(config).await?.run(shutdown).await
+}
+
+/// A master whose port is open and that does not serve yet; connections wait until [`Server::run`].
+pub struct Server {
+    config: Config,
+    registry: Arc<dyn Registry>,
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    master_id: String,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("local_addr", &self.local_addr)
+            .field("master_id", &self.master_id)
+            .finish()
+    }
+}
+
+impl Server {
+    /// Checks the settings and opens the port. The registry is in memory.
+    pub async fn bind(config: Config) -> Result<Self, ServeError> {
+        Self::bind_with(config, Arc::new(InMemory::new())).await
+    }
+
+    /// Checks the settings and opens the port, with a registry of the caller's.
+    pub async fn bind_with(config: Config, registry: Arc<dyn Registry>) -> Result<Self, ServeError> {
+        config.check()?;
+        let address = config.listen;
+        let (listener, local_addr) =
+            listener::bind(address).await.map_err(|source| ServeError::Bind { address, source })?;
+        if !local_addr.ip().is_loopback() {
+            tracing::warn!(%local_addr, "whoever reaches this address can run tasks: there is no authentication yet");
+        }
+        Ok(Self { config, registry, listener, local_addr, master_id: master_id() })
+    }
+
+    /// Where it listens; with port 0 in the settings, the port that the system chose.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The name of this master, unique among all that ever were.
+    pub fn master_id(&self) -> &str {
+        &self.master_id
+    }
+
+    /// Serves until `shutdown` completes, the registry fails, or a bug ends a part. Dropping the future ends everything at
+    /// once, connections included.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let Self { config, registry, listener, local_addr, master_id } = self;
+        let cut = CancellationToken::new();
+        let _cut_at_the_end = cut.clone().drop_guard();
+        let stop = CancellationToken::new();
+
+        let clock = Clock::new();
+        let metrics = Arc::new(Metrics::default());
+        let peers = Arc::new(Peers::default());
+        let (inbox, inbox_receiver) = mpsc::channel(INBOX_EVENTS_MAX);
+        let (internal, internal_receiver) = mpsc::unbounded_channel();
+        let (commits, commits_receiver) = mpsc::unbounded_channel();
+        let master = Master::new(config.core(master_id.clone()), clock.now());
+        let (view_sender, view) = watch::channel(Arc::new(master.view()));
+        let actor = Actor {
+            clock,
+            master,
+            inbox: inbox_receiver,
+            internal: internal_receiver,
+            commits,
+            peers: Arc::clone(&peers),
+            view: view_sender,
+            metrics: Arc::clone(&metrics),
+        };
+        let mut actor = Task(tokio::spawn(actor.run()));
+        let mut writer = Task(tokio::spawn(actor::write(
+            registry,
+            commits_receiver,
+            internal.clone(),
+            Arc::clone(&metrics),
+        )));
+
+        let pages = http::Pages::new(view.clone(), clock, Arc::clone(&peers), Arc::clone(&metrics));
+        let health = HealthReporter::new();
+        let routes = routes(pages, &health, inbox, view, &peers, metrics).await;
+        let (accepted_sender, accepted) = mpsc::channel(1);
+        let _acceptor = Task(tokio::spawn(listener::accept(listener, cut.clone(), accepted_sender)));
+        let serving = Transport::builder()
+            .accept_http1(true)
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(ReceiverStream::new(accepted), stop.clone().cancelled_owned());
+        let mut serving = std::pin::pin!(serving);
+        tracing::info!(%local_addr, master_id, "serving");
+
+        tokio::select! {
+            () = shutdown => {}
+            ended = &mut actor.0 => return Err(ServeError::Bug { task: "core", source: ended.err() }),
+            ended = &mut writer.0 => return Err(match ended {
+                Ok(Err(error)) => error.into(),
+                Ok(Ok(())) => ServeError::Bug { task: "core", source: None },
+                Err(source) => ServeError::Bug { task: "registry", source: Some(source) },
+            }),
+            ended = &mut serving => return Err(match ended {
+                Err(source) => ServeError::Transport { address: local_addr, source },
+                Ok(()) => ServeError::Bug { task: "accept", source: None },
+            }),
+        }
+
+        tracing::info!("ending");
+        for name in services() {
+            health.set_service_status(name, ServingStatus::NotServing).await;
+        }
+        let _ = internal.send(Internal::Shutdown);
+        let ended = (&mut actor.0).await;
+        peers.schedulers.finish_all();
+        peers.agents.finish_all();
+        stop.cancel();
+        let flushed = async { tokio::join!(peers.schedulers.drained(), peers.agents.drained()) };
+        // The server is polled all along, so that it stops accepting at once.
+        let closed = tokio::select! {
+            _ = &mut serving => true,
+            _ = timeout(FLUSH_TIMEOUT, flushed) => false,
+        };
+        if !closed && timeout(CLOSE_TIMEOUT, &mut serving).await.is_err() {
+            tracing::info!("some connections did not end in time and are cut");
+        }
+        ended.map_err(|source| ServeError::Bug { task: "core", source: Some(source) })
+    }
+}
+
+/// A task that ends with whoever waits for it.
+struct Task<T>(JoinHandle<T>);
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Every name under which health is asked; the empty one is the server as a whole.
+fn services() -> [&'static str; 4] {
+    [
+        "",
+        SchedulerServiceServer::<Schedulers>::NAME,
+        AgentServiceServer::<Agents>::NAME,
+        OperatorServiceServer::<Operators>::NAME,
+    ]
+}
+
+/// Every service and page of the port.
+async fn routes(
+    pages: http::Pages,
+    health: &HealthReporter,
+    inbox: mpsc::Sender<actor::Inbound>,
+    view: watch::Receiver<Arc<View>>,
+    peers: &Peers,
+    metrics: Arc<Metrics>,
+) -> Routes {
+    let conns = Arc::new(AtomicU64::new(0));
+    let schedulers =
+        Streams::new(inbox.clone(), Arc::clone(&peers.schedulers), Arc::clone(&conns), Arc::clone(&metrics));
+    let agents = Streams::new(inbox.clone(), Arc::clone(&peers.agents), conns, metrics);
+    for name in services() {
+        health.set_service_status(name, ServingStatus::Serving).await;
+    }
+    let health_service = tonic_health::server::HealthService::from_health_reporter(health.clone());
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(apportion_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let valid = "the descriptors are compiled in";
+    Routes::from(http::router(pages))
+        .add_service(
+            SchedulerServiceServer::new(Schedulers(schedulers))
+                .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(limits::MESSAGE_BYTES_MAX),
+        )
+        .add_service(
+            AgentServiceServer::new(Agents(agents))
+                .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(limits::MESSAGE_BYTES_MAX),
+        )
+        .add_service(
+            OperatorServiceServer::new(Operators::new(view, inbox))
+                .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(ANSWER_BYTES_MAX),
+        )
+        .add_service(tonic_health::pb::health_server::HealthServer::new(health_service))
+        .add_service(reflection().build_v1().expect(valid))
+        // What most tools still ask first.
+        .add_service(reflection().build_v1alpha().expect(valid))
+}
+
+/// A name that no other master process has had: the time of its start, and some chance.
+fn master_id() -> String {
+    let micros = std::time::SystemTime::now()
+        .duration_since(std::time::SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as u64);
+    let chance = std::hash::RandomState::new().build_hasher().finish();
+    format!("m{micros:x}-{:04x}", chance & 0xffff)
+}

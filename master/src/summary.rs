@@ -1,0 +1,96 @@
+//! Lists and sums of a view, for every reader alike.
+
+use std::sync::Arc;
+
+use apportion_master_core::{
+    View,
+    view::{AgentState, AgentView, FrameworkState, FrameworkView, OfferView, TaskView},
+};
+use apportion_types::{AgentId, FrameworkId, Resources, TaskId, Time};
+
+/// The version of this software.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Who the master is and what it counts.
+pub(crate) struct Cluster {
+    pub(crate) master_id: String,
+    pub(crate) version: &'static str,
+    pub(crate) started_at: Time,
+    pub(crate) agents: usize,
+    /// That are not removed.
+    pub(crate) frameworks: usize,
+    /// That have not ended.
+    pub(crate) tasks: usize,
+    pub(crate) offers: usize,
+    /// Of connected agents.
+    pub(crate) total: Resources,
+    pub(crate) allocated: Resources,
+    pub(crate) offered: Resources,
+}
+
+pub(crate) fn cluster(view: &View) -> Cluster {
+    let active = view.agents.values().filter(|agent| agent.state == AgentState::Active);
+    Cluster {
+        master_id: view.master_id.clone(),
+        version: VERSION,
+        started_at: view.started_at,
+        agents: view.agents.len(),
+        frameworks: view.frameworks.values().filter(|each| each.state != FrameworkState::Removed).count(),
+        tasks: view.tasks.values().filter(|task| !task.state.is_terminal()).count(),
+        offers: view.offers.len(),
+        total: active.map(|agent| &agent.info.resources).sum(),
+        allocated: view.agents.values().map(|agent| &agent.allocated).sum(),
+        offered: view.agents.values().map(|agent| &agent.offered).sum(),
+    }
+}
+
+/// Every agent, in the order of registration.
+pub(crate) fn agents(view: &View) -> Vec<&AgentView> {
+    let mut agents: Vec<&AgentView> = view.agents.values().map(Arc::as_ref).collect();
+    agents.sort_by_key(|agent| agent.registered_at);
+    agents
+}
+
+/// Every framework, in the order of subscription.
+pub(crate) fn frameworks(view: &View) -> Vec<&FrameworkView> {
+    let mut frameworks: Vec<&FrameworkView> = view.frameworks.values().map(Arc::as_ref).collect();
+    frameworks.sort_by_key(|framework| framework.subscribed_at);
+    frameworks
+}
+
+/// Every outstanding offer, in the order made.
+pub(crate) fn offers(view: &View) -> Vec<&OfferView> {
+    let mut offers: Vec<&OfferView> = view.offers.values().map(Arc::as_ref).collect();
+    offers.sort_by_key(|offer| offer.made_at);
+    offers
+}
+
+/// Which tasks are listed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TaskFilter {
+    /// Only of this framework.
+    pub(crate) framework_id: Option<FrameworkId>,
+    /// Only of this name.
+    pub(crate) task_id: Option<TaskId>,
+    /// Also those that have ended.
+    pub(crate) completed: bool,
+}
+
+/// Tasks, in the order of acceptance.
+pub(crate) fn tasks<'a>(view: &'a View, filter: &TaskFilter) -> Vec<&'a TaskView> {
+    let wanted = |task: &TaskView| {
+        filter.framework_id.as_ref().is_none_or(|id| *id == task.framework_id)
+            && filter.task_id.as_ref().is_none_or(|id| *id == task.info.task_id)
+            && (filter.completed || !task.state.is_terminal())
+    };
+    let completed = view.completed.values().filter(|_| filter.completed);
+    let mut tasks: Vec<&TaskView> =
+        completed.chain(view.tasks.values()).map(Arc::as_ref).filter(|task| wanted(task)).collect();
+    tasks.sort_by_key(|task| task.accepted_at);
+    tasks
+}
+
+/// `host:port` of the services of an agent; empty when it is removed.
+pub(crate) fn agent_address<'a>(view: &'a View, agent_id: &AgentId) -> &'a str {
+    view.agents.get(agent_id).map_or("", |agent| &agent.info.address)
+}
