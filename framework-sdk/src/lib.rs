@@ -1,19 +1,120 @@
-//! What scheduler authors see.
+//! Schedulers for Apportion, and the driver that runs them.
+//!
+//! Apportion shares out a cluster in two levels: the master decides *who is offered what*, a scheduler, written on this crate,
+//! decides *what runs where*. This one runs ten tasks and ends:
+//!
+//! ```no_run
+//! use apportion_sdk::{Context, Driver, Offer, Scheduler, Stop, Task, TaskState, TaskStatus, async_trait};
+//!
+//! struct Ten {
+//!     waiting: Vec<u32>,
+//!     running: u32,
+//! }
+//!
+//! #[async_trait]
+//! impl Scheduler for Ten {
+//!     type Message = ();
+//!
+//!     async fn offers(&mut self, _cx: &mut Context<'_>, offers: Vec<Offer>) {
+//!         for mut offer in offers {
+//!             while let Some(number) = self.waiting.pop() {
+//!                 let script = format!("echo this is task {number}");
+//!                 let task = Task::new(format!("task-{number}")).shell(script).cpus(0.5).mem_mib(64);
+//!                 if offer.launch(task.build().expect("a good task")).is_err() {
+//!                     self.waiting.push(number); // it does not fit: on to the next offer
+//!                     break;
+//!                 }
+//!                 self.running += 1;
+//!             }
+//!         } // each offer answers itself here: with its tasks, or by going back unused
+//!     }
+//!
+//!     async fn update(&mut self, cx: &mut Context<'_>, status: TaskStatus) {
+//!         println!("{} is {}: {}", status.task_id, status.state, status.message);
+//!         if status.state == TaskState::Dropped {
+//!             // It never ran, through nobody's fault: again.
+//!             let number = status.task_id.as_str().trim_start_matches("task-");
+//!             self.waiting.push(number.parse().expect("an id from above"));
+//!         }
+//!         if status.state.is_terminal() {
+//!             self.running -= 1;
+//!         }
+//!         if self.running == 0 && self.waiting.is_empty() {
+//!             cx.stop(Stop::Teardown);
+//!         }
+//!     }
+//!
+//!     fn wants_offers(&self) -> bool {
+//!         !self.waiting.is_empty()
+//!     }
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let driver = Driver::builder("ten").master("127.0.0.1:5050").build()?;
+//!     driver.run(Ten { waiting: (0..10).collect(), running: 0 }).await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What the driver takes off a scheduler's hands
+//!
+//! **Offers cannot leak, and cannot be overspent.** An [`Offer`] subtracts what is [launched](Offer::launch) on it, and answers
+//! itself when it is dropped. One that is rescinded meanwhile cannot hurt: tasks launched on it are told as
+//! [`Dropped`](TaskState::Dropped), which is the state to launch again from. An [`Offer`] may be kept, but nothing is gained by it:
+//! what is declined comes again.
+//!
+//! **Updates are acknowledged** when [`update`](Scheduler::update) returns. An agent repeats an update until then, over restarts of
+//! its own, of the master and of the scheduler. So: store first, then return; and be ready to hear of a state twice after a
+//! crash in between. Acknowledging frees the task's id.
+//!
+//! **Tasks are reconciled.** Statuses that the master makes by itself are sent once, and may be lost with a connection. After
+//! each subscription the driver asks for the state of every task that it launched and of those that
+//! [`tasks`](Scheduler::tasks) names, with growing pauses, until each was told. A task that is [`Unknown`](TaskState::Unknown) or
+//! [`Gone`](TaskState::Gone) then does not run; one that is [`Unreachable`](TaskState::Unreachable) may, and may come back.
+//!
+//! **Offers are asked for only while they are of use.** After each callback the driver asks
+//! [`wants_offers`](Scheduler::wants_offers), and tells the master when the answer has changed. A scheduler that wants offers is
+//! not made those that it has declined in the last seconds; when it gets new work meanwhile it asks for all again with
+//! [`Context::revive`].
+//!
+//! **Kills are not forgotten.** A [`kill`](Context::kill) is repeated over lost connections until the task is told to have ended.
+//!
+//! **Lost connections are opened again**, with the same framework id, after a pause that grows from 0.1 to at most 10 seconds;
+//! with several masters, of each in turn. Meanwhile tasks run on, for as long as the framework's
+//! [failover time-out](driver::Builder::failover_timeout). Only the first connection must succeed in time.
+//!
+//! # Surviving a restart of the scheduler
+//!
+//! Store the framework id in [`subscribed`](Scheduler::subscribed), tasks before they are launched, and their states in
+//! [`update`](Scheduler::update). At the next start give the id to [`Builder::framework_id`](driver::Builder::framework_id) and
+//! return the stored tasks from [`tasks`](Scheduler::tasks). The master takes the newer of two subscriptions: a scheduler that
+//! is still running elsewhere with the same id ends with [`DriverError::FailedOver`]. One that stayed away for longer than its
+//! failover time-out ends with [`DriverError::Removed`], and begins anew without an id.
+//!
+//! # Testing
+//!
+//! A scheduler is plain code behind a trait that knows no clock and no network. [`testing::Harness`] drives one by hand: offers
+//! and statuses in, calls out, time as the test wishes.
 
 #![warn(missing_docs)]
 
+mod address;
 mod answers;
 mod context;
 pub mod driver;
 mod offer;
+pub mod operator;
 pub mod placement;
+pub mod sandbox;
 mod scheduler;
 mod task;
+pub mod testing;
 
 pub use apportion_types::{
     AgentId, AgentInfo, Command, ContainerStatus, FrameworkId, FrameworkInfo, OfferId, Reason, Resources,
-    Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, container, ids, limits,
-    protocol::scheduler::Refusal, resources,
+    Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, container, ids, limits, protocol,
+    resources,
 };
 pub use async_trait::async_trait;
 

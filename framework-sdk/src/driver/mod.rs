@@ -1,14 +1,31 @@
 //! What runs a scheduler: a connection that is opened anew when it is lost, and a pure state behind it.
 
+mod bounds;
+mod clock;
+mod engine;
 mod error;
+mod link;
+mod random;
+mod run;
+mod state;
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
 
 use apportion_types::{FrameworkId, FrameworkInfo, Role, limits};
 use tokio::sync::mpsc;
+use tonic::transport::Endpoint;
 
-pub use self::error::{BuildError, DriverError};
-use crate::{Scheduler, Stop};
+pub use self::{
+    engine::{Dropped, Engine},
+    error::{BuildError, DriverError},
+    state::{Action, Config, Input},
+};
+use crate::{Scheduler, Stop, address};
 
 /// How long the first subscription may take unless said otherwise.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,8 +106,48 @@ impl Builder {
 
     /// The driver, not yet connected.
     pub fn build<M: Send + 'static>(self) -> Result<Driver<M>, BuildError> {
-        unimplemented!()
+        let mut info = self.info;
+        info.roles = roles(&self.roles)?;
+        if info.failover_timeout > limits::FAILOVER_TIMEOUT_MAX {
+            let (timeout, timeout_max) = (info.failover_timeout, limits::FAILOVER_TIMEOUT_MAX);
+            return Err(BuildError::FailoverTimeout { timeout, timeout_max });
+        }
+        if self.masters.is_empty() {
+            return Err(BuildError::NoMaster);
+        }
+        let endpoint = |address: &String| {
+            address::endpoint(address).map_err(|why| BuildError::Address { address: address.clone(), why })
+        };
+        let endpoints = self.masters.iter().map(endpoint).collect::<Result<Vec<_>, _>>()?;
+        let (outbox, inbox) = mpsc::channel(MESSAGES_MAX);
+        let config = Config {
+            info,
+            framework_id: self.framework_id,
+            masters: self.masters,
+            connect_timeout: self.connect_timeout,
+            refuse: self.refuse,
+            seed: self.seed.unwrap_or_else(|| RandomState::new().hash_one(())),
+        };
+        Ok(Driver { config, endpoints, handle: Handle { outbox }, inbox })
     }
+}
+
+/// The roles, or what is wrong with one.
+fn roles(texts: &[String]) -> Result<Vec<Role>, BuildError> {
+    if texts.is_empty() {
+        return Ok(vec![Role::default()]);
+    }
+    let mut seen = BTreeSet::new();
+    let mut roles = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        let role = Role::new(text)?;
+        if index >= limits::ROLES_MAX || !seen.insert(role.clone()) {
+            let (role, position, roles_max) = (text.clone(), index + 1, limits::ROLES_MAX);
+            return Err(BuildError::Roles { role, position, roles_max });
+        }
+        roles.push(role);
+    }
+    Ok(roles)
 }
 
 /// Runs one scheduler against a master, and keeps it subscribed until it ends.
@@ -98,6 +155,8 @@ impl Builder {
 /// `M` is what a [`Handle`] may send, the scheduler's [`Message`](Scheduler::Message); it is inferred from
 /// [`run`](Driver::run).
 pub struct Driver<M> {
+    config: Config,
+    endpoints: Vec<Endpoint>,
     handle: Handle<M>,
     inbox: mpsc::Receiver<Told<M>>,
 }
@@ -141,9 +200,9 @@ impl<M: Send + 'static> Driver<M> {
     /// A panic of the scheduler is a panic of this future. Dropping the future disconnects the framework: its tasks run on for
     /// the failover time-out.
     pub async fn run<S: Scheduler<Message = M>>(self, scheduler: S) -> Result<Outcome<S>, DriverError> {
-        let _ = scheduler;
-        drop(self.inbox);
-        unimplemented!()
+        // Ours would keep the inbox open for ever.
+        drop(self.handle);
+        run::run(self.config, self.endpoints, self.inbox, scheduler).await
     }
 }
 

@@ -1,0 +1,90 @@
+//! Addresses of masters and agents, and channels to them.
+
+use std::{error::Error, time::Duration};
+
+use tonic::{
+    Status,
+    transport::{Endpoint, Uri},
+};
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Between signs of life of an idle connection, and how long each may take: a peer that vanished is noticed within both.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Takes `host:port` or `http://host:port`, or says what is wrong with it.
+pub(crate) fn endpoint(address: &str) -> Result<Endpoint, String> {
+    let text = match address.split_once("://") {
+        None => format!("http://{address}"),
+        Some(("http", _)) => address.to_owned(),
+        Some((scheme, _)) => return Err(format!("`{scheme}` is not spoken here")),
+    };
+    let uri: Uri = text.parse().map_err(|error| format!("{error}"))?;
+    if uri.host().is_none_or(str::is_empty) {
+        return Err("it names no host".to_owned());
+    }
+    if uri.port_u16().is_none() {
+        return Err("it names no port".to_owned());
+    }
+    if uri.path_and_query().is_some_and(|path| path.as_str() != "/") {
+        return Err("it has a path".to_owned());
+    }
+    Ok(Endpoint::from(uri)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true))
+}
+
+/// An error with its causes, each once: transports name only their layer.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// A gRPC status in one line.
+pub(crate) fn describe(status: &Status) -> String {
+    match (status.message(), status.source()) {
+        ("", None) => format!("{:?}", status.code()),
+        (message, None) => message.to_owned(),
+        ("", Some(source)) => chain(source),
+        (message, Some(source)) => {
+            let causes = chain(source);
+            if causes.starts_with(message) { causes } else { format!("{message}: {causes}") }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_host_and_a_port() {
+        for good in ["127.0.0.1:5050", "http://master:5050", "http://master:5050/", "[::1]:5050"] {
+            assert!(endpoint(good).is_ok(), "{good}");
+        }
+        for (bad, why) in [
+            ("master", "it names no port"),
+            ("https://master:5050", "`https` is not spoken here"),
+            ("http://master:5050/path", "it has a path"),
+            (":5050", ""),
+            ("", ""),
+            ("a b:1", ""),
+        ] {
+            let found = endpoint(bad).map(|_| ()).unwrap_err();
+            assert!(found.contains(why), "{bad}: {found}");
+        }
+    }
+}

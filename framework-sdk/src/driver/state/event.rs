@@ -1,0 +1,135 @@
+//! What the master says.
+
+use std::time::Duration;
+
+use apportion_types::{
+    Offer, TaskState, TaskStatus, Time, limits,
+    protocol::scheduler::{Call, ErrorCode, Event, Refusal},
+};
+
+use super::{Callback, Phase, State};
+use crate::{DriverError, Refused, Stop, Subscription};
+
+impl State {
+    pub(crate) fn event(&mut self, now: Time, event: Event) {
+        match (&mut self.phase, event) {
+            (Phase::Subscribing { .. } | Phase::Subscribed { .. }, Event::Error { code, message }) => {
+                self.stream_ends(now, code, message);
+            }
+            (
+                Phase::Subscribing { .. },
+                Event::Subscribed { framework_id, heartbeat_interval, master_id },
+            ) => {
+                let resumed = self.framework_id.replace(framework_id.clone()).is_some();
+                self.subscribed(now, heartbeat_interval, Subscription { framework_id, master_id, resumed });
+            }
+            (Phase::Subscribing { .. }, Event::Heartbeat) => {}
+            (Phase::Subscribing { .. }, _) => {
+                self.abandon(now, "the master spoke before it confirmed the subscription".to_owned());
+            }
+            (Phase::Subscribed { heard, .. }, event) => {
+                *heard = now;
+                if !self.is_ending() {
+                    self.news(now, event);
+                }
+            }
+            // Of a stream that was given up.
+            (Phase::Idle | Phase::Waiting { .. } | Phase::Connecting { .. } | Phase::Ended, _) => {}
+        }
+    }
+
+    fn subscribed(&mut self, now: Time, heartbeat_interval: Duration, subscription: Subscription) {
+        self.first_by = None;
+        // A master that tells none cannot be watched more closely than one that tells the default.
+        let heartbeat =
+            if heartbeat_interval.is_zero() { limits::SCHEDULER_HEARTBEAT } else { heartbeat_interval };
+        self.phase = Phase::Subscribed { since: now, heard: now, heartbeat };
+        if self.teardown_by.is_some() {
+            self.teardown();
+        } else {
+            self.tell(Callback::Subscribed(subscription));
+        }
+    }
+
+    fn news(&mut self, now: Time, event: Event) {
+        match event {
+            Event::Offers(offers) => self.offers(offers),
+            Event::Rescind(offer_id) => {
+                // One that was just answered is not the scheduler's any more.
+                if self.outstanding.remove(&offer_id) {
+                    self.tell(Callback::Rescinded(offer_id));
+                }
+            }
+            Event::Update(status) => self.update(status),
+            Event::AgentLost { agent_id, message } => self.tell(Callback::AgentLost { agent_id, message }),
+            Event::Refused { call_id, code, message } => self.refused(now, call_id, code, message),
+            Event::Heartbeat => {}
+            Event::Subscribed { .. } => {
+                tracing::warn!("the master confirmed a subscription that stands; ignored")
+            }
+            Event::Error { .. } => unreachable!("errors are handled in every phase before"),
+        }
+    }
+
+    fn offers(&mut self, offers: Vec<Offer>) {
+        let new: Vec<Offer> =
+            offers.into_iter().filter(|offer| self.outstanding.insert(offer.offer_id.clone())).collect();
+        if new.is_empty() {
+            return;
+        }
+        if self.wants_offers {
+            self.tell(Callback::Offers(new));
+        } else {
+            // They crossed our Suppress on the way.
+            let ids = new.into_iter().map(|offer| offer.offer_id).collect::<Vec<_>>();
+            for id in &ids {
+                self.outstanding.remove(id);
+            }
+            self.decline_untold(ids);
+        }
+    }
+
+    fn update(&mut self, status: TaskStatus) {
+        self.reconciliation.told(&status.task_id);
+        self.tasks.heard(&status);
+        // Told alive although it is to end: whoever was to hear of the wish has not, or has forgotten it. A kill may be repeated.
+        if matches!(status.state, TaskState::Staging | TaskState::Starting | TaskState::Running)
+            && let Some(grace) = self.tasks.kill_wish(&status.task_id)
+        {
+            self.send_subscribed(Call::Kill { task_id: status.task_id.clone(), grace });
+        }
+        if let (Some(update_id), Some(agent_id)) = (status.update_id, &status.agent_id)
+            && self.tasks.is_acknowledged(update_id)
+        {
+            let (agent_id, task_id) = (agent_id.clone(), status.task_id);
+            self.send_subscribed(Call::Acknowledge { agent_id, task_id, update_id });
+            return;
+        }
+        self.tell(Callback::Update(status));
+    }
+
+    fn refused(&mut self, now: Time, call_id: u64, code: Refusal, message: String) {
+        let call = self.calls.iter().rev().find(|(id, _)| *id == call_id).map(|(_, kind)| *kind);
+        tracing::warn!(call = call.unwrap_or("unknown"), ?code, "the master refused a call: {message}");
+        self.tell(Callback::Refused(Refused { call, code, message: message.clone() }));
+        let state = if code == Refusal::Invalid { TaskState::Error } else { TaskState::Dropped };
+        for (task_id, agent_id) in self.tasks.refused(call_id) {
+            let message = format!("the accept that launched it was refused: {message}");
+            self.tell_ended(now, task_id, &agent_id, state, message);
+        }
+    }
+
+    /// The master says why it ends the stream: for ever, or for now.
+    fn stream_ends(&mut self, now: Time, code: ErrorCode, message: String) {
+        let framework_id = self.name();
+        match code {
+            ErrorCode::Removed if self.teardown_by.is_some() => self.end(Ok(Stop::Teardown)),
+            ErrorCode::Removed => self.end(Err(DriverError::Removed { framework_id, message })),
+            ErrorCode::FailedOver => self.end(Err(DriverError::FailedOver { framework_id, message })),
+            ErrorCode::Refused => self.end(Err(DriverError::Refused { framework_id, message })),
+            ErrorCode::TooSlow | ErrorCode::ShuttingDown => {
+                self.abandon(now, format!("the master ended the connection ({code}): {message}"));
+            }
+        }
+    }
+}

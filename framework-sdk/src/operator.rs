@@ -1,0 +1,451 @@
+//! What operators and their tools ask a master: lists, kills, teardowns.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use apportion_proto::v1::{self, operator_service_client::OperatorServiceClient};
+use apportion_types::{
+    AgentId, AgentInfo, FrameworkId, FrameworkInfo, OfferId, Resources, Role, TaskId, TaskInfo, TaskState,
+    TaskStatus, Time,
+    convert::{ConvertError, task_state},
+};
+use tonic::{Code, Status, transport::Channel};
+
+use crate::address::{chain, describe, endpoint};
+
+/// The largest answer that is taken: a list of a million tasks.
+const ANSWER_BYTES_MAX: usize = 1 << 30;
+
+/// A connection to a master, for reading what it knows and for an operator's wishes. Cheap to clone; reconnects by itself.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    client: OperatorServiceClient<Channel>,
+    address: String,
+}
+
+/// Why a question to a master has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OperatorError {
+    /// The master's address is not one.
+    #[error("`{address}` is not the address of a master: {why}; use `host:port` or `http://host:port`")]
+    Address {
+        /// What was given.
+        address: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The master cannot be reached.
+    #[error("no master answers at {address} ({why}); is one running there? `apportion dev` starts one")]
+    Connect {
+        /// Its address.
+        address: String,
+        /// How it failed.
+        why: String,
+    },
+    /// What was named does not exist.
+    #[error("{message}")]
+    NotFound {
+        /// The master's words.
+        message: String,
+    },
+    /// The master refused, or the connection broke.
+    #[error("{call} at the master at {address} failed: {message}")]
+    Failed {
+        /// What was asked.
+        call: &'static str,
+        /// The master.
+        address: String,
+        /// How it failed.
+        message: String,
+    },
+    /// The answer cannot be understood: the master is of another version.
+    #[error(
+        "{call}: the answer of the master at {address} was not understood: {source}; are both of one version?"
+    )]
+    Malformed {
+        /// What was asked.
+        call: &'static str,
+        /// The master.
+        address: String,
+        /// What is wrong with it.
+        source: ConvertError,
+    },
+}
+
+/// Who the master is and what it counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Cluster {
+    /// Names the master's process.
+    pub master_id: String,
+    /// The version of its software.
+    pub version: String,
+    /// When it started.
+    pub started_at: Time,
+    /// Agents that it knows.
+    pub agents: u64,
+    /// Frameworks that it knows.
+    pub frameworks: u64,
+    /// Tasks that have not ended.
+    pub tasks: u64,
+    /// Outstanding offers.
+    pub offers: u64,
+    /// Of all connected agents.
+    pub total: Resources,
+    /// Of tasks that hold resources.
+    pub allocated: Resources,
+    /// In outstanding offers.
+    pub offered: Resources,
+}
+
+/// An agent as the master sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AgentSummary {
+    /// Its id.
+    pub agent_id: AgentId,
+    /// As it describes itself.
+    pub info: AgentInfo,
+    /// Whether it takes part.
+    pub state: AgentState,
+    /// When it was registered first.
+    pub registered_at: Time,
+    /// Held by tasks.
+    pub allocated: Resources,
+    /// In outstanding offers.
+    pub offered: Resources,
+    /// Tasks that have not ended.
+    pub tasks: u64,
+}
+
+/// Whether an agent takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AgentState {
+    /// Connected; its resources are offered.
+    Active,
+    /// Its connection ended; its tasks are believed to run.
+    Disconnected,
+    /// It did not return in time.
+    Unreachable,
+}
+
+/// A framework as the master sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FrameworkSummary {
+    /// Its id.
+    pub framework_id: FrameworkId,
+    /// As it describes itself.
+    pub info: FrameworkInfo,
+    /// Whether it takes part.
+    pub state: FrameworkState,
+    /// When it subscribed first.
+    pub subscribed_at: Time,
+    /// Roles for which it wants no offers.
+    pub suppressed_roles: Vec<Role>,
+    /// Held by its tasks.
+    pub allocated: Resources,
+    /// In its outstanding offers.
+    pub offered: Resources,
+    /// Tasks that have not ended.
+    pub tasks: u64,
+    /// How often it declined, by the reasons that it gave.
+    pub declined: BTreeMap<String, u64>,
+}
+
+/// Whether a framework takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FrameworkState {
+    /// Subscribed.
+    Active,
+    /// Its failover time-out is running.
+    Disconnected,
+    /// Torn down or timed out.
+    Removed,
+}
+
+/// Which tasks to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TaskFilter {
+    /// Only of this framework.
+    pub framework_id: Option<FrameworkId>,
+    /// Only of this name.
+    pub task_id: Option<TaskId>,
+    /// Also tasks that have ended, as far as the master remembers them.
+    pub completed: bool,
+}
+
+/// A task as the master sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TaskSummary {
+    /// Its framework.
+    pub framework_id: FrameworkId,
+    /// Its agent.
+    pub agent_id: AgentId,
+    /// The role whose resources it holds.
+    pub role: Role,
+    /// As its framework describes it.
+    pub info: TaskInfo,
+    /// Its state.
+    pub state: TaskState,
+    /// The newest status; none before the first.
+    pub status: Option<TaskStatus>,
+    /// When its accept was taken.
+    pub accepted_at: Time,
+    /// `host:port` of its agent's services, such as [`sandbox`](crate::sandbox).
+    pub agent_address: String,
+}
+
+/// An outstanding offer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OfferSummary {
+    /// Its id.
+    pub offer_id: OfferId,
+    /// To whom.
+    pub framework_id: FrameworkId,
+    /// Whose resources.
+    pub agent_id: AgentId,
+    /// The agent's host.
+    pub hostname: String,
+    /// For which role.
+    pub role: Role,
+    /// What is offered.
+    pub resources: Resources,
+    /// When it was made.
+    pub made_at: Time,
+    /// When it will be rescinded by itself.
+    pub expires_at: Time,
+}
+
+impl Operator {
+    /// Connects to the master at `host:port` or `http://host:port`.
+    pub async fn connect(address: &str) -> Result<Self, OperatorError> {
+        let endpoint =
+            endpoint(address).map_err(|why| OperatorError::Address { address: address.to_owned(), why })?;
+        let channel = endpoint
+            .connect()
+            .await
+            .map_err(|error| OperatorError::Connect { address: address.to_owned(), why: chain(&error) })?;
+        let client = OperatorServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+        Ok(Self { client, address: address.to_owned() })
+    }
+
+    /// Who the master is and what it counts.
+    pub async fn cluster(&self) -> Result<Cluster, OperatorError> {
+        const CALL: &str = "asking for the cluster";
+        let answer = self.client.clone().get_cluster(v1::GetClusterRequest {}).await;
+        let wire = answer.map_err(|status| self.failed(CALL, &status))?.into_inner();
+        self.understood(CALL, Cluster::try_from(wire))
+    }
+
+    /// Every agent, in the order of registration.
+    pub async fn agents(&self) -> Result<Vec<AgentSummary>, OperatorError> {
+        const CALL: &str = "listing agents";
+        let answer = self.client.clone().list_agents(v1::ListAgentsRequest {}).await;
+        let wire = answer.map_err(|status| self.failed(CALL, &status))?.into_inner();
+        self.understood(CALL, all("agents", wire.agents))
+    }
+
+    /// Every framework, in the order of subscription.
+    pub async fn frameworks(&self) -> Result<Vec<FrameworkSummary>, OperatorError> {
+        const CALL: &str = "listing frameworks";
+        let answer = self.client.clone().list_frameworks(v1::ListFrameworksRequest {}).await;
+        let wire = answer.map_err(|status| self.failed(CALL, &status))?.into_inner();
+        self.understood(CALL, all("frameworks", wire.frameworks))
+    }
+
+    /// Tasks, in the order of acceptance.
+    pub async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<TaskSummary>, OperatorError> {
+        const CALL: &str = "listing tasks";
+        let request = v1::ListTasksRequest {
+            framework_id: filter.framework_id.as_ref().map(ToString::to_string),
+            task_id: filter.task_id.as_ref().map(ToString::to_string),
+            completed: filter.completed,
+        };
+        let answer = self.client.clone().list_tasks(request).await;
+        let wire = answer.map_err(|status| self.failed(CALL, &status))?.into_inner();
+        self.understood(CALL, all("tasks", wire.tasks))
+    }
+
+    /// Every outstanding offer, in the order made.
+    pub async fn offers(&self) -> Result<Vec<OfferSummary>, OperatorError> {
+        const CALL: &str = "listing offers";
+        let answer = self.client.clone().list_offers(v1::ListOffersRequest {}).await;
+        let wire = answer.map_err(|status| self.failed(CALL, &status))?.into_inner();
+        self.understood(CALL, all("offers", wire.offers))
+    }
+
+    /// Asks for a task to end, after `grace` or its own grace when none. Needs the framework only when several have a task of
+    /// this name; names it. Returns when the wish is recorded, not when the task has ended.
+    pub async fn kill(
+        &self,
+        framework_id: Option<&FrameworkId>,
+        task_id: &TaskId,
+        grace: Option<Duration>,
+    ) -> Result<FrameworkId, OperatorError> {
+        const CALL: &str = "killing a task";
+        let request = v1::KillTaskRequest {
+            framework_id: framework_id.map(ToString::to_string),
+            task_id: task_id.to_string(),
+            grace_ms: grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX)),
+        };
+        let answer = self.client.clone().kill_task(request).await;
+        let wire = answer.map_err(|status| self.failed(CALL, &status))?.into_inner();
+        self.understood(CALL, id("framework_id", &wire.framework_id))
+    }
+
+    /// Ends a framework for ever and kills its tasks. Returns when that is recorded.
+    pub async fn teardown(&self, framework_id: &FrameworkId) -> Result<(), OperatorError> {
+        let request = v1::TeardownFrameworkRequest { framework_id: framework_id.to_string() };
+        match self.client.clone().teardown_framework(request).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(self.failed("tearing a framework down", &status)),
+        }
+    }
+
+    fn failed(&self, call: &'static str, status: &Status) -> OperatorError {
+        let (address, message) = (self.address.clone(), describe(status));
+        match status.code() {
+            Code::NotFound => OperatorError::NotFound { message },
+            Code::Unavailable => OperatorError::Connect { address, why: message },
+            _ => OperatorError::Failed { call, address, message },
+        }
+    }
+
+    fn understood<T>(&self, call: &'static str, answer: Result<T, ConvertError>) -> Result<T, OperatorError> {
+        answer.map_err(|source| OperatorError::Malformed { call, address: self.address.clone(), source })
+    }
+}
+
+fn all<W, T: TryFrom<W, Error = ConvertError>>(field: &str, wire: Vec<W>) -> Result<Vec<T>, ConvertError> {
+    let each =
+        |(index, wire)| T::try_from(wire).map_err(|error| error.within(format_args!("{field}[{index}]")));
+    wire.into_iter().enumerate().map(each).collect()
+}
+
+fn id<T: std::str::FromStr<Err: std::fmt::Display>>(field: &str, text: &str) -> Result<T, ConvertError> {
+    text.parse().map_err(|error| ConvertError::new(field, error))
+}
+
+/// A part that must be there.
+fn part<W, T: TryFrom<W, Error = ConvertError>>(field: &str, wire: Option<W>) -> Result<T, ConvertError> {
+    let wire = wire.ok_or_else(|| ConvertError::new(field, "is missing"))?;
+    T::try_from(wire).map_err(|error| error.within(field))
+}
+
+/// Resources; absent ones are none.
+fn amounts(field: &str, wire: Option<v1::Resources>) -> Result<Resources, ConvertError> {
+    wire.map_or_else(|| Ok(Resources::new()), |wire| part(field, Some(wire)))
+}
+
+fn roles(field: &str, wire: &[String]) -> Result<Vec<Role>, ConvertError> {
+    wire.iter().map(|text| id(field, text)).collect()
+}
+
+impl TryFrom<v1::GetClusterResponse> for Cluster {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::GetClusterResponse) -> Result<Self, ConvertError> {
+        Ok(Self {
+            master_id: wire.master_id,
+            version: wire.version,
+            started_at: Time::from_micros(wire.started_at_us),
+            agents: wire.agents,
+            frameworks: wire.frameworks,
+            tasks: wire.tasks,
+            offers: wire.offers,
+            total: amounts("total", wire.total)?,
+            allocated: amounts("allocated", wire.allocated)?,
+            offered: amounts("offered", wire.offered)?,
+        })
+    }
+}
+
+impl TryFrom<v1::AgentSummary> for AgentSummary {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::AgentSummary) -> Result<Self, ConvertError> {
+        let state = match wire.state() {
+            v1::AgentState::Active => AgentState::Active,
+            v1::AgentState::Disconnected => AgentState::Disconnected,
+            v1::AgentState::Unreachable => AgentState::Unreachable,
+            v1::AgentState::Unspecified => return Err(unknown("state", wire.state)),
+        };
+        Ok(Self {
+            agent_id: id("agent_id", &wire.agent_id)?,
+            info: part("info", wire.info)?,
+            state,
+            registered_at: Time::from_micros(wire.registered_at_us),
+            allocated: amounts("allocated", wire.allocated)?,
+            offered: amounts("offered", wire.offered)?,
+            tasks: wire.tasks,
+        })
+    }
+}
+
+impl TryFrom<v1::FrameworkSummary> for FrameworkSummary {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::FrameworkSummary) -> Result<Self, ConvertError> {
+        let state = match wire.state() {
+            v1::FrameworkState::Active => FrameworkState::Active,
+            v1::FrameworkState::Disconnected => FrameworkState::Disconnected,
+            v1::FrameworkState::Removed => FrameworkState::Removed,
+            v1::FrameworkState::Unspecified => return Err(unknown("state", wire.state)),
+        };
+        Ok(Self {
+            framework_id: id("framework_id", &wire.framework_id)?,
+            info: part("info", wire.info)?,
+            state,
+            subscribed_at: Time::from_micros(wire.subscribed_at_us),
+            suppressed_roles: roles("suppressed_roles", &wire.suppressed_roles)?,
+            allocated: amounts("allocated", wire.allocated)?,
+            offered: amounts("offered", wire.offered)?,
+            tasks: wire.tasks,
+            declined: wire.declined.into_iter().collect(),
+        })
+    }
+}
+
+impl TryFrom<v1::TaskSummary> for TaskSummary {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::TaskSummary) -> Result<Self, ConvertError> {
+        Ok(Self {
+            framework_id: id("framework_id", &wire.framework_id)?,
+            agent_id: id("agent_id", &wire.agent_id)?,
+            role: id("role", &wire.role)?,
+            info: part("info", wire.info)?,
+            state: task_state("state", wire.state)?,
+            status: wire.status.map(|status| part("status", Some(status))).transpose()?,
+            accepted_at: Time::from_micros(wire.accepted_at_us),
+            agent_address: wire.agent_address,
+        })
+    }
+}
+
+impl TryFrom<v1::OfferSummary> for OfferSummary {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::OfferSummary) -> Result<Self, ConvertError> {
+        let offer: apportion_types::Offer = part("offer", wire.offer)?;
+        Ok(Self {
+            offer_id: offer.offer_id,
+            framework_id: offer.framework_id,
+            agent_id: offer.agent_id,
+            hostname: offer.hostname,
+            role: offer.role,
+            resources: offer.resources,
+            made_at: Time::from_micros(wire.made_at_us),
+            expires_at: Time::from_micros(wire.expires_at_us),
+        })
+    }
+}
+
+fn unknown(field: &str, number: i32) -> ConvertError {
+    ConvertError::new(field, format_args!("{number} is not a state known here"))
+}

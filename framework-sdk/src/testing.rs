@@ -1,0 +1,312 @@
+//! Testing a scheduler without a cluster: a hand-driven driver, whose time and whose master are the test.
+
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use apportion_types::{
+    AgentId, FrameworkId, FrameworkInfo, Offer, OfferId, Reason, Resources, Role, Source, TaskId, TaskInfo,
+    TaskState, TaskStatus, Time, UpdateId,
+    protocol::scheduler::{Call, Event},
+};
+
+use crate::{
+    DriverError, Scheduler, Stop,
+    driver::{Action, Config, Engine, Input},
+};
+
+/// Drives one scheduler by hand: the test says what happens, and looks at the calls that come of it.
+///
+/// ```
+/// use apportion_sdk::{
+///     Context, Offer, Scheduler, Task, TaskStatus, async_trait,
+///     testing::Harness,
+/// };
+///
+/// struct One(bool);
+///
+/// #[async_trait]
+/// impl Scheduler for One {
+///     type Message = ();
+///
+///     async fn offers(&mut self, _cx: &mut Context<'_>, mut offers: Vec<Offer>) {
+///         let task = Task::new("only").command(["true"]).cpus(1.0).mem_mib(32).build().unwrap();
+///         self.0 = offers[0].launch(task).is_ok();
+///     }
+///
+///     async fn update(&mut self, _cx: &mut Context<'_>, _status: TaskStatus) {}
+///
+///     fn wants_offers(&self) -> bool {
+///         !self.0
+///     }
+/// }
+///
+/// let mut harness = Harness::new(One(false));
+/// harness.offer("agent-1", "cpus:4;mem:1024");
+/// assert_eq!(harness.launched()[0].task_id.as_str(), "only");
+/// ```
+#[derive(Debug)]
+pub struct Harness<S: Scheduler> {
+    engine: Engine<S>,
+    now: Time,
+    calls: Vec<Call>,
+    end: Option<Result<Stop, DriverError>>,
+    connecting: bool,
+    offers: u64,
+    updates: u64,
+}
+
+impl<S: Scheduler> Harness<S> {
+    /// A scheduler that is subscribed, as framework `test` with the role `*`.
+    pub fn new(scheduler: S) -> Self {
+        let mut harness = Self::unconnected(scheduler);
+        harness.connect();
+        harness.subscribe();
+        harness
+    }
+
+    /// A scheduler whose driver is about to connect.
+    pub fn unconnected(scheduler: S) -> Self {
+        let info = FrameworkInfo {
+            name: "test".to_owned(),
+            principal: "test".to_owned(),
+            roles: vec![Role::default()],
+            failover_timeout: Duration::from_secs(60),
+            labels: Default::default(),
+        };
+        let mut harness = Self {
+            engine: Engine::new(Config::new(info, "test"), scheduler),
+            now: Time::from_micros(1_000_000),
+            calls: Vec::new(),
+            end: None,
+            connecting: false,
+            offers: 0,
+            updates: 0,
+        };
+        harness.input(Input::Start);
+        harness
+    }
+
+    /// Takes the connection that the driver has asked for; it answers with a `Subscribe`.
+    pub fn connect(&mut self) {
+        assert!(std::mem::take(&mut self.connecting), "the driver has not asked for a connection");
+        self.input(Input::Connected);
+    }
+
+    /// Confirms the subscription, as framework `test`.
+    pub fn subscribe(&mut self) {
+        self.event(Event::Subscribed {
+            framework_id: FrameworkId::new("test").expect("a good id"),
+            heartbeat_interval: Duration::from_secs(15),
+            master_id: "test-master".to_owned(),
+        });
+    }
+
+    /// Breaks the connection; the driver asks for another after a pause ([`advance`](Harness::advance)).
+    pub fn disconnect(&mut self, why: &str) {
+        self.input(Input::Disconnected { clean: false, why: why.to_owned() });
+    }
+
+    /// Offers resources of an agent and names the offer.
+    ///
+    /// # Panics
+    ///
+    /// When the agent's id or the resources are not such.
+    pub fn offer(&mut self, agent: &str, resources: &str) -> OfferId {
+        self.offer_with(agent, resources, &[])
+    }
+
+    /// Offers resources of an agent with attributes and names the offer.
+    ///
+    /// # Panics
+    ///
+    /// When the agent's id or the resources are not such.
+    pub fn offer_with(&mut self, agent: &str, resources: &str, attributes: &[(&str, &str)]) -> OfferId {
+        let offer = self.make_offer(agent, resources, attributes);
+        let offer_id = offer.offer_id.clone();
+        self.event(Event::Offers(vec![offer]));
+        offer_id
+    }
+
+    /// Offers resources of several agents at once.
+    ///
+    /// # Panics
+    ///
+    /// When an agent's id or its resources are not such.
+    pub fn offers(&mut self, offers: &[(&str, &str)]) {
+        let offers = offers.iter().map(|(agent, resources)| self.make_offer(agent, resources, &[])).collect();
+        self.event(Event::Offers(offers));
+    }
+
+    fn make_offer(&mut self, agent: &str, resources: &str, attributes: &[(&str, &str)]) -> Offer {
+        self.offers += 1;
+        let attributes = attributes.iter().map(|(name, value)| (String::from(*name), String::from(*value)));
+        Offer {
+            offer_id: OfferId::new(format!("offer-{}", self.offers)).expect("a good id"),
+            framework_id: FrameworkId::new("test").expect("a good id"),
+            agent_id: agent_id(agent),
+            role: Role::default(),
+            resources: resources.parse::<Resources>().expect("resources such as `cpus:1;mem:64`"),
+            hostname: format!("host-of-{agent}"),
+            address: format!("{agent}:5051"),
+            attributes: attributes.collect(),
+        }
+    }
+
+    /// Tells the state of a task as its agent does, with a new update id.
+    ///
+    /// # Panics
+    ///
+    /// When the ids are not such.
+    pub fn update(&mut self, agent: &str, task: &str, state: TaskState) -> UpdateId {
+        self.updates += 1;
+        let update_id = UpdateId::new(0, self.updates);
+        self.status(TaskStatus {
+            source: Source::Agent,
+            update_id: Some(update_id),
+            ..self.made_by_master(agent, task, state, None)
+        });
+        update_id
+    }
+
+    /// Tells the state of a task as an answer to reconciliation.
+    ///
+    /// # Panics
+    ///
+    /// When the ids are not such.
+    pub fn reconciled(&mut self, agent: &str, task: &str, state: TaskState) {
+        self.status(self.made_by_master(agent, task, state, Some(Reason::Reconciliation)));
+    }
+
+    /// Tells any status.
+    pub fn status(&mut self, status: TaskStatus) {
+        self.event(Event::Update(status));
+    }
+
+    fn made_by_master(
+        &self,
+        agent: &str,
+        task: &str,
+        state: TaskState,
+        reason: Option<Reason>,
+    ) -> TaskStatus {
+        TaskStatus {
+            task_id: TaskId::new(task).expect("a good task id"),
+            agent_id: Some(agent_id(agent)),
+            state,
+            reason,
+            source: Source::Master,
+            message: String::new(),
+            at: self.now,
+            update_id: None,
+            container: None,
+        }
+    }
+
+    /// Tells any event.
+    pub fn event(&mut self, event: Event) {
+        self.input(Input::Event(event));
+    }
+
+    /// Sends a message, as a [`Handle`](crate::Handle) does.
+    pub fn message(&mut self, message: S::Message) {
+        self.input(Input::Message(message));
+    }
+
+    /// Ends the run, as a [`Handle`](crate::Handle) does.
+    pub fn stop(&mut self, stop: Stop) {
+        self.input(Input::Stop(stop));
+    }
+
+    /// Lets time pass. Each deadline of the driver within it is met when it comes; a standing subscription gets a heartbeat
+    /// whenever silence would end it.
+    pub fn advance(&mut self, by: Duration) {
+        let until = self.now + by;
+        self.flush();
+        while let Some(deadline) = self.engine.next_deadline().filter(|deadline| *deadline <= until) {
+            self.now = self.now.max(deadline);
+            self.event(Event::Heartbeat);
+            self.input(Input::Tick);
+        }
+        self.now = until;
+    }
+
+    /// Has offers answered that the test dropped outside of callbacks.
+    pub fn flush(&mut self) {
+        if self.engine.dropped().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+            self.input(Input::Tick);
+        }
+    }
+
+    /// Hands any input to the driver.
+    ///
+    /// # Panics
+    ///
+    /// When a callback waits for something: nothing else runs here that could bring it about.
+    pub fn input(&mut self, input: Input<S::Message>) {
+        let mut actions = Vec::new();
+        {
+            let mut handled = pin!(self.engine.handle(self.now, input, &mut actions));
+            match handled.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(()) => {}
+                Poll::Pending => {
+                    panic!("a callback of the scheduler waits; in a harness nothing would wake it")
+                }
+            }
+        }
+        for action in actions {
+            match action {
+                Action::Connect { .. } => self.connecting = true,
+                Action::Send { call, .. } => self.calls.push(call),
+                Action::Close => self.connecting = false,
+                Action::End(end) => self.end = Some(end),
+            }
+        }
+    }
+
+    /// The calls made since this was asked last, in order.
+    pub fn calls(&mut self) -> Vec<Call> {
+        std::mem::take(&mut self.calls)
+    }
+
+    /// The tasks launched since the calls were taken last, in order; takes the calls.
+    pub fn launched(&mut self) -> Vec<TaskInfo> {
+        let tasks = self.calls().into_iter().flat_map(|call| match call {
+            Call::Accept { tasks, .. } => tasks,
+            _ => Vec::new(),
+        });
+        tasks.filter_map(Result::ok).collect()
+    }
+
+    /// The time, as the scheduler sees it.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// True while the driver asks for a connection.
+    pub fn is_connecting(&self) -> bool {
+        self.connecting
+    }
+
+    /// How the run ended, if it has.
+    pub fn end(&self) -> Option<&Result<Stop, DriverError>> {
+        self.end.as_ref()
+    }
+
+    /// The scheduler.
+    pub fn scheduler(&self) -> &S {
+        self.engine.scheduler()
+    }
+
+    /// The scheduler, to be changed.
+    pub fn scheduler_mut(&mut self) -> &mut S {
+        self.engine.scheduler_mut()
+    }
+}
+
+fn agent_id(agent: &str) -> AgentId {
+    AgentId::new(agent).expect("a good agent id")
+}
