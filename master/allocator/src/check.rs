@@ -6,7 +6,7 @@ use apportion_types::Resources;
 
 use crate::{
     hierarchical::Hierarchical,
-    quantities::{Capacity, Kinds, Quantities},
+    quantities::Quantities,
     slab::{AgentKey, ClientKey, Key, RoleKey},
 };
 
@@ -17,27 +17,25 @@ impl Hierarchical {
     /// Asserts every law: on each agent allocated and free make the total; what is counted for roles and frameworks is what
     /// agents hold; the order is that of the shares; whoever could be offered something is looked at. For tests; slow.
     pub fn check(&self) {
-        let mut capacity = Capacity::new(Kinds::new(self.config.fairness_excluded.clone()));
+        let mut total = Quantities::default();
         let mut held: BTreeMap<ClientKey, Quantities> = BTreeMap::new();
         for (key, agent) in self.agents.iter() {
-            assert_eq!(self.agent_keys.get(&agent.id), Some(&key), "an agent is found by its id");
+            assert_eq!(self.agent_keys.find(&agent.id), Some(key), "an agent is found by its id");
             self.check_amounts(key);
             self.check_candidate(key);
-            capacity.add(&agent.total);
-            for (client, resources) in agent.allocated() {
-                let quantities = self.capacity.kinds.clone().quantities(resources);
-                held.entry(*client).or_default().add(&quantities);
+            total.add(agent.total.quantities());
+            for (client, amount) in &agent.allocated {
+                held.entry(*client).or_default().add(amount.quantities());
                 assert!(self.clients[*client].holds.contains(key), "a holder is found by its client");
             }
             if let Some(filters) = &agent.filters {
-                filters.check(&agent.free);
+                filters.check();
                 for client in filters.clients() {
                     assert!(self.clients[client].filtered.contains(key), "a filter is found by its client");
                 }
             }
         }
-        let total = |capacity: &Capacity| capacity.kinds.resources(capacity.total());
-        assert_eq!(total(&self.capacity), total(&capacity), "the capacity is that of the agents");
+        assert!(*self.capacity.total() == total, "the capacity is that of the agents");
         self.check_clients(&held);
         self.role_order.check(&self.capacity);
         assert_eq!(self.agent_keys.len(), self.agents.len(), "every id has its agent");
@@ -76,42 +74,44 @@ impl Hierarchical {
                 "a role's count is that of its frameworks"
             );
             assert_eq!((role.clients, role.eligible), (*clients, *eligible));
-            assert_eq!(self.role_keys.get(&role.name), Some(&key), "a role is found by its name");
+            assert_eq!(self.role_keys.find(&role.name), Some(key), "a role is found by its name");
             role.frameworks.check(&self.capacity);
         }
     }
 
     fn check_candidate(&self, key: AgentKey) {
         let agent = &self.agents[key];
-        let allocatable = agent.active && self.is_allocatable(&agent.free);
-        assert_eq!(self.allocatable.contains(key), allocatable);
         let candidate = self.candidates.contains(key);
-        assert!(allocatable || !candidate, "only what may be offered is a candidate");
-        let filters = agent.filters.as_ref().filter(|_| allocatable && !candidate);
-        if let Some(expiry) = filters.and_then(|filters| filters.earliest()) {
+        let offerable = agent.offerable();
+        assert_eq!(self.allocatable.contains(key), offerable.is_some());
+        let Some(free) = offerable else {
+            assert!(!candidate && agent.deadline.is_none(), "only what may be offered is looked at");
+            return;
+        };
+        if candidate {
+            return;
+        }
+        let refusing = agent.filters.as_ref().map(|filters| filters.refusing(free)).unwrap_or_default();
+        assert_eq!(self.eligible.len_without(&refusing), 0, "what somebody would take is looked at");
+        let expiry = agent.filters.as_ref().and_then(|filters| filters.earliest());
+        if let Some(expiry) = expiry.filter(|_| !self.eligible.is_empty()) {
             assert!(
                 agent.deadline.is_some_and(|deadline| deadline <= expiry),
                 "an expiry that matters is a deadline"
             );
         }
-        if allocatable && !candidate {
-            let unblocked = match &agent.filters {
-                Some(filters) if !filters.is_empty() => self.eligible.len_without(filters.blocked()),
-                _ => self.eligible.len(),
-            };
-            assert_eq!(unblocked, 0, "what somebody would take is a candidate");
-        }
     }
 
     fn check_amounts(&self, key: AgentKey) {
         let agent = &self.agents[key];
-        let mut sum = agent.free.clone();
-        for (_, resources) in agent.allocated() {
-            assert!(!resources.is_empty(), "nothing is not kept");
-            assert!(disjoint(&sum, resources), "agent {}: nothing is given twice", agent.id);
-            sum += resources;
+        let mut sum = agent.free.as_ref().map_or_else(Resources::new, |free| Resources::clone(free));
+        assert!(agent.free.as_ref().is_none_or(|free| !free.is_empty()), "nothing is not kept");
+        for (_, amount) in &agent.allocated {
+            assert!(!amount.is_empty(), "nothing is not kept");
+            assert!(disjoint(&sum, amount), "agent {}: nothing is given twice", agent.id);
+            sum += amount;
         }
-        assert_eq!(sum, agent.total, "agent {}: allocated and free make the total", agent.id);
+        assert_eq!(sum, *agent.total, "agent {}: allocated and free make the total", agent.id);
     }
 
     /// In debug builds, the law of one agent after each change of it.

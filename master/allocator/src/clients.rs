@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use apportion_types::{FrameworkId, Resources, Role};
+use apportion_types::{FrameworkId, Role};
 
 use crate::{
     bits::BitSet,
@@ -64,7 +64,7 @@ impl Hierarchical {
     }
 
     fn role_or_new(&mut self, role: &Role) -> RoleKey {
-        if let Some(&key) = self.role_keys.get(role) {
+        if let Some(key) = self.role_keys.find(role) {
             return key;
         }
         let order = &mut self.role_order;
@@ -106,26 +106,14 @@ impl Hierarchical {
         }
     }
 
-    /// Counts resources as the client's; the agent's own account is the caller's part.
-    pub(crate) fn credit(&mut self, key: ClientKey, agent: AgentKey, resources: &Resources) {
-        let quantities = self.capacity.kinds.quantities(resources);
-        let client = &mut self.clients[key];
-        client.holds.insert(agent);
-        let role = &mut self.roles[client.role];
-        role.frameworks.allocate(client.node, &quantities);
-        self.role_order.allocate(role.node, &quantities);
-    }
-
     /// Forgets a client's filters; says on which allocatable agents there were some.
     pub(crate) fn forget_filters(&mut self, key: ClientKey) -> BitSet<AgentKey> {
         let mut forgotten = BitSet::default();
         for agent in std::mem::take(&mut self.clients[key].filtered).iter() {
             let state = self.agents.find_mut(agent).and_then(|agent| agent.filters.as_mut());
-            if state.is_some_and(|filters| filters.forget(key)) {
-                self.schedule(agent);
-                if self.allocatable.contains(agent) {
-                    forgotten.insert(agent);
-                }
+            let any = state.is_some_and(|filters| filters.forget(key));
+            if any && self.allocatable.contains(agent) {
+                forgotten.insert(agent);
             }
         }
         forgotten

@@ -1,6 +1,6 @@
 //! One allocation cycle.
 
-use apportion_types::Time;
+use apportion_types::{Resources, Time};
 
 use crate::{
     Allocation,
@@ -40,10 +40,7 @@ impl Hierarchical {
                     first.get_or_insert(at);
                     last = Some(at);
                 }
-                None => {
-                    self.candidates.remove(agent);
-                    self.schedule(agent);
-                }
+                None => self.pass_over(agent),
             }
         }
         // At the bound, those who were not reached come next; else a different one begins.
@@ -62,8 +59,9 @@ impl Hierarchical {
             role.frameworks.refresh(&self.capacity);
             return role.frameworks.iter().next();
         };
-        filters.visit(&agent.free, now);
-        let blocked = filters.blocked();
+        filters.expire(now);
+        let free = agent.free.as_ref().expect("a candidate has something free");
+        let blocked = filters.blocked(free);
         let willing = self.eligible.len_without(blocked);
         // Walking past those who refuse takes about `eligible / willing` steps; comparing the willing takes `willing`.
         if willing * willing <= self.eligible.len() {
@@ -88,20 +86,21 @@ impl Hierarchical {
     }
 
     fn give(&mut self, agent: AgentKey, client: ClientKey) -> Allocation {
-        let resources = self.agents[agent].allocate_free(client);
-        self.credit(client, agent, &resources);
-        let state = &self.clients[client];
-        let role = &mut self.roles[state.role];
-        role.frameworks.count(state.node);
-        self.role_order.count(role.node);
-        let allocation = Allocation {
-            framework: state.framework_id.clone(),
-            role: state.role_name.clone(),
-            agent: self.agents[agent].id.clone(),
-            resources,
-        };
-        self.settle(agent);
+        let given = self.give_free(client, agent);
+        if let Some(filters) = &mut self.agents[agent].filters {
+            filters.visit();
+        }
+        self.withdraw(agent);
         self.check_agent(agent);
-        allocation
+        let client = &self.clients[client];
+        let role = &mut self.roles[client.role];
+        role.frameworks.count(client.node);
+        self.role_order.count(role.node);
+        Allocation {
+            framework: client.framework_id.clone(),
+            role: client.role_name.clone(),
+            agent: self.agents[agent].id.clone(),
+            resources: Resources::clone(&given),
+        }
     }
 }

@@ -2,34 +2,35 @@
 //!
 //! A refusal suppresses an offer that it contains whole; two refusals are not merged (Mesos' refuse filter). Who refuses what
 //! is free now is kept as one bit each, so that a cycle asks nobody twice: amounts are compared only when what is free on the
-//! agent changed, and once for all who refused the same.
+//! agent is something else than before, and once for all who refused the same.
 
 use std::collections::BTreeMap;
 
-use apportion_types::{Resources, Time};
+use apportion_types::Time;
 
 use crate::{
+    amount::Amount,
     bits::BitSet,
     slab::{ClientKey, Key, RefusedKey, Slab},
 };
 
 /// The filters of one agent.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Filters {
+    /// The clients whom a filter keeps from `learned`.
+    blocked: BitSet<ClientKey>,
+    /// What was free when it was last learned who refuses it; none when a new refusal has come since.
+    learned: Option<Amount>,
+    /// No filter expires before; exact when `expire` has just run.
+    earliest: Option<Time>,
+    /// How often the agent was considered with its filters in place.
+    visits: u64,
     entries: BTreeMap<(ClientKey, RefusedKey), Filter>,
     /// Distinct amounts: as a rule many refuse the same.
     refused: Slab<RefusedKey, Refused>,
-    /// The clients whom a filter keeps from what is free, as of the last visit.
-    blocked: BitSet<ClientKey>,
-    /// No filter expires before; exact when `expire` has just run.
-    earliest: Option<Time>,
-    /// What is free may differ from when verdicts were taken.
-    outdated: bool,
-    /// Cycles that considered the agent.
-    visits: u64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Filter {
     until: Time,
     /// `visits` when it was made. It holds in the next visit even if its time is over by then, for otherwise a framework that
@@ -38,11 +39,11 @@ struct Filter {
     visits: u64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Refused {
-    resources: Resources,
-    filters: usize,
-    /// It contains what is free.
+    amount: Amount,
+    filters: u32,
+    /// It contains `learned`.
     blocks: bool,
 }
 
@@ -51,13 +52,14 @@ impl Filters {
         self.entries.is_empty()
     }
 
-    pub(crate) fn refuse(&mut self, client: ClientKey, resources: &Resources, until: Time) {
-        let known = self.refused.iter().find(|(_, refused)| refused.resources == *resources);
+    pub(crate) fn refuse(&mut self, client: ClientKey, amount: &Amount, until: Time) {
+        let same = self.refused.iter().find(|(_, refused)| refused.amount.same(amount));
+        let known = same.or_else(|| self.refused.iter().find(|(_, refused)| *refused.amount == **amount));
         let key = match known {
             Some((key, _)) => key,
             None => {
-                self.outdated = true;
-                self.refused.insert(Refused { resources: resources.clone(), filters: 0, blocks: false })
+                self.learned = None;
+                self.refused.insert(Refused { amount: amount.clone(), filters: 0, blocks: false })
             }
         };
         let refused = &mut self.refused[key];
@@ -101,34 +103,46 @@ impl Filters {
         self.earliest
     }
 
-    /// What is free on the agent changed.
-    pub(crate) fn outdate(&mut self) {
-        self.outdated = true;
-    }
-
-    /// Drops what has expired and learns who refuses `free`.
-    pub(crate) fn visit(&mut self, free: &Resources, now: Time) {
-        let mut changed = self.earliest.is_some_and(|earliest| earliest <= now) && self.expire(now);
-        if self.outdated {
-            self.outdated = false;
+    /// The clients whom a filter keeps from what is free.
+    pub(crate) fn blocked(&mut self, free: &Amount) -> &BitSet<ClientKey> {
+        if !self.has_learned(free) {
+            let mut changed = false;
             for (_, refused) in self.refused.iter_mut() {
-                let blocks = refused.resources.contains(free);
+                let blocks = refused.amount.same(free) || refused.amount.contains(free);
                 changed |= blocks != refused.blocks;
                 refused.blocks = blocks;
             }
+            if changed {
+                self.mark();
+            }
+            self.learned = Some(free.clone());
         }
-        if changed {
-            self.blocked.clear();
-            for &(client, refused) in self.entries.keys() {
-                if self.refused[refused].blocks {
-                    self.blocked.insert(client);
-                }
+        &self.blocked
+    }
+
+    fn has_learned(&self, free: &Amount) -> bool {
+        self.learned.as_ref().is_some_and(|learned| learned.same(free))
+    }
+
+    fn mark(&mut self) {
+        self.blocked.clear();
+        for &(client, refused) in self.entries.keys() {
+            if self.refused[refused].blocks {
+                self.blocked.insert(client);
             }
         }
+    }
+
+    /// Notes that the agent has been considered: from now on its filters end when their time is over.
+    pub(crate) fn visit(&mut self) {
         self.visits += 1;
     }
 
-    fn expire(&mut self, now: Time) -> bool {
+    /// Drops the filters whose time is over.
+    pub(crate) fn expire(&mut self, now: Time) {
+        if self.earliest.is_none_or(|earliest| now < earliest) {
+            return;
+        }
         let (refused, visits, before) = (&mut self.refused, self.visits, self.entries.len());
         let mut earliest: Option<Time> = None;
         self.entries.retain(|key, filter| {
@@ -140,12 +154,9 @@ impl Filters {
             holds
         });
         self.earliest = earliest;
-        self.entries.len() != before
-    }
-
-    /// The clients whom a filter keeps from what is free, as of the last visit.
-    pub(crate) fn blocked(&self) -> &BitSet<ClientKey> {
-        &self.blocked
+        if self.entries.len() != before {
+            self.mark();
+        }
     }
 
     /// Those who have filters here, in order, as often as they have some.
@@ -153,9 +164,20 @@ impl Filters {
         self.entries.keys().map(|&(client, _)| client)
     }
 
+    /// Those whom a filter keeps from `free`, worked out anew.
+    pub(crate) fn refusing(&self, free: &Amount) -> BitSet<ClientKey> {
+        let mut refusing = BitSet::default();
+        for &(client, refused) in self.entries.keys() {
+            if self.refused[refused].amount.contains(free) {
+                refusing.insert(client);
+            }
+        }
+        refusing
+    }
+
     /// Asserts that the bits and counts are what the filters say.
-    pub(crate) fn check(&self, free: &Resources) {
-        let mut filters: BTreeMap<RefusedKey, usize> = BTreeMap::new();
+    pub(crate) fn check(&self) {
+        let mut filters: BTreeMap<RefusedKey, u32> = BTreeMap::new();
         for &(_, refused) in self.entries.keys() {
             *filters.entry(refused).or_default() += 1;
         }
@@ -167,14 +189,9 @@ impl Filters {
             self.earliest <= earliest && self.earliest.is_some() == earliest.is_some(),
             "no expiry is missed"
         );
-        if !self.outdated {
-            let blocked =
-                self.entries.keys().filter(|(_, refused)| self.refused[*refused].resources.contains(free));
-            let mut expected: Vec<_> = blocked.map(|&(client, _)| client).collect();
-            expected.dedup();
-            assert_eq!(
-                self.blocked.iter().collect::<Vec<_>>(),
-                expected,
+        if let Some(learned) = &self.learned {
+            assert!(
+                self.blocked.iter().eq(self.refusing(learned).iter()),
                 "bits say who refuses what is free"
             );
         }

@@ -4,13 +4,15 @@
 //! took is no candidate again until more of it is free, a filter on it expires or is forgotten, or a client becomes eligible.
 //! So a cycle costs what changed, not agents × frameworks, and one in which nothing changed costs nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use apportion_types::{AgentId, FrameworkId, Resources, Role, Time, limits, resources::Name};
 
 use crate::{
     Allocation, Allocator, Share,
+    amount::Measure,
     bits::BitSet,
+    index::Index,
     quantities::{Capacity, Kinds},
     slab::{AgentKey, ClientKey, FrameworkKey, RoleKey, Slab},
     sorter::Sorter,
@@ -45,14 +47,14 @@ impl Default for HierarchicalConfig {
 /// gave first (or, when it stopped at its bound, last), so that none is always given to the same framework.
 #[derive(Debug)]
 pub struct Hierarchical {
-    pub(crate) config: HierarchicalConfig,
+    pub(crate) measure: Measure,
     pub(crate) capacity: Capacity,
     pub(crate) agents: Slab<AgentKey, Agent>,
-    pub(crate) agent_keys: BTreeMap<AgentId, AgentKey>,
+    pub(crate) agent_keys: Index<AgentId, AgentKey>,
     pub(crate) frameworks: Slab<FrameworkKey, Framework>,
-    pub(crate) framework_keys: BTreeMap<FrameworkId, FrameworkKey>,
+    pub(crate) framework_keys: Index<FrameworkId, FrameworkKey>,
     pub(crate) roles: Slab<RoleKey, RoleState>,
-    pub(crate) role_keys: BTreeMap<Role, RoleKey>,
+    pub(crate) role_keys: Index<Role, RoleKey>,
     pub(crate) role_order: Sorter<Role, RoleKey>,
     pub(crate) clients: Slab<ClientKey, Client>,
     /// Clients that may be given something: subscribed, not suppressed, of an active framework.
@@ -76,15 +78,16 @@ impl Default for Hierarchical {
 impl Hierarchical {
     /// An allocator without agents or frameworks.
     pub fn new(config: HierarchicalConfig) -> Self {
+        let mut kinds = Kinds::default();
         Self {
-            capacity: Capacity::new(Kinds::new(config.fairness_excluded.clone())),
-            config,
+            capacity: Capacity::new(&mut kinds, &config.fairness_excluded),
+            measure: Measure { kinds, allocatable_min: config.allocatable_min },
             agents: Slab::default(),
-            agent_keys: BTreeMap::new(),
+            agent_keys: Index::default(),
             frameworks: Slab::default(),
-            framework_keys: BTreeMap::new(),
+            framework_keys: Index::default(),
             roles: Slab::default(),
-            role_keys: BTreeMap::new(),
+            role_keys: Index::default(),
             role_order: Sorter::default(),
             clients: Slab::default(),
             eligible: BitSet::default(),
@@ -96,83 +99,90 @@ impl Hierarchical {
     }
 
     pub(crate) fn agent_key(&self, agent: &AgentId) -> AgentKey {
-        *self.agent_keys.get(agent).unwrap_or_else(|| panic!("agent {agent} is not known to the allocator"))
+        let key = self.agent_keys.find(agent);
+        key.unwrap_or_else(|| panic!("agent {agent} is not known to the allocator"))
     }
 
     pub(crate) fn framework_key(&self, framework: &FrameworkId) -> FrameworkKey {
-        let key = self.framework_keys.get(framework);
-        *key.unwrap_or_else(|| panic!("framework {framework} is not known to the allocator"))
+        let key = self.framework_keys.find(framework);
+        key.unwrap_or_else(|| panic!("framework {framework} is not known to the allocator"))
     }
 
-    pub(crate) fn is_allocatable(&self, free: &Resources) -> bool {
-        let minimums = &self.config.allocatable_min;
-        !free.is_empty() && (minimums.is_empty() || minimums.iter().any(|min| free.contains(min)))
-    }
-
-    /// Sees to what follows when what is free on an agent, or whether it is active, changed.
+    /// Decides whether the next cycle looks at an agent, after more of it became free or it became active.
+    ///
+    /// Where nobody is willing there is no need to: that spares a cycle after the last who could want it has declined.
     pub(crate) fn settle(&mut self, key: AgentKey) {
-        let agent = &self.agents[key];
-        if agent.active && self.is_allocatable(&agent.free) {
-            self.allocatable.insert(key);
-            self.candidates.insert(key);
-        } else {
-            self.allocatable.remove(key);
-            self.candidates.remove(key);
+        let agent = &mut self.agents[key];
+        let Some(free) = agent.free.as_ref().filter(|free| agent.active && free.is_allocatable()) else {
+            self.withdraw(key);
+            return;
+        };
+        self.allocatable.insert(key);
+        let willing = match &mut agent.filters {
+            Some(filters) if !filters.is_empty() => self.eligible.len_without(filters.blocked(free)) > 0,
+            _ => !self.eligible.is_empty(),
+        };
+        match willing {
+            true => {
+                self.candidates.insert(key);
+            }
+            false => self.pass_over(key),
         }
-        self.schedule(key);
     }
 
-    /// Sees to it that an agent's next expiry is among the deadlines, if it matters.
-    pub(crate) fn schedule(&mut self, key: AgentKey) {
+    /// Nobody wants what the agent has: it is looked at again when a filter on it expires.
+    pub(crate) fn pass_over(&mut self, key: AgentKey) {
+        self.candidates.remove(key);
         let agent = &mut self.agents[key];
-        let filters = agent.filters.as_ref().filter(|_| self.allocatable.contains(key));
-        let deadline = filters.and_then(|filters| filters.earliest());
-        if agent.deadline == deadline {
-            return;
+        let Some(filters) = &mut agent.filters else { return };
+        filters.visit();
+        let deadline = filters.earliest();
+        if agent.deadline != deadline {
+            if let Some(old) = std::mem::replace(&mut agent.deadline, deadline) {
+                self.deadlines.remove(&(old, key));
+            }
+            self.deadlines.extend(deadline.map(|new| (new, key)));
         }
-        if let Some(old) = std::mem::replace(&mut agent.deadline, deadline) {
+    }
+
+    /// The agent has nothing to offer now, and its filters do not matter.
+    pub(crate) fn withdraw(&mut self, key: AgentKey) {
+        self.allocatable.remove(key);
+        self.candidates.remove(key);
+        if let Some(old) = self.agents[key].deadline.take() {
             self.deadlines.remove(&(old, key));
         }
-        if let Some(new) = deadline {
-            self.deadlines.insert((new, key));
-        }
-    }
-
-    /// Takes resources back from a client: the one way for all causes.
-    pub(crate) fn release(&mut self, client: ClientKey, agent: AgentKey, resources: &Resources) {
-        let quantities = self.capacity.kinds.quantities(resources);
-        let state = &mut self.clients[client];
-        if self.agents[agent].recover(client, resources) {
-            state.holds.remove(agent);
-        }
-        let role = &mut self.roles[state.role];
-        role.frameworks.unallocate(state.node, &quantities);
-        self.role_order.unallocate(role.node, &quantities);
-        self.check_agent(agent);
     }
 }
 
 impl Allocator for Hierarchical {
     fn add_agent(&mut self, agent: &AgentId, total: &Resources) {
-        let key = self.agents.insert(Agent::new(agent.clone(), total.clone()));
+        let total = self.measure.amount(total.clone());
+        self.capacity.add(total.quantities());
+        let key = self.agents.insert(Agent {
+            id: agent.clone(),
+            active: true,
+            free: (!total.is_empty()).then(|| total.clone()),
+            total,
+            allocated: Vec::new(),
+            filters: None,
+            deadline: None,
+        });
         let known = self.agent_keys.insert(agent.clone(), key);
         assert!(known.is_none(), "agent {agent} is added twice");
-        self.capacity.add(total);
         self.settle(key);
     }
 
     fn remove_agent(&mut self, agent: &AgentId) {
         let key = self.agent_key(agent);
-        for (client, resources) in self.agents[key].allocated().to_vec() {
-            self.release(client, key, &resources);
+        for (client, amount) in self.agents[key].allocated.clone() {
+            self.release(client, key, &amount);
             self.prune(client);
         }
-        self.agents[key].filters = None;
-        self.agents[key].active = false;
-        self.settle(key);
+        self.withdraw(key);
         let gone = self.agents.remove(key);
         self.agent_keys.remove(agent);
-        self.capacity.subtract(&gone.total);
+        self.capacity.subtract(gone.total.quantities());
     }
 
     fn set_agent_active(&mut self, agent: &AgentId, active: bool) {
@@ -194,19 +204,25 @@ impl Allocator for Hierarchical {
     fn remove_framework(&mut self, framework: &FrameworkId) {
         let key = self.framework_key(framework);
         self.frameworks[key].active = false;
-        for client in self.clients_of(key) {
-            self.clients[client].subscribed = false;
+        let clients = self.clients_of(key);
+        let mut freed = BitSet::default();
+        for &client in &clients {
             self.reassess(client);
             self.forget_filters(client);
             for agent in self.clients[client].holds.iter().collect::<Vec<_>>() {
-                let held = self.agents[agent].allocated_to(client).expect("a holder holds something").clone();
+                let index = self.agents[agent].find(client).expect("a holder holds something");
+                let held = self.agents[agent].allocated[index].1.clone();
                 self.release(client, agent, &held);
-                self.settle(agent);
+                freed.insert(agent);
             }
+            self.clients[client].subscribed = false;
             self.prune(client);
         }
         self.frameworks.remove(key);
         self.framework_keys.remove(framework);
+        for agent in freed.iter() {
+            self.settle(agent);
+        }
     }
 
     fn set_framework_active(&mut self, framework: &FrameworkId, active: bool) {
@@ -260,16 +276,13 @@ impl Allocator for Hierarchical {
         if resources.is_empty() {
             return;
         }
-        let free = &self.agents[agent].free;
-        assert!(free.contains(resources), "{resources} charged, {free} is free");
+        let free = self.agents[agent].free.as_ref();
+        assert!(free.is_some_and(|free| free.contains(resources)), "{resources} charged, and not free");
         let client = self.client_or_new(framework, role);
-        self.credit(client, agent, resources);
-        self.agents[agent].allocate(client, resources);
-        let candidate = self.candidates.contains(agent);
-        self.settle(agent);
-        if !candidate {
-            // Who did not take what was free takes no part of it.
-            self.candidates.remove(agent);
+        self.give_part(client, agent, resources);
+        // Who did not want what was free wants no part of it, so it is no candidate if it was none.
+        if self.agents[agent].offerable().is_none() {
+            self.withdraw(agent);
         }
         self.check_agent(agent);
     }
@@ -294,10 +307,10 @@ impl Allocator for Hierarchical {
             )
         };
         let (client, active) = (framework.clients[index].1, framework.active);
-        self.release(client, agent, resources);
+        let refused = self.release(client, agent, resources);
         if let Some(until) = refuse_until.filter(|_| active && self.clients[client].subscribed) {
             self.clients[client].filtered.insert(agent);
-            self.agents[agent].filters.get_or_insert_default().refuse(client, resources, until);
+            self.agents[agent].filters.get_or_insert_default().refuse(client, &refused, until);
         }
         self.settle(agent);
         self.prune(client);
@@ -316,7 +329,8 @@ impl Allocator for Hierarchical {
     }
 
     fn free(&self, agent: &AgentId) -> Resources {
-        self.agents[self.agent_key(agent)].free.clone()
+        let free = &self.agents[self.agent_key(agent)].free;
+        free.as_ref().map_or_else(Resources::new, |free| Resources::clone(free))
     }
 
     fn shares(&self) -> Vec<Share> {
@@ -325,7 +339,7 @@ impl Allocator for Hierarchical {
             shares.push(Share {
                 role: rank.name.clone(),
                 framework: None,
-                allocated: self.capacity.kinds.resources(allocated),
+                allocated: self.measure.kinds.resources(allocated),
                 dominant_share_ppm: rank.share.ppm(),
                 allocations: rank.allocations,
             });
@@ -333,7 +347,7 @@ impl Allocator for Hierarchical {
                 shares.push(Share {
                     role: rank.name.clone(),
                     framework: Some(inner.name),
-                    allocated: self.capacity.kinds.resources(allocated),
+                    allocated: self.measure.kinds.resources(allocated),
                     dominant_share_ppm: inner.share.ppm(),
                     allocations: inner.allocations,
                 });

@@ -3,12 +3,15 @@
 //! Knows agents, frameworks, roles and amounts; knows nothing of offer ids, the wire, or a clock. Follows Mesos'
 //! src/master/allocator/mesos/hierarchical.cpp and sorter/drf/sorter.cpp, driven by events instead of a tick.
 
+mod amount;
 mod bits;
 mod check;
 mod clients;
 mod cycle;
 mod filters;
 mod hierarchical;
+mod index;
+mod ledger;
 mod quantities;
 mod share;
 mod slab;

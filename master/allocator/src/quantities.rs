@@ -9,25 +9,18 @@ use crate::share::DominantShare;
 #[derive(Debug, Clone)]
 pub(crate) struct Kinds {
     names: Vec<Name>,
-    excluded: Vec<Name>,
-    /// By number: whether it counts for fairness.
-    fair: Vec<bool>,
+}
+
+impl Default for Kinds {
+    fn default() -> Self {
+        Self { names: vec![Name::Cpus, Name::Mem, Name::Disk, Name::Gpus] }
+    }
 }
 
 impl Kinds {
-    /// Names in `excluded` never make a share dominant.
-    pub(crate) fn new(excluded: Vec<Name>) -> Self {
-        let mut kinds = Self { names: Vec::new(), excluded, fair: Vec::new() };
-        for name in [Name::Cpus, Name::Mem, Name::Disk, Name::Gpus] {
-            kinds.number(&name);
-        }
-        kinds
-    }
-
     fn number(&mut self, name: &Name) -> usize {
         self.names.iter().position(|known| known == name).unwrap_or_else(|| {
             self.names.push(name.clone());
-            self.fair.push(!self.excluded.contains(name));
             self.names.len() - 1
         })
     }
@@ -94,24 +87,32 @@ impl PartialEq for Quantities {
 /// All scalars of all agents.
 #[derive(Debug, Clone)]
 pub(crate) struct Capacity {
-    pub(crate) kinds: Kinds,
     total: Quantities,
+    /// By number: true for what does not count for fairness.
+    excluded: Vec<bool>,
     /// Counts changes, so that an order knows when all of its shares are outdated.
     version: u64,
 }
 
 impl Capacity {
-    pub(crate) fn new(kinds: Kinds) -> Self {
-        Self { kinds, total: Quantities::default(), version: 0 }
+    /// Without agents; scalars in `excluded` never make a share dominant.
+    pub(crate) fn new(kinds: &mut Kinds, excluded: &[Name]) -> Self {
+        let mut flags = Vec::new();
+        for name in excluded {
+            let kind = kinds.number(name);
+            flags.resize(flags.len().max(kind + 1), false);
+            flags[kind] = true;
+        }
+        Self { total: Quantities::default(), excluded: flags, version: 0 }
     }
 
-    pub(crate) fn add(&mut self, resources: &Resources) {
-        self.total.add(&self.kinds.quantities(resources));
+    pub(crate) fn add(&mut self, quantities: &Quantities) {
+        self.total.add(quantities);
         self.version += 1;
     }
 
-    pub(crate) fn subtract(&mut self, resources: &Resources) {
-        self.total.subtract(&self.kinds.quantities(resources));
+    pub(crate) fn subtract(&mut self, quantities: &Quantities) {
+        self.total.subtract(quantities);
         self.version += 1;
     }
 
@@ -127,7 +128,7 @@ impl Capacity {
     pub(crate) fn dominant_share(&self, allocated: &Quantities, weight: u32) -> DominantShare {
         let mut dominant = DominantShare::NONE;
         for (kind, &milli) in allocated.milli.iter().enumerate() {
-            if milli > 0 && self.kinds.fair[kind] {
+            if milli > 0 && !self.excluded.get(kind).is_some_and(|excluded| *excluded) {
                 dominant = dominant.max(DominantShare::new(milli, self.total.of(kind), weight));
             }
         }

@@ -1,8 +1,9 @@
 //! What the allocator holds of each agent, framework, role, and framework within a role.
 
-use apportion_types::{AgentId, FrameworkId, Resources, Role, Time};
+use apportion_types::{AgentId, FrameworkId, Role, Time};
 
 use crate::{
+    amount::Amount,
     bits::BitSet,
     filters::Filters,
     slab::{AgentKey, ClientKey, FrameworkKey, NodeKey, RoleKey},
@@ -13,10 +14,11 @@ use crate::{
 pub(crate) struct Agent {
     pub(crate) id: AgentId,
     pub(crate) active: bool,
-    pub(crate) total: Resources,
-    pub(crate) free: Resources,
+    pub(crate) total: Amount,
+    /// None when nothing is.
+    pub(crate) free: Option<Amount>,
     /// Sorted by client; no empty amount.
-    allocated: Vec<(ClientKey, Resources)>,
+    pub(crate) allocated: Vec<(ClientKey, Amount)>,
     /// None until somebody refuses.
     pub(crate) filters: Option<Box<Filters>>,
     /// What stands for this agent among the deadlines.
@@ -24,66 +26,13 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    pub(crate) fn new(id: AgentId, total: Resources) -> Self {
-        Self {
-            id,
-            active: true,
-            free: total.clone(),
-            total,
-            allocated: Vec::new(),
-            filters: None,
-            deadline: None,
-        }
+    pub(crate) fn find(&self, client: ClientKey) -> Result<usize, usize> {
+        self.allocated.binary_search_by_key(&client, |(known, _)| *known)
     }
 
-    /// Moves free resources to a client. They are free: the caller has seen to it.
-    pub(crate) fn allocate(&mut self, client: ClientKey, resources: &Resources) {
-        self.free.saturating_sub(resources);
-        self.changed();
-        match self.allocated.binary_search_by_key(&client, |(known, _)| *known) {
-            Ok(index) => self.allocated[index].1 += resources,
-            Err(index) => self.allocated.insert(index, (client, resources.clone())),
-        }
-    }
-
-    /// Moves all that is free to a client, and says what it was.
-    pub(crate) fn allocate_free(&mut self, client: ClientKey) -> Resources {
-        let given = std::mem::take(&mut self.free);
-        self.allocate(client, &given);
-        given
-    }
-
-    /// Frees some of a client's resources; true when it has none left here.
-    pub(crate) fn recover(&mut self, client: ClientKey, resources: &Resources) -> bool {
-        let found = self.allocated.binary_search_by_key(&client, |(known, _)| *known);
-        let Ok(index) = found else {
-            panic!("agent {}: {resources} recovered, nothing is allocated", self.id)
-        };
-        let held = &mut self.allocated[index].1;
-        assert!(held.contains(resources), "agent {}: {resources} recovered of {held}", self.id);
-        held.saturating_sub(resources);
-        let last = held.is_empty();
-        if last {
-            self.allocated.remove(index);
-        }
-        self.free += resources;
-        self.changed();
-        last
-    }
-
-    fn changed(&mut self) {
-        if let Some(filters) = &mut self.filters {
-            filters.outdate();
-        }
-    }
-
-    pub(crate) fn allocated(&self) -> &[(ClientKey, Resources)] {
-        &self.allocated
-    }
-
-    pub(crate) fn allocated_to(&self, client: ClientKey) -> Option<&Resources> {
-        let index = self.allocated.binary_search_by_key(&client, |(known, _)| *known).ok()?;
-        Some(&self.allocated[index].1)
+    /// What may be offered of it now.
+    pub(crate) fn offerable(&self) -> Option<&Amount> {
+        self.free.as_ref().filter(|free| self.active && free.is_allocatable())
     }
 }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::{quantities::Kinds, slab::ClientKey};
 
 struct Fixture {
+    kinds: Kinds,
     capacity: Capacity,
     sorter: Sorter<&'static str, ClientKey>,
     nodes: Vec<(&'static str, NodeKey)>,
@@ -11,9 +12,10 @@ struct Fixture {
 
 impl Fixture {
     fn new(total: &str) -> Self {
-        let mut capacity = Capacity::new(Kinds::new(Vec::new()));
-        capacity.add(&resources(total));
-        Self { capacity, sorter: Sorter::default(), nodes: Vec::new() }
+        let mut kinds = Kinds::default();
+        let mut capacity = Capacity::new(&mut kinds, &[]);
+        capacity.add(&kinds.quantities(&resources(total)));
+        Self { kinds, capacity, sorter: Sorter::default(), nodes: Vec::new() }
     }
 
     fn add(&mut self, name: &'static str, weight: u32) {
@@ -27,14 +29,14 @@ impl Fixture {
     }
 
     fn allocate(&mut self, name: &str, amount: &str) {
-        let quantities = self.capacity.kinds.quantities(&resources(amount));
+        let quantities = self.kinds.quantities(&resources(amount));
         let node = self.node(name);
         self.sorter.allocate(node, &quantities);
         self.sorter.count(node);
     }
 
     fn unallocate(&mut self, name: &str, amount: &str) {
-        let quantities = self.capacity.kinds.quantities(&resources(amount));
+        let quantities = self.kinds.quantities(&resources(amount));
         let node = self.node(name);
         self.sorter.unallocate(node, &quantities);
     }
@@ -71,8 +73,8 @@ fn orders_by_dominant_share() {
     f.allocate("b", "cpus:1;mem:0");
     assert_eq!(f.order(), "c a b");
 
-    f.capacity.subtract(&resources("cpus:50"));
-    f.capacity.add(&resources("mem:100"));
+    f.capacity.subtract(&f.kinds.quantities(&resources("cpus:50")));
+    f.capacity.add(&f.kinds.quantities(&resources("mem:100")));
     f.add("e", 1);
     f.allocate("e", "cpus:1;mem:20");
     f.add("f", 1);
@@ -134,8 +136,9 @@ fn a_weight_divides_the_share() {
 
 #[test]
 fn excluded_names_and_names_without_total_make_no_share() {
-    let mut capacity = Capacity::new(Kinds::new(vec![Name::Gpus]));
-    capacity.add(&resources("cpus:10;gpus:1;ports:[1-10]"));
-    let quantities = capacity.kinds.quantities(&resources("cpus:1;gpus:1;ports:[1-10]"));
+    let mut kinds = Kinds::default();
+    let mut capacity = Capacity::new(&mut kinds, &[Name::Gpus]);
+    capacity.add(&kinds.quantities(&resources("cpus:10;gpus:1;ports:[1-10]")));
+    let quantities = kinds.quantities(&resources("cpus:1;gpus:1;ports:[1-10]"));
     assert_eq!(capacity.dominant_share(&quantities, 1), DominantShare::new(1, 10, 1));
 }

@@ -65,7 +65,7 @@ fn suppression_is_by_role_and_ends_with_revive() {
     c.0.suppress(&framework("f1"), &[]);
     assert!(!c.0.is_dirty(), "nobody wants it");
     assert_eq!(c.cycle(0), [""; 0]);
-    c.0.set_framework_roles(&framework("f1"), &[x.clone(), y.clone()], &BTreeSet::new());
+    c.0.set_framework_roles(&framework("f1"), &[x.clone(), y], &BTreeSet::new());
     assert_eq!(c.cycle(0), [""; 0], "a role that stays is still suppressed");
     c.0.revive(&framework("f1"), &[x]);
     assert_eq!(c.cycle(0), ["f1 x a1 cpus:4;mem:4096"]);

@@ -127,20 +127,31 @@ impl Model {
         framework.active && framework.roles.get(role) == Some(&false)
     }
 
-    fn refuses(
-        &self,
-        framework: &FrameworkId,
-        role: &Role,
-        agent: &AgentId,
-        free: &Resources,
-        now: Time,
-    ) -> bool {
-        let visits = self.agents[agent].visits;
+    fn refuses(&self, framework: &FrameworkId, role: &Role, agent: &AgentId, free: &Resources) -> bool {
         self.filters.iter().any(|filter| {
             (&filter.framework, &filter.role, &filter.agent) == (framework, role, agent)
                 && filter.refused.contains(free)
-                && (now < filter.until || filter.visits == visits)
         })
+    }
+
+    /// When nobody would take what the agent has, it has been considered.
+    fn consider(&mut self, agent: &AgentId) {
+        let free = self.free(agent);
+        let somebody = self.known_clients().into_iter().any(|(role, framework)| {
+            self.wants(&framework, &role) && !self.refuses(&framework, &role, agent, &free)
+        });
+        if self.is_offerable(agent) && !somebody {
+            self.visit(agent);
+        }
+    }
+
+    fn visit(&mut self, agent: &AgentId) {
+        self.agents.get_mut(agent).expect("it exists").visits += 1;
+    }
+
+    fn is_offerable(&self, agent: &AgentId) -> bool {
+        let free = self.free(agent);
+        self.agents[agent].active && (free.cpus_milli() >= 10 || free.mem_milli() >= 32_000)
     }
 
     fn forget_filters(&mut self, framework: &FrameworkId, of_role: impl Fn(&Role) -> bool) {
@@ -190,7 +201,11 @@ impl Allocator for Model {
     }
 
     fn set_agent_active(&mut self, agent: &AgentId, active: bool) {
-        self.agents.get_mut(agent).expect("it exists").active = active;
+        let state = self.agents.get_mut(agent).expect("it exists");
+        if state.active != active {
+            state.active = active;
+            self.consider(agent);
+        }
     }
 
     fn add_framework(&mut self, framework: &FrameworkId, roles: &[Role], suppressed: &BTreeSet<Role>) {
@@ -200,8 +215,15 @@ impl Allocator for Model {
 
     fn remove_framework(&mut self, framework: &FrameworkId) {
         self.frameworks.remove(framework);
+        let freed: BTreeSet<AgentId> = self
+            .allocated
+            .keys()
+            .filter(|(of, _, _)| of == framework)
+            .map(|(_, _, agent)| agent.clone())
+            .collect();
         self.allocated.retain(|(of, _, _), _| of != framework);
         self.forget_filters(framework, |_| true);
+        freed.iter().for_each(|agent| self.consider(agent));
         self.forget_unknown();
     }
 
@@ -273,6 +295,7 @@ impl Allocator for Model {
                 visits: self.agents[agent].visits,
             });
         }
+        self.consider(agent);
         self.forget_unknown();
     }
 
@@ -300,17 +323,18 @@ impl Allocator for Model {
         let mut given = Vec::new();
         let mut order = self.order();
         for (_, place, id) in agents {
-            let free = self.free(&id);
-            let allocatable = free.cpus_milli() >= 10 || free.mem_milli() >= 32_000;
-            if allocations.len() >= allocations_max || !self.agents[&id].active || !allocatable {
+            if allocations.len() >= allocations_max || !self.is_offerable(&id) {
                 continue;
             }
+            let free = self.free(&id);
+            let visits = self.agents[&id].visits;
+            self.filters.retain(|filter| filter.agent != id || now < filter.until || filter.visits == visits);
             let mut clients =
                 order.iter().flat_map(|(role, frameworks)| frameworks.iter().map(move |f| (f, role)));
             let taker = clients.find(|(framework, role)| {
-                self.wants(framework, role) && !self.refuses(framework, role, &id, &free, now)
+                self.wants(framework, role) && !self.refuses(framework, role, &id, &free)
             });
-            self.agents.get_mut(&id).expect("it exists").visits += 1;
+            self.visit(&id);
             if let Some((framework, role)) = taker {
                 self.charge(framework, role, &id, &free);
                 *self.framework_allocations.entry((role.clone(), framework.clone())).or_default() += 1;
