@@ -22,17 +22,17 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    pub(crate) fn to_scheduler(&mut self, conn: ConnId, event: SchedulerEvent) {
+    pub(crate) fn tell_scheduler(&mut self, conn: ConnId, event: SchedulerEvent) {
         self.actions.push(Action::ToScheduler { conn, event });
     }
 
-    pub(crate) fn to_agent(&mut self, conn: ConnId, message: MasterMessage) {
+    pub(crate) fn tell_agent(&mut self, conn: ConnId, message: MasterMessage) {
         self.actions.push(Action::ToAgent { conn, message });
     }
 
     /// Says why a scheduler's stream ends, and ends it.
     pub(crate) fn end_scheduler(&mut self, conn: ConnId, code: ErrorCode, message: impl Into<String>) {
-        self.to_scheduler(conn, SchedulerEvent::Error { code, message: message.into() });
+        self.tell_scheduler(conn, SchedulerEvent::Error { code, message: message.into() });
         self.actions.push(Action::CloseScheduler { conn });
     }
 
@@ -43,7 +43,7 @@ impl Turn<'_> {
 
     /// Says why an agent's stream ends, and ends it.
     pub(crate) fn refuse_agent(&mut self, conn: ConnId, code: RefuseCode, message: impl Into<String>) {
-        self.to_agent(conn, MasterMessage::Refuse { code, message: message.into() });
+        self.tell_agent(conn, MasterMessage::Refuse { code, message: message.into() });
         self.close_agent(conn);
     }
 

@@ -92,7 +92,7 @@ impl State {
             let framework_info = self.view.frameworks[id].info.clone();
             let run =
                 MasterMessage::RunTasks { framework_id: id.clone(), framework_info, role, tasks: launched };
-            turn.to_agent(conn, run);
+            turn.tell_agent(conn, run);
         }
     }
 

@@ -33,7 +33,7 @@ impl State {
         self.view.counters.acknowledgements += 1;
         if let Some(conn) = conn {
             let (framework_id, task_id) = key.clone();
-            turn.to_agent(conn, MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id });
+            turn.tell_agent(conn, MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id });
         }
         if completes {
             self.complete_task(&key);

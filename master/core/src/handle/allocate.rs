@@ -23,7 +23,7 @@ impl State {
         for (framework_id, offers) in offers {
             let conn =
                 self.scheduler_conn(&framework_id).expect("only a connected framework is given anything");
-            turn.to_scheduler(conn, SchedulerEvent::Offers(offers));
+            turn.tell_scheduler(conn, SchedulerEvent::Offers(offers));
         }
     }
 }

@@ -47,7 +47,7 @@ impl State {
     pub(super) fn send_kill(&mut self, turn: &mut Turn<'_>, key: &TaskKey, kill: &Kill) {
         if let Some(conn) = self.agent_conn(&self.view.tasks[key].agent_id) {
             let (framework_id, task_id) = key.clone();
-            turn.to_agent(
+            turn.tell_agent(
                 conn,
                 MasterMessage::KillTask { framework_id, task_id, grace: kill.grace, reason: kill.reason },
             );

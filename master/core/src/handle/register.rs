@@ -125,12 +125,12 @@ impl State {
             ping_timeout: self.config.agent_ping_interval * self.config.agent_pings_missed_max.max(1),
             missing_tasks,
         };
-        turn.to_agent(conn, registered);
+        turn.tell_agent(conn, registered);
         for framework_id in named.removed_frameworks {
-            turn.to_agent(conn, MasterMessage::RemoveFramework { framework_id });
+            turn.tell_agent(conn, MasterMessage::RemoveFramework { framework_id });
         }
         for ((framework_id, task_id), update_id) in named.acknowledged {
-            turn.to_agent(conn, MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id });
+            turn.tell_agent(conn, MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id });
         }
         for key in named.tasks {
             let live = self.view.tasks.get(&key).is_some_and(|task| !task.state.is_terminal());
@@ -224,7 +224,7 @@ impl State {
         let update_id = self.tasks[key].unacknowledged.as_ref().and_then(|status| status.update_id);
         if let (Some(conn), Some(update_id)) = (self.agent_conn(agent_id), update_id) {
             let (framework_id, task_id) = key.clone();
-            turn.to_agent(conn, MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id });
+            turn.tell_agent(conn, MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id });
         }
         self.complete_task(key);
     }

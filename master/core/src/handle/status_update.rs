@@ -99,6 +99,6 @@ impl State {
 fn acknowledge_for_framework(turn: &mut Turn<'_>, conn: ConnId, key: TaskKey, status: &TaskStatus) {
     if let Some(update_id) = status.update_id {
         let (framework_id, task_id) = key;
-        turn.to_agent(conn, MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id });
+        turn.tell_agent(conn, MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id });
     }
 }

@@ -92,7 +92,7 @@ impl State {
             heartbeat_interval: self.config.scheduler_heartbeat,
             master_id: self.config.master_id.clone(),
         };
-        turn.to_scheduler(conn, subscribed);
+        turn.tell_scheduler(conn, subscribed);
         self.repeat_unacknowledged(turn, &id);
     }
 
@@ -102,10 +102,10 @@ impl State {
         let tasks: Vec<_> = self.frameworks[id].tasks.iter().map(|task| (id.clone(), task.clone())).collect();
         for key in &tasks {
             let state = self.view.tasks[key].state;
-            if state.is_terminal() || state.holds_resources() {
-                if let Some(status) = self.tasks[key].unacknowledged.clone() {
-                    self.tell_status(turn, id, status);
-                }
+            if (state.is_terminal() || state.holds_resources())
+                && let Some(status) = self.tasks[key].unacknowledged.clone()
+            {
+                self.tell_status(turn, id, status);
             }
         }
     }

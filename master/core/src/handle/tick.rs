@@ -42,7 +42,7 @@ impl State {
         agent.pings_unanswered += 1;
         agent.ping_sequence += 1;
         let (sequence, conn) = (agent.ping_sequence, agent.conn);
-        turn.to_agent(conn.expect("only a connected agent is pinged"), MasterMessage::Ping { sequence });
+        turn.tell_agent(conn.expect("only a connected agent is pinged"), MasterMessage::Ping { sequence });
         self.timers.set(Timer::Ping(id), next);
     }
 
@@ -55,7 +55,7 @@ impl State {
 
     fn heartbeat(&mut self, turn: &mut Turn<'_>, id: FrameworkId) {
         let conn = self.scheduler_conn(&id).expect("only a connected framework has a heartbeat");
-        turn.to_scheduler(conn, SchedulerEvent::Heartbeat);
+        turn.tell_scheduler(conn, SchedulerEvent::Heartbeat);
         self.timers.set(Timer::Heartbeat(id), turn.now + self.config.scheduler_heartbeat);
     }
 }

@@ -191,7 +191,7 @@ impl State {
             self.view.counters.agents_unreachable += 1;
         }
         for conn in self.connected_schedulers() {
-            turn.to_scheduler(
+            turn.tell_scheduler(
                 conn,
                 SchedulerEvent::AgentLost { agent_id: id.clone(), message: message.to_owned() },
             );

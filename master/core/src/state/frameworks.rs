@@ -187,7 +187,7 @@ impl State {
             }
         }
         for conn in agents.iter().filter_map(|agent| self.agent_conn(agent)) {
-            turn.to_agent(conn, MasterMessage::RemoveFramework { framework_id: id.clone() });
+            turn.tell_agent(conn, MasterMessage::RemoveFramework { framework_id: id.clone() });
         }
         self.retire_framework(id);
         self.remember_removed(id);

@@ -141,7 +141,7 @@ impl State {
         message: impl Into<String>,
     ) {
         self.view.counters.calls_refused += 1;
-        turn.to_scheduler(conn, SchedulerEvent::Refused { call_id, code, message: message.into() });
+        turn.tell_scheduler(conn, SchedulerEvent::Refused { call_id, code, message: message.into() });
     }
 }
 

@@ -132,7 +132,7 @@ impl State {
         if matches!(close, Close::TimedOut | Close::AgentLost)
             && let Some(conn) = self.scheduler_conn(&offer.framework_id)
         {
-            turn.to_scheduler(conn, SchedulerEvent::Rescind(id.clone()));
+            turn.tell_scheduler(conn, SchedulerEvent::Rescind(id.clone()));
         }
         closed
     }

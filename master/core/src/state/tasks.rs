@@ -140,7 +140,7 @@ impl State {
         if status.source == Source::Agent {
             self.view.counters.updates_forwarded += 1;
         }
-        turn.to_scheduler(conn, SchedulerEvent::Update(status));
+        turn.tell_scheduler(conn, SchedulerEvent::Update(status));
     }
 
     /// Puts a task's resources into the books, unless they are there.

@@ -1,0 +1,413 @@
+//! The commands. `a1` and `f1` name peers (and their newest stream; `f1#1` is the first); `A1`, `F1` and `o1` stand for the ids
+//! `m1-A0001`, `m1-F0001` and `m1-O00000001`; any other id is written out.
+//!
+//! ```text
+//! config offer_timeout=5s …                  before everything else
+//! hold | commit [n] | release                writes wait; n (all) are done; writes are done at once again
+//! advance 5s                                 lets time pass
+//! view agents|frameworks|tasks|completed|offers|counters|shares
+//! shutdown
+//!
+//! agent a1 cpus:4;mem:1024 [id=A1|none] [same] [host=h] [F1/t1=running:cpus:1,u3] …     opens a stream and registers
+//! status a1 F1/t1 running [latest=finished] [update=u3|none] [reason=command_exited]
+//! pong a1 2 | unregister a1 [message] | close a1
+//!
+//! subscribe f1 [role=r] … [id=F1|none] [same] [principal=p] [failover=60s] [suppress=r] …   opens a stream and subscribes
+//! accept f1 o1 … t1=cpus:1;mem:64 [t2=cpus:1^cpus:2] [t3!problem] [!problem] [refuse=5s] [many=3000]
+//! decline f1 o1 … [refuse=5s] [reason=words]
+//! suppress f1 [r …] | revive f1 [r …]
+//! kill f1 t1 [grace=5s] | ack f1 t1 [agent=A1] [update=u3] | reconcile f1 [t1] [t2@A1] … | teardown f1 | close f1
+//!
+//! operator kill t1 [framework=F1] [grace=5s] | operator teardown F1
+//! ```
+
+use std::{collections::BTreeMap, time::Duration};
+
+use apportion_master_core::{ConnId, Event, OperatorCall, RequestId};
+use apportion_types::{
+    AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, OfferId, Reason, Role, Source, TaskId, TaskInfo,
+    TaskState, TaskStatus, UpdateId,
+    protocol::{
+        agent::{AgentMessage, AgentTask},
+        scheduler::{Call, InvalidTask},
+    },
+};
+
+use super::{STEP, Scenario, print};
+
+type Parsed<T> = Result<T, String>;
+
+/// The words of a command: those with `=` are options, and may stand more than once.
+struct Words<'a> {
+    plain: Vec<&'a str>,
+    options: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Words<'a> {
+    fn new(words: &[&'a str], known: &[&str]) -> Self {
+        let (mut plain, mut options) = (Vec::new(), Vec::new());
+        for word in words {
+            match word.split_once('=').filter(|(key, _)| known.contains(key)) {
+                Some(option) => options.push(option),
+                None => plain.push(*word),
+            }
+        }
+        Self { plain, options }
+    }
+
+    fn all(&self, key: &str) -> impl Iterator<Item = &'a str> {
+        let wanted: Vec<&str> = self.options.iter().filter(|(k, _)| *k == key).map(|(_, v)| *v).collect();
+        wanted.into_iter()
+    }
+
+    fn one(&self, key: &str) -> Option<&'a str> {
+        self.all(key).last()
+    }
+
+    fn duration(&self, key: &str) -> Parsed<Option<Duration>> {
+        self.one(key).map(duration).transpose()
+    }
+}
+
+fn duration(text: &str) -> Parsed<Duration> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or("a duration has a unit")?;
+    let number: u64 = text[..split].parse().map_err(|_| format!("`{text}` is no duration"))?;
+    match &text[split..] {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        "min" => Ok(Duration::from_secs(number * 60)),
+        "d" => Ok(Duration::from_secs(number * 24 * 3600)),
+        unit => Err(format!("`{unit}` is no unit of time")),
+    }
+}
+
+fn said<T, E: ToString>(result: Result<T, E>) -> Parsed<T> {
+    result.map_err(|problem| problem.to_string())
+}
+
+/// `A1` as `m1-A0001`; anything else stands for itself.
+fn full(text: &str, kind: char, width: usize) -> String {
+    let number = text.strip_prefix(kind).and_then(|digits| digits.parse::<u64>().ok());
+    number.map_or(text.to_owned(), |n| format!("m1-{}{n:0width$}", kind.to_ascii_uppercase()))
+}
+
+fn agent_id(text: &str) -> Parsed<AgentId> {
+    said(AgentId::new(full(text, 'A', 4)))
+}
+
+fn framework_id(text: &str) -> Parsed<FrameworkId> {
+    said(FrameworkId::new(full(text, 'F', 4)))
+}
+
+fn offer_id(text: &str) -> Parsed<OfferId> {
+    said(OfferId::new(full(text, 'o', 8)))
+}
+
+fn state(text: &str) -> Parsed<TaskState> {
+    TaskState::ALL.into_iter().find(|s| s.name() == text).ok_or_else(|| format!("`{text}` is no state"))
+}
+
+fn update_id(text: &str) -> Parsed<UpdateId> {
+    let number = text.strip_prefix('u').and_then(|digits| digits.parse().ok());
+    number.map(|n| UpdateId::new(0, n)).ok_or_else(|| format!("`{text}` is no update"))
+}
+
+fn roles(words: &[&str]) -> Parsed<Vec<Role>> {
+    words.iter().map(|word| said(Role::new(word))).collect()
+}
+
+fn framework_info(words: &Words<'_>) -> Parsed<FrameworkInfo> {
+    let mut roles = roles(&words.all("role").collect::<Vec<_>>())?;
+    if roles.is_empty() {
+        roles.push(Role::default());
+    }
+    Ok(FrameworkInfo {
+        name: "a framework".to_owned(),
+        principal: words.one("principal").unwrap_or("p").to_owned(),
+        roles,
+        failover_timeout: words.duration("failover")?.unwrap_or(Duration::from_secs(60)),
+        labels: BTreeMap::new(),
+    })
+}
+
+/// `cpus:1;mem:64`, with limits after `^`.
+fn task_info(task_id: &str, resources: &str) -> Parsed<TaskInfo> {
+    let (resources, limits) = resources.split_once('^').unwrap_or((resources, ""));
+    Ok(TaskInfo {
+        task_id: said(TaskId::new(task_id))?,
+        name: String::new(),
+        resources: said(resources.parse())?,
+        limits: said(limits.parse())?,
+        pids_max: None,
+        command: Command { argv: vec!["true".to_owned()], env: BTreeMap::new() },
+        kill_grace: None,
+        labels: BTreeMap::new(),
+    })
+}
+
+fn status(
+    task_id: &str,
+    state: TaskState,
+    reason: Option<Reason>,
+    update: Option<UpdateId>,
+) -> Parsed<TaskStatus> {
+    Ok(TaskStatus {
+        task_id: said(TaskId::new(task_id))?,
+        agent_id: None,
+        state,
+        reason,
+        source: Source::Agent,
+        message: String::new(),
+        at: apportion_types::Time::ZERO,
+        update_id: update,
+        container: None,
+    })
+}
+
+/// `F1/t1=running:cpus:1,u3`: a task as its agent names it, with the head of its updates.
+fn agent_task(word: &str) -> Parsed<AgentTask> {
+    let (key, rest) = word.split_once('=').ok_or("a task is written F1/t1=running:cpus:1")?;
+    let (framework, task_id) = key.split_once('/').ok_or("a task is named F1/t1")?;
+    let (state_text, resources) = rest.split_once(':').ok_or("a state and resources are missing")?;
+    let (resources, update) = resources.split_once(',').map_or((resources, None), |(r, u)| (r, Some(u)));
+    let state = state(state_text)?;
+    let unacknowledged = update.map(|u| status(task_id, state, None, Some(update_id(u)?))).transpose()?;
+    Ok(AgentTask {
+        framework_id: framework_id(framework)?,
+        framework_info: framework_info(&Words::new(&[], &[]))?,
+        role: Role::default(),
+        info: task_info(task_id, resources)?,
+        state,
+        unacknowledged,
+    })
+}
+
+impl Scenario {
+    /// Plays one command, and returns what the master did.
+    pub(crate) fn command(&mut self, line: &str) -> Parsed<Vec<String>> {
+        self.out.clear();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (verb, words) = words.split_first().ok_or("an empty command")?;
+        match *verb {
+            "config" => {
+                for word in words {
+                    let (key, value) = word.split_once('=').ok_or("a setting is written key=value")?;
+                    let config = self.config();
+                    match key {
+                        "offer_timeout" => config.offer_timeout = duration(value)?,
+                        "agent_reregister_timeout" => config.agent_reregister_timeout = duration(value)?,
+                        "agent_ping_interval" => config.agent_ping_interval = duration(value)?,
+                        "scheduler_heartbeat" => config.scheduler_heartbeat = duration(value)?,
+                        "agent_pings_missed_max" => config.agent_pings_missed_max = said(value.parse())?,
+                        _ => return Err(format!("`{key}` is no setting")),
+                    }
+                }
+                return Ok(Vec::new());
+            }
+            "hold" => self.hold = true,
+            "release" => self.hold = false,
+            "commit" => {
+                let count = words.first().map_or(Ok(usize::MAX), |n| said(n.parse()))?;
+                for _ in 0..count.min(self.commits.len()) {
+                    let commit = self.commits.pop_front().ok_or("no write waits")?;
+                    self.happen(Event::Committed { commit });
+                }
+            }
+            "view" => return print::view(self.master(), words.first().ok_or("view of what?")?),
+            "advance" => {
+                self.advance(duration(words.first().ok_or("by how much?")?)?);
+                return Ok(std::mem::take(&mut self.out));
+            }
+            "shutdown" => self.happen(Event::Shutdown),
+            "operator" => self.operator(words)?,
+            "close" => {
+                let name = words.first().ok_or("whose stream?")?;
+                let conn = self.conn(name);
+                self.happen(if name.starts_with('a') {
+                    Event::AgentClosed { conn }
+                } else {
+                    Event::SchedulerClosed { conn }
+                });
+            }
+            "agent" | "status" | "pong" | "unregister" => self.agent_command(verb, words)?,
+            _ => self.scheduler_command(verb, words)?,
+        }
+        self.advance(STEP);
+        Ok(std::mem::take(&mut self.out))
+    }
+
+    fn operator(&mut self, words: &[&str]) -> Parsed<()> {
+        let words = Words::new(words, &["framework", "grace"]);
+        let call = match words.plain[..] {
+            ["kill", task] => OperatorCall::KillTask {
+                framework_id: words.one("framework").map(framework_id).transpose()?,
+                task_id: said(TaskId::new(task))?,
+                grace: words.duration("grace")?,
+            },
+            ["teardown", id] => OperatorCall::TeardownFramework { framework_id: framework_id(id)? },
+            _ => return Err("an operator can kill or tear down".to_owned()),
+        };
+        self.requests += 1;
+        self.happen(Event::Operator { request: RequestId(self.requests), call });
+        Ok(())
+    }
+
+    /// The stream to open a session on, and the id that the peer gives.
+    fn session(&mut self, name: &str, same: bool) -> ConnId {
+        if same { self.conn(name) } else { self.open(name) }
+    }
+
+    fn agent_command(&mut self, verb: &str, words: &[&str]) -> Parsed<()> {
+        let words = Words::new(words, &["id", "host", "latest", "update", "reason"]);
+        let (name, rest) = words.plain.split_first().ok_or("which agent?")?;
+        let mut conn = None;
+        let message = match (verb, rest) {
+            ("agent", [resources, rest @ ..]) => {
+                let same = rest.contains(&"same");
+                let known = self.peers.get(*name).and_then(|peer| peer.agent_id.clone());
+                let agent_id = match words.one("id") {
+                    Some("none") => None,
+                    Some(id) => Some(agent_id(id)?),
+                    None => known,
+                };
+                conn = Some(self.session(name, same));
+                let host = words.one("host").unwrap_or(name);
+                AgentMessage::Register {
+                    info: AgentInfo {
+                        hostname: host.to_owned(),
+                        address: format!("{host}:5051"),
+                        resources: said(resources.parse())?,
+                        attributes: BTreeMap::new(),
+                        unenforced: Vec::new(),
+                        version: String::new(),
+                    },
+                    agent_id,
+                    tasks: rest
+                        .iter()
+                        .filter(|w| **w != "same")
+                        .map(|w| agent_task(w))
+                        .collect::<Parsed<_>>()?,
+                }
+            }
+            ("status", [key, state_text]) => {
+                let (framework, task_id) = key.split_once('/').ok_or("a task is named F1/t1")?;
+                let state_said = state(state_text)?;
+                let update = match words.one("update") {
+                    Some("none") => None,
+                    Some(text) => Some(update_id(text)?),
+                    None => {
+                        self.updates += 1;
+                        Some(UpdateId::new(0, self.updates))
+                    }
+                };
+                let reason = words.one("reason").map(|text| {
+                    Reason::ALL
+                        .into_iter()
+                        .find(|r| r.name() == text)
+                        .ok_or_else(|| format!("`{text}` is no reason"))
+                });
+                AgentMessage::StatusUpdate {
+                    framework_id: framework_id(framework)?,
+                    status: status(task_id, state_said, reason.transpose()?, update)?,
+                    latest_state: words.one("latest").map_or(Ok(state_said), state)?,
+                }
+            }
+            ("pong", [sequence]) => AgentMessage::Pong { sequence: said(sequence.parse())? },
+            ("unregister", rest) => AgentMessage::Unregister { message: rest.join(" ") },
+            _ => return Err("not understood".to_owned()),
+        };
+        let conn = conn.unwrap_or_else(|| self.conn(name));
+        self.happen(Event::AgentMessage { conn, message });
+        Ok(())
+    }
+
+    fn scheduler_command(&mut self, verb: &str, words: &[&str]) -> Parsed<()> {
+        let known = [
+            "role",
+            "id",
+            "principal",
+            "failover",
+            "suppress",
+            "refuse",
+            "reason",
+            "grace",
+            "agent",
+            "update",
+            "many",
+        ];
+        let words = Words::new(words, &known);
+        let (name, rest) = words.plain.split_first().ok_or("which framework?")?;
+        let mut conn = None;
+        let call = match (verb, rest) {
+            ("subscribe", rest) => {
+                let known = self.peers.get(*name).and_then(|peer| peer.framework_id.clone());
+                let framework_id = match words.one("id") {
+                    Some("none") => None,
+                    Some(id) => Some(framework_id(id)?),
+                    None => known,
+                };
+                conn = Some(self.session(name, rest.contains(&"same")));
+                let suppressed = roles(&words.all("suppress").collect::<Vec<_>>())?;
+                Call::Subscribe { info: framework_info(&words)?, framework_id, suppressed }
+            }
+            ("teardown", []) => Call::Teardown,
+            ("accept", rest) => accept(rest, &words)?,
+            ("decline", rest) => Call::Decline {
+                offers: rest.iter().map(|w| offer_id(w)).collect::<Parsed<_>>()?,
+                refuse: words.duration("refuse")?,
+                reason: words.one("reason").unwrap_or("").to_owned(),
+            },
+            ("suppress", rest) => Call::Suppress { roles: roles(rest)? },
+            ("revive", rest) => Call::Revive { roles: roles(rest)? },
+            ("kill", [task]) => {
+                Call::Kill { task_id: said(TaskId::new(task))?, grace: words.duration("grace")? }
+            }
+            ("ack", [task]) => {
+                let task_id = said(TaskId::new(task))?;
+                let peer = name.split('#').next().and_then(|name| self.peers.get(name));
+                let newest = peer.and_then(|peer| peer.updates.get(&task_id).cloned());
+                let (agent, update) = newest.unwrap_or((agent_id("A1")?, UpdateId::new(0, 0)));
+                Call::Acknowledge {
+                    agent_id: words.one("agent").map_or(Ok(agent), agent_id)?,
+                    task_id,
+                    update_id: words.one("update").map_or(Ok(update), update_id)?,
+                }
+            }
+            ("reconcile", rest) => {
+                let mut tasks = Vec::new();
+                for word in rest {
+                    let (task, agent) = word.split_once('@').map_or((*word, None), |(t, a)| (t, Some(a)));
+                    tasks.push((said(TaskId::new(task))?, agent.map(agent_id).transpose()?));
+                }
+                for number in 0..words.one("many").map_or(Ok(0), |n| said(n.parse::<usize>()))? {
+                    tasks.push((said(TaskId::new(format!("t{number}")))?, None));
+                }
+                Call::Reconcile { tasks }
+            }
+            _ => return Err("not understood".to_owned()),
+        };
+        let conn = conn.unwrap_or_else(|| self.conn(name));
+        self.calls += 1;
+        let call_id = self.calls;
+        self.happen(Event::SchedulerCall { conn, call_id, call });
+        Ok(())
+    }
+}
+
+fn accept(rest: &[&str], words: &Words<'_>) -> Parsed<Call> {
+    let (mut offers, mut tasks) = (Vec::new(), Vec::new());
+    for word in rest {
+        if let Some((task, problem)) = word.split_once('!') {
+            let task_id = if task.is_empty() { None } else { Some(said(TaskId::new(task))?) };
+            tasks.push(Err(InvalidTask { task_id, message: problem.replace('_', " ") }));
+        } else if let Some((task, resources)) = word.split_once('=') {
+            tasks.push(Ok(task_info(task, resources)?));
+        } else {
+            offers.push(offer_id(word)?);
+        }
+    }
+    for number in 0..words.one("many").map_or(Ok(0), |n| said(n.parse::<usize>()))? {
+        tasks.push(Ok(task_info(&format!("t{number}"), "cpus:0.001")?));
+    }
+    Ok(Call::Accept { offers, tasks, refuse: words.duration("refuse")? })
+}

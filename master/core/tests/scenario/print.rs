@@ -1,0 +1,199 @@
+//! Actions and views, each in one line for people. Ids of the master `m1` are shortened: `m1-A0001` is `A1`, `m1-O00000001` is `o1`.
+
+use std::collections::BTreeMap;
+
+use apportion_master_core::{Action, ConnId, Master, OperatorReply, RegistryOp};
+use apportion_types::{
+    FrameworkId, Role, TaskId, TaskStatus, UpdateId,
+    protocol::{agent::MasterMessage, scheduler::Event},
+};
+
+/// Shortens the ids in a line.
+fn short(line: &str) -> String {
+    let mut parts = line.split("m1-");
+    let mut out = parts.next().unwrap_or("").to_owned();
+    for part in parts {
+        let (kind, rest) = part.split_at(1);
+        out.push_str(if kind == "O" { "o" } else { kind });
+        let rest = rest.trim_start_matches('0');
+        out.push_str(rest);
+    }
+    out
+}
+
+fn update(id: UpdateId) -> String {
+    let mut number = [0; 8];
+    number.copy_from_slice(&id.0[8..]);
+    format!("u{}", u64::from_be_bytes(number))
+}
+
+fn status(status: &TaskStatus) -> String {
+    let mut line = format!("{} {}", status.task_id, status.state);
+    if let Some(agent_id) = &status.agent_id {
+        line += &format!(" on {agent_id}");
+    }
+    if let Some(reason) = status.reason {
+        line += &format!(" {reason}");
+    }
+    match status.update_id {
+        Some(id) => line += &format!(" {}", update(id)),
+        None => line += &format!(" (by the {:?})", status.source).to_lowercase(),
+    }
+    if !status.message.is_empty() {
+        line += &format!(": {}", status.message);
+    }
+    line
+}
+
+fn keys(keys: &[(FrameworkId, TaskId)]) -> String {
+    keys.iter().map(|(framework, task)| format!("{framework}/{task}")).collect::<Vec<_>>().join(" ")
+}
+
+fn names(roles: &[Role]) -> String {
+    roles.iter().map(Role::as_str).collect::<Vec<_>>().join(",")
+}
+
+fn event(event: &Event) -> String {
+    match event {
+        Event::Subscribed { framework_id, .. } => format!("subscribed {framework_id}"),
+        Event::Offers(offers) => {
+            let line = |o: &apportion_types::Offer| {
+                format!("{} {} {} {}", o.offer_id, o.agent_id, o.role, o.resources)
+            };
+            format!("offers {}", offers.iter().map(line).collect::<Vec<_>>().join(", "))
+        }
+        Event::Rescind(id) => format!("rescind {id}"),
+        Event::Update(said) => format!("update {}", status(said)),
+        Event::AgentLost { agent_id, message } => format!("agent lost {agent_id}: {message}"),
+        Event::Refused { call_id, code, message } => format!("refused call {call_id} {code:?}: {message}"),
+        Event::Error { code, message } => format!("error {code:?}: {message}"),
+        Event::Heartbeat => "heartbeat".to_owned(),
+    }
+}
+
+fn message(message: &MasterMessage) -> String {
+    match message {
+        MasterMessage::Registered { agent_id, missing_tasks, .. } if missing_tasks.is_empty() => {
+            format!("registered {agent_id}")
+        }
+        MasterMessage::Registered { agent_id, missing_tasks, .. } => {
+            format!("registered {agent_id}, missing {}", keys(missing_tasks))
+        }
+        MasterMessage::Ping { sequence } => format!("ping {sequence}"),
+        MasterMessage::RunTasks { framework_id, role, tasks, .. } => {
+            let tasks: Vec<String> = tasks.iter().map(|t| format!("{} {}", t.task_id, t.resources)).collect();
+            format!("run for {framework_id} {role}: {}", tasks.join(", "))
+        }
+        MasterMessage::KillTask { framework_id, task_id, grace, reason } => {
+            let grace = grace.map_or(String::new(), |grace| format!(" grace {grace:?}"));
+            format!("kill {framework_id}/{task_id} {reason}{grace}")
+        }
+        MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id } => {
+            format!("acknowledge {framework_id}/{task_id} {}", update(*update_id))
+        }
+        MasterMessage::RemoveFramework { framework_id } => format!("remove framework {framework_id}"),
+        MasterMessage::Refuse { code, message } => format!("refuse {code:?}: {message}"),
+    }
+}
+
+/// One action.
+pub(crate) fn action(action: &Action, labels: &BTreeMap<ConnId, String>) -> String {
+    let line = match action {
+        Action::ToScheduler { conn, event: said } => format!("{} <- {}", labels[conn], event(said)),
+        Action::CloseScheduler { conn } | Action::CloseAgent { conn } => format!("{} closed", labels[conn]),
+        Action::ToAgent { conn, message: said } => format!("{} <- {}", labels[conn], message(said)),
+        Action::Commit { op, .. } => match op {
+            RegistryOp::AdmitAgent { agent_id, .. } => format!("write: admit agent {agent_id}"),
+            RegistryOp::MarkUnreachable { agent_id } => format!("write: agent {agent_id} is unreachable"),
+            RegistryOp::RemoveAgent { agent_id } => format!("write: remove agent {agent_id}"),
+            RegistryOp::AdmitFramework { framework_id, .. } => {
+                format!("write: admit framework {framework_id}")
+            }
+            RegistryOp::RemoveFramework { framework_id } => format!("write: remove framework {framework_id}"),
+        },
+        Action::Reply { result: Ok(OperatorReply::KillRequested { framework_id }), .. } => {
+            format!("operator <- kill requested of {framework_id}")
+        }
+        Action::Reply { result: Ok(OperatorReply::TornDown), .. } => "operator <- torn down".to_owned(),
+        Action::Reply { result: Err(error), .. } => format!("operator <- {error}"),
+    };
+    short(&line)
+}
+
+/// A part of the view, a line for each thing in it.
+pub(crate) fn view(master: &mut Master, what: &str) -> Result<Vec<String>, String> {
+    let view = master.view();
+    let task = |t: &apportion_master_core::view::TaskView| {
+        format!(
+            "{}/{} {} on {} {} {}",
+            t.framework_id, t.info.task_id, t.state, t.agent_id, t.role, t.info.resources
+        )
+    };
+    let mut lines: Vec<String> = match what {
+        "agents" => view
+            .agents
+            .values()
+            .map(|a| {
+                let (id, total) = (&a.agent_id, &a.info.resources);
+                format!(
+                    "{id} {:?} total {total} allocated {} offered {} tasks {}",
+                    a.state, a.allocated, a.offered, a.tasks
+                )
+            })
+            .collect(),
+        "frameworks" => view
+            .frameworks
+            .values()
+            .map(|f| {
+                let (id, roles) = (&f.framework_id, names(&f.info.roles));
+                let rest = format!("suppressed [{}] declined {:?}", names(&f.suppressed), f.declined);
+                format!(
+                    "{id} {:?} {roles} allocated {} offered {} tasks {} {rest}",
+                    f.state, f.allocated, f.offered, f.tasks
+                )
+            })
+            .collect(),
+        "tasks" => view.tasks.values().map(|t| task(t)).collect(),
+        "completed" => view.completed.values().map(|t| task(t)).collect(),
+        "offers" => view
+            .offers
+            .values()
+            .map(|o| {
+                format!(
+                    "{} {} {} {} {}",
+                    o.offer.offer_id, o.offer.framework_id, o.offer.agent_id, o.offer.role, o.offer.resources
+                )
+            })
+            .collect(),
+        "counters" => {
+            let c = &view.counters;
+            let offers = format!(
+                "made {} accepted {} declined {}",
+                c.offers_made, c.offers_accepted, c.offers_declined
+            );
+            let acks = format!("{} (ignored {})", c.acknowledgements, c.acknowledgements_ignored);
+            vec![
+                format!(
+                    "offers {offers} rescinded {} (timed out {})",
+                    c.offers_rescinded, c.offers_timed_out
+                ),
+                format!("tasks launched {} ended {:?}", c.tasks_launched, c.tasks_ended),
+                format!("updates forwarded {} acknowledged {acks}", c.updates_forwarded),
+                format!("calls refused {} agents unreachable {}", c.calls_refused, c.agents_unreachable),
+            ]
+        }
+        "shares" => master
+            .shares()
+            .iter()
+            .map(|s| {
+                let who = s.framework.as_ref().map_or("all".to_owned(), |f| f.to_string());
+                format!("{} {who} {} ppm {}", s.role, s.allocated, s.dominant_share_ppm)
+            })
+            .collect(),
+        _ => return Err(format!("no view of `{what}`")),
+    };
+    if lines.is_empty() {
+        lines.push("none".to_owned());
+    }
+    Ok(lines.iter().map(|line| short(line)).collect())
+}
