@@ -1,0 +1,82 @@
+//! Both versions side by side: limits where their controllers are, mostly version 1, and version 2 to kill a group at once.
+
+use std::path::Path;
+
+use super::{CgroupDriver, CgroupError, Measured, MemoryEvents, MemoryWatch, V1, V2};
+use crate::spec::Limits;
+
+/// The driver of machines that mount version 1 controllers beside a version 2 hierarchy.
+#[derive(Debug)]
+pub struct Hybrid {
+    v1: V1,
+    v2: V2,
+}
+
+impl Hybrid {
+    /// Joins the two; a controller is in one of them only.
+    pub fn new(v1: V1, v2: V2) -> Self {
+        Hybrid { v1, v2 }
+    }
+}
+
+impl CgroupDriver for Hybrid {
+    fn name(&self) -> &'static str {
+        "hybrid"
+    }
+
+    fn make(&self, group: &Path) -> Result<(), CgroupError> {
+        self.v1.make(group)?;
+        self.v2.make(group)
+    }
+
+    fn limit(&self, group: &Path, limits: &Limits) -> Result<(), CgroupError> {
+        self.v1.limit(group, limits)?;
+        self.v2.limit(group, limits)
+    }
+
+    fn join(&self, group: &Path, pid: i32) -> Result<(), CgroupError> {
+        self.v1.join(group, pid)?;
+        self.v2.join(group, pid)
+    }
+
+    fn processes(&self, group: &Path) -> Vec<i32> {
+        let mut all = self.v2.processes(group);
+        all.extend(self.v1.processes(group));
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    fn kill(&self, group: &Path) -> Result<(), CgroupError> {
+        self.v2.kill(group)?;
+        // A process that was joined to version 1 only, because its mover was killed in between.
+        self.v1.kill(group)
+    }
+
+    fn measured(&self, group: &Path) -> Measured {
+        let (v1, v2) = (self.v1.measured(group), self.v2.measured(group));
+        Measured {
+            cpu_us: v1.cpu_us.or(v2.cpu_us),
+            memory_peak_bytes: v1.memory_peak_bytes.or(v2.memory_peak_bytes),
+        }
+    }
+
+    fn memory_events(&self, group: &Path, limit_bytes: u64) -> MemoryEvents {
+        let v1 = self.v1.memory_events(group, limit_bytes);
+        if v1.kills > 0 || v1.limit_reached { v1 } else { self.v2.memory_events(group, limit_bytes) }
+    }
+
+    fn watch_memory(&self, group: &Path) -> Option<MemoryWatch> {
+        self.v1.watch_memory(group).or_else(|| self.v2.watch_memory(group))
+    }
+
+    fn remove(&self, group: &Path) -> Result<bool, CgroupError> {
+        let v1 = self.v1.remove(group)?;
+        Ok(self.v2.remove(group)? && v1)
+    }
+
+    fn remove_if_empty(&self, group: &Path) -> bool {
+        let v1 = self.v1.remove_if_empty(group);
+        self.v2.remove_if_empty(group) && v1
+    }
+}

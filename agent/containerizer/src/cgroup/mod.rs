@@ -1,0 +1,178 @@
+//! Control groups: which hierarchies this machine has, and one driver for each way of having them.
+//!
+//! A group is named by its path below the hierarchies' roots, such as `apportion/agent-1/task-7`, never relative to the
+//! group of the calling process: a container must not end up inside whatever group the agent was started in.
+
+mod clear;
+mod files;
+mod hybrid;
+mod mounts;
+mod none;
+mod v1;
+mod v2;
+pub mod values;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use apportion_types::container::Control;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::{
+    clear::{kill_group, remove_empty_parents, remove_group},
+    mounts::points as mount_points,
+};
+pub use self::{hybrid::Hybrid, none::None, v1::V1, v2::V2};
+use crate::spec::Limits;
+
+/// What a hierarchy can do to the processes in its groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Controller {
+    /// Weights and quota of processor time.
+    Cpu,
+    /// Counts processor time (version 1 only; version 2 always counts).
+    Cpuacct,
+    /// Limits and counts memory.
+    Memory,
+    /// Limits the number of processes and threads.
+    Pids,
+    /// Stops all processes at once (version 1 only, used to kill without a race).
+    Freezer,
+}
+
+/// Where this machine's control groups are, and what of them is to be used.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Layout {
+    /// Version 1 hierarchies: mount point, and the controllers of ours that it holds.
+    pub v1: BTreeMap<PathBuf, BTreeSet<Controller>>,
+    /// The version 2 hierarchy: mount point, and the controllers of ours that it offers (none on most hybrid layouts).
+    pub v2: Option<(PathBuf, BTreeSet<Controller>)>,
+    /// Controls not to be set, because a trial failed.
+    pub off: BTreeSet<Control>,
+}
+
+impl Layout {
+    /// Reads what is mounted; a machine without control groups gives an empty layout.
+    pub fn detect() -> io::Result<Layout> {
+        let mountinfo = std::fs::read_to_string("/proc/self/mountinfo")?;
+        Ok(mounts::layout(&mountinfo, |mount| std::fs::read_to_string(mount.join("cgroup.controllers")).ok()))
+    }
+
+    /// The driver for this layout.
+    pub fn driver(&self) -> Box<dyn CgroupDriver> {
+        match (self.v1.is_empty(), &self.v2) {
+            (true, Option::None) => Box::new(None),
+            (true, Some((mount, controllers))) => {
+                Box::new(V2::new(mount.clone(), controllers.clone(), self.off.clone()))
+            }
+            (false, Option::None) => Box::new(V1::new(self.v1.clone(), self.off.clone())),
+            (false, Some((mount, controllers))) => Box::new(Hybrid::new(
+                V1::new(self.v1.clone(), self.off.clone()),
+                V2::new(mount.clone(), controllers.clone(), self.off.clone()),
+            )),
+        }
+    }
+
+    /// True when some hierarchy has this controller.
+    pub fn has(&self, controller: Controller) -> bool {
+        self.v1.values().any(|c| c.contains(&controller))
+            || self.v2.as_ref().is_some_and(|(_, c)| c.contains(&controller))
+    }
+
+    /// Forgets the hierarchy mounted at `mount`.
+    pub fn drop_hierarchy(&mut self, mount: &Path) {
+        self.v1.remove(mount);
+        if self.v2.as_ref().is_some_and(|(m, _)| m == mount) {
+            self.v2 = Option::None;
+        }
+    }
+}
+
+/// A file or folder of a hierarchy could not be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cgroup file {file:?}: {what} failed")]
+pub struct CgroupError {
+    /// The root of the hierarchy.
+    pub mount: PathBuf,
+    /// The file or folder.
+    pub file: PathBuf,
+    /// What was done to it, with the value written.
+    pub what: String,
+    /// The control that is lost without it; none when the whole hierarchy is.
+    pub control: Option<Control>,
+    /// What the kernel said.
+    pub source: io::Error,
+}
+
+/// What a group has used so far; each value where something counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Measured {
+    /// Processor time, user and system.
+    pub cpu_us: Option<u64>,
+    /// The most memory held at once.
+    pub memory_peak_bytes: Option<u64>,
+}
+
+/// What the kernel counted of a group's lack of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MemoryEvents {
+    /// Processes of the group that the kernel killed for want of memory, under whatever limit.
+    pub kills: u64,
+    /// True when the group's own limit was reached, as far as can be known.
+    pub limit_reached: bool,
+}
+
+/// Becomes ready when the kernel may have counted a new [`MemoryEvents`].
+#[derive(Debug)]
+pub struct MemoryWatch {
+    /// The descriptor to poll.
+    pub fd: OwnedFd,
+    /// Poll for `POLLPRI` (version 2) instead of `POLLIN` (version 1).
+    pub priority: bool,
+}
+
+/// One way of having control groups.
+///
+/// Used by the runner for its container, and by the agent to clear away what a killed runner left. A control that the layout
+/// lacks is skipped without an error: the agent says at registration what it cannot enforce.
+pub trait CgroupDriver: Send + Sync {
+    /// The name of the layout, for people: `v1`, `v2`, `hybrid`, `none`.
+    fn name(&self) -> &'static str;
+
+    /// Makes the group and its missing parents in every hierarchy; a group that exists is an error.
+    fn make(&self, group: &Path) -> Result<(), CgroupError>;
+
+    /// Writes the limits into a group that was just made.
+    fn limit(&self, group: &Path, limits: &Limits) -> Result<(), CgroupError>;
+
+    /// Moves a process into the group in every hierarchy; what it starts from then on is in it too.
+    fn join(&self, group: &Path, pid: i32) -> Result<(), CgroupError>;
+
+    /// The processes of the group, as seen from the caller's process namespace; none when there is no such group.
+    fn processes(&self, group: &Path) -> Vec<i32>;
+
+    /// Kills every process of the group once; a process forked meanwhile may escape where neither `cgroup.kill` nor a freezer
+    /// exists, so callers repeat it until [`CgroupDriver::processes`] is empty.
+    fn kill(&self, group: &Path) -> Result<(), CgroupError>;
+
+    /// What the group has used.
+    fn measured(&self, group: &Path) -> Measured;
+
+    /// What the kernel counted of its lack of memory, given its limit.
+    fn memory_events(&self, group: &Path, limit_bytes: u64) -> MemoryEvents;
+
+    /// Watches for lack of memory; none where nothing can be watched.
+    fn watch_memory(&self, group: &Path) -> Option<MemoryWatch>;
+
+    /// Removes the group everywhere, with empty groups that the container made inside; false while any of them holds
+    /// processes. A missing group is no error.
+    fn remove(&self, group: &Path) -> Result<bool, CgroupError>;
+
+    /// Removes the group where it holds neither processes nor groups, not even empty ones; true when it is gone everywhere.
+    fn remove_if_empty(&self, group: &Path) -> bool;
+}

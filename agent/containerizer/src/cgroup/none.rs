@@ -1,0 +1,56 @@
+//! No control groups: nothing is limited, nothing is counted.
+
+use std::path::Path;
+
+use super::{CgroupDriver, CgroupError, Measured, MemoryEvents, MemoryWatch};
+use crate::spec::Limits;
+
+/// The driver of a machine, or a user, without control groups.
+#[derive(Debug, Clone, Copy)]
+pub struct None;
+
+impl CgroupDriver for None {
+    fn name(&self) -> &'static str {
+        "none"
+    }
+
+    fn make(&self, _: &Path) -> Result<(), CgroupError> {
+        Ok(())
+    }
+
+    fn limit(&self, _: &Path, _: &Limits) -> Result<(), CgroupError> {
+        Ok(())
+    }
+
+    fn join(&self, _: &Path, _: i32) -> Result<(), CgroupError> {
+        Ok(())
+    }
+
+    fn processes(&self, _: &Path) -> Vec<i32> {
+        Vec::new()
+    }
+
+    fn kill(&self, _: &Path) -> Result<(), CgroupError> {
+        Ok(())
+    }
+
+    fn measured(&self, _: &Path) -> Measured {
+        Measured::default()
+    }
+
+    fn memory_events(&self, _: &Path, _: u64) -> MemoryEvents {
+        MemoryEvents::default()
+    }
+
+    fn watch_memory(&self, _: &Path) -> Option<MemoryWatch> {
+        Option::None
+    }
+
+    fn remove(&self, _: &Path) -> Result<bool, CgroupError> {
+        Ok(true)
+    }
+
+    fn remove_if_empty(&self, _: &Path) -> bool {
+        true
+    }
+}

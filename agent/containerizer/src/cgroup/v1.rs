@@ -1,0 +1,251 @@
+//! Version 1: one hierarchy for each controller, or for a few mounted together.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    os::fd::{AsRawFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use apportion_types::container::Control;
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::{
+    CgroupDriver, CgroupError, Controller, Measured, MemoryEvents, MemoryWatch,
+    files::{Root, kill_all},
+    values,
+};
+use crate::spec::Limits;
+
+/// The driver of version 1 hierarchies.
+#[derive(Debug)]
+pub struct V1 {
+    roots: Vec<(Root, BTreeSet<Controller>)>,
+    off: BTreeSet<Control>,
+}
+
+impl V1 {
+    /// For these hierarchies, never setting the controls that are off.
+    pub fn new(mounts: BTreeMap<PathBuf, BTreeSet<Controller>>, off: BTreeSet<Control>) -> Self {
+        V1 { roots: mounts.into_iter().map(|(mount, c)| (Root(mount), c)).collect(), off }
+    }
+
+    fn root(&self, controller: Controller) -> Option<&Root> {
+        self.roots.iter().find(|(_, c)| c.contains(&controller)).map(|(root, _)| root)
+    }
+
+    fn peak(&self, group: &Path) -> Option<u64> {
+        self.root(Controller::Memory)?.read_u64(group, "memory.max_usage_in_bytes")
+    }
+
+    fn limit_cpu(&self, root: &Root, group: &Path, limits: &Limits) -> Result<(), CgroupError> {
+        if !self.off.contains(&Control::CpuWeight) {
+            let shares = values::cpu_shares(limits).to_string();
+            root.write(group, "cpu.shares", &shares, Some(Control::CpuWeight))?;
+        }
+        if let Some(quota) = values::cpu_quota_us(limits).filter(|_| !self.off.contains(&Control::CpuQuota)) {
+            let control = Some(Control::CpuQuota);
+            root.write(group, "cpu.cfs_period_us", &values::CPU_PERIOD_US.to_string(), control)?;
+            root.write(group, "cpu.cfs_quota_us", &quota.to_string(), control)?;
+        }
+        Ok(())
+    }
+
+    fn limit_memory(&self, root: &Root, group: &Path, limits: &Limits) -> Result<(), CgroupError> {
+        if self.off.contains(&Control::Memory) {
+            return Ok(());
+        }
+        let control = Some(Control::Memory);
+        if let Some(limit) = limits.memory_limit_bytes {
+            let limit = values::memory_bytes(limit).to_string();
+            root.write(group, "memory.limit_in_bytes", &limit, control)?;
+            // Absent where the kernel does not count swap. With it, memory and swap together stay under the limit.
+            if root.exists(group, "memory.memsw.limit_in_bytes") {
+                root.write(group, "memory.memsw.limit_in_bytes", &limit, control)?;
+            }
+        }
+        // A hint to the kernel, absent on real-time kernels: worth trying, not worth failing for.
+        if limits.memory_request_bytes > 0 {
+            let soft = values::memory_bytes(limits.memory_request_bytes).to_string();
+            let _ = root.write(group, "memory.soft_limit_in_bytes", &soft, control);
+        }
+        Ok(())
+    }
+}
+
+impl CgroupDriver for V1 {
+    fn name(&self) -> &'static str {
+        "v1"
+    }
+
+    fn make(&self, group: &Path) -> Result<(), CgroupError> {
+        self.roots.iter().try_for_each(|(root, _)| root.make(group, |_| Ok(())))
+    }
+
+    fn limit(&self, group: &Path, limits: &Limits) -> Result<(), CgroupError> {
+        if let Some(root) = self.root(Controller::Cpu) {
+            self.limit_cpu(root, group, limits)?;
+        }
+        if let Some(root) = self.root(Controller::Memory) {
+            self.limit_memory(root, group, limits)?;
+        }
+        if let (Some(root), Some(max), false) =
+            (self.root(Controller::Pids), values::pids_max(limits), self.off.contains(&Control::Pids))
+        {
+            root.write(group, "pids.max", &max.to_string(), Some(Control::Pids))?;
+        }
+        Ok(())
+    }
+
+    fn join(&self, group: &Path, pid: i32) -> Result<(), CgroupError> {
+        self.roots.iter().try_for_each(|(root, _)| root.write(group, "cgroup.procs", &pid.to_string(), None))
+    }
+
+    fn processes(&self, group: &Path) -> Vec<i32> {
+        // A process may have been moved into some of the hierarchies only, if its mover was killed in between.
+        let all: BTreeSet<i32> = self.roots.iter().flat_map(|(root, _)| root.processes(group)).collect();
+        all.into_iter().collect()
+    }
+
+    fn kill(&self, group: &Path) -> Result<(), CgroupError> {
+        let Some(freezer) = self.root(Controller::Freezer) else {
+            kill_all(&self.processes(group));
+            return Ok(());
+        };
+        // Frozen processes cannot fork away from the list; they die when thawed.
+        let _ = freezer.write(group, "freezer.state", "FROZEN", None);
+        kill_all(&self.processes(group));
+        let _ = freezer.write(group, "freezer.state", "THAWED", None);
+        Ok(())
+    }
+
+    fn measured(&self, group: &Path) -> Measured {
+        let nanos = self.root(Controller::Cpuacct).and_then(|root| root.read_u64(group, "cpuacct.usage"));
+        Measured { cpu_us: nanos.map(|n| n / 1000), memory_peak_bytes: self.peak(group) }
+    }
+
+    fn memory_events(&self, group: &Path, limit_bytes: u64) -> MemoryEvents {
+        let Some(root) = self.root(Controller::Memory) else { return MemoryEvents::default() };
+        let text = root.read(group, "memory.oom_control").unwrap_or_default();
+        MemoryEvents {
+            kills: values::flat_keyed(&text, "oom_kill").unwrap_or(0),
+            // `memory.failcnt` stays 0 when the limit on memory and swap was the one that stopped it.
+            limit_reached: values::peak_reached(self.peak(group), limit_bytes),
+        }
+    }
+
+    fn watch_memory(&self, group: &Path) -> Option<MemoryWatch> {
+        let root = self.root(Controller::Memory)?;
+        let fd: OwnedFd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok()?;
+        let control = File::open(root.0.join(group).join("memory.oom_control")).ok()?;
+        let request = format!("{} {}", fd.as_raw_fd(), control.as_raw_fd());
+        root.write(group, "cgroup.event_control", &request, None).ok()?;
+        Some(MemoryWatch { fd, priority: false })
+    }
+
+    fn remove(&self, group: &Path) -> Result<bool, CgroupError> {
+        let mut gone = true;
+        for (root, _) in &self.roots {
+            gone &= root.remove(group)?;
+        }
+        Ok(gone)
+    }
+
+    fn remove_if_empty(&self, group: &Path) -> bool {
+        // Each hierarchy is tried, whatever the others say.
+        self.roots.iter().fold(true, |gone, (root, _)| root.remove_if_empty(group) && gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A tree with one group, whose files exist as they would after mkdir on the real file system.
+    fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, V1, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let group = PathBuf::from("a/b");
+        let mut mounts = BTreeMap::new();
+        for (hierarchy, controller) in [
+            ("cpu", Controller::Cpu),
+            ("cpuacct", Controller::Cpuacct),
+            ("memory", Controller::Memory),
+            ("pids", Controller::Pids),
+        ] {
+            fs::create_dir_all(dir.path().join(hierarchy).join(&group)).unwrap();
+            mounts.insert(dir.path().join(hierarchy), [controller].into());
+        }
+        for (file, text) in files {
+            let (hierarchy, name) = file.split_once('/').unwrap();
+            fs::write(dir.path().join(hierarchy).join(&group).join(name), text).unwrap();
+        }
+        (dir, V1::new(mounts, BTreeSet::new()), group)
+    }
+
+    const LIMITS: Limits = Limits {
+        cpus_request_milli: 500,
+        cpus_limit_milli: Some(1_500),
+        memory_request_bytes: 1 << 20,
+        memory_limit_bytes: Some(2 << 20),
+        pids_max: Some(9),
+    };
+
+    #[test]
+    fn limits_go_into_their_files() {
+        let files = [
+            "cpu/cpu.shares",
+            "cpu/cpu.cfs_period_us",
+            "cpu/cpu.cfs_quota_us",
+            "memory/memory.limit_in_bytes",
+            "memory/memory.memsw.limit_in_bytes",
+            "memory/memory.soft_limit_in_bytes",
+            "pids/pids.max",
+        ];
+        let (dir, driver, group) = tree(&files.map(|f| (f, "")));
+        driver.limit(&group, &LIMITS).unwrap();
+        let written = files.map(|file| {
+            let (hierarchy, name) = file.split_once('/').unwrap();
+            fs::read_to_string(dir.path().join(hierarchy).join(&group).join(name)).unwrap()
+        });
+        assert_eq!(written, ["512", "100000", "150000", "2097152", "2097152", "1048576", "10"]);
+    }
+
+    #[test]
+    fn a_missing_quota_file_names_the_control_that_is_lost() {
+        let (_dir, driver, group) = tree(&[("cpu/cpu.shares", "")]);
+        let error = driver.limit(&group, &LIMITS).unwrap_err();
+        assert_eq!(error.control, Some(Control::CpuQuota));
+        assert!(error.file.ends_with("cpu/a/b/cpu.cfs_period_us"), "{error}");
+    }
+
+    #[test]
+    fn usage_and_memory_events() {
+        let (_dir, driver, group) = tree(&[
+            ("cpuacct/cpuacct.usage", "5000999\n"),
+            ("memory/memory.max_usage_in_bytes", "67108000\n"),
+            ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
+        ]);
+        assert_eq!(driver.measured(&group), Measured { cpu_us: Some(5000), memory_peak_bytes: Some(67_108_000) });
+        assert_eq!(driver.memory_events(&group, 64 << 20), MemoryEvents { kills: 3, limit_reached: true });
+        assert!(!driver.memory_events(&group, 1 << 30).limit_reached, "somebody else's limit");
+    }
+
+    #[test]
+    fn make_join_remove() {
+        let (dir, driver, _) = tree(&[]);
+        let group = Path::new("x/y");
+        driver.make(group).unwrap();
+        assert!(dir.path().join("pids/x/y").is_dir());
+        assert!(driver.make(group).is_err(), "an existing group is not taken over");
+        fs::write(dir.path().join("pids/x/y/cgroup.procs"), "7\n0\n9\n").unwrap();
+        assert_eq!(driver.processes(group), [7, 9]);
+        assert!(!driver.remove(group).unwrap(), "not empty");
+        fs::remove_file(dir.path().join("pids/x/y/cgroup.procs")).unwrap();
+        assert!(driver.remove(group).unwrap());
+        assert!(driver.remove(group).unwrap(), "a second time is no error");
+        super::super::remove_empty_parents(&driver, group);
+        assert!(!dir.path().join("cpu/x").exists());
+    }
+}

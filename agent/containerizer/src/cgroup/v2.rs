@@ -1,0 +1,240 @@
+//! Version 2: one hierarchy, whose controllers are handed down from parent to child.
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use apportion_types::container::Control;
+
+use super::{
+    CgroupDriver, CgroupError, Controller, Measured, MemoryEvents, MemoryWatch,
+    files::{Root, kill_all},
+    values,
+};
+use crate::spec::Limits;
+
+/// The driver of the version 2 hierarchy.
+///
+/// Works without any controller too, as on hybrid machines: a group still can be killed at once and counts processor time.
+#[derive(Debug)]
+pub struct V2 {
+    root: Root,
+    controllers: BTreeSet<Controller>,
+    off: BTreeSet<Control>,
+}
+
+impl V2 {
+    /// For this hierarchy and these of its controllers, never setting the controls that are off.
+    pub fn new(mount: PathBuf, controllers: BTreeSet<Controller>, off: BTreeSet<Control>) -> Self {
+        V2 { root: Root(mount), controllers, off }
+    }
+
+    /// Hands the controllers down to the children of `folder`, as far as they are not yet.
+    fn hand_down(&self, folder: &Path) -> Result<(), CgroupError> {
+        if self.controllers.is_empty() {
+            return Ok(());
+        }
+        let now = self.root.read(folder, "cgroup.subtree_control").unwrap_or_default();
+        let missing: Vec<&str> = self
+            .controllers
+            .iter()
+            .filter_map(|controller| match controller {
+                Controller::Cpu => Some("cpu"),
+                Controller::Memory => Some("memory"),
+                Controller::Pids => Some("pids"),
+                Controller::Cpuacct | Controller::Freezer => None,
+            })
+            .filter(|name| !now.split_whitespace().any(|n| n == *name))
+            .collect();
+        missing.iter().try_for_each(|name| {
+            self.root.write(folder, "cgroup.subtree_control", &format!("+{name}"), None)
+        })
+    }
+
+    fn wants(&self, controller: Controller, control: Control) -> bool {
+        self.controllers.contains(&controller) && !self.off.contains(&control)
+    }
+
+    fn limit_memory(&self, group: &Path, limits: &Limits) -> Result<(), CgroupError> {
+        let control = Some(Control::Memory);
+        if let Some(limit) = limits.memory_limit_bytes {
+            let limit = values::memory_bytes(limit).to_string();
+            self.root.write(group, "memory.max", &limit, control)?;
+            // Absent where the kernel does not count swap.
+            if self.root.exists(group, "memory.swap.max") {
+                self.root.write(group, "memory.swap.max", "0", control)?;
+            }
+            // The kernel then kills the whole group at once; where it is absent, the runner does it.
+            if self.root.exists(group, "memory.oom.group") {
+                self.root.write(group, "memory.oom.group", "1", control)?;
+            }
+        }
+        if limits.memory_request_bytes > 0 && self.root.exists(group, "memory.low") {
+            let low = values::memory_bytes(limits.memory_request_bytes).to_string();
+            self.root.write(group, "memory.low", &low, control)?;
+        }
+        Ok(())
+    }
+}
+
+impl CgroupDriver for V2 {
+    fn name(&self) -> &'static str {
+        "v2"
+    }
+
+    fn make(&self, group: &Path) -> Result<(), CgroupError> {
+        self.root.make(group, |parent| self.hand_down(parent))
+    }
+
+    fn limit(&self, group: &Path, limits: &Limits) -> Result<(), CgroupError> {
+        if self.wants(Controller::Cpu, Control::CpuWeight) {
+            let weight = values::cpu_weight(limits).to_string();
+            self.root.write(group, "cpu.weight", &weight, Some(Control::CpuWeight))?;
+        }
+        if let Some(quota) =
+            values::cpu_quota_us(limits).filter(|_| self.wants(Controller::Cpu, Control::CpuQuota))
+        {
+            let max = format!("{quota} {}", values::CPU_PERIOD_US);
+            self.root.write(group, "cpu.max", &max, Some(Control::CpuQuota))?;
+        }
+        if self.wants(Controller::Memory, Control::Memory) {
+            self.limit_memory(group, limits)?;
+        }
+        if let Some(max) = values::pids_max(limits).filter(|_| self.wants(Controller::Pids, Control::Pids)) {
+            self.root.write(group, "pids.max", &max.to_string(), Some(Control::Pids))?;
+        }
+        Ok(())
+    }
+
+    fn join(&self, group: &Path, pid: i32) -> Result<(), CgroupError> {
+        self.root.write(group, "cgroup.procs", &pid.to_string(), None)
+    }
+
+    fn processes(&self, group: &Path) -> Vec<i32> {
+        self.root.processes(group)
+    }
+
+    fn kill(&self, group: &Path) -> Result<(), CgroupError> {
+        // Since Linux 5.14; it reaches processes that are just being forked.
+        if self.root.exists(group, "cgroup.kill") {
+            return self.root.write(group, "cgroup.kill", "1", None);
+        }
+        let _ = self.root.write(group, "cgroup.freeze", "1", None);
+        kill_all(&self.processes(group));
+        let _ = self.root.write(group, "cgroup.freeze", "0", None);
+        Ok(())
+    }
+
+    fn measured(&self, group: &Path) -> Measured {
+        let stat = self.root.read(group, "cpu.stat");
+        Measured {
+            cpu_us: stat.and_then(|text| values::flat_keyed(&text, "usage_usec")),
+            memory_peak_bytes: self.root.read_u64(group, "memory.peak"),
+        }
+    }
+
+    fn memory_events(&self, group: &Path, _: u64) -> MemoryEvents {
+        let text = self.root.read(group, "memory.events").unwrap_or_default();
+        MemoryEvents {
+            kills: values::flat_keyed(&text, "oom_kill").unwrap_or(0),
+            limit_reached: values::flat_keyed(&text, "oom").is_some_and(|n| n > 0),
+        }
+    }
+
+    fn watch_memory(&self, group: &Path) -> Option<MemoryWatch> {
+        // A poll for POLLPRI, not inotify: the kernel grants few inotify instances to one user.
+        let mut file = File::open(self.root.0.join(group).join("memory.events")).ok()?;
+        // Only what happens after the first read is signalled.
+        file.read_to_end(&mut Vec::new()).ok()?;
+        Some(MemoryWatch { fd: file.into(), priority: true })
+    }
+
+    fn remove(&self, group: &Path) -> Result<bool, CgroupError> {
+        self.root.remove(group)
+    }
+
+    fn remove_if_empty(&self, group: &Path) -> bool {
+        self.root.remove_if_empty(group)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, V2, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let group = PathBuf::from("a/b");
+        fs::create_dir_all(dir.path().join(&group)).unwrap();
+        for (name, text) in files {
+            fs::write(dir.path().join(&group).join(name), text).unwrap();
+        }
+        let controllers = [Controller::Cpu, Controller::Memory, Controller::Pids].into();
+        let driver = V2::new(dir.path().to_owned(), controllers, BTreeSet::new());
+        (dir, driver, group)
+    }
+
+    const LIMITS: Limits = Limits {
+        cpus_request_milli: 1_000,
+        cpus_limit_milli: Some(200),
+        memory_request_bytes: 1 << 20,
+        memory_limit_bytes: Some(2 << 20),
+        pids_max: Some(9),
+    };
+
+    #[test]
+    fn limits_go_into_their_files() {
+        let files = ["cpu.weight", "cpu.max", "memory.max", "memory.swap.max", "memory.oom.group", "memory.low", "pids.max"];
+        let (dir, driver, group) = tree(&files.map(|f| (f, "")));
+        driver.limit(&group, &LIMITS).unwrap();
+        let written = files.map(|name| fs::read_to_string(dir.path().join(&group).join(name)).unwrap());
+        assert_eq!(written, ["39", "20000 100000", "2097152", "0", "1", "1048576", "10"]);
+    }
+
+    #[test]
+    fn a_control_that_is_off_is_not_written() {
+        let (dir, _, group) = tree(&[("cpu.weight", ""), ("pids.max", "")]);
+        let off = [Control::CpuQuota, Control::Memory].into();
+        let driver = V2::new(dir.path().to_owned(), [Controller::Cpu, Controller::Memory, Controller::Pids].into(), off);
+        driver.limit(&group, &LIMITS).unwrap();
+        let bare = V2::new(dir.path().to_owned(), BTreeSet::new(), BTreeSet::new());
+        bare.limit(Path::new("nowhere"), &LIMITS).unwrap();
+    }
+
+    #[test]
+    fn controllers_are_handed_down_from_the_root_to_the_parent() {
+        let (dir, driver, _) = tree(&[]);
+        fs::write(dir.path().join("cgroup.subtree_control"), "cpuset cpu memory pids\n").unwrap();
+        fs::create_dir(dir.path().join("p")).unwrap();
+        fs::write(dir.path().join("p/cgroup.subtree_control"), "cpu memory").unwrap();
+        driver.make(Path::new("p/c")).unwrap();
+        // What a real file would execute, this one keeps: only the missing one was written.
+        assert!(fs::read_to_string(dir.path().join("p/cgroup.subtree_control")).unwrap().starts_with("+pids"));
+        assert!(!dir.path().join("p/c/cgroup.subtree_control").exists());
+    }
+
+    #[test]
+    fn kill_prefers_the_kernels_own() {
+        let (dir, driver, group) = tree(&[("cgroup.kill", ""), ("cgroup.procs", "1\n")]);
+        driver.kill(&group).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join(&group).join("cgroup.kill")).unwrap(), "1");
+    }
+
+    #[test]
+    fn usage_and_memory_events() {
+        let (_dir, driver, group) = tree(&[
+            ("cpu.stat", "usage_usec 5245589\nuser_usec 5000000\n"),
+            ("memory.peak", "1048576\n"),
+            ("memory.events", "low 0\nhigh 0\nmax 35\noom 1\noom_kill 1\noom_group_kill 0\n"),
+        ]);
+        assert_eq!(driver.measured(&group), Measured { cpu_us: Some(5_245_589), memory_peak_bytes: Some(1 << 20) });
+        assert_eq!(driver.memory_events(&group, 1), MemoryEvents { kills: 1, limit_reached: true });
+        assert_eq!(driver.measured(Path::new("gone")), Measured::default());
+        assert_eq!(driver.memory_events(Path::new("gone"), 1), MemoryEvents::default());
+    }
+}

@@ -1,0 +1,124 @@
+//! What is written into a group's files for given limits, and what their text means. Pure.
+
+use crate::spec::Limits;
+
+/// The period over which a processor quota is counted; the kernel's own default.
+pub const CPU_PERIOD_US: u64 = 100_000;
+
+/// The smallest quota that the kernel accepts.
+pub const CPU_QUOTA_MIN_US: u64 = 1_000;
+
+/// The container's own process 1 is in the group too and must not count against the task.
+pub const PIDS_OF_OURS: u64 = 1;
+
+/// How far below its limit a group's peak may stay although the limit stopped it: a refused request is not counted, and the
+/// kernel charges in batches per processor.
+const PEAK_SLACK_BYTES: u64 = 4 << 20;
+
+/// `cpu.shares`: 1024 for one processor, within what the kernel accepts.
+pub fn cpu_shares(limits: &Limits) -> u64 {
+    (u128::from(limits.cpus_request_milli) * 1024 / 1000).clamp(2, 262_144) as u64
+}
+
+/// `cpu.weight`: the range 2..=262144 of shares mapped onto 1..=10000, as systemd and the OCI runtimes do.
+pub fn cpu_weight(limits: &Limits) -> u64 {
+    1 + (cpu_shares(limits) - 2) * 9_999 / 262_142
+}
+
+/// Microseconds of processor time per [`CPU_PERIOD_US`], if there is a ceiling.
+pub fn cpu_quota_us(limits: &Limits) -> Option<u64> {
+    let milli = limits.cpus_limit_milli?;
+    Some(milli.saturating_mul(CPU_PERIOD_US / 1000).clamp(CPU_QUOTA_MIN_US, i64::MAX as u64 / 1000))
+}
+
+/// `pids.max`, if there is a ceiling.
+pub fn pids_max(limits: &Limits) -> Option<u64> {
+    Some(limits.pids_max?.saturating_add(PIDS_OF_OURS))
+}
+
+/// Bytes as the memory controller accepts them: above the signed range means no limit.
+pub fn memory_bytes(bytes: u64) -> u64 {
+    bytes.min(i64::MAX as u64)
+}
+
+/// The value behind `key` in lines of `key value`.
+pub fn flat_keyed(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| {
+        let (name, value) = line.split_once(' ')?;
+        (name == key).then(|| value.trim().parse().ok()).flatten()
+    })
+}
+
+/// True when a peak shows that the limit was reached; an unknown peak does not speak against it.
+pub fn peak_reached(peak_bytes: Option<u64>, limit_bytes: u64) -> bool {
+    peak_bytes.is_none_or(|peak| peak.saturating_add(PEAK_SLACK_BYTES) >= limit_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(request: u64, limit: Option<u64>) -> Limits {
+        Limits {
+            cpus_request_milli: request,
+            cpus_limit_milli: limit,
+            memory_request_bytes: 0,
+            memory_limit_bytes: None,
+            pids_max: None,
+        }
+    }
+
+    #[test]
+    fn shares_and_weight_stay_in_the_kernels_range() {
+        for (milli, shares, weight) in [
+            (0, 2, 1),
+            (1, 2, 1),
+            (100, 102, 4),
+            (1_000, 1_024, 39),
+            (2_500, 2_560, 98),
+            (256_000, 262_144, 10_000),
+            (u64::MAX, 262_144, 10_000),
+        ] {
+            let limits = limits(milli, None);
+            assert_eq!((cpu_shares(&limits), cpu_weight(&limits)), (shares, weight), "{milli}");
+        }
+    }
+
+    #[test]
+    fn quota() {
+        for (milli, quota) in [
+            (None, None),
+            (Some(0), Some(1_000)),
+            (Some(1), Some(1_000)),
+            (Some(200), Some(20_000)),
+            (Some(1_500), Some(150_000)),
+            (Some(u64::MAX), Some(i64::MAX as u64 / 1000)),
+        ] {
+            assert_eq!(cpu_quota_us(&limits(0, milli)), quota, "{milli:?}");
+        }
+    }
+
+    #[test]
+    fn one_process_more_for_the_containers_own() {
+        assert_eq!(pids_max(&Limits { pids_max: Some(5), ..limits(0, None) }), Some(6));
+        assert_eq!(pids_max(&limits(0, None)), None);
+    }
+
+    #[test]
+    fn keyed_text() {
+        let text = "low 0\nmax 35\noom 1\noom_kill 2\noom_group_kill 0\nbad\nnumber x\n";
+        assert_eq!(flat_keyed(text, "oom_kill"), Some(2));
+        assert_eq!(flat_keyed(text, "oom"), Some(1));
+        assert_eq!(flat_keyed(text, "number"), None);
+        assert_eq!(flat_keyed(text, "absent"), None);
+    }
+
+    #[test]
+    fn a_peak_far_below_the_limit_did_not_reach_it() {
+        let limit = 64 << 20;
+        assert!(peak_reached(Some(limit), limit));
+        assert!(peak_reached(Some(limit - (1 << 20)), limit));
+        assert!(!peak_reached(Some(limit / 2), limit));
+        assert!(peak_reached(None, limit));
+    }
+}

@@ -1,0 +1,48 @@
+//! The contract between an agent and whatever runs its containers.
+
+use std::time::Duration;
+
+use apportion_types::container::{Termination, Unenforced, Usage};
+use async_trait::async_trait;
+
+use crate::{
+    error::{ContainerError, LaunchError},
+    spec::{ContainerId, ContainerSpec, Leftover, Signal},
+};
+
+/// Runs containers on one machine.
+///
+/// All calls may run concurrently. Dropping a future does not undo what it began.
+#[async_trait]
+pub trait Containerizer: Send + Sync + 'static {
+    /// What this machine cannot enforce, and why; constant for the life of the process.
+    fn unenforced(&self) -> &[Unenforced];
+
+    /// Starts a container and returns when its command has been executed (`execve` succeeded).
+    ///
+    /// On error nothing is left of it. An id that was ever used is refused.
+    async fn launch(&self, spec: ContainerSpec) -> Result<(), LaunchError>;
+
+    /// Waits until the container has ended, all of its processes are gone and its cgroups are removed.
+    ///
+    /// May be called any number of times, also after the end, until [`Containerizer::remove`].
+    async fn wait(&self, id: &ContainerId) -> Result<Termination, ContainerError>;
+
+    /// Sends a signal to every process of the container; a container that has ended is no error.
+    async fn signal(&self, id: &ContainerId, signal: Signal) -> Result<(), ContainerError>;
+
+    /// What it has used so far.
+    async fn usage(&self, id: &ContainerId) -> Result<Usage, ContainerError>;
+
+    /// Forgets an ended container and deletes its state folder (never its sandbox).
+    async fn remove(&self, id: &ContainerId) -> Result<(), ContainerError>;
+
+    /// Containers of earlier agent processes that are still in the state folder.
+    async fn leftovers(&self) -> Vec<Leftover>;
+
+    /// Removes what is shared by containers (parent cgroups), if none is left; called once at the end of the agent's life.
+    async fn close(&self);
+}
+
+/// How long a runner may take from its start to the task's `execve`.
+pub const LAUNCH_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,0 +1,222 @@
+//! Why a call failed, said so that a person can act on it.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use crate::spec::ContainerId;
+
+/// Why a container was not started. Each message names what failed and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaunchError {
+    /// The id cannot name a folder and a cgroup.
+    #[error("container id {id:?} cannot be used: {reason}; choose one plain path component")]
+    InvalidId {
+        /// The id.
+        id: ContainerId,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The id names a container that is running, or that has ended and was not removed, or a launch under way.
+    #[error("container id {id} was used before; choose another")]
+    IdUsed {
+        /// The id.
+        id: ContainerId,
+    },
+    /// There is no program to execute.
+    #[error("the command is empty; name a program to run")]
+    EmptyCommand,
+    /// A command argument or environment entry cannot be passed to a program.
+    #[error("{what} cannot be passed to a program: it holds a zero byte, or its name is empty or holds '='")]
+    Unpassable {
+        /// Which one.
+        what: String,
+    },
+    /// No such program.
+    #[error("command {command:?} not found in {searched}; install it or give its path")]
+    CommandNotFound {
+        /// The program as given.
+        command: String,
+        /// Where it was looked for: `PATH=…`, or the file system.
+        searched: String,
+    },
+    /// The program exists but may not be executed.
+    #[error(
+        "permission denied to execute {program:?}; it must be a file with its execute bit set, on a file system not mounted noexec"
+    )]
+    PermissionDenied {
+        /// The path of the program.
+        program: String,
+    },
+    /// The program exists but the kernel cannot execute it.
+    #[error("cannot execute {program:?}: {hint}")]
+    NotExecutable {
+        /// The path of the program.
+        program: String,
+        /// What probably is wrong.
+        hint: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The sandbox folder cannot be used.
+    #[error("sandbox {path:?}: {what} failed; it must be a folder that the agent's user can write to")]
+    Sandbox {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was done to it.
+        what: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A cgroup could not be made, filled or joined.
+    #[error("cgroup file {file:?}: {what} failed; another program may have changed the hierarchy, or a limit is out of range")]
+    Cgroup {
+        /// The file or folder.
+        file: PathBuf,
+        /// What was done to it, with the value written.
+        what: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel killed it for want of memory before its program ran.
+    #[error("memory limit of {limit_bytes} bytes is too small to start a process; raise it")]
+    MemoryTooSmall {
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// A namespace, mount or privilege could not be set up.
+    #[error("setting up the container failed at: {step}; restart the agent to have it probe again what this machine allows")]
+    Setup {
+        /// The step.
+        step: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The container's own folder could not be written.
+    #[error("state file {path:?} cannot be written; check space and permissions of the agent's work directory")]
+    State {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The runner's process could not be started.
+    #[error("the runner {command:?} cannot be started")]
+    Spawn {
+        /// The command.
+        command: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The runner ended without a word, for example because somebody killed it.
+    #[error("the runner ended before the task started ({status}); its log says: {log}")]
+    RunnerDied {
+        /// How it ended.
+        status: String,
+        /// The end of its log.
+        log: String,
+    },
+    /// The runner said something else than a runner of this version says.
+    #[error("the runner's answer {answer:?} cannot be read; runner and agent must be of one version")]
+    Garbled {
+        /// What it said.
+        answer: String,
+        /// Why that cannot be read.
+        source: serde_json::Error,
+    },
+    /// The runner took too long and was killed.
+    #[error("the task did not start within {after:?}; the machine is overloaded or a file system hangs")]
+    TimedOut {
+        /// How long it was given.
+        after: Duration,
+    },
+}
+
+/// Why a call about a container failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContainerError {
+    /// No container of that name is known: never launched, failed to launch, or removed.
+    #[error("no container {id}; it was never launched or has been removed")]
+    Unknown {
+        /// The id.
+        id: ContainerId,
+    },
+    /// It has not ended yet.
+    #[error("container {id} still runs; wait for its end before removing it")]
+    StillRunning {
+        /// The id.
+        id: ContainerId,
+    },
+    /// A file of its folder cannot be read or written.
+    #[error("state file {path:?} cannot be used; check the agent's work directory")]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of its folder holds something else than expected.
+    #[error("state file {path:?} is damaged; remove the container's folder once none of its processes is left")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Why it cannot be read.
+        source: serde_json::Error,
+    },
+    /// Its runner lives but does not answer on its socket.
+    #[error("the runner of container {id} does not answer; see runner.log in its folder")]
+    Unresponsive {
+        /// The id.
+        id: ContainerId,
+        /// What the connection said.
+        source: io::Error,
+    },
+    /// What a killed runner left could not be cleared away.
+    #[error("container {id} cannot be cleared away: {file:?}: {what} failed")]
+    Cleanup {
+        /// The id.
+        id: ContainerId,
+        /// The cgroup file or folder.
+        file: PathBuf,
+        /// What was done to it.
+        what: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A process could not be watched.
+    #[error("process {pid} of container {id} cannot be watched")]
+    Watch {
+        /// The id.
+        id: ContainerId,
+        /// The process.
+        pid: i32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Why no containers can be run here at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProbeError {
+    /// A trial container could not be started, even with nothing enforced.
+    #[error("a trial container cannot be started, even with nothing enforced")]
+    Trial {
+        /// Why.
+        source: LaunchError,
+    },
+    /// The configured parent cgroup is no absolute path of plain components.
+    #[error("parent cgroup {path:?} cannot be used; give plain names separated by slashes, such as apportion/agent-1")]
+    CgroupParent {
+        /// The path.
+        path: String,
+    },
+    /// The state folder cannot be made.
+    #[error("state folder {path:?} cannot be made; check permissions of the agent's work directory")]
+    State {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}

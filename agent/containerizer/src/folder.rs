@@ -1,0 +1,275 @@
+//! A container's folder: what the agent and the runner tell each other, across crashes of either.
+//!
+//! | file | written by | holds |
+//! |---|---|---|
+//! | `spec.json` | agent, before the runner starts | [`Order`] |
+//! | `pid.json` | runner, at its start and when the task has started | [`Pids`] |
+//! | `exit.json` | runner at the end; agent, if the runner was killed | `Termination` |
+//! | `socket` | runner | see `linux/server.rs` |
+//! | `runner.log` | runner | failures, in words |
+//!
+//! `pid.json` is also the claim: whoever links it first, the runner that starts or an agent that finds a launch cut off,
+//! decides whether the container comes to life.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use apportion_types::{
+    container::{Control, Termination},
+    time::Time,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    cgroup::{CgroupError, Layout},
+    error::LaunchError,
+    procfs,
+    spec::ContainerSpec,
+};
+
+pub(crate) const SPEC: &str = "spec.json";
+pub(crate) const PIDS: &str = "pid.json";
+pub(crate) const EXIT: &str = "exit.json";
+pub(crate) const SOCKET: &str = "socket";
+pub(crate) const LOG: &str = "runner.log";
+
+/// How a container is kept apart from the rest of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Isolation {
+    /// Namespaces of its own, made with root's power.
+    Namespaces,
+    /// The same, owned by a user namespace, as an ordinary user may.
+    UserNamespaces,
+    /// None: its processes are told by their descent.
+    Descent,
+}
+
+impl Isolation {
+    pub(crate) fn namespaces(self) -> bool {
+        self != Isolation::Descent
+    }
+}
+
+/// All that a runner needs to know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(crate) spec: ContainerSpec,
+    pub(crate) isolation: Isolation,
+    pub(crate) layout: Layout,
+    /// The container's cgroup, from the roots of the hierarchies.
+    pub(crate) group: PathBuf,
+    /// Host folders that the container must not see.
+    pub(crate) hidden: Vec<PathBuf>,
+    /// Goes through everything but the `execve`, to find out what this machine allows.
+    pub(crate) trial: bool,
+}
+
+impl Order {
+    /// True unless a trial showed that this cannot be had here.
+    pub(crate) fn wants(&self, control: Control) -> bool {
+        !self.layout.off.contains(&control)
+    }
+}
+
+/// A process, told from a later one with the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    /// Since boot, in the kernel's ticks.
+    pub(crate) start_ticks: u64,
+}
+
+impl Process {
+    /// The process that has this number now.
+    pub(crate) fn find(pid: i32) -> Option<Process> {
+        Some(Process { pid, start_ticks: procfs::stat(pid)?.start_ticks })
+    }
+
+    /// True while it has not ended; a zombie has.
+    pub(crate) fn runs(self) -> bool {
+        procfs::stat(self.pid).is_some_and(|stat| stat.start_ticks == self.start_ticks && !stat.ended)
+    }
+}
+
+/// Who belongs to a container.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Pids {
+    /// Process numbers and start times mean nothing after a reboot.
+    pub(crate) boot_id: String,
+    /// None if an agent declared a launch dead that was cut off before its runner started.
+    pub(crate) runner: Option<Process>,
+    /// Process 1 of the container.
+    pub(crate) init: Option<Process>,
+    pub(crate) task: Option<Process>,
+    pub(crate) started_at: Option<Time>,
+}
+
+impl Pids {
+    /// The runner, while it runs.
+    pub(crate) fn live_runner(&self) -> Option<Process> {
+        self.runner.filter(|runner| self.boot_id == procfs::boot_id() && runner.runs())
+    }
+}
+
+/// What a runner says on its standard output, once.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Report {
+    Ready,
+    Failed(Failure),
+}
+
+/// Why a container did not come to life; [`LaunchError`] as it crosses a process boundary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Failure {
+    CommandNotFound { command: String, searched: String },
+    PermissionDenied { program: String },
+    NotExecutable { program: String, hint: String, errno: i32 },
+    Sandbox { path: String, what: String, errno: i32 },
+    Cgroup { mount: PathBuf, file: PathBuf, what: String, control: Option<Control>, errno: i32 },
+    MemoryTooSmall { limit_bytes: u64 },
+    Setup { step: String, control: Option<Control>, errno: i32 },
+    State { path: String, errno: i32 },
+    Claimed,
+}
+
+impl Failure {
+    pub(crate) fn setup(step: impl Into<String>, error: impl Into<io::Error>) -> Failure {
+        Failure::Setup { step: step.into(), control: None, errno: errno(&error.into()) }
+    }
+
+    pub(crate) fn state(path: &Path, error: &io::Error) -> Failure {
+        Failure::State { path: path.display().to_string(), errno: errno(error) }
+    }
+
+    pub(crate) fn sandbox(path: &Path, what: impl Into<String>, error: impl Into<io::Error>) -> Failure {
+        Failure::Sandbox { path: path.display().to_string(), what: what.into(), errno: errno(&error.into()) }
+    }
+}
+
+/// The number behind an error; errors of our own making count as input and output errors.
+fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+impl From<CgroupError> for Failure {
+    fn from(e: CgroupError) -> Self {
+        Failure::Cgroup { mount: e.mount, file: e.file, what: e.what, control: e.control, errno: errno(&e.source) }
+    }
+}
+
+impl From<Failure> for LaunchError {
+    fn from(failure: Failure) -> Self {
+        let os = io::Error::from_raw_os_error;
+        match failure {
+            Failure::CommandNotFound { command, searched } => LaunchError::CommandNotFound { command, searched },
+            Failure::PermissionDenied { program } => LaunchError::PermissionDenied { program },
+            Failure::NotExecutable { program, hint, errno } => {
+                LaunchError::NotExecutable { program, hint, source: os(errno) }
+            }
+            Failure::Sandbox { path, what, errno } => {
+                LaunchError::Sandbox { path: path.into(), what, source: os(errno) }
+            }
+            Failure::Cgroup { file, what, errno, .. } => LaunchError::Cgroup { file, what, source: os(errno) },
+            Failure::MemoryTooSmall { limit_bytes } => LaunchError::MemoryTooSmall { limit_bytes },
+            Failure::Setup { step, errno, .. } => LaunchError::Setup { step, source: os(errno) },
+            Failure::State { path, errno } => LaunchError::State { path: path.into(), source: os(errno) },
+            Failure::Claimed => LaunchError::State { path: PIDS.into(), source: os(libc::EEXIST) },
+        }
+    }
+}
+
+/// Reads a file of the folder; none when there is none.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ReadError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).map_err(ReadError::Damaged)?)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(ReadError::Io(e)),
+    }
+}
+
+/// Why a file of a folder could not be read.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    Io(io::Error),
+    Damaged(serde_json::Error),
+}
+
+/// Replaces a file in one step.
+pub(crate) fn replace<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    let draft = draft(path, value)?;
+    fs::rename(draft, path)
+}
+
+/// Writes a file unless there is one already; true if this call wrote it.
+pub(crate) fn write_once<T: Serialize>(path: &Path, value: &T) -> io::Result<bool> {
+    let draft = draft(path, value)?;
+    let linked = fs::hard_link(&draft, path);
+    fs::remove_file(draft)?;
+    match linked {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Writes how the container ended, so that it survives a crash of the machine.
+pub(crate) fn write_exit(folder: &Path, termination: &Termination) -> io::Result<()> {
+    let path = folder.join(EXIT);
+    let draft = draft(&path, termination)?;
+    File::open(&draft)?.sync_all()?;
+    // An agent that gave the runner up may have been first; what it said stands.
+    let linked = fs::hard_link(&draft, &path);
+    fs::remove_file(draft)?;
+    linked.or_else(|e| if e.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(e) })
+}
+
+fn draft<T: Serialize>(path: &Path, value: &T) -> io::Result<PathBuf> {
+    let draft = path.with_extension(format!("{}.draft", std::process::id()));
+    File::create(&draft)?.write_all(&serde_json::to_vec(value)?)?;
+    Ok(draft)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_claim_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(PIDS);
+        let mine = Pids { runner: Process::find(std::process::id() as i32), boot_id: procfs::boot_id(), ..Pids::default() };
+        assert!(write_once(&path, &mine).unwrap());
+        assert!(!write_once(&path, &Pids::default()).unwrap());
+        let read: Pids = read(&path).unwrap().unwrap();
+        assert_eq!(read, mine);
+        assert!(read.live_runner().is_some());
+        let other_boot = Pids { boot_id: "another".into(), ..read };
+        assert!(other_boot.live_runner().is_none());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn another_process_with_the_same_number_is_not_it() {
+        let me = Process::find(std::process::id() as i32).unwrap();
+        assert!(me.runs());
+        assert!(!Process { start_ticks: me.start_ticks + 1, ..me }.runs());
+        assert_eq!(Process::find(-1), None);
+    }
+
+    #[test]
+    fn damaged_and_missing_files_differ() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(EXIT);
+        assert!(matches!(read::<Termination>(&path), Ok(None)));
+        for text in ["", "{", "[]", "{\"exit\":7}"] {
+            fs::write(&path, text).unwrap();
+            assert!(matches!(read::<Termination>(&path), Err(ReadError::Damaged(_))), "{text}");
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Containers on one machine: launch, signal, wait, measure, clean up.
+//!
+//! Each container has a *runner*: the agent's own binary, re-executed with `runner FOLDER`, single-threaded. It outlives the
+//! agent. It makes the cgroups and namespaces, starts the task, reaps it, and leaves what happened in the container's folder.
+//!
+//! [`Native`] is the agent's side of it, [`runner_main`] the runner's, [`Fake`] a stand-in without processes for tests.
+//! What the two sides say to each other is in `folder.rs`; all unsafe code of the project is in `linux/`.
+
+pub mod cgroup;
+mod containerizer;
+mod error;
+mod fake;
+mod folder;
+mod linux;
+mod native;
+mod procfs;
+mod spec;
+
+pub use containerizer::{Containerizer, LAUNCH_TIMEOUT};
+pub use error::{ContainerError, LaunchError, ProbeError};
+pub use fake::Fake;
+pub use linux::runner_main;
+pub use native::{Native, NativeConfig};
+pub use spec::{ContainerId, ContainerSpec, Leftover, Limits, Signal};

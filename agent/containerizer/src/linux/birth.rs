@@ -1,0 +1,213 @@
+//! From an order to a running task, or to nothing at all.
+
+use std::{
+    fs,
+    io::{self, stdin},
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use apportion_types::{container::Control, time::Time};
+use rustix::{
+    pipe::{PipeFlags, pipe_with},
+    process::{Pid, PidfdFlags, Signal, getgid, getuid, pidfd_open, pidfd_send_signal, set_child_subreaper},
+};
+
+use super::{
+    init::{self, Ends},
+    server::Server,
+    sys::{self, Copy},
+    tree,
+    watch::Container,
+    wire::{self, Word},
+};
+use crate::{
+    cgroup::{CgroupDriver, MemoryWatch, remove_empty_parents, remove_group},
+    folder::{self, Failure, Isolation, Order, Pids, Process},
+};
+
+/// Signals that would end the runner and with it the container; it takes them as a request to end the task.
+const STOPPING: [libc::c_int; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+
+/// Starts the container of this order; on error nothing is left of it.
+pub(super) fn start(order: Order, sandbox: &Path, pids: Pids) -> Result<(Container, Server), Failure> {
+    let driver = order.layout.driver();
+    let started = prepare_group(&order, &*driver).and_then(|()| Newborn::clone(&order, sandbox));
+    let newborn = match started {
+        Ok(newborn) => newborn,
+        Err(failure) => {
+            clear(&order, &*driver);
+            return Err(failure);
+        }
+    };
+    match newborn.bring_up(&order, &*driver, pids) {
+        Ok((parts, server)) => {
+            let Newborn { init, pidfd, status, .. } = newborn;
+            Ok((Container::new(order, driver, init, pidfd, status, parts), server))
+        }
+        Err(failure) => {
+            let failure = explain(failure, &order, &*driver);
+            newborn.end(order.isolation);
+            clear(&order, &*driver);
+            Err(failure)
+        }
+    }
+}
+
+fn prepare_group(order: &Order, driver: &dyn CgroupDriver) -> Result<(), Failure> {
+    driver.make(&order.group)?;
+    driver.limit(&order.group, &order.spec.limits)?;
+    Ok(())
+}
+
+fn clear(order: &Order, driver: &dyn CgroupDriver) {
+    if let Err(e) = remove_group(driver, &order.group) {
+        eprintln!("{e}: {}", e.source);
+    }
+    if order.spec.tethered {
+        remove_empty_parents(driver, &order.group);
+    }
+}
+
+/// A death during setup that the kernel's memory count explains.
+fn explain(failure: Failure, order: &Order, driver: &dyn CgroupDriver) -> Failure {
+    match order.spec.limits.memory_limit_bytes {
+        Some(limit_bytes) if driver.memory_events(&order.group, limit_bytes).kills > 0 => {
+            Failure::MemoryTooSmall { limit_bytes }
+        }
+        _ => failure,
+    }
+}
+
+/// What a container has beyond its process 1 once its task runs.
+pub(super) struct Parts {
+    pub(super) signals: OwnedFd,
+    pub(super) tether: Option<OwnedFd>,
+    pub(super) memory: Option<MemoryWatch>,
+    pub(super) started_at: Time,
+    pub(super) started: Instant,
+}
+
+/// Process 1 of a container, which waits to be told to go on.
+struct Newborn {
+    init: i32,
+    pidfd: OwnedFd,
+    go: OwnedFd,
+    report: OwnedFd,
+    status: OwnedFd,
+}
+
+impl Newborn {
+    fn clone(order: &Order, sandbox: &Path) -> Result<Newborn, Failure> {
+        let pipes = |e: io::Error| Failure::setup("making pipes to the container", e);
+        let (go_out, go) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| pipes(e.into()))?;
+        let (report, report_in) = wire::pair().map_err(pipes)?;
+        let (status, status_in) = wire::pair().map_err(pipes)?;
+        // For the copy, which waits for signals, and for this process, which polls for them.
+        sys::block_signals();
+        if order.isolation == Isolation::Descent {
+            set_child_subreaper(Pid::from_raw(1)).map_err(|e| Failure::setup("adopting orphans", e))?;
+        }
+        let spaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        let flags = match order.isolation {
+            Isolation::Namespaces => spaces,
+            Isolation::UserNamespaces => spaces | libc::CLONE_NEWUSER,
+            Isolation::Descent => 0,
+        };
+        let copied = sys::copy(flags).map_err(|e| Failure::Setup {
+            step: "making namespaces".into(),
+            control: Some(Control::Namespaces),
+            errno: e.raw_os_error().unwrap_or(libc::EIO),
+        })?;
+        let init = match copied {
+            Copy::Child => init::run(order, sandbox, Ends { go: go_out, report: report_in, status: status_in }),
+            Copy::Parent { child } => child,
+        };
+        let pidfd = Pid::from_raw(init).ok_or(io::ErrorKind::NotFound.into()).and_then(|pid| {
+            // Not reaped yet, so that the number is still its own.
+            pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)
+        });
+        match pidfd {
+            Ok(pidfd) => Ok(Newborn { init, pidfd, go, report, status }),
+            Err(e) => {
+                // It ends by itself when it finds nobody at the other end of `go`.
+                drop(go);
+                sys::reap(init, true);
+                Err(Failure::setup("opening a pidfd (Linux 5.3 or later is needed)", e))
+            }
+        }
+    }
+
+    /// Puts process 1 into its place and sees it through to the task's `execve`.
+    fn bring_up(&self, order: &Order, driver: &dyn CgroupDriver, mut pids: Pids) -> Result<(Parts, Server), Failure> {
+        if order.isolation == Isolation::UserNamespaces {
+            self.map_user()?;
+        }
+        driver.join(&order.group, self.init)?;
+        let memory = order.spec.limits.memory_limit_bytes.and_then(|_| driver.watch_memory(&order.group));
+        let server = Server::listen(Path::new(folder::SOCKET))
+            .map_err(|e| Failure::state(Path::new(folder::SOCKET), &e))?;
+        let signals = sys::signal_fd(&STOPPING).map_err(|e| Failure::setup("watching for signals", e))?;
+        let tether = if order.spec.tethered {
+            Some(sys::duplicate(stdin().as_fd()).map_err(|e| Failure::setup("holding the agent's tether", e))?)
+        } else {
+            None
+        };
+        rustix::io::write(&self.go, b"!").map_err(|e| Failure::setup("waking the container", e))?;
+
+        let task = self.await_task(order)?;
+        let (started, now) = (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        let started_at = Time::ZERO + now;
+        pids.init = Process::find(self.init);
+        pids.task = Process::find(task);
+        pids.started_at = Some(started_at);
+        let path = Path::new(folder::PIDS);
+        folder::replace(path, &pids).map_err(|e| Failure::state(path, &e))?;
+        Ok((Parts { signals, tether, memory, started_at, started }, server))
+    }
+
+    /// Gives process 1 the one user and group that it has outside, inside too.
+    fn map_user(&self) -> Result<(), Failure> {
+        let write = |file: &str, text: String| {
+            fs::write(format!("/proc/{}/{file}", self.init), text).map_err(|e| Failure::Setup {
+                step: format!("writing {file} of the user namespace"),
+                control: Some(Control::Namespaces),
+                errno: e.raw_os_error().unwrap_or(libc::EIO),
+            })
+        };
+        let (user, group) = (getuid().as_raw(), getgid().as_raw());
+        // The kernel's condition for mapping a group without privilege.
+        write("setgroups", "deny".into())?;
+        write("uid_map", format!("{user} {user} 1"))?;
+        write("gid_map", format!("{group} {group} 1"))
+    }
+
+    /// The number of the task's process, once it has been executed.
+    fn await_task(&self, order: &Order) -> Result<i32, Failure> {
+        let mut task = None;
+        while let Some(heard) =
+            wire::hear(&self.report, true).map_err(|e| Failure::setup("listening to the container", e))?
+        {
+            match heard.word {
+                Word::Executing => task = heard.pid,
+                Word::Failed(failure) => return Err(failure),
+                Word::Ended(_) => {}
+            }
+        }
+        // The stream ends with the last process that has not executed anything: by `execve`, or by its death.
+        task.ok_or_else(|| {
+            let step = format!("the first process of container {} died", order.spec.id);
+            Failure::Setup { step, control: None, errno: libc::ESRCH }
+        })
+    }
+
+    fn end(&self, isolation: Isolation) {
+        if isolation == Isolation::Descent {
+            tree::end_all_below_me();
+        }
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        sys::reap(self.init, true);
+        let _ = fs::remove_file(folder::SOCKET);
+    }
+}

@@ -1,0 +1,173 @@
+//! Process 1 of the container: sets it up, starts the task, reaps orphans, and ends with the task.
+//!
+//! The task is not process 1 itself, because the kernel gives that process no default actions: a program without a handler
+//! for TERM could not be asked to end. When process 1 ends, the kernel kills whatever is left in its namespace.
+//!
+//! Without namespaces this is an ordinary process that adopts orphans and does the kernel's part by descent.
+
+use std::{
+    fs,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+use apportion_types::container::{Control, Exit};
+use rustix::{
+    fs::{Mode, OFlags, open},
+    process::{DumpableBehavior, Signal, set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal},
+};
+
+use super::{
+    privileges, root,
+    sys::{self, Copy},
+    syscalls, task, tree,
+    wire::Word,
+};
+use crate::folder::{Failure, Order};
+
+/// This process's ends of what connects it to the runner.
+pub(super) struct Ends {
+    /// One byte comes when the runner has put this process into its cgroups and users; the end means that the runner died.
+    pub(super) go: OwnedFd,
+    /// Setup failures and the start of the task; closed on exec.
+    pub(super) report: OwnedFd,
+    /// How the task ended.
+    pub(super) status: OwnedFd,
+}
+
+/// The longest host name of the kernel.
+const HOST_NAME_BYTES_MAX: usize = 64;
+
+/// Runs to the end of the container, in a copy of the runner's process in which all signals are blocked.
+pub(super) fn run(order: &Order, sandbox: &Path, ends: Ends) -> ! {
+    // A panic must not unwind into code that belongs to the runner.
+    let code = catch_unwind(AssertUnwindSafe(|| match set_up(order, sandbox, &ends) {
+        Ok(task) => {
+            let Ends { go, report, status } = ends;
+            // The runner takes the end of the reports for the task's `execve`.
+            drop((go, report));
+            attend(order, task, &status)
+        }
+        Err(failure) => {
+            let _ = Word::Failed(failure).send(ends.report.as_fd());
+            1
+        }
+    }));
+    sys::exit_now(code.unwrap_or(70))
+}
+
+/// Does everything up to starting the task's process; returns that process's number.
+fn set_up(order: &Order, sandbox: &Path, ends: &Ends) -> Result<i32, Failure> {
+    detach(order, ends)?;
+    await_go(ends)?;
+    // An agent that the kernel spares when memory is short must not make its tasks so.
+    if fs::read_to_string("/proc/self/oom_score_adj").is_ok_and(|text| text.starts_with('-')) {
+        let _ = fs::write("/proc/self/oom_score_adj", "0");
+    }
+    if order.isolation.namespaces() {
+        let namespaces = |failure| match failure {
+            Failure::Setup { step, errno, .. } => Failure::Setup { step, control: Some(Control::Namespaces), errno },
+            other => other,
+        };
+        root::set_up(order, sandbox).map_err(namespaces)?;
+        rustix::system::sethostname(host_name(&order.spec.id.0).as_bytes())
+            .map_err(|e| namespaces(Failure::setup("setting the host name", e)))?;
+    } else {
+        set_child_subreaper(rustix::process::Pid::from_raw(1)).map_err(|e| Failure::setup("adopting orphans", e))?;
+    }
+    // Keeps the task from opening this process's executable, which is the agent's own file outside of the container.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|e| Failure::setup("protecting the container's process 1", e))?;
+    if order.wants(Control::Capabilities) {
+        privileges::reduce(order.isolation)?;
+    }
+    if order.wants(Control::Seccomp) {
+        syscalls::filter()?;
+    }
+    match sys::copy(0).map_err(|e| Failure::setup("starting the task's process", e))? {
+        Copy::Parent { child } => Ok(child),
+        Copy::Child => {
+            let failure = task::become_task(order, sandbox, ends.report.as_fd());
+            let _ = Word::Failed(failure).send(ends.report.as_fd());
+            sys::exit_now(127)
+        }
+    }
+}
+
+/// Lets go of all that is the runner's, and ties this process's life to it.
+fn detach(order: &Order, ends: &Ends) -> Result<(), Failure> {
+    let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    let null = null.map_err(|e| Failure::setup("opening /dev/null", e))?;
+    for number in [0, 1] {
+        sys::replace_standard(null.as_fd(), number).map_err(|e| Failure::setup("detaching from the runner", e))?;
+    }
+    drop(null);
+    sys::close_all_but(&[ends.go.as_raw_fd(), ends.report.as_raw_fd(), ends.status.as_raw_fd()]);
+    // With a process namespace, killing process 1 ends everything; without, it must do so itself.
+    let signal = if order.isolation.namespaces() { Signal::KILL } else { Signal::USR1 };
+    set_parent_process_death_signal(Some(signal)).map_err(|e| Failure::setup("tying the container to its runner", e))
+}
+
+fn await_go(ends: &Ends) -> Result<(), Failure> {
+    let mut byte = [0];
+    match rustix::io::retry_on_intr(|| rustix::io::read(&ends.go, &mut byte)) {
+        Ok(1) => Ok(()),
+        // The runner died or gave up, perhaps before its death could be signalled: there is nobody to tell.
+        _ => sys::exit_now(1),
+    }
+}
+
+/// As much of the container's name as fits.
+fn host_name(id: &str) -> &str {
+    let mut end = id.len().min(HOST_NAME_BYTES_MAX);
+    while !id.is_char_boundary(end) {
+        end -= 1;
+    }
+    &id[..end]
+}
+
+/// Reaps and passes on signals until the task has ended; returns this process's exit code.
+fn attend(order: &Order, task: i32, status: &OwnedFd) -> i32 {
+    let namespaces = order.isolation.namespaces();
+    loop {
+        while let Some((pid, exit)) = sys::reap(-1, false) {
+            if pid == task {
+                return end(namespaces, exit, status);
+            }
+        }
+        match sys::wait_for_signal(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGUSR1]) {
+            // The runner asks for TERM to all; a process of the container has no business to.
+            Ok(received) if received.signal == libc::SIGTERM && namespaces && received.from_above => {
+                sys::signal_all_others(libc::SIGTERM);
+            }
+            // The runner has died.
+            Ok(received) if received.signal == libc::SIGUSR1 && !namespaces => {
+                tree::end_all_below_me();
+                return 1;
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+fn end(namespaces: bool, exit: Exit, status: &OwnedFd) -> i32 {
+    let _ = Word::Ended(exit).send(status.as_fd());
+    if !namespaces {
+        tree::end_all_below_me();
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_name_is_cut_between_characters() {
+        assert_eq!(host_name("web-1"), "web-1");
+        assert_eq!(host_name(&"x".repeat(70)).len(), 64);
+        assert_eq!(host_name(&"ü".repeat(40)).len(), 64);
+        assert_eq!(host_name(&format!("x{}", "ü".repeat(40))).len(), 63);
+    }
+}

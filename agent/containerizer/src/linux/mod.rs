@@ -1,0 +1,107 @@
+//! The runner: the process beside each container, and what it starts. Linux only, and all unsafe code is here, in `sys.rs` and `pidfd.rs`.
+//!
+//! One thread, no runtime, no logging framework: it lives as long as its container, and there is one for each.
+
+mod birth;
+mod init;
+pub(crate) mod pidfd;
+mod privileges;
+mod root;
+mod server;
+mod sys;
+mod syscalls;
+mod task;
+mod tree;
+mod watch;
+mod wire;
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    io::{self, Write},
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use crate::folder::{self, Failure, Order, Pids, Process, ReadError, Report};
+
+/// Runs a container's runner: what a binary does when its first argument is `runner`, before anything else.
+///
+/// `args` are the arguments behind that word: the container's folder. Must be called before any thread is started. Returns
+/// when the container has ended and its cgroups are gone. A failure to start it goes to standard output, for the agent.
+pub fn runner_main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.collect();
+    let [folder] = args.as_slice() else {
+        eprintln!("usage: runner FOLDER (the agent starts this by itself, for each container)");
+        return ExitCode::from(2);
+    };
+    if !sys::single_threaded() {
+        eprintln!("the runner must be started before any thread");
+        return ExitCode::from(2);
+    }
+    // Whatever the agent's process leaked to us must not reach a container, nor stay open for its life.
+    sys::close_all_but(&[]);
+    match run(Path::new(folder)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("not started: {failure:?}");
+            report(&Report::Failed(failure));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(folder: &Path) -> Result<(), Failure> {
+    // Out of the agent's session, so that what ends its terminal does not end the container.
+    rustix::process::setsid().map_err(|e| Failure::setup("starting a session", e))?;
+    // Into the folder: a socket's path must be short, and the folder's may be long.
+    env::set_current_dir(folder).map_err(|e| Failure::state(folder, &e))?;
+    let order: Order = match folder::read(Path::new(folder::SPEC)) {
+        Ok(Some(order)) => order,
+        Ok(None) => return Err(Failure::state(Path::new(folder::SPEC), &io::ErrorKind::NotFound.into())),
+        Err(ReadError::Io(e)) => return Err(Failure::state(Path::new(folder::SPEC), &e)),
+        Err(ReadError::Damaged(e)) => return Err(Failure::setup(format!("reading {}: {e}", folder::SPEC), e)),
+    };
+    let sandbox = resolve(&order.spec.sandbox)?;
+    let pids = claim()?;
+    let (container, server) = birth::start(order, &sandbox, pids)?;
+    report(&Report::Ready);
+    container.watch(server);
+    Ok(())
+}
+
+/// The sandbox without symbolic links, as mounts are told apart.
+fn resolve(sandbox: &Path) -> Result<PathBuf, Failure> {
+    let path = fs::canonicalize(sandbox).map_err(|e| Failure::sandbox(sandbox, "looking for it", e))?;
+    if path == Path::new("/") || !path.is_dir() {
+        let error = io::Error::from_raw_os_error(libc::ENOTDIR);
+        return Err(Failure::sandbox(sandbox, "using it as a folder of its own", error));
+    }
+    Ok(path)
+}
+
+/// Takes the folder for this runner, unless an agent has declared the launch dead.
+fn claim() -> Result<Pids, Failure> {
+    let path = Path::new(folder::PIDS);
+    let me = std::process::id() as i32;
+    let pids = Pids { boot_id: crate::procfs::boot_id(), runner: Process::find(me), ..Pids::default() };
+    match folder::write_once(path, &pids) {
+        Ok(true) => Ok(pids),
+        Ok(false) => Err(Failure::Claimed),
+        Err(e) => Err(Failure::state(path, &e)),
+    }
+}
+
+/// Tells the agent, if it still lives, and lets go of the pipe to it.
+fn report(report: &Report) {
+    let mut out = io::stdout().lock();
+    let line = serde_json::to_string(report).unwrap_or_default();
+    // A dead agent is no error: its successor reads the folder.
+    let _ = writeln!(out, "{line}");
+    let _ = out.flush();
+    if let Ok(null) = fs::File::options().write(true).open("/dev/null") {
+        let _ = sys::replace_standard(null.as_fd(), 1);
+    }
+}

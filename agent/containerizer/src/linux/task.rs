@@ -1,0 +1,153 @@
+//! The last steps of a process before it becomes the task.
+
+use std::{
+    ffi::CString,
+    fs, io,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use rustix::{
+    fs::{Mode, OFlags, open},
+    process::{Resource, Rlimit, chdir, getrlimit, setrlimit, setsid, umask},
+};
+
+use super::{root, sys, wire::Word};
+use crate::folder::{Failure, Order};
+
+/// Where a program is looked for when its environment has no `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How often a program that is open for writing is tried again, twice as long apart each time.
+///
+/// Whoever wrote it has closed it; but while the agent starts other processes, these hold copies of its descriptors for a moment.
+const BUSY_TRIES: u32 = 8;
+
+/// Becomes the task; returns only with the reason why not. `report` is closed by the `execve` that succeeds.
+pub(super) fn become_task(order: &Order, sandbox: &Path, report: BorrowedFd<'_>) -> Failure {
+    match prepare(order, sandbox, report) {
+        Ok(Some(command)) => execute(&command),
+        // A trial ends here, as if its program had returned 0.
+        Ok(None) => sys::exit_now(0),
+        Err(failure) => failure,
+    }
+}
+
+/// What is to be executed, in the form in which the kernel takes it.
+struct Command {
+    argv: Vec<CString>,
+    env: Vec<CString>,
+    path: String,
+}
+
+impl Command {
+    fn new(order: &Order) -> Result<Command, Failure> {
+        // Checked when the container was asked for, and checked again here because it came off a disk.
+        let string = |text: String| CString::new(text).map_err(|e| Failure::setup("reading the command", e));
+        let spec = &order.spec;
+        Ok(Command {
+            argv: spec.argv.iter().cloned().map(string).collect::<Result<_, _>>()?,
+            env: spec.env.iter().map(|(k, v)| string(format!("{k}={v}"))).collect::<Result<_, _>>()?,
+            path: spec.env.get("PATH").cloned().unwrap_or_else(|| DEFAULT_PATH.to_owned()),
+        })
+    }
+}
+
+fn prepare(order: &Order, sandbox: &Path, report: BorrowedFd<'_>) -> Result<Option<Command>, Failure> {
+    let command = if order.trial { None } else { Some(Command::new(order)?) };
+    setsid().map_err(|e| Failure::setup("starting a session", e))?;
+    umask(Mode::WGRP | Mode::WOTH);
+    chdir(sandbox).map_err(|e| Failure::sandbox(sandbox, "entering it", e))?;
+    set_rlimits().map_err(|e| Failure::setup("setting resource limits", e))?;
+
+    let null = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let null = null.map_err(|e| Failure::setup("opening /dev/null", e))?;
+    let folder = root::open_folder(sandbox)?;
+    let stdout = root::open_output(folder.as_fd(), sandbox, "stdout")?;
+    let stderr = root::open_output(folder.as_fd(), sandbox, "stderr")?;
+    for (from, to) in [(&null, 0), (&stdout, 1), (&stderr, 2)] {
+        sys::replace_standard(from.as_fd(), to).map_err(|e| Failure::setup("redirecting input and output", e))?;
+    }
+    sys::close_all_on_exec();
+    // From here on it counts as the task: its number is what the runner learns from this message.
+    Word::Executing.send(report).map_err(|e| Failure::setup("reporting to the runner", e))?;
+    sys::reset_signals();
+    Ok(command)
+}
+
+/// The soft limits that programs expect, within the hard limits that the agent itself has and cannot raise.
+fn set_rlimits() -> rustix::io::Result<()> {
+    // 1024 files, because `select` breaks above; programs that need more raise it themselves. No core files, because they
+    // would fill the sandbox; 8 MiB of stack, because thread stacks are that large by default.
+    for (resource, soft) in [(Resource::Nofile, 1024), (Resource::Core, 0), (Resource::Stack, 8 << 20)] {
+        let maximum = getrlimit(resource).maximum;
+        let current = Some(maximum.map_or(soft, |hard| hard.min(soft)));
+        setrlimit(resource, Rlimit { current, maximum })?;
+    }
+    Ok(())
+}
+
+fn execute(command: &Command) -> Failure {
+    let Some(program) = command.argv.first() else {
+        return Failure::setup("reading the command", io::Error::from_raw_os_error(libc::EINVAL));
+    };
+    let name = String::from_utf8_lossy(program.as_bytes()).into_owned();
+    if name.contains('/') {
+        return explain(&name, &name, try_one(program, command));
+    }
+    let mut denied = None;
+    for folder in command.path.split(':') {
+        // An empty entry means the working directory, by old custom.
+        let path = Path::new(if folder.is_empty() { "." } else { folder }).join(&name);
+        let Ok(candidate) = CString::new(path.as_os_str().as_bytes()) else { continue };
+        let error = try_one(&candidate, command);
+        match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG) if !path.exists() => {}
+            Some(libc::EACCES) => {
+                // A folder that cannot be searched may hold anything; only what can be seen there is worth a word.
+                if fs::symlink_metadata(&path).is_ok() {
+                    denied.get_or_insert_with(|| path.display().to_string());
+                }
+            }
+            _ => return explain(&name, &path.display().to_string(), error),
+        }
+    }
+    match denied {
+        Some(program) => Failure::PermissionDenied { program },
+        None => Failure::CommandNotFound { command: name, searched: format!("PATH={}", command.path) },
+    }
+}
+
+fn try_one(program: &CString, command: &Command) -> io::Error {
+    let mut tries = 0;
+    loop {
+        let error = sys::execute(program, &command.argv, &command.env);
+        if error.raw_os_error() != Some(libc::ETXTBSY) || tries == BUSY_TRIES {
+            return error;
+        }
+        thread::sleep(Duration::from_millis(1 << tries));
+        tries += 1;
+    }
+}
+
+fn explain(command: &str, program: &str, error: io::Error) -> Failure {
+    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+    let hint = match errno {
+        libc::ENOENT | libc::ENOTDIR | libc::ELOOP if fs::symlink_metadata(program).is_err() => {
+            return Failure::CommandNotFound { command: command.to_owned(), searched: "the file system".to_owned() };
+        }
+        libc::EACCES => return Failure::PermissionDenied { program: program.to_owned() },
+        libc::ENOENT => "the interpreter that its first line or its header names does not exist",
+        libc::ENOEXEC => "it is no program for this machine; a script needs a first line such as #!/bin/sh",
+        libc::E2BIG => "arguments and environment are too large; pass them in a file",
+        libc::ETXTBSY => "it is still open for writing; close it before launching",
+        libc::ENOMEM => "there is not enough memory for it under its limit; raise the limit",
+        _ => "the kernel refused it",
+    };
+    Failure::NotExecutable { program: program.to_owned(), hint: hint.to_owned(), errno }
+}

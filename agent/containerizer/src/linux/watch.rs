@@ -1,0 +1,269 @@
+//! The runner's one loop: from the task's start to the end of the container.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    time::Instant,
+};
+
+use apportion_types::{
+    container::{Exit, Limitation, Termination, Usage},
+    time::Time,
+};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    process::{Signal, pidfd_send_signal},
+};
+
+use super::{
+    birth::Parts,
+    server::{Request, Server},
+    sys, tree,
+    wire::{self, Word},
+};
+use crate::{
+    cgroup::{self, CgroupDriver, MemoryWatch, kill_group, remove_group},
+    folder::{self, Order},
+    procfs,
+};
+
+/// A running container, as its runner sees it.
+pub(super) struct Container {
+    order: Order,
+    driver: Box<dyn CgroupDriver>,
+    init: i32,
+    pidfd: OwnedFd,
+    /// Closed once the status was heard.
+    status: Option<OwnedFd>,
+    signals: OwnedFd,
+    /// Closed once the agent was seen to end.
+    tether: Option<OwnedFd>,
+    memory: Option<MemoryWatch>,
+    started_at: Time,
+    started: Instant,
+    ended: Option<(Exit, Time)>,
+    limit_exceeded: bool,
+}
+
+/// What a poll showed.
+#[derive(Default)]
+struct Ready {
+    init: bool,
+    status: bool,
+    signals: bool,
+    tether: bool,
+    memory: bool,
+    server: Vec<bool>,
+}
+
+impl Container {
+    pub(super) fn new(
+        order: Order,
+        driver: Box<dyn CgroupDriver>,
+        init: i32,
+        pidfd: OwnedFd,
+        status: OwnedFd,
+        parts: Parts,
+    ) -> Self {
+        let Parts { signals, tether, memory, started_at, started } = parts;
+        Container {
+            order,
+            driver,
+            init,
+            pidfd,
+            status: Some(status),
+            signals,
+            tether,
+            memory,
+            started_at,
+            started,
+            ended: None,
+            limit_exceeded: false,
+        }
+    }
+
+    /// Watches the container to its end, then leaves the account of it in the folder and removes everything else.
+    pub(super) fn watch(mut self, mut server: Server) {
+        loop {
+            let ready = self.poll(&server);
+            if ready.status {
+                self.hear_status();
+            }
+            if ready.init {
+                break;
+            }
+            if ready.memory {
+                self.look_at_memory();
+            }
+            if ready.tether {
+                // Nothing is ever written there: it is readable when its other end is gone, with the agent.
+                self.tether = None;
+                self.kill();
+            }
+            if ready.signals {
+                sys::drain_signals(self.signals.as_fd());
+                self.term();
+            }
+            server.serve(&ready.server, &mut |request| self.answer(request));
+        }
+        self.finish(server);
+    }
+
+    fn poll(&self, server: &Server) -> Ready {
+        // In the order in which they are taken off again below.
+        let always = [&self.pidfd, &self.signals].into_iter().map(AsFd::as_fd);
+        let while_open = [&self.status, &self.tether].into_iter().flatten().map(AsFd::as_fd);
+        let input = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+        let mut fds: Vec<PollFd<'_>> = always.chain(while_open).map(input).collect();
+        fds.extend(self.memory.iter().map(|memory| {
+            let flags = if memory.priority { PollFlags::PRI } else { PollFlags::IN };
+            PollFd::from_borrowed_fd(memory.fd.as_fd(), flags)
+        }));
+        fds.extend(server.descriptors().map(input));
+
+        if poll(&mut fds, None).is_err() {
+            // Interrupted, or short of memory for a moment: look again.
+            return Ready::default();
+        }
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let mut next = || ready.next().unwrap_or(false);
+        Ready {
+            init: next(),
+            signals: next(),
+            status: self.status.is_some() && next(),
+            tether: self.tether.is_some() && next(),
+            memory: self.memory.is_some() && next(),
+            server: ready.collect(),
+        }
+    }
+
+    fn now(&self) -> Time {
+        // From the start on by the monotonic clock: an end never lies before its start.
+        self.started_at + self.started.elapsed()
+    }
+
+    fn hear_status(&mut self) {
+        let Some(status) = &self.status else { return };
+        if let Ok(Some(heard)) = wire::hear(status, false)
+            && let Word::Ended(exit) = heard.word
+        {
+            self.ended = Some((exit, self.now()));
+        }
+        // There is one message. Without it process 1 has ended, which its pidfd says too.
+        self.status = None;
+    }
+
+    fn look_at_memory(&mut self) {
+        let (Some(memory), Some(limit)) = (&self.memory, self.order.spec.limits.memory_limit_bytes) else { return };
+        // Re-arms the descriptor; what matters is in the group's own files, read after that.
+        let _ = if memory.priority {
+            rustix::io::pread(&memory.fd, &mut [0_u8; 512], 0)
+        } else {
+            rustix::io::read(&memory.fd, &mut [0_u8; 8])
+        };
+        let events = self.driver.memory_events(&self.order.group, limit);
+        // Version 1 signals just before the kernel kills, when nothing may be counted yet; version 2 signals every change,
+        // also harmless ones.
+        if events.limit_reached && (events.kills > 0 || !memory.priority) {
+            // Half a task is of no use to anybody, and which process the kernel chose is chance.
+            self.limit_exceeded = true;
+            self.memory = None;
+            self.kill();
+        }
+    }
+
+    fn answer(&self, request: Request) -> String {
+        match request {
+            Request::Term => self.term(),
+            Request::Kill => self.kill(),
+            Request::Usage => return serde_json::to_string(&self.usage()).unwrap_or_default(),
+        }
+        "ok".to_owned()
+    }
+
+    /// TERM to every process of the container but its process 1.
+    fn term(&self) {
+        if self.order.isolation.namespaces() {
+            // Process 1 passes it on; only it can reach all of them at once.
+            let _ = pidfd_send_signal(&self.pidfd, Signal::TERM);
+        } else {
+            tree::signal_below(self.init, Signal::TERM);
+        }
+    }
+
+    /// Kills every process of the container; the loop ends when they are gone.
+    fn kill(&self) {
+        if self.order.isolation.namespaces() {
+            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        } else {
+            // Process 1 sees the task die and clears away the rest, unless the task has stopped it.
+            tree::kill_below(self.init);
+            let _ = pidfd_send_signal(&self.pidfd, Signal::CONT);
+        }
+    }
+
+    /// What the cgroups count; else what the processes that can be seen add up to, or the largest of them.
+    fn usage(&self) -> Usage {
+        let mut usage = self.driver.measured(&self.order.group);
+        if usage.cpu_us.is_none() || usage.memory_peak_bytes.is_none() {
+            let pids: Vec<i32> = procfs::descendants(self.init).into_keys().chain([self.init]).collect();
+            let cpu = pids.iter().filter_map(|pid| procfs::stat(*pid)).map(|stat| stat.cpu_us).sum();
+            let peak = pids.iter().filter_map(|pid| procfs::peak_bytes(*pid)).max();
+            usage.cpu_us = usage.cpu_us.or(Some(cpu));
+            usage.memory_peak_bytes = usage.memory_peak_bytes.or(peak);
+        }
+        Usage { cpu_us: usage.cpu_us.unwrap_or(0), memory_peak_bytes: usage.memory_peak_bytes }
+    }
+
+    /// Process 1 has ended: clears away, in the order in which others rely on it.
+    fn finish(mut self, server: Server) {
+        if self.ended.is_none() {
+            self.hear_status();
+        }
+        sys::reap(self.init, true);
+        if !self.order.isolation.namespaces() {
+            tree::end_all_below_me();
+        }
+        kill_group(&*self.driver, &self.order.group);
+
+        let termination = self.termination();
+        if let Err(e) = folder::write_exit(Path::new("."), &termination) {
+            eprintln!("cannot write {}: {e}", folder::EXIT);
+        }
+        // Closed first: removing the group would signal it.
+        self.memory = None;
+        match remove_group(&*self.driver, &self.order.group) {
+            Ok(true) => {}
+            Ok(false) => eprintln!("cgroup {} is still busy", self.order.group.display()),
+            Err(e) => eprintln!("{e}: {}", e.source),
+        }
+        if self.order.spec.tethered {
+            // The agent may be gone already, or go without a word later.
+            cgroup::remove_empty_parents(&*self.driver, &self.order.group);
+        }
+        let text = serde_json::to_string(&termination).unwrap_or_default();
+        server.finish(Path::new(folder::SOCKET), &text);
+    }
+
+    fn termination(&self) -> Termination {
+        let limit = self.order.spec.limits.memory_limit_bytes;
+        let exceeded = limit.filter(|limit| {
+            let events = self.driver.memory_events(&self.order.group, *limit);
+            self.limit_exceeded || (events.kills > 0 && events.limit_reached)
+        });
+        let measured = self.driver.measured(&self.order.group);
+        let reaped = sys::children_usage();
+        // No word from process 1: it was killed, and everything in its namespace or below it with it.
+        let (exit, finished_at) = self.ended.unwrap_or((Exit::Signal(libc::SIGKILL), self.now()));
+        Termination {
+            exit: Some(exit),
+            limitation: exceeded.map(|limit_bytes| Limitation::Memory { limit_bytes }),
+            usage: Usage {
+                cpu_us: measured.cpu_us.unwrap_or(reaped.cpu_us),
+                memory_peak_bytes: measured.memory_peak_bytes.or(reaped.memory_peak_bytes),
+            },
+            started_at: self.started_at,
+            finished_at,
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Launching: the folder, the order, the runner, and its answer.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+};
+
+use tokio::{
+    io::{AsyncReadExt, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+
+use super::{NativeConfig, Plan, Shared, runner};
+use crate::{
+    containerizer::LAUNCH_TIMEOUT,
+    error::LaunchError,
+    folder::{self, Failure, Order, Report},
+    spec::ContainerSpec,
+};
+
+/// A runner's answer holds a few paths at most.
+const ANSWER_BYTES_MAX: u64 = 128 << 10;
+
+/// How much of a runner's log goes into an error.
+const LOG_BYTES_SHOWN: usize = 2048;
+
+/// Launches a container; goes on to its end even if the caller stops waiting for it.
+pub(super) async fn launch(shared: Arc<Shared>, spec: ContainerSpec) -> Result<(), LaunchError> {
+    check(&spec)?;
+    let id = spec.id.clone();
+    if !shared.with_own(|own| own.launching.insert(id.clone())) {
+        return Err(LaunchError::IdUsed { id });
+    }
+    let task = tokio::spawn(async move {
+        let id = spec.id.clone();
+        let order = order(&shared.config, &shared.plan, spec);
+        let result = start(&shared.config, &order).await;
+        shared.with_own(|own| {
+            own.launching.remove(&id);
+            if result.is_ok() {
+                own.launched.insert(id);
+            }
+        });
+        result.map_err(LaunchError::from)
+    });
+    match task.await {
+        Ok(result) => result,
+        Err(e) => std::panic::resume_unwind(e.into_panic()),
+    }
+}
+
+fn check(spec: &ContainerSpec) -> Result<(), LaunchError> {
+    if let Some(reason) = spec.id.refusal() {
+        return Err(LaunchError::InvalidId { id: spec.id.clone(), reason });
+    }
+    if spec.argv.first().is_none_or(String::is_empty) {
+        return Err(LaunchError::EmptyCommand);
+    }
+    if let Some(at) = spec.argv.iter().position(|arg| arg.contains('\0')) {
+        return Err(LaunchError::Unpassable { what: format!("argument {at}") });
+    }
+    for (name, value) in &spec.env {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return Err(LaunchError::Unpassable { what: format!("environment variable {name:?}") });
+        }
+    }
+    Ok(())
+}
+
+/// The order for the runner of a container.
+pub(super) fn order(config: &NativeConfig, plan: &Plan, spec: ContainerSpec) -> Order {
+    let mut hidden = config.hidden.clone();
+    // Through another container's socket a task could end it.
+    hidden.push(config.state_dir.clone());
+    Order {
+        group: Path::new(&config.cgroup_parent).join(&spec.id.0),
+        isolation: plan.isolation,
+        layout: plan.layout.clone(),
+        hidden,
+        trial: false,
+        spec,
+    }
+}
+
+/// Why a launch failed: as the runner says it, or as we do.
+pub(super) enum NotStarted {
+    Runner(Failure),
+    Here(LaunchError),
+}
+
+impl From<NotStarted> for LaunchError {
+    fn from(reason: NotStarted) -> Self {
+        match reason {
+            NotStarted::Runner(failure) => failure.into(),
+            NotStarted::Here(error) => error,
+        }
+    }
+}
+
+/// Carries out an order; on error nothing is left of it.
+pub(super) async fn start(config: &NativeConfig, order: &Order) -> Result<(), NotStarted> {
+    let folder = config.state_dir.join(&order.spec.id.0);
+    let log = prepare(&folder, order).await.map_err(NotStarted::Here)?;
+    let result = run(config, order, &folder, log).await;
+    if result.is_err() {
+        // Of a runner that was killed something may be left; whoever asked for the container learns the first reason.
+        let _ = runner::clear_away(order.clone(), folder.clone()).await;
+        let _ = tokio::fs::remove_dir_all(&folder).await;
+    }
+    result
+}
+
+/// Makes the folder and writes the order; the open file is the runner's log.
+async fn prepare(folder: &Path, order: &Order) -> Result<File, LaunchError> {
+    let (folder, order) = (folder.to_owned(), order.clone());
+    let made = tokio::task::spawn_blocking(move || make_folder(&folder, &order)).await;
+    made.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
+}
+
+fn make_folder(folder: &Path, order: &Order) -> Result<File, LaunchError> {
+    let state = |path: &Path| {
+        let path = path.to_owned();
+        move |source| LaunchError::State { path, source }
+    };
+    // What is in it lets others end the container, or see its environment.
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(LaunchError::IdUsed { id: order.spec.id.clone() });
+        }
+        made => made.map_err(state(folder))?,
+    }
+    let written = write_order(folder, order).and_then(|()| {
+        let path = folder.join(folder::LOG);
+        File::options().append(true).create(true).mode(0o600).open(&path).map_err(state(&path))
+    });
+    if written.is_err() {
+        let _ = fs::remove_dir_all(folder);
+    }
+    written
+}
+
+fn write_order(folder: &Path, order: &Order) -> Result<(), LaunchError> {
+    let path = folder.join(folder::SPEC);
+    let written = serde_json::to_vec(order)
+        .map_err(io::Error::from)
+        .and_then(|bytes| File::options().write(true).create_new(true).mode(0o600).open(&path)?.write_all(&bytes));
+    written.map_err(|source| LaunchError::State { path, source })
+}
+
+async fn run(config: &NativeConfig, order: &Order, folder: &Path, log: File) -> Result<(), NotStarted> {
+    let mut child = spawn(config, order, folder, log).map_err(NotStarted::Here)?;
+    match timeout(LAUNCH_TIMEOUT, answer(&mut child)).await {
+        Ok(Ok(line)) if line.is_empty() => {
+            let status = child.wait().await.map_or_else(|e| e.to_string(), |status| status.to_string());
+            Err(NotStarted::Here(LaunchError::RunnerDied { status, log: log_tail(folder) }))
+        }
+        Ok(Ok(line)) => match serde_json::from_slice(&line) {
+            Ok(Report::Ready) => {
+                // Holds the tether for as long as the container runs, and reaps the runner.
+                tokio::spawn(async move {
+                    let tether = child.stdin.take();
+                    let _ = child.wait().await;
+                    drop(tether);
+                });
+                Ok(())
+            }
+            Ok(Report::Failed(failure)) => {
+                let _ = child.wait().await;
+                Err(NotStarted::Runner(failure))
+            }
+            Err(source) => {
+                let _ = child.kill().await;
+                let answer = String::from_utf8_lossy(&line).chars().take(200).collect();
+                Err(NotStarted::Here(LaunchError::Garbled { answer, source }))
+            }
+        },
+        Ok(Err(source)) => {
+            let _ = child.kill().await;
+            Err(NotStarted::Here(LaunchError::State { path: folder.to_owned(), source }))
+        }
+        Err(_) => {
+            // Its container dies with it.
+            let _ = child.kill().await;
+            Err(NotStarted::Here(LaunchError::TimedOut { after: LAUNCH_TIMEOUT }))
+        }
+    }
+}
+
+fn spawn(config: &NativeConfig, order: &Order, folder: &Path, log: File) -> Result<Child, LaunchError> {
+    let failed = |source| LaunchError::Spawn { command: format!("{:?}", config.runner), source };
+    let (program, args) = config.runner.split_first().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+    // The runner enters it, and is told its place from the root.
+    let folder: PathBuf = std::path::absolute(folder).map_err(failed)?;
+    Command::new(program)
+        .args(args)
+        .arg(folder)
+        // Nothing of the agent's own environment, which may hold secrets, stays in a process beside the task.
+        .env_clear()
+        .current_dir("/")
+        .stdin(if order.spec.tethered { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .map_err(failed)
+}
+
+/// What the runner says: one line, or nothing if it died.
+async fn answer(child: &mut Child) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    if let Some(out) = child.stdout.take() {
+        // To its end: the runner closes it after its answer.
+        BufReader::new(out).take(ANSWER_BYTES_MAX).read_to_end(&mut line).await?;
+    }
+    Ok(line)
+}
+
+fn log_tail(folder: &Path) -> String {
+    let log = fs::read(folder.join(folder::LOG)).unwrap_or_default();
+    let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_BYTES_SHOWN)..]).trim().to_owned();
+    if tail.is_empty() { "nothing".to_owned() } else { tail }
+}

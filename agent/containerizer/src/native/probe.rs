@@ -1,0 +1,198 @@
+//! Finding out what can be enforced here, by trying exactly what launches do.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Component, Path},
+};
+
+use apportion_types::container::{Control, Unenforced};
+
+use super::{
+    NativeConfig, Plan,
+    launch::{self, NotStarted},
+    runner,
+};
+use crate::{
+    cgroup::{Controller, Layout},
+    error::{LaunchError, ProbeError},
+    folder::{Failure, Isolation},
+    spec::{ContainerId, ContainerSpec, Limits},
+};
+
+/// Trials leave something out each time; there is not more to leave out than this.
+const TRIALS_MAX: usize = 32;
+
+/// What begins the name of a trial's folder; no container's id begins with a dot.
+const TRIAL: &str = ".trial-";
+
+/// Reasonable limits of every kind, so that each file is written once.
+const LIMITS: Limits = Limits {
+    cpus_request_milli: 1000,
+    cpus_limit_milli: Some(1000),
+    memory_request_bytes: 16 << 20,
+    memory_limit_bytes: Some(64 << 20),
+    pids_max: Some(64),
+};
+
+/// Settles what to use and says what cannot be enforced.
+pub(super) async fn probe(config: &NativeConfig) -> Result<(Plan, Vec<Unenforced>), ProbeError> {
+    let parent = Path::new(&config.cgroup_parent);
+    if parent.as_os_str().is_empty() || !parent.components().all(|c| matches!(c, Component::Normal(_))) {
+        return Err(ProbeError::CgroupParent { path: config.cgroup_parent.clone() });
+    }
+    let state = |source| ProbeError::State { path: config.state_dir.clone(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir).map_err(state)?;
+    remove_old_trials(&config.state_dir);
+
+    let mut reasons = BTreeMap::new();
+    // Without a list of mounts there is nothing to be used.
+    let layout = Layout::detect().unwrap_or_default();
+    say_what_is_not_mounted(&layout, &mut reasons);
+    let root = rustix::process::geteuid().is_root();
+    let isolation = if root { Isolation::Namespaces } else { Isolation::UserNamespaces };
+    let mut plan = Plan { isolation, layout };
+    for number in 0..TRIALS_MAX {
+        let Err(failure) = trial(config, &plan, number).await else { break };
+        if !leave_out(&mut plan, &failure, config, &mut reasons) {
+            let source = match failure {
+                NotStarted::Runner(failure) => failure.into(),
+                NotStarted::Here(error) => error,
+            };
+            return Err(ProbeError::Trial { source });
+        }
+    }
+    if !plan.isolation.namespaces() && plan.layout.v2.is_none() && !plan.layout.has(Controller::Freezer) {
+        let reason = reasons.get(&Control::Namespaces).cloned().unwrap_or_default();
+        reasons.insert(
+            Control::AtomicKill,
+            format!("processes of a task are found by their descent, and one that hides may survive it, because {reason}"),
+        );
+    }
+    Ok((plan, reasons.into_iter().map(|(control, reason)| Unenforced { control, reason }).collect()))
+}
+
+/// Runs a container whose task ends before executing anything.
+async fn trial(config: &NativeConfig, plan: &Plan, number: usize) -> Result<(), NotStarted> {
+    let id = ContainerId(format!("{TRIAL}{}-{number}", std::process::id()));
+    let sandbox = config.state_dir.join(format!("{}.sandbox", id.0));
+    let state = |source| NotStarted::Here(LaunchError::State { path: sandbox.clone(), source });
+    let sandbox_path = std::path::absolute(&sandbox).map_err(state)?;
+    fs::create_dir(&sandbox).map_err(state)?;
+    let spec = ContainerSpec {
+        id: id.clone(),
+        argv: vec!["trial".to_owned()],
+        env: BTreeMap::new(),
+        sandbox: sandbox_path,
+        limits: LIMITS,
+        tethered: true,
+    };
+    let mut order = launch::order(config, plan, spec);
+    order.trial = true;
+    let folder = config.state_dir.join(&id.0);
+    let started = launch::start(config, &order).await;
+    if started.is_ok() {
+        let _ = runner::ended(&id, &folder).await;
+    }
+    for path in [&sandbox, &folder] {
+        let _ = fs::remove_dir_all(path);
+    }
+    started
+}
+
+/// Of an agent that was killed while it probed. Nothing runs in them: trials are tethered.
+fn remove_old_trials(state_dir: &Path) {
+    let Ok(entries) = fs::read_dir(state_dir) else { return };
+    for entry in entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with(TRIAL)) {
+        let _ = fs::remove_dir_all(entry.path());
+    }
+}
+
+/// What no trial can show: controllers that are not there at all.
+fn say_what_is_not_mounted(layout: &Layout, reasons: &mut BTreeMap<Control, String>) {
+    let remedy = "mount its cgroup hierarchy, or cgroup2, and start the agent again";
+    for (controller, name, controls) in [
+        (Controller::Cpu, "cpu", &[Control::CpuWeight, Control::CpuQuota][..]),
+        (Controller::Memory, "memory", &[Control::Memory]),
+        (Controller::Pids, "pids", &[Control::Pids]),
+    ] {
+        if !layout.has(controller) {
+            for control in controls {
+                reasons.insert(*control, format!("the kernel's {name} controller is not available; {remedy}"));
+            }
+        }
+    }
+}
+
+/// Takes what failed out of the plan, with the reason; false if there is nothing that could be left out.
+fn leave_out(
+    plan: &mut Plan,
+    failure: &NotStarted,
+    config: &NativeConfig,
+    reasons: &mut BTreeMap<Control, String>,
+) -> bool {
+    let NotStarted::Runner(failure) = failure else { return false };
+    match failure {
+        Failure::Cgroup { file, what, control: Some(control), errno, .. } => {
+            let reason = format!("{what} to {} failed ({}); enable it in the kernel", file.display(), os(*errno));
+            reasons.entry(*control).or_insert(reason);
+            plan.layout.off.insert(*control)
+        }
+        Failure::Cgroup { mount, file, what, control: None, errno } => {
+            let before = controls(&plan.layout);
+            plan.layout.drop_hierarchy(mount);
+            let after = controls(&plan.layout);
+            let folder = mount.join(&config.cgroup_parent);
+            let reason = format!(
+                "{what} of {} failed ({}); run the agent as root, or give its user the folder {}",
+                file.display(),
+                os(*errno),
+                folder.display()
+            );
+            for control in before.into_iter().filter(|control| !after.contains(control)) {
+                reasons.entry(control).or_insert_with(|| reason.clone());
+            }
+            true
+        }
+        Failure::Setup { control: Some(Control::Namespaces), step, errno } => {
+            let reason = format!("{step} failed ({})", os(*errno));
+            match plan.isolation {
+                Isolation::Namespaces => plan.isolation = Isolation::UserNamespaces,
+                Isolation::UserNamespaces => {
+                    plan.isolation = Isolation::Descent;
+                    let reason = format!("{reason}; allow user namespaces to the agent's user, or run it as root");
+                    for control in [Control::Namespaces, Control::ReadOnlyRoot] {
+                        reasons.insert(control, reason.clone());
+                    }
+                }
+                Isolation::Descent => return false,
+            }
+            true
+        }
+        Failure::Setup { control: Some(control), step, errno } => {
+            reasons.insert(*control, format!("{step} failed ({}); enable it in the kernel", os(*errno)));
+            plan.layout.off.insert(*control)
+        }
+        _ => false,
+    }
+}
+
+fn os(errno: i32) -> io::Error {
+    io::Error::from_raw_os_error(errno)
+}
+
+/// The controls that a layout's controllers stand for.
+fn controls(layout: &Layout) -> Vec<Control> {
+    let mut controls = Vec::new();
+    if layout.has(Controller::Cpu) {
+        controls.extend([Control::CpuWeight, Control::CpuQuota]);
+    }
+    if layout.has(Controller::Memory) {
+        controls.push(Control::Memory);
+    }
+    if layout.has(Controller::Pids) {
+        controls.push(Control::Pids);
+    }
+    controls
+}

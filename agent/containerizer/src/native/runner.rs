@@ -1,0 +1,206 @@
+//! Dealing with a container's runner, whichever agent process started it, and with what a killed one left.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use apportion_types::{
+    container::{Termination, Usage},
+    time::Time,
+};
+use rustix::process::{Pid, PidfdFlags, kill_process, pidfd_open, pidfd_send_signal};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::UnixStream,
+    time::timeout,
+};
+
+use super::{Shared, read};
+use crate::{
+    cgroup,
+    error::ContainerError,
+    linux::pidfd,
+    folder::{self, Isolation, Order, Pids, Process},
+    procfs,
+    spec::{ContainerId, Signal},
+};
+
+/// A runner answers within microseconds, unless the machine is so short of something that it does not run at all.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Waits for the end of the container, and brings it about where its runner was killed.
+pub(super) async fn wait(shared: &Shared, id: &ContainerId) -> Result<Termination, ContainerError> {
+    ended(id, &shared.known(id)?).await
+}
+
+/// The same, for a folder that need not be a container's.
+pub(super) async fn ended(id: &ContainerId, folder: &Path) -> Result<Termination, ContainerError> {
+    let pids = claimed(folder)?;
+    if let Some(runner) = pids.live_runner() {
+        gone(id, runner).await?;
+    }
+    if let Some(termination) = read(folder, folder::EXIT)? {
+        return Ok(termination);
+    }
+    give_up(folder).await
+}
+
+/// Who belongs to the container; a launch that was cut off before its runner started is declared dead.
+fn claimed(folder: &Path) -> Result<Pids, ContainerError> {
+    let path = folder.join(folder::PIDS);
+    if let Some(pids) = read(folder, folder::PIDS)? {
+        return Ok(pids);
+    }
+    let written = folder::write_once(&path, &Pids::default());
+    written.map_err(|source| ContainerError::State { path, source })?;
+    // Ours, or that of a runner which was first.
+    Ok(read(folder, folder::PIDS)?.unwrap_or_default())
+}
+
+/// Returns when this process has ended; it need not be a child of ours.
+async fn gone(id: &ContainerId, process: Process) -> Result<(), ContainerError> {
+    let failed = |source| ContainerError::Watch { id: id.clone(), pid: process.pid, source };
+    let Some(pidfd) = open(process).map_err(failed)? else { return Ok(()) };
+    pidfd::ended(pidfd).await.map_err(failed)
+}
+
+/// A descriptor for exactly this process; none if it has ended.
+fn open(process: Process) -> io::Result<Option<OwnedFd>> {
+    let Some(pid) = Pid::from_raw(process.pid) else { return Ok(None) };
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        // Looked at after the opening: if it is the right one now, the descriptor is the right one's.
+        Ok(pidfd) => Ok(process.runs().then_some(pidfd)),
+        Err(rustix::io::Errno::SRCH) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Ends what a killed runner left, and writes the account that it did not write.
+async fn give_up(folder: &Path) -> Result<Termination, ContainerError> {
+    let order: Option<Order> = read(folder, folder::SPEC)?;
+    let usage = match order {
+        Some(order) => clear_away(order, folder.to_owned()).await?,
+        // The agent was killed before it had written the order: there never was a runner.
+        None => Usage::default(),
+    };
+    let pids: Pids = read(folder, folder::PIDS)?.unwrap_or_default();
+    let now = Time::ZERO + SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let started_at = pids.started_at.unwrap_or(now);
+    let termination =
+        Termination { exit: None, limitation: None, usage, started_at, finished_at: now.max(started_at) };
+    let path = folder.join(folder::EXIT);
+    folder::write_exit(folder, &termination).map_err(|source| ContainerError::State { path, source })?;
+    // Another call may have been first; all say the same.
+    Ok(read(folder, folder::EXIT)?.unwrap_or(termination))
+}
+
+/// Kills and removes whatever there is of a container without a runner; returns what it had used.
+pub(super) async fn clear_away(order: Order, folder: PathBuf) -> Result<Usage, ContainerError> {
+    let id = order.spec.id.clone();
+    let pids: Pids = read(&folder, folder::PIDS)?.unwrap_or_default();
+    // Process numbers of another boot belong to others.
+    if pids.boot_id == procfs::boot_id() {
+        for process in pids.init.into_iter().chain(strays(&order, &pids)) {
+            // Mostly it is dying already: process 1 is bound to its runner's life.
+            if let Ok(Some(pidfd)) = open(process) {
+                let _ = pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+                gone(&id, process).await?;
+            }
+        }
+    }
+    let cleared = tokio::task::spawn_blocking(move || {
+        let driver = order.layout.driver();
+        cgroup::kill_group(&*driver, &order.group);
+        let measured = driver.measured(&order.group);
+        let removed = cgroup::remove_group(&*driver, &order.group);
+        if order.spec.tethered {
+            cgroup::remove_empty_parents(&*driver, &order.group);
+        }
+        let usage =
+            Usage { cpu_us: measured.cpu_us.unwrap_or(0), memory_peak_bytes: measured.memory_peak_bytes };
+        removed.map(|_| usage)
+    });
+    let cleared = cleared.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
+    cleared.map_err(|e| ContainerError::Cleanup { id, file: e.file, what: e.what, source: e.source })
+}
+
+/// Without namespaces: the task, what descends from it, and what is still in its session.
+fn strays(order: &Order, pids: &Pids) -> Vec<Process> {
+    let Some(task) = pids.task.filter(|_| order.isolation == Isolation::Descent) else { return Vec::new() };
+    let below = if task.runs() { procfs::descendants(task.pid) } else { Default::default() };
+    let all = procfs::all().into_iter().filter(|(pid, stat)| {
+        // A number is not given to a new process while a session of that number has members.
+        (stat.session == task.pid && stat.start_ticks >= task.start_ticks) || below.contains_key(pid)
+    });
+    all.map(|(pid, stat)| Process { pid, start_ticks: stat.start_ticks }).chain([task]).collect()
+}
+
+/// Sends a signal to every process of the container.
+pub(super) async fn signal(shared: &Shared, id: &ContainerId, signal: Signal) -> Result<(), ContainerError> {
+    let folder = shared.known(id)?;
+    let word = match signal {
+        Signal::Term => "term",
+        Signal::Kill => "kill",
+    };
+    let error = match ask(&folder, word).await {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    let pids: Pids = read(&folder, folder::PIDS)?.unwrap_or_default();
+    match pids.live_runner() {
+        // It has ended, or is being ended with its runner.
+        None => Ok(()),
+        // It is just ending: the socket goes before the process.
+        Some(_) if folder.join(folder::EXIT).exists() => Ok(()),
+        // A runner that does not answer still is the one whose death ends the container; the exit status is lost.
+        Some(runner) if signal == Signal::Kill => {
+            tracing::warn!(container = %id, %error, "the runner does not answer; killing it and its container");
+            Pid::from_raw(runner.pid).map_or(Ok(()), |pid| kill_process(pid, rustix::process::Signal::KILL)).or_else(
+                |e| match e {
+                    rustix::io::Errno::SRCH => Ok(()),
+                    e => Err(ContainerError::Unresponsive { id: id.clone(), source: e.into() }),
+                },
+            )
+        }
+        Some(_) => Err(ContainerError::Unresponsive { id: id.clone(), source: error }),
+    }
+}
+
+/// What the container has used so far, or in all.
+pub(super) async fn usage(shared: &Shared, id: &ContainerId) -> Result<Usage, ContainerError> {
+    let folder = shared.known(id)?;
+    let answer = ask(&folder, "usage").await;
+    if let Ok(line) = answer.as_ref()
+        && let Ok(usage) = serde_json::from_str(line)
+    {
+        return Ok(usage);
+    }
+    let pids: Pids = read(&folder, folder::PIDS)?.unwrap_or_default();
+    if pids.live_runner().is_some() && !folder.join(folder::EXIT).exists() {
+        let source = answer.err().unwrap_or_else(|| io::ErrorKind::InvalidData.into());
+        return Err(ContainerError::Unresponsive { id: id.clone(), source });
+    }
+    Ok(wait(shared, id).await?.usage)
+}
+
+/// Says a word to the runner, and returns its answer.
+async fn ask(folder: &Path, word: &str) -> io::Result<String> {
+    let talk = async {
+        // Through the open folder, because a socket's path must be shorter than a file's.
+        let open = File::open(folder)?;
+        let path = format!("/proc/self/fd/{}/{}", open.as_raw_fd(), folder::SOCKET);
+        let mut stream = UnixStream::connect(path).await?;
+        stream.write_all(format!("{word}\n").as_bytes()).await?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).await?;
+        if line.is_empty() || line.starts_with("error") {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed without an answer"));
+        }
+        Ok(line)
+    };
+    timeout(ANSWER_TIMEOUT, talk).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
