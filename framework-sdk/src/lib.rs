@@ -4,11 +4,13 @@
 //! decides *what runs where*. This one runs ten tasks and ends:
 //!
 //! ```no_run
-//! use apportion_sdk::{Context, Driver, Offer, Scheduler, Stop, Task, TaskState, TaskStatus, async_trait};
+//! use std::collections::BTreeSet;
+//!
+//! use apportion_sdk::{Context, Driver, Offer, Scheduler, Stop, Task, TaskId, TaskState, TaskStatus, async_trait};
 //!
 //! struct Ten {
-//!     waiting: Vec<u32>,
-//!     running: u32,
+//!     waiting: Vec<String>,
+//!     running: BTreeSet<TaskId>,
 //! }
 //!
 //! #[async_trait]
@@ -17,29 +19,26 @@
 //!
 //!     async fn offers(&mut self, _cx: &mut Context<'_>, offers: Vec<Offer>) {
 //!         for mut offer in offers {
-//!             while let Some(number) = self.waiting.pop() {
-//!                 let script = format!("echo this is task {number}");
-//!                 let task = Task::new(format!("task-{number}")).shell(script).cpus(0.5).mem_mib(64);
-//!                 if offer.launch(task.build().expect("a good task")).is_err() {
-//!                     self.waiting.push(number); // it does not fit: on to the next offer
-//!                     break;
-//!                 }
-//!                 self.running += 1;
+//!             while let Some(name) = self.waiting.pop() {
+//!                 let task = Task::new(&name).shell("echo hello").cpus(0.5).mem_mib(64);
+//!                 let task = task.build().expect("a good task");
+//!                 let task_id = task.task_id.clone();
+//!                 match offer.launch(task) {
+//!                     Ok(()) => self.running.insert(task_id),
+//!                     Err(_does_not_fit) => break self.waiting.push(name), // on to the next offer
+//!                 };
 //!             }
 //!         } // each offer answers itself here: with its tasks, or by going back unused
 //!     }
 //!
 //!     async fn update(&mut self, cx: &mut Context<'_>, status: TaskStatus) {
 //!         println!("{} is {}: {}", status.task_id, status.state, status.message);
-//!         if status.state == TaskState::Dropped {
-//!             // It never ran, through nobody's fault: again.
-//!             let number = status.task_id.as_str().trim_start_matches("task-");
-//!             self.waiting.push(number.parse().expect("an id from above"));
+//!         let never_ran = matches!(status.state, TaskState::Dropped | TaskState::Unknown);
+//!         // An end may be told more than once, by the agent and by the master.
+//!         if (never_ran || status.state.is_terminal()) && self.running.remove(&status.task_id) && never_ran {
+//!             self.waiting.push(status.task_id.to_string()); // through nobody's fault: again
 //!         }
-//!         if status.state.is_terminal() {
-//!             self.running -= 1;
-//!         }
-//!         if self.running == 0 && self.waiting.is_empty() {
+//!         if self.running.is_empty() && self.waiting.is_empty() {
 //!             cx.stop(Stop::Teardown);
 //!         }
 //!     }
@@ -52,7 +51,8 @@
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let driver = Driver::builder("ten").master("127.0.0.1:5050").build()?;
-//!     driver.run(Ten { waiting: (0..10).collect(), running: 0 }).await?;
+//!     let waiting = (0..10).map(|number| format!("task-{number}")).collect();
+//!     driver.run(Ten { waiting, running: BTreeSet::new() }).await?;
 //!     Ok(())
 //! }
 //! ```
@@ -65,8 +65,8 @@
 //! what is declined comes again.
 //!
 //! **Updates are acknowledged** when [`update`](Scheduler::update) returns. An agent repeats an update until then, over restarts of
-//! its own, of the master and of the scheduler. So: store first, then return; and be ready to hear of a state twice after a
-//! crash in between. Acknowledging frees the task's id.
+//! its own, of the master and of the scheduler. So: store first, then return; and be ready to hear of an end twice, from the agent
+//! and from the master, or after a crash in between. Acknowledging frees the task's id.
 //!
 //! **Tasks are reconciled.** Statuses that the master makes by itself are sent once, and may be lost with a connection. After
 //! each subscription the driver asks for the state of every task that it launched and of those that
@@ -113,8 +113,8 @@ pub mod testing;
 
 pub use apportion_types::{
     AgentId, AgentInfo, Command, ContainerStatus, FrameworkId, FrameworkInfo, OfferId, Reason, Resources,
-    Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, container, ids, limits, protocol,
-    resources,
+    Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, container, ids, limits,
+    protocol::scheduler as protocol, resources,
 };
 pub use async_trait::async_trait;
 

@@ -30,10 +30,13 @@ pub trait Scheduler: Send {
 
     /// The state of a task.
     ///
-    /// Statuses of one task that its agent made arrive in order and at least once over all connections; the same one is
-    /// not repeated within one driver, except when it could not be remembered. It is acknowledged when this returns, so
-    /// whatever must survive a crash of the scheduler is to be stored before. Statuses that the master made, and answers to
-    /// reconciliation, may be older than what was told before: a terminal state is final whatever follows.
+    /// Statuses of one task that its agent made arrive in order, and at least once over all connections and restarts; within one
+    /// driver the same update is not told twice, as far as it is remembered (the last 16,384). It is acknowledged when this
+    /// returns, so whatever must survive a crash of the scheduler is to be stored before.
+    ///
+    /// Statuses that the master made, such as answers to reconciliation, come once and may be older than what an agent tells
+    /// beside them: the end of a task may be told by both, and only its agent's status has the reason and the exit code. A
+    /// terminal state is final whatever follows, until the id is launched again.
     async fn update(&mut self, cx: &mut Context<'_>, status: TaskStatus);
 
     /// The subscription stands: the first one, or one after a lost connection.

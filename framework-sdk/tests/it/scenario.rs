@@ -1,0 +1,411 @@
+//! Text scenarios: what happens to the driver, and what it says and does.
+//!
+//! Each line of a file in `scenarios/` that is not indented is something that happens; the indented lines below it are what came
+//! of it: `>` told to the scheduler, `<` done by the driver. `UPDATE_EXPECT=1` rewrites them. `do …` lines are carried out by the
+//! scheduler in its next callback.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs, mem,
+    path::Path,
+    pin::pin,
+    sync::{Arc, Mutex},
+    task::{Context as Poller, Poll, Waker},
+    time::Duration,
+};
+
+use apportion_sdk::{
+    AgentId, Context, FrameworkId, FrameworkInfo, Offer, OfferId, Reason, Refused, Role, Scheduler, Source,
+    Stop, Subscription, Task, TaskId, TaskState, TaskStatus, Time, UpdateId, async_trait,
+    driver::{Action, Config, Engine, Input},
+    protocol::{Call, ErrorCode, Event, Refusal},
+};
+
+/// Does what the script says, and notes what it is told.
+#[derive(Default)]
+struct Scripted {
+    log: Arc<Mutex<Vec<String>>>,
+    script: Vec<String>,
+    kept: BTreeMap<String, Offer>,
+    idle: bool,
+    known: Vec<(TaskId, Option<AgentId>)>,
+}
+
+impl Scripted {
+    fn note(&self, line: String) {
+        self.log.lock().unwrap().push(line);
+    }
+
+    /// Carries out the script; offers that it does not keep are dropped at the end.
+    fn act(&mut self, cx: &mut Context<'_>, offers: Vec<Offer>) {
+        let mut offers: BTreeMap<String, Offer> =
+            offers.into_iter().map(|offer| (offer.id().to_string(), offer)).collect();
+        for line in mem::take(&mut self.script) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                ["launch", offer, task, resources] => {
+                    let offer = offers.get_mut(*offer).or(self.kept.get_mut(*offer)).expect("an offer held");
+                    let task = Task::new(*task).command(["true"]).resources(&resources.parse().unwrap());
+                    if let Err(error) = offer.launch(task.build().unwrap()) {
+                        self.note(format!("{error}"));
+                    }
+                }
+                ["keep", id] => {
+                    self.kept.insert((*id).to_owned(), offers.remove(*id).expect("an offer at hand"));
+                }
+                ["drop", id] => drop(self.kept.remove(*id).expect("an offer kept")),
+                ["merge", into, from] => {
+                    let from = offers.remove(*from).or(self.kept.remove(*from)).expect("an offer held");
+                    offers
+                        .get_mut(*into)
+                        .or(self.kept.get_mut(*into))
+                        .unwrap()
+                        .merge(from)
+                        .expect("one agent");
+                }
+                ["ports", offer, count] => {
+                    let ports = offers.get_mut(*offer).unwrap().take_ports(count.parse().unwrap());
+                    self.note(format!("ports {ports:?}"));
+                }
+                ["decline", offer, reason] => {
+                    offers.remove(*offer).unwrap().decline((*reason).to_owned());
+                }
+                ["decline", offer, reason, refuse] => {
+                    offers.remove(*offer).unwrap().decline_for(duration(refuse), (*reason).to_owned());
+                }
+                ["kill", task] => cx.kill(&TaskId::new(task).unwrap(), None),
+                ["kill", task, grace] => cx.kill(&TaskId::new(task).unwrap(), Some(duration(grace))),
+                ["reconcile", tasks @ ..] => cx.reconcile(tasks.iter().map(|task| known(task))),
+                ["reconcile-all"] => cx.reconcile_all(),
+                ["revive"] => cx.revive(),
+                ["wake", after] => cx.wake_after(duration(after)),
+                ["stop", stop] => cx.stop(self::stop(stop)),
+                _ => panic!("the scheduler cannot `do {line}`"),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Scheduler for Scripted {
+    type Message = String;
+
+    async fn offers(&mut self, cx: &mut Context<'_>, offers: Vec<Offer>) {
+        let list: Vec<String> = offers
+            .iter()
+            .map(|offer| format!("{}@{} {}", offer.id(), offer.agent_id(), offer.resources()))
+            .collect();
+        self.note(format!("offers {}", list.join(", ")));
+        self.act(cx, offers);
+    }
+
+    async fn update(&mut self, cx: &mut Context<'_>, status: TaskStatus) {
+        let reason = status.reason.map(|reason| format!(" {reason}")).unwrap_or_default();
+        let message = if status.message.is_empty() { String::new() } else { format!(": {}", status.message) };
+        self.note(format!("update {} {}{reason}{message}", status.task_id, status.state));
+        self.act(cx, Vec::new());
+    }
+
+    async fn subscribed(&mut self, cx: &mut Context<'_>, subscription: Subscription) {
+        self.note(format!("subscribed {} resumed={}", subscription.framework_id, subscription.resumed));
+        self.act(cx, Vec::new());
+    }
+
+    async fn disconnected(&mut self, cx: &mut Context<'_>, why: String) {
+        self.note(format!("disconnected: {why}"));
+        self.act(cx, Vec::new());
+    }
+
+    async fn rescinded(&mut self, cx: &mut Context<'_>, offer: OfferId) {
+        self.note(format!("rescinded {offer}"));
+        self.act(cx, Vec::new());
+    }
+
+    async fn agent_lost(&mut self, cx: &mut Context<'_>, agent: AgentId, message: String) {
+        self.note(format!("agent-lost {agent}: {message}"));
+        self.act(cx, Vec::new());
+    }
+
+    async fn message(&mut self, cx: &mut Context<'_>, message: String) {
+        self.note(format!("message {message}"));
+        self.act(cx, Vec::new());
+    }
+
+    async fn woken(&mut self, cx: &mut Context<'_>) {
+        self.note("woken".to_owned());
+        self.act(cx, Vec::new());
+    }
+
+    async fn refused(&mut self, cx: &mut Context<'_>, refused: Refused) {
+        self.note(format!("refused {:?} {:?}: {}", refused.call, refused.code, refused.message));
+        self.act(cx, Vec::new());
+    }
+
+    fn wants_offers(&self) -> bool {
+        !self.idle
+    }
+
+    fn tasks(&self) -> Vec<(TaskId, Option<AgentId>)> {
+        self.known.clone()
+    }
+}
+
+struct World {
+    engine: Engine<Scripted>,
+    now: Time,
+    out: String,
+}
+
+impl World {
+    fn new() -> Self {
+        let info = FrameworkInfo {
+            name: "test".to_owned(),
+            principal: "test".to_owned(),
+            roles: vec![Role::new("*").unwrap(), Role::new("eng").unwrap()],
+            failover_timeout: Duration::from_secs(600),
+            labels: BTreeMap::new(),
+        };
+        let mut config = Config::new(info, "master-0:5050");
+        config.masters.push("master-1:5050".to_owned());
+        Self {
+            engine: Engine::new(config, Scripted::default()),
+            now: Time::from_micros(1_000_000),
+            out: String::new(),
+        }
+    }
+
+    fn input(&mut self, input: Input<String>) {
+        let mut actions = Vec::new();
+        {
+            let handled = pin!(self.engine.handle(self.now, input, &mut actions));
+            let ready = handled.poll(&mut Poller::from_waker(Waker::noop()));
+            assert!(matches!(ready, Poll::Ready(())), "the scripted scheduler never waits");
+        }
+        for line in mem::take(&mut *self.engine.scheduler().log.lock().unwrap()) {
+            writeln!(self.out, "  > {line}").unwrap();
+        }
+        for action in actions {
+            writeln!(self.out, "  < {}", shown(&action)).unwrap();
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.input(Input::Event(event));
+    }
+
+    fn advance(&mut self, by: Duration) {
+        let until = self.now + by;
+        while let Some(deadline) = self.engine.next_deadline().filter(|deadline| *deadline <= until) {
+            let before = self.now;
+            self.now = self.now.max(deadline);
+            let length = self.out.len();
+            self.input(Input::Tick);
+            if self.out.len() > length {
+                let at = format!("  at +{:?}\n", self.now.since(before));
+                self.out.insert_str(length, &at);
+            }
+            assert!(self.engine.next_deadline() != Some(deadline), "a deadline that is met is gone");
+        }
+        self.now = until;
+    }
+
+    fn line(&mut self, line: &str) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["start"] => self.input(Input::Start),
+            ["connected"] => self.input(Input::Connected),
+            ["ended", why @ ..] => self.input(Input::Disconnected { clean: true, why: why.join(" ") }),
+            ["broken", why @ ..] => self.input(Input::Disconnected { clean: false, why: why.join(" ") }),
+            ["subscribed", id] => self.event(Event::Subscribed {
+                framework_id: FrameworkId::new(id).unwrap(),
+                heartbeat_interval: Duration::from_secs(15),
+                master_id: "m".to_owned(),
+            }),
+            ["heartbeat"] => self.event(Event::Heartbeat),
+            ["offers", offers @ ..] => self.event(Event::Offers(offers.chunks(2).map(offer).collect())),
+            ["rescind", id] => self.event(Event::Rescind(OfferId::new(id).unwrap())),
+            ["update", task, state, rest @ ..] => self.event(Event::Update(status(task, state, rest))),
+            ["agent-lost", agent, message @ ..] => self.event(Event::AgentLost {
+                agent_id: AgentId::new(agent).unwrap(),
+                message: message.join(" "),
+            }),
+            ["refused", call_id, code, message @ ..] => self.event(Event::Refused {
+                call_id: call_id.parse().unwrap(),
+                code: match *code {
+                    "invalid" => Refusal::Invalid,
+                    "limit" => Refusal::Limit,
+                    "not-found" => Refusal::NotFound,
+                    _ => panic!("no refusal `{code}`"),
+                },
+                message: message.join(" "),
+            }),
+            ["error", code, message @ ..] => self.event(Event::Error {
+                code: match *code {
+                    "failed-over" => ErrorCode::FailedOver,
+                    "removed" => ErrorCode::Removed,
+                    "refused" => ErrorCode::Refused,
+                    "too-slow" => ErrorCode::TooSlow,
+                    "shutting-down" => ErrorCode::ShuttingDown,
+                    _ => panic!("no error `{code}`"),
+                },
+                message: message.join(" "),
+            }),
+            ["message", text] => self.input(Input::Message((*text).to_owned())),
+            ["stop", stop] => self.input(Input::Stop(self::stop(stop))),
+            ["tick"] => self.input(Input::Tick),
+            ["after", by] => self.advance(duration(by)),
+            ["idle", idle] => self.engine.scheduler_mut().idle = idle.parse().unwrap(),
+            ["knows", tasks @ ..] => {
+                self.engine.scheduler_mut().known = tasks.iter().map(|task| known(task)).collect();
+            }
+            ["do", rest @ ..] => self.engine.scheduler_mut().script.push(rest.join(" ")),
+            ["outside-drop", id] => drop(self.engine.scheduler_mut().kept.remove(*id).unwrap()),
+            _ => panic!("nothing happens by `{line}`"),
+        }
+    }
+}
+
+fn known(text: &str) -> (TaskId, Option<AgentId>) {
+    match text.split_once('@') {
+        Some((task, agent)) => (TaskId::new(task).unwrap(), Some(AgentId::new(agent).unwrap())),
+        None => (TaskId::new(text).unwrap(), None),
+    }
+}
+
+fn duration(text: &str) -> Duration {
+    let split = text.find(|c: char| c.is_ascii_alphabetic()).expect("a unit");
+    let number: u64 = text[..split].parse().expect("a number");
+    match &text[split..] {
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(60 * number),
+        unit => panic!("no unit `{unit}`"),
+    }
+}
+
+fn stop(text: &str) -> Stop {
+    match text {
+        "teardown" => Stop::Teardown,
+        "disconnect" => Stop::Disconnect,
+        _ => panic!("no stop `{text}`"),
+    }
+}
+
+/// `o1@a1 cpus:1`
+fn offer(words: &[&str]) -> apportion_types::Offer {
+    let (id, agent) = words[0].split_once('@').expect("offer@agent");
+    apportion_types::Offer {
+        offer_id: OfferId::new(id).unwrap(),
+        framework_id: FrameworkId::new("f1").unwrap(),
+        agent_id: AgentId::new(agent).unwrap(),
+        role: Role::default(),
+        resources: words[1].parse().unwrap(),
+        hostname: agent.to_owned(),
+        address: format!("{agent}:5051"),
+        attributes: BTreeMap::new(),
+    }
+}
+
+/// `t1@a1 running #7`: with an update id; `t1@a1 running reconciled`.
+fn status(task: &str, state: &str, rest: &[&str]) -> TaskStatus {
+    let (task_id, agent_id) = known(task);
+    let mut status = TaskStatus {
+        task_id,
+        agent_id,
+        state: TaskState::ALL.into_iter().find(|each| each.name() == state).expect("a state"),
+        reason: None,
+        source: Source::Master,
+        message: String::new(),
+        at: Time::ZERO,
+        update_id: None,
+        container: None,
+    };
+    match rest {
+        [] => {}
+        ["reconciled"] => status.reason = Some(Reason::Reconciliation),
+        [id] => {
+            status.source = Source::Agent;
+            status.update_id = Some(UpdateId::new(0, id.strip_prefix('#').unwrap().parse().unwrap()));
+        }
+        _ => panic!("no status of `{rest:?}`"),
+    }
+    status
+}
+
+fn shown(action: &Action) -> String {
+    let list = |items: Vec<String>| if items.is_empty() { "-".to_owned() } else { items.join(",") };
+    let ids = |offers: &[OfferId]| list(offers.iter().map(ToString::to_string).collect());
+    let roles = |roles: &[Role]| list(roles.iter().map(ToString::to_string).collect());
+    let refuse = |refuse: &Option<Duration>| refuse.map_or("-".to_owned(), |refuse| format!("{refuse:?}"));
+    let (call_id, call) = match action {
+        Action::Send { call_id, call } => (call_id, call),
+        Action::Connect { master } => return format!("connect to {master}"),
+        Action::Close => return "close".to_owned(),
+        Action::End(Ok(stop)) => return format!("end: {stop:?}"),
+        Action::End(Err(error)) => return format!("end: {error}"),
+        _ => panic!("a new kind of action"),
+    };
+    let call = match call {
+        Call::Subscribe { framework_id, suppressed, .. } => {
+            let id = framework_id.as_ref().map_or("-", FrameworkId::as_str);
+            format!("subscribe id={id} suppressed={}", roles(suppressed))
+        }
+        Call::Teardown => "teardown".to_owned(),
+        Call::Accept { offers, tasks, refuse: filter } => {
+            let tasks = tasks.iter().map(|task| task.as_ref().unwrap().task_id.to_string()).collect();
+            format!("accept {} launch {} refuse {}", ids(offers), list(tasks), refuse(filter))
+        }
+        Call::Decline { offers, refuse: filter, reason } => {
+            format!("decline {} ({reason}) refuse {}", ids(offers), refuse(filter))
+        }
+        Call::Suppress { roles: of } => format!("suppress {}", roles(of)),
+        Call::Revive { roles: of } => format!("revive {}", roles(of)),
+        Call::Kill { task_id, grace } => format!("kill {task_id} grace {}", refuse(grace)),
+        Call::Acknowledge { agent_id, task_id, update_id } => {
+            format!(
+                "acknowledge {task_id}@{agent_id} #{}",
+                u64::from_be_bytes(update_id.0[8..].try_into().unwrap())
+            )
+        }
+        Call::Reconcile { tasks } => {
+            let tasks = tasks.iter().map(|(task, agent)| match agent {
+                Some(agent) => format!("{task}@{agent}"),
+                None => task.to_string(),
+            });
+            format!("reconcile {}", list(tasks.collect()))
+        }
+    };
+    format!("#{call_id} {call}")
+}
+
+#[test]
+fn the_driver_does_as_the_scenarios_say() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/scenarios");
+    let mut paths: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "no scenarios in {}", folder.display());
+    let mut wrong = Vec::new();
+    for path in paths {
+        let expected = fs::read_to_string(&path).unwrap();
+        let mut world = World::new();
+        for line in expected.lines().filter(|line| !line.starts_with("  ")) {
+            writeln!(world.out, "{line}").unwrap();
+            if !line.is_empty() && !line.starts_with('#') {
+                world.line(line);
+            }
+        }
+        if world.out == expected {
+            continue;
+        }
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            fs::write(&path, world.out).unwrap();
+        } else {
+            let different =
+                world.out.lines().zip(expected.lines()).position(|(found, expected)| found != expected);
+            let line = different.unwrap_or(world.out.lines().count().min(expected.lines().count())) + 1;
+            wrong.push(format!("{}:{line} differs; all that happened:\n{}", path.display(), world.out));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\nUPDATE_EXPECT=1 rewrites the files", wrong.join("\n"));
+}
