@@ -4,9 +4,21 @@
 //! a busy cluster. So the totals of the agents are asked for, and the job says which resource is missing, and where the most
 //! of it is.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
-use apportion_sdk::{Resources, resources::Value};
+use apportion_sdk::{
+    Resources, Time,
+    operator::{AgentState, Operator, OperatorError},
+    resources::Value,
+};
+
+/// How long a verdict must stand before a job that has launched nothing yet is given up: the agents of a cluster that is
+/// being started register one after the other.
+pub const PATIENCE_FIRST: Duration = Duration::from_secs(2);
+
+/// The same for a job of which something was launched, so that a large enough agent was there: after a change of master it
+/// may take a while to be listed again.
+pub const PATIENCE_LATER: Duration = Duration::from_secs(60);
 
 /// An agent's whole resources, used or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,10 +32,23 @@ pub struct Size {
 /// Why no agent can run a task of the job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TooLarge {
-    needs: Resources,
+    needs: String,
     agents: usize,
     /// One line for each resource that every agent has too little of; empty when each is somewhere, but never all together.
     short: Vec<String>,
+}
+
+/// Asks a master for the agents that it counts on, and gives the connection back for the next time. One that is unreachable
+/// may never return, so that a task does not wait for it.
+pub async fn sizes(operator: Option<Operator>, master: &str) -> Result<(Operator, Vec<Size>), OperatorError> {
+    let operator = match operator {
+        Some(operator) => operator,
+        None => Operator::connect(master).await?,
+    };
+    let agents = operator.agents().await?.into_iter().filter(|agent| agent.state != AgentState::Unreachable);
+    let sizes =
+        agents.map(|agent| Size { hostname: agent.info.hostname, total: agent.info.resources }).collect();
+    Ok((operator, sizes))
 }
 
 /// Compares what a task needs with every agent. No agent at all is no verdict: they may be about to register.
@@ -51,7 +76,7 @@ pub fn check(needs: &Resources, agents: &[Size]) -> Result<(), TooLarge> {
             _ => format!("{wanted} is needed, and no agent has it"),
         })
     });
-    Err(TooLarge { needs: needs.clone(), agents: agents.len(), short: short.collect() })
+    Err(TooLarge { needs: needs.to_string(), agents: agents.len(), short: short.collect() })
 }
 
 impl fmt::Display for TooLarge {
@@ -67,6 +92,55 @@ impl fmt::Display for TooLarge {
             short => f.write_str(&short.join("; "))?,
         }
         f.write_str("; ask for less in [task], or wait for a larger agent with --wait")
+    }
+}
+
+/// What is to be done about a verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Advice {
+    /// Tell the person; said once for each sentence.
+    Say(String),
+    /// End what waits.
+    GiveUp(String),
+}
+
+/// Looks at the agents again and again while tasks wait.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// Never give up: the person expects a larger agent.
+    wait: bool,
+    /// Since when no agent is large enough.
+    since: Option<Time>,
+    said: Option<String>,
+}
+
+impl Watch {
+    /// `wait` is whether to wait for ever, and only say so.
+    pub fn new(wait: bool) -> Self {
+        Self { wait, ..Self::default() }
+    }
+
+    /// Compares again. `launched` is whether anything of the job ever was.
+    pub fn look(&mut self, needs: &Resources, agents: &[Size], launched: bool, now: Time) -> Option<Advice> {
+        let too_large = match check(needs, agents) {
+            Err(too_large) => too_large.to_string(),
+            Ok(()) => {
+                self.since = None;
+                let none = "no agent is registered; waiting for one".to_owned();
+                return if agents.is_empty() { self.say(none) } else { None };
+            }
+        };
+        let patience = if launched { PATIENCE_LATER } else { PATIENCE_FIRST };
+        if now.since(*self.since.get_or_insert(now)) < patience {
+            return None;
+        }
+        if self.wait { self.say(format!("waiting: {too_large}")) } else { Some(Advice::GiveUp(too_large)) }
+    }
+
+    fn say(&mut self, what: String) -> Option<Advice> {
+        let new = self.said.as_ref() != Some(&what);
+        self.said = Some(what.clone());
+        new.then_some(Advice::Say(what))
     }
 }
 
@@ -112,5 +186,40 @@ mod tests {
     fn enough_of_each_but_never_together_is_told_as_such() {
         let agents = [agent("a", "cpus:8;mem:512"), agent("b", "cpus:1;mem:4GiB")];
         assert!(verdict("cpus:4;mem:1GiB", &agents).contains("no agent has all of them together"));
+    }
+
+    #[test]
+    fn a_verdict_must_stand_before_it_counts() {
+        let at = |seconds: u64| Time::from_micros(seconds * 1_000_000);
+        let needs: Resources = "cpus:8".parse().unwrap();
+        let (small, large) = ([agent("a", "cpus:1")], [agent("a", "cpus:8")]);
+        let mut watch = Watch::new(false);
+        assert_eq!(watch.look(&needs, &small, false, at(0)), None, "others may be about to register");
+        assert_eq!(watch.look(&needs, &large, false, at(1)), None);
+        assert_eq!(watch.look(&needs, &small, true, at(2)), None, "it begins anew");
+        assert_eq!(watch.look(&needs, &small, true, at(61)), None);
+        let Some(Advice::GiveUp(why)) = watch.look(&needs, &small, true, at(62)) else {
+            panic!("it has stood long enough")
+        };
+        assert!(why.contains("the most is cpus:1 on a"), "{why}");
+    }
+
+    #[test]
+    fn who_waits_is_told_why_once() {
+        let at = |seconds: u64| Time::from_micros(seconds * 1_000_000);
+        let needs: Resources = "cpus:8".parse().unwrap();
+        let small = [agent("a", "cpus:1")];
+        let mut watch = Watch::new(true);
+        assert_eq!(
+            watch.look(&needs, &[], false, at(0)),
+            Some(Advice::Say("no agent is registered; waiting for one".into()))
+        );
+        assert_eq!(watch.look(&needs, &[], false, at(1)), None);
+        assert_eq!(watch.look(&needs, &small, false, at(2)), None);
+        let Some(Advice::Say(why)) = watch.look(&needs, &small, false, at(4)) else {
+            panic!("it is to be said")
+        };
+        assert!(why.starts_with("waiting: a task needs cpus:8"), "{why}");
+        assert_eq!(watch.look(&needs, &small, false, at(100)), None);
     }
 }

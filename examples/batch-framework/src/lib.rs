@@ -1,10 +1,26 @@
-//! Batch jobs on Apportion.
+//! Batch jobs on Apportion: a job file in, one task for each of its elements, a summary out.
+//!
+//! A framework as an outside team would write it, on the SDK alone; and the job runner behind `apportion batch run`. Read it in
+//! this order:
+//!
+//! 1. [`scheduler`] is the framework proper: a hundred lines that place tasks on offers and pass on what happens.
+//! 2. [`state`] decides everything else: retries, time-outs, what is lost. Pure, and tested against random clusters.
+//! 3. [`job`] turns the job file into something in which nothing can be wrong any more.
+//! 4. [`run`](mod@run) is the program around the scheduler: signals, progress, outputs, the exit code.
+//!
+//! The others serve these: [`capacity`] explains why a task could never run, [`output`] fetches what tasks print,
+//! [`report`] and [`summary`] tell the result to programs and to people.
+
+#![warn(missing_docs)]
 
 pub mod capacity;
 pub mod job;
 pub mod output;
 pub mod progress;
 pub mod report;
+pub mod run;
 pub mod scheduler;
 pub mod state;
 pub mod summary;
+
+pub use run::{BatchError, Format, RunArgs, run};

@@ -1,6 +1,25 @@
 //! The standard output of tasks: its last line for the summary, and all of it when the job asks for that.
 
-use std::path::PathBuf;
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use apportion_sdk::{
+    FrameworkId,
+    sandbox::{self, Chunk, Request, SandboxError},
+};
+use tokio::{io::AsyncWriteExt, sync::Semaphore, time::timeout};
+
+use crate::state::{Attempt, Outcome};
+
+/// Outputs fetched at once: enough to hide the way to the agents, too few to be felt there.
+const FETCHES_MAX: usize = 16;
+
+/// How long an agent may be silent while it is asked for an output.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// Bytes of the end of a stream in which its last line is looked for.
 pub const TAIL_BYTES: usize = 4096;
@@ -17,6 +36,94 @@ pub struct Fetched {
     pub file: Option<PathBuf>,
     /// Why it could not be fetched, or saved.
     pub error: Option<String>,
+}
+
+/// Fetches the outputs of a job's tasks from their agents, a few at a time.
+#[derive(Debug, Clone)]
+pub struct Fetcher {
+    folder: Option<PathBuf>,
+    permits: Arc<Semaphore>,
+}
+
+/// Why an output was not fetched, or not saved.
+#[derive(Debug, thiserror::Error)]
+enum FetchError {
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error("the agent at {address} was silent for {SILENCE_MAX:?}")]
+    Silent { address: String },
+    #[error("cannot write {}: {source}", file.display())]
+    Write { file: PathBuf, source: io::Error },
+}
+
+impl Fetcher {
+    /// Saves whole outputs in this folder; without one, only looks at their ends.
+    pub fn new(folder: Option<PathBuf>) -> Self {
+        Self { folder, permits: Arc::new(Semaphore::new(FETCHES_MAX)) }
+    }
+
+    /// Fetches the output of the last attempt of a task, which has ended. Saves it as `<name>.stdout`.
+    pub fn fetch(
+        &self,
+        framework_id: FrameworkId,
+        attempt: Attempt,
+        name: String,
+        outcome: Outcome,
+    ) -> impl Future<Output = Fetched> + Send + use<> {
+        let this = self.clone();
+        async move {
+            let _permit = this.permits.acquire().await.expect("the semaphore is never closed");
+            let address = &attempt.host.address;
+            let request = |file: &str| Request::new(framework_id.clone(), attempt.id.clone(), file);
+            let mut fetched = Fetched::default();
+            let end = match &this.folder {
+                None => end_of(address, request("stdout")).await,
+                Some(folder) => {
+                    let file = folder.join(format!("{name}.stdout"));
+                    let end = save(address, request("stdout"), &file).await;
+                    fetched.file = end.is_ok().then_some(file);
+                    end
+                }
+            };
+            match end {
+                Ok(end) => fetched.tail = last_line(&end),
+                Err(error) => fetched.error = Some(error.to_string()),
+            }
+            // A task that failed in silence most often said why on the other stream. Without it nothing is lost.
+            if outcome != Outcome::Succeeded && fetched.tail.is_none() && fetched.error.is_none() {
+                let end = end_of(address, request("stderr")).await;
+                fetched.tail = end.ok().and_then(|end| last_line(&end)).map(|line| format!("stderr: {line}"));
+            }
+            fetched
+        }
+    }
+}
+
+/// The last bytes of a file of a sandbox.
+async fn end_of(address: &str, request: Request) -> Result<Vec<u8>, FetchError> {
+    let request = request.offset(-(TAIL_BYTES as i64)).length(TAIL_BYTES as u64);
+    let silent = |_| FetchError::Silent { address: address.to_owned() };
+    let file = timeout(SILENCE_MAX, sandbox::read(address, request)).await.map_err(silent)??;
+    Ok(timeout(SILENCE_MAX, file.bytes()).await.map_err(silent)??)
+}
+
+/// Copies a file of a sandbox, and gives its last bytes. Written beside its place and moved there when it is whole, so that
+/// whoever finds it finds all of it.
+async fn save(address: &str, request: Request, file: &Path) -> Result<Vec<u8>, FetchError> {
+    let part = file.with_extension("stdout.part");
+    let refuse = |source| FetchError::Write { file: file.to_owned(), source };
+    let silent = |_| FetchError::Silent { address: address.to_owned() };
+    let mut source = timeout(SILENCE_MAX, sandbox::read(address, request)).await.map_err(silent)??;
+    let mut target = tokio::fs::File::create(&part).await.map_err(refuse)?;
+    let mut end = Vec::new();
+    while let Some(Chunk { data, .. }) = timeout(SILENCE_MAX, source.chunk()).await.map_err(silent)?? {
+        target.write_all(&data).await.map_err(refuse)?;
+        end.extend_from_slice(&data);
+        end.drain(..end.len().saturating_sub(TAIL_BYTES));
+    }
+    target.flush().await.map_err(refuse)?;
+    tokio::fs::rename(&part, file).await.map_err(refuse)?;
+    Ok(end)
 }
 
 /// The last line that is not blank, without what would disturb a terminal, and shortened.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use apportion_sdk::{
     AgentId, Context, DeclineReason, FrameworkId, Offer, Scheduler, Stop, Subscription, Task as Description,
-    TaskError, TaskId, TaskInfo, TaskStatus, Time, async_trait, placement,
+    TaskId, TaskInfo, TaskStatus, Time, async_trait, placement,
 };
 use tokio::sync::mpsc;
 
@@ -52,7 +52,7 @@ pub enum News {
         /// Its position in the job.
         position: usize,
         /// How.
-        end: End,
+        end: Box<End>,
     },
 }
 
@@ -82,7 +82,7 @@ impl BatchScheduler {
     }
 
     /// One attempt as the agent is to run it.
-    fn describe(&self, position: usize, task_id: TaskId) -> Result<TaskInfo, TaskError> {
+    fn describe(&self, position: usize, task_id: TaskId) -> Result<TaskInfo, String> {
         let mut task = Description::new(task_id.as_str())
             .name(self.job.task_name(position))
             .command(self.job.argv(position))
@@ -94,7 +94,7 @@ impl BatchScheduler {
         if let Some(grace) = self.job.kill_grace {
             task = task.kill_grace(grace);
         }
-        task.build()
+        task.build().map_err(|error| error.to_string())
     }
 
     /// Does what the state asks for. Every callback ends here, so that none can forget a kill or a timer.
@@ -107,7 +107,7 @@ impl BatchScheduler {
                 }
                 Effect::Ended(position) => {
                     let end = self.state.tasks()[position].end().expect("it has ended").clone();
-                    self.tell(News::Ended { position, end });
+                    self.tell(News::Ended { position, end: Box::new(end) });
                 }
             }
         }
@@ -150,8 +150,8 @@ impl Scheduler for BatchScheduler {
             let Some(best) = placement::best_fit(&offers, &self.job.resources) else { break };
             let task = match self.describe(position, self.state.next_id(position)) {
                 Ok(task) => task,
-                Err(error) => {
-                    self.state.reject(position, error.to_string(), &mut effects);
+                Err(why) => {
+                    self.state.reject(position, why, &mut effects);
                     continue;
                 }
             };
@@ -162,7 +162,7 @@ impl Scheduler for BatchScheduler {
                 address: offer.address().to_owned(),
             };
             match offer.launch(task) {
-                Ok(()) => self.state.launched(position, host, cx.now()),
+                Ok(_) => self.state.launched(position, host, cx.now()),
                 // It fits by its resources, so this accept carries as many tasks as one may. Dropping the offer sends it.
                 Err(_full) => drop(offers.swap_remove(best)),
             }
@@ -216,3 +216,6 @@ impl Scheduler for BatchScheduler {
         attempts.map(|attempt| (attempt.id.clone(), Some(attempt.host.agent_id.clone()))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -261,3 +261,13 @@ fn positions_count_characters_not_bytes() {
         refused("name = \"x\"\n[task]\ncommand = [\"ä\", \"é\"]\nenv = { \"ä\" = \"é\", B = \"${no}\" }\n");
     assert!(message.starts_with("job.toml:4:24: "), "{message}");
 }
+
+#[test]
+fn the_jobs_that_come_with_it_are_good() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (file, at_least) in [("checksum.toml", 20), ("wordcount.toml", 1)] {
+        let job = Job::load(&folder.join("jobs").join(file), &[], folder).unwrap();
+        assert!(job.tasks() >= at_least, "{file} has {} tasks", job.tasks());
+        assert!(Path::new(&job.item(0)).is_file());
+    }
+}

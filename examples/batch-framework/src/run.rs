@@ -1,0 +1,347 @@
+//! A job from its file to its exit code: the program around the scheduler.
+//!
+//! It does what a scheduler should not: it fetches outputs, listens to signals, draws progress. The two speak through
+//! [`News`] one way and [`Order`] the other.
+
+use std::{io::Write, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+
+use apportion_sdk::{BuildError, Driver, DriverError, FrameworkId, Handle, Stop, Time, operator::Operator};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    task::JoinSet,
+    time::Instant,
+};
+
+use crate::{
+    capacity::{self, Advice, Size, Watch},
+    job::{Job, JobError},
+    output::{Fetched, Fetcher},
+    progress::{self, Progress},
+    report::Report,
+    scheduler::{BatchScheduler, News, Order},
+    state::{Counts, End},
+    summary,
+};
+
+/// Between two looks at the agents while tasks wait.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a second Ctrl-C waits for the master to confirm the teardown.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The exit code when every task succeeded.
+pub const SUCCEEDED: u8 = 0;
+/// The exit code when a task did not succeed, or its output could not be saved.
+pub const FAILED: u8 = 1;
+/// The exit code when the arguments or the job file are wrong.
+pub const USAGE: u8 = 2;
+/// The exit code when the job was interrupted: what a shell gives a program that Ctrl-C ended.
+pub const INTERRUPTED: u8 = 130;
+
+/// What to run, and how to show it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunArgs {
+    /// The job file (TOML)
+    #[arg(value_name = "JOB.toml")]
+    pub job: PathBuf,
+    /// Another value for a parameter of the job file's [params]
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+    /// The form of the summary: a table, or one JSON document and nothing else on standard output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+    /// Show every task in the summary, however many there are
+    #[arg(long)]
+    pub all: bool,
+    /// Wait when no agent is large enough for a task, instead of failing
+    #[arg(long)]
+    pub wait: bool,
+    /// The role for which to take offers
+    #[arg(long, default_value = "*")]
+    pub role: String,
+}
+
+/// The form of the summary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// A table for people; may change.
+    #[default]
+    #[value(alias = "table")]
+    Text,
+    /// One document for programs; see [`Report`].
+    Json,
+}
+
+impl RunArgs {
+    /// A job file with everything else as it is without a flag.
+    pub fn new(job: impl Into<PathBuf>) -> Self {
+        Self {
+            job: job.into(),
+            set: Vec::new(),
+            output: Format::Text,
+            all: false,
+            wait: false,
+            role: "*".to_owned(),
+        }
+    }
+}
+
+/// Why a job could not be run to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BatchError {
+    /// The job file is wrong.
+    #[error(transparent)]
+    Job(#[from] JobError),
+    /// The folder in which the command was given is gone.
+    #[error("cannot tell the current folder, from which relative paths are taken: {0}")]
+    Folder(std::io::Error),
+    /// The folder for the outputs could not be made.
+    #[error("cannot make the folder {} for the outputs: {source}", folder.display())]
+    Output {
+        /// The folder.
+        folder: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The master's address or the role is wrong.
+    #[error(transparent)]
+    Usage(#[from] BuildError),
+    /// The master could not be reached, or ended the framework.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// Signals could not be listened to.
+    #[error("cannot listen to signals: {0}")]
+    Signals(std::io::Error),
+    /// The summary could not be written.
+    #[error("cannot write the summary to standard output: {0}")]
+    Stdout(std::io::Error),
+}
+
+impl BatchError {
+    /// The exit code for it: [`USAGE`] when what was asked for is wrong, otherwise [`FAILED`].
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            BatchError::Job(_) | BatchError::Usage(_) | BatchError::Output { .. } => USAGE,
+            _ => FAILED,
+        }
+    }
+}
+
+/// Runs a job on the cluster of the master at `master` (`host:port`), until every task has ended; gives its exit code.
+///
+/// Prints the summary to standard output, and progress to standard error. The first Ctrl-C or SIGTERM kills the job's tasks
+/// and waits for their ends, the second leaves at once. When the future is dropped the framework is disconnected, and its
+/// tasks are killed after its failover time-out.
+pub async fn run(args: RunArgs, master: &str) -> Result<u8, BatchError> {
+    let folder = std::env::current_dir().map_err(BatchError::Folder)?;
+    let (file, settings) = (args.job.clone(), args.set.clone());
+    // A glob over a large folder takes a while, and whoever shares this runtime is not to wait for it.
+    let job = tokio::task::spawn_blocking(move || Job::load(&file, &settings, &folder));
+    let job = Arc::new(job.await.expect("reading a job file does not panic")?);
+    if let Some(folder) = &job.output {
+        let refuse = |source| BatchError::Output { folder: folder.clone(), source };
+        std::fs::create_dir_all(folder).map_err(refuse)?;
+    }
+    let driver = Driver::builder(&job.name).role(&args.role).master(master).build()?;
+    Run::new(job, &args, master, driver.handle()).drive(driver, &args).await
+}
+
+/// A job on its way.
+struct Run {
+    job: Arc<Job>,
+    master: String,
+    operator: Option<Operator>,
+    handle: Handle<Order>,
+    progress: Progress,
+    watch: Watch,
+    fetcher: Fetcher,
+    framework_id: Option<FrameworkId>,
+    /// What is known of each task's output, by position.
+    fetched: Vec<Fetched>,
+    fetches: JoinSet<(usize, Fetched)>,
+    /// The look at the agents that is under way, apart from the loop: a master that hangs must not stop the driver.
+    looks: JoinSet<Option<(Operator, Vec<Size>)>>,
+    /// Whether a task ever was on an agent.
+    launched: bool,
+    /// Tasks whose end was told.
+    ended: usize,
+    counts: Counts,
+    interrupts: u32,
+    leaving: bool,
+    started: Instant,
+    started_at: Time,
+}
+
+impl Run {
+    fn new(job: Arc<Job>, args: &RunArgs, master: &str, handle: Handle<Order>) -> Self {
+        let tasks = job.tasks();
+        Self {
+            progress: Progress::new(&job.name, tasks),
+            watch: Watch::new(args.wait),
+            fetcher: Fetcher::new(job.output.clone()),
+            framework_id: None,
+            fetched: vec![Fetched::default(); tasks],
+            fetches: JoinSet::new(),
+            looks: JoinSet::new(),
+            launched: false,
+            ended: 0,
+            counts: Counts { total: tasks, waiting: tasks, ..Counts::default() },
+            interrupts: 0,
+            leaving: false,
+            started: Instant::now(),
+            started_at: wall_clock(),
+            job,
+            master: master.to_owned(),
+            operator: None,
+            handle,
+        }
+    }
+
+    async fn drive(mut self, driver: Driver<Order>, args: &RunArgs) -> Result<u8, BatchError> {
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(BatchError::Signals)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(BatchError::Signals)?;
+        let (news_sender, mut news) = mpsc::unbounded_channel();
+        let mut driving = pin!(driver.run(BatchScheduler::new(self.job.clone(), news_sender)));
+        let mut lines = tokio::time::interval(progress::LINES_EVERY);
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut driving => break outcome,
+                Some(news) = news.recv() => self.take(news),
+                Some(done) = self.fetches.join_next() => {
+                    let (position, fetched) = done.expect("fetching an output does not panic");
+                    if let (Some(error), true) = (&fetched.error, self.job.output.is_some()) {
+                        self.progress.say(&format!("the output of {} is not saved: {error}", self.job.task_name(position)));
+                    }
+                    self.fetched[position] = fetched;
+                }
+                Some(()) = interrupt.recv() => self.interrupt().await,
+                Some(()) = terminate.recv() => self.interrupt().await,
+                _ = lines.tick() => self.progress.tick(),
+                _ = looks.tick(), if self.counts.waiting > 0 && self.looks.is_empty() => self.look(),
+                Some(agents) = self.looks.join_next() => self.compare(agents.expect("looking does not panic")).await,
+            }
+            if self.interrupts > 1 {
+                // Tasks that are still there when the master has heard of it are killed by it.
+                self.progress.finish();
+                return match tokio::time::timeout(LEAVE_TIMEOUT, driving).await {
+                    Ok(Err(error)) => Err(error.into()),
+                    Ok(Ok(_)) | Err(_) => Ok(INTERRUPTED),
+                };
+            }
+            if self.ended == self.job.tasks() && self.fetches.is_empty() && !self.leaving {
+                self.leaving = true;
+                self.order(Order::Leave).await;
+            }
+        };
+        self.progress.finish();
+        let scheduler = outcome?.scheduler;
+        let framework_id = self.framework_id.map(|id| id.to_string());
+        let times = (self.started_at, self.started_at + self.started.elapsed());
+        let report = Report::new(&self.job, scheduler.state(), self.fetched, framework_id, times);
+        show(&report, args).map_err(BatchError::Stdout)?;
+        Ok(exit_code(&report, self.job.output.is_some()))
+    }
+
+    fn take(&mut self, news: News) {
+        match news {
+            News::Subscribed(framework_id) => self.framework_id = Some(framework_id),
+            News::Disconnected(why) => {
+                self.progress.say(&format!("the master is lost: {why}; tasks run on, trying again"))
+            }
+            News::Moved(counts) => {
+                self.launched |= counts.active > 0;
+                self.counts = counts;
+                self.progress.moved(counts);
+            }
+            News::Again { name, why } => self.progress.say(&format!("{name} will run again: {why}")),
+            News::Ended { position, end } => {
+                self.ended += 1;
+                self.fetch(position, &end);
+            }
+        }
+    }
+
+    /// Fetches the output of a task that had a container: only then there can be one.
+    fn fetch(&mut self, position: usize, end: &End) {
+        let ran = end.status.as_ref().is_some_and(|status| status.container.is_some());
+        if let (true, Some(attempt), Some(framework_id)) = (ran, &end.last, &self.framework_id) {
+            let (name, outcome) = (self.job.task_name(position), end.outcome);
+            let fetching = self.fetcher.fetch(framework_id.clone(), attempt.clone(), name, outcome);
+            self.fetches.spawn(async move { (position, fetching.await) });
+        }
+    }
+
+    async fn interrupt(&mut self) {
+        self.interrupts += 1;
+        if self.interrupts > 1 {
+            self.progress.say("leaving at once; the master kills what still runs");
+            _ = self.handle.stop(Stop::Teardown).await;
+            return;
+        }
+        let active = self.counts.active;
+        self.progress
+            .say(&format!("interrupted: killing {active} running tasks; once more to leave at once"));
+        self.order(Order::Interrupt).await;
+    }
+
+    fn look(&mut self) {
+        let (operator, master) = (self.operator.take(), self.master.clone());
+        // A master that does not answer now is the driver's to reconnect to; the next look is a second away.
+        self.looks.spawn(async move { capacity::sizes(operator, &master).await.ok() });
+    }
+
+    /// Whether an agent could ever run what waits.
+    async fn compare(&mut self, looked: Option<(Operator, Vec<Size>)>) {
+        let Some((operator, agents)) = looked else { return };
+        self.operator = Some(operator);
+        let now = self.started_at + self.started.elapsed();
+        match self.watch.look(&self.job.resources, &agents, self.launched, now) {
+            None => {}
+            Some(Advice::Say(what)) => self.progress.say(&what),
+            Some(Advice::GiveUp(why)) => {
+                self.progress.say(&why);
+                self.order(Order::GiveUp(why)).await;
+            }
+        }
+    }
+
+    /// The few orders of a run never fill the driver's queue, so this does not wait while the driver is not polled.
+    async fn order(&self, order: Order) {
+        // A driver that has ended says why by itself.
+        _ = self.handle.send(order).await;
+    }
+}
+
+fn exit_code(report: &Report, outputs_asked: bool) -> u8 {
+    match report.outcome {
+        "interrupted" => INTERRUPTED,
+        // Whoever asked for the outputs and did not get them all must not take the job for done.
+        _ if report.totals.failed > 0 || outputs_asked && report.outputs_missing() > 0 => FAILED,
+        _ => SUCCEEDED,
+    }
+}
+
+/// Writes the summary. That whoever read it has gone, as in `… | head -1`, is no error.
+fn show(report: &Report, args: &RunArgs) -> std::io::Result<()> {
+    let text = match args.output {
+        Format::Text => summary::render(report, args.all, comfy_table::Table::new().width()),
+        Format::Json => {
+            let json = serde_json::to_string_pretty(report);
+            json.expect("a report has texts as keys and finite numbers") + "\n"
+        }
+    };
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        done => done,
+    }
+}
+
+fn wall_clock() -> Time {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Time::ZERO + since
+}

@@ -1,0 +1,137 @@
+//! The scheduler as a master sees it: offers and statuses in, calls out, by the SDK's harness.
+
+use std::{path::Path, time::Duration};
+
+use apportion_sdk::{TaskState, protocol::Call, testing::Harness};
+
+use super::*;
+
+struct Cluster {
+    harness: Harness<BatchScheduler>,
+    news: mpsc::UnboundedReceiver<News>,
+}
+
+impl Cluster {
+    fn new(lines: &str) -> Self {
+        let text = format!("name = \"j\"\n[task]\ncommand = \"echo ${{index}}\"\n{lines}");
+        let job = Job::parse(Path::new("job.toml"), &text, &[], Path::new("/")).unwrap();
+        let (sender, news) = mpsc::unbounded_channel();
+        let harness = Harness::new(BatchScheduler::new(Arc::new(job), sender));
+        Self { harness, news }
+    }
+
+    fn launched(&mut self) -> Vec<String> {
+        self.harness.launched().iter().map(|task| task.task_id.to_string()).collect()
+    }
+
+    fn ends(&mut self) -> Vec<(usize, crate::state::Outcome)> {
+        let mut ends = Vec::new();
+        while let Ok(news) = self.news.try_recv() {
+            if let News::Ended { position, end } = news {
+                ends.push((position, end.outcome));
+            }
+        }
+        ends
+    }
+}
+
+#[test]
+fn the_agent_that_is_filled_best_is_filled_first() {
+    let mut cluster = Cluster::new("cpus = 1\nmemory = 100\n[array]\nrange = [1, 4]\n");
+    cluster.harness.offers(&[("large", "cpus:16;mem:6400"), ("small", "cpus:2;mem:200")]);
+    let accepts: Vec<_> = cluster
+        .harness
+        .calls()
+        .into_iter()
+        .filter_map(|call| match call {
+            Call::Accept { tasks, .. } => {
+                Some(tasks.into_iter().map(|task| task.unwrap().task_id.to_string()).collect::<Vec<_>>())
+            }
+            _ => None,
+        })
+        .collect();
+    let expected: [Vec<_>; 2] = [vec!["j-0003", "j-0004"], vec!["j-0001", "j-0002"]];
+    assert_eq!(accepts, expected, "two on the small one, which is full then, two on the large one");
+}
+
+#[test]
+fn what_is_too_small_is_declined_with_what_it_lacks() {
+    let mut cluster = Cluster::new("cpus = 2\nmemory = 100\n");
+    cluster.harness.offer("a", "cpus:1;mem:4000");
+    let reasons: Vec<_> = cluster
+        .harness
+        .calls()
+        .into_iter()
+        .filter_map(|call| match call {
+            Call::Decline { reason, .. } => Some(reason),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(reasons, ["too small: cpus"]);
+}
+
+#[test]
+fn offers_are_wanted_only_while_a_task_waits() {
+    let mut cluster = Cluster::new("retries = 1\n");
+    cluster.harness.offer("a", "cpus:4;mem:4000");
+    let calls = cluster.harness.calls();
+    assert!(calls.iter().any(|call| matches!(call, Call::Suppress { .. })), "{calls:?}");
+    cluster.harness.update("a", "j-0001", TaskState::Failed);
+    let calls = cluster.harness.calls();
+    assert!(!calls.iter().any(|call| matches!(call, Call::Revive { .. })), "it pauses: {calls:?}");
+    cluster.harness.advance(Duration::from_secs(2));
+    let calls = cluster.harness.calls();
+    assert!(calls.iter().any(|call| matches!(call, Call::Revive { .. })), "the pause is over: {calls:?}");
+    cluster.harness.offer("a", "cpus:4;mem:4000");
+    assert_eq!(cluster.launched(), ["j-0001.r2"]);
+}
+
+#[test]
+fn a_task_over_its_time_is_killed() {
+    let mut cluster = Cluster::new("timeout = \"1m\"\n");
+    cluster.harness.offer("a", "cpus:4;mem:4000");
+    cluster.harness.update("a", "j-0001", TaskState::Running);
+    cluster.harness.calls();
+    cluster.harness.advance(Duration::from_secs(59));
+    let killed = |calls: &[Call]| calls.iter().any(|call| matches!(call, Call::Kill { .. }));
+    assert!(!killed(&cluster.harness.calls()));
+    cluster.harness.advance(Duration::from_secs(1));
+    assert!(killed(&cluster.harness.calls()));
+    cluster.harness.update("a", "j-0001", TaskState::Killed);
+    assert_eq!(cluster.ends(), [(0, crate::state::Outcome::TimedOut)]);
+}
+
+#[test]
+fn an_accept_that_is_full_leaves_the_rest_for_the_next_offer() {
+    let mut cluster = Cluster::new("cpus = 0.01\nmemory = 1\n[array]\nrange = [1, 2500]\n");
+    cluster.harness.offer("a", "cpus:100;mem:100000");
+    assert_eq!(cluster.launched().len(), apportion_sdk::limits::TASKS_PER_ACCEPT_MAX);
+    cluster.harness.offer("a", "cpus:80;mem:98000");
+    let rest = cluster.launched();
+    assert_eq!((rest.len(), rest[0].as_str(), rest[499].as_str()), (500, "j-2001", "j-2500"));
+}
+
+#[test]
+fn an_element_that_no_process_can_be_given_fails_alone() {
+    let mut cluster =
+        Cluster::new("env = { A = \"${item}\" }\n[array]\nlist = [\"a\", \"b\\u0000\", \"c\"]\n");
+    cluster.harness.offer("a", "cpus:4;mem:4000");
+    assert_eq!(cluster.launched(), ["j-0001", "j-0003"]);
+    assert_eq!(cluster.ends(), [(1, crate::state::Outcome::Invalid)]);
+}
+
+#[test]
+fn an_interrupt_kills_and_leaving_tears_down() {
+    let mut cluster = Cluster::new("[array]\nrange = [1, 3]\n");
+    cluster.harness.offer("a", "cpus:2;mem:4000");
+    assert_eq!(cluster.launched(), ["j-0001", "j-0002"]);
+    cluster.harness.message(Order::Interrupt);
+    let calls = cluster.harness.calls();
+    assert_eq!(calls.iter().filter(|call| matches!(call, Call::Kill { .. })).count(), 2, "{calls:?}");
+    cluster.harness.update("a", "j-0001", TaskState::Killed);
+    cluster.harness.update("a", "j-0002", TaskState::Killed);
+    assert!(cluster.harness.scheduler().state().is_done());
+    assert!(cluster.harness.end().is_none(), "outputs are still to be fetched");
+    cluster.harness.message(Order::Leave);
+    assert!(cluster.harness.calls().iter().any(|call| matches!(call, Call::Teardown)));
+}
