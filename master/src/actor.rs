@@ -28,6 +28,10 @@ const BATCH_EVENTS_MAX: usize = 256;
 pub(crate) const INBOX_EVENTS_MAX: usize = 4096;
 
 /// What is queued to the actor from outside.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are of the large kind, and a box each would cost more"
+)]
 pub(crate) enum Inbound {
     /// A peer did something.
     Peer {

@@ -34,7 +34,7 @@ impl Clock {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_deadline_is_reached_when_its_timer_fires() {
         let clock = Clock::new();
         let deadline = clock.now() + Duration::from_micros(1_500);

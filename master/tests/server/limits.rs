@@ -1,0 +1,132 @@
+use apportion_proto::v1::{
+    self, scheduler_service_client::SchedulerServiceClient,
+    scheduler_service_connect_request::Call as WireCall,
+};
+use apportion_types::{
+    convert::scheduler_request,
+    limits,
+    protocol::{
+        agent::MasterMessage,
+        scheduler::{Call, ErrorCode, Event},
+    },
+};
+use tonic::Code;
+
+use crate::harness::{Master, config, framework, patiently, task};
+
+#[tokio::test]
+async fn a_message_above_the_limit_ends_its_stream_with_the_limit() {
+    let master = Master::start(config()).await;
+    let mut scheduler = master.scheduler().await;
+    scheduler.subscribe(framework("f")).await;
+    let reason = "x".repeat(limits::MESSAGE_BYTES_MAX);
+    scheduler.call(Call::Decline { offers: Vec::new(), refuse: None, reason }).await;
+    let status = loop {
+        match scheduler.event().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it ends with a status"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("4194304 bytes"), "{status}");
+    // Somebody else is served as before.
+    master.scheduler().await.subscribe(framework("g")).await;
+}
+
+/// An accept that only just fits is more than fits with the framework's description beside it.
+#[tokio::test]
+async fn a_large_but_allowed_accept_reaches_the_agent_whole() {
+    let master = Master::start(config()).await;
+    let (mut scheduler, mut agent) = (master.scheduler().await, master.agent().await);
+    scheduler.subscribe(framework(&"x".repeat(120_000))).await;
+    agent.register("cpus:64;mem:65536").await;
+    let offer = scheduler.offer().await;
+    let large = |index: usize| {
+        let task = task(&format!("t{index}"), "cpus:1;mem:64");
+        apportion_types::TaskInfo { name: "x".repeat(100_000), ..task }
+    };
+    let tasks: Vec<_> = (0..41).map(large).collect();
+    let accepted = tasks.iter().cloned().map(Ok).collect();
+    scheduler.call(Call::Accept { offers: vec![offer.offer_id], tasks: accepted, refuse: None }).await;
+    let mut received = Vec::new();
+    let mut messages = 0;
+    while received.len() < tasks.len() {
+        let MasterMessage::RunTasks { tasks, .. } = agent.expect().await else { panic!("they are to run") };
+        received.extend(tasks);
+        messages += 1;
+    }
+    assert_eq!((received == tasks, messages), (true, 2));
+}
+
+/// More calls than wait anywhere, by somebody who reads: all are handled, in order.
+#[tokio::test]
+async fn a_flood_of_calls_is_handled_in_order() {
+    const CALLS: u64 = 5000;
+    let master = Master::start(config()).await;
+    let (calls, receiver) = tokio::sync::mpsc::channel(64);
+    let mut client = SchedulerServiceClient::new(master.channel().await);
+    let subscribe = Call::Subscribe { info: framework("f"), framework_id: None, suppressed: Vec::new() };
+    calls.send(scheduler_request(0, subscribe)).await.unwrap();
+    let receiver = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let mut events = client.connect(receiver).await.unwrap().into_inner();
+    patiently("the subscription", events.message()).await.unwrap().unwrap();
+    let flood = calls.clone();
+    tokio::spawn(async move {
+        for index in 1..=CALLS {
+            let task_id = apportion_types::TaskId::new(format!("t{index}")).unwrap();
+            flood.send(scheduler_request(index, Call::Kill { task_id, grace: None })).await.unwrap();
+        }
+    });
+    let mut next = 1;
+    while next <= CALLS {
+        let event = patiently("an event", events.message()).await.unwrap().unwrap();
+        match Event::try_from(event).unwrap() {
+            Event::Update(status) => {
+                assert_eq!(status.task_id.as_str(), format!("t{next}"));
+                next += 1;
+            }
+            Event::Heartbeat => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Every call is answered, and nobody reads the answers.
+#[tokio::test]
+async fn a_scheduler_that_never_reads_is_ended_and_nobody_else_notices() {
+    let master = Master::start(config()).await;
+    let mut other = master.scheduler().await;
+    other.subscribe(framework("other")).await;
+
+    let subscribe = Call::Subscribe { info: framework("slow"), framework_id: None, suppressed: Vec::new() };
+    let subscribe = scheduler_request(0, subscribe);
+    let bad = |call_id| {
+        let kill = v1::Kill { task_id: "/".repeat(150), grace_ms: None };
+        v1::SchedulerServiceConnectRequest { call_id, call: Some(WireCall::Kill(kill)) }
+    };
+    let calls = tokio_stream::iter([subscribe].into_iter().chain((1..=20_000).map(bad)));
+    // The least window that HTTP/2 begins with, so that little waits outside of the master.
+    let window = 65_535;
+    let channel = master.endpoint().initial_stream_window_size(window).initial_connection_window_size(window);
+    let mut client = SchedulerServiceClient::new(channel.connect().await.unwrap());
+    let mut events = client.connect(calls).await.unwrap().into_inner();
+    master.metric_reaches("apportion_master_peers_too_slow_total{peer=\"scheduler\"}", 1.0).await;
+    // The core has heard of it.
+    let inactive = "apportion_master_frameworks{state=\"disconnected\"}";
+    master.metric_reaches(inactive, 1.0).await;
+    other.call(Call::Kill { task_id: apportion_types::TaskId::new("t").unwrap(), grace: None }).await;
+    other.update(apportion_types::TaskState::Unknown).await;
+
+    // It wakes up, reads what was on its way, and why it was ended, and that this is all.
+    let mut last = None;
+    let mut count = 0;
+    while let Ok(Some(event)) = patiently("an event", events.message()).await {
+        count += 1;
+        last = Some(Event::try_from(event).unwrap());
+    }
+    let Some(Event::Error { code, message }) = last else { panic!("{last:?} after {count}") };
+    assert_eq!(code, ErrorCode::TooSlow);
+    assert!(message.contains("subscribe again and reconcile"), "{message}");
+    assert!(count < limits::OUTBOX_MESSAGES_MAX, "{count} were sent although the queue was given up");
+}

@@ -1,0 +1,9 @@
+//! A master on a real port, with real clients.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod harness;
+mod lifecycle;
+mod limits;
+mod pages;
+mod services;
+mod shutdown;
