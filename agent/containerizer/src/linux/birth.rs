@@ -156,9 +156,9 @@ impl Newborn {
         };
         rustix::io::write(&self.go, b"!").map_err(|e| Failure::setup("waking the container", e))?;
 
-        let task = self.await_task(order)?;
-        let (started, now) = (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
-        let started_at = Time::ZERO + now;
+        let (task, started) = self.await_task(order)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let started_at = Time::ZERO + now.saturating_sub(started.elapsed());
         pids.init = Process::find(self.init);
         pids.task = Process::find(task);
         pids.started_at = Some(started_at);
@@ -183,14 +183,14 @@ impl Newborn {
         write("gid_map", format!("{group} {group} 1"))
     }
 
-    /// The number of the task's process, once it has been executed.
-    fn await_task(&self, order: &Order) -> Result<i32, Failure> {
+    /// The number of the task's process and when it began to execute its program, once it has done so.
+    fn await_task(&self, order: &Order) -> Result<(i32, Instant), Failure> {
         let mut task = None;
         while let Some(heard) =
             wire::hear(&self.report, true).map_err(|e| Failure::setup("listening to the container", e))?
         {
             match heard.word {
-                Word::Executing => task = heard.pid,
+                Word::Executing => task = heard.pid.map(|pid| (pid, Instant::now())),
                 Word::Failed(failure) => return Err(failure),
                 Word::Ended(_) => {}
             }

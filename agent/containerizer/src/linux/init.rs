@@ -153,7 +153,11 @@ fn attend(order: &Order, task: i32, status: &OwnedFd) -> i32 {
 
 fn end(namespaces: bool, exit: Exit, status: &OwnedFd) -> i32 {
     let _ = Word::Ended(exit).send(status.as_fd());
-    if !namespaces {
+    if namespaces {
+        // The kernel would do it, but only what is reaped here is counted where there are no cgroups.
+        sys::signal_all_others(libc::SIGKILL);
+        while sys::reap(-1, true).is_some() {}
+    } else {
         tree::end_all_below_me();
     }
     0

@@ -43,6 +43,8 @@ pub(super) struct Container {
     started: Instant,
     ended: Option<(Exit, Time)>,
     limit_exceeded: bool,
+    /// What was seen while it ran. The kernel forgets what processes had used that it kills with their namespace.
+    seen: Usage,
 }
 
 /// What a poll showed.
@@ -79,6 +81,7 @@ impl Container {
             started,
             ended: None,
             limit_exceeded: false,
+            seen: Usage::default(),
         }
     }
 
@@ -172,7 +175,7 @@ impl Container {
         }
     }
 
-    fn answer(&self, request: Request) -> String {
+    fn answer(&mut self, request: Request) -> String {
         match request {
             Request::Term => self.term(),
             Request::Kill => self.kill(),
@@ -192,7 +195,8 @@ impl Container {
     }
 
     /// Kills every process of the container; the loop ends when they are gone.
-    fn kill(&self) {
+    fn kill(&mut self) {
+        self.usage();
         if self.order.isolation.namespaces() {
             let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
         } else {
@@ -203,7 +207,7 @@ impl Container {
     }
 
     /// What the cgroups count; else what the processes that can be seen add up to, or the largest of them.
-    fn usage(&self) -> Usage {
+    fn usage(&mut self) -> Usage {
         let mut usage = self.driver.measured(&self.order.group);
         if usage.cpu_us.is_none() || usage.memory_peak_bytes.is_none() {
             let pids: Vec<i32> = procfs::descendants(self.init).into_keys().chain([self.init]).collect();
@@ -212,7 +216,11 @@ impl Container {
             usage.cpu_us = usage.cpu_us.or(Some(cpu));
             usage.memory_peak_bytes = usage.memory_peak_bytes.or(peak);
         }
-        Usage { cpu_us: usage.cpu_us.unwrap_or(0), memory_peak_bytes: usage.memory_peak_bytes }
+        self.seen = Usage {
+            cpu_us: self.seen.cpu_us.max(usage.cpu_us.unwrap_or(0)),
+            memory_peak_bytes: self.seen.memory_peak_bytes.max(usage.memory_peak_bytes),
+        };
+        self.seen
     }
 
     /// Process 1 has ended: clears away, in the order in which others rely on it.
@@ -259,8 +267,11 @@ impl Container {
             exit: Some(exit),
             limitation: exceeded.map(|limit_bytes| Limitation::Memory { limit_bytes }),
             usage: Usage {
-                cpu_us: measured.cpu_us.unwrap_or(reaped.cpu_us),
-                memory_peak_bytes: measured.memory_peak_bytes.or(reaped.memory_peak_bytes),
+                cpu_us: measured.cpu_us.unwrap_or(reaped.cpu_us).max(self.seen.cpu_us),
+                memory_peak_bytes: measured
+                    .memory_peak_bytes
+                    .or(reaped.memory_peak_bytes)
+                    .max(self.seen.memory_peak_bytes),
             },
             started_at: self.started_at,
             finished_at,

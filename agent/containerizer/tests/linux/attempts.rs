@@ -1,13 +1,87 @@
 //! What a task must not be able to do, tried; and kernels that lack something, imitated.
 
-use std::{collections::BTreeMap, ffi::OsString, process::ExitCode};
+// The calls have no safe form, because nobody should want to make them.
+#![allow(unsafe_code)]
+
+use std::{collections::BTreeMap, ffi::OsString, io, process::ExitCode, ptr};
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
     apply_filter,
 };
 
-pub fn main(_: &[String]) -> ExitCode { ExitCode::SUCCESS }
+/// Attempts that must have been made.
+pub(crate) const NAMES: [&str; 6] = ["mount", "unshare", "ptrace-outside", "keyctl", "clone-newuser", "clone3"];
+
+/// Tries everything and prints each result: 0, or the number of the error.
+pub(crate) fn main(args: &[String]) -> ExitCode {
+    let outside: libc::pid_t = args[0].parse().unwrap();
+    let zero = ptr::null_mut::<libc::c_void>();
+    let path = c"/proc".as_ptr();
+    let mut lines = String::new();
+    let mut attempt = |name: &str, result: libc::c_long| {
+        let errno = if result < 0 { io::Error::last_os_error().raw_os_error().unwrap() } else { 0 };
+        lines.push_str(&format!("{name} {errno}\n"));
+    };
+    // SAFETY: all arguments are integers, null pointers or C strings that live as long as the program. Should one of the
+    // calls succeed, the test fails, and the harm is confined to what the container was meant to be confined to.
+    unsafe {
+        use libc::*;
+        attempt("allowed", syscall(SYS_getpid).min(0));
+        attempt("mount", syscall(SYS_mount, c"none".as_ptr(), c".".as_ptr(), c"tmpfs".as_ptr(), 0, zero));
+        attempt("remount", syscall(SYS_mount, zero, c"/".as_ptr(), zero, MS_REMOUNT | MS_BIND, zero));
+        attempt("umount", syscall(SYS_umount2, path, MNT_DETACH));
+        attempt("pivot_root", syscall(SYS_pivot_root, path, path));
+        attempt("mount_setattr", syscall(SYS_mount_setattr, AT_FDCWD, path, 0, zero, 0));
+        attempt("open_tree", syscall(SYS_open_tree, AT_FDCWD, path, 0));
+        attempt("fsopen", syscall(SYS_fsopen, c"tmpfs".as_ptr(), 0));
+        attempt("unshare", syscall(SYS_unshare, CLONE_NEWUSER | CLONE_NEWNS));
+        attempt("setns", syscall(SYS_setns, 0, 0));
+        attempt("clone-newuser", clone_and_end(CLONE_NEWUSER | SIGCHLD));
+        attempt("clone-newnet", clone_and_end(CLONE_NEWNET | SIGCHLD));
+        attempt("allowed", clone_and_end(SIGCHLD).min(0));
+        attempt("clone3", syscall(SYS_clone3, zero, 0));
+        #[cfg(target_arch = "x86_64")]
+        attempt("x32", syscall(SYS_mount | 0x4000_0000, zero, zero, zero, 0, zero));
+        attempt("keyctl", syscall(SYS_keyctl, 0, 0, 0, 0, 0));
+        attempt("add_key", syscall(SYS_add_key, c"user".as_ptr(), c"x".as_ptr(), c"y".as_ptr(), 1, -4));
+        attempt("request_key", syscall(SYS_request_key, c"user".as_ptr(), c"x".as_ptr(), zero, 0));
+        attempt("bpf", syscall(SYS_bpf, 0, zero, 0));
+        attempt("perf_event_open", syscall(SYS_perf_event_open, zero, 0, 0, 0, 0));
+        attempt("io_uring", syscall(SYS_io_uring_setup, 1, zero));
+        attempt("userfaultfd", syscall(SYS_userfaultfd, 0));
+        attempt("open_by_handle_at", syscall(SYS_open_by_handle_at, AT_FDCWD, zero, 0));
+        attempt("kexec", syscall(SYS_kexec_load, 0, 0, zero, 0));
+        attempt("init_module", syscall(SYS_init_module, zero, 0, zero));
+        attempt("delete_module", syscall(SYS_delete_module, zero, 0));
+        attempt("reboot", syscall(SYS_reboot, 0, 0, 0, zero));
+        attempt("swapon", syscall(SYS_swapon, zero, 0));
+        attempt("settimeofday", syscall(SYS_settimeofday, zero, zero));
+        attempt("clock_settime", syscall(SYS_clock_settime, CLOCK_REALTIME, zero));
+        attempt("sethostname", syscall(SYS_sethostname, path, 1));
+        attempt("acct", syscall(SYS_acct, zero));
+        attempt("syslog", syscall(SYS_syslog, 3, zero, 0));
+        attempt("quotactl", syscall(SYS_quotactl, 0, zero, 0, zero));
+        attempt("personality", syscall(SYS_personality, ADDR_NO_RANDOMIZE));
+        attempt("vsock", syscall(SYS_socket, AF_VSOCK, SOCK_STREAM, 0));
+        attempt("ptrace-outside", syscall(SYS_ptrace, PTRACE_SEIZE, outside, zero, zero));
+        attempt("kill-outside", syscall(SYS_kill, outside, 0));
+    }
+    print!("{lines}");
+    ExitCode::SUCCESS
+}
+
+/// A copy of this process with these flags, which ends at once.
+fn clone_and_end(flags: libc::c_int) -> libc::c_long {
+    // SAFETY: a fork of a process with one thread; the child does nothing but end.
+    unsafe {
+        let result = libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0);
+        if result == 0 {
+            libc::_exit(0);
+        }
+        result
+    }
+}
 
 fn refuse(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) {
     let arch = TargetArch::try_from(std::env::consts::ARCH).unwrap();
@@ -18,17 +92,16 @@ fn refuse(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) {
 }
 
 /// The runner as on a kernel before 5.9 in these respects: no `mount_setattr`, no `close_range`.
-pub fn without_new_calls(args: impl Iterator<Item = OsString>) -> ExitCode {
+pub(crate) fn without_new_calls(args: impl Iterator<Item = OsString>) -> ExitCode {
     let calls = [libc::SYS_mount_setattr, libc::SYS_close_range];
     refuse(calls.map(|call| (call, Vec::new())).into(), libc::ENOSYS);
     apportion_containerizer::runner_main(args)
 }
 
 /// The runner where the administrator has forbidden user namespaces.
-pub fn without_namespaces(args: impl Iterator<Item = OsString>) -> ExitCode {
+pub(crate) fn without_namespaces(args: impl Iterator<Item = OsString>) -> ExitCode {
     let flag = libc::CLONE_NEWUSER as u64;
-    let condition =
-        SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), flag).unwrap();
+    let condition = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), flag).unwrap();
     let rule = SeccompRule::new(vec![condition]).unwrap();
     refuse(BTreeMap::from([(libc::SYS_clone, vec![rule])]), libc::EPERM);
     apportion_containerizer::runner_main(args)

@@ -6,6 +6,7 @@ use std::{
     ffi::OsString,
     fs,
     future::Future,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{
         OnceLock,
@@ -19,11 +20,11 @@ use apportion_types::container::Termination;
 use tokio::runtime::Runtime;
 
 /// Nothing here takes this long unless it hangs.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Who runs the containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Root: everything.
     Root,
     /// Root, on a kernel without the newer system calls.
@@ -35,9 +36,9 @@ pub enum Mode {
 }
 
 impl Mode {
-    pub const ALL: [Mode; 4] = [Mode::Root, Mode::OldKernel, Mode::User, Mode::Bare];
+    pub(crate) const ALL: [Mode; 4] = [Mode::Root, Mode::OldKernel, Mode::User, Mode::Bare];
 
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Mode::Root => "root",
             Mode::OldKernel => "old_kernel",
@@ -54,12 +55,12 @@ impl Mode {
         }
     }
 
-    pub fn namespaces(self) -> bool {
+    pub(crate) fn namespaces(self) -> bool {
         self != Mode::Bare
     }
 }
 
-pub const NO_LIMITS: Limits = Limits {
+pub(crate) const NO_LIMITS: Limits = Limits {
     cpus_request_milli: 1000,
     cpus_limit_milli: None,
     memory_request_bytes: 0,
@@ -68,23 +69,32 @@ pub const NO_LIMITS: Limits = Limits {
 };
 
 /// A containerizer and its folders, checked at the end for what it leaves.
-pub struct Bench {
-    pub mode: Mode,
-    pub native: Native,
-    pub config: NativeConfig,
-    pub dir: PathBuf,
+pub(crate) struct Bench {
+    pub(crate) mode: Mode,
+    pub(crate) native: Native,
+    pub(crate) config: NativeConfig,
+    pub(crate) dir: PathBuf,
     counter: AtomicU32,
 }
 
+/// Where benches are: not in `/tmp`, which a container does not share with the host. Writable to nobody too.
+pub(crate) fn folder() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("containers");
+    if fs::create_dir_all(&folder).is_ok() {
+        let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o1777));
+    }
+    folder
+}
+
 /// Waits for a future, for a generous time.
-pub fn block<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block<T>(future: impl Future<Output = T>) -> T {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap());
     runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("took too long") })
 }
 
 /// Waits until something is the case.
-pub fn until(what: &str, mut is: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is() {
         assert!(start.elapsed() < PATIENCE, "never happened: {what}");
@@ -93,7 +103,7 @@ pub fn until(what: &str, mut is: impl FnMut() -> bool) {
 }
 
 /// The configuration of a containerizer below `dir`.
-pub fn config(mode: Mode, dir: &Path, parent: &str) -> NativeConfig {
+pub(crate) fn config(mode: Mode, dir: &Path, parent: &str) -> NativeConfig {
     NativeConfig {
         runner: vec![env::current_exe().unwrap().into(), OsString::from(mode.runner())],
         hidden: vec![dir.join("secrets")],
@@ -102,7 +112,7 @@ pub fn config(mode: Mode, dir: &Path, parent: &str) -> NativeConfig {
 }
 
 /// Processes of which the command line holds this text, but for this one.
-pub fn processes_with(text: &str) -> Vec<i32> {
+pub(crate) fn processes_with(text: &str) -> Vec<i32> {
     let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| *pid != std::process::id() as i32)
         .filter(|pid| {
@@ -113,7 +123,7 @@ pub fn processes_with(text: &str) -> Vec<i32> {
 }
 
 /// Every cgroup folder of this name, in any hierarchy.
-pub fn cgroups_of(parent: &str) -> Vec<PathBuf> {
+pub(crate) fn cgroups_of(parent: &str) -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let roots = mounts.lines().filter(|l| l.contains(" - cgroup")).filter_map(|l| l.split(' ').nth(4));
     roots.map(|root| Path::new(root).join(parent)).filter(|path| path.exists()).collect()
@@ -121,10 +131,10 @@ pub fn cgroups_of(parent: &str) -> Vec<PathBuf> {
 
 impl Bench {
     /// Runs a scenario on a bench of its own, and checks that nothing is left.
-    pub fn with(mode: Mode, run: fn(&Bench)) {
+    pub(crate) fn with(mode: Mode, run: fn(&Bench)) {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let dir = tempfile::Builder::new().prefix("apportion-containers-").tempdir().unwrap();
+        let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(folder()).unwrap();
         let path = dir.path().canonicalize().unwrap();
         fs::create_dir(path.join("secrets")).unwrap();
         fs::write(path.join("secrets/key"), "secret").unwrap();
@@ -138,7 +148,7 @@ impl Bench {
     }
 
     /// No process, no cgroup, no mount.
-    pub fn assert_nothing_left(&self) {
+    pub(crate) fn assert_nothing_left(&self) {
         let marker = self.dir.to_str().unwrap();
         until("the last runner is gone", || processes_with(marker).is_empty());
         assert_eq!(cgroups_of(&self.config.cgroup_parent), [] as [PathBuf; 0]);
@@ -146,7 +156,7 @@ impl Bench {
     }
 
     /// A specification with a fresh id and sandbox.
-    pub fn spec(&self, argv: &[&str]) -> ContainerSpec {
+    pub(crate) fn spec(&self, argv: &[&str]) -> ContainerSpec {
         let id = format!("c{}", self.counter.fetch_add(1, Ordering::Relaxed));
         let sandbox = self.dir.join("sandboxes").join(&id);
         fs::create_dir_all(&sandbox).unwrap();
@@ -161,31 +171,31 @@ impl Bench {
     }
 
     /// A shell script.
-    pub fn sh(&self, script: &str) -> ContainerSpec {
+    pub(crate) fn sh(&self, script: &str) -> ContainerSpec {
         self.spec(&["/bin/sh", "-c", script])
     }
 
     /// This binary as a task.
-    pub fn task(&self, args: &[&str]) -> ContainerSpec {
+    pub(crate) fn task(&self, args: &[&str]) -> ContainerSpec {
         let exe = env::current_exe().unwrap();
         let mut spec = self.spec(&[exe.to_str().unwrap(), "task"]);
         spec.argv.extend(args.iter().map(|s| (*s).to_owned()));
         spec
     }
 
-    pub fn launch(&self, spec: &ContainerSpec) {
+    pub(crate) fn launch(&self, spec: &ContainerSpec) {
         if let Err(e) = block(self.native.launch(spec.clone())) {
             let source = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
             panic!("{e}: {source}");
         }
     }
 
-    pub fn wait(&self, spec: &ContainerSpec) -> Termination {
+    pub(crate) fn wait(&self, spec: &ContainerSpec) -> Termination {
         block(self.native.wait(&spec.id)).unwrap()
     }
 
     /// Launches, waits, removes; returns the end and what was printed.
-    pub fn run(&self, spec: &ContainerSpec) -> (Termination, String) {
+    pub(crate) fn run(&self, spec: &ContainerSpec) -> (Termination, String) {
         self.launch(spec);
         let end = self.wait(spec);
         block(self.native.remove(&spec.id)).unwrap();
@@ -194,13 +204,13 @@ impl Bench {
     }
 
     /// What its runner wrote about a container's processes.
-    pub fn pids(&self, spec: &ContainerSpec) -> serde_json::Value {
+    pub(crate) fn pids(&self, spec: &ContainerSpec) -> serde_json::Value {
         let path = self.config.state_dir.join(&spec.id.0).join("pid.json");
         serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
     }
 
     /// Waits until a file of the sandbox holds a whole line, and returns it.
-    pub fn line(&self, spec: &ContainerSpec, name: &str) -> String {
+    pub(crate) fn line(&self, spec: &ContainerSpec, name: &str) -> String {
         let mut text = String::new();
         until(&format!("a line in {name}"), || {
             text = fs::read_to_string(spec.sandbox.join(name)).unwrap_or_default();

@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-pub fn scenarios() -> Vec<Scenario> {
+pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario { name: "exit_code", modes: &[Root, OldKernel, User, Bare], run: exit_code },
         Scenario { name: "ended_by_its_own_signal", modes: &[Root, User, Bare], run: ended_by_its_own_signal },

@@ -1,3 +1,135 @@
-//! placeholder
-use crate::Scenario;
-pub fn scenarios() -> Vec<Scenario> { vec![] }
+//! What a container is held to.
+
+use apportion_containerizer::{Containerizer, LaunchError, Limits, Signal};
+use apportion_types::container::{Control, Exit, Limitation};
+
+use crate::{
+    Scenario,
+    bench::{
+        Bench, Mode,
+        Mode::{Bare, Root, User},
+        NO_LIMITS, block,
+    },
+};
+
+const MIB: u64 = 1 << 20;
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario { name: "what_is_not_enforced_is_said", modes: &[Root, User, Bare], run: unenforced },
+        Scenario { name: "memory_above_the_limit_ends_it", modes: &[Root], run: memory },
+        Scenario { name: "memory_of_a_grandchild_ends_all", modes: &[Root], run: memory_of_a_grandchild },
+        Scenario { name: "memory_below_the_limit_does_not", modes: &[Root], run: memory_below },
+        Scenario { name: "files_in_shm_are_memory", modes: &[Root], run: shm },
+        Scenario { name: "files_in_tmp_are_not_memory", modes: &[Root], run: tmp },
+        Scenario { name: "a_limit_too_small_to_start", modes: &[Root], run: too_small },
+        Scenario { name: "cpu_quota", modes: &[Root], run: cpu_quota },
+        Scenario { name: "fork_bomb", modes: &[Root], run: fork_bomb },
+        Scenario { name: "limits_are_ignored_where_unenforced", modes: &[User, Bare], run: ignored },
+    ]
+}
+
+fn unenforced(bench: &Bench) {
+    let unenforced = bench.native.unenforced();
+    let controls: Vec<Control> = unenforced.iter().map(|u| u.control).collect();
+    let cgroups = [Control::CpuWeight, Control::CpuQuota, Control::Memory, Control::Pids];
+    match bench.mode {
+        Mode::Root | Mode::OldKernel => assert_eq!(controls, [], "{unenforced:?}"),
+        Mode::User => assert_eq!(controls, cgroups, "{unenforced:?}"),
+        Mode::Bare => {
+            let more = [Control::Namespaces, Control::ReadOnlyRoot, Control::AtomicKill];
+            assert_eq!(controls, [&cgroups[..], &more[..]].concat(), "{unenforced:?}");
+        }
+    }
+    for said in unenforced {
+        assert!(said.reason.contains("as root") && said.reason.contains("ermi"), "{said:?}");
+        assert!(!said.reason.ends_with('.') && !said.reason.contains('\n'), "{said:?}");
+    }
+}
+
+fn memory_limit(mib: u64) -> Limits {
+    Limits { memory_limit_bytes: Some(mib * MIB), memory_request_bytes: mib * MIB / 2, ..NO_LIMITS }
+}
+
+fn memory(bench: &Bench) {
+    let mut spec = bench.task(&["eat", "128"]);
+    spec.limits = memory_limit(64);
+    let (end, _) = bench.run(&spec);
+    assert_eq!(end.exit, Some(Exit::Signal(9)));
+    assert_eq!(end.limitation, Some(Limitation::Memory { limit_bytes: 64 * MIB }));
+    let peak = end.usage.memory_peak_bytes.unwrap();
+    assert!((60 * MIB..=64 * MIB).contains(&peak), "{peak}");
+}
+
+fn memory_of_a_grandchild(bench: &Bench) {
+    let mut spec = bench.task(&["have-eaten", "128"]);
+    spec.limits = memory_limit(64);
+    let (end, _) = bench.run(&spec);
+    assert_eq!(end.exit, Some(Exit::Signal(9)), "the first process is not the one that took too much");
+    assert_eq!(end.limitation, Some(Limitation::Memory { limit_bytes: 64 * MIB }));
+}
+
+fn memory_below(bench: &Bench) {
+    let mut spec = bench.task(&["eat", "32"]);
+    spec.limits = memory_limit(64);
+    let (end, _) = bench.run(&spec);
+    assert_eq!((end.exit, end.limitation), (Some(Exit::Code(0)), None));
+    assert!(end.usage.memory_peak_bytes.unwrap() >= 32 * MIB);
+    // Killed for another reason, it did not exceed anything.
+    let mut spec = bench.sh("kill -KILL $$");
+    spec.limits = memory_limit(64);
+    assert_eq!(bench.run(&spec).0.limitation, None);
+}
+
+fn shm(bench: &Bench) {
+    let mut spec = bench.sh("head -c 128M /dev/zero >/dev/shm/x");
+    spec.limits = memory_limit(64);
+    let (end, output) = bench.run(&spec);
+    // The file system ends where the limit does; which of the two is first depends on what else is held.
+    let killed = end.limitation == Some(Limitation::Memory { limit_bytes: 64 * MIB });
+    assert!(killed || output.contains("No space left"), "{end:?} {output}");
+}
+
+fn tmp(bench: &Bench) {
+    let mut spec = bench.sh("head -c 128M /dev/zero >/tmp/x && rm /tmp/x");
+    spec.limits = memory_limit(64);
+    let (end, output) = bench.run(&spec);
+    assert_eq!((end.exit, end.limitation), (Some(Exit::Code(0)), None), "{output}");
+}
+
+fn too_small(bench: &Bench) {
+    let mut spec = bench.sh("exit 0");
+    spec.limits.memory_limit_bytes = Some(4096);
+    let error = block(bench.native.launch(spec.clone())).unwrap_err();
+    assert!(matches!(error, LaunchError::MemoryTooSmall { limit_bytes: 4096 }), "{error}");
+    assert!(!bench.config.state_dir.join(&spec.id.0).exists());
+}
+
+fn cpu_quota(bench: &Bench) {
+    let mut spec = bench.task(&["spin", "3000"]);
+    spec.limits.cpus_limit_milli = Some(200);
+    let (end, _) = bench.run(&spec);
+    assert_eq!(end.exit, Some(Exit::Code(0)));
+    let wall = end.finished_at.since(end.started_at);
+    let share = end.usage.cpu_us as f64 / wall.as_micros() as f64;
+    assert!(share <= 0.25, "{share} of a processor in {wall:?}");
+}
+
+fn fork_bomb(bench: &Bench) {
+    let mut bomb = bench.task(&["fork-bomb"]);
+    bomb.limits.pids_max = Some(20);
+    bench.launch(&bomb);
+    // The task itself counts, the container's own process does not.
+    assert_eq!(bench.line(&bomb, "count"), "19");
+    let (neighbour, _) = bench.run(&bench.sh("for i in 1 2 3; do (exit 0) || exit 1; done; exit 6"));
+    assert_eq!(neighbour.exit, Some(Exit::Code(6)));
+    block(bench.native.signal(&bomb.id, Signal::Kill)).unwrap();
+    assert_eq!(bench.wait(&bomb).exit, Some(Exit::Signal(9)));
+}
+
+fn ignored(bench: &Bench) {
+    let mut spec = bench.sh("exit 3");
+    spec.limits = Limits { cpus_limit_milli: Some(1), pids_max: Some(1), ..memory_limit(1) };
+    let (end, _) = bench.run(&spec);
+    assert_eq!((end.exit, end.limitation), (Some(Exit::Code(3)), None));
+}

@@ -58,6 +58,8 @@ fn main() -> ExitCode {
 
 fn tests() -> ExitCode {
     let root = rustix::process::geteuid().is_root();
+    // Before nobody wants to use it.
+    bench::folder();
     let required = env::var_os("APPORTION_REQUIRE_ROOT_TESTS").is_some_and(|v| v == "1");
     let mut trials = Vec::new();
     for scenario in scenarios() {

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Runs the task that the arguments name.
-pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<String> = args.map(|a| a.into_string().unwrap()).collect();
     let number = |at: usize| args[at].parse::<u64>().unwrap();
     match args[0].as_str() {
