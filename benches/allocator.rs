@@ -175,7 +175,7 @@ fn main() {
         "declined once ms",
         "ns/offer",
         "Mesos ms",
-        "slowest ms",
+        "last ms",
         "ns/offer",
         "all declined ms",
         "Mesos ms",
@@ -187,11 +187,9 @@ fn main() {
         let theirs = |figure: fn(&Mesos) -> Option<f64>| {
             mesos.and_then(figure).map_or("-".to_owned(), |ms| ms.to_string())
         };
-        let early = m.cycles.iter().take(ROUNDS).copied().collect::<Vec<_>>();
-        let (early, slowest) = match early.is_empty() {
-            true => (None, None),
-            false => (Some(median(early)), m.cycles.iter().max().copied()),
-        };
+        let some = |cycles: &[Duration]| (!cycles.is_empty()).then(|| median(cycles.to_vec()));
+        let early = some(&m.cycles[..m.cycles.len().min(ROUNDS)]);
+        let late = some(&m.cycles[m.cycles.len().saturating_sub(ROUNDS)..]);
         let dash = |duration: Option<Duration>| duration.map_or("-".to_owned(), ms);
         let each = |duration: Option<Duration>| duration.map_or("-".to_owned(), |d| ns_each(d, agents));
         let decline = median(m.declines);
@@ -212,8 +210,8 @@ fn main() {
             dash(early),
             each(early),
             theirs(|mesos| mesos.declined_ms),
-            dash(slowest),
-            each(slowest),
+            dash(late),
+            each(late),
             ms(median(m.empty)),
             theirs(|mesos| mesos.empty_ms),
             ms(median(m.unchanged)),

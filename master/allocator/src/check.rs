@@ -92,7 +92,7 @@ impl Hierarchical {
             return;
         }
         let refusing = agent.filters.as_ref().map(|filters| filters.refusing(free)).unwrap_or_default();
-        assert_eq!(self.eligible.len_without(&refusing), 0, "what somebody would take is looked at");
+        assert!(self.eligible.is_within(&refusing), "what somebody would take is looked at");
         let expiry = agent.filters.as_ref().and_then(|filters| filters.earliest());
         if let Some(expiry) = expiry.filter(|_| !self.eligible.is_empty()) {
             assert!(

@@ -62,18 +62,8 @@ impl Hierarchical {
         filters.expire(now);
         let free = agent.free.as_ref().expect("a candidate has something free");
         let blocked = filters.blocked(free);
-        let willing = self.eligible.len_without(blocked);
-        // Walking past those who refuse takes about `eligible / willing` steps; comparing the willing takes `willing`.
-        if willing * willing <= self.eligible.len() {
-            for client in self.eligible.iter_without(blocked) {
-                self.roles[self.clients[client].role].frameworks.refresh(&self.capacity);
-            }
-            let rank = |key: ClientKey| {
-                let client = &self.clients[key];
-                let role = &self.roles[client.role];
-                (self.role_order.rank(role.node), role.frameworks.rank(client.node))
-            };
-            return self.eligible.iter_without(blocked).min_by(|&a, &b| rank(a).cmp(&rank(b)));
+        if self.eligible.is_within(blocked) {
+            return None;
         }
         for role in self.role_order.iter() {
             let role = &mut self.roles[role];

@@ -119,7 +119,7 @@ impl Hierarchical {
         };
         self.allocatable.insert(key);
         let willing = match &mut agent.filters {
-            Some(filters) if !filters.is_empty() => self.eligible.len_without(filters.blocked(free)) > 0,
+            Some(filters) if !filters.is_empty() => !self.eligible.is_within(filters.blocked(free)),
             _ => !self.eligible.is_empty(),
         };
         match willing {

@@ -1,7 +1,9 @@
 //! The children of one node of the tree of roles and frameworks, in order of fairness.
 //!
 //! Order: dominant share, then fewer allocations, then name (Mesos' DRF sorter). The order is brought up to date only when it
-//! is needed: what changed is repositioned, each in O(log n), and all are sorted anew only when the capacity changed.
+//! is needed: each child that changed is found and placed by binary search; all are sorted anew only when the capacity, or
+//! many of them, changed. It is a plain array, for cycles walk it past those who refuse, and a thousand of them take no longer
+//! than a few steps in a tree; moving a part of so small an array costs less than keeping a tree in balance.
 
 use std::collections::BTreeSet;
 
@@ -38,7 +40,8 @@ struct Node<N, K> {
 #[derive(Debug, Clone)]
 pub(crate) struct Sorter<N, K> {
     nodes: Slab<NodeKey, Node<N, K>>,
-    order: BTreeSet<Rank<N, K>>,
+    /// The listed children, as their ranks say.
+    order: Vec<(K, NodeKey)>,
     /// Listed children that may stand in the wrong place.
     stale: Vec<NodeKey>,
     version: u64,
@@ -46,7 +49,7 @@ pub(crate) struct Sorter<N, K> {
 
 impl<N, K> Default for Sorter<N, K> {
     fn default() -> Self {
-        Self { nodes: Slab::default(), order: BTreeSet::new(), stale: Vec::new(), version: 0 }
+        Self { nodes: Slab::default(), order: Vec::new(), stale: Vec::new(), version: 0 }
     }
 }
 
@@ -75,12 +78,19 @@ impl<N: Ord + Clone, K: Key> Sorter<N, K> {
     }
 
     pub(crate) fn unlist(&mut self, node: NodeKey) {
-        let node = &mut self.nodes[node];
-        node.listed = false;
-        if node.in_order {
-            node.in_order = false;
-            assert!(self.order.remove(&node.rank), "a child in order is found by its rank");
+        self.nodes[node].listed = false;
+        if self.nodes[node].in_order {
+            let index = self.position(node);
+            self.order.remove(index);
+            self.nodes[node].in_order = false;
         }
+    }
+
+    /// Where a child in order stands.
+    fn position(&self, node: NodeKey) -> usize {
+        let rank = &self.nodes[node].rank;
+        let found = self.order.binary_search_by(|&(_, other)| self.nodes[other].rank.cmp(rank));
+        found.expect("a child in order is found by its rank")
     }
 
     pub(crate) fn allocate(&mut self, node: NodeKey, quantities: &Quantities) {
@@ -109,7 +119,7 @@ impl<N: Ord + Clone, K: Key> Sorter<N, K> {
 
     /// Brings the order up to date. Call it before [`Sorter::iter`] and [`Sorter::rank`].
     pub(crate) fn refresh(&mut self, capacity: &Capacity) {
-        if self.version != capacity.version() {
+        if self.version != capacity.version() || self.stale.len() > self.order.len() / 8 + 1 {
             self.version = capacity.version();
             self.rebuild(capacity);
             return;
@@ -118,43 +128,58 @@ impl<N: Ord + Clone, K: Key> Sorter<N, K> {
             // It may have been removed or unlisted since; then its flag is gone, or there is nothing to place.
             let Some(node) = self.nodes.find_mut(key).filter(|node| node.stale) else { continue };
             node.stale = false;
-            if !node.listed {
-                continue;
+            if node.listed {
+                self.place(key, capacity);
             }
-            let moved = match node.in_order {
-                true => self.order.take(&node.rank).expect("a child in order is found by its rank"),
-                false => node.rank.clone(),
-            };
-            node.rank.share = capacity.dominant_share(&node.allocated, node.weight);
-            node.rank.allocations = node.allocations;
-            node.in_order = true;
-            self.order.insert(Rank { share: node.rank.share, allocations: node.allocations, ..moved });
+        }
+    }
+
+    fn place(&mut self, key: NodeKey, capacity: &Capacity) {
+        let from = self.nodes[key].in_order.then(|| self.position(key));
+        let node = &mut self.nodes[key];
+        node.rank.share = capacity.dominant_share(&node.allocated, node.weight);
+        node.rank.allocations = node.allocations;
+        node.in_order = true;
+        let rank = &self.nodes[key].rank;
+        let before = |&(_, other): &(K, NodeKey)| self.nodes[other].rank < *rank;
+        // The child itself is in neither part that is searched, for its rank is a new one.
+        match from {
+            Some(from) => {
+                let later = self.order[from + 1..].partition_point(before);
+                if later > 0 {
+                    self.order[from..=from + later].rotate_left(1);
+                } else {
+                    let to = self.order[..from].partition_point(before);
+                    self.order[to..=from].rotate_right(1);
+                }
+            }
+            None => {
+                let to = self.order.partition_point(before);
+                self.order.insert(to, (rank.key, key));
+            }
         }
     }
 
     fn rebuild(&mut self, capacity: &Capacity) {
         self.stale.clear();
-        let mut ranks = Vec::with_capacity(self.order.len());
-        for (_, node) in self.nodes.iter_mut() {
+        for (key, node) in self.nodes.iter_mut() {
             node.stale = false;
-            node.in_order = node.listed;
             if node.listed {
                 node.rank.share = capacity.dominant_share(&node.allocated, node.weight);
                 node.rank.allocations = node.allocations;
-                ranks.push(node.rank.clone());
+                if !node.in_order {
+                    node.in_order = true;
+                    self.order.push((node.rank.key, key));
+                }
             }
         }
-        self.order = ranks.into_iter().collect();
+        // It is mostly in order, which a merging sort makes use of.
+        self.order.sort_by(|&(_, a), &(_, b)| self.nodes[a].rank.cmp(&self.nodes[b].rank));
     }
 
     /// The listed children in order of fairness.
     pub(crate) fn iter(&self) -> impl Iterator<Item = K> + '_ {
-        self.order.iter().map(|rank| rank.key)
-    }
-
-    /// Where a listed child stands.
-    pub(crate) fn rank(&self, node: NodeKey) -> &Rank<N, K> {
-        &self.nodes[node].rank
+        self.order.iter().map(|&(key, _)| key)
     }
 
     /// What a child is given.
@@ -180,13 +205,11 @@ impl<N: Ord + Clone, K: Key> Sorter<N, K> {
     pub(crate) fn check(&self, capacity: &Capacity) {
         let mut refreshed = self.clone();
         refreshed.refresh(capacity);
-        let listed = |key: K| refreshed.nodes.iter().any(|(_, node)| node.rank.key == key && node.listed);
-        let expected: Vec<K> =
-            self.ranked(capacity).into_iter().map(|(rank, _)| rank.key).filter(|&key| listed(key)).collect();
+        let listed = refreshed.nodes.iter().filter(|(_, node)| node.listed).map(|(_, node)| node.rank.key);
+        let listed: BTreeSet<K> = listed.collect();
+        let ranked = self.ranked(capacity).into_iter().map(|(rank, _)| rank.key);
+        let expected: Vec<K> = ranked.filter(|key| listed.contains(key)).collect();
         assert_eq!(refreshed.iter().collect::<Vec<_>>(), expected, "the order is that of the shares");
-        for (_, node) in refreshed.nodes.iter().filter(|(_, node)| node.listed) {
-            assert!(refreshed.order.contains(&node.rank), "a listed child is in order");
-        }
     }
 }
 
