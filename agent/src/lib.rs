@@ -1,1 +1,24 @@
-//! Placeholder while the house is being raised.
+//! The agent's shell: it offers a machine's resources to a master and runs tasks on it.
+//!
+//! Every decision is made by the pure core (crate `apportion-agent-core`); here are the things around it: the stream to the master
+//! ([`master_link`]), the log of what must outlive the process ([`store`]), the containers ([`effects`]), the files ([`paths`]), and
+//! what the agent serves by itself ([`services`]). [`actor`] is the one loop that feeds the core and runs what it wants.
+
+mod actor;
+mod agent;
+mod clock;
+mod config;
+mod detect;
+mod effects;
+mod master_link;
+mod paths;
+mod services;
+mod store;
+mod work_dir;
+
+pub use agent::{Agent, RunError, StartError};
+pub use config::{Config, ConfigError};
+pub use detect::DetectError;
+pub use paths::Paths;
+pub use store::{Replay, StoreError, read};
+pub use work_dir::WorkDirError;

@@ -13,7 +13,7 @@ use crate::{
 pub enum Action {
     /// Queue a message to the master. A stream that is already gone swallows it.
     Send(AgentMessage),
-    /// End the stream after what is queued and open another after a pause; [`crate::Event::Disconnected`] follows.
+    /// End the stream and open another after a pause; [`crate::Event::Disconnected`] follows.
     Reconnect {
         /// Why, for people.
         reason: String,

@@ -1,0 +1,295 @@
+//! An agent of this process: started, run, ended.
+
+use std::{fs, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use apportion_agent_core::{AgentCore, Config as CoreConfig, Event, OnShutdown, View};
+use apportion_containerizer::{Containerizer, Native, NativeConfig, ProbeError};
+use apportion_types::AgentInfo;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    actor::{Actor, Ended},
+    clock::Clock,
+    config::{Config, ConfigError},
+    detect::{self, DetectError},
+    effects::Effects,
+    master_link::{self, Heard},
+    paths::Paths,
+    services,
+    store::{self, Store, StoreError},
+    work_dir::{WorkDir, WorkDirError},
+};
+
+/// Messages of the master that wait for the core; more wait in their connection.
+const HEARD_MAX: usize = 256;
+
+/// How long readers of sandboxes may go on when the agent ends.
+const SERVICES_GRACE: Duration = Duration::from_secs(2);
+
+/// Why an agent was not started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The work directory.
+    #[error(transparent)]
+    WorkDir(#[from] WorkDirError),
+    /// What the machine has.
+    #[error(transparent)]
+    Detect(#[from] DetectError),
+    /// The log.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No containers can be run here.
+    #[error("no containers can be run on this machine")]
+    Containers(#[from] ProbeError),
+    /// The address is taken, or not this machine's.
+    #[error("cannot listen on {address}; choose another `listen` address, or stop what uses it")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The services.
+    #[error("the reflection service cannot be made")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Why a running agent ended by itself. Its tasks run on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The master will not have it as it is.
+    #[error("{reason}")]
+    Refused {
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// What it promises cannot be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its services ended.
+    #[error("the agent's own services ended")]
+    Services(#[source] tonic::transport::Error),
+    /// What is left of a life that is over cannot be removed.
+    #[error(
+        "the agent has left the cluster, but {path:?} of its work directory cannot be removed; remove it before the next start"
+    )]
+    Forget {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// An agent that is ready to run.
+///
+/// From [`Agent::start`] on it holds its work directory and its address; [`Agent::run`] connects it to the master.
+pub struct Agent {
+    config: Config,
+    work_dir: WorkDir,
+    containerizer: Arc<dyn Containerizer>,
+    core: AgentCore,
+    clock: Clock,
+    replay: store::Replay,
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    routes: tonic::service::Routes,
+    view: watch::Sender<Arc<View>>,
+}
+
+impl std::fmt::Debug for Agent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent")
+            .field("config", &self.config)
+            .field("local_addr", &self.local_addr)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Agent {
+    /// Takes the work directory and the address, and reads the log.
+    ///
+    /// The containerizer's state must be of this work directory and of no other.
+    pub async fn start(config: Config, containerizer: Arc<dyn Containerizer>) -> Result<Agent, StartError> {
+        config.check()?;
+        let work_dir = WorkDir::open(&config.work_dir)?;
+        Self::in_work_dir(config, work_dir, containerizer).await
+    }
+
+    /// As [`Agent::start`], with the containers that this crate's machine can run by itself.
+    ///
+    /// The program must call [`apportion_containerizer::runner_main`] when its first argument is `runner`.
+    pub async fn native(config: Config) -> Result<Agent, StartError> {
+        config.check()?;
+        let work_dir = WorkDir::open(&config.work_dir)?;
+        let paths = &work_dir.paths;
+        let mut native = NativeConfig::new(paths.containers(), config.cgroup_parent.clone());
+        native.hidden.push(paths.root().to_owned());
+        let native = Arc::new(Native::probe(native).await?);
+        Self::in_work_dir(config, work_dir, native).await
+    }
+
+    async fn in_work_dir(
+        config: Config,
+        work_dir: WorkDir,
+        containerizer: Arc<dyn Containerizer>,
+    ) -> Result<Agent, StartError> {
+        let paths = &work_dir.paths;
+        let replay = store::read(&paths.log())?;
+        if replay.recovered.damaged {
+            tracing::error!(log = ?paths.log(), bytes = replay.unreadable_bytes, "the log is damaged; what it said from there on is lost");
+        } else if replay.unreadable_bytes > 0 {
+            tracing::info!(
+                bytes = replay.unreadable_bytes,
+                "the last write to the log was cut off; nothing of it was promised"
+            );
+        }
+        warn_of_orphans(&*containerizer, &replay).await;
+        for unenforced in containerizer.unenforced() {
+            tracing::warn!(control = unenforced.control.name(), "not enforced: {}", unenforced.reason);
+        }
+        let listen = |source| StartError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let local_addr = listener.local_addr().map_err(listen)?;
+        let clock = Clock::new();
+        let core_config = core_config(&config, paths, local_addr, &*containerizer)?;
+        tracing::info!(resources = %core_config.info.resources, address = %core_config.info.address, "offering");
+        let core = AgentCore::new(core_config, incarnation(&clock), clock.now());
+        let view = watch::Sender::new(Arc::new(core.view()));
+        let routes = services::routes(paths.clone(), view.subscribe()).await?;
+        Ok(Agent { config, work_dir, containerizer, core, clock, replay, listener, local_addr, routes, view })
+    }
+
+    /// Where it listens; useful when port 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// What the agent knows, published after each batch of events.
+    pub fn view(&self) -> watch::Receiver<Arc<View>> {
+        self.view.subscribe()
+    }
+
+    /// Connects to the master and runs tasks, until `shutdown` is ready and what it asks for is done: nothing, or every task killed and
+    /// the master told.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let Agent { config, work_dir, containerizer, core, clock, replay, listener, routes, view, .. } = self;
+        let masters = config.masters().expect("checked at the start");
+        let paths = work_dir.paths.clone();
+        let ending = CancellationToken::new();
+        let serving = serve(listener, routes, ending.clone());
+
+        let (events, happened) = mpsc::unbounded_channel();
+        let (tell, written) = mpsc::unbounded_channel();
+        let (say, heard) = mpsc::channel::<Heard>(HEARD_MAX);
+        let recovered = replay.recovered.clone();
+        let store = Store::open(&paths, replay, move |told| drop(tell.send(told)))?;
+        let effects = Effects::new(containerizer.clone(), paths.clone(), config.tethered, events).await;
+        let link = tokio::spawn(master_link::run(masters, say));
+        let mut actor = Actor { core, clock, store, written, effects, happened, heard, outbox: None, view };
+        let ended = {
+            let mut serving = serving;
+            let ended = tokio::select! {
+                ended = actor.run(Event::Recovered(recovered), shutdown) => ended,
+                served = &mut serving => Err(services_ended(served)),
+            };
+            ending.cancel();
+            // Readers that do not come to an end are cut off.
+            if !serving.is_finished() && tokio::time::timeout(SERVICES_GRACE, &mut serving).await.is_err() {
+                serving.abort();
+            }
+            ended
+        };
+        // Writes what is left; nothing sends to the log any more.
+        drop(actor);
+        link.abort();
+        containerizer.close().await;
+        if let Ended { unregistered: true } = ended? {
+            forget(&paths)?;
+        }
+        drop(work_dir);
+        Ok(())
+    }
+}
+
+type Serving = JoinHandle<Result<(), tonic::transport::Error>>;
+
+fn serve(listener: TcpListener, routes: tonic::service::Routes, ending: CancellationToken) -> Serving {
+    tokio::spawn(services::serve(listener, routes, async move { ending.cancelled().await }))
+}
+
+fn services_ended(served: Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>) -> RunError {
+    match served {
+        Ok(Err(error)) => RunError::Services(error),
+        Ok(Ok(())) => unreachable!("the services end only when they are told to"),
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Containers that the log does not know run on, and nobody will end them.
+async fn warn_of_orphans(containerizer: &dyn Containerizer, replay: &store::Replay) {
+    let known = |id: &str| replay.recovered.tasks.iter().any(|task| task.task.container_id.0 == id);
+    for leftover in containerizer.leftovers().await.into_iter().filter(|leftover| !known(&leftover.id.0)) {
+        let doing = if leftover.running {
+            "still runs; end it by hand"
+        } else {
+            "has ended; remove its folder by hand"
+        };
+        tracing::warn!(container = %leftover.id, "a container that the log of this agent does not know {doing}");
+    }
+}
+
+fn core_config(
+    config: &Config,
+    paths: &Paths,
+    local_addr: SocketAddr,
+    containerizer: &dyn Containerizer,
+) -> Result<CoreConfig, DetectError> {
+    let hostname = config.hostname.clone().unwrap_or_else(detect::hostname);
+    let address = config.advertise.clone().unwrap_or_else(|| match local_addr.ip().is_unspecified() {
+        true => format!("{hostname}:{}", local_addr.port()),
+        false => local_addr.to_string(),
+    });
+    let info = AgentInfo {
+        hostname,
+        address,
+        resources: detect::resources(config.resources.clone(), paths.root())?,
+        attributes: config.attributes.clone(),
+        unenforced: containerizer.unenforced().to_vec(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let on_shutdown = match config.kill_tasks_on_exit {
+        true => OnShutdown::Kill { grace_max: Duration::from_millis(config.exit_grace_max_ms) },
+        false => OnShutdown::Keep,
+    };
+    Ok(CoreConfig { pids_default: config.pids_default, on_shutdown, ..CoreConfig::new(info) })
+}
+
+/// Differs from that of every other process of this agent, also when the wall clock was set back: the time in microseconds, and
+/// twelve bits by chance.
+fn incarnation(clock: &Clock) -> u64 {
+    (clock.now().as_micros() << 12) | (master_link::random() & 0xfff)
+}
+
+/// Removes what an agent that has left the cluster must not come back with.
+fn forget(paths: &Paths) -> Result<(), RunError> {
+    for path in [paths.log(), paths.agent_id()] {
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(RunError::Forget { path, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

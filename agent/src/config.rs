@@ -1,0 +1,144 @@
+//! What an operator may set.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+use apportion_types::{Resources, limits};
+use serde::{Deserialize, Serialize};
+
+/// Settings of an agent. Every one but the work directory has a default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Addresses of masters, `host:port` each; the first that can be reached is taken.
+    pub master: Vec<String>,
+    /// Where the agent serves its tasks' files, its health and its metrics. Port 0 takes any that is free.
+    pub listen: SocketAddr,
+    /// `host:port` under which others reach `listen`; by default `listen` itself, or the host name when it listens everywhere.
+    pub advertise: Option<String>,
+    /// The name of the machine, for people and placement; the kernel's when none.
+    pub hostname: Option<String>,
+    /// Where the agent keeps what must outlive it, and its tasks' files; for this agent alone, on a local disk.
+    pub work_dir: PathBuf,
+    /// What it has to offer; of `cpus`, `mem`, `disk` and `ports` those that are not named are detected.
+    pub resources: Option<Resources>,
+    /// What frameworks may place by.
+    pub attributes: BTreeMap<String, String>,
+    /// Processes and threads of a task that does not say.
+    pub pids_default: u64,
+    /// Kills the tasks when the agent is asked to end, and takes it out of the cluster; else they run on for the next process.
+    pub kill_tasks_on_exit: bool,
+    /// The longest grace that a task is given by `kill_tasks_on_exit`, in milliseconds.
+    pub exit_grace_max_ms: u64,
+    /// Ends the tasks with the agent's process, however that ends; for clusters that must leave nothing behind.
+    pub tethered: bool,
+    /// The parent of all containers' cgroups, for this agent alone; another agent on the same machine needs another.
+    pub cgroup_parent: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            master: vec!["127.0.0.1:5050".to_owned()],
+            listen: SocketAddr::from(([127, 0, 0, 1], 5051)),
+            advertise: None,
+            hostname: None,
+            work_dir: PathBuf::new(),
+            resources: None,
+            attributes: BTreeMap::new(),
+            pids_default: limits::PIDS_DEFAULT,
+            kill_tasks_on_exit: false,
+            exit_grace_max_ms: 10_000,
+            tethered: false,
+            cgroup_parent: "apportion".to_owned(),
+        }
+    }
+}
+
+/// Why settings cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// There is no work directory.
+    #[error("`work_dir` is not set; name a folder on a local disk for this agent alone")]
+    NoWorkDir,
+    /// There is no master.
+    #[error("`master` names no master; give at least one address such as 10.0.0.1:5050")]
+    NoMaster,
+    /// An address of a master is none.
+    #[error("`master` holds {address:?}, which is no address; give `host:port` such as 10.0.0.1:5050")]
+    Master {
+        /// The address.
+        address: String,
+    },
+    /// No process at all.
+    #[error("`pids_default` is 0, with which no task could start; give at least 1")]
+    NoPids,
+}
+
+impl Config {
+    /// The defaults, with this work directory.
+    pub fn new(work_dir: impl Into<PathBuf>) -> Self {
+        Self { work_dir: work_dir.into(), ..Self::default() }
+    }
+
+    /// Refuses what can be known to be wrong without looking at the machine.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.work_dir.as_os_str().is_empty() {
+            return Err(ConfigError::NoWorkDir);
+        }
+        if self.master.is_empty() {
+            return Err(ConfigError::NoMaster);
+        }
+        if self.pids_default == 0 {
+            return Err(ConfigError::NoPids);
+        }
+        self.masters().map(drop)
+    }
+
+    /// The masters as URIs that a channel takes.
+    pub(crate) fn masters(&self) -> Result<Vec<String>, ConfigError> {
+        self.master.iter().map(|address| master_uri(address)).collect()
+    }
+}
+
+fn master_uri(address: &str) -> Result<String, ConfigError> {
+    let bad = || ConfigError::Master { address: address.to_owned() };
+    let authority = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
+    let (host, port) = authority.rsplit_once(':').ok_or_else(bad)?;
+    let plain = !host.is_empty() && !host.contains(|c: char| c == '/' || c == '@' || c.is_whitespace());
+    if !plain || port.parse::<u16>().map_or(true, |port| port == 0) {
+        return Err(bad());
+    }
+    Ok(format!("http://{authority}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_need_only_a_work_directory() {
+        assert_eq!(Config::default().check(), Err(ConfigError::NoWorkDir));
+        let config = Config::new("/tmp/x");
+        config.check().unwrap();
+        assert_eq!(config.masters().unwrap(), ["http://127.0.0.1:5050"]);
+    }
+
+    #[test]
+    fn wrong_settings_are_named() {
+        let with = |change: &dyn Fn(&mut Config)| {
+            let mut config = Config::new("/tmp/x");
+            change(&mut config);
+            config.check()
+        };
+        assert_eq!(with(&|c| c.master.clear()), Err(ConfigError::NoMaster));
+        assert_eq!(with(&|c| c.pids_default = 0), Err(ConfigError::NoPids));
+        for bad in ["", "host", ":5050", "host:", "host:0", "host:x", "ho st:1", "a/b:1", "user@host:1"] {
+            let error = with(&|c| c.master = vec![bad.to_owned()]).unwrap_err();
+            assert_eq!(error, ConfigError::Master { address: bad.to_owned() });
+        }
+        for good in ["host:5050", "http://host:5050", "http://host:5050/", "[::1]:5050"] {
+            assert_eq!(with(&|c| c.master = vec![good.to_owned()]), Ok(()), "{good}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What this machine is and has, where the operator does not say.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use apportion_types::{
+    Resources,
+    resources::{Name, Ranges, Value, bytes_to_milli_mib},
+};
+use rustix::{
+    fs::statvfs,
+    system::{sysinfo, uname},
+};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Ports that no system service and no kernel default for outgoing connections uses.
+const PORTS: (u64, u64) = (31000, 32000);
+
+/// Why something cannot be detected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DetectError {
+    /// The number of processors.
+    #[error("the number of processors cannot be detected; give `cpus` in `resources`")]
+    Cpus {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The free space of the work directory's file system.
+    #[error("the free space of {path:?} cannot be detected; give `disk` in `resources`")]
+    Disk {
+        /// The work directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is nothing to offer.
+    #[error("`resources` {resources} holds no cpus or no mem; an agent without them is offered to nobody")]
+    Nothing {
+        /// What there is.
+        resources: Resources,
+    },
+}
+
+/// The machine's name, as the kernel knows it.
+pub(crate) fn hostname() -> String {
+    uname().nodename().to_string_lossy().into_owned()
+}
+
+/// What is set, and for each of cpus, mem, disk and ports that is not, what the machine has.
+pub(crate) fn resources(set: Option<Resources>, work_dir: &Path) -> Result<Resources, DetectError> {
+    let mut resources = set.unwrap_or_default();
+    let missing = |resources: &Resources, name: Name| resources.iter().all(|(there, _)| *there != name);
+    if missing(&resources, Name::Cpus) {
+        let count = thread::available_parallelism().map_err(|source| DetectError::Cpus { source })?.get();
+        resources.insert(Name::Cpus, Value::Scalar(i64::try_from(count).unwrap_or(i64::MAX / 1000) * 1000));
+    }
+    if missing(&resources, Name::Mem) {
+        let info = sysinfo();
+        let total = u64::try_from(info.totalram).unwrap_or(u64::MAX).saturating_mul(u64::from(info.mem_unit));
+        resources.insert(Name::Mem, whole_mib(offered_memory(total)));
+    }
+    if missing(&resources, Name::Disk) {
+        let space = statvfs(work_dir)
+            .map_err(|errno| DetectError::Disk { path: work_dir.to_owned(), source: errno.into() })?;
+        resources.insert(Name::Disk, whole_mib(offered_disk(space.f_bavail.saturating_mul(space.f_frsize))));
+    }
+    if missing(&resources, Name::Ports) {
+        resources.insert(Name::Ports, Value::Ranges(Ranges::single(PORTS.0, PORTS.1)));
+    }
+    if resources.cpus_milli() == 0 || resources.mem_milli() == 0 {
+        return Err(DetectError::Nothing { resources });
+    }
+    Ok(resources)
+}
+
+fn whole_mib(bytes: u64) -> Value {
+    Value::Scalar(bytes_to_milli_mib(bytes / MIB * MIB))
+}
+
+/// A tenth is left to the system and the agent: half a GiB at least, four at most, but never more than half of all.
+fn offered_memory(total: u64) -> u64 {
+    total - (total / 10).clamp(GIB / 2, 4 * GIB).min(total / 2)
+}
+
+/// Five GiB are left to the system and the agent's log, but never more than half of what is free.
+fn offered_disk(free: u64) -> u64 {
+    free - (5 * GIB).min(free / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn something_is_left_to_the_system() {
+        for (total, left) in
+            [(GIB / 2, GIB / 4), (GIB, GIB / 2), (8 * GIB, 8 * GIB / 10), (256 * GIB, 4 * GIB), (0, 0)]
+        {
+            assert_eq!(offered_memory(total), total - left, "{total}");
+        }
+        assert_eq!(offered_disk(100 * GIB), 95 * GIB);
+        assert_eq!(offered_disk(4 * GIB), 2 * GIB);
+        assert_eq!(offered_disk(0), 0);
+    }
+
+    #[test]
+    fn what_is_not_set_is_detected() {
+        let folder = tempfile::tempdir().unwrap();
+        let all = resources(None, folder.path()).unwrap();
+        let cpus = thread::available_parallelism().unwrap().get();
+        assert_eq!(all.cpus_milli(), 1000 * i64::try_from(cpus).unwrap());
+        assert!(
+            all.mem_milli() > 0 && all.mem_milli() % 1000 == 0 && all.milli(&Name::Disk) % 1000 == 0,
+            "{all}"
+        );
+        assert_eq!(all.ports().unwrap().to_string(), "[31000-32000]");
+        assert!(!hostname().is_empty());
+    }
+
+    #[test]
+    fn what_is_set_stays() {
+        let set: Resources = "cpus:1.5;mem:100;disk:7;ports:[1-2];gpus:1;licences:{a}".parse().unwrap();
+        assert_eq!(resources(Some(set.clone()), Path::new("/nowhere")).unwrap(), set);
+        let some = resources(Some("mem:100;licences:{a}".parse().unwrap()), Path::new("/")).unwrap();
+        assert_eq!(some.mem_milli(), 100_000);
+        assert!(some.cpus_milli() > 0 && some.ports().is_some(), "{some}");
+        let missing = resources(Some("mem:100".parse().unwrap()), Path::new("/nowhere/at/all")).unwrap_err();
+        assert!(missing.to_string().contains("/nowhere/at/all"), "{missing}");
+    }
+}

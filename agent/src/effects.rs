@@ -1,0 +1,263 @@
+//! Containers: what the core wants of them, done in the order in which it is wanted for each, and side by side for different ones.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs, io,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
+
+use apportion_agent_core::{ContainerId, ContainerPlan, Event, LaunchFailure, LaunchFailureKind, Signal};
+use apportion_containerizer::{self as containerizer, ContainerSpec, Containerizer, LaunchError, Limits};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::paths::Paths;
+
+/// What a task finds programs by when it does not say.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The containers of this process.
+pub(crate) struct Effects {
+    shared: Arc<Shared>,
+    containers: HashMap<ContainerId, Container>,
+}
+
+struct Shared {
+    containerizer: Arc<dyn Containerizer>,
+    paths: Paths,
+    tethered: bool,
+    /// Containers that an earlier process has left.
+    leftovers: BTreeSet<String>,
+    /// More launches at once than this would only wait for each other.
+    launches: Semaphore,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+/// The task that looks after one container.
+struct Container {
+    commands: mpsc::UnboundedSender<Command>,
+    cancel: CancellationToken,
+}
+
+enum Command {
+    Signal(Signal),
+    Remove,
+}
+
+impl Effects {
+    pub(crate) async fn new(
+        containerizer: Arc<dyn Containerizer>,
+        paths: Paths,
+        tethered: bool,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Self {
+        let leftovers = containerizer.leftovers().await.into_iter().map(|leftover| leftover.id.0).collect();
+        let launches = Semaphore::new(2 * thread::available_parallelism().map_or(1, |count| count.get()));
+        let shared = Shared { containerizer, paths, tethered, leftovers, launches, events };
+        Self { shared: Arc::new(shared), containers: HashMap::new() }
+    }
+
+    pub(crate) fn launch(&mut self, plan: ContainerPlan) {
+        let (shared, id) = (self.shared.clone(), plan.container_id.clone());
+        self.spawn(id, |commands, cancel| async move {
+            let container_id = plan.container_id.clone();
+            let event = match shared.launch(plan, cancel).await {
+                Ok(()) => Event::Launched { container_id: container_id.clone() },
+                Err(failure) => Event::LaunchFailed { container_id: container_id.clone(), failure },
+            };
+            let launched = matches!(event, Event::Launched { .. });
+            shared.tell(event);
+            if launched {
+                shared.look_after(container_id, commands).await;
+            }
+        });
+    }
+
+    pub(crate) fn attach(&mut self, container_id: ContainerId) {
+        let (shared, id) = (self.shared.clone(), container_id.clone());
+        self.spawn(id, |commands, _| async move {
+            if shared.leftovers.contains(&container_id.0) {
+                shared.tell(Event::Launched { container_id: container_id.clone() });
+                shared.look_after(container_id, commands).await;
+            } else {
+                let message = "its container did not outlive the agent's earlier process".to_owned();
+                shared.tell(Event::ContainerLost { container_id, message });
+            }
+        });
+    }
+
+    pub(crate) fn cancel_launch(&self, container_id: &ContainerId) {
+        if let Some(container) = self.containers.get(container_id) {
+            container.cancel.cancel();
+        }
+    }
+
+    pub(crate) fn signal(&self, container_id: &ContainerId, signal: Signal) {
+        // Nobody looks after a container that is lost altogether.
+        if let Some(container) = self.containers.get(container_id) {
+            let _ = container.commands.send(Command::Signal(signal));
+        }
+    }
+
+    pub(crate) fn remove(&mut self, container_id: ContainerId) {
+        let sent =
+            self.containers.remove(&container_id).map(|container| container.commands.send(Command::Remove));
+        if !matches!(sent, Some(Ok(()))) && self.shared.leftovers.contains(&container_id.0) {
+            let shared = self.shared.clone();
+            tokio::spawn(async move { shared.remove(&container_id).await });
+        }
+    }
+
+    /// Lets go of a container of which nothing is left.
+    pub(crate) fn forget(&mut self, container_id: &ContainerId) {
+        self.containers.remove(container_id);
+    }
+
+    fn spawn<F>(
+        &mut self,
+        id: ContainerId,
+        run: impl FnOnce(mpsc::UnboundedReceiver<Command>, CancellationToken) -> F,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let cancel = CancellationToken::new();
+        tokio::spawn(run(inbox, cancel.clone()));
+        self.containers.insert(id, Container { commands, cancel });
+    }
+}
+
+impl Shared {
+    fn tell(&self, event: Event) {
+        // An actor that has ended does not care any more.
+        let _ = self.events.send(event);
+    }
+
+    async fn launch(&self, plan: ContainerPlan, cancel: CancellationToken) -> Result<(), LaunchFailure> {
+        let cancelled = || failure(LaunchFailureKind::Cancelled, "the launch was cancelled before it began");
+        let _permit = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(cancelled()),
+            permit = self.launches.acquire() => permit.map_err(|_| cancelled())?,
+        };
+        let container = |message: String| failure(LaunchFailureKind::Container, message);
+        let folder = self.paths.task(&plan.framework_id, &plan.task_id);
+        let sandbox = folder.join(&plan.container_id.0);
+        let made = tokio::task::spawn_blocking({
+            let (sandbox, name) = (sandbox.clone(), plan.container_id.0.clone());
+            move || make_sandbox(&folder, &sandbox, &name)
+        });
+        made.await
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+            .map_err(|error| container(format!("sandbox {sandbox:?} cannot be made: {error}")))?;
+        let spec = spec(plan, sandbox, self.tethered);
+        self.containerizer.launch(spec).await.map_err(|error| failure(kind(&error), chain(&error)))
+    }
+
+    /// Waits for the end of a container, and passes on what is wanted of it meanwhile and afterwards.
+    async fn look_after(
+        self: Arc<Self>,
+        container_id: ContainerId,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+    ) {
+        let id = containerizer::ContainerId(container_id.0.clone());
+        tokio::spawn({
+            let (shared, id, container_id) = (self.clone(), id.clone(), container_id.clone());
+            async move {
+                shared.tell(match shared.containerizer.wait(&id).await {
+                    Ok(termination) => Event::Terminated { container_id, termination },
+                    Err(error) => Event::ContainerLost { container_id, message: chain(&error) },
+                });
+            }
+        });
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Signal(signal) => {
+                    let signal = match signal {
+                        Signal::Term => containerizer::Signal::Term,
+                        Signal::Kill => containerizer::Signal::Kill,
+                    };
+                    if let Err(error) = self.containerizer.signal(&id, signal).await {
+                        let (container_id, message) = (container_id.clone(), chain(&error));
+                        self.tell(Event::SignalFailed { container_id, message });
+                    }
+                }
+                Command::Remove => return self.remove(&container_id).await,
+            }
+        }
+    }
+
+    async fn remove(&self, container_id: &ContainerId) {
+        let id = containerizer::ContainerId(container_id.0.clone());
+        if let Err(error) = self.containerizer.remove(&id).await {
+            tracing::warn!(container = %container_id, error = chain(&error), "what is kept of a container cannot be removed");
+        }
+    }
+}
+
+fn failure(kind: LaunchFailureKind, message: impl Into<String>) -> LaunchFailure {
+    LaunchFailure { kind, message: message.into() }
+}
+
+/// Whose fault a failed launch is.
+fn kind(error: &LaunchError) -> LaunchFailureKind {
+    match error {
+        LaunchError::EmptyCommand
+        | LaunchError::Unpassable { .. }
+        | LaunchError::CommandNotFound { .. }
+        | LaunchError::PermissionDenied { .. }
+        | LaunchError::NotExecutable { .. } => LaunchFailureKind::Command,
+        _ => LaunchFailureKind::Container,
+    }
+}
+
+/// An error and what caused it, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// Makes the sandbox of one run and points `latest` at it.
+fn make_sandbox(folder: &Path, sandbox: &Path, name: &str) -> io::Result<()> {
+    fs::create_dir_all(sandbox.join("tmp"))?;
+    let link = folder.join(format!(".latest-{name}"));
+    symlink(name, &link)?;
+    fs::rename(&link, folder.join(Paths::LATEST))
+}
+
+fn spec(plan: ContainerPlan, sandbox: PathBuf, tethered: bool) -> ContainerSpec {
+    let mut env = plan.env;
+    let place = sandbox.to_string_lossy().into_owned();
+    let tmp = sandbox.join("tmp").to_string_lossy().into_owned();
+    for (name, value) in
+        [("PATH", PATH.to_owned()), ("HOME", place.clone()), ("TMPDIR", tmp), ("APPORTION_SANDBOX", place)]
+    {
+        env.entry(name.to_owned()).or_insert(value);
+    }
+    let ceilings = plan.ceilings;
+    ContainerSpec {
+        id: containerizer::ContainerId(plan.container_id.0),
+        argv: plan.argv,
+        env,
+        sandbox,
+        limits: Limits {
+            cpus_request_milli: ceilings.cpus_request_milli,
+            cpus_limit_milli: Some(ceilings.cpus_limit_milli),
+            memory_request_bytes: ceilings.memory_request_bytes,
+            memory_limit_bytes: Some(ceilings.memory_limit_bytes),
+            pids_max: Some(ceilings.pids_max),
+        },
+        tethered,
+    }
+}

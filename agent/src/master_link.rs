@@ -1,0 +1,183 @@
+//! The stream to the master: opened, listened to, and opened again when it ends.
+
+use std::{
+    collections::hash_map::RandomState,
+    error::Error as _,
+    hash::{BuildHasher as _, Hasher as _},
+    time::Duration,
+};
+
+use apportion_agent_core::reconnect_pause;
+use apportion_proto::v1::{
+    AgentServiceConnectRequest, AgentServiceConnectResponse, agent_service_client::AgentServiceClient,
+};
+use apportion_types::{
+    limits,
+    protocol::agent::{AgentMessage, MasterMessage},
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Streaming,
+    transport::{Channel, Endpoint},
+};
+
+/// How long one master may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection on which nothing is heard for so long is asked for a sign of life, and given so long again to give one.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// What comes from the link, in order.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// A stream is open; what is said goes here.
+    Connected(Outbox),
+    /// The master spoke.
+    Message(Box<MasterMessage>),
+    /// The stream ended.
+    Disconnected {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// Where messages to the master are put.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    messages: mpsc::Sender<AgentServiceConnectRequest>,
+    close: CancellationToken,
+}
+
+impl Outbox {
+    /// Queues a message. A master that does not read is left: the stream ends at once.
+    pub(crate) fn send(&self, message: AgentMessage) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.messages.try_send(message.into()) {
+            tracing::warn!(
+                "the master does not read: {} messages wait; leaving it",
+                limits::OUTBOX_MESSAGES_MAX
+            );
+            self.close();
+        }
+    }
+
+    /// Ends the stream at once.
+    pub(crate) fn close(&self) {
+        self.close.cancel();
+    }
+}
+
+/// Keeps a stream to one of the masters open, until the receiver of what is heard is dropped.
+pub(crate) async fn run(masters: Vec<String>, heard: mpsc::Sender<Heard>) {
+    let mut attempt = 0;
+    loop {
+        if let Some(channel) = first_reachable(&masters, attempt).await {
+            let stood = converse(channel, &heard).await;
+            if stood {
+                attempt = 0;
+            }
+        }
+        let pause = reconnect_pause(attempt, random());
+        attempt = attempt.saturating_add(1);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = heard.closed() => return,
+        }
+    }
+}
+
+async fn first_reachable(masters: &[String], attempt: u32) -> Option<Channel> {
+    for master in masters {
+        match connect(master).await {
+            Ok(channel) => {
+                tracing::info!(master, "connected");
+                return Some(channel);
+            }
+            // A cluster that starts as a whole is not up at once; nobody needs to hear of each try.
+            Err(error) if attempt.is_power_of_two() => {
+                tracing::warn!(master, error = reason(&error), "the master cannot be reached; trying on");
+            }
+            Err(error) => tracing::debug!(master, error = reason(&error), "the master cannot be reached"),
+        }
+    }
+    None
+}
+
+async fn connect(master: &str) -> Result<Channel, tonic::transport::Error> {
+    Endpoint::from_shared(master.to_owned())?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
+        .connect()
+        .await
+}
+
+/// One stream from its beginning to its end. True when the registration stood.
+async fn converse(channel: Channel, heard: &mpsc::Sender<Heard>) -> bool {
+    let (messages, outgoing) = mpsc::channel(limits::OUTBOX_MESSAGES_MAX);
+    let close = CancellationToken::new();
+    // Register must be under way before the master answers anything, so the core hears of the stream first.
+    if heard.send(Heard::Connected(Outbox { messages, close: close.clone() })).await.is_err() {
+        return false;
+    }
+    let mut client = AgentServiceClient::new(channel).max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
+    let mut stood = false;
+    let reason = tokio::select! {
+        reason = async {
+            match client.connect(ReceiverStream::new(outgoing)).await {
+                Ok(response) => listen(response.into_inner(), heard, &mut stood).await,
+                Err(status) => status_reason(&status),
+            }
+        } => reason,
+        () = close.cancelled() => "the agent left it".to_owned(),
+        () = heard.closed() => "the agent ends".to_owned(),
+    };
+    // Told also when nobody listens any more; then there is nobody to tell.
+    let _ = heard.send(Heard::Disconnected { reason }).await;
+    stood
+}
+
+/// Passes on what the master says, and says why it ended.
+async fn listen(
+    mut incoming: Streaming<AgentServiceConnectResponse>,
+    heard: &mpsc::Sender<Heard>,
+    stood: &mut bool,
+) -> String {
+    loop {
+        let message = match incoming.message().await {
+            Ok(Some(message)) => message,
+            Ok(None) => return "the master ended it".to_owned(),
+            Err(status) => return status_reason(&status),
+        };
+        match MasterMessage::try_from(message) {
+            Ok(message) => {
+                *stood |= matches!(message, MasterMessage::Registered { .. });
+                if heard.send(Heard::Message(Box::new(message))).await.is_err() {
+                    return "the agent ends".to_owned();
+                }
+            }
+            // Skipping it could lose tasks without a word; after a new registration the master knows that they are missing.
+            Err(error) => return format!("the master sent a message that breaks the protocol: {error}"),
+        }
+    }
+}
+
+fn status_reason(status: &tonic::Status) -> String {
+    match status.source() {
+        Some(source) => format!("{}: {}", status.message(), reason(source)),
+        None if status.message().is_empty() => status.code().to_string(),
+        None => status.message().to_owned(),
+    }
+}
+
+fn reason(error: &dyn std::error::Error) -> String {
+    crate::effects::chain(error)
+}
+
+/// A number that differs from agent to agent and from time to time.
+pub(crate) fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,79 @@
+//! What lies where in an agent's work directory.
+//!
+//! ```text
+//! WORK_DIR/                      mode 0700
+//!   lock                         held by the agent's process; its pid, for people
+//!   agent_id                     the agent's id, for people; the log is what counts
+//!   log                          what the agent has promised: tasks, updates, acknowledgements
+//!   log.new                      while the log is being rewritten
+//!   containers/ID/               the containerizer's own, for each container that is not forgotten
+//!   sandboxes/FRAMEWORK/TASK/
+//!     CONTAINER/                 the working directory of one run of the task
+//!       stdout  stderr  tmp/
+//!     latest -> CONTAINER        the newest run
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use apportion_types::{FrameworkId, TaskId};
+
+/// The places in an agent's work directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    root: PathBuf,
+}
+
+impl Paths {
+    /// The places in this work directory.
+    pub fn new(work_dir: impl Into<PathBuf>) -> Self {
+        Self { root: work_dir.into() }
+    }
+
+    /// The work directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The lock of the agent's process.
+    pub fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    /// The agent's id, for people.
+    pub fn agent_id(&self) -> PathBuf {
+        self.root.join("agent_id")
+    }
+
+    /// The log.
+    pub fn log(&self) -> PathBuf {
+        self.root.join("log")
+    }
+
+    /// What becomes the log when it is rewritten.
+    pub fn log_new(&self) -> PathBuf {
+        self.root.join("log.new")
+    }
+
+    /// The containerizer's state folder.
+    pub fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+
+    /// The sandboxes of all tasks.
+    pub fn sandboxes(&self) -> PathBuf {
+        self.root.join("sandboxes")
+    }
+
+    /// The sandboxes of all runs of a task.
+    pub fn task(&self, framework_id: &FrameworkId, task_id: &TaskId) -> PathBuf {
+        self.sandboxes().join(framework_id.as_str()).join(task_id.as_str())
+    }
+
+    /// The sandbox of one run of a task.
+    pub fn sandbox(&self, framework_id: &FrameworkId, task_id: &TaskId, container_id: &str) -> PathBuf {
+        self.task(framework_id, task_id).join(container_id)
+    }
+
+    /// The name of the link, in a task's folder, to its newest run.
+    pub const LATEST: &'static str = "latest";
+}

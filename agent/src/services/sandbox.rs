@@ -1,0 +1,170 @@
+//! `SandboxService`: reads files of tasks, and follows them while their task runs.
+
+use std::{
+    io::{self, SeekFrom},
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::Duration,
+};
+
+use apportion_agent_core::View;
+use apportion_proto::v1::{ReadFileRequest, ReadFileResponse, sandbox_service_server::SandboxService};
+use apportion_types::{FrameworkId, TaskId};
+use tokio::{
+    fs::File,
+    io::{AsyncReadExt as _, AsyncSeekExt as _},
+    sync::{mpsc, watch},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::open::{self, OpenError};
+use crate::{effects::chain, paths::Paths};
+
+/// Bytes of one response, as the protocol promises.
+const CHUNK_BYTES_MAX: usize = 64 << 10;
+
+/// How often a file that has not grown is looked at again: soon for a reader, cheap for a machine.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Responses that wait for a slow reader.
+const CHUNKS_WAITING_MAX: usize = 4;
+
+/// The sandboxes of an agent.
+pub(super) struct Sandboxes {
+    paths: Paths,
+    view: watch::Receiver<Arc<View>>,
+}
+
+/// One run of a task.
+struct Run {
+    key: (FrameworkId, TaskId),
+    container_id: String,
+}
+
+impl Run {
+    /// True when nothing will be written to its sandbox any more.
+    fn has_ended(&self, view: &View) -> bool {
+        view.tasks
+            .get(&self.key)
+            .is_none_or(|task| task.state.is_terminal() || task.container_id.0 != self.container_id)
+    }
+}
+
+impl Sandboxes {
+    pub(super) fn new(paths: Paths, view: watch::Receiver<Arc<View>>) -> Self {
+        Self { paths, view }
+    }
+
+    /// The newest run of a task, and its sandbox.
+    fn newest(&self, framework_id: FrameworkId, task_id: TaskId) -> Result<(Run, OwnedFd), Status> {
+        let folder = self.paths.task(&framework_id, &task_id);
+        let missing = || {
+            Status::not_found(format!(
+                "task {task_id} of framework {framework_id} has no sandbox on this agent"
+            ))
+        };
+        let latest = std::fs::read_link(folder.join(Paths::LATEST)).map_err(|_| missing())?;
+        let container_id =
+            latest.to_str().filter(|name| !name.contains('/') && *name != "..").ok_or_else(missing)?;
+        let sandbox = open::folder(&folder.join(container_id)).map_err(|_| missing())?;
+        let container_id = container_id.to_owned();
+        Ok((Run { key: (framework_id, task_id), container_id }, sandbox))
+    }
+}
+
+fn refused(error: &OpenError) -> Status {
+    let message = chain(error);
+    match error {
+        OpenError::Leaves { .. } | OpenError::Link { .. } | OpenError::NotAFile { .. } => {
+            Status::invalid_argument(message)
+        }
+        OpenError::Missing { .. } => Status::not_found(message),
+        OpenError::System { .. } => Status::internal(message),
+    }
+}
+
+#[tonic::async_trait]
+impl SandboxService for Sandboxes {
+    type ReadFileStream = ReceiverStream<Result<ReadFileResponse, Status>>;
+
+    async fn read_file(
+        &self,
+        request: Request<ReadFileRequest>,
+    ) -> Result<Response<Self::ReadFileStream>, Status> {
+        let ReadFileRequest { framework_id, task_id, path, offset, length, follow } = request.into_inner();
+        let framework_id =
+            FrameworkId::new(framework_id).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let task_id = TaskId::new(task_id).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let (run, sandbox) = self.newest(framework_id, task_id)?;
+        let file = open::beneath(&sandbox, &path).map_err(|error| refused(&error))?;
+        let (chunks, responses) = mpsc::channel(CHUNKS_WAITING_MAX);
+        let mut reader = Reader { file: File::from_std(file), run, view: self.view.clone(), chunks };
+        tokio::spawn(async move {
+            if let Err(error) = reader.read(offset, length.unwrap_or(u64::MAX), follow).await {
+                // A reader that has gone does not need to know.
+                let _ = reader
+                    .chunks
+                    .send(Err(Status::internal(format!("{path:?} cannot be read: {error}"))))
+                    .await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(responses)))
+    }
+}
+
+struct Reader {
+    file: File,
+    run: Run,
+    view: watch::Receiver<Arc<View>>,
+    chunks: mpsc::Sender<Result<ReadFileResponse, Status>>,
+}
+
+impl Reader {
+    async fn read(&mut self, offset: i64, length: u64, follow: bool) -> io::Result<()> {
+        let size = self.file.metadata().await?.len();
+        let mut at = match u64::try_from(offset) {
+            Ok(offset) => offset,
+            Err(_) => size.saturating_sub(offset.unsigned_abs()),
+        };
+        let end = at.saturating_add(length);
+        self.file.seek(SeekFrom::Start(at)).await?;
+        let mut said = false;
+        let mut buffer = vec![0; CHUNK_BYTES_MAX];
+        loop {
+            // Looked at before reading: what was written before the end is there to be read after it.
+            let last = !follow || self.run.has_ended(&self.view.borrow_and_update());
+            while at < end {
+                let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+                let read = self.file.read(&mut buffer[..most]).await?;
+                if read == 0 {
+                    break;
+                }
+                if !self.say(at, &buffer[..read]).await {
+                    return Ok(());
+                }
+                said = true;
+                at += read as u64;
+            }
+            // Also tells a reader that follows an empty file that there is one.
+            if !said && !self.say(at, &[]).await {
+                return Ok(());
+            }
+            said = true;
+            if last || at >= end {
+                return Ok(());
+            }
+            tokio::select! {
+                () = tokio::time::sleep(FOLLOW_INTERVAL) => {}
+                Ok(()) = self.view.changed() => {}
+                () = self.chunks.closed() => return Ok(()),
+            }
+        }
+    }
+
+    /// False when nobody reads any more.
+    async fn say(&self, offset: u64, data: &[u8]) -> bool {
+        let data = prost::bytes::Bytes::copy_from_slice(data);
+        self.chunks.send(Ok(ReadFileResponse { offset, data })).await.is_ok()
+    }
+}

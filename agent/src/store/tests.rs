@@ -1,0 +1,266 @@
+use std::{collections::BTreeMap, sync::mpsc, time::Duration};
+
+use apportion_agent_core::{CheckpointId, ContainerId, Record, TaskRecord};
+use apportion_types::{
+    AgentId, Command, FrameworkId, FrameworkInfo, Resources, Role, Source, TaskId, TaskInfo, TaskState,
+    TaskStatus, Time, UpdateId,
+};
+use proptest::prelude::*;
+
+use super::{frame::HEADER, *};
+use crate::paths::Paths;
+
+fn framework_id() -> FrameworkId {
+    FrameworkId::new("f1").unwrap()
+}
+
+fn agent(id: &str) -> Record {
+    Record::Agent { agent_id: AgentId::new(id).unwrap() }
+}
+
+fn task(id: &str) -> Record {
+    Record::Task(Box::new(TaskRecord {
+        framework_id: framework_id(),
+        framework_info: FrameworkInfo {
+            name: "test".to_owned(),
+            principal: String::new(),
+            roles: vec![Role::default()],
+            failover_timeout: Duration::from_secs(60),
+            labels: BTreeMap::new(),
+        },
+        role: Role::default(),
+        info: TaskInfo {
+            task_id: TaskId::new(id).unwrap(),
+            name: String::new(),
+            resources: "cpus:1".parse().unwrap(),
+            limits: Resources::new(),
+            pids_max: None,
+            command: Command { argv: vec!["work".to_owned()], env: BTreeMap::new() },
+            kill_grace: None,
+            labels: BTreeMap::new(),
+        },
+        container_id: ContainerId(format!("c-{id}")),
+    }))
+}
+
+fn update(id: &str, number: u64, state: TaskState) -> Record {
+    let status = TaskStatus {
+        task_id: TaskId::new(id).unwrap(),
+        agent_id: None,
+        state,
+        reason: None,
+        source: Source::Agent,
+        message: String::new(),
+        at: Time::from_micros(number),
+        update_id: Some(UpdateId::new(1, number)),
+        container: None,
+    };
+    Record::Update { framework_id: framework_id(), status }
+}
+
+fn acknowledgement(id: &str, number: u64) -> Record {
+    let task_id = TaskId::new(id).unwrap();
+    Record::Acknowledgement { framework_id: framework_id(), task_id, update_id: UpdateId::new(1, number) }
+}
+
+/// Three tasks: one that runs, one whose end is acknowledged, one whose end is not; and a stray.
+fn some() -> Vec<Record> {
+    use TaskState::*;
+    vec![
+        agent("a1"),
+        task("runs"),
+        task("over"),
+        task("ended"),
+        update("runs", 1, Starting),
+        update("over", 2, Starting),
+        update("ended", 3, Starting),
+        acknowledgement("runs", 1),
+        acknowledgement("over", 2),
+        update("runs", 4, Running),
+        update("over", 5, Failed),
+        update("ended", 6, Finished),
+        acknowledgement("over", 5),
+        acknowledgement("ended", 3),
+        update("stray", 7, Gone),
+    ]
+}
+
+fn write(paths: &Paths, first: u64, records: Vec<Record>) {
+    let (tell, told) = mpsc::channel();
+    let replay = read(&paths.log()).unwrap();
+    let store = Store::open(paths, replay, move |result| tell.send(result).unwrap()).unwrap();
+    let last = first + records.len() as u64 - 1;
+    for (index, record) in records.into_iter().enumerate() {
+        store.append(CheckpointId(first + index as u64), record);
+    }
+    drop(store);
+    let told: Vec<u64> = told.iter().map(|told| told.unwrap().0).collect();
+    assert!(told.is_sorted() && told.last() == Some(&last), "{told:?}");
+}
+
+fn paths() -> (tempfile::TempDir, Paths) {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = Paths::new(folder.path());
+    (folder, paths)
+}
+
+fn check(recovered: &Recovered) {
+    assert_eq!(recovered.agent_id.as_ref().unwrap().as_str(), "a1");
+    let tasks: Vec<_> = recovered
+        .tasks
+        .iter()
+        .map(|task| {
+            let states: Vec<_> = task.updates.iter().map(|status| status.state).collect();
+            (task.task.info.task_id.as_str(), task.acknowledged.as_ref().map(|status| status.state), states)
+        })
+        .collect();
+    use TaskState::*;
+    assert_eq!(tasks, [("ended", Some(Starting), vec![Finished]), ("runs", Some(Starting), vec![Running])]);
+    assert_eq!(recovered.strays.len(), 1);
+    assert_eq!(recovered.strays[0].1.state, Gone);
+    assert!(!recovered.damaged);
+}
+
+#[test]
+fn what_was_written_is_read_back_also_after_it_was_rewritten() {
+    let (_folder, paths) = paths();
+    assert_eq!(read(&paths.log()).unwrap().recovered, Recovered::default());
+    write(&paths, 1, some());
+    let long = fs::metadata(paths.log()).unwrap().len();
+    let first = read(&paths.log()).unwrap();
+    check(&first.recovered);
+    assert_eq!(first.unreadable_bytes, 0);
+    // A new process rewrites it: shorter, and saying the same.
+    write(&paths, 1, vec![agent("a1")]);
+    assert!(fs::metadata(paths.log()).unwrap().len() < long);
+    let second = read(&paths.log()).unwrap();
+    assert_eq!(second.recovered, first.recovered);
+    // And goes on from there.
+    write(&paths, 1, vec![acknowledgement("ended", 6), acknowledgement("stray", 7), task("over")]);
+    let third = read(&paths.log()).unwrap().recovered;
+    let names: Vec<_> = third.tasks.iter().map(|task| task.task.info.task_id.as_str()).collect();
+    assert_eq!((names, third.strays.len()), (vec!["over", "runs"], 0));
+}
+
+#[test]
+fn a_write_that_was_cut_off_loses_nothing_before_it() {
+    let (_folder, paths) = paths();
+    write(&paths, 1, some());
+    let before = fs::read(paths.log()).unwrap();
+    let mut records = some();
+    records.truncate(1);
+    records.push(update("runs", 9, TaskState::Running));
+    write(&paths, 1, records);
+    // The second process's log: what was, then two records.
+    let whole = fs::read(paths.log()).unwrap();
+    let mut shortened = 0;
+    for length in (HEADER.len()..whole.len()).rev().take(40) {
+        fs::write(paths.log(), &whole[..length]).unwrap();
+        let replay = read(&paths.log()).unwrap();
+        check_without_last(&replay.recovered);
+        shortened += usize::from(replay.unreadable_bytes > 0);
+    }
+    assert!(shortened > 30);
+    // Zeros where pages did not get to the disk.
+    let mut zeros = before.clone();
+    zeros.extend([0; 5000]);
+    fs::write(paths.log(), &zeros).unwrap();
+    let replay = read(&paths.log()).unwrap();
+    check(&replay.recovered);
+    assert_eq!(replay.unreadable_bytes, 5000);
+    // The next process starts with a clean file.
+    write(&paths, 1, vec![agent("a2")]);
+    assert_eq!(read(&paths.log()).unwrap().unreadable_bytes, 0);
+}
+
+fn check_without_last(recovered: &Recovered) {
+    let mut recovered = recovered.clone();
+    assert!(!recovered.damaged);
+    assert_eq!(recovered.tasks[1].updates.len(), 1);
+    recovered.damaged = false;
+    check(&recovered);
+}
+
+#[test]
+fn a_header_that_was_cut_off_is_an_empty_log_and_another_is_refused() {
+    let (_folder, paths) = paths();
+    for length in 0..HEADER.len() {
+        fs::write(paths.log(), &HEADER[..length]).unwrap();
+        assert_eq!(read(&paths.log()).unwrap().recovered, Recovered::default());
+    }
+    fs::write(paths.log(), "apportion log 2\n").unwrap();
+    assert!(matches!(read(&paths.log()), Err(StoreError::Version { .. })));
+    let message = read(&paths.log()).unwrap_err().to_string();
+    assert!(message.contains("this version"), "{message}");
+}
+
+#[test]
+fn records_that_do_not_follow_are_refused() {
+    let (_folder, paths) = paths();
+    for records in [
+        vec![acknowledgement("t", 1)],
+        vec![task("t"), task("t")],
+        vec![task("t"), update("t", 1, TaskState::Starting), acknowledgement("t", 2)],
+    ] {
+        let mut bytes = HEADER.to_vec();
+        records.into_iter().for_each(|record| frame::append(&record::to_wire(record), &mut bytes));
+        fs::write(paths.log(), bytes).unwrap();
+        assert!(matches!(read(&paths.log()), Err(StoreError::Record { .. })));
+    }
+}
+
+#[test]
+fn a_failed_write_is_told_and_nothing_after_it() {
+    let (folder, paths) = paths();
+    let (tell, told) = mpsc::channel();
+    let store =
+        Store::open(&paths, read(&paths.log()).unwrap(), move |result| tell.send(result).unwrap()).unwrap();
+    // The id is written beside the log: a folder in its place fails the write for root too.
+    fs::create_dir(folder.path().join("agent_id")).unwrap();
+    store.append(CheckpointId(1), agent("a1"));
+    let error = told.recv().unwrap().unwrap_err();
+    assert!(matches!(error, StoreError::Write { .. }), "{error}");
+    store.append(CheckpointId(2), agent("a1"));
+    drop(store);
+    assert!(told.recv().is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever happens to one byte, no wrong record is read, and what is lost is owned up to.
+    #[test]
+    fn a_flipped_bit_is_noticed(at in 0usize..10_000, bit in 0u8..8) {
+        let mut bytes = HEADER.to_vec();
+        let mut ends = vec![bytes.len()];
+        for record in some() {
+            frame::append(&record::to_wire(record), &mut bytes);
+            ends.push(bytes.len());
+        }
+        let at = HEADER.len() + at % (bytes.len() - HEADER.len());
+        bytes[at] ^= 1 << bit;
+        let whole = ends.iter().filter(|end| **end <= at).count() - 1;
+        let mut frames = Frames::new(&bytes).unwrap();
+        let mut count = 0;
+        while let Some((_, record)) = frames.next() {
+            prop_assert_eq!(record.unwrap(), record::to_wire(some().swap_remove(count)));
+            count += 1;
+        }
+        prop_assert_eq!(count, whole);
+        let tail = frames.tail();
+        prop_assert_eq!(tail.bytes as usize, bytes.len() - ends[whole]);
+        // In the last record alone a flipped length cannot be told from a write that was cut off.
+        if whole + 2 < ends.len() {
+            prop_assert!(tail.damaged);
+        }
+    }
+
+    /// Bytes of anybody are read without a panic.
+    #[test]
+    fn any_bytes_are_read(mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        bytes.splice(0..0, HEADER.iter().copied());
+        let mut frames = Frames::new(&bytes).unwrap();
+        while frames.next().is_some() {}
+        frames.tail();
+    }
+}

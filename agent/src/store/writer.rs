@@ -1,0 +1,148 @@
+//! The one thread that writes the log.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    sync::mpsc,
+    thread::{self, JoinHandle},
+};
+
+use apportion_agent_core::{CheckpointId, Record};
+
+use super::{
+    Live, Replay, StoreError,
+    frame::{HEADER, append},
+    record::to_wire,
+};
+use crate::paths::Paths;
+
+/// Records that go down with one `fdatasync` at most: bounds the memory of a batch.
+const BATCH_RECORDS_MAX: usize = 4096;
+
+/// A log shorter than this is not rewritten while the agent runs.
+const REWRITE_BYTES_MIN: u64 = 16 << 20;
+
+/// What is told of each batch: the newest record of it, on disk; or why nothing more will be.
+pub(crate) type Told = Result<CheckpointId, StoreError>;
+
+/// The log of a running agent. Dropping it writes what was asked for and waits for that.
+#[derive(Debug)]
+pub(crate) struct Store {
+    records: Option<mpsc::Sender<(CheckpointId, Record)>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Store {
+    /// Rewrites the log as shortly as it can be, and goes on from there. `tell` is called from the thread that writes.
+    pub(crate) fn open(
+        paths: &Paths,
+        replay: Replay,
+        tell: impl Fn(Told) + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        let mut log =
+            Log { paths: paths.clone(), live: replay.live, file: None, bytes: 0, rewritten_bytes: 0 };
+        log.rewrite().map_err(|source| log.failed(source))?;
+        let (records, inbox) = mpsc::channel();
+        let run = move || {
+            if let Err(source) = log.run(&inbox, &tell) {
+                tell(Err(log.failed(source)));
+            }
+        };
+        let thread = thread::Builder::new().name("log".to_owned()).spawn(run);
+        let thread = thread.map_err(|source| StoreError::Write { path: paths.log(), source })?;
+        Ok(Self { records: Some(records), thread: Some(thread) })
+    }
+
+    /// Asks for a record to be appended.
+    pub(crate) fn append(&self, checkpoint: CheckpointId, record: Record) {
+        if let Some(records) = &self.records {
+            // A thread that has failed has said so already.
+            let _ = records.send((checkpoint, record));
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.records = None;
+        if let Some(thread) = self.thread.take() {
+            // It does not panic but for a bug, which it has printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Log {
+    paths: Paths,
+    live: Live,
+    file: Option<File>,
+    /// The length of the file.
+    bytes: u64,
+    /// What it was when it was rewritten last.
+    rewritten_bytes: u64,
+}
+
+impl Log {
+    fn failed(&self, source: io::Error) -> StoreError {
+        StoreError::Write { path: self.paths.log(), source }
+    }
+
+    fn run(
+        &mut self,
+        inbox: &mpsc::Receiver<(CheckpointId, Record)>,
+        tell: &impl Fn(Told),
+    ) -> io::Result<()> {
+        let mut batch = Vec::new();
+        while let Ok(first) = inbox.recv() {
+            batch.push(first);
+            batch.extend(inbox.try_iter().take(BATCH_RECORDS_MAX - 1));
+            let newest = batch.last().map(|(checkpoint, _)| *checkpoint);
+            self.write(batch.drain(..).map(|(_, record)| record))?;
+            if let Some(newest) = newest {
+                tell(Ok(newest));
+            }
+            if self.bytes > REWRITE_BYTES_MIN.max(4 * self.rewritten_bytes) {
+                self.rewrite()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, records: impl Iterator<Item = Record>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        let mut agent_id = None;
+        for record in records {
+            if let Record::Agent { agent_id: id } = &record {
+                agent_id = Some(id.clone());
+            }
+            let record = to_wire(record);
+            append(&record, &mut bytes);
+            self.live.apply(record).expect("the core writes what follows from what it wrote before");
+        }
+        let file = self.file.as_mut().expect("opened by the first rewriting");
+        file.write_all(&bytes)?;
+        file.sync_data()?;
+        self.bytes += bytes.len() as u64;
+        if let Some(agent_id) = agent_id {
+            fs::write(self.paths.agent_id(), format!("{agent_id}\n"))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a new file with what still matters, and puts it in the place of the old one.
+    fn rewrite(&mut self) -> io::Result<()> {
+        let mut bytes = HEADER.to_vec();
+        self.live.records().for_each(|record| append(&record, &mut bytes));
+        let path = self.paths.log_new();
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        fs::rename(&path, self.paths.log())?;
+        File::open(self.paths.root())?.sync_all()?;
+        self.file = Some(file);
+        self.bytes = bytes.len() as u64;
+        self.rewritten_bytes = self.bytes;
+        Ok(())
+    }
+}
