@@ -1,0 +1,188 @@
+//! The scheduler: places replicas on offers, and writes down what it is about to do before it does it.
+//!
+//! The order is what makes a service survive its scheduler: **plan, write, act**. A task is in the table before it is
+//! launched, and its end is in the table before the update is acknowledged (which the SDK does when [`update`] returns). So
+//! after a crash at any moment the table names every task that may run, and the SDK's reconciliation tells what became of it.
+//!
+//! [`update`]: Scheduler::update
+
+use std::sync::Arc;
+
+use apportion_sdk::{
+    AgentId, Context, DeclineReason, Offer, Resources, Scheduler, Stop, Subscription, TaskId, TaskStatus,
+    Time, async_trait,
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    event::Event,
+    spec::Spec,
+    state::{Effect, Policy, ServiceState, Table},
+    store::{Store, StoreError},
+};
+
+/// A service on its way through a cluster.
+#[derive(Debug)]
+pub struct ServiceScheduler {
+    spec: Arc<Spec>,
+    state: ServiceState,
+    store: Store,
+    /// What is on disk.
+    stored: Table,
+    /// Never full: the reader only writes lines.
+    events: mpsc::UnboundedSender<Event>,
+    wake_at: Option<Time>,
+    failure: Option<StoreError>,
+}
+
+impl ServiceScheduler {
+    /// The service from where `table` left it.
+    pub fn new(spec: Arc<Spec>, store: Store, table: Table, events: mpsc::UnboundedSender<Event>) -> Self {
+        let policy = Policy { restart: spec.restart, replace_after: spec.replace_after };
+        let state = ServiceState::new(spec.replicas, policy, table.clone());
+        Self { spec, state, store, stored: table, events, wake_at: None, failure: None }
+    }
+
+    /// Why it ended by itself: its table could not be stored, and what cannot be stored must not be done.
+    pub fn into_parts(self) -> (Store, ServiceState, Option<StoreError>) {
+        (self.store, self.state, self.failure)
+    }
+
+    /// Stores the table when it has changed; ends the run, with the replicas running on, when that fails.
+    ///
+    /// It blocks for as long as the disk takes: nothing may go on before it is written anyway, and a scheduler that awaits
+    /// nothing can be tested without a runtime.
+    fn store(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.failure.is_none() && self.stored != *self.state.table() {
+            match self.store.save(self.state.table()) {
+                Ok(()) => self.stored.clone_from(self.state.table()),
+                Err(error) => {
+                    self.failure = Some(error);
+                    cx.stop(Stop::Disconnect);
+                }
+            }
+        }
+        self.failure.is_none()
+    }
+
+    /// Does what the state asks for, once it is stored. Every callback ends here.
+    fn act(&mut self, cx: &mut Context<'_>, effects: Vec<Effect>) {
+        self.store(cx);
+        for effect in effects {
+            match effect {
+                Effect::Kill(task_id) => cx.kill(&task_id, None),
+                Effect::Tell(event) => self.tell(event),
+            }
+        }
+        if let Some(due) = self.state.next_deadline().filter(|due| self.wake_at.is_none_or(|at| *due < at)) {
+            self.wake_at = Some(due);
+            cx.wake_after(due.since(cx.now()));
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody listens any more when the program is on its way out; then nobody misses it.
+        _ = self.events.send(event);
+    }
+
+    /// The offer for the next replica: of those in which it fits, on the agent with the fewest of this service, so that losing
+    /// one agent costs the least. Of equals the one with the most left, and then the first.
+    fn choose(&self, offers: &[Offer], left: &[Resources]) -> Option<usize> {
+        let fits = (0..offers.len()).filter(|&index| left[index].contains(&self.spec.resources));
+        fits.min_by_key(|&index| {
+            let load = self.state.load(offers[index].agent_id());
+            (load, std::cmp::Reverse((left[index].cpus_milli(), left[index].mem_milli())))
+        })
+    }
+}
+
+#[async_trait]
+impl Scheduler for ServiceScheduler {
+    type Message = std::convert::Infallible;
+
+    async fn offers(&mut self, cx: &mut Context<'_>, offers: Vec<Offer>) {
+        let mut offers = Offer::by_agent(offers);
+        // Plan. What is left is counted here, since nothing is launched yet.
+        let mut left: Vec<_> = offers.iter().map(|offer| offer.resources().clone()).collect();
+        let mut plan = Vec::new();
+        for number in self.state.ready() {
+            let placed = loop {
+                let Some(index) = self.choose(&offers, &left) else { break None };
+                match offers[index].take_ports(self.spec.ports) {
+                    Some(ports) => break Some((index, ports)),
+                    // It has no more ports: of no more use to any replica.
+                    None => left[index] = Resources::new(),
+                }
+            };
+            let Some((index, ports)) = placed else { break };
+            left[index].saturating_sub(&self.spec.resources);
+            let offer = &offers[index];
+            let (agent_id, hostname) = (offer.agent_id().clone(), offer.hostname().to_owned());
+            let task_id = self.state.place(number, agent_id, hostname.clone(), ports.clone());
+            plan.push((index, number, task_id, hostname, ports));
+        }
+        // Write.
+        if !self.store(cx) {
+            return;
+        }
+        // Act.
+        for (index, replica, task_id, hostname, ports) in plan {
+            let task = self
+                .spec
+                .describe(replica, &task_id, &ports)
+                .expect("the description was checked when it was read");
+            offers[index]
+                .launch(task)
+                .expect("it was planned with what is left, and an accept has room for every replica");
+            self.tell(Event::Launched { replica, task_id, hostname });
+        }
+        for offer in offers {
+            let reason =
+                if self.state.wants_offers() { DeclineReason::TOO_SMALL } else { DeclineReason::NO_WORK };
+            offer.decline(reason);
+        }
+        self.act(cx, Vec::new());
+    }
+
+    async fn update(&mut self, cx: &mut Context<'_>, status: TaskStatus) {
+        let mut effects = Vec::new();
+        self.state.update(&status, cx.now(), &mut effects);
+        self.act(cx, effects);
+    }
+
+    async fn subscribed(&mut self, cx: &mut Context<'_>, subscription: Subscription) {
+        self.tell(Event::Subscribed {
+            framework_id: subscription.framework_id.to_string(),
+            resumed: subscription.resumed,
+            replicas_known: self.state.table().placed.len(),
+        });
+        self.state.subscribed(subscription.framework_id);
+        let mut effects = Vec::new();
+        self.state.shrink(&mut effects);
+        // Beside the tasks of the table, which the SDK asks for by itself: a task that no table names must not run on unseen.
+        cx.reconcile_all();
+        self.act(cx, effects);
+    }
+
+    async fn disconnected(&mut self, _cx: &mut Context<'_>, why: String) {
+        self.tell(Event::Disconnected { why });
+    }
+
+    async fn woken(&mut self, cx: &mut Context<'_>) {
+        self.wake_at = None;
+        let mut effects = Vec::new();
+        self.state.tick(cx.now(), &mut effects);
+        self.act(cx, effects);
+    }
+
+    fn wants_offers(&self) -> bool {
+        self.state.wants_offers()
+    }
+
+    fn tasks(&self) -> Vec<(TaskId, Option<AgentId>)> {
+        self.state.tasks()
+    }
+}
+
+#[cfg(test)]
+mod tests;

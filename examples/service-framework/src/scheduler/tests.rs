@@ -1,0 +1,119 @@
+//! The scheduler as a master sees it: offers and statuses in, calls out, by the SDK's harness.
+
+use std::path::Path;
+
+use apportion_sdk::{TaskState, protocol::Call, testing::Harness};
+
+use super::*;
+
+const SPEC: &str =
+    "name = \"web\"\ncommand = \"serve ${port0}\"\nreplicas = 3\ncpus = 1\nmemory = 100\nports = 1\n";
+
+struct Cluster {
+    harness: Harness<ServiceScheduler>,
+    events: mpsc::UnboundedReceiver<Event>,
+}
+
+impl Cluster {
+    fn start(folder: &Path) -> Self {
+        let spec = Spec::parse(Path::new("web.toml"), SPEC).unwrap();
+        let store = Store::open(folder).unwrap();
+        let table = store.load("web").unwrap().unwrap_or_else(|| Table::new("web"));
+        let (sender, events) = mpsc::unbounded_channel();
+        Self { harness: Harness::new(ServiceScheduler::new(Arc::new(spec), store, table, sender)), events }
+    }
+
+    /// Tasks launched and the agent of each, in order.
+    fn launched(&mut self) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        while let Ok(event) = self.events.try_recv() {
+            if let Event::Launched { task_id, hostname, .. } = event {
+                all.push((task_id.to_string(), hostname));
+            }
+        }
+        assert_eq!(self.harness.launched().len(), all.len(), "what is told is what is sent");
+        all
+    }
+}
+
+fn stored(folder: &Path) -> Table {
+    Store::open_to_stop(folder).load("web").unwrap().unwrap()
+}
+
+fn pair(task: &str, agent: &str) -> (String, String) {
+    (task.to_owned(), format!("host-of-{agent}"))
+}
+
+#[test]
+fn replicas_are_spread_over_agents() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(folder.path());
+    let offer = "cpus:8;mem:800;ports:[31000-31009]";
+    cluster.harness.offers(&[("a", offer), ("b", "cpus:2;mem:800;ports:[31000-31009]")]);
+    assert_eq!(cluster.launched(), [pair("web.0.1", "a"), pair("web.1.2", "b"), pair("web.2.3", "a")]);
+    let ports: Vec<_> =
+        stored(folder.path()).placed.values().flat_map(|placed| placed.ports.clone()).collect();
+    assert_eq!(ports, [31000, 31000, 31001], "on one agent each has its own");
+}
+
+#[test]
+fn an_agent_without_ports_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(folder.path());
+    cluster.harness.offers(&[("a", "cpus:8;mem:8000"), ("b", "cpus:8;mem:800;ports:[31000-31001]")]);
+    assert_eq!(cluster.launched(), [pair("web.0.1", "b"), pair("web.1.2", "b")]);
+    assert!(cluster.harness.scheduler().wants_offers(), "the third waits for a port");
+}
+
+#[test]
+fn a_restarted_scheduler_finds_its_replicas_and_launches_only_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let offer = "cpus:8;mem:800;ports:[31000-31009]";
+    let mut cluster = Cluster::start(folder.path());
+    cluster.harness.offer("a", offer);
+    for (task, _) in cluster.launched() {
+        cluster.harness.update("a", &task, TaskState::Running);
+    }
+    drop(cluster);
+
+    let mut cluster = Cluster::start(folder.path());
+    cluster.harness.offer("a", offer);
+    assert_eq!(cluster.launched(), [], "all are believed to run");
+    cluster.harness.reconciled("a", "web.0.1", TaskState::Running);
+    cluster.harness.reconciled("a", "web.1.2", TaskState::Running);
+    cluster.harness.reconciled("a", "web.2.3", TaskState::Gone);
+    assert_eq!(stored(folder.path()).placed.len(), 2, "an end is stored before it is acknowledged");
+    cluster.harness.advance(std::time::Duration::from_secs(1));
+    cluster.harness.offer("a", offer);
+    assert_eq!(cluster.launched(), [pair("web.2.4", "a")]);
+}
+
+#[test]
+fn the_whole_state_of_the_framework_is_asked_for_and_strangers_are_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(folder.path());
+    let calls = cluster.harness.calls();
+    assert!(
+        calls.iter().any(|call| matches!(call, Call::Reconcile { tasks } if tasks.is_empty())),
+        "{calls:?}"
+    );
+    cluster.harness.reconciled("a", "web.7.70", TaskState::Running);
+    let calls = cluster.harness.calls();
+    assert!(
+        calls.iter().any(|call| matches!(call, Call::Kill { task_id, .. } if task_id.as_str() == "web.7.70")),
+        "{calls:?}"
+    );
+    assert_eq!(stored(folder.path()).framework_id.unwrap().as_str(), "test");
+}
+
+#[test]
+fn what_cannot_be_stored_is_not_launched() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let mut cluster = Cluster::start(&state);
+    cluster.harness.calls();
+    std::fs::remove_dir_all(&state).unwrap();
+    cluster.harness.offer("a", "cpus:8;mem:800;ports:[31000-31009]");
+    assert_eq!(cluster.launched(), []);
+    assert_eq!(cluster.harness.end(), Some(&Ok(Stop::Disconnect)));
+}

@@ -1,0 +1,427 @@
+//! The description of a service: from TOML to a [`Spec`] in which everything is checked.
+
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use apportion_sdk::{
+    Resources, Role, Task, TaskError, TaskId, TaskInfo, limits,
+    resources::{Name, Value, parse_scalar},
+};
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::template::{self, Unknown};
+
+/// The most replicas: every change of one is written to a small file as a whole.
+pub const REPLICAS_MAX: u32 = 1000;
+
+/// Ports of one replica.
+pub const PORTS_MAX: usize = 16;
+
+/// Bytes of a service's name: the ids of its tasks are made from it, and may have 200.
+pub const NAME_BYTES_MAX: usize = 160;
+
+/// Bytes of a description.
+pub const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// How long the replicas of a service run on without its scheduler, unless said otherwise: a service is to survive the lunch
+/// break in which its scheduler is upgraded, and a forgotten one is to end some day.
+pub const FAILOVER_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// A service that can be run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spec {
+    /// Names the framework and, with numbers, its tasks.
+    pub name: String,
+    /// The program and its arguments, with variables.
+    pub argv: Vec<String>,
+    /// The environment, with variables.
+    pub env: BTreeMap<String, String>,
+    /// How many are to run.
+    pub replicas: u32,
+    /// What each asks for, but for its ports.
+    pub resources: Resources,
+    /// How many ports each gets, whichever the agent has.
+    pub ports: usize,
+    /// The role for which offers are taken.
+    pub role: String,
+    /// From TERM to KILL; the agent's default when none.
+    pub kill_grace: Option<Duration>,
+    /// How long the replicas run on without this scheduler.
+    pub failover_timeout: Duration,
+    /// How long a replica may be unreachable before it is replaced.
+    pub replace_after: Duration,
+    /// When a replica that ended starts again.
+    pub restart: Restart,
+}
+
+/// When a replica that ended starts again: after `min`, then twice as long each time, up to `max`; from `min` again after a
+/// run that lasted for `stable`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restart {
+    /// The first pause.
+    pub min: Duration,
+    /// The longest pause.
+    pub max: Duration,
+    /// After a run of so long the pauses begin anew.
+    pub stable: Duration,
+}
+
+/// Why a description is none.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// The file could not be read.
+    #[error("cannot read the description of a service {}: {source}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file is longer than any description.
+    #[error("{} has {bytes} bytes, more than the {FILE_BYTES_MAX} that a description may have; is it one?", file.display())]
+    TooLarge {
+        /// The file.
+        file: PathBuf,
+        /// Its length.
+        bytes: u64,
+    },
+    /// Something in it is wrong; line and column count from 1.
+    #[error("{}:{line}:{column}: {what}", file.display())]
+    Invalid {
+        /// The file.
+        file: PathBuf,
+        /// The line.
+        line: usize,
+        /// The column, in characters.
+        column: usize,
+        /// The key, what is wrong with it, and what is expected.
+        what: String,
+    },
+}
+
+/// The file as it is written. What must be there is an option all the same, so that its absence is told with an example.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SpecFile {
+    name: Option<Spanned<String>>,
+    command: Option<Spanned<CommandLine>>,
+    #[serde(default)]
+    env: BTreeMap<String, Spanned<String>>,
+    replicas: Option<Spanned<i64>>,
+    cpus: Option<Spanned<Scalar>>,
+    memory: Option<Spanned<Scalar>>,
+    disk: Option<Spanned<Scalar>>,
+    resources: Option<Spanned<String>>,
+    ports: Option<Spanned<i64>>,
+    role: Option<Spanned<String>>,
+    kill_grace: Option<Spanned<String>>,
+    failover_timeout: Option<Spanned<String>>,
+    replace_after: Option<Spanned<String>>,
+    #[serde(default)]
+    restart: RestartTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RestartTable {
+    min: Option<Spanned<String>>,
+    max: Option<Spanned<String>>,
+    stable: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected an array such as [\"/bin/sleep\", \"9\"], or one string for /bin/sh -c"
+)]
+enum CommandLine {
+    Shell(String),
+    Argv(Vec<String>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a number, or a text such as \"64MiB\"")]
+enum Scalar {
+    Integer(i64),
+    Float(f64),
+    Text(String),
+}
+
+impl Spec {
+    /// Reads and checks a description.
+    pub fn load(file: &Path) -> Result<Spec, SpecError> {
+        let unreadable = |source| SpecError::Unreadable { file: file.to_owned(), source };
+        let bytes = std::fs::metadata(file).map_err(unreadable)?.len();
+        if bytes > FILE_BYTES_MAX {
+            return Err(SpecError::TooLarge { file: file.to_owned(), bytes });
+        }
+        Spec::parse(file, &std::fs::read_to_string(file).map_err(unreadable)?)
+    }
+
+    /// Checks the text of a description; `file` only names it in errors.
+    pub fn parse(file: &Path, text: &str) -> Result<Spec, SpecError> {
+        let source = Source { file, text };
+        let raw: SpecFile = toml::from_str(text)
+            .map_err(|error| source.refuse(error.span().unwrap_or(0..0), error.message().to_owned()))?;
+        let resources = source.resources(&raw)?;
+        let ports = source.number("ports", raw.ports, 0, 0..=PORTS_MAX as i64)? as usize;
+        let replicas = source.number("replicas", raw.replicas, 1, 0..=i64::from(REPLICAS_MAX))? as u32;
+        let restart = Restart {
+            min: source.duration("restart.min", raw.restart.min)?.unwrap_or(Duration::from_secs(1)),
+            max: source.duration("restart.max", raw.restart.max)?.unwrap_or(Duration::from_secs(60)),
+            stable: source.duration("restart.stable", raw.restart.stable)?.unwrap_or(Duration::from_secs(60)),
+        };
+        if restart.max < restart.min {
+            let what = format!("restart: max ({:?}) is below min ({:?})", restart.max, restart.min);
+            return Err(source.refuse(0..0, what));
+        }
+        let spec = Spec {
+            argv: source.argv(raw.command, ports)?,
+            env: source.env(raw.env, ports)?,
+            name: source.name(raw.name)?,
+            replicas,
+            resources,
+            ports,
+            role: source.role(raw.role)?,
+            kill_grace: source.bounded("kill_grace", raw.kill_grace, limits::KILL_GRACE_MAX)?,
+            failover_timeout: source
+                .bounded("failover_timeout", raw.failover_timeout, limits::FAILOVER_TIMEOUT_MAX)?
+                .unwrap_or(FAILOVER_TIMEOUT),
+            replace_after: source
+                .duration("replace_after", raw.replace_after)?
+                .unwrap_or(Duration::from_secs(30)),
+            restart,
+        };
+        // The longest of each part: what can be described so can be described for every replica.
+        let task_id = TaskId::new(format!("{}.{REPLICAS_MAX}.{}", spec.name, u64::MAX))
+            .expect("the name has left room");
+        spec.describe(REPLICAS_MAX, &task_id, &vec![u16::MAX; ports])
+            .map_err(|error| source.refuse(0..0, error.to_string()))?;
+        Ok(spec)
+    }
+
+    /// The task of a replica, which gets these ports.
+    pub fn describe(
+        &self,
+        replica: u32,
+        task_id: &TaskId,
+        ports: &[u16],
+    ) -> Result<TaskInfo, Box<TaskError>> {
+        let render = |text: &String| {
+            template::render(text, replica, ports).expect("variables are checked when the text is read")
+        };
+        let mut task = Task::new(task_id.as_str())
+            .name(format!("{}.{replica}", self.name))
+            .command(self.argv.iter().map(render))
+            .resources(&self.resources)
+            .ports(ports.iter().copied())
+            .env("APPORTION_REPLICA", replica.to_string())
+            .label("service", self.name.as_str());
+        for (index, port) in ports.iter().enumerate() {
+            task = task.env(format!("APPORTION_PORT{index}"), port.to_string());
+        }
+        // After ours: whoever sets one of these names means it.
+        for (name, value) in &self.env {
+            task = task.env(name, render(value));
+        }
+        if let Some(grace) = self.kill_grace {
+            task = task.kill_grace(grace);
+        }
+        task.build().map_err(Box::new)
+    }
+}
+
+/// The text of the file, to point into.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    file: &'a Path,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn refuse(self, span: Range<usize>, what: String) -> SpecError {
+        let before = &self.text[..span.start.min(self.text.len())];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+        SpecError::Invalid { file: self.file.to_owned(), line, column, what }
+    }
+
+    fn at<T>(self, key: &str, value: &Spanned<T>, what: impl std::fmt::Display) -> SpecError {
+        self.refuse(value.span(), format!("{key}: {what}"))
+    }
+
+    fn name(self, name: Option<Spanned<String>>) -> Result<String, SpecError> {
+        let name = name.ok_or_else(|| {
+            self.refuse(0..0, "name is missing; write for example\nname = \"web\"".to_owned())
+        })?;
+        let bytes = name.get_ref().len();
+        if bytes > NAME_BYTES_MAX {
+            return Err(self.at(
+                "name",
+                &name,
+                format!("{bytes} bytes long; at most {NAME_BYTES_MAX} leave room for task ids"),
+            ));
+        }
+        match TaskId::new(name.get_ref()) {
+            Ok(_) => Ok(name.into_inner()),
+            Err(_) => {
+                let text = name.get_ref().escape_default();
+                let what = format!(
+                    "`{text}` cannot begin a task id: no `/`, no white space, not empty, no `-` in front"
+                );
+                Err(self.at("name", &name, what))
+            }
+        }
+    }
+
+    fn role(self, role: Option<Spanned<String>>) -> Result<String, SpecError> {
+        match role {
+            None => Ok(Role::default().to_string()),
+            Some(role) => Role::new(role.get_ref())
+                .map(|role| role.to_string())
+                .map_err(|error| self.at("role", &role, error)),
+        }
+    }
+
+    /// Without a word, a tenth of a processor and 64 MiB: most services wait most of the time.
+    fn resources(self, raw: &SpecFile) -> Result<Resources, SpecError> {
+        let mut resources = Resources::new();
+        if let Some(more) = &raw.resources {
+            resources = more.get_ref().parse().map_err(|error| self.at("resources", more, error))?;
+            if resources.ports().is_some() {
+                let what = "names ports, which only one replica of each agent could have; say how many with `ports = 1`";
+                return Err(self.at("resources", more, what));
+            }
+        }
+        let scalars = [
+            ("cpus", Name::Cpus, &raw.cpus, 100),
+            ("memory", Name::Mem, &raw.memory, 64_000),
+            ("disk", Name::Disk, &raw.disk, 0),
+        ];
+        for (key, name, given, default) in scalars {
+            let twice = resources.milli(&name) > 0;
+            let milli = match given {
+                None if twice => continue,
+                None => default,
+                Some(value) if twice => {
+                    return Err(self.at(
+                        key,
+                        value,
+                        format!("is given, and {name} stands in resources too; keep one"),
+                    ));
+                }
+                Some(value) => {
+                    let text = match value.get_ref() {
+                        Scalar::Integer(number) => number.to_string(),
+                        Scalar::Float(number) => number.to_string(),
+                        Scalar::Text(text) => text.clone(),
+                    };
+                    parse_scalar(&name, &text).map_err(|what| self.at(key, value, what))?
+                }
+            };
+            resources.insert(name, Value::Scalar(milli));
+        }
+        Ok(resources)
+    }
+
+    fn number(
+        self,
+        key: &str,
+        given: Option<Spanned<i64>>,
+        default: i64,
+        allowed: std::ops::RangeInclusive<i64>,
+    ) -> Result<i64, SpecError> {
+        match given {
+            None => Ok(default),
+            Some(given) if allowed.contains(given.get_ref()) => Ok(given.into_inner()),
+            Some(given) => {
+                let what =
+                    format!("{} is not from {} to {}", given.get_ref(), allowed.start(), allowed.end());
+                Err(self.at(key, &given, what))
+            }
+        }
+    }
+
+    fn duration(self, key: &str, text: Option<Spanned<String>>) -> Result<Option<Duration>, SpecError> {
+        let Some(text) = text else { return Ok(None) };
+        match humantime::parse_duration(text.get_ref()) {
+            Ok(duration) if !duration.is_zero() => Ok(Some(duration)),
+            Ok(_) => Err(self.at(key, &text, "is zero; leave it out for what is usual")),
+            Err(error) => {
+                let shown: String = text.get_ref().chars().take(40).collect();
+                let what =
+                    format!("`{shown}` is not a duration such as \"90s\", \"5m\" or \"1h 30m\": {error}");
+                Err(self.at(key, &text, what))
+            }
+        }
+    }
+
+    fn bounded(
+        self,
+        key: &str,
+        text: Option<Spanned<String>>,
+        longest: Duration,
+    ) -> Result<Option<Duration>, SpecError> {
+        let span = text.as_ref().map_or(0..0, Spanned::span);
+        match self.duration(key, text)? {
+            Some(duration) if duration > longest => {
+                let longest = humantime::format_duration(longest);
+                Err(self
+                    .refuse(span, format!("{key}: is longer than the longest that is allowed, {longest}")))
+            }
+            within => Ok(within),
+        }
+    }
+
+    fn argv(self, command: Option<Spanned<CommandLine>>, ports: usize) -> Result<Vec<String>, SpecError> {
+        const EXAMPLE: &str = "command = [\"/usr/bin/python3\", \"-m\", \"http.server\", \"${port0}\"]";
+        let missing = || self.refuse(0..0, format!("command is missing; write for example\n{EXAMPLE}"));
+        let command = command.ok_or_else(missing)?;
+        let argv = match command.get_ref() {
+            CommandLine::Shell(line) if line.trim().is_empty() => Vec::new(),
+            CommandLine::Shell(line) => vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()],
+            CommandLine::Argv(argv) => argv.clone(),
+        };
+        if argv.first().is_none_or(String::is_empty) {
+            return Err(self.at(
+                "command",
+                &command,
+                format!("names no program; write for example\n{EXAMPLE}"),
+            ));
+        }
+        for text in &argv {
+            self.check("command", &command, text, ports)?;
+        }
+        Ok(argv)
+    }
+
+    fn env(
+        self,
+        env: BTreeMap<String, Spanned<String>>,
+        ports: usize,
+    ) -> Result<BTreeMap<String, String>, SpecError> {
+        let check = |(name, value): (String, Spanned<String>)| {
+            let key = format!("env.{}", name.escape_default());
+            if name.is_empty() || name.contains(['=', '\0']) {
+                return Err(self.at(&key, &value, "is not a name of a variable: not empty, no `=`"));
+            }
+            self.check(&key, &value, value.get_ref(), ports)?;
+            Ok((name, value.into_inner()))
+        };
+        env.into_iter().map(check).collect()
+    }
+
+    /// Fills in a replica that does not exist, only to see whether every variable is known.
+    fn check<T>(self, key: &str, value: &Spanned<T>, text: &str, ports: usize) -> Result<(), SpecError> {
+        let refuse = |unknown: Unknown| self.at(key, value, unknown);
+        template::render(text, 0, &vec![0; ports]).map(|_| ()).map_err(refuse)
+    }
+}
+
+#[cfg(test)]
+mod tests;

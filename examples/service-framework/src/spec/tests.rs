@@ -1,0 +1,125 @@
+use super::*;
+
+const GOOD: &str = r#"
+name = "web"
+command = ["/usr/bin/python3", "-m", "http.server", "${port0}"]
+replicas = 3
+cpus = 0.25
+memory = "64MiB"
+resources = "gpus:1"
+ports = 2
+role = "shop/front"
+kill_grace = "10s"
+failover_timeout = "2h"
+replace_after = "45s"
+env = { WHO = "${replica}", OTHER = "${port1}" }
+
+[restart]
+min = "2s"
+max = "1m"
+stable = "5m"
+"#;
+
+fn parse(text: &str) -> Result<Spec, SpecError> {
+    Spec::parse(Path::new("web.toml"), text)
+}
+
+fn refused(line: &str, other: &str) -> String {
+    assert!(GOOD.contains(line), "{line}");
+    parse(&GOOD.replacen(line, other, 1)).unwrap_err().to_string()
+}
+
+#[test]
+fn a_good_description_is_a_service() {
+    let spec = parse(GOOD).unwrap();
+    assert_eq!(
+        (spec.name.as_str(), spec.replicas, spec.ports, spec.role.as_str()),
+        ("web", 3, 2, "shop/front")
+    );
+    assert_eq!(spec.resources.to_string(), "cpus:0.25;mem:64;gpus:1");
+    assert_eq!(spec.failover_timeout, Duration::from_secs(7200));
+    assert_eq!(spec.restart.stable, Duration::from_secs(300));
+    assert_eq!(spec.env["OTHER"], "${port1}");
+}
+
+#[test]
+fn little_needs_to_be_said() {
+    let spec = parse("name = \"x\"\ncommand = \"sleep 9\"\n").unwrap();
+    assert_eq!(spec.argv, ["/bin/sh", "-c", "sleep 9"]);
+    assert_eq!((spec.replicas, spec.ports, spec.role.as_str()), (1, 0, "*"));
+    assert_eq!(
+        (spec.failover_timeout, spec.resources.to_string().as_str()),
+        (FAILOVER_TIMEOUT, "cpus:0.1;mem:64")
+    );
+}
+
+#[test]
+fn mistakes_are_named_at_their_place() {
+    let cases = [
+        ("replicas = 3", "replicsa = 3", "web.toml:4:1: unknown field `replicsa`, expected one of `name`"),
+        ("name = \"web\"", "", "web.toml:1:1: name is missing; write for example\nname = \"web\""),
+        ("name = \"web\"", "name = \"a b\"", "web.toml:2:8: name: `a b` cannot begin a task id"),
+        ("command = [", "# [", "web.toml:1:1: command is missing; write for example\ncommand = ["),
+        ("\"/usr/bin/python3\", ", "\"\", ", "web.toml:3:11: command: names no program"),
+        ("replicas = 3", "replicas = -1", "web.toml:4:12: replicas: -1 is not from 0 to 1000"),
+        ("cpus = 0.25", "cpus = -0.5", "web.toml:5:8: cpus: cpus is negative: `-0.5`"),
+        ("\"64MiB\"", "\"64 sheep\"", "web.toml:6:10: memory: `sheep` is not a unit; use B"),
+        (
+            "\"gpus:1\"",
+            "\"gpus\"",
+            "web.toml:7:13: resources: resources `gpus`, column 1: expected `name:value`",
+        ),
+        ("\"gpus:1\"", "\"mem:1\"", "web.toml:6:10: memory: is given, and mem stands in resources too"),
+        ("\"gpus:1\"", "\"ports:[1-2]\"", "web.toml:7:13: resources: names ports, which only one replica"),
+        ("ports = 2", "ports = 17", "web.toml:8:9: ports: 17 is not from 0 to 16"),
+        (
+            "ports = 2",
+            "ports = 1",
+            "web.toml:13:37: env.OTHER: unknown variable `${port1}`; known: replica, port0",
+        ),
+        ("shop/front", "shop//front", "web.toml:9:8: role: role `shop//front`"),
+        (
+            "\"10s\"",
+            "\"2days\"",
+            "web.toml:10:14: kill_grace: is longer than the longest that is allowed, 1day",
+        ),
+        ("\"45s\"", "\"0s\"", "web.toml:12:17: replace_after: is zero"),
+        ("\"2s\"", "\"2 sheep\"", "web.toml:16:7: restart.min: `2 sheep` is not a duration such as \"90s\""),
+        (
+            "http.server",
+            "http\\u0000server",
+            "web.toml:1:1: task `web.1000.18446744073709551615`: the argument",
+        ),
+        ("\"2s\"", "\"2m\"", "web.toml:1:1: restart: max (60s) is below min (120s)"),
+    ];
+    for (line, other, expected) in cases {
+        let message = refused(line, other);
+        assert!(message.starts_with(expected), "{message}\nis not\n{expected}");
+    }
+}
+
+#[test]
+fn a_replica_is_told_its_number_and_its_ports() {
+    let task = parse(GOOD).unwrap().describe(2, &TaskId::new("web.2.7").unwrap(), &[31005, 31006]).unwrap();
+    assert_eq!((task.name.as_str(), task.command.argv[3].as_str()), ("web.2", "31005"));
+    let env: Vec<_> = task.command.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(
+        env,
+        ["APPORTION_PORT0=31005", "APPORTION_PORT1=31006", "APPORTION_REPLICA=2", "OTHER=31006", "WHO=2"]
+    );
+    assert_eq!(task.resources.to_string(), "cpus:0.25;mem:64;gpus:1;ports:[31005-31006]");
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("none.toml");
+    let message = Spec::load(&missing).unwrap_err().to_string();
+    assert!(
+        message.starts_with(&format!("cannot read the description of a service {}", missing.display())),
+        "{message}"
+    );
+    let huge = folder.path().join("huge.toml");
+    std::fs::File::create(&huge).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
+    assert!(Spec::load(&huge).unwrap_err().to_string().contains("is it one?"));
+}

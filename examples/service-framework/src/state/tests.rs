@@ -1,0 +1,396 @@
+use std::collections::BTreeMap;
+
+use apportion_sdk::Source;
+use proptest::prelude::*;
+
+use super::*;
+
+const POLICY: Policy = Policy {
+    restart: Restart {
+        min: Duration::from_secs(1),
+        max: Duration::from_secs(8),
+        stable: Duration::from_secs(60),
+    },
+    replace_after: Duration::from_secs(30),
+};
+
+fn at(seconds: u64) -> Time {
+    Time::from_micros(seconds * 1_000_000)
+}
+
+fn agent(name: &str) -> AgentId {
+    AgentId::new(name).unwrap()
+}
+
+fn status(id: &TaskId, state: TaskState) -> TaskStatus {
+    TaskStatus {
+        task_id: id.clone(),
+        agent_id: None,
+        state,
+        reason: None,
+        source: Source::Agent,
+        message: String::new(),
+        at: Time::ZERO,
+        update_id: None,
+        container: None,
+    }
+}
+
+fn place(service: &mut ServiceState, number: u32) -> TaskId {
+    service.place(number, agent("a1"), "one".into(), vec![31000])
+}
+
+/// The service with every replica placed and running, and their tasks.
+fn running(wanted: u32) -> (ServiceState, Vec<TaskId>) {
+    let mut service = ServiceState::new(wanted, POLICY, Table::new("web"));
+    let tasks: Vec<_> = service.ready().into_iter().map(|number| place(&mut service, number)).collect();
+    for task in &tasks {
+        service.update(&status(task, TaskState::Running), at(0), &mut Vec::new());
+    }
+    (service, tasks)
+}
+
+fn told(service: &mut ServiceState, now: u64, task: &TaskId, state: TaskState) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    service.update(&status(task, state), at(now), &mut effects);
+    effects
+}
+
+fn tick(service: &mut ServiceState, now: u64) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    service.tick(at(now), &mut effects);
+    effects
+}
+
+#[test]
+fn replicas_are_launched_once_and_told_when_complete() {
+    let mut service = ServiceState::new(2, POLICY, Table::new("web"));
+    assert_eq!(service.ready(), [0, 1]);
+    let (first, second) = (place(&mut service, 0), place(&mut service, 1));
+    assert_eq!((first.as_str(), second.as_str()), ("web.0.1", "web.1.2"));
+    assert!(!service.wants_offers());
+    assert_eq!(told(&mut service, 1, &first, TaskState::Running).len(), 1);
+    let effects = told(&mut service, 1, &second, TaskState::Running);
+    assert!(matches!(
+        effects[..],
+        [Effect::Tell(Event::Running { replica: 1, .. }), Effect::Tell(Event::Complete { replicas: 2 })]
+    ));
+    assert_eq!(told(&mut service, 2, &second, TaskState::Running), [], "a repeated update is no news");
+    assert_eq!(service.running(), 2);
+}
+
+#[test]
+fn restarts_pause_longer_each_time_until_a_run_was_stable() {
+    let (mut service, tasks) = running(1);
+    let mut task = tasks[0].clone();
+    let mut now = 1;
+    for pause in [1, 2, 4, 8, 8] {
+        told(&mut service, now, &task, TaskState::Failed);
+        assert_eq!(service.next_deadline(), Some(at(now + pause)));
+        assert!(!service.wants_offers(), "it pauses");
+        now += pause;
+        tick(&mut service, now);
+        task = place(&mut service, 0);
+        told(&mut service, now, &task, TaskState::Running);
+    }
+    now += 60;
+    told(&mut service, now, &task, TaskState::Finished);
+    assert_eq!(service.next_deadline(), Some(at(now + 1)), "after a stable run it begins anew");
+}
+
+#[test]
+fn what_is_lost_with_its_agent_starts_again_without_a_longer_pause() {
+    let (mut service, tasks) = running(1);
+    told(&mut service, 1, &tasks[0], TaskState::Gone);
+    tick(&mut service, 2);
+    let next = place(&mut service, 0);
+    told(&mut service, 3, &next, TaskState::Dropped);
+    assert_eq!(service.next_deadline(), Some(at(4)));
+}
+
+#[test]
+fn an_unreachable_replica_is_replaced_after_a_while_and_killed_when_it_returns() {
+    let (mut service, tasks) = running(1);
+    let effects = told(&mut service, 10, &tasks[0], TaskState::Unreachable);
+    assert!(matches!(effects[..], [Effect::Tell(Event::Unreachable { replica: 0, replace_ms: 30_000, .. })]));
+    assert_eq!(service.running(), 0);
+    assert!(!service.wants_offers(), "it may return");
+    assert_eq!(tick(&mut service, 39), []);
+    assert!(matches!(tick(&mut service, 40)[..], [Effect::Tell(Event::Replaced { replica: 0, .. })]));
+    assert!(service.wants_offers());
+    let next = place(&mut service, 0);
+    let back = told(&mut service, 50, &tasks[0], TaskState::Running);
+    assert_eq!(back[0], Effect::Kill(tasks[0].clone()));
+    assert_eq!(service.tasks().len(), 2, "until its end it is asked for");
+    told(&mut service, 51, &tasks[0], TaskState::Killed);
+    let left: Vec<_> = service.tasks().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(left, [next]);
+}
+
+#[test]
+fn an_unreachable_replica_that_returns_in_time_stays() {
+    let (mut service, tasks) = running(1);
+    told(&mut service, 10, &tasks[0], TaskState::Unreachable);
+    let effects = told(&mut service, 39, &tasks[0], TaskState::Running);
+    assert!(matches!(
+        effects[..],
+        [Effect::Tell(Event::Running { .. }), Effect::Tell(Event::Complete { .. })]
+    ));
+    assert_eq!(tick(&mut service, 100), []);
+    assert_eq!(service.running(), 1);
+}
+
+#[test]
+fn a_restarted_scheduler_adopts_what_runs_and_launches_only_what_is_missing() {
+    let (mut service, tasks) = running(3);
+    told(&mut service, 1, &tasks[1], TaskState::Failed);
+    let mut again = ServiceState::new(3, POLICY, service.table().clone());
+    assert_eq!(again.ready(), [1]);
+    assert_eq!(again.tasks().len(), 2);
+    assert_eq!(place(&mut again, 1).as_str(), "web.1.4", "no id is used twice");
+    assert!(matches!(
+        told(&mut again, 5, &tasks[0], TaskState::Running)[..],
+        [Effect::Tell(Event::Running { replica: 0, .. })]
+    ));
+    told(&mut again, 5, &tasks[2], TaskState::Unknown);
+    tick(&mut again, 6);
+    assert_eq!(again.ready(), [2], "one that is gone is launched again");
+}
+
+#[test]
+fn another_number_of_replicas_is_reached_from_either_side() {
+    let (service, tasks) = running(3);
+    let mut fewer = ServiceState::new(1, POLICY, service.table().clone());
+    let mut effects = Vec::new();
+    fewer.shrink(&mut effects);
+    let killed: Vec<_> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Kill(id) => Some(id.clone()),
+            Effect::Tell(_) => None,
+        })
+        .collect();
+    assert_eq!(killed, tasks[1..]);
+    let effects = told(&mut fewer, 1, &tasks[2], TaskState::Killed);
+    assert_eq!(effects, [Effect::Tell(Event::Stopped { replica: 2 })]);
+    assert_eq!((fewer.next_deadline(), fewer.ready()), (None, vec![]));
+
+    let more = ServiceState::new(5, POLICY, service.table().clone());
+    assert_eq!(more.ready(), [3, 4]);
+}
+
+#[test]
+fn a_task_that_nobody_knows_is_killed() {
+    let (mut service, _) = running(1);
+    let forgotten = TaskId::new("web.9.99").unwrap();
+    let effects = told(&mut service, 1, &forgotten, TaskState::Running);
+    assert_eq!(
+        effects,
+        [Effect::Kill(forgotten.clone()), Effect::Tell(Event::Unwanted { task_id: forgotten.clone() })]
+    );
+    assert_eq!(told(&mut service, 2, &forgotten, TaskState::Killed), []);
+    assert!(service.table().strays.is_empty());
+}
+
+/// What may happen in a cluster.
+#[derive(Debug, Clone)]
+enum Move {
+    /// Offers come: everything that is ready is launched.
+    Place,
+    /// The scheduler dies between storing its table and launching what it stored.
+    PlaceAndDie,
+    /// A task tells its state.
+    Report(prop::sample::Index),
+    /// A task ends by itself.
+    Exit(prop::sample::Index),
+    /// The master loses the agent of a task.
+    Lose(prop::sample::Index),
+    /// The agent of a task returns.
+    Return(prop::sample::Index),
+    /// A kill arrives.
+    Die(prop::sample::Index),
+    Wait(u64),
+    /// The scheduler starts again from what it stored, with another number of replicas.
+    Restart(u32),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let task = any::<prop::sample::Index>;
+    let one = prop_oneof![
+        6 => Just(Move::Place),
+        1 => Just(Move::PlaceAndDie),
+        8 => task().prop_map(Move::Report),
+        3 => task().prop_map(Move::Exit),
+        2 => task().prop_map(Move::Lose),
+        2 => task().prop_map(Move::Return),
+        4 => task().prop_map(Move::Die),
+        5 => (0u64..50).prop_map(Move::Wait),
+        2 => (0u32..6).prop_map(Move::Restart),
+    ];
+    prop::collection::vec(one, 0..150)
+}
+
+/// A task as it truly is.
+#[derive(Debug, Clone, Default)]
+struct Truth {
+    alive: bool,
+    lost: bool,
+    /// Somebody wished its end.
+    killed: bool,
+    ended_as: Option<TaskState>,
+}
+
+struct World {
+    service: ServiceState,
+    wanted: u32,
+    now: u64,
+    tasks: BTreeMap<TaskId, Truth>,
+}
+
+impl World {
+    fn new(wanted: u32) -> Self {
+        let service = ServiceState::new(wanted, POLICY, Table::new("web"));
+        Self { service, wanted, now: 0, tasks: BTreeMap::new() }
+    }
+
+    fn obey(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            if let Effect::Kill(id) = effect {
+                self.tasks.entry(id).or_default().killed = true;
+            }
+        }
+    }
+
+    fn tell(&mut self, id: &TaskId, state: TaskState) {
+        let effects = told(&mut self.service, self.now, id, state);
+        self.obey(effects);
+    }
+
+    fn report(&mut self, id: &TaskId) {
+        let state = match self.tasks.get(id) {
+            Some(Truth { lost: true, .. }) => TaskState::Unreachable,
+            Some(Truth { alive: true, .. }) => TaskState::Running,
+            Some(Truth { ended_as: Some(state), .. }) => *state,
+            _ => TaskState::Unknown,
+        };
+        self.tell(id, state);
+    }
+
+    fn place(&mut self) {
+        for number in self.service.ready() {
+            let id = place(&mut self.service, number);
+            let fresh = self.tasks.insert(id.clone(), Truth { alive: true, ..Truth::default() });
+            assert!(fresh.is_none(), "{id} was used twice");
+        }
+    }
+
+    fn end(&mut self, id: &TaskId, state: TaskState) {
+        let truth = self.tasks.get_mut(id).unwrap();
+        if truth.alive && !truth.lost {
+            (truth.alive, truth.ended_as) = (false, Some(state));
+            self.tell(id, state);
+        }
+    }
+
+    fn restart(&mut self, wanted: u32) {
+        self.wanted = wanted;
+        self.service = ServiceState::new(wanted, POLICY, self.service.table().clone());
+        let mut effects = Vec::new();
+        self.service.shrink(&mut effects);
+        self.obey(effects);
+        for (id, _) in self.service.tasks() {
+            self.report(&id);
+        }
+    }
+
+    fn step(&mut self, next: &Move) {
+        let pick = |which: &prop::sample::Index| {
+            let ids: Vec<_> = self.tasks.keys().cloned().collect();
+            (!ids.is_empty()).then(|| which.get(&ids).clone())
+        };
+        match next {
+            Move::Place => self.place(),
+            Move::PlaceAndDie => {
+                for number in self.service.ready() {
+                    place(&mut self.service, number);
+                }
+                self.restart(self.wanted);
+            }
+            Move::Report(which) => _ = pick(which).map(|id| self.report(&id)),
+            Move::Exit(which) => _ = pick(which).map(|id| self.end(&id, TaskState::Failed)),
+            Move::Lose(which) => {
+                if let Some(id) = pick(which).filter(|id| self.tasks[id].alive) {
+                    self.tasks.get_mut(&id).unwrap().lost = true;
+                    self.report(&id);
+                }
+            }
+            Move::Return(which) => {
+                if let Some(id) = pick(which) {
+                    self.tasks.get_mut(&id).unwrap().lost = false;
+                    self.report(&id);
+                }
+            }
+            Move::Die(which) => {
+                if let Some(id) = pick(which).filter(|id| self.tasks[id].killed) {
+                    self.end(&id, TaskState::Killed);
+                }
+            }
+            Move::Wait(seconds) => {
+                self.now += seconds;
+                let effects = tick(&mut self.service, self.now);
+                self.obey(effects);
+            }
+            Move::Restart(wanted) => self.restart(*wanted),
+        }
+        self.check();
+    }
+
+    fn check(&self) {
+        let placed = &self.service.table().placed;
+        let mine: BTreeSet<_> = placed.values().map(|placed| placed.task_id.clone()).collect();
+        assert_eq!(mine.len(), placed.len(), "one task is two replicas");
+        // Whatever is alive is a replica, is being killed, or cannot be reached and will be killed when it is heard of.
+        for (id, truth) in &self.tasks {
+            if truth.alive && !mine.contains(id) {
+                assert!(
+                    truth.killed || self.service.table().strays.contains(id),
+                    "{id} runs and is forgotten: {truth:?}"
+                );
+            }
+        }
+        let surplus = placed
+            .range(self.wanted..)
+            .filter(|(_, placed)| self.tasks.get(&placed.task_id).is_some_and(|t| t.alive && !t.killed));
+        assert_eq!(surplus.count(), 0, "one too many is not being killed");
+        assert!(placed.range(..self.wanted).count() <= self.wanted as usize);
+    }
+}
+
+proptest! {
+    #[test]
+    fn never_too_many_and_in_the_end_exactly_as_many_as_wanted(wanted in 0u32..6, moves in moves()) {
+        let mut world = World::new(wanted);
+        for next in &moves {
+            world.step(next);
+        }
+        // From here on the cluster behaves: agents return, kills arrive, what is launched runs.
+        for _ in 0..4 {
+            for id in world.tasks.keys().cloned().collect::<Vec<_>>() {
+                world.tasks.get_mut(&id).unwrap().lost = false;
+                world.report(&id);
+                if world.tasks[&id].killed {
+                    world.end(&id, TaskState::Killed);
+                }
+            }
+            world.step(&Move::Wait(60));
+            world.step(&Move::Place);
+        }
+        for id in world.tasks.keys().cloned().collect::<Vec<_>>() {
+            world.report(&id);
+        }
+        let alive = world.tasks.values().filter(|truth| truth.alive).count();
+        prop_assert_eq!(alive, world.wanted as usize);
+        prop_assert_eq!(world.service.running(), world.wanted);
+        prop_assert!(world.service.table().strays.is_empty());
+    }
+}
