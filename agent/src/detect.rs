@@ -53,7 +53,7 @@ pub(crate) fn hostname() -> String {
 }
 
 /// What is set, and for each of cpus, mem, disk and ports that is not, what the machine has.
-pub(crate) fn resources(set: Option<Resources>, work_dir: &Path) -> Result<Resources, DetectError> {
+pub fn resources(set: Option<Resources>, work_dir: &Path) -> Result<Resources, DetectError> {
     let mut resources = set.unwrap_or_default();
     let missing = |resources: &Resources, name: Name| resources.iter().all(|(there, _)| *there != name);
     if missing(&resources, Name::Cpus) {

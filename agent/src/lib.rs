@@ -18,7 +18,7 @@ mod work_dir;
 
 pub use agent::{Agent, RunError, StartError};
 pub use config::{Config, ConfigError};
-pub use detect::DetectError;
+pub use detect::{DetectError, resources as detected_resources};
 pub use paths::Paths;
 pub use store::{Replay, StoreError, read};
 pub use work_dir::WorkDirError;
