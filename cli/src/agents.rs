@@ -1,0 +1,203 @@
+//! `apportion agents`: the machines, what is used of each, and what is not enforced on them.
+
+use std::collections::BTreeMap;
+
+use apportion_sdk::operator::{AgentState, AgentSummary};
+use serde::Serialize;
+
+use crate::{
+    amounts::{Amounts, others},
+    client,
+    output::answer,
+    table::{Table, count, cpus, mem, plain},
+};
+
+/// List the agents, what is used of them, and what they cannot enforce
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    client: client::Args,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let Some(client) = args.client.start()? else { return Ok(()) };
+    let agents = client.connect().await?.agents().await?;
+    let listing = Listing { agents: agents.into_iter().map(Agent::from).collect() };
+    answer(client.output, &listing, Listing::text)
+}
+
+/// What `-o json` gives.
+#[derive(Debug, Serialize)]
+struct Listing {
+    agents: Vec<Agent>,
+}
+
+#[derive(Debug, Serialize)]
+struct Agent {
+    agent_id: String,
+    hostname: String,
+    address: String,
+    state: &'static str,
+    version: String,
+    registered_at_us: u64,
+    attributes: BTreeMap<String, String>,
+    /// Controls that it cannot enforce, and why.
+    unenforced: BTreeMap<&'static str, String>,
+    total: Amounts,
+    allocated: Amounts,
+    offered: Amounts,
+    tasks: u64,
+}
+
+impl From<AgentSummary> for Agent {
+    fn from(agent: AgentSummary) -> Agent {
+        let unenforced = agent.info.unenforced.into_iter();
+        Agent {
+            agent_id: agent.agent_id.to_string(),
+            hostname: agent.info.hostname,
+            address: agent.info.address,
+            state: match agent.state {
+                AgentState::Active => "active",
+                AgentState::Disconnected => "disconnected",
+                AgentState::Unreachable => "unreachable",
+                _ => "unknown",
+            },
+            version: agent.info.version,
+            registered_at_us: agent.registered_at.as_micros(),
+            attributes: agent.info.attributes,
+            unenforced: unenforced.map(|each| (each.control.name(), each.reason)).collect(),
+            total: Amounts(agent.info.resources),
+            allocated: Amounts(agent.allocated),
+            offered: Amounts(agent.offered),
+            tasks: agent.tasks,
+        }
+    }
+}
+
+impl Listing {
+    fn text(&self) -> String {
+        if self.agents.is_empty() {
+            return "no agents are registered; start one with `apportion agent --master URL`\n".to_owned();
+        }
+        let mut table =
+            Table::new(&["AGENT", "STATE", "HOST", ">CPUS", ">MEM", ">TASKS", "OTHER", "ATTRIBUTES"]);
+        for agent in &self.agents {
+            let (used, all) = (&agent.allocated.0, &agent.total.0);
+            let attributes: Vec<String> =
+                agent.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            table.row([
+                agent.agent_id.clone(),
+                agent.state.to_owned(),
+                agent.hostname.clone(),
+                format!("{} / {}", cpus(used), cpus(all)),
+                format!("{} / {}", mem(used), mem(all)),
+                agent.tasks.to_string(),
+                dash(others(all)),
+                dash(attributes.join(",")),
+            ]);
+        }
+        format!("{table}{}", self.not_enforced())
+    }
+
+    /// Each distinct reason once, with what it concerns and where.
+    fn not_enforced(&self) -> String {
+        let mut reasons: BTreeMap<&str, (Vec<&str>, Vec<&str>)> = BTreeMap::new();
+        for agent in &self.agents {
+            for (control, reason) in &agent.unenforced {
+                let (controls, agents) = reasons.entry(reason).or_default();
+                if !controls.contains(control) {
+                    controls.push(control);
+                }
+                if agents.last() != Some(&agent.agent_id.as_str()) {
+                    agents.push(&agent.agent_id);
+                }
+            }
+        }
+        let mut text = String::new();
+        for (at, (reason, (controls, agents))) in reasons.into_iter().enumerate() {
+            let place = match agents.len() {
+                all if all == self.agents.len() && all > 1 => "on every agent".to_owned(),
+                few if few <= 3 => format!("on {}", agents.join(", ")),
+                many => format!("on {} of them", count(many as u64, "agent")),
+            };
+            text += if at == 0 { "\nNot enforced:\n" } else { "" };
+            text += &format!("  {} ({place}): {}\n", controls.join(", "), plain(reason));
+        }
+        text
+    }
+}
+
+fn dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use apportion_proto::v1;
+    use serde_json::json;
+
+    use super::*;
+
+    fn amounts(text: &str) -> Option<v1::Resources> {
+        Some(text.parse::<apportion_types::Resources>().unwrap().into())
+    }
+
+    fn agent(id: &str, unenforced: &[(v1::Control, &str)]) -> Agent {
+        let unenforced = unenforced.iter();
+        let info = v1::AgentInfo {
+            hostname: "host".into(),
+            address: "127.0.0.1:5051".into(),
+            resources: amounts("cpus:4;mem:8GiB;ports:[1-9]"),
+            attributes: [("rack".into(), "a".into())].into(),
+            unenforced: unenforced
+                .map(|(control, reason)| v1::Unenforced {
+                    control: *control as i32,
+                    reason: (*reason).into(),
+                })
+                .collect(),
+            version: "0.1.0".into(),
+        };
+        let summary = v1::AgentSummary {
+            agent_id: id.into(),
+            info: Some(info),
+            state: v1::AgentState::Active as i32,
+            registered_at_us: 7,
+            allocated: amounts("cpus:1.5;mem:512"),
+            offered: None,
+            tasks: 3,
+        };
+        AgentSummary::try_from(summary).unwrap().into()
+    }
+
+    #[test]
+    fn a_table_says_each_missing_control_once() {
+        let cpu = (v1::Control::CpuQuota, "no cpu controller");
+        let quota = (v1::Control::CpuWeight, "no cpu controller");
+        let pids = (v1::Control::Pids, "no pids controller");
+        let listing = Listing { agents: vec![agent("a1", &[cpu, quota]), agent("a2", &[cpu, pids])] };
+        let expected = "\
+AGENT  STATE   HOST     CPUS            MEM  TASKS  OTHER        ATTRIBUTES
+a1     active  host  1.5 / 4  512MiB / 8GiB      3  ports:[1-9]  rack=a
+a2     active  host  1.5 / 4  512MiB / 8GiB      3  ports:[1-9]  rack=a
+
+Not enforced:
+  cpu_quota, cpu_weight (on every agent): no cpu controller
+  pids (on a2): no pids controller
+";
+        assert_eq!(listing.text(), expected);
+        assert!(Listing { agents: vec![] }.text().starts_with("no agents are registered"));
+    }
+
+    #[test]
+    fn json_keeps_its_form() {
+        let listing = Listing { agents: vec![agent("a1", &[(v1::Control::Memory, "why")])] };
+        let expected = json!({"agents": [{
+            "agent_id": "a1", "state": "active", "hostname": "host", "address": "127.0.0.1:5051", "version": "0.1.0",
+            "registered_at_us": 7, "attributes": {"rack": "a"}, "unenforced": {"memory": "why"},
+            "total": {"text": "cpus:4;mem:8192;ports:[1-9]", "scalars": {"cpus": 4.0, "mem": 8192.0}},
+            "allocated": {"text": "cpus:1.5;mem:512", "scalars": {"cpus": 1.5, "mem": 512.0}},
+            "offered": {"text": "", "scalars": {}}, "tasks": 3,
+        }]});
+        assert_eq!(serde_json::to_value(&listing).unwrap(), expected);
+    }
+}

@@ -1,0 +1,70 @@
+//! `apportion batch run JOB.toml`: the bundled batch framework.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use apportion_batch::{BatchError, Format as Summary, RunArgs, job::Job};
+
+use crate::{client::SettingsArgs, output::Format, value::Url};
+
+/// What can be done with batch jobs.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Run a job on a cluster until all of its tasks have ended
+    Run {
+        #[command(flatten)]
+        job: RunArgs,
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+}
+
+pub(crate) async fn run(Command::Run { job, settings }: Command) -> anyhow::Result<ExitCode> {
+    let format = match job.output {
+        Summary::Text => Format::Text,
+        Summary::Json => Format::Json,
+    };
+    let Some(client) = settings.start(format)? else { return Ok(ExitCode::SUCCESS) };
+    execute(job, &client.master).await
+}
+
+/// Runs a job on the cluster of a master; listens to Ctrl-C meanwhile.
+async fn execute(job: RunArgs, master: &Url) -> anyhow::Result<ExitCode> {
+    Ok(ExitCode::from(apportion_batch::run(job, master.place()).await?))
+}
+
+/// How a job of `apportion dev --run` is run and shown.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(crate) struct JobArgs {
+    /// Another value for a parameter of the job file's [params]
+    #[arg(long = "set", value_name = "NAME=VALUE", requires = "run", help_heading = "Job")]
+    set: Vec<String>,
+    /// Show every task in the summary, however many there are
+    #[arg(long, requires = "run", help_heading = "Job")]
+    all: bool,
+    /// The form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+/// A job without an evident mistake.
+#[derive(Debug)]
+pub(crate) struct Checked(RunArgs);
+
+impl Checked {
+    /// Reads the job, so that whatever is wrong with it is said before anything is started for it.
+    pub(crate) fn read(job: PathBuf, args: &JobArgs) -> anyhow::Result<Checked> {
+        let folder = std::env::current_dir().map_err(BatchError::Folder)?;
+        Job::load(&job, &args.set, &folder).map_err(BatchError::Job)?;
+        let output = match args.output {
+            Format::Text => Summary::Text,
+            Format::Json => Summary::Json,
+        };
+        Ok(Checked(RunArgs { set: args.set.clone(), all: args.all, output, ..RunArgs::new(job) }))
+    }
+
+    /// Runs it, as [`execute`].
+    pub(crate) async fn run(self, master: &Url) -> anyhow::Result<ExitCode> {
+        execute(self.0, master).await
+    }
+}

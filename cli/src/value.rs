@@ -1,0 +1,225 @@
+//! Texts to values, and back to the texts that `--print-config` shows.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use apportion_types::Resources;
+
+/// A value that may come from a flag, the environment or a file, always in the same text form.
+pub(crate) trait Value: Sized {
+    /// Reads it, or says what is wrong in a sentence without its end.
+    fn parse(text: &str) -> Result<Self, String>;
+
+    /// The text that [`Value::parse`] reads back.
+    fn text(&self) -> String;
+}
+
+/// Reads a value of a flag; for clap's `value_parser`.
+pub(crate) fn flag<T: Value>(text: &str) -> Result<T, String> {
+    T::parse(text)
+}
+
+impl Value for String {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+
+    fn text(&self) -> String {
+        self.clone()
+    }
+}
+
+impl Value for bool {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(format!("`{text}` is neither `true` nor `false`")),
+        }
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for u64 {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("`{text}` is not a whole number, or too large a one"))
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for u32 {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("`{text}` is not a whole number, or too large a one"))
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for PathBuf {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Err("the path is empty".to_owned()) } else { Ok(Path::new(text).to_owned()) }
+    }
+
+    fn text(&self) -> String {
+        self.display().to_string()
+    }
+}
+
+impl Value for SocketAddr {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map_err(|_| format!("`{text}` is not ADDRESS:PORT, such as `127.0.0.1:5050` or `[::]:5050`"))
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for Duration {
+    fn parse(text: &str) -> Result<Self, String> {
+        humantime::parse_duration(text)
+            .map_err(|e| format!("`{text}` is not a duration such as `30s` or `1h 30m`: {e}"))
+    }
+
+    fn text(&self) -> String {
+        humantime::format_duration(*self).to_string()
+    }
+}
+
+impl Value for Resources {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|e: apportion_types::resources::ParseError| e.to_string())
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// What frameworks may place by: `rack=a,zone=b`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Attributes(pub(crate) BTreeMap<String, String>);
+
+impl Value for Attributes {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut attributes = BTreeMap::new();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let pair = part.split_once('=').map(|(name, value)| (name.trim(), value.trim()));
+            let Some((name, value)) = pair.filter(|(name, _)| !name.is_empty()) else {
+                return Err(format!("`{part}` is not NAME=VALUE, such as `rack=a`"));
+            };
+            if attributes.insert(name.to_owned(), value.to_owned()).is_some() {
+                return Err(format!("the attribute `{name}` is given twice"));
+            }
+        }
+        Ok(Attributes(attributes))
+    }
+
+    fn text(&self) -> String {
+        let pairs: Vec<String> = self.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        pairs.join(",")
+    }
+}
+
+/// Where a master is, as `http://HOST:PORT`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Url(pub(crate) String);
+
+impl Url {
+    /// It as `HOST:PORT`.
+    pub(crate) fn place(&self) -> &str {
+        self.0.strip_prefix("http://").unwrap_or(&self.0)
+    }
+}
+
+impl Value for Url {
+    fn parse(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("`{text}` is not HOST:PORT or http://HOST:PORT, such as `http://127.0.0.1:5050`");
+        let place = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        let (host, port) = place.rsplit_once(':').ok_or_else(wrong)?;
+        let strange = |c: char| c == '/' || c.is_whitespace() || c.is_control();
+        if host.is_empty() || host.contains(strange) || port.parse::<u16>().is_err() {
+            return Err(wrong());
+        }
+        Ok(Url(format!("http://{place}")))
+    }
+
+    fn text(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// Several of them, the first that answers is taken: `http://a:5050,http://b:5050`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Urls(pub(crate) Vec<Url>);
+
+impl Value for Urls {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.split(',').map(str::trim).map(Url::parse).collect::<Result<Vec<Url>, String>>().map(Urls)
+    }
+
+    fn text(&self) -> String {
+        let texts: Vec<&str> = self.0.iter().map(|url| url.0.as_str()).collect();
+        texts.join(",")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_read_back() {
+        fn round<T: Value + PartialEq + std::fmt::Debug>(text: &str, shown: &str) {
+            let value = T::parse(text).unwrap();
+            assert_eq!(value.text(), shown);
+            assert_eq!(T::parse(shown).unwrap(), value);
+        }
+        round::<Duration>("90s", "1m 30s");
+        round::<Resources>("cpus:4;mem:8GiB", "cpus:4;mem:8192");
+        round::<Attributes>(" zone=b, rack=a ,", "rack=a,zone=b");
+        round::<Attributes>("", "");
+        round::<SocketAddr>("127.0.0.1:5050", "127.0.0.1:5050");
+        round::<Url>("localhost:5050", "http://localhost:5050");
+        round::<Url>("http://[::1]:5050/", "http://[::1]:5050");
+        round::<Urls>("a:1, http://b:2", "http://a:1,http://b:2");
+        round::<u32>("5", "5");
+        round::<u64>("5", "5");
+        round::<PathBuf>("/a/b", "/a/b");
+        round::<bool>("true", "true");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        fn refusal<T: Value + std::fmt::Debug>(text: &str) -> String {
+            T::parse(text).unwrap_err()
+        }
+        assert!(refusal::<Duration>("30").contains("`30` is not a duration"));
+        assert!(refusal::<Resources>("cpus:x").contains("column 6"));
+        assert!(refusal::<Attributes>("rack").contains("`rack` is not NAME=VALUE"));
+        assert!(refusal::<Attributes>("a=1,a=2").contains("`a` is given twice"));
+        assert!(refusal::<SocketAddr>("5050").contains("ADDRESS:PORT"));
+        for bad in ["localhost", "https://a:1", "http://a:1/x", ":1", "a b:1", "a:99999"] {
+            assert!(refusal::<Url>(bad).contains("HOST:PORT"), "{bad}");
+        }
+        assert!(
+            refusal::<u32>("-1").contains("whole number") && refusal::<u64>("1.5").contains("whole number")
+        );
+        assert!(refusal::<Urls>("a:1,").contains("HOST:PORT") && refusal::<PathBuf>("").contains("empty"));
+        assert!(refusal::<bool>("yes").contains("`true`"));
+    }
+}
