@@ -31,11 +31,17 @@ impl Progress {
             let style = ProgressStyle::with_template(style).expect("the template is well-formed");
             let bar = ProgressBar::new(tasks as u64).with_style(style.progress_chars("=> "));
             bar.set_prefix(job.to_owned());
+            bar.set_message("connecting");
             // So that the time left goes on being told while one long task runs.
             bar.enable_steady_tick(Duration::from_secs(1));
             bar
         });
-        Self { job: job.to_owned(), counts: Counts { total: tasks, ..Counts::default() }, bar, written: None }
+        Self {
+            job: job.to_owned(),
+            counts: Counts { total: tasks, waiting: tasks, ..Counts::default() },
+            bar,
+            written: None,
+        }
     }
 
     /// Takes new counts.

@@ -20,7 +20,7 @@ use crate::{
     progress::{self, Progress},
     report::Report,
     scheduler::{BatchScheduler, News, Order},
-    state::{Counts, End},
+    state::{Counts, End, JobState, Outcome},
     summary,
 };
 
@@ -170,6 +170,8 @@ struct Run {
     counts: Counts,
     interrupts: u32,
     leaving: bool,
+    /// What the scheduler knew when it left.
+    last: Option<Box<JobState>>,
     started: Instant,
     started_at: Time,
 }
@@ -190,6 +192,7 @@ impl Run {
             counts: Counts { total: tasks, waiting: tasks, ..Counts::default() },
             interrupts: 0,
             leaving: false,
+            last: None,
             started: Instant::now(),
             started_at: wall_clock(),
             job,
@@ -204,7 +207,7 @@ impl Run {
         let mut terminate = signal(SignalKind::terminate()).map_err(BatchError::Signals)?;
         let (news_sender, mut news) = mpsc::unbounded_channel();
         let mut driving = pin!(driver.run(BatchScheduler::new(self.job.clone(), news_sender)));
-        let mut lines = tokio::time::interval(progress::LINES_EVERY);
+        let mut lines = tokio::time::interval_at(self.started + progress::LINES_EVERY, progress::LINES_EVERY);
         let mut looks = tokio::time::interval(LOOK_EVERY);
 
         let outcome = loop {
@@ -237,11 +240,23 @@ impl Run {
                 self.order(Order::Leave).await;
             }
         };
-        self.progress.finish();
-        let scheduler = outcome?.scheduler;
-        let framework_id = self.framework_id.map(|id| id.to_string());
         let times = (self.started_at, self.started_at + self.started.elapsed());
-        let report = Report::new(&self.job, scheduler.state(), self.fetched, framework_id, times);
+        self.progress.finish();
+        while let Ok(news) = news.try_recv() {
+            self.take(news);
+        }
+        let state = match (outcome, self.last) {
+            (Ok(_), Some(state)) => state,
+            // Everything is done and known; only the farewell went wrong.
+            (Err(error), Some(state)) => {
+                self.progress.say(&format!("warning: {error}"));
+                state
+            }
+            (Err(error), None) => return Err(error.into()),
+            (Ok(_), None) => unreachable!("the driver ends well only when it was told to leave"),
+        };
+        let framework_id = self.framework_id.map(|id| id.to_string());
+        let report = Report::new(&self.job, &state, self.fetched, framework_id, times);
         show(&report, args).map_err(BatchError::Stdout)?;
         Ok(exit_code(&report, self.job.output.is_some()))
     }
@@ -258,6 +273,7 @@ impl Run {
                 self.progress.moved(counts);
             }
             News::Again { name, why } => self.progress.say(&format!("{name} will run again: {why}")),
+            News::Leaving(state) => self.last = Some(state),
             News::Ended { position, end } => {
                 self.ended += 1;
                 self.fetch(position, &end);
@@ -265,9 +281,10 @@ impl Run {
         }
     }
 
-    /// Fetches the output of a task that had a container: only then there can be one.
+    /// Fetches the output of a task that ran: only then there can be one.
     fn fetch(&mut self, position: usize, end: &End) {
-        let ran = end.status.as_ref().is_some_and(|status| status.container.is_some());
+        let container = end.status.as_ref().and_then(|status| status.container.as_ref());
+        let ran = end.outcome == Outcome::Succeeded || container.is_some();
         if let (true, Some(attempt), Some(framework_id)) = (ran, &end.last, &self.framework_id) {
             let (name, outcome) = (self.job.task_name(position), end.outcome);
             let fetching = self.fetcher.fetch(framework_id.clone(), attempt.clone(), name, outcome);

@@ -54,6 +54,9 @@ pub enum News {
         /// How.
         end: Box<End>,
     },
+    /// The framework is being ended, and this is what is known of the job. Told before the teardown, not after it: what was
+    /// done must not be lost because the master does not confirm the end.
+    Leaving(Box<JobState>),
 }
 
 /// A job on its way through a cluster.
@@ -194,7 +197,10 @@ impl Scheduler for BatchScheduler {
         match order {
             Order::Interrupt => self.state.interrupt(&mut effects),
             Order::GiveUp(why) => self.state.give_up(&why, &mut effects),
-            Order::Leave => cx.stop(Stop::Teardown),
+            Order::Leave => {
+                self.tell(News::Leaving(Box::new(self.state.clone())));
+                cx.stop(Stop::Teardown);
+            }
         }
         self.act(cx, effects);
     }

@@ -81,7 +81,7 @@ impl Counts {
 }
 
 /// All tasks of a job.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct JobState {
     policy: Policy,
     tasks: Vec<Task>,
