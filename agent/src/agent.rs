@@ -187,7 +187,7 @@ impl Agent {
         let masters = config.masters().expect("checked at the start");
         let paths = work_dir.paths.clone();
         let ending = CancellationToken::new();
-        let serving = serve(listener, routes, ending.clone());
+        let mut serving = serve(listener, routes, ending.clone());
 
         let (events, happened) = mpsc::unbounded_channel();
         let (tell, written) = mpsc::unbounded_channel();
@@ -197,21 +197,16 @@ impl Agent {
         let effects = Effects::new(containerizer.clone(), paths.clone(), config.tethered, events).await;
         let link = tokio::spawn(master_link::run(masters, say));
         let mut actor = Actor { core, clock, store, written, effects, happened, heard, outbox: None, view };
-        let ended = {
-            let mut serving = serving;
-            let ended = tokio::select! {
-                ended = actor.run(Event::Recovered(recovered), shutdown) => ended,
-                served = &mut serving => Err(services_ended(served)),
-            };
-            ending.cancel();
-            // Readers that do not come to an end are cut off.
-            if !serving.is_finished() && tokio::time::timeout(SERVICES_GRACE, &mut serving).await.is_err() {
-                serving.abort();
-            }
-            ended
+        let ended = tokio::select! {
+            ended = actor.run(Event::Recovered(recovered), shutdown) => ended,
+            served = &mut serving => Err(services_ended(served)),
         };
-        // Writes what is left; nothing sends to the log any more.
+        // Writes what is left, ends the stream to the master, and lets readers that follow a file come to an end.
         drop(actor);
+        ending.cancel();
+        if !serving.is_finished() && tokio::time::timeout(SERVICES_GRACE, &mut serving).await.is_err() {
+            serving.abort();
+        }
         link.abort();
         containerizer.close().await;
         if let Ended { unregistered: true } = ended? {

@@ -4,13 +4,29 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use apportion_agent_core::View;
 use apportion_types::TaskState;
-use axum::{Router, extract::State, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, StatusCode, Uri, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use tokio::sync::watch;
 
 type Views = watch::Receiver<Arc<View>>;
 
 pub(super) fn router(view: Views) -> Router {
     Router::new().route("/healthz", get(healthz)).route("/metrics", get(metrics)).with_state(view)
+}
+
+/// What nobody serves: gRPC clients hear so in their own way.
+pub(super) async fn nothing(headers: HeaderMap, uri: Uri) -> Response {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if content_type.starts_with("application/grpc") {
+        return tonic::Status::unimplemented(format!("this agent does not serve {}", uri.path())).into_http();
+    }
+    (StatusCode::NOT_FOUND, format!("this agent does not serve {}; try /healthz or /metrics\n", uri.path()))
+        .into_response()
 }
 
 /// 200 while the process lives; whether a master has it is said in the text, and is no reason to restart it.

@@ -36,7 +36,7 @@ pub(crate) async fn routes(
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
-    Ok(Routes::from(routes.prepare().into_axum_router().merge(http::router(view))))
+    Ok(Routes::from(routes.prepare().into_axum_router().merge(http::router(view)).fallback(http::nothing)))
 }
 
 /// Serves until `ending` is ready and what was begun is finished.

@@ -156,7 +156,8 @@ impl Reader {
             }
             tokio::select! {
                 () = tokio::time::sleep(FOLLOW_INTERVAL) => {}
-                Ok(()) = self.view.changed() => {}
+                // Without a view the agent has ended.
+                changed = self.view.changed() => if changed.is_err() { return Ok(()) },
                 () = self.chunks.closed() => return Ok(()),
             }
         }

@@ -105,7 +105,7 @@ pub(crate) fn registered(agent_id: &str) -> MasterMessage {
 
 impl Stream {
     pub(crate) async fn say(&self, message: MasterMessage) {
-        self.responses.send(Ok(message.into())).await.unwrap();
+        self.say_wire(message.into()).await;
     }
 
     pub(crate) async fn say_wire(&self, message: AgentServiceConnectResponse) {
