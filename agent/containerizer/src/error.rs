@@ -68,7 +68,9 @@ pub enum LaunchError {
         source: io::Error,
     },
     /// A cgroup could not be made, filled or joined.
-    #[error("cgroup file {file:?}: {what} failed; another program may have changed the hierarchy, or a limit is out of range")]
+    #[error(
+        "cgroup file {file:?}: {what} failed; another program may have changed the hierarchy, or a limit is out of range"
+    )]
     Cgroup {
         /// The file or folder.
         file: PathBuf,
@@ -84,7 +86,9 @@ pub enum LaunchError {
         limit_bytes: u64,
     },
     /// A namespace, mount or privilege could not be set up.
-    #[error("setting up the container failed at: {step}; restart the agent to have it probe again what this machine allows")]
+    #[error(
+        "setting up the container failed at: {step}; restart the agent to have it probe again what this machine allows"
+    )]
     Setup {
         /// The step.
         step: String,
@@ -92,7 +96,9 @@ pub enum LaunchError {
         source: io::Error,
     },
     /// The container's own folder could not be written.
-    #[error("state file {path:?} cannot be written; check space and permissions of the agent's work directory")]
+    #[error(
+        "state file {path:?} cannot be written; check space and permissions of the agent's work directory"
+    )]
     State {
         /// The file or folder.
         path: PathBuf,
@@ -156,7 +162,9 @@ pub enum ContainerError {
         source: io::Error,
     },
     /// A file of its folder holds something else than expected.
-    #[error("state file {path:?} is damaged; remove the container's folder once none of its processes is left")]
+    #[error(
+        "state file {path:?} is damaged; remove the container's folder once none of its processes is left"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -206,7 +214,9 @@ pub enum ProbeError {
         source: LaunchError,
     },
     /// The configured parent cgroup is no absolute path of plain components.
-    #[error("parent cgroup {path:?} cannot be used; give plain names separated by slashes, such as apportion/agent-1")]
+    #[error(
+        "parent cgroup {path:?} cannot be used; give plain names separated by slashes, such as apportion/agent-1"
+    )]
     CgroupParent {
         /// The path.
         path: String,

@@ -288,7 +288,10 @@ mod tests {
             assert!(matches!(fake.wait(&id).await, Err(ContainerError::Unknown { .. })));
         }
         assert_eq!(fake.launched().len(), 5);
-        assert!(matches!(fake.launch(spec("m", &["missing"])).await, Err(LaunchError::CommandNotFound { .. })));
+        assert!(matches!(
+            fake.launch(spec("m", &["missing"])).await,
+            Err(LaunchError::CommandNotFound { .. })
+        ));
         fake.launch(spec("memory", &["exceed-memory"])).await.unwrap();
         let end = fake.wait(&ContainerId("memory".into())).await.unwrap();
         assert_eq!(end.limitation, Some(Limitation::Memory { limit_bytes: 7 }));
@@ -303,7 +306,8 @@ mod tests {
         fake.lose(&ContainerId("b".into()));
         assert!(fake.leftovers().await.is_empty());
         let next = fake.next_agent();
-        let found: Vec<(String, bool)> = next.leftovers().await.into_iter().map(|l| (l.id.0, l.running)).collect();
+        let found: Vec<(String, bool)> =
+            next.leftovers().await.into_iter().map(|l| (l.id.0, l.running)).collect();
         assert_eq!(found, [("a".into(), true), ("b".into(), false), ("c".into(), false)]);
         assert_eq!(next.wait(&ContainerId("b".into())).await.unwrap().exit, None);
         next.end(&ContainerId("a".into()), Exit::Code(0));

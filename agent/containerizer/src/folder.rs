@@ -159,7 +159,13 @@ fn errno(error: &io::Error) -> i32 {
 
 impl From<CgroupError> for Failure {
     fn from(e: CgroupError) -> Self {
-        Failure::Cgroup { mount: e.mount, file: e.file, what: e.what, control: e.control, errno: errno(&e.source) }
+        Failure::Cgroup {
+            mount: e.mount,
+            file: e.file,
+            what: e.what,
+            control: e.control,
+            errno: errno(&e.source),
+        }
     }
 }
 
@@ -167,7 +173,9 @@ impl From<Failure> for LaunchError {
     fn from(failure: Failure) -> Self {
         let os = io::Error::from_raw_os_error;
         match failure {
-            Failure::CommandNotFound { command, searched } => LaunchError::CommandNotFound { command, searched },
+            Failure::CommandNotFound { command, searched } => {
+                LaunchError::CommandNotFound { command, searched }
+            }
             Failure::PermissionDenied { program } => LaunchError::PermissionDenied { program },
             Failure::NotExecutable { program, hint, errno } => {
                 LaunchError::NotExecutable { program, hint, source: os(errno) }
@@ -175,7 +183,9 @@ impl From<Failure> for LaunchError {
             Failure::Sandbox { path, what, errno } => {
                 LaunchError::Sandbox { path: path.into(), what, source: os(errno) }
             }
-            Failure::Cgroup { file, what, errno, .. } => LaunchError::Cgroup { file, what, source: os(errno) },
+            Failure::Cgroup { file, what, errno, .. } => {
+                LaunchError::Cgroup { file, what, source: os(errno) }
+            }
             Failure::MemoryTooSmall { limit_bytes } => LaunchError::MemoryTooSmall { limit_bytes },
             Failure::Setup { step, errno, .. } => LaunchError::Setup { step, source: os(errno) },
             Failure::State { path, errno } => LaunchError::State { path: path.into(), source: os(errno) },
@@ -243,7 +253,11 @@ mod tests {
     fn the_first_claim_wins() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(PIDS);
-        let mine = Pids { runner: Process::find(std::process::id() as i32), boot_id: procfs::boot_id(), ..Pids::default() };
+        let mine = Pids {
+            runner: Process::find(std::process::id() as i32),
+            boot_id: procfs::boot_id(),
+            ..Pids::default()
+        };
         assert!(write_once(&path, &mine).unwrap());
         assert!(!write_once(&path, &Pids::default()).unwrap());
         let read: Pids = read(&path).unwrap().unwrap();

@@ -119,7 +119,13 @@ mod tests {
     #[test]
     fn descent_is_followed_through_the_dead() {
         let at = |parent, ended| Stat { parent, session: 1, ended, threads: 1, cpu_us: 0, start_ticks: 1 };
-        let all = BTreeMap::from([(1, at(0, false)), (2, at(1, false)), (3, at(2, true)), (4, at(3, false)), (9, at(1, false))]);
+        let all = BTreeMap::from([
+            (1, at(0, false)),
+            (2, at(1, false)),
+            (3, at(2, true)),
+            (4, at(3, false)),
+            (9, at(1, false)),
+        ]);
         assert_eq!(below(&all, 2).into_keys().collect::<Vec<_>>(), [4]);
         assert_eq!(below(&all, 0).into_keys().collect::<Vec<_>>(), [1, 2, 4, 9]);
     }

@@ -67,7 +67,8 @@ impl Root {
         control: Option<Control>,
     ) -> Result<(), CgroupError> {
         let file = self.0.join(folder).join(name);
-        let written = fs::OpenOptions::new().write(true).open(&file).and_then(|mut f| f.write_all(value.as_bytes()));
+        let written =
+            fs::OpenOptions::new().write(true).open(&file).and_then(|mut f| f.write_all(value.as_bytes()));
         written.map_err(|e| self.error(file, format!("writing {value:?}"), control, e))
     }
 

@@ -153,7 +153,8 @@ mod tests {
 
     #[test]
     fn garbage_is_passed_over() {
-        for text in ["", "\n", "a b c", "1 2 3 4 5 6 - cgroup", " - - - ", "1 2 3 4 /x 6 - cgroup y rw,what"] {
+        for text in ["", "\n", "a b c", "1 2 3 4 5 6 - cgroup", " - - - ", "1 2 3 4 /x 6 - cgroup y rw,what"]
+        {
             assert_eq!(layout(text, |_| None), Layout::default(), "{text:?}");
         }
     }

@@ -227,7 +227,10 @@ mod tests {
             ("memory/memory.max_usage_in_bytes", "67108000\n"),
             ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
         ]);
-        assert_eq!(driver.measured(&group), Measured { cpu_us: Some(5000), memory_peak_bytes: Some(67_108_000) });
+        assert_eq!(
+            driver.measured(&group),
+            Measured { cpu_us: Some(5000), memory_peak_bytes: Some(67_108_000) }
+        );
         assert_eq!(driver.memory_events(&group, 64 << 20), MemoryEvents { kills: 3, limit_reached: true });
         assert!(!driver.memory_events(&group, 1 << 30).limit_reached, "somebody else's limit");
     }

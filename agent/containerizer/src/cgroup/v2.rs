@@ -49,9 +49,9 @@ impl V2 {
             })
             .filter(|name| !now.split_whitespace().any(|n| n == *name))
             .collect();
-        missing.iter().try_for_each(|name| {
-            self.root.write(folder, "cgroup.subtree_control", &format!("+{name}"), None)
-        })
+        missing
+            .iter()
+            .try_for_each(|name| self.root.write(folder, "cgroup.subtree_control", &format!("+{name}"), None))
     }
 
     fn wants(&self, controller: Controller, control: Control) -> bool {
@@ -189,7 +189,15 @@ mod tests {
 
     #[test]
     fn limits_go_into_their_files() {
-        let files = ["cpu.weight", "cpu.max", "memory.max", "memory.swap.max", "memory.oom.group", "memory.low", "pids.max"];
+        let files = [
+            "cpu.weight",
+            "cpu.max",
+            "memory.max",
+            "memory.swap.max",
+            "memory.oom.group",
+            "memory.low",
+            "pids.max",
+        ];
         let (dir, driver, group) = tree(&files.map(|f| (f, "")));
         driver.limit(&group, &LIMITS).unwrap();
         let written = files.map(|name| fs::read_to_string(dir.path().join(&group).join(name)).unwrap());
@@ -200,7 +208,11 @@ mod tests {
     fn a_control_that_is_off_is_not_written() {
         let (dir, _, group) = tree(&[("cpu.weight", ""), ("pids.max", "")]);
         let off = [Control::CpuQuota, Control::Memory].into();
-        let driver = V2::new(dir.path().to_owned(), [Controller::Cpu, Controller::Memory, Controller::Pids].into(), off);
+        let driver = V2::new(
+            dir.path().to_owned(),
+            [Controller::Cpu, Controller::Memory, Controller::Pids].into(),
+            off,
+        );
         driver.limit(&group, &LIMITS).unwrap();
         let bare = V2::new(dir.path().to_owned(), BTreeSet::new(), BTreeSet::new());
         bare.limit(Path::new("nowhere"), &LIMITS).unwrap();
@@ -214,7 +226,9 @@ mod tests {
         fs::write(dir.path().join("p/cgroup.subtree_control"), "cpu memory").unwrap();
         driver.make(Path::new("p/c")).unwrap();
         // What a real file would execute, this one keeps: only the missing one was written.
-        assert!(fs::read_to_string(dir.path().join("p/cgroup.subtree_control")).unwrap().starts_with("+pids"));
+        assert!(
+            fs::read_to_string(dir.path().join("p/cgroup.subtree_control")).unwrap().starts_with("+pids")
+        );
         assert!(!dir.path().join("p/c/cgroup.subtree_control").exists());
     }
 
@@ -232,7 +246,10 @@ mod tests {
             ("memory.peak", "1048576\n"),
             ("memory.events", "low 0\nhigh 0\nmax 35\noom 1\noom_kill 1\noom_group_kill 0\n"),
         ]);
-        assert_eq!(driver.measured(&group), Measured { cpu_us: Some(5_245_589), memory_peak_bytes: Some(1 << 20) });
+        assert_eq!(
+            driver.measured(&group),
+            Measured { cpu_us: Some(5_245_589), memory_peak_bytes: Some(1 << 20) }
+        );
         assert_eq!(driver.memory_events(&group, 1), MemoryEvents { kills: 1, limit_reached: true });
         assert_eq!(driver.measured(Path::new("gone")), Measured::default());
         assert_eq!(driver.memory_events(Path::new("gone"), 1), MemoryEvents::default());

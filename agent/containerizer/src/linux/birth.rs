@@ -121,7 +121,9 @@ impl Newborn {
             errno: e.raw_os_error().unwrap_or(libc::EIO),
         })?;
         let init = match copied {
-            Copy::Child => init::run(order, sandbox, Ends { go: go_out, report: report_in, status: status_in }),
+            Copy::Child => {
+                init::run(order, sandbox, Ends { go: go_out, report: report_in, status: status_in })
+            }
             Copy::Parent { child } => child,
         };
         let pidfd = Pid::from_raw(init).ok_or(io::ErrorKind::NotFound.into()).and_then(|pid| {
@@ -140,7 +142,12 @@ impl Newborn {
     }
 
     /// Puts process 1 into its place and sees it through to the task's `execve`.
-    fn bring_up(&self, order: &Order, driver: &dyn CgroupDriver, mut pids: Pids) -> Result<(Parts, Server), Failure> {
+    fn bring_up(
+        &self,
+        order: &Order,
+        driver: &dyn CgroupDriver,
+        mut pids: Pids,
+    ) -> Result<(Parts, Server), Failure> {
         if order.isolation == Isolation::UserNamespaces {
             self.map_user()?;
         }
@@ -150,7 +157,10 @@ impl Newborn {
             .map_err(|e| Failure::state(Path::new(folder::SOCKET), &e))?;
         let signals = sys::signal_fd(&STOPPING).map_err(|e| Failure::setup("watching for signals", e))?;
         let tether = if order.spec.tethered {
-            Some(sys::duplicate(stdin().as_fd()).map_err(|e| Failure::setup("holding the agent's tether", e))?)
+            Some(
+                sys::duplicate(stdin().as_fd())
+                    .map_err(|e| Failure::setup("holding the agent's tether", e))?,
+            )
         } else {
             None
         };

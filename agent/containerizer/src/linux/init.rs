@@ -15,7 +15,9 @@ use std::{
 use apportion_types::container::{Control, Exit};
 use rustix::{
     fs::{Mode, OFlags, open},
-    process::{DumpableBehavior, Signal, set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal},
+    process::{
+        DumpableBehavior, Signal, set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal,
+    },
 };
 
 use super::{
@@ -67,14 +69,17 @@ fn set_up(order: &Order, sandbox: &Path, ends: &Ends) -> Result<i32, Failure> {
     }
     if order.isolation.namespaces() {
         let namespaces = |failure| match failure {
-            Failure::Setup { step, errno, .. } => Failure::Setup { step, control: Some(Control::Namespaces), errno },
+            Failure::Setup { step, errno, .. } => {
+                Failure::Setup { step, control: Some(Control::Namespaces), errno }
+            }
             other => other,
         };
         root::set_up(order, sandbox).map_err(namespaces)?;
         rustix::system::sethostname(host_name(&order.spec.id.0).as_bytes())
             .map_err(|e| namespaces(Failure::setup("setting the host name", e)))?;
     } else {
-        set_child_subreaper(rustix::process::Pid::from_raw(1)).map_err(|e| Failure::setup("adopting orphans", e))?;
+        set_child_subreaper(rustix::process::Pid::from_raw(1))
+            .map_err(|e| Failure::setup("adopting orphans", e))?;
     }
     // Keeps the task from opening this process's executable, which is the agent's own file outside of the container.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
@@ -100,13 +105,15 @@ fn detach(order: &Order, ends: &Ends) -> Result<(), Failure> {
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
     let null = null.map_err(|e| Failure::setup("opening /dev/null", e))?;
     for number in [0, 1] {
-        sys::replace_standard(null.as_fd(), number).map_err(|e| Failure::setup("detaching from the runner", e))?;
+        sys::replace_standard(null.as_fd(), number)
+            .map_err(|e| Failure::setup("detaching from the runner", e))?;
     }
     drop(null);
     sys::close_all_but(&[ends.go.as_raw_fd(), ends.report.as_raw_fd(), ends.status.as_raw_fd()]);
     // With a process namespace, killing process 1 ends everything; without, it must do so itself.
     let signal = if order.isolation.namespaces() { Signal::KILL } else { Signal::USR1 };
-    set_parent_process_death_signal(Some(signal)).map_err(|e| Failure::setup("tying the container to its runner", e))
+    set_parent_process_death_signal(Some(signal))
+        .map_err(|e| Failure::setup("tying the container to its runner", e))
 }
 
 fn await_go(ends: &Ends) -> Result<(), Failure> {

@@ -62,7 +62,9 @@ fn run(folder: &Path) -> Result<(), Failure> {
         Ok(Some(order)) => order,
         Ok(None) => return Err(Failure::state(Path::new(folder::SPEC), &io::ErrorKind::NotFound.into())),
         Err(ReadError::Io(e)) => return Err(Failure::state(Path::new(folder::SPEC), &e)),
-        Err(ReadError::Damaged(e)) => return Err(Failure::setup(format!("reading {}: {e}", folder::SPEC), e)),
+        Err(ReadError::Damaged(e)) => {
+            return Err(Failure::setup(format!("reading {}: {e}", folder::SPEC), e));
+        }
     };
     let sandbox = resolve(&order.spec.sandbox)?;
     let pids = claim()?;

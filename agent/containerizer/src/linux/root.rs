@@ -23,7 +23,8 @@ use rustix::{
     fs::{CWD, Mode, OFlags, StatVfsMountFlags, fchmod, mkdirat, open, openat, statvfs},
     io::Errno,
     mount::{
-        MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change, mount_remount,
+        MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change,
+        mount_remount,
     },
 };
 
@@ -94,7 +95,8 @@ struct Kept {
 /// Turns the mount namespace of the calling process into the container's; `sandbox` has no symbolic link in it.
 pub(super) fn set_up(order: &Order, sandbox: &Path) -> Result<(), Failure> {
     let root = Path::new("/");
-    mount_change(root, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).at("making mounts private:", root)?;
+    mount_change(root, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .at("making mounts private:", root)?;
     let kept = keep(sandbox)?;
     restrict(root)?;
 
@@ -114,7 +116,8 @@ pub(super) fn set_up(order: &Order, sandbox: &Path) -> Result<(), Failure> {
 
 fn keep(sandbox: &Path) -> Result<Kept, Failure> {
     let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let sandbox_fd = open(sandbox, folder, Mode::empty()).map_err(|e| Failure::sandbox(sandbox, "opening it", e))?;
+    let sandbox_fd =
+        open(sandbox, folder, Mode::empty()).map_err(|e| Failure::sandbox(sandbox, "opening it", e))?;
     let tmp = make_tmp(&sandbox_fd).map_err(|e| Failure::sandbox(&sandbox.join(TMP), "making it", e))?;
     let device = |name| {
         let path = Path::new("/dev").join(name);
@@ -167,7 +170,8 @@ fn restrict_each() -> Result<(), Failure> {
 /// Sets the flags of one mount, keeping `noexec`, which an ordinary user may not take away.
 fn remount(point: &Path, flags: MountFlags) -> Result<(), Errno> {
     let now = statvfs(point)?.f_flag;
-    let noexec = if now.contains(StatVfsMountFlags::NOEXEC) { MountFlags::NOEXEC } else { MountFlags::empty() };
+    let noexec =
+        if now.contains(StatVfsMountFlags::NOEXEC) { MountFlags::NOEXEC } else { MountFlags::empty() };
     mount_remount(point, MountFlags::BIND | flags | noexec, c"")
 }
 

@@ -232,7 +232,10 @@ pub(super) fn children_usage() -> Usage {
 
 /// Sends a signal to every process of this process namespace but its process 1, which is the caller.
 pub(super) fn signal_all_others(signal: libc::c_int) {
-    assert!(std::process::id() == 1, "outside of a process namespace of its own this would reach the whole machine");
+    assert!(
+        std::process::id() == 1,
+        "outside of a process namespace of its own this would reach the whole machine"
+    );
     // SAFETY: `kill` has no memory effects; the assertion above says whom -1 can reach.
     unsafe { libc::kill(-1, signal) };
 }

@@ -101,7 +101,8 @@ const PERSONALITIES: [u64; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 /// Installs the filters for this process and all that it will start; `no_new_privs` must be set.
 pub(super) fn filter() -> Result<(), Failure> {
     let failed = |step: String, errno: i32| Failure::Setup { step, control: Some(Control::Seccomp), errno };
-    let denials = denials().map_err(|e| failed(format!("compiling the system call filter: {e}"), libc::EINVAL))?;
+    let denials =
+        denials().map_err(|e| failed(format!("compiling the system call filter: {e}"), libc::EINVAL))?;
     for program in [&denials, &unknown()] {
         apply_filter(program).map_err(|e| {
             let errno = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL);
@@ -125,7 +126,8 @@ fn denials() -> Result<BpfProgram, seccompiler::BackendError> {
     let vsock = Condition::new(0, Length::Dword, Is::Eq, libc::AF_VSOCK as u64)?;
     rules.insert(libc::SYS_socket, vec![Rule::new(vec![vsock])?]);
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32), arch)?.try_into()
+    SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32), arch)?
+        .try_into()
 }
 
 /// Answers `ENOSYS`, as a kernel does that lacks the call, to `clone3`, whose flags a filter cannot see (libraries then use

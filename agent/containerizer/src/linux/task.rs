@@ -71,7 +71,8 @@ fn prepare(order: &Order, sandbox: &Path, report: BorrowedFd<'_>) -> Result<Opti
     let stdout = root::open_output(folder.as_fd(), sandbox, "stdout")?;
     let stderr = root::open_output(folder.as_fd(), sandbox, "stderr")?;
     for (from, to) in [(&null, 0), (&stdout, 1), (&stderr, 2)] {
-        sys::replace_standard(from.as_fd(), to).map_err(|e| Failure::setup("redirecting input and output", e))?;
+        sys::replace_standard(from.as_fd(), to)
+            .map_err(|e| Failure::setup("redirecting input and output", e))?;
     }
     sys::close_all_on_exec();
     // From here on it counts as the task: its number is what the runner learns from this message.
@@ -139,7 +140,10 @@ fn explain(command: &str, program: &str, error: io::Error) -> Failure {
     let errno = error.raw_os_error().unwrap_or(libc::EIO);
     let hint = match errno {
         libc::ENOENT | libc::ENOTDIR | libc::ELOOP if fs::symlink_metadata(program).is_err() => {
-            return Failure::CommandNotFound { command: command.to_owned(), searched: "the file system".to_owned() };
+            return Failure::CommandNotFound {
+                command: command.to_owned(),
+                searched: "the file system".to_owned(),
+            };
         }
         libc::EACCES => return Failure::PermissionDenied { program: program.to_owned() },
         libc::ENOENT => "the interpreter that its first line or its header names does not exist",

@@ -29,7 +29,8 @@ pub(super) fn signal_below(root: i32, signal: Signal) {
 pub(super) fn kill_below(root: i32) {
     let mut stopped = BTreeSet::new();
     loop {
-        let fresh: Vec<i32> = procfs::descendants(root).into_keys().filter(|pid| stopped.insert(*pid)).collect();
+        let fresh: Vec<i32> =
+            procfs::descendants(root).into_keys().filter(|pid| stopped.insert(*pid)).collect();
         if fresh.is_empty() {
             break;
         }

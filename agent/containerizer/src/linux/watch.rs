@@ -157,7 +157,9 @@ impl Container {
     }
 
     fn look_at_memory(&mut self) {
-        let (Some(memory), Some(limit)) = (&self.memory, self.order.spec.limits.memory_limit_bytes) else { return };
+        let (Some(memory), Some(limit)) = (&self.memory, self.order.spec.limits.memory_limit_bytes) else {
+            return;
+        };
         // Re-arms the descriptor; what matters is in the group's own files, read after that.
         let _ = if memory.priority {
             rustix::io::pread(&memory.fd, &mut [0_u8; 512], 0)

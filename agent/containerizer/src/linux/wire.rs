@@ -11,9 +11,8 @@ use std::{
 
 use apportion_types::container::Exit;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType, recvmsg,
-    send, socketpair,
-    sockopt::set_socket_passcred,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType,
+    recvmsg, send, socketpair, sockopt::set_socket_passcred,
 };
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +41,8 @@ pub(super) struct Heard {
 
 /// A pair of ends, closed on exec; the first receives.
 pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (receiver, sender) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let (receiver, sender) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     set_socket_passcred(&receiver, true)?;
     Ok((receiver, sender))
 }
@@ -53,7 +53,11 @@ impl Word {
         if bytes.len() > MESSAGE_BYTES_MAX {
             // Only a failure can be that long, for its command or path.
             let step = "reporting a failure: it is too long to report".to_owned();
-            bytes = serde_json::to_vec(&Word::Failed(Failure::Setup { step, control: None, errno: libc::EMSGSIZE }))?;
+            bytes = serde_json::to_vec(&Word::Failed(Failure::Setup {
+                step,
+                control: None,
+                errno: libc::EMSGSIZE,
+            }))?;
         }
         send(to, &bytes, SendFlags::NOSIGNAL)?;
         Ok(())

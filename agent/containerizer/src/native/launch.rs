@@ -146,9 +146,9 @@ fn make_folder(folder: &Path, order: &Order) -> Result<File, LaunchError> {
 
 fn write_order(folder: &Path, order: &Order) -> Result<(), LaunchError> {
     let path = folder.join(folder::SPEC);
-    let written = serde_json::to_vec(order)
-        .map_err(io::Error::from)
-        .and_then(|bytes| File::options().write(true).create_new(true).mode(0o600).open(&path)?.write_all(&bytes));
+    let written = serde_json::to_vec(order).map_err(io::Error::from).and_then(|bytes| {
+        File::options().write(true).create_new(true).mode(0o600).open(&path)?.write_all(&bytes)
+    });
     written.map_err(|source| LaunchError::State { path, source })
 }
 
@@ -193,7 +193,8 @@ async fn run(config: &NativeConfig, order: &Order, folder: &Path, log: File) -> 
 
 fn spawn(config: &NativeConfig, order: &Order, folder: &Path, log: File) -> Result<Child, LaunchError> {
     let failed = |source| LaunchError::Spawn { command: format!("{:?}", config.runner), source };
-    let (program, args) = config.runner.split_first().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+    let (program, args) =
+        config.runner.split_first().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
     // The runner enters it, and is told its place from the root.
     let folder: PathBuf = std::path::absolute(folder).map_err(failed)?;
     Command::new(program)

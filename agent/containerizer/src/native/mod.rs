@@ -149,7 +149,9 @@ impl Containerizer for Native {
         }
         // Of a killed runner something may be left.
         runner::wait(&self.shared, id).await?;
-        tokio::fs::remove_dir_all(&folder).await.map_err(|source| ContainerError::State { path: folder, source })?;
+        tokio::fs::remove_dir_all(&folder)
+            .await
+            .map_err(|source| ContainerError::State { path: folder, source })?;
         self.shared.with_own(|own| own.launched.remove(id));
         Ok(())
     }
@@ -160,7 +162,9 @@ impl Containerizer for Native {
         let ids = ids.filter_map(|entry| entry.file_name().into_string().ok()).map(ContainerId);
         let mut found: Vec<Leftover> = ids
             .filter(|id| id.refusal().is_none())
-            .filter(|id| self.shared.with_own(|own| !own.launching.contains(id) && !own.launched.contains(id)))
+            .filter(|id| {
+                self.shared.with_own(|own| !own.launching.contains(id) && !own.launched.contains(id))
+            })
             .map(|id| {
                 let pids: Option<Pids> = read(&self.shared.folder(&id), folder::PIDS).ok().flatten();
                 let running = pids.is_some_and(|pids| pids.live_runner().is_some());

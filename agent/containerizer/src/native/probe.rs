@@ -119,7 +119,8 @@ fn say_what_is_not_mounted(layout: &Layout, reasons: &mut BTreeMap<Control, Stri
     ] {
         if !layout.has(controller) {
             for control in controls {
-                reasons.insert(*control, format!("the kernel's {name} controller is not available; {remedy}"));
+                reasons
+                    .insert(*control, format!("the kernel's {name} controller is not available; {remedy}"));
             }
         }
     }
@@ -135,7 +136,8 @@ fn leave_out(
     let NotStarted::Runner(failure) = failure else { return false };
     match failure {
         Failure::Cgroup { file, what, control: Some(control), errno, .. } => {
-            let reason = format!("{what} to {} failed ({}); enable it in the kernel", file.display(), os(*errno));
+            let reason =
+                format!("{what} to {} failed ({}); enable it in the kernel", file.display(), os(*errno));
             reasons.entry(*control).or_insert(reason);
             plan.layout.off.insert(*control)
         }
@@ -161,7 +163,8 @@ fn leave_out(
                 Isolation::Namespaces => plan.isolation = Isolation::UserNamespaces,
                 Isolation::UserNamespaces => {
                     plan.isolation = Isolation::Descent;
-                    let reason = format!("{reason}; allow user namespaces to the agent's user, or run it as root");
+                    let reason =
+                        format!("{reason}; allow user namespaces to the agent's user, or run it as root");
                     for control in [Control::Namespaces, Control::ReadOnlyRoot] {
                         reasons.insert(control, reason.clone());
                     }

@@ -23,8 +23,8 @@ use super::{Shared, read};
 use crate::{
     cgroup,
     error::ContainerError,
-    linux::pidfd,
     folder::{self, Isolation, Order, Pids, Process},
+    linux::pidfd,
     procfs,
     spec::{ContainerId, Signal},
 };
@@ -159,12 +159,12 @@ pub(super) async fn signal(shared: &Shared, id: &ContainerId, signal: Signal) ->
         // A runner that does not answer still is the one whose death ends the container; the exit status is lost.
         Some(runner) if signal == Signal::Kill => {
             tracing::warn!(container = %id, %error, "the runner does not answer; killing it and its container");
-            Pid::from_raw(runner.pid).map_or(Ok(()), |pid| kill_process(pid, rustix::process::Signal::KILL)).or_else(
-                |e| match e {
+            Pid::from_raw(runner.pid)
+                .map_or(Ok(()), |pid| kill_process(pid, rustix::process::Signal::KILL))
+                .or_else(|e| match e {
                     rustix::io::Errno::SRCH => Ok(()),
                     e => Err(ContainerError::Unresponsive { id: id.clone(), source: e.into() }),
-                },
-            )
+                })
         }
         Some(_) => Err(ContainerError::Unresponsive { id: id.clone(), source: error }),
     }
@@ -198,7 +198,10 @@ async fn ask(folder: &Path, word: &str) -> io::Result<String> {
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).await?;
         if line.is_empty() || line.starts_with("error") {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed without an answer"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the connection was closed without an answer",
+            ));
         }
         Ok(line)
     };

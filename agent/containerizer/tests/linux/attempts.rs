@@ -6,12 +6,13 @@
 use std::{collections::BTreeMap, ffi::OsString, io, process::ExitCode, ptr};
 
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-    apply_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, apply_filter,
 };
 
 /// Attempts that must have been made.
-pub(crate) const NAMES: [&str; 6] = ["mount", "unshare", "ptrace-outside", "keyctl", "clone-newuser", "clone3"];
+pub(crate) const NAMES: [&str; 6] =
+    ["mount", "unshare", "ptrace-outside", "keyctl", "clone-newuser", "clone3"];
 
 /// Tries everything and prints each result: 0, or the number of the error.
 pub(crate) fn main(args: &[String]) -> ExitCode {
@@ -101,7 +102,8 @@ pub(crate) fn without_new_calls(args: impl Iterator<Item = OsString>) -> ExitCod
 /// The runner where the administrator has forbidden user namespaces.
 pub(crate) fn without_namespaces(args: impl Iterator<Item = OsString>) -> ExitCode {
     let flag = libc::CLONE_NEWUSER as u64;
-    let condition = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), flag).unwrap();
+    let condition =
+        SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), flag).unwrap();
     let rule = SeccompRule::new(vec![condition]).unwrap();
     refuse(BTreeMap::from([(libc::SYS_clone, vec![rule])]), libc::EPERM);
     apportion_containerizer::runner_main(args)

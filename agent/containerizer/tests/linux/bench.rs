@@ -89,7 +89,8 @@ pub(crate) fn folder() -> PathBuf {
 /// Waits for a future, for a generous time.
 pub(crate) fn block<T>(future: impl Future<Output = T>) -> T {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    let runtime = RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap());
+    let runtime =
+        RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap());
     runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("took too long") })
 }
 
@@ -113,7 +114,8 @@ pub(crate) fn config(mode: Mode, dir: &Path, parent: &str) -> NativeConfig {
 
 /// Processes of which the command line holds this text, but for this one.
 pub(crate) fn processes_with(text: &str) -> Vec<i32> {
-    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    let pids =
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| *pid != std::process::id() as i32)
         .filter(|pid| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

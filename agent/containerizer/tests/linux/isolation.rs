@@ -20,7 +20,11 @@ use crate::{
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario { name: "only_the_sandbox_is_writable", modes: &[Root, OldKernel, User], run: writable },
-        Scenario { name: "sandbox_is_the_working_directory", modes: &[Root, User, Bare], run: working_directory },
+        Scenario {
+            name: "sandbox_is_the_working_directory",
+            modes: &[Root, User, Bare],
+            run: working_directory,
+        },
         Scenario { name: "sandbox_behind_a_link", modes: &[Root, User], run: sandbox_behind_a_link },
         Scenario { name: "the_agents_folders_are_hidden", modes: &[Root, OldKernel, User], run: hidden },
         Scenario { name: "sandbox_inside_a_hidden_folder", modes: &[Root, User], run: sandbox_in_hidden },
@@ -85,7 +89,8 @@ fn hidden(bench: &Bench) {
     let secrets = bench.dir.join("secrets").display().to_string();
     quiet(bench, &format!("ls -A {state} {secrets} 2>/dev/null | grep -v ':$' | grep .; exit 0"));
     // But for what `/etc/resolv.conf` may point to.
-    let (_, output) = bench.run(&bench.sh("ls -A /run /tmp | grep -vxE '/run:|/tmp:|systemd|resolvconf|NetworkManager'"));
+    let (_, output) =
+        bench.run(&bench.sh("ls -A /run /tmp | grep -vxE '/run:|/tmp:|systemd|resolvconf|NetworkManager'"));
     assert_eq!(output.trim(), "");
 }
 
@@ -99,7 +104,8 @@ fn sandbox_in_hidden(bench: &Bench) {
 
 fn processes(bench: &Bench) {
     let me = std::process::id();
-    let script = format!("echo $$; ls /proc | grep -c '^[0-9]'; kill -0 {me} 2>/dev/null && echo reached; exit 0");
+    let script =
+        format!("echo $$; ls /proc | grep -c '^[0-9]'; kill -0 {me} 2>/dev/null && echo reached; exit 0");
     let (_, output) = bench.run(&bench.sh(&script));
     // Process 1, the shell, the listing and the counting; none of them with a high number.
     assert_eq!(output, "2\n4\n");
@@ -163,8 +169,10 @@ fn forbidden_calls(bench: &Bench) {
     let me = std::process::id().to_string();
     let (end, output) = bench.run(&bench.task(&["attempts", &me]));
     assert_eq!(end.exit, Some(Exit::Code(0)), "{output}");
-    let results: Vec<(&str, i32)> =
-        output.lines().map(|line| line.split_once(' ').map(|(n, e)| (n, e.parse().unwrap())).unwrap()).collect();
+    let results: Vec<(&str, i32)> = output
+        .lines()
+        .map(|line| line.split_once(' ').map(|(n, e)| (n, e.parse().unwrap())).unwrap())
+        .collect();
     assert!(results.len() > 20);
     for (name, errno) in results {
         let expected: &[i32] = match name {
@@ -182,7 +190,8 @@ fn forbidden_calls(bench: &Bench) {
 
 fn set_uid(bench: &Bench) {
     // Any set-uid program will do; where there is none, there is nothing to gain.
-    let Some(su) = ["/usr/bin/su", "/bin/su", "/usr/bin/mount"].into_iter().find(|p| fs::metadata(p).is_ok()) else {
+    let Some(su) = ["/usr/bin/su", "/bin/su", "/usr/bin/mount"].into_iter().find(|p| fs::metadata(p).is_ok())
+    else {
         return;
     };
     let (_, output) = bench.run(&bench.sh(&format!("{su} --version >/dev/null 2>&1; id -u")));

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt};
 
-use apportion_containerizer::{ContainerError, ContainerId, ContainerSpec, Containerizer, LaunchError, Signal};
+use apportion_containerizer::{
+    ContainerError, ContainerId, ContainerSpec, Containerizer, LaunchError, Signal,
+};
 use apportion_types::container::Exit;
 
 use crate::{
@@ -17,17 +19,41 @@ use crate::{
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario { name: "exit_code", modes: &[Root, OldKernel, User, Bare], run: exit_code },
-        Scenario { name: "ended_by_its_own_signal", modes: &[Root, User, Bare], run: ended_by_its_own_signal },
+        Scenario {
+            name: "ended_by_its_own_signal",
+            modes: &[Root, User, Bare],
+            run: ended_by_its_own_signal,
+        },
         Scenario { name: "environment_is_exact", modes: &[Root, User, Bare], run: environment_is_exact },
         Scenario { name: "output_is_appended", modes: &[Root, User, Bare], run: output_is_appended },
-        Scenario { name: "input_is_empty_and_nothing_else_open", modes: &[Root, User, Bare], run: descriptors },
-        Scenario { name: "why_it_cannot_be_executed", modes: &[Root, User, Bare], run: why_it_cannot_be_executed },
+        Scenario {
+            name: "input_is_empty_and_nothing_else_open",
+            modes: &[Root, User, Bare],
+            run: descriptors,
+        },
+        Scenario {
+            name: "why_it_cannot_be_executed",
+            modes: &[Root, User, Bare],
+            run: why_it_cannot_be_executed,
+        },
         Scenario { name: "program_is_looked_up_in_the_tasks_path", modes: &[Root, Bare], run: lookup },
         Scenario { name: "refusals", modes: &[Root, Bare], run: refusals },
         Scenario { name: "unusable_sandboxes", modes: &[Root, User, Bare], run: unusable_sandboxes },
-        Scenario { name: "term_ends_a_plain_program", modes: &[Root, User, Bare], run: term_ends_a_plain_program },
-        Scenario { name: "term_reaches_every_process", modes: &[Root, User, Bare], run: term_reaches_every_process },
-        Scenario { name: "kill_ends_what_ignores_term", modes: &[Root, User, Bare], run: kill_ends_what_ignores_term },
+        Scenario {
+            name: "term_ends_a_plain_program",
+            modes: &[Root, User, Bare],
+            run: term_ends_a_plain_program,
+        },
+        Scenario {
+            name: "term_reaches_every_process",
+            modes: &[Root, User, Bare],
+            run: term_reaches_every_process,
+        },
+        Scenario {
+            name: "kill_ends_what_ignores_term",
+            modes: &[Root, User, Bare],
+            run: kill_ends_what_ignores_term,
+        },
         Scenario { name: "nothing_outlives_the_first_process", modes: &[Root, User, Bare], run: background },
         Scenario { name: "wait_and_remove", modes: &[Root, Bare], run: wait_and_remove },
         Scenario { name: "usage", modes: &[Root, User, Bare], run: usage },
@@ -52,7 +78,8 @@ fn ended_by_its_own_signal(bench: &Bench) {
 
 fn environment_is_exact(bench: &Bench) {
     let mut spec = bench.spec(&["/usr/bin/env"]);
-    spec.env = BTreeMap::from([("A", "b=c d"), ("EMPTY", ""), ("ÜMLAUT", "ß")].map(|(k, v)| (k.into(), v.into())));
+    spec.env =
+        BTreeMap::from([("A", "b=c d"), ("EMPTY", ""), ("ÜMLAUT", "ß")].map(|(k, v)| (k.into(), v.into())));
     let (_, output) = bench.run(&spec);
     let mut lines: Vec<&str> = output.lines().collect();
     lines.sort_unstable();
@@ -70,7 +97,8 @@ fn output_is_appended(bench: &Bench) {
 
 fn descriptors(bench: &Bench) {
     // `ls` itself opens the folder that it lists, as number 3.
-    let (_, output) = bench.run(&bench.sh("cat; ls /proc/self/fd; grep -E '^Sig(Blk|Ign)' /proc/self/status; umask"));
+    let (_, output) =
+        bench.run(&bench.sh("cat; ls /proc/self/fd; grep -E '^Sig(Blk|Ign)' /proc/self/status; umask"));
     let blank = "0000000000000000";
     assert_eq!(output, format!("0\n1\n2\n3\nSigBlk:\t{blank}\nSigIgn:\t{blank}\n0022\n"));
 }
@@ -87,7 +115,10 @@ fn why_it_cannot_be_executed(bench: &Bench) {
     let error = refused(bench, &bench.spec(&["no-such-program", "x"]));
     assert!(error.to_string().starts_with("command \"no-such-program\" not found in PATH=/"), "{error}");
     let error = refused(bench, &bench.spec(&["/no/such/program"]));
-    assert!(error.to_string().starts_with("command \"/no/such/program\" not found in the file system"), "{error}");
+    assert!(
+        error.to_string().starts_with("command \"/no/such/program\" not found in the file system"),
+        "{error}"
+    );
 
     let script = |text: &str, mode| {
         let spec = bench.spec(&["./script"]);
@@ -135,7 +166,10 @@ fn refusals(bench: &Bench) {
         let error = refused(bench, &ContainerSpec { id: ContainerId(id.into()), ..good.clone() });
         assert!(matches!(error, LaunchError::InvalidId { .. }), "{id}: {error}");
     }
-    assert!(matches!(refused(bench, &ContainerSpec { argv: vec![], ..good.clone() }), LaunchError::EmptyCommand));
+    assert!(matches!(
+        refused(bench, &ContainerSpec { argv: vec![], ..good.clone() }),
+        LaunchError::EmptyCommand
+    ));
     let zero = ContainerSpec { argv: vec!["a".into(), "b\0".into()], ..good.clone() };
     assert!(matches!(refused(bench, &zero), LaunchError::Unpassable { .. }));
     let name = ContainerSpec { env: BTreeMap::from([("a=b".into(), String::new())]), ..good.clone() };
@@ -206,7 +240,8 @@ fn kill_ends_what_ignores_term(bench: &Bench) {
 
 fn background(bench: &Bench) {
     let mark = format!("1000.{}", std::process::id());
-    let script = format!("setsid sleep {mark} & (sleep {mark} &) ; (trap '' TERM HUP; sleep {mark}) & exit 7");
+    let script =
+        format!("setsid sleep {mark} & (sleep {mark} &) ; (trap '' TERM HUP; sleep {mark}) & exit 7");
     let (end, _) = bench.run(&bench.sh(&script));
     assert_eq!(end.exit, Some(Exit::Code(7)));
     assert_eq!(processes_with(&mark), [] as [i32; 0]);

@@ -2,6 +2,9 @@
 //!
 //! This binary is everything at once: the tests, the runner, agents that can be killed, and the tasks.
 
+// All of this is test code.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 mod attempts;
 mod bench;
 mod isolation;
@@ -28,18 +31,10 @@ struct Scenario {
 }
 
 fn scenarios() -> Vec<Scenario> {
-    [lifecycle::scenarios(), limits::scenarios(), isolation::scenarios(), survival::scenarios()].concat_all()
-}
-
-/// Joins the lists of the modules.
-trait ConcatAll<T> {
-    fn concat_all(self) -> Vec<T>;
-}
-
-impl<T, const N: usize> ConcatAll<T> for [Vec<T>; N] {
-    fn concat_all(self) -> Vec<T> {
-        self.into_iter().flatten().collect()
-    }
+    [lifecycle::scenarios(), limits::scenarios(), isolation::scenarios(), survival::scenarios()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn main() -> ExitCode {

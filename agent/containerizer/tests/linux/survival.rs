@@ -26,11 +26,19 @@ use crate::{
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario { name: "runner_killed", modes: &[Root, User, Bare], run: runner_killed },
-        Scenario { name: "runner_killed_before_anybody_waits", modes: &[Root, User, Bare], run: runner_killed_unseen },
+        Scenario {
+            name: "runner_killed_before_anybody_waits",
+            modes: &[Root, User, Bare],
+            run: runner_killed_unseen,
+        },
         Scenario { name: "init_killed", modes: &[Root, User, Bare], run: init_killed },
         Scenario { name: "runner_asked_to_end", modes: &[Root, Bare], run: runner_asked_to_end },
         Scenario { name: "agent_killed_and_followed", modes: &[Root, User, Bare], run: agent_killed },
-        Scenario { name: "agent_killed_with_tethers", modes: &[Root, User, Bare], run: agent_killed_with_tethers },
+        Scenario {
+            name: "agent_killed_with_tethers",
+            modes: &[Root, User, Bare],
+            run: agent_killed_with_tethers,
+        },
         Scenario { name: "ended_while_no_agent_was_there", modes: &[Root, Bare], run: ended_unseen },
         Scenario { name: "launch_cut_off", modes: &[Root, Bare], run: launch_cut_off },
         Scenario { name: "folder_of_an_earlier_boot", modes: &[Root, Bare], run: earlier_boot },
@@ -161,14 +169,15 @@ fn agent_killed(bench: &Bench) {
         tokio::join!(bench.native.wait(&goes_on.id), release).0.unwrap()
     });
     assert_eq!(end.exit, Some(Exit::Code(9)));
-    assert_eq!(leftovers(bench), [(goes_on.id.0.clone(), false), (is_killed.id.0.clone(), false)]);
+    assert_eq!(leftovers(bench), [(goes_on.id.0.clone(), false), (is_killed.id.0, false)]);
     block(bench.native.remove(&goes_on.id)).unwrap();
     assert_eq!(leftovers(bench).len(), 1);
 }
 
 fn agent_killed_with_tethers(bench: &Bench) {
     let mark = mark(4);
-    let stubborn = format!("trap '' TERM HUP INT; setsid sleep {mark} & echo >up; sleep {mark}; sleep {mark}");
+    let stubborn =
+        format!("trap '' TERM HUP INT; setsid sleep {mark} & echo >up; sleep {mark}; sleep {mark}");
     let specs = [bench.sh(&stubborn), bench.sh(&stubborn)].map(|s| ContainerSpec { tethered: true, ..s });
     let mut agent = start_agent(bench, &[&specs[0], &specs[1]]);
     specs.iter().for_each(|spec| _ = bench.line(spec, "up"));
@@ -214,7 +223,8 @@ fn launch_cut_off(bench: &Bench) {
     }
     // A runner that comes too late finds the container declared dead, and does nothing.
     let mut runner = Command::new(&bench.config.runner[0]);
-    let late = runner.args(&bench.config.runner[1..]).arg(bench.config.state_dir.join("x1")).output().unwrap();
+    let late =
+        runner.args(&bench.config.runner[1..]).arg(bench.config.state_dir.join("x1")).output().unwrap();
     assert!(!late.status.success() && String::from_utf8_lossy(&late.stdout).contains("claimed"), "{late:?}");
     for name in ["x0", "x1"] {
         block(bench.native.remove(&apportion_containerizer::ContainerId(name.to_owned()))).unwrap();
@@ -232,7 +242,8 @@ fn earlier_boot(bench: &Bench) {
     pids["boot_id"] = "another".into();
     fs::write(fake.join("pid.json"), serde_json::to_vec(&pids).unwrap()).unwrap();
     // The numbers are those of a living container, which has nothing to do with it; only its cgroup's name is the same.
-    let mut order: serde_json::Value = serde_json::from_slice(&fs::read(fake.join("spec.json")).unwrap()).unwrap();
+    let mut order: serde_json::Value =
+        serde_json::from_slice(&fs::read(fake.join("spec.json")).unwrap()).unwrap();
     order["group"] = format!("{}/earlier", bench.config.cgroup_parent).into();
     fs::write(fake.join("spec.json"), serde_json::to_vec(&order).unwrap()).unwrap();
     assert_eq!(leftovers(bench), [("earlier".to_owned(), false)]);
