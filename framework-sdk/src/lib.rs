@@ -23,10 +23,11 @@
 //!                 let task = Task::new(&name).shell("echo hello").cpus(0.5).mem_mib(64);
 //!                 let task = task.build().expect("a good task");
 //!                 let task_id = task.task_id.clone();
-//!                 match offer.launch(task) {
-//!                     Ok(()) => self.running.insert(task_id),
-//!                     Err(_does_not_fit) => break self.waiting.push(name), // on to the next offer
-//!                 };
+//!                 if offer.launch(task).is_err() {
+//!                     self.waiting.push(name); // it does not fit: on to the next offer
+//!                     break;
+//!                 }
+//!                 self.running.insert(task_id);
 //!             }
 //!         } // each offer answers itself here: with its tasks, or by going back unused
 //!     }

@@ -324,7 +324,83 @@ fn replace(resources: &Resources, name: Name, milli: i64) -> Resources {
 pub(crate) fn text_bytes(task: &TaskInfo) -> usize {
     let pairs = |map: &BTreeMap<String, String>| map.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
     task.name.len()
-        + task.command.argv.iter().map(String::len).sum::<usize>()
+        // Each argument ends with a NUL, each variable has `=` and a NUL.
+        + task.command.argv.iter().map(|argument| argument.len() + 1).sum::<usize>()
         + pairs(&task.command.env)
+        + 2 * task.command.env.len()
         + pairs(&task.labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Task {
+        Task::new("t").command(["true"]).cpus(0.1).mem_mib(32)
+    }
+
+    #[test]
+    fn a_task_is_as_described() {
+        let task = good()
+            .name("for people")
+            .cpus(0.25)
+            .disk_mib(10)
+            .gpus(1)
+            .ports([31000, 31001])
+            .ports([31002])
+            .resources(&"cpus:1;licences:2".parse().unwrap())
+            .cpus_limit(1.5)
+            .cpus_limit(2.0)
+            .mem_limit_mib(64)
+            .pids_max(7)
+            .kill_grace(Duration::from_secs(9))
+            .env("A", "1")
+            .env("A", "2")
+            .label("team", "eng")
+            .build()
+            .unwrap();
+        assert_eq!(
+            task.resources.to_string(),
+            "cpus:1.25;mem:32;disk:10;gpus:1;ports:[31000-31002];licences:2"
+        );
+        assert_eq!(task.limits.to_string(), "cpus:2;mem:64");
+        assert_eq!(
+            (task.name.as_str(), task.pids_max, task.kill_grace),
+            ("for people", Some(7), Some(Duration::from_secs(9)))
+        );
+        assert_eq!(task.command.env, BTreeMap::from([("A".to_owned(), "2".to_owned())]));
+        assert_eq!(task.labels["team"], "eng");
+        assert_eq!(good().build().unwrap().name, "t");
+        assert_eq!(good().shell("exit 1").build().unwrap().command.argv, ["/bin/sh", "-c", "exit 1"]);
+        assert_eq!(good().cpus(0.0).build().unwrap().resources.to_string(), "mem:32");
+    }
+
+    #[test]
+    fn a_mistake_is_named() {
+        let cases = [
+            (Task::new("a/b").command(["x"]).cpus(1.0), "task id `a/b` holds '/'"),
+            (Task::new("t").cpus(1.0), "task `t` has no command"),
+            (good().command([""]), "task `t` has no command"),
+            (Task::new("t").command(["x"]), "task `t` asks for no resources"),
+            (good().command(["x", "a\0b"]), "the argument \"a\\0b\" holds a zero byte"),
+            (good().env("", "x"), "`` cannot name an environment variable"),
+            (good().env("A=B", "x"), "`A=B` cannot name an environment variable"),
+            (good().env("A", "\0"), "the environment variable \"A\" holds a zero byte"),
+            (good().cpus(-1.0), "-1 is not an amount of cpus; use a number from 0 to 10000000000"),
+            (good().cpus(f64::NAN), "NaN is not an amount of cpus"),
+            (good().cpus(f64::INFINITY).cpus(1.0), "inf is not an amount of cpus"),
+            (good().mem_mib(u64::MAX), "is not an amount of mem"),
+            (good().cpus_limit(0.05), "limits `cpus:0.05` must be of `cpus` and `mem` only"),
+            (good().pids_max(0), "0 processes are not enough"),
+            (
+                good().kill_grace(Duration::from_secs(1 << 20)),
+                "a kill grace of 1048576s is longer than the longest, 86400s",
+            ),
+            (good().label("x", "y".repeat(200 << 10)), "hold 204807 bytes; at most 131072 are allowed"),
+        ];
+        for (task, text) in cases {
+            let error = task.build().unwrap_err().to_string();
+            assert!(error.contains(text), "{error} has no {text}");
+        }
+    }
 }

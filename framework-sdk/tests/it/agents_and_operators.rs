@@ -1,1 +1,254 @@
+//! Questions to masters, and files of agents.
 
+use apportion_proto::v1::{
+    self,
+    operator_service_server::{OperatorService, OperatorServiceServer},
+    sandbox_service_server::{SandboxService, SandboxServiceServer},
+};
+use apportion_sdk::{
+    FrameworkId, TaskId, TaskState,
+    operator::{AgentState, Operator, OperatorError, TaskFilter},
+    sandbox::{self, Chunk, SandboxError},
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, transport::Server};
+
+/// Answers from a small, fixed world.
+struct World;
+
+fn resources(text: &str) -> Option<v1::Resources> {
+    Some(text.parse::<apportion_sdk::Resources>().unwrap().into())
+}
+
+fn agent(agent_id: &str) -> v1::AgentSummary {
+    v1::AgentSummary {
+        agent_id: agent_id.to_owned(),
+        info: Some(v1::AgentInfo {
+            hostname: "host".to_owned(),
+            address: "host:5051".to_owned(),
+            resources: resources("cpus:4"),
+            ..Default::default()
+        }),
+        state: v1::AgentState::Unreachable as i32,
+        allocated: resources("cpus:1"),
+        tasks: 1,
+        ..Default::default()
+    }
+}
+
+#[tonic::async_trait]
+impl OperatorService for World {
+    async fn get_cluster(
+        &self,
+        _request: Request<v1::GetClusterRequest>,
+    ) -> Result<Response<v1::GetClusterResponse>, Status> {
+        let cluster = v1::GetClusterResponse {
+            master_id: "m1".to_owned(),
+            agents: 3,
+            total: resources("cpus:4;mem:64"),
+            ..Default::default()
+        };
+        Ok(Response::new(cluster))
+    }
+
+    async fn list_agents(
+        &self,
+        _request: Request<v1::ListAgentsRequest>,
+    ) -> Result<Response<v1::ListAgentsResponse>, Status> {
+        Ok(Response::new(v1::ListAgentsResponse { agents: vec![agent("a1"), agent("a2")] }))
+    }
+
+    async fn list_frameworks(
+        &self,
+        _request: Request<v1::ListFrameworksRequest>,
+    ) -> Result<Response<v1::ListFrameworksResponse>, Status> {
+        let info = v1::FrameworkInfo { roles: vec!["*".to_owned()], ..Default::default() };
+        let framework = v1::FrameworkSummary {
+            framework_id: "f1".to_owned(),
+            info: Some(info),
+            // A state of a newer master.
+            state: 99,
+            ..Default::default()
+        };
+        Ok(Response::new(v1::ListFrameworksResponse { frameworks: vec![framework] }))
+    }
+
+    async fn list_tasks(
+        &self,
+        request: Request<v1::ListTasksRequest>,
+    ) -> Result<Response<v1::ListTasksResponse>, Status> {
+        let request = request.into_inner();
+        let info = v1::TaskInfo {
+            task_id: request.task_id.unwrap_or_default(),
+            resources: resources("cpus:1"),
+            command: Some(v1::Command { argv: vec!["true".to_owned()], ..Default::default() }),
+            ..Default::default()
+        };
+        let task = v1::TaskSummary {
+            framework_id: request.framework_id.unwrap_or_default(),
+            agent_id: "a1".to_owned(),
+            role: "*".to_owned(),
+            info: Some(info),
+            state: v1::TaskState::Running as i32,
+            agent_address: "host:5051".to_owned(),
+            ..Default::default()
+        };
+        let copies = if request.completed { 2 } else { 1 };
+        Ok(Response::new(v1::ListTasksResponse { tasks: vec![task; copies] }))
+    }
+
+    async fn list_offers(
+        &self,
+        _request: Request<v1::ListOffersRequest>,
+    ) -> Result<Response<v1::ListOffersResponse>, Status> {
+        let offer = v1::Offer {
+            offer_id: "o1".to_owned(),
+            framework_id: "f1".to_owned(),
+            agent_id: "a1".to_owned(),
+            role: "*".to_owned(),
+            resources: resources("cpus:2"),
+            ..Default::default()
+        };
+        let summary = v1::OfferSummary { offer: Some(offer), made_at_us: 1, expires_at_us: 2 };
+        Ok(Response::new(v1::ListOffersResponse { offers: vec![summary] }))
+    }
+
+    async fn kill_task(
+        &self,
+        request: Request<v1::KillTaskRequest>,
+    ) -> Result<Response<v1::KillTaskResponse>, Status> {
+        match request.into_inner().task_id.as_str() {
+            "t1" => Ok(Response::new(v1::KillTaskResponse { framework_id: "f1".to_owned() })),
+            other => Err(Status::not_found(format!("there is no task `{other}`"))),
+        }
+    }
+
+    async fn teardown_framework(
+        &self,
+        _request: Request<v1::TeardownFrameworkRequest>,
+    ) -> Result<Response<v1::TeardownFrameworkResponse>, Status> {
+        Err(Status::permission_denied("not yours"))
+    }
+}
+
+#[tonic::async_trait]
+impl SandboxService for World {
+    type ReadFileStream = ReceiverStream<Result<v1::ReadFileResponse, Status>>;
+
+    async fn read_file(
+        &self,
+        request: Request<v1::ReadFileRequest>,
+    ) -> Result<Response<Self::ReadFileStream>, Status> {
+        let request = request.into_inner();
+        if request.path != "stdout" {
+            return Err(Status::not_found(format!("no file `{}`", request.path)));
+        }
+        let (sender, receiver) = tokio::sync::mpsc::channel(4);
+        let offset = u64::try_from(100 + request.offset).unwrap();
+        let chunk = |offset, data: &'static [u8]| v1::ReadFileResponse { offset, data: data.into() };
+        sender.try_send(Ok(chunk(offset, b"hello "))).unwrap();
+        sender.try_send(Ok(chunk(offset + 6, b"world"))).unwrap();
+        if request.follow {
+            sender.try_send(Err(Status::aborted("the agent ends"))).unwrap();
+        }
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+async fn serve() -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = tokio::spawn(async move {
+        let server = Server::builder()
+            .add_service(OperatorServiceServer::new(World))
+            .add_service(SandboxServiceServer::new(World));
+        server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+    });
+    (address, server)
+}
+
+#[tokio::test]
+async fn a_master_is_asked() {
+    let (address, server) = serve().await;
+    let operator = Operator::connect(&address).await.unwrap();
+
+    let cluster = operator.cluster().await.unwrap();
+    assert_eq!((cluster.master_id.as_str(), cluster.agents), ("m1", 3));
+    assert_eq!(cluster.total.to_string(), "cpus:4;mem:64");
+    assert!(cluster.offered.is_empty());
+
+    let agents = operator.agents().await.unwrap();
+    assert_eq!(
+        (agents.len(), agents[1].agent_id.as_str(), agents[1].state),
+        (2, "a2", AgentState::Unreachable)
+    );
+
+    let filter = TaskFilter {
+        framework_id: Some(FrameworkId::new("f1").unwrap()),
+        task_id: Some(TaskId::new("t1").unwrap()),
+        completed: true,
+    };
+    let tasks = operator.tasks(&filter).await.unwrap();
+    assert_eq!((tasks.len(), tasks[0].info.task_id.as_str(), tasks[0].state), (2, "t1", TaskState::Running));
+
+    let offers = operator.offers().await.unwrap();
+    assert_eq!(offers[0].resources.to_string(), "cpus:2");
+
+    let killed = operator.kill(None, &TaskId::new("t1").unwrap(), None).await.unwrap();
+    assert_eq!(killed.as_str(), "f1");
+    server.abort();
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_failed() {
+    let (address, server) = serve().await;
+    let operator = Operator::connect(&format!("http://{address}")).await.unwrap();
+
+    let missing = operator.kill(None, &TaskId::new("t2").unwrap(), None).await.unwrap_err();
+    assert_eq!(missing, OperatorError::NotFound { message: "there is no task `t2`".to_owned() });
+
+    let refused = operator.teardown(&FrameworkId::new("f1").unwrap()).await.unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        format!("tearing a framework down at the master at http://{address} failed: not yours")
+    );
+
+    let malformed = operator.frameworks().await.unwrap_err().to_string();
+    assert!(malformed.contains("frameworks[0].state: 99 is not a state known here"), "{malformed}");
+
+    let nonsense = Operator::connect("nonsense").await.unwrap_err().to_string();
+    assert!(nonsense.contains("`nonsense` is not the address of a master: it names no port"), "{nonsense}");
+    server.abort();
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let nobody = Operator::connect(&nobody).await.unwrap_err().to_string();
+    assert!(nobody.contains("refused") && nobody.contains("`apportion dev` starts one"), "{nobody}");
+}
+
+#[tokio::test]
+async fn a_file_is_read() {
+    let (address, server) = serve().await;
+    let request = |path: &str| {
+        sandbox::Request::new(FrameworkId::new("f1").unwrap(), TaskId::new("t1").unwrap(), path).offset(-10)
+    };
+    let mut file = sandbox::read(&address, request("stdout")).await.unwrap();
+    assert_eq!(file.chunk().await.unwrap(), Some(Chunk { offset: 90, data: b"hello ".to_vec() }));
+    assert_eq!(file.chunk().await.unwrap(), Some(Chunk { offset: 96, data: b"world".to_vec() }));
+    assert_eq!(file.chunk().await.unwrap(), None);
+    assert_eq!(
+        sandbox::read(&address, request("stdout")).await.unwrap().bytes().await.unwrap(),
+        b"hello world"
+    );
+
+    let missing = sandbox::read(&address, request("stderr")).await.unwrap_err();
+    assert!(matches!(missing, SandboxError::NotFound { .. }), "{missing}");
+    assert!(missing.to_string().contains("task `t1` has no file `stderr` on the agent at"), "{missing}");
+
+    let broken =
+        sandbox::read(&address, request("stdout").follow(true)).await.unwrap().bytes().await.unwrap_err();
+    assert!(broken.to_string().contains("the agent ends"), "{broken}");
+    server.abort();
+}

@@ -281,8 +281,12 @@ impl State {
         }
         match stop {
             Stop::Disconnect => self.end(Ok(stop)),
-            // Nothing was ever subscribed that could be torn down.
-            Stop::Teardown if self.framework_id.is_none() => self.end(Ok(stop)),
+            // Nothing was ever subscribed that could be torn down, nor is about to be.
+            Stop::Teardown
+                if self.framework_id.is_none() && !matches!(self.phase, Phase::Subscribing { .. }) =>
+            {
+                self.end(Ok(stop));
+            }
             Stop::Teardown => {
                 if self.teardown_by.is_some() {
                     return;
@@ -315,6 +319,11 @@ impl State {
 
     /// The one place where a connection, or an attempt at one, ends without the run ending.
     fn lost(&mut self, now: Time, why: String) {
+        if self.teardown_by.is_some() && self.framework_id.is_none() {
+            // There is nothing to come back for.
+            self.end(Ok(Stop::Teardown));
+            return;
+        }
         match self.phase {
             Phase::Subscribed { since, .. } => {
                 // One that stood for a while is a fresh loss; one that fell at once is one more failure.
