@@ -56,8 +56,8 @@ pub struct DoesNotFit {
     /// Whose offer.
     pub agent_id: AgentId,
     /// What it wants beyond what is left. Empty when the resources would do, but the accept can carry no further task: it
-    /// takes 2,000 tasks and about 3.5 MiB of descriptions; the leftover of such an offer comes back soon.
-    pub missing: Resources,
+    /// takes 2,000 tasks and about 3.5 MiB of descriptions. Drop the offer then; its leftover is offered again at once.
+    pub missing: Box<Resources>,
 }
 
 struct Missing<'a>(&'a Resources);
@@ -203,6 +203,8 @@ impl Offer {
         }
         let bytes = message_bytes(&task);
         if self.placed.len() >= limits::TASKS_PER_ACCEPT_MAX || self.placed_bytes + bytes > ACCEPT_BYTES_MAX {
+            // What is left was not refused for being of no use.
+            self.refuse.get_or_insert(Duration::ZERO);
             return Err(self.does_not_fit(task, Resources::new()));
         }
         self.left.saturating_sub(&task.resources);
@@ -215,7 +217,7 @@ impl Offer {
     }
 
     fn does_not_fit(&self, task: TaskInfo, missing: Resources) -> DoesNotFit {
-        DoesNotFit { task: Box::new(task), agent_id: self.agent_id.clone(), missing }
+        DoesNotFit { task: Box::new(task), agent_id: self.agent_id.clone(), missing: Box::new(missing) }
     }
 
     /// Takes `count` ports, the lowest first, for a task about to be described; none when fewer are left.
@@ -257,12 +259,12 @@ impl Offer {
     /// another agent or role.
     ///
     /// The whole is valid only as long as each part is.
-    pub fn merge(&mut self, mut other: Offer) -> Result<(), Offer> {
+    pub fn merge(&mut self, mut other: Offer) -> Result<(), Box<Offer>> {
         let room = self.placed.len() + other.placed.len() <= limits::TASKS_PER_ACCEPT_MAX
             && self.placed_bytes + other.placed_bytes <= ACCEPT_BYTES_MAX;
         let same = self.agent_id == other.agent_id && self.role == other.role;
         if !same || !room || !Arc::ptr_eq(&self.answers, &other.answers) {
-            return Err(other);
+            return Err(Box::new(other));
         }
         self.ids.append(&mut other.ids);
         self.left += &other.left;
@@ -290,7 +292,7 @@ impl Offer {
             match places.get(&key) {
                 Some(&place) => {
                     if let Err(apart) = merged[place].merge(offer) {
-                        merged.push(apart);
+                        merged.push(*apart);
                     }
                 }
                 None => {

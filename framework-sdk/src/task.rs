@@ -91,9 +91,9 @@ pub enum TaskError {
         /// The task.
         task_id: String,
         /// The ceilings.
-        limits: Resources,
+        limits: Box<Resources>,
         /// The request.
-        resources: Resources,
+        resources: Box<Resources>,
     },
     /// Its texts are larger than a task may be.
     #[error(
@@ -266,7 +266,8 @@ impl Task {
             _ => false,
         });
         if !ceilings_good {
-            return Err(TaskError::Limits { task_id: id(), limits: self.limits, resources: self.resources });
+            let (limits, resources) = (Box::new(self.limits), Box::new(self.resources));
+            return Err(TaskError::Limits { task_id: id(), limits, resources });
         }
         if self.pids_max == Some(0) {
             return Err(TaskError::NoProcesses { task_id: id() });

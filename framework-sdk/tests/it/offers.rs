@@ -1,6 +1,9 @@
 //! What an offer does when it is dropped, whatever drops it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use apportion_sdk::{
     Context, DoesNotFit, Offer, Scheduler, Stop, Task, TaskInfo, TaskStatus, async_trait,
@@ -78,7 +81,12 @@ fn an_accept_that_can_carry_no_more_says_so() {
     let carried = (0..).take_while(|number| offers[1].launch(long(*number)).is_ok()).count();
     drop(offers);
     harness.flush();
-    for call in harness.calls() {
+    let calls = harness.calls();
+    assert!(
+        matches!(calls[0], Call::Accept { refuse: Some(Duration::ZERO), .. }),
+        "the rest comes back at once"
+    );
+    for call in calls {
         let bytes = prost_len(call);
         assert!(bytes <= apportion_sdk::limits::MESSAGE_BYTES_MAX, "{bytes}");
     }

@@ -224,7 +224,7 @@ impl World {
         config.seed = dice;
         let player = Player {
             dice,
-            wants: dice % 2 == 0,
+            wants: dice.is_multiple_of(2),
             kept: Vec::new(),
             placed: BTreeSet::new(),
             dropped: BTreeSet::new(),
@@ -505,8 +505,7 @@ impl World {
             let state = [Starting, Running, Running, Killing, Finished, Failed][state];
             let fresh = UpdateId::new(1, self.updates.get(&task_id).map_or(0, |(id, _)| id.0[15].into()) + 1);
             let mut bytes = fresh.0;
-            bytes[..8]
-                .copy_from_slice(&u64::from_str_radix(&task_id.as_str()[1..], 10).unwrap().to_be_bytes());
+            bytes[..8].copy_from_slice(&task_id.as_str()[1..].parse::<u64>().unwrap().to_be_bytes());
             (task_id, UpdateId(bytes), state)
         };
         self.updates.insert(task_id.clone(), (update_id, state));

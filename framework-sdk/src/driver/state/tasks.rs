@@ -47,8 +47,16 @@ impl Tasks {
 
     /// Forgets the tasks of an accept of which nothing was heard, and names them with their agents.
     pub(super) fn refused(&mut self, accept: u64) -> Vec<(TaskId, AgentId)> {
-        let unheard = self.live.extract_if(.., |_, live| live.accept == Some(accept));
-        unheard.map(|(task_id, live)| (task_id, live.agent_id)).collect()
+        let unheard: Vec<(TaskId, AgentId)> = self
+            .live
+            .iter()
+            .filter(|(_, live)| live.accept == Some(accept))
+            .map(|(task_id, live)| (task_id.clone(), live.agent_id.clone()))
+            .collect();
+        for (task_id, _) in &unheard {
+            self.live.remove(task_id);
+        }
+        unheard
     }
 
     /// Every task that should be alive, with its agent.
