@@ -1,6 +1,8 @@
 //! Random sequences of events, sensible and senseless: the laws of `check.rs` hold after each, and whatever a sensible peer is
 //! promised is kept.
 
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+
 mod cluster;
 
 use std::collections::BTreeMap;

@@ -73,7 +73,7 @@ impl State {
         let mut remaining = Resources::new();
         let mut place = None;
         for offer in &offers {
-            let closed: std::sync::Arc<OfferView> = self.close_offer(turn, offer, Close::Accepted);
+            let closed = self.close_offer(turn, offer, Close::Accepted);
             remaining += &closed.offer.resources;
             place = Some((closed.offer.agent_id.clone(), closed.offer.role.clone()));
         }
@@ -243,9 +243,11 @@ impl State {
     ) -> Result<Resources, String> {
         let task_id = &info.task_id;
         if let Some(known) = self.view.tasks.get(&(id.clone(), task_id.clone())) {
+            let what =
+                if known.state.is_terminal() { "whose end is not acknowledged yet" } else { "which goes on" };
             return Err(format!(
-                "task id `{task_id}` is in use: that task is {} on agent {} and goes on; \
-                 an id is free again after the acknowledgement of the task's end",
+                "task id `{task_id}` is in use by a {} task on agent {}, {what}; \
+                 an id is free again when the end of its task is acknowledged",
                 known.state, known.agent_id
             ));
         }

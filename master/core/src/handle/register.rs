@@ -118,7 +118,7 @@ impl State {
         for task in tasks {
             self.take_named_task(turn, &id, task, &mut named);
         }
-        let missing_tasks = self.settle_missing_tasks(turn, &id, &named.tasks);
+        let missing_tasks = self.settle_missing_tasks(turn, &id, &named);
         let registered = MasterMessage::Registered {
             agent_id: id,
             master_id: self.config.master_id.clone(),
@@ -147,7 +147,7 @@ impl State {
         let unacknowledged = unacknowledged.map(|status| self.agent_status(id, status));
         let update_id = unacknowledged.as_ref().and_then(|status| status.update_id);
         if let Some(update_id) = update_id
-            && self.completed.is_acknowledged(&self.view, &key, id, update_id)
+            && self.completed.is_acknowledged(&key, id, update_id)
         {
             // The acknowledgement was lost on the way. A new task of that name never arrived there.
             named.acknowledged.push((key, update_id));
@@ -230,13 +230,8 @@ impl State {
     }
 
     /// Decides about the tasks that are believed on an agent and that it did not name, and returns those that it is asked about.
-    fn settle_missing_tasks(
-        &mut self,
-        turn: &mut Turn<'_>,
-        id: &AgentId,
-        named: &BTreeSet<TaskKey>,
-    ) -> Vec<TaskKey> {
-        let missing: Vec<TaskKey> = self.agents[id].tasks.difference(named).cloned().collect();
+    fn settle_missing_tasks(&mut self, turn: &mut Turn<'_>, id: &AgentId, named: &Named) -> Vec<TaskKey> {
+        let missing: Vec<TaskKey> = self.agents[id].tasks.difference(&named.tasks).cloned().collect();
         let mut asked = Vec::new();
         for key in missing {
             let task = self.view.tasks[&key].clone();
@@ -245,20 +240,31 @@ impl State {
                 self.step_task(turn, &key, Step { state: TaskState::Killed, status: None, last: true });
                 continue;
             }
-            if task.state.holds_resources() {
-                if !self.allocator.free(id).contains(&task.info.resources) {
-                    // The agent has less to offer than before, and holds other tasks with it: this one cannot be there.
-                    let message =
-                        format!("agent {id} is registered again, with fewer resources and without the task");
-                    let state = TaskState::Gone;
-                    let status =
-                        master_status(turn.now, &key.1, Some(id), state, Reason::AgentForgot, message);
+            let holds = task.state.holds_resources();
+            let decided = if named.acknowledged.iter().any(|(older, _)| *older == key) {
+                // The agent still has an older task of that name, so this one never got there; nor could it say so.
+                let message = format!("agent {id} was disconnected before the task reached it");
+                Some((TaskState::Dropped, Reason::AgentDisconnected, message))
+            } else if holds && !self.allocator.free(id).contains(&task.info.resources) {
+                // The agent has less to offer than before, and holds other tasks with it: this one cannot be there.
+                let message =
+                    format!("agent {id} is registered again, with fewer resources and without the task");
+                Some((TaskState::Gone, Reason::AgentForgot, message))
+            } else {
+                None
+            };
+            match decided {
+                Some((state, reason, message)) => {
+                    let status = master_status(turn.now, &key.1, Some(id), state, reason, message);
                     self.step_task(turn, &key, Step { state, status: Some(status), last: true });
-                    continue;
                 }
-                self.charge_task(&key, Charge::Free);
+                None => {
+                    if holds {
+                        self.charge_task(&key, Charge::Free);
+                    }
+                    asked.push(key);
+                }
             }
-            asked.push(key);
         }
         asked
     }

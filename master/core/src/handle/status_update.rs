@@ -49,7 +49,7 @@ impl State {
         }
         let repeated = status
             .update_id
-            .is_some_and(|update_id| self.completed.is_acknowledged(&self.view, &key, agent_id, update_id));
+            .is_some_and(|update_id| self.completed.is_acknowledged(&key, agent_id, update_id));
         match here {
             _ if repeated => acknowledge_for_framework(turn, conn, key, &status),
             // The name is in use again on another agent, so the framework has acknowledged the end of this one.

@@ -1,29 +1,45 @@
 //! The memory of tasks that ended and whose end is acknowledged.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use apportion_types::{AgentId, UpdateId, limits};
 
 use super::tasks::TaskKey;
 use crate::view::{TaskView, View};
 
-/// Finds the newest completed task of a name in `view.completed`.
+/// Finds what is in `view.completed`.
 #[derive(Debug, Default)]
 pub(crate) struct Completed {
     last: u64,
+    /// The newest completed task of a name.
     newest: BTreeMap<TaskKey, u64>,
+    /// The terminal updates with which tasks were completed.
+    ends: BTreeSet<(AgentId, TaskKey, UpdateId)>,
+}
+
+/// The terminal update with which a task was completed, if it came from its agent.
+fn end(key: &TaskKey, task: &TaskView) -> Option<(AgentId, TaskKey, UpdateId)> {
+    let status = task.status.as_ref().filter(|status| status.state.is_terminal())?;
+    Some((task.agent_id.clone(), key.clone(), status.update_id?))
 }
 
 impl Completed {
     /// Remembers a task, and forgets the oldest beyond the bound.
     pub(crate) fn push(&mut self, view: &mut View, key: TaskKey, task: Arc<TaskView>) {
         self.last += 1;
+        self.ends.extend(end(&key, &task));
         view.completed.insert(self.last, task);
         self.newest.insert(key, self.last);
         while view.completed.len() > limits::COMPLETED_TASKS_MAX {
-            let (number, oldest) = view.completed.get_min().expect("it is not empty");
-            let (number, key) = (*number, (oldest.framework_id.clone(), oldest.info.task_id.clone()));
-            view.completed.remove(&number);
+            let number = view.completed.get_min().expect("it is not empty").0;
+            let oldest = view.completed.remove(&number).expect("it was just found");
+            let key = (oldest.framework_id.clone(), oldest.info.task_id.clone());
+            if let Some(end) = end(&key, &oldest) {
+                self.ends.remove(&end);
+            }
             if self.newest.get(&key) == Some(&number) {
                 self.newest.remove(&key);
             }
@@ -48,16 +64,8 @@ impl Completed {
         }
     }
 
-    /// True when this is the terminal update with which the task was completed: its acknowledgement was lost on the way.
-    pub(crate) fn is_acknowledged(
-        &self,
-        view: &View,
-        key: &TaskKey,
-        agent_id: &AgentId,
-        update_id: UpdateId,
-    ) -> bool {
-        self.find(view, key).is_some_and(|task| {
-            task.agent_id == *agent_id && task.status.as_ref().is_some_and(|s| s.update_id == Some(update_id))
-        })
+    /// True when a task was completed with this terminal update: should it come again, its acknowledgement was lost on the way.
+    pub(crate) fn is_acknowledged(&self, key: &TaskKey, agent_id: &AgentId, update_id: UpdateId) -> bool {
+        self.ends.contains(&(agent_id.clone(), key.clone(), update_id))
     }
 }

@@ -34,16 +34,16 @@ pub(crate) enum Close {
 }
 
 impl Close {
-    /// What became of the offer, after "it was".
+    /// What became of the offer.
     fn became(self) -> &'static str {
         match self {
-            Close::Accepted => "already accepted",
-            Close::Declined { .. } => "already declined",
-            Close::Void => "used in an accept with an invalid offer",
-            Close::TimedOut => "rescinded, because it was held too long",
-            Close::AgentLost => "rescinded, because its agent was lost",
-            Close::FrameworkGone => "rescinded, because the framework was disconnected",
-            Close::FailedOver => "void, because the framework has subscribed anew",
+            Close::Accepted => "it was already accepted",
+            Close::Declined { .. } => "it was already declined",
+            Close::Void => "it was already used, in an accept that was refused",
+            Close::TimedOut => "it was rescinded, because it was held too long",
+            Close::AgentLost => "it was rescinded, because its agent was lost",
+            Close::FrameworkGone => "it was rescinded, because the framework was disconnected",
+            Close::FailedOver => "it became void when the framework subscribed anew",
         }
     }
 }
@@ -140,7 +140,7 @@ impl State {
     /// Why an offer that is not outstanding is not, for the person who used it.
     pub(crate) fn why_not_outstanding(&self, id: &OfferId) -> String {
         match (self.ids.offer_origin(id), self.closed_offers.how.get(id)) {
-            (_, Some(how)) => format!("offer `{id}` is no longer valid: it was {}", how.became()),
+            (_, Some(how)) => format!("offer `{id}` is no longer valid: {}", how.became()),
             (Origin::Ours, None) => {
                 format!("offer `{id}` is no longer valid: it was accepted, declined or rescinded long ago")
             }

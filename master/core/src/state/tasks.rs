@@ -86,9 +86,13 @@ impl State {
             view.state = step.state;
         }
         let after = view.state;
-        if let Some(status) = &step.status {
+        // The end that was told stays the newest, whatever a confused agent still tells.
+        let ended = view.status.as_ref().is_some_and(|status| status.state.is_terminal());
+        let newest = step.status.as_ref().filter(|status| status.state.is_terminal() || !ended);
+        if let Some(status) = newest {
             view.status = Some(status.clone());
         }
+        let waits = newest.filter(|status| status.update_id.is_some()).cloned();
         let agent_id = view.agent_id.clone();
         if after.is_terminal() && !before.is_terminal() {
             *self.view.counters.tasks_ended.entry(after.name()).or_default() += 1;
@@ -100,10 +104,10 @@ impl State {
         } else {
             self.release_task(key);
         }
+        if waits.is_some() {
+            self.task(key).unacknowledged = waits;
+        }
         if let Some(status) = step.status {
-            if status.update_id.is_some() {
-                self.task(key).unacknowledged = Some(status.clone());
-            }
             self.tell_status(turn, &key.0, status);
         }
         if step.last && !after.holds_resources() {

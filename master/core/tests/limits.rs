@@ -1,0 +1,281 @@
+//! Limits that a peer can reach are answered.
+
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use apportion_allocator::{Allocation, Allocator, Share};
+use apportion_master_core::{Action, Actions, Config, ConnId, Event, Master};
+use apportion_types::{
+    AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, OfferId, Resources, Role, TaskId, TaskInfo,
+    TaskState, Time, limits,
+    protocol::{
+        agent::AgentMessage,
+        scheduler::{Call, Event as SchedulerEvent, Refusal},
+    },
+};
+
+const AGENT: ConnId = ConnId(1);
+const SCHEDULER: ConnId = ConnId(2);
+
+struct Peers {
+    master: Master,
+    now: Time,
+}
+
+impl Peers {
+    fn new(master: Master) -> Self {
+        Self { master, now: Time::ZERO }
+    }
+
+    fn happen(&mut self, event: Event) -> Actions {
+        let mut actions = Actions::new();
+        self.master.handle(self.now, event, &mut actions);
+        let commits: Vec<_> = actions
+            .iter()
+            .filter_map(|a| match a {
+                Action::Commit { commit, .. } => Some(*commit),
+                _ => None,
+            })
+            .collect();
+        commits
+            .into_iter()
+            .for_each(|commit| self.master.handle(self.now, Event::Committed { commit }, &mut actions));
+        actions
+    }
+
+    fn call(&mut self, call: Call) -> Actions {
+        self.happen(Event::SchedulerCall { conn: SCHEDULER, call_id: 7, call })
+    }
+
+    fn register(&mut self, conn: ConnId, resources: &str) {
+        let info = AgentInfo {
+            hostname: "h".to_owned(),
+            address: "h:1".to_owned(),
+            resources: resources.parse().unwrap(),
+            attributes: BTreeMap::new(),
+            unenforced: Vec::new(),
+            version: String::new(),
+        };
+        let message = AgentMessage::Register { info, agent_id: None, tasks: Vec::new() };
+        self.happen(Event::AgentMessage { conn, message });
+    }
+
+    fn subscribe(&mut self) {
+        let info = FrameworkInfo {
+            name: String::new(),
+            principal: String::new(),
+            roles: vec![Role::default()],
+            failover_timeout: Duration::from_secs(60),
+            labels: BTreeMap::new(),
+        };
+        self.call(Call::Subscribe { info, framework_id: None, suppressed: Vec::new() });
+    }
+
+    fn tick(&mut self) -> Actions {
+        self.now = self.master.next_deadline().expect("something is due").max(self.now);
+        self.happen(Event::Tick)
+    }
+}
+
+fn task(number: usize) -> TaskInfo {
+    TaskInfo {
+        task_id: TaskId::new(format!("t{number}")).unwrap(),
+        name: String::new(),
+        resources: "cpus:0.001".parse().unwrap(),
+        limits: Resources::new(),
+        pids_max: None,
+        command: Command { argv: Vec::new(), env: BTreeMap::new() },
+        kill_grace: None,
+        labels: BTreeMap::new(),
+    }
+}
+
+fn refusals(actions: &Actions) -> Vec<Refusal> {
+    let code = |action: &Action| match action {
+        Action::ToScheduler { event: SchedulerEvent::Refused { code, .. }, .. } => Some(*code),
+        _ => None,
+    };
+    actions.iter().filter_map(code).collect()
+}
+
+#[test]
+fn an_accept_of_too_many_tasks_is_refused_and_each_task_is_answered() {
+    let mut peers = Peers::new(Master::new(Config::new("m"), Time::ZERO));
+    peers.register(AGENT, "cpus:8");
+    peers.subscribe();
+    peers.tick();
+    let view = peers.master.view();
+    let offers: Vec<OfferId> = view.offers.keys().cloned().collect();
+    assert_eq!(offers.len(), 1);
+    let tasks = (0..=limits::TASKS_PER_ACCEPT_MAX).map(|number| Ok(task(number))).collect();
+    let actions = peers.call(Call::Accept { offers, tasks, refuse: None });
+    assert_eq!(refusals(&actions), [Refusal::Limit]);
+    let errors = actions.iter().filter(|action| {
+        matches!(action, Action::ToScheduler { event: SchedulerEvent::Update(s), .. } if s.state == TaskState::Error)
+    });
+    assert_eq!(errors.count(), limits::TASKS_PER_ACCEPT_MAX + 1);
+    // The offer is consumed, and what it held is offered again at once.
+    assert!(peers.master.view().offers.is_empty());
+    peers.tick();
+    assert_eq!(peers.master.view().offers.len(), 1);
+
+    let offers: Vec<OfferId> = peers.master.view().offers.keys().cloned().collect();
+    let tasks = (0..limits::TASKS_PER_ACCEPT_MAX).map(|number| Ok(task(number))).collect();
+    let actions = peers.call(Call::Accept { offers, tasks, refuse: None });
+    assert_eq!(refusals(&actions), []);
+    assert_eq!(peers.master.view().tasks.len(), limits::TASKS_PER_ACCEPT_MAX);
+}
+
+#[test]
+fn calls_that_name_too_much_are_refused_and_nothing_is_done() {
+    let mut peers = Peers::new(Master::new(Config::new("m"), Time::ZERO));
+    peers.register(AGENT, "cpus:8");
+    peers.subscribe();
+    peers.tick();
+    let offer = peers.master.view().offers.keys().next().cloned().unwrap();
+    let offers = vec![offer; limits::OFFERS_PER_CALL_MAX + 1];
+    let refuse = None;
+    let actions = peers.call(Call::Decline { offers: offers.clone(), refuse, reason: String::new() });
+    assert_eq!(refusals(&actions), [Refusal::Limit]);
+    let actions = peers.call(Call::Accept { offers, tasks: Vec::new(), refuse });
+    assert_eq!(refusals(&actions), [Refusal::Limit]);
+    let tasks = vec![(task(0).task_id, None); limits::RECONCILE_TASKS_MAX + 1];
+    assert_eq!(refusals(&peers.call(Call::Reconcile { tasks })), [Refusal::Limit]);
+    assert_eq!(peers.master.view().offers.len(), 1);
+}
+
+#[test]
+fn reasons_to_decline_are_counted_up_to_a_bound() {
+    let mut peers = Peers::new(Master::new(Config::new("m"), Time::ZERO));
+    peers.register(AGENT, "cpus:8");
+    peers.subscribe();
+    for number in 0..40 {
+        peers.tick();
+        let offers = peers.master.view().offers.keys().cloned().collect();
+        // Long enough to be cut, in the middle of a character.
+        let reason = format!("{number}{}", "ä".repeat(200));
+        peers.call(Call::Decline { offers, refuse: Some(Duration::ZERO), reason });
+    }
+    let view = peers.master.view();
+    let declined = &view.frameworks.values().next().unwrap().declined;
+    assert_eq!(declined.len(), 32);
+    assert_eq!(declined.values().sum::<u64>(), 40);
+    assert_eq!(declined["other"], 9);
+    assert!(declined.keys().all(|reason| reason.len() <= 128));
+}
+
+/// Gives a thousandth of a cpu in each allocation, as long as there is one.
+#[derive(Default)]
+struct Crumbs {
+    free: i64,
+    given: i64,
+    agent: Option<AgentId>,
+    framework: Option<FrameworkId>,
+    dirty: bool,
+}
+
+impl Allocator for Crumbs {
+    fn add_agent(&mut self, agent: &AgentId, total: &Resources) {
+        self.agent = Some(agent.clone());
+        self.free = total.cpus_milli();
+        self.dirty = true;
+    }
+
+    fn remove_agent(&mut self, _: &AgentId) {}
+
+    fn set_agent_active(&mut self, _: &AgentId, _: bool) {}
+
+    fn add_framework(&mut self, _: &FrameworkId, _: &[Role], _: &BTreeSet<Role>) {}
+
+    fn remove_framework(&mut self, _: &FrameworkId) {}
+
+    fn set_framework_active(&mut self, framework: &FrameworkId, active: bool) {
+        self.framework = active.then(|| framework.clone());
+        self.dirty = true;
+    }
+
+    fn set_framework_roles(&mut self, _: &FrameworkId, _: &[Role], _: &BTreeSet<Role>) {}
+
+    fn suppress(&mut self, _: &FrameworkId, _: &[Role]) {}
+
+    fn revive(&mut self, _: &FrameworkId, _: &[Role]) {}
+
+    fn charge(&mut self, _: &FrameworkId, _: &Role, _: &AgentId, resources: &Resources) {
+        self.free -= resources.cpus_milli();
+        self.given += resources.cpus_milli();
+    }
+
+    fn recover(&mut self, _: &FrameworkId, _: &Role, _: &AgentId, resources: &Resources, _: Option<Time>) {
+        self.free += resources.cpus_milli();
+        self.given -= resources.cpus_milli();
+        self.dirty = true;
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        None
+    }
+
+    fn allocate(&mut self, _: Time, allocations_max: usize) -> Vec<Allocation> {
+        let (Some(agent), Some(framework)) = (&self.agent, &self.framework) else { return Vec::new() };
+        let count = usize::try_from(self.free).unwrap().min(allocations_max);
+        self.free -= count as i64;
+        self.given += count as i64;
+        self.dirty = self.free > 0;
+        let crumb = Allocation {
+            framework: framework.clone(),
+            role: Role::default(),
+            agent: agent.clone(),
+            resources: "cpus:0.001".parse().unwrap(),
+        };
+        vec![crumb; count]
+    }
+
+    fn free(&self, _: &AgentId) -> Resources {
+        Resources::scalar(apportion_types::resources::Name::Cpus, self.free)
+    }
+
+    fn shares(&self) -> Vec<Share> {
+        let share = |framework: &FrameworkId| Share {
+            role: Role::default(),
+            framework: Some(framework.clone()),
+            allocated: Resources::scalar(apportion_types::resources::Name::Cpus, self.given),
+            dominant_share_ppm: 0,
+            allocations: 0,
+        };
+        self.framework.iter().map(share).collect()
+    }
+}
+
+#[test]
+fn a_cycle_stops_at_its_bound_and_goes_on_at_once() {
+    let offers = |actions: &Actions| -> Vec<usize> {
+        let sizes = actions.iter().filter_map(|action| match action {
+            Action::ToScheduler { event: SchedulerEvent::Offers(offers), .. } => Some(offers.len()),
+            _ => None,
+        });
+        sizes.collect()
+    };
+    let allocator = Box::new(Crumbs::default());
+    let mut peers = Peers::new(Master::with_allocator(Config::new("m"), allocator, Time::ZERO));
+    peers.subscribe();
+    peers.register(AGENT, "cpus:25");
+    assert_eq!(offers(&peers.tick()), [limits::OFFERS_PER_CYCLE_MAX]);
+    let before = peers.now;
+    assert_eq!(offers(&peers.tick()), [25_000 - limits::OFFERS_PER_CYCLE_MAX]);
+    assert_eq!(peers.now, before);
+    assert_eq!(peers.master.view().offers.len(), 25_000);
+
+    // All at once, and only as much remembered as is promised.
+    let all: Vec<OfferId> = peers.master.view().offers.keys().cloned().collect();
+    assert!(all.is_sorted());
+    peers.call(Call::Decline { offers: all, refuse: Some(Duration::ZERO), reason: String::new() });
+    assert_eq!(peers.master.view().counters.offers_declined, 25_000);
+}
