@@ -9,8 +9,10 @@ use std::{fmt, time::Duration};
 use apportion_sdk::{
     Resources, Time,
     operator::{AgentState, Operator, OperatorError},
-    resources::Value,
+    resources::{Name, Value, milli_mib_to_bytes},
 };
+
+use crate::summary;
 
 /// How long a verdict must stand before a job that has launched nothing yet is given up: the agents of a cluster that is
 /// being started register one after the other.
@@ -32,7 +34,6 @@ pub struct Size {
 /// Why no agent can run a task of the job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TooLarge {
-    needs: String,
     agents: usize,
     /// One line for each resource that every agent has too little of; empty when each is somewhere, but never all together.
     short: Vec<String>,
@@ -61,22 +62,17 @@ pub fn check(needs: &Resources, agents: &[Size]) -> Result<(), TooLarge> {
         if agents.iter().any(|agent| agent.total.contains(&wanted)) {
             return None;
         }
+        let largest = agents.iter().max_by_key(|agent| agent.total.milli(name))?;
         // Ranges and sets have no largest; a scalar does, and the person wants to know how far off the task is.
-        let largest = agents
-            .iter()
-            .max_by_key(|agent| agent.total.milli(name))
-            .filter(|_| matches!(value, Value::Scalar(_)));
-        Some(match largest.map(|agent| (agent.total.milli(name), &agent.hostname)) {
-            Some((milli, hostname)) if milli > 0 => {
-                format!(
-                    "{wanted} is needed, the most is {} on {hostname}",
-                    Resources::scalar(name.clone(), milli)
-                )
+        Some(match (value, largest.total.milli(name)) {
+            (Value::Scalar(milli), most) if most > 0 => {
+                let (needed, most) = (amount(name, *milli), amount(name, most));
+                format!("{name} {needed} is needed, the most is {most} on {}", largest.hostname)
             }
             _ => format!("{wanted} is needed, and no agent has it"),
         })
     });
-    Err(TooLarge { needs: needs.to_string(), agents: agents.len(), short: short.collect() })
+    Err(TooLarge { agents: agents.len(), short: short.collect() })
 }
 
 impl fmt::Display for TooLarge {
@@ -84,14 +80,21 @@ impl fmt::Display for TooLarge {
         let agents = if self.agents == 1 {
             "the only agent".to_owned()
         } else {
-            format!("any of {} agents", self.agents)
+            format!("each of the {} agents", self.agents)
         };
-        write!(f, "a task needs {}, more than {agents} has: ", self.needs)?;
+        write!(f, "a task is larger than {agents}: ")?;
         match self.short.as_slice() {
-            [] => f.write_str("each resource is there, but no agent has all of them together")?,
-            short => f.write_str(&short.join("; "))?,
+            [] => f.write_str("each resource is there, but no agent has all of them together"),
+            short => f.write_str(&short.join("; ")),
         }
-        f.write_str("; ask for less in [task], or wait for a larger agent with --wait")
+    }
+}
+
+/// An amount as a person would write it in a job file.
+fn amount(name: &Name, milli: i64) -> String {
+    match name.is_bytes() {
+        true => summary::bytes(milli_mib_to_bytes(milli)),
+        false => Value::Scalar(milli).to_string(),
     }
 }
 
@@ -134,7 +137,12 @@ impl Watch {
         if now.since(*self.since.get_or_insert(now)) < patience {
             return None;
         }
-        if self.wait { self.say(format!("waiting: {too_large}")) } else { Some(Advice::GiveUp(too_large)) }
+        match self.wait {
+            true => self.say(format!("waiting for a larger agent: {too_large}")),
+            false => Some(Advice::GiveUp(format!(
+                "{too_large}; ask for less in [task], or wait for a larger agent with --wait"
+            ))),
+        }
     }
 
     fn say(&mut self, what: String) -> Option<Advice> {
@@ -171,15 +179,12 @@ mod tests {
     fn the_resource_and_the_largest_agent_are_named() {
         let agents = [agent("a", "cpus:1;mem:512"), agent("b", "cpus:4;mem:2GiB")];
         assert_eq!(
-            verdict("cpus:8;mem:256", &agents),
-            "a task needs cpus:8;mem:256, more than any of 2 agents has: cpus:8 is needed, the most is cpus:4 on b; \
-             ask for less in [task], or wait for a larger agent with --wait"
+            verdict("cpus:8;mem:4GiB", &agents),
+            "a task is larger than each of the 2 agents: cpus 8 is needed, the most is 4 on b; mem 4.0GiB is needed, the \
+             most is 2.0GiB on b"
         );
         let gpus = verdict("cpus:1;gpus:1", &agents[..1]);
-        assert!(
-            gpus.contains("more than the only agent has: gpus:1 is needed, and no agent has it;"),
-            "{gpus}"
-        );
+        assert!(gpus.contains("larger than the only agent: gpus:1 is needed, and no agent has it"), "{gpus}");
     }
 
     #[test]
@@ -201,7 +206,12 @@ mod tests {
         let Some(Advice::GiveUp(why)) = watch.look(&needs, &small, true, at(62)) else {
             panic!("it has stood long enough")
         };
-        assert!(why.contains("the most is cpus:1 on a"), "{why}");
+        assert!(
+            why.ends_with(
+                "the most is 1 on a; ask for less in [task], or wait for a larger agent with --wait"
+            ),
+            "{why}"
+        );
     }
 
     #[test]
@@ -219,7 +229,10 @@ mod tests {
         let Some(Advice::Say(why)) = watch.look(&needs, &small, false, at(4)) else {
             panic!("it is to be said")
         };
-        assert!(why.starts_with("waiting: a task needs cpus:8"), "{why}");
+        assert!(
+            why.starts_with("waiting for a larger agent: a task is larger than the only agent: cpus 8"),
+            "{why}"
+        );
         assert_eq!(watch.look(&needs, &small, false, at(100)), None);
     }
 }

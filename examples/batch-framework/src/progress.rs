@@ -2,11 +2,12 @@
 //! standard output holds the result alone.
 
 use std::{
+    fmt,
     io::{IsTerminal, Write},
     time::Duration,
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::state::Counts;
 
@@ -27,11 +28,16 @@ impl Progress {
     /// A bar when standard error is a terminal.
     pub fn new(job: &str, tasks: usize) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = "{prefix} [{bar:30}] {pos}/{len} {msg}, {per_sec}, {eta} left";
+            let style = "{prefix} [{bar:30}] {pos}/{len} {msg}, {rate}, {eta} left";
             let style = ProgressStyle::with_template(style).expect("the template is well-formed");
-            let bar = ProgressBar::new(tasks as u64).with_style(style.progress_chars("=> "));
-            bar.set_prefix(job.to_owned());
-            bar.set_message("connecting");
+            let rate = |state: &ProgressState, text: &mut dyn fmt::Write| {
+                _ = write!(text, "{:.1}/s", state.per_sec())
+            };
+            let style = style.with_key("rate", rate).progress_chars("=> ");
+            // Hidden until it has all its parts.
+            let bar = ProgressBar::with_draw_target(Some(tasks as u64), ProgressDrawTarget::hidden());
+            let bar = bar.with_style(style).with_prefix(job.to_owned()).with_message("connecting");
+            bar.set_draw_target(ProgressDrawTarget::stderr());
             // So that the time left goes on being told while one long task runs.
             bar.enable_steady_tick(Duration::from_secs(1));
             bar

@@ -27,6 +27,9 @@ use crate::{
 /// Between two looks at the agents while tasks wait.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// A signal so soon after the first is the same one: programs such as `timeout` send theirs twice.
+const SAME_SIGNAL: Duration = Duration::from_millis(300);
+
 /// How long a second Ctrl-C waits for the master to confirm the teardown.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -65,11 +68,11 @@ pub struct RunArgs {
 /// The form of the summary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
-    /// A table for people; may change.
+    /// A table for people; may change
     #[default]
     #[value(alias = "table")]
     Text,
-    /// One document for programs; see [`Report`].
+    /// One document for programs, with the fields of `Report`
     Json,
 }
 
@@ -169,6 +172,7 @@ struct Run {
     ended: usize,
     counts: Counts,
     interrupts: u32,
+    interrupted_at: Option<Instant>,
     leaving: bool,
     /// What the scheduler knew when it left.
     last: Option<Box<JobState>>,
@@ -191,6 +195,7 @@ impl Run {
             ended: 0,
             counts: Counts { total: tasks, waiting: tasks, ..Counts::default() },
             interrupts: 0,
+            interrupted_at: None,
             leaving: false,
             last: None,
             started: Instant::now(),
@@ -223,7 +228,7 @@ impl Run {
                 }
                 Some(()) = interrupt.recv() => self.interrupt().await,
                 Some(()) = terminate.recv() => self.interrupt().await,
-                _ = lines.tick() => self.progress.tick(),
+                _ = lines.tick() => self.line(),
                 _ = looks.tick(), if self.counts.waiting > 0 && self.looks.is_empty() => self.look(),
                 Some(agents) = self.looks.join_next() => self.compare(agents.expect("looking does not panic")).await,
             }
@@ -292,7 +297,17 @@ impl Run {
         }
     }
 
+    fn line(&mut self) {
+        match self.framework_id {
+            Some(_) => self.progress.tick(),
+            None => self.progress.say(&format!("waiting for the master at {}", self.master)),
+        }
+    }
+
     async fn interrupt(&mut self) {
+        if self.interrupted_at.replace(Instant::now()).is_some_and(|at| at.elapsed() < SAME_SIGNAL) {
+            return;
+        }
         self.interrupts += 1;
         if self.interrupts > 1 {
             self.progress.say("leaving at once; the master kills what still runs");

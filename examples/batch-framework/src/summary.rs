@@ -126,7 +126,7 @@ fn duration(millis: u64) -> String {
 }
 
 /// `900B`, `12.3MiB`.
-fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
     let mut amount = bytes as f64 / 1024.0;
     if bytes < 1024 {

@@ -55,10 +55,10 @@ pub struct RunArgs {
 /// The form of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
-    /// Lines for people; may change.
+    /// Lines for people; may change
     #[default]
     Text,
-    /// One object for each line; see [`Event`].
+    /// One object for each line
     Json,
 }
 

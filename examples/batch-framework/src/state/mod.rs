@@ -302,7 +302,13 @@ impl JobState {
 
     fn end(&mut self, position: usize, outcome: Outcome, status: &TaskStatus, effects: &mut Vec<Effect>) {
         let last = self.tasks[position].attempt().cloned();
-        let end = End { outcome, last, status: Some(status.clone()), why: cause(status) };
+        let why = match (outcome, self.policy.timeout) {
+            (Outcome::TimedOut, Some(timeout)) => {
+                format!("ran longer than {}", humantime::format_duration(timeout))
+            }
+            _ => cause(status),
+        };
+        let end = End { outcome, last, status: Some(status.clone()), why };
         self.leave_active(position, Phase::Ended(end));
         self.count_end(position, outcome, effects);
     }

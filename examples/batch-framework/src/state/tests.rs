@@ -169,6 +169,7 @@ fn too_long_a_run_is_killed_and_not_tried_again() {
     one.update(191, &status(&id, TaskState::Killed));
     assert_eq!(one.done(), [Effect::Ended(0)]);
     assert_eq!(one.outcome(), Some(Outcome::TimedOut));
+    assert_eq!(one.job.tasks()[0].end().unwrap().why, "ran longer than 1m");
     assert_eq!(one.job.next_deadline(), None);
 }
 
