@@ -17,7 +17,7 @@ use crate::{
     clock::Clock,
     config::{Config, ConfigError},
     detect::{self, DetectError},
-    effects::Effects,
+    effects::{Effects, chain},
     master_link::{self, Heard},
     paths::Paths,
     services,
@@ -154,7 +154,7 @@ impl Agent {
                 "the last write to the log was cut off; nothing of it was promised"
             );
         }
-        warn_of_orphans(&*containerizer, &replay).await;
+        clear_orphans(&*containerizer, &replay).await;
         for unenforced in containerizer.unenforced() {
             tracing::warn!(control = unenforced.control.name(), "not enforced: {}", unenforced.reason);
         }
@@ -202,7 +202,9 @@ impl Agent {
             served = &mut serving => Err(services_ended(served)),
         };
         // Writes what is left, ends the stream to the master, and lets readers that follow a file come to an end.
-        drop(actor);
+        let Actor { effects, store, .. } = actor;
+        drop(store);
+        effects.close().await;
         ending.cancel();
         if !serving.is_finished() && tokio::time::timeout(SERVICES_GRACE, &mut serving).await.is_err() {
             serving.abort();
@@ -231,16 +233,15 @@ fn services_ended(served: Result<Result<(), tonic::transport::Error>, tokio::tas
     }
 }
 
-/// Containers that the log does not know run on, and nobody will end them.
-async fn warn_of_orphans(containerizer: &dyn Containerizer, replay: &store::Replay) {
+/// Containers that the log does not know: those that run go on, and nobody will end them; of the others only a folder is left.
+async fn clear_orphans(containerizer: &dyn Containerizer, replay: &store::Replay) {
     let known = |id: &str| replay.recovered.tasks.iter().any(|task| task.task.container_id.0 == id);
     for leftover in containerizer.leftovers().await.into_iter().filter(|leftover| !known(&leftover.id.0)) {
-        let doing = if leftover.running {
-            "still runs; end it by hand"
-        } else {
-            "has ended; remove its folder by hand"
-        };
-        tracing::warn!(container = %leftover.id, "a container that the log of this agent does not know {doing}");
+        if leftover.running {
+            tracing::warn!(container = %leftover.id, "a container runs that the log of this agent does not know; end it by hand");
+        } else if let Err(error) = containerizer.remove(&leftover.id).await {
+            tracing::warn!(container = %leftover.id, error = chain(&error), "what is left of an ended container cannot be removed");
+        }
     }
 }
 

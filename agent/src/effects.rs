@@ -7,22 +7,27 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use apportion_agent_core::{ContainerId, ContainerPlan, Event, LaunchFailure, LaunchFailureKind, Signal};
 use apportion_containerizer::{self as containerizer, ContainerSpec, Containerizer, LaunchError, Limits};
 use tokio::sync::{Semaphore, mpsc};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::paths::Paths;
 
 /// What a task finds programs by when it does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// How long the end of the agent waits for the containerizer to finish what it was told.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The containers of this process.
 pub(crate) struct Effects {
     shared: Arc<Shared>,
     containers: HashMap<ContainerId, Container>,
+    running: TaskTracker,
 }
 
 struct Shared {
@@ -57,7 +62,7 @@ impl Effects {
         let leftovers = containerizer.leftovers().await.into_iter().map(|leftover| leftover.id.0).collect();
         let launches = Semaphore::new(2 * thread::available_parallelism().map_or(1, |count| count.get()));
         let shared = Shared { containerizer, paths, tethered, leftovers, launches, events };
-        Self { shared: Arc::new(shared), containers: HashMap::new() }
+        Self { shared: Arc::new(shared), containers: HashMap::new(), running: TaskTracker::new() }
     }
 
     pub(crate) fn launch(&mut self, plan: ContainerPlan) {
@@ -107,13 +112,22 @@ impl Effects {
             self.containers.remove(&container_id).map(|container| container.commands.send(Command::Remove));
         if !matches!(sent, Some(Ok(()))) && self.shared.leftovers.contains(&container_id.0) {
             let shared = self.shared.clone();
-            tokio::spawn(async move { shared.remove(&container_id).await });
+            self.running.spawn(async move { shared.remove(&container_id).await });
         }
     }
 
     /// Lets go of a container of which nothing is left.
     pub(crate) fn forget(&mut self, container_id: &ContainerId) {
         self.containers.remove(container_id);
+    }
+
+    /// Finishes what was wanted, as far as that is soon.
+    pub(crate) async fn close(self) {
+        drop(self.containers);
+        self.running.close();
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.running.wait()).await.is_err() {
+            tracing::warn!(containers = self.running.len(), "the containerizer does not answer; leaving it");
+        }
     }
 
     fn spawn<F>(
@@ -125,7 +139,7 @@ impl Effects {
     {
         let (commands, inbox) = mpsc::unbounded_channel();
         let cancel = CancellationToken::new();
-        tokio::spawn(run(inbox, cancel.clone()));
+        self.running.spawn(run(inbox, cancel.clone()));
         self.containers.insert(id, Container { commands, cancel });
     }
 }
@@ -167,7 +181,11 @@ impl Shared {
         tokio::spawn({
             let (shared, id, container_id) = (self.clone(), id.clone(), container_id.clone());
             async move {
-                shared.tell(match shared.containerizer.wait(&id).await {
+                let ended = tokio::select! {
+                    ended = shared.containerizer.wait(&id) => ended,
+                    () = shared.events.closed() => return,
+                };
+                shared.tell(match ended {
                     Ok(termination) => Event::Terminated { container_id, termination },
                     Err(error) => Event::ContainerLost { container_id, message: chain(&error) },
                 });

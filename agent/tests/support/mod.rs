@@ -1,4 +1,6 @@
-//! A master that does what a test says, and an agent with containers that start nothing.
+//! A master that does what a test says, and an agent with containers that start nothing. Each test program uses what it needs.
+
+#![allow(dead_code)]
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
@@ -206,7 +208,10 @@ pub(crate) fn config(work_dir: &Path, master: &str) -> Config {
 }
 
 pub(crate) async fn start(config: Config, containerizer: impl Containerizer) -> Running {
-    let agent = Agent::start(config, Arc::new(containerizer)).await.unwrap();
+    run(Agent::start(config, Arc::new(containerizer)).await.unwrap())
+}
+
+pub(crate) fn run(agent: Agent) -> Running {
     let address = agent.local_addr().to_string();
     let (shutdown, asked) = oneshot::channel();
     let run = tokio::spawn(agent.run(async move { drop(asked.await) }));
