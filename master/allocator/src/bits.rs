@@ -50,6 +50,10 @@ impl<K: Key> BitSet<K> {
         self.words.get(word).is_some_and(|w| w & bit != 0)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -136,7 +140,7 @@ mod tests {
             model.extend(&other_model);
             prop_assert_eq!(indexes(set.iter()), model.iter().copied().collect::<Vec<_>>());
             prop_assert_eq!(set.remove(AgentKey::at(from)), model.remove(&from));
-            prop_assert_eq!(set.is_empty(), model.is_empty());
+            prop_assert_eq!((set.len(), set.is_empty()), (model.len(), model.is_empty()));
             prop_assert!(set.is_within(&set.clone()));
         }
     }

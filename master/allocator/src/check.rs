@@ -129,10 +129,9 @@ impl Hierarchical {
     }
 }
 
-/// Scalars may be of one name; ranges and sets share no member: adding makes at least as much of them as both together.
+/// True when no range or set of one shares a member with the other's, for then taking `b` away again leaves `a`.
 fn disjoint(a: &Resources, b: &Resources) -> bool {
-    let mut without = a.clone();
-    without += b;
-    without.saturating_sub(b);
-    without == *a
+    let mut rest = a.clone() + b;
+    rest.saturating_sub(b);
+    rest == *a
 }

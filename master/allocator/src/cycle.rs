@@ -18,10 +18,10 @@ impl Hierarchical {
             self.agents[agent].deadline = None;
             self.candidates.insert(agent);
         }
-        let mut allocations = Vec::new();
         if self.eligible.is_empty() {
-            return allocations;
+            return Vec::new();
         }
+        let mut allocations = Vec::with_capacity(self.candidates.len().min(allocations_max));
         let (mut at, mut wrapped) = (self.cursor, false);
         let (mut first, mut last) = (None, None);
         while allocations.len() < allocations_max && !self.candidates.is_empty() {

@@ -3,6 +3,9 @@
 //! A cycle looks only at *candidates*: agents on which something happened that may let them be offered. An agent that nobody
 //! took is no candidate again until more of it is free, a filter on it expires or is forgotten, or a client becomes eligible.
 //! So a cycle costs what changed, not agents × frameworks, and one in which nothing changed costs nothing.
+//!
+//! A *client* is a framework within one of its roles. Roles stand in one [`Sorter`], and each has one for its frameworks; all
+//! that a tree of roles adds is sorters between them.
 
 use std::collections::BTreeSet;
 

@@ -44,7 +44,7 @@ pub struct Share {
     pub role: Role,
     /// The framework within the role; none for the role as a whole.
     pub framework: Option<FrameworkId>,
-    /// What it is given: offered or used.
+    /// What it is given, offered or used: scalars only, for ports of different agents do not add up.
     pub allocated: Resources,
     /// Its dominant share, in millionths of the cluster.
     pub dominant_share_ppm: u64,
@@ -90,7 +90,8 @@ pub trait Allocator: Send {
     fn charge(&mut self, framework: &FrameworkId, role: &Role, agent: &AgentId, resources: &Resources);
 
     /// Takes back resources; until `refuse_until`, no subset of them on this agent is given to this framework for this role
-    /// (Mesos' refuse filter: refused ⊇ offered).
+    /// (Mesos' refuse filter: refused ⊇ offered). However short, a filter holds until somebody else had a chance: for one cycle,
+    /// if another could be given them. No filter is made for a framework that is inactive, or for a role that it has left.
     fn recover(
         &mut self,
         framework: &FrameworkId,
@@ -100,10 +101,12 @@ pub trait Allocator: Send {
         refuse_until: Option<Time>,
     );
 
-    /// True when something changed since the last cycle that may let the next one give something.
+    /// True when something changed since the last cycle that may let the next one give something. A refusal by the last who
+    /// could want an agent is no such change.
     fn is_dirty(&self) -> bool;
 
-    /// When the next filter expires; a cycle is due then.
+    /// When the next filter expires on an agent that has something to offer; a cycle is due then, at once if it is past. It
+    /// may be early, after filters were forgotten.
     fn next_deadline(&self) -> Option<Time>;
 
     /// Runs one cycle and returns at most about `allocations_max` allocations, in the order made. When it stops at the bound,
