@@ -63,7 +63,10 @@ impl Answers {
         if !inner.waiting.is_empty() {
             return Poll::Ready(());
         }
-        inner.waker = Some(cx.waker().clone());
+        let old = inner.waker.replace(cx.waker().clone());
+        // What a waker drops may be anything, an offer too: not under the lock.
+        drop(inner);
+        drop(old);
         Poll::Pending
     }
 

@@ -15,6 +15,9 @@ use crate::address::{chain, describe, endpoint};
 /// The largest answer that is taken: a list of a million tasks.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
 
+/// How long an answer may take: masters answer from memory.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// A connection to a master, for reading what it knows and for an operator's wishes. Cheap to clone; reconnects by itself.
 #[derive(Debug, Clone)]
 pub struct Operator {
@@ -227,6 +230,7 @@ impl Operator {
         let endpoint =
             endpoint(address).map_err(|why| OperatorError::Address { address: address.to_owned(), why })?;
         let channel = endpoint
+            .timeout(ANSWER_TIMEOUT)
             .connect()
             .await
             .map_err(|error| OperatorError::Connect { address: address.to_owned(), why: chain(&error) })?;

@@ -65,7 +65,7 @@ pub trait Scheduler: Send {
         let _ = (cx, agent, message);
     }
 
-    /// Something from the rest of the program.
+    /// Something from the rest of the program. May come at any time, before the first subscription too.
     async fn message(&mut self, cx: &mut Context<'_>, message: Self::Message) {
         let _ = (cx, message);
     }

@@ -48,3 +48,6 @@ pub(crate) const CALL_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a run that ends waits for its last calls to be sent.
 pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Bytes of one event. More than a master should send, so that one with more offers in a cycle than it should is not fatal.
+pub(crate) const EVENT_BYTES_MAX: usize = 64 << 20;

@@ -3,6 +3,7 @@
 use std::{
     sync::Arc,
     task::{self, Poll},
+    time::Duration,
 };
 
 use apportion_types::{FrameworkId, Time};
@@ -88,6 +89,12 @@ impl<S: Scheduler> Engine<S> {
     /// may be about the silence that they end.
     pub fn next_deadline(&self) -> Option<Time> {
         self.state.next_deadline()
+    }
+
+    /// Says that handling the last input, and doing what it asked for, took this long, and that nothing was read from the
+    /// connection meanwhile. A simulation, where callbacks take no time, need not say so.
+    pub fn busy(&mut self, took: Duration) {
+        self.state.busy(took);
     }
 
     /// Tells when offers were dropped outside of callbacks.

@@ -114,7 +114,7 @@ async fn read(
         return (false, "nobody listens".to_owned());
     }
     let mut client = SchedulerServiceClient::new(channel)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_decoding_message_size(bounds::EVENT_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let mut stream = match client.connect(ReceiverStream::new(calls)).await {
         Ok(response) => response.into_inner(),

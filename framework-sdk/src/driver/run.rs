@@ -30,7 +30,8 @@ pub(super) async fn run<S: Scheduler>(
     let mut input = Input::Start;
     let mut actions = Vec::new();
     loop {
-        engine.handle(clock.now(), input, &mut actions).await;
+        let now = clock.now();
+        engine.handle(now, input, &mut actions).await;
         for action in actions.drain(..) {
             match action {
                 Action::Connect { master } => {
@@ -56,6 +57,7 @@ pub(super) async fn run<S: Scheduler>(
                 }
             }
         }
+        engine.busy(clock.now().since(now));
         let deadline = clock.instant(engine.next_deadline());
         let from_link = async {
             match &mut link {

@@ -352,3 +352,39 @@ async fn an_event_that_is_not_understood_is_left_out() {
     assert_eq!(heard(&mut told).await, Told::Subscribed(false));
     assert_eq!(heard(&mut told).await, Told::Update("t1 running".to_owned()));
 }
+
+/// Stops the whole thread for longer than silence would be borne.
+struct Blocker(mpsc::UnboundedSender<Told>);
+
+#[async_trait]
+impl Scheduler for Blocker {
+    type Message = ();
+
+    async fn offers(&mut self, _cx: &mut Context<'_>, _offers: Vec<Offer>) {}
+
+    async fn update(&mut self, _cx: &mut Context<'_>, status: TaskStatus) {
+        if status.task_id.as_str() == "slow" {
+            std::thread::sleep(Duration::from_millis(2500));
+        }
+        let _ = self.0.send(Told::Update(status.task_id.to_string()));
+    }
+
+    async fn disconnected(&mut self, _cx: &mut Context<'_>, why: String) {
+        let _ = self.0.send(Told::Disconnected(why));
+    }
+}
+
+/// On one thread: while the scheduler blocks it, neither the reader nor the master gets on, and that is not the master's fault.
+#[tokio::test]
+async fn a_scheduler_that_blocks_its_thread_does_not_blame_the_master() {
+    let mut master = Master::start().await;
+    let (sender, mut told) = mpsc::unbounded_channel();
+    let driver = Driver::builder("test").master(&master.address).seed(1).build().unwrap();
+    let _run = tokio::spawn(driver.run(Blocker(sender)));
+    // Five intervals are two seconds.
+    let (session, _) = master.subscribed(Duration::from_millis(400)).await;
+    session.send(update("slow", TaskState::Running, 1)).await;
+    assert_eq!(heard(&mut told).await, Told::Update("slow".to_owned()));
+    session.send(update("next", TaskState::Running, 1)).await;
+    assert_eq!(heard(&mut told).await, Told::Update("next".to_owned()));
+}

@@ -163,3 +163,51 @@ fn best_fit_keeps_large_offers_and_worst_fit_spreads() {
     // What does not count in scalars fits like anything else.
     assert_eq!(best_fit(&offers, &Default::default()), Some(0));
 }
+
+/// Asks to be woken, and counts.
+#[derive(Default)]
+struct Sleeper {
+    woken: u32,
+    lost: u32,
+}
+
+#[async_trait]
+impl Scheduler for Sleeper {
+    type Message = Duration;
+
+    async fn offers(&mut self, _cx: &mut Context<'_>, _offers: Vec<Offer>) {}
+
+    async fn update(&mut self, _cx: &mut Context<'_>, _status: TaskStatus) {}
+
+    async fn message(&mut self, cx: &mut Context<'_>, after: Duration) {
+        cx.wake_after(after);
+    }
+
+    async fn woken(&mut self, _cx: &mut Context<'_>) {
+        self.woken += 1;
+    }
+
+    async fn disconnected(&mut self, _cx: &mut Context<'_>, _why: String) {
+        self.lost += 1;
+    }
+}
+
+#[test]
+fn a_harness_lets_time_pass_without_losing_the_connection() {
+    let mut harness = Harness::new(Sleeper::default());
+    harness.message(Duration::from_secs(3600));
+    let before = harness.now();
+    harness.advance(Duration::from_secs(3599));
+    assert_eq!((harness.scheduler().woken, harness.scheduler().lost), (0, 0));
+    harness.advance(Duration::from_secs(1));
+    assert_eq!((harness.scheduler().woken, harness.scheduler().lost), (1, 0));
+    assert_eq!(harness.now().since(before), Duration::from_secs(3600));
+
+    harness.disconnect("the test wishes it");
+    assert_eq!(harness.scheduler().lost, 1);
+    assert!(!harness.is_connecting());
+    harness.advance(Duration::from_secs(1));
+    harness.connect();
+    harness.subscribe();
+    assert!(matches!(harness.calls().as_slice(), [.., Call::Subscribe { framework_id: Some(_), .. }]));
+}

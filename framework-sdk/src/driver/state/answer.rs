@@ -84,6 +84,7 @@ impl State {
             update_id: None,
             container: None,
         };
+        self.tasks.heard(&status);
         self.tell(Callback::Update(status));
     }
 

@@ -98,12 +98,20 @@ impl State {
         {
             self.send_subscribed(Call::Kill { task_id: status.task_id.clone(), grace });
         }
-        if let (Some(update_id), Some(agent_id)) = (status.update_id, &status.agent_id)
-            && self.tasks.is_acknowledged(update_id)
-        {
-            let (agent_id, task_id) = (agent_id.clone(), status.task_id);
-            self.send_subscribed(Call::Acknowledge { agent_id, task_id, update_id });
-            return;
+        match (status.update_id, &status.agent_id) {
+            (Some(update_id), Some(agent_id)) if self.tasks.is_acknowledged(&status.task_id, update_id) => {
+                let (agent_id, task_id) = (agent_id.clone(), status.task_id);
+                self.send_subscribed(Call::Acknowledge { agent_id, task_id, update_id });
+                return;
+            }
+            (Some(_), None) => {
+                let task = status.task_id.as_str();
+                tracing::warn!(
+                    task,
+                    "an update names no agent and cannot be acknowledged; the master is at fault"
+                );
+            }
+            _ => {}
         }
         self.tell(Callback::Update(status));
     }

@@ -190,6 +190,15 @@ impl State {
         }
     }
 
+    /// Nobody listened to the master for so long: its silence meanwhile is not held against it.
+    pub(crate) fn busy(&mut self, took: Duration) {
+        match &mut self.phase {
+            Phase::Connecting { by } | Phase::Subscribing { by } => *by = *by + took,
+            Phase::Subscribed { heard, .. } => *heard = *heard + took,
+            Phase::Idle | Phase::Waiting { .. } | Phase::Ended => {}
+        }
+    }
+
     /// A callback has returned: its consequences, in the order that the protocol needs.
     pub(crate) fn returned(&mut self, now: Time, returned: Returned) {
         if self.phase == Phase::Ended {
@@ -199,7 +208,7 @@ impl State {
         match returned.told {
             // Before any accept: the id of an ended task is free only then.
             Some(Told::Update { task_id, agent_id, update_id }) => {
-                self.tasks.acknowledge(update_id);
+                self.tasks.acknowledge(task_id.clone(), update_id);
                 self.send_subscribed(Call::Acknowledge { agent_id, task_id, update_id });
             }
             Some(Told::Subscribed(known)) => self.resume(now, known),

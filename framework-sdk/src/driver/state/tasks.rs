@@ -23,9 +23,10 @@ pub(super) struct Tasks {
     live: BTreeMap<TaskId, Live>,
     /// Wishes that are not yet told to have come true; none is the task's own grace.
     kills: BTreeMap<TaskId, Option<Duration>>,
-    acknowledged: BTreeSet<UpdateId>,
+    /// With their tasks: agents make update ids, and do not know of each other.
+    acknowledged: BTreeSet<(TaskId, UpdateId)>,
     /// The same, oldest first.
-    order: VecDeque<UpdateId>,
+    order: VecDeque<(TaskId, UpdateId)>,
 }
 
 impl Tasks {
@@ -89,16 +90,17 @@ impl Tasks {
     }
 
     /// True when the scheduler was told this update before, as far as that is remembered.
-    pub(super) fn is_acknowledged(&self, update_id: UpdateId) -> bool {
-        self.acknowledged.contains(&update_id)
+    pub(super) fn is_acknowledged(&self, task_id: &TaskId, update_id: UpdateId) -> bool {
+        self.acknowledged.contains(&(task_id.clone(), update_id))
     }
 
     /// The scheduler was told this update.
-    pub(super) fn acknowledge(&mut self, update_id: UpdateId) {
-        if !self.acknowledged.insert(update_id) {
+    pub(super) fn acknowledge(&mut self, task_id: TaskId, update_id: UpdateId) {
+        let update = (task_id, update_id);
+        if !self.acknowledged.insert(update.clone()) {
             return;
         }
-        self.order.push_back(update_id);
+        self.order.push_back(update);
         if self.order.len() > UPDATES_REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {

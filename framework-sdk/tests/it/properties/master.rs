@@ -1,151 +1,24 @@
-//! What holds for the driver whatever the master, the network and the scheduler do.
+//! A master that believes nothing, and a network that breaks.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    mem,
     pin::pin,
     task::{Context as Poller, Poll, Waker},
     time::Duration,
 };
 
 use apportion_sdk::{
-    AgentId, Context, FrameworkId, FrameworkInfo, Offer, OfferId, Resources, Role, Scheduler, Source, Stop,
-    Task, TaskId, TaskState, TaskStatus, Time, UpdateId, async_trait,
+    AgentId, FrameworkId, FrameworkInfo, OfferId, Resources, Role, Source, Stop, TaskId, TaskState,
+    TaskStatus, Time, UpdateId,
     driver::{Action, Config, Engine, Input},
     protocol::{Call, ErrorCode, Event, Refusal},
 };
 use proptest::{collection::vec, prelude::*};
 
-/// Decides by its dice, and remembers what it did.
-struct Player {
-    dice: u64,
-    wants: bool,
-    kept: Vec<Offer>,
-    placed: BTreeSet<TaskId>,
-    /// Told as dropped because of their offers.
-    dropped: BTreeSet<TaskId>,
-    revived: bool,
-    kills: BTreeSet<TaskId>,
-    stop: Option<Stop>,
-}
-
-impl Player {
-    /// A number below `sides`.
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.dice >> 33) % sides
-    }
-
-    fn play(&mut self, mut offer: Offer) {
-        for _ in 0..self.roll(4) {
-            let name = format!("t{}", self.placed.len());
-            let mut task = Task::new(name).command(["true"]).cpus(1.0 + self.roll(2) as f64);
-            if self.roll(3) == 0
-                && let Some(ports) = offer.take_ports(1)
-            {
-                task = task.ports(ports);
-            }
-            let task = task.build().unwrap();
-            let task_id = task.task_id.clone();
-            let there = offer.resources().clone();
-            match offer.launch(task) {
-                Ok(()) => assert!(self.placed.insert(task_id)),
-                Err(error) => {
-                    assert!(!error.missing.is_empty());
-                    assert_eq!(offer.resources(), &there);
-                }
-            }
-        }
-        match self.roll(5) {
-            0 => offer.decline("by the dice"),
-            1 => offer.decline_for(Duration::from_secs(1), "by the dice"),
-            2 => drop(offer),
-            _ => self.kept.push(offer),
-        }
-    }
-
-    fn callback(&mut self, cx: &mut Context<'_>) {
-        match self.roll(6) {
-            0 => {
-                let kept = mem::take(&mut self.kept);
-                self.kept = Offer::by_agent(kept);
-            }
-            1 if !self.kept.is_empty() => {
-                let index = self.roll(self.kept.len() as u64) as usize;
-                let offer = self.kept.swap_remove(index);
-                self.play(offer);
-            }
-            2 => self.wants = !self.wants,
-            _ => {}
-        }
-        match self.roll(8) {
-            0 if !self.placed.is_empty() => {
-                let index = self.roll(self.placed.len() as u64) as usize;
-                let task_id = self.placed.iter().nth(index).unwrap().clone();
-                cx.kill(&task_id, None);
-                self.kills.insert(task_id);
-            }
-            1 => {
-                cx.revive();
-                self.revived = true;
-            }
-            2 => cx.wake_after(Duration::from_millis(self.dice % 3000)),
-            3 => cx.reconcile(self.placed.iter().take(2).map(|task_id| (task_id.clone(), None))),
-            _ => {}
-        }
-        if let Some(stop) = self.stop.take() {
-            cx.stop(stop);
-        }
-    }
-}
-
-#[async_trait]
-impl Scheduler for Player {
-    type Message = ();
-
-    async fn offers(&mut self, cx: &mut Context<'_>, offers: Vec<Offer>) {
-        assert!(self.wants && cx.is_subscribed());
-        for offer in offers {
-            self.play(offer);
-        }
-        self.callback(cx);
-    }
-
-    async fn update(&mut self, cx: &mut Context<'_>, status: TaskStatus) {
-        if status.state == TaskState::Dropped {
-            assert!(self.dropped.insert(status.task_id), "told once");
-        }
-        self.callback(cx);
-    }
-
-    async fn disconnected(&mut self, cx: &mut Context<'_>, _why: String) {
-        assert!(!cx.is_subscribed());
-        if self.roll(2) == 0 {
-            self.kept.clear();
-        }
-        self.callback(cx);
-    }
-
-    async fn rescinded(&mut self, cx: &mut Context<'_>, offer: OfferId) {
-        assert!(self.kept.iter().any(|kept| kept.ids().contains(&offer)), "only what is held is rescinded");
-        self.callback(cx);
-    }
-
-    async fn message(&mut self, cx: &mut Context<'_>, (): ()) {
-        self.callback(cx);
-    }
-
-    async fn woken(&mut self, cx: &mut Context<'_>) {
-        self.callback(cx);
-    }
-
-    fn wants_offers(&self) -> bool {
-        self.wants
-    }
-}
+use super::player::Player;
 
 #[derive(Debug, Clone)]
-enum Op {
+pub(super) enum Op {
     /// The network and the master go on with whatever the driver waits for.
     Progress,
     Break(bool),
@@ -163,7 +36,7 @@ enum Op {
     Advance(u64),
 }
 
-fn op() -> impl Strategy<Value = Op> {
+pub(super) fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => Just(Op::Progress),
         1 => any::<bool>().prop_map(Op::Break),
@@ -179,7 +52,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Stream {
+pub(super) enum Stream {
     None,
     Asked,
     Connected,
@@ -189,29 +62,29 @@ enum Stream {
 }
 
 /// A master that believes nothing.
-struct World {
-    engine: Engine<Player>,
-    now: Time,
-    stream: Stream,
-    ever: bool,
-    suppressed: bool,
+pub(super) struct World {
+    pub(super) engine: Engine<Player>,
+    pub(super) now: Time,
+    pub(super) stream: Stream,
+    pub(super) ever: bool,
+    pub(super) suppressed: bool,
     /// Made on this stream, neither answered nor rescinded.
-    offers: BTreeMap<OfferId, (AgentId, Resources)>,
-    made: usize,
-    accepts: Vec<(u64, Vec<TaskId>)>,
+    pub(super) offers: BTreeMap<OfferId, (AgentId, Resources)>,
+    pub(super) made: usize,
+    pub(super) accepts: Vec<(u64, Vec<TaskId>)>,
     /// Launched, and not told to have ended.
-    live: BTreeMap<TaskId, AgentId>,
-    ended: BTreeSet<TaskId>,
+    pub(super) live: BTreeMap<TaskId, AgentId>,
+    pub(super) ended: BTreeSet<TaskId>,
     /// The last update of each task, told or lost.
-    updates: BTreeMap<TaskId, (UpdateId, TaskState)>,
+    pub(super) updates: BTreeMap<TaskId, (UpdateId, TaskState)>,
     /// What the last input brought.
-    calls: Vec<(u64, Call)>,
-    end: Option<Stop>,
-    stopping: bool,
+    pub(super) calls: Vec<(u64, Call)>,
+    pub(super) end: Option<Stop>,
+    pub(super) stopping: bool,
 }
 
 impl World {
-    fn new(dice: u64) -> Self {
+    pub(super) fn new(dice: u64) -> Self {
         let info = FrameworkInfo {
             name: "test".to_owned(),
             principal: "test".to_owned(),
@@ -252,11 +125,11 @@ impl World {
         world
     }
 
-    fn player(&mut self) -> &mut Player {
+    pub(super) fn player(&mut self) -> &mut Player {
         self.engine.scheduler_mut()
     }
 
-    fn input(&mut self, input: Input<()>) {
+    pub(super) fn input(&mut self, input: Input<()>) {
         let mut actions = Vec::new();
         {
             let handled = pin!(self.engine.handle(self.now, input, &mut actions));
@@ -286,7 +159,7 @@ impl World {
         self.check_offers();
     }
 
-    fn lost(&mut self) {
+    pub(super) fn lost(&mut self) {
         self.stream = Stream::None;
         self.offers.clear();
     }
@@ -361,7 +234,7 @@ impl World {
         self.calls.iter().filter(acknowledged).count()
     }
 
-    fn op(&mut self, op: Op) {
+    pub(super) fn op(&mut self, op: Op) {
         match op {
             Op::Progress => self.progress(),
             Op::Break(clean) => {
@@ -412,7 +285,7 @@ impl World {
         }
     }
 
-    fn progress(&mut self) {
+    pub(super) fn progress(&mut self) {
         match self.stream {
             Stream::None => {
                 let deadline = self.engine.next_deadline().expect("something is waited for");
@@ -543,65 +416,5 @@ impl World {
         }
         self.input(Input::Event(Event::Refused { call_id, code: Refusal::Limit, message: String::new() }));
         assert!(tasks.iter().all(|task_id| self.engine.scheduler().dropped.contains(task_id)));
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_driver_keeps_the_protocol(dice in any::<u64>(), ops in vec(op(), 1..120), stop in any::<bool>()) {
-        let mut world = World::new(dice);
-        for _ in 0..2 {
-            world.progress();
-        }
-        for op in ops {
-            world.op(op);
-        }
-        // Every task placed was accepted or told as dropped, once all offers are dropped.
-        for _ in 0..3 {
-            if world.stream != Stream::Subscribed {
-                world.progress();
-            }
-        }
-        world.player().kept.clear();
-        world.input(Input::Tick);
-        prop_assert!(world.offers.is_empty(), "{:?}", world.offers.keys());
-        let accepted: BTreeSet<TaskId> = world.live.keys().chain(&world.ended).cloned().collect();
-        let player = world.engine.scheduler();
-        let told: BTreeSet<TaskId> = accepted.union(&player.dropped).cloned().collect();
-        prop_assert_eq!(&told, &player.placed);
-
-        world.stopping = true;
-        world.player().stop = Some(if stop { Stop::Disconnect } else { Stop::Teardown });
-        world.input(Input::Message(()));
-        for _ in 0..4 {
-            if world.end.is_none() && world.stream != Stream::Subscribed {
-                world.progress();
-            }
-        }
-        if world.end.is_none() {
-            prop_assert!(!stop && matches!(world.calls.last(), Some((_, Call::Teardown))), "{:?}", world.calls);
-            world.lost();
-            world.input(Input::Disconnected { clean: true, why: String::new() });
-        }
-        prop_assert!(world.end.is_some());
-        prop_assert_eq!(world.engine.next_deadline(), None);
-        world.input(Input::Message(()));
-        prop_assert!(world.calls.is_empty());
-    }
-
-    #[test]
-    fn equal_inputs_give_equal_calls(dice in any::<u64>(), ops in vec(op(), 1..60)) {
-        let run = || {
-            let mut world = World::new(dice);
-            let mut calls = Vec::new();
-            for op in ops.clone() {
-                world.op(op);
-                calls.append(&mut world.calls);
-            }
-            (calls, world.now)
-        };
-        prop_assert_eq!(run(), run());
     }
 }
