@@ -69,6 +69,9 @@ fn agents(state: &State) {
                 add_apart(&mut allocated, &task.info.resources, id);
             }
         }
+        for stray in agent.strays.values() {
+            add_apart(&mut allocated, &stray.resources, id);
+        }
         let mut offered = Resources::new();
         for offer in &agent.offers {
             add_apart(&mut offered, &state.view.offers[offer].offer.resources, id);
@@ -122,6 +125,10 @@ fn frameworks(state: &State) {
             *shares.entry(id).or_default() += &scalars(&share.allocated);
         }
     }
+    let mut strays: BTreeMap<&FrameworkId, Vec<&Resources>> = BTreeMap::new();
+    for (key, stray) in state.agents.values().flat_map(|agent| &agent.strays) {
+        strays.entry(&key.0).or_default().push(&stray.resources);
+    }
     for (id, view) in &state.view.frameworks {
         let framework = &state.frameworks[id];
         let (mut allocated, mut unended, mut holding) = (Resources::new(), 0, 0);
@@ -133,6 +140,10 @@ fn frameworks(state: &State) {
                 holding += 1;
                 allocated += &scalars(&task.info.resources);
             }
+        }
+        for resources in strays.remove(id).unwrap_or_default() {
+            holding += 1;
+            allocated += &scalars(resources);
         }
         let offers = framework.offers.iter().map(|offer| &state.view.offers[offer].offer.resources);
         let offered = scalars(&offers.fold(Resources::new(), |sum, each| sum + &scalars(each)));
@@ -171,6 +182,7 @@ fn frameworks(state: &State) {
             "heartbeat of {id}"
         );
     }
+    assert!(strays.is_empty(), "tasks are astray of frameworks that are not known");
     for (id, share) in shares {
         assert!(share.is_empty(), "the allocator counts {share} for {id}, which is not known");
     }

@@ -120,7 +120,7 @@ impl State {
                 }
             };
             let judged = if self.frameworks[id].tasks.len() < limits::TASKS_PER_FRAMEWORK_MAX {
-                self.judge_task(id, &info, remaining)
+                self.judge_task(id, agent_id, &info, remaining)
             } else {
                 over_limit += 1;
                 Err(format!(
@@ -238,6 +238,7 @@ impl State {
     fn judge_task(
         &self,
         id: &FrameworkId,
+        agent_id: &AgentId,
         info: &TaskInfo,
         remaining: &Resources,
     ) -> Result<Resources, String> {
@@ -249,6 +250,11 @@ impl State {
                 "task id `{task_id}` is in use by a {} task on agent {}, {what}; \
                  an id is free again when the end of its task is acknowledged",
                 known.state, known.agent_id
+            ));
+        }
+        if self.agents[agent_id].strays.contains_key(&(id.clone(), task_id.clone())) {
+            return Err(format!(
+                "agent {agent_id} is still ending an older task of the id `{task_id}`; use another id"
             ));
         }
         if info.resources.is_empty() {

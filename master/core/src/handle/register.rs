@@ -16,6 +16,7 @@ use crate::{
         commits::{Registration, Then},
         ids::Origin,
         master_status,
+        strays::Stray,
         tasks::{Charge, Step, TaskKey},
         timers::Timer,
     },
@@ -29,6 +30,7 @@ struct Named {
     tasks: BTreeSet<TaskKey>,
     removed_frameworks: BTreeSet<FrameworkId>,
     acknowledged: Vec<(TaskKey, UpdateId)>,
+    strays: Vec<TaskKey>,
 }
 
 impl State {
@@ -132,6 +134,10 @@ impl State {
         for ((framework_id, task_id), update_id) in named.acknowledged {
             turn.tell_agent(conn, MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id });
         }
+        for (framework_id, task_id) in named.strays {
+            let reason = Reason::KilledByFramework;
+            turn.tell_agent(conn, MasterMessage::KillTask { framework_id, task_id, grace: None, reason });
+        }
         for key in named.tasks {
             let live = self.view.tasks.get(&key).is_some_and(|task| !task.state.is_terminal());
             if let Some(kill) = self.tasks.get(&key).filter(|_| live).and_then(|task| task.kill.clone()) {
@@ -169,6 +175,11 @@ impl State {
                 if state.is_terminal() {
                     // The name is in use again, so the framework has acknowledged this end, perhaps to another master.
                     named.acknowledged.extend(update_id.map(|update_id| (key, update_id)));
+                    return;
+                }
+                if !self.view.tasks[&key].state.is_terminal() {
+                    self.add_stray(id, &key, Stray { role, resources: info.resources });
+                    named.strays.push(key);
                     return;
                 }
                 self.complete_elsewhere(turn, &key, &elsewhere);
@@ -297,15 +308,6 @@ impl State {
                 return invalid(format!("{what} is reported as {}, which only a master can say", task.state));
             }
             let known = self.view.tasks.get(&key).filter(|_| !task.state.is_terminal());
-            if let Some(known) =
-                known.filter(|known| Some(&known.agent_id) != id && !known.state.is_terminal())
-            {
-                let message = format!(
-                    "{what} is also on agent {}; end it on one of them, then register",
-                    known.agent_id
-                );
-                return invalid(message);
-            }
             if let Some(known) =
                 known.filter(|known| Some(&known.agent_id) == id && known.state.is_terminal())
             {

@@ -32,6 +32,12 @@ impl State {
         if let Err(message) = self.judge_update(agent_id, &key, &status, state) {
             return self.refuse_agent(turn, conn, RefuseCode::Invalid, message);
         }
+        if self.agents[agent_id].strays.contains_key(&key) {
+            if state.is_terminal() {
+                self.drop_stray(agent_id, &key);
+            }
+            return acknowledge_for_framework(turn, conn, key, &status);
+        }
         let here = self.view.tasks.get(&key).map(|task| task.agent_id == *agent_id);
         let gone = match self.view.frameworks.get(&key.0) {
             Some(framework) => framework.state == FrameworkState::Removed,

@@ -1,7 +1,7 @@
 //! Agents: the one door by which one takes part, the one by which it is disconnected, and the one by which it goes.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -12,6 +12,7 @@ use apportion_types::{
 use super::{
     State, master_status,
     offers::Close,
+    strays::Stray,
     tasks::{Step, TaskKey},
     timers::Timer,
 };
@@ -41,6 +42,8 @@ pub(crate) struct Agent {
     /// Its tasks, the ended ones too while their end is not acknowledged.
     pub(crate) tasks: BTreeSet<TaskKey>,
     pub(crate) offers: BTreeSet<OfferId>,
+    /// Tasks whose names are in use elsewhere, until they have ended.
+    pub(crate) strays: BTreeMap<TaskKey, Stray>,
     /// The number of the last ping.
     pub(crate) ping_sequence: u64,
     /// Pings since the last answer.
@@ -104,6 +107,7 @@ impl State {
             for key in &keys {
                 self.release_task(key);
             }
+            self.drop_strays(id);
             if self.view.agents[id].state != AgentState::Unreachable {
                 self.allocator.remove_agent(id);
             }
@@ -180,6 +184,7 @@ impl State {
             let status = master_status(turn.now, &key.1, Some(id), state, reason, message);
             self.step_task(turn, key, Step { state, status: Some(status), last });
         }
+        self.drop_strays(id);
         if was_listed {
             self.allocator.remove_agent(id);
         }

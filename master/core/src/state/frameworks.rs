@@ -6,12 +6,13 @@ use std::{
 };
 
 use apportion_types::{
-    FrameworkId, FrameworkInfo, OfferId, Reason, Role, TaskId, TaskState, Time, limits,
+    AgentId, FrameworkId, FrameworkInfo, OfferId, Reason, Role, TaskId, TaskState, Time, limits,
     protocol::agent::MasterMessage,
 };
 
 use super::{
     State,
+    agents::Agent,
     ids::Origin,
     master_status,
     offers::Close,
@@ -42,7 +43,7 @@ pub(crate) struct Framework {
     pub(crate) conn: Option<ConnId>,
     pub(crate) tasks: BTreeSet<TaskId>,
     pub(crate) offers: BTreeSet<OfferId>,
-    /// How many of its tasks hold resources.
+    /// How many of its tasks hold resources, those astray among them.
     pub(crate) holding: usize,
     /// The allocator knows it.
     pub(crate) in_allocator: bool,
@@ -186,6 +187,9 @@ impl State {
                 self.complete_task(key);
             }
         }
+        let astray =
+            |(_, agent): &(&AgentId, &Agent)| agent.strays.keys().any(|(framework, _)| framework == id);
+        agents.extend(self.agents.iter().filter(astray).map(|(agent, _)| agent.clone()));
         for conn in agents.iter().filter_map(|agent| self.agent_conn(agent)) {
             turn.tell_agent(conn, MasterMessage::RemoveFramework { framework_id: id.clone() });
         }
@@ -205,10 +209,9 @@ impl State {
     fn remember_removed(&mut self, id: &FrameworkId) {
         self.removed_frameworks.push(id.clone());
         if self.removed_frameworks.len() > limits::COMPLETED_FRAMEWORKS_MAX {
-            let idle = self
-                .removed_frameworks
-                .iter()
-                .position(|old| self.frameworks[old].tasks.is_empty() && old != id);
+            let idle = self.removed_frameworks.iter().position(|old| {
+                self.frameworks[old].tasks.is_empty() && self.frameworks[old].holding == 0 && old != id
+            });
             if let Some(index) = idle {
                 let old = self.removed_frameworks.remove(index);
                 self.frameworks.remove(&old);

@@ -8,6 +8,7 @@ pub(crate) mod completed;
 pub(crate) mod frameworks;
 pub(crate) mod ids;
 pub(crate) mod offers;
+pub(crate) mod strays;
 pub(crate) mod tasks;
 pub(crate) mod timers;
 

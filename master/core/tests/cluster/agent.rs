@@ -218,6 +218,19 @@ impl Cluster {
         agent.conn = Some(conn);
         match stale {
             1 => agent.forget(),
+            // As one of an earlier master, with a task that others of it may have too.
+            4 if agent.agent_id.is_none() => {
+                agent.agent_id = AgentId::new(format!("m0-A000{number}")).ok();
+                let key = (FrameworkId::new("m0-F0001").unwrap(), scheduler::task_id(0));
+                let task = Task {
+                    framework_info: scheduler::framework_info(0),
+                    role: Role::default(),
+                    info: scheduler::task_info(0, 1),
+                    state: TaskState::Running,
+                    updates: VecDeque::new(),
+                };
+                agent.tasks.insert(key, task);
+            }
             2 => {
                 agent.total = "cpus:3;mem:2048;ports:[31000-31004]".parse().unwrap();
             }

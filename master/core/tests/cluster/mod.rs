@@ -16,7 +16,8 @@ use scheduler::Scheduler;
 /// One thing that happens. Numbers are taken modulo what there is.
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
-    /// An agent opens a stream and registers; stale 1: as a new one, 2: with other totals, 3: over the stream that it has.
+    /// An agent opens a stream and registers; stale 1: as a new one, 2: with other totals, 3: over the stream that it has,
+    /// 4: as one of an earlier master.
     Register { agent: usize, stale: u8 },
     /// An agent's stream breaks, and what is on it is lost.
     AgentBreaks { agent: usize },
@@ -131,11 +132,12 @@ impl Cluster {
         }
     }
 
-    /// A cluster in which everybody has arrived.
-    pub(crate) fn warm() -> Self {
+    /// A cluster in which everybody has arrived, some agents perhaps with tasks of an earlier master.
+    pub(crate) fn warm(of_earlier_master: bool) -> Self {
+        let earlier = if of_earlier_master { 4 } else { 0 };
         let mut cluster = Self::new();
         for number in 0..3 {
-            cluster.register(number, 0);
+            cluster.register(number, if number == 0 { 0 } else { earlier });
             cluster.subscribe(number, false, number as u8);
         }
         cluster.live(2);
