@@ -18,6 +18,12 @@ pub fn median(mut durations: Vec<Duration>) -> Duration {
     durations[durations.len() / 2]
 }
 
+/// The smallest that at least so many percent are not above. Panics when there are none.
+pub fn percentile(mut durations: Vec<Duration>, percent: usize) -> Duration {
+    durations.sort();
+    durations[(durations.len() * percent).div_ceil(100).max(1) - 1]
+}
+
 /// Milliseconds with three significant digits.
 pub fn ms(duration: Duration) -> String {
     let ms = duration.as_secs_f64() * 1e3;
@@ -92,6 +98,8 @@ mod tests {
     fn the_median_is_in_the_middle() {
         let all = [5, 1, 3].map(Duration::from_secs);
         assert_eq!(median(all.to_vec()), all[2]);
+        assert_eq!(percentile(all.to_vec(), 50), all[2]);
+        assert_eq!(percentile(all.to_vec(), 99), all[0]);
         assert_eq!(ms(Duration::from_micros(1234)), "1.23");
         assert_eq!(ns_each(Duration::from_micros(3), 2), "1500");
     }
