@@ -40,7 +40,7 @@ impl Config {
     }
 }
 
-/// What an [`Engine`](super::Engine) is told.
+/// What an [`Engine`](crate::driver::Engine) is told.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Input<M> {
@@ -65,7 +65,7 @@ pub enum Input<M> {
     Tick,
 }
 
-/// What an [`Engine`](super::Engine) wants done, in this order.
+/// What an [`Engine`](crate::driver::Engine) wants done, in this order.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Action {
