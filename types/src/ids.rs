@@ -29,7 +29,9 @@ pub enum IdError {
         start: String,
     },
     /// A character in it is not allowed; ids become folder names and labels.
-    #[error("{kind} `{text}` holds {found:?}, which is not allowed (no `/`, no control character, no white space)")]
+    #[error(
+        "{kind} `{text}` holds {found:?}, which is not allowed (no `/`, no control character, no white space)"
+    )]
     Character {
         /// What it should have named.
         kind: &'static str,

@@ -31,6 +31,13 @@ pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Bytes of a task's command line, environment, labels and name together: what `execve` takes, with room.
 pub const TASK_BYTES_MAX: usize = 128 << 10;
 
+/// Bytes of the free text with which a framework (name, principal, labels) or an agent (host name, address, attributes,
+/// version, reasons) describes itself: it goes along with every launch or offer, which must fit in a message.
+pub const DESCRIPTION_BYTES_MAX: usize = TASK_BYTES_MAX;
+
+/// Bytes of the resources of one agent, task or offer on the wire: they too go along with every offer.
+pub const RESOURCES_BYTES_MAX: usize = 256 << 10;
+
 /// Tasks of one accept: one RunTasks message to the agent must fit in [`MESSAGE_BYTES_MAX`].
 pub const TASKS_PER_ACCEPT_MAX: usize = 2000;
 

@@ -314,7 +314,9 @@ mod tests {
             }
         }
         assert!(Staging.may_become(Running) && Running.may_become(Running) && Running.may_become(Killing));
-        assert!(!Running.may_become(Starting) && !Killing.may_become(Running) && !Running.may_become(Staging));
+        assert!(
+            !Running.may_become(Starting) && !Killing.may_become(Running) && !Running.may_become(Staging)
+        );
         assert!(Unreachable.may_become(Running) && Running.may_become(Unreachable));
     }
 

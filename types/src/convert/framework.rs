@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use apportion_proto::v1;
 
 use super::{
-    ConvertError, DESCRIPTION_BYTES_MAX, bounded, control, duration, from_ref, id, ids, map_bytes, message,
-    messages, millis, shown,
+    ConvertError, bounded, control, duration, from_ref, id, ids, map_bytes, message, messages, millis, shown,
 };
 use crate::{
     AgentInfo, FrameworkInfo, Offer, Role,
@@ -32,13 +31,13 @@ pub(super) fn texts(roles: &[Role]) -> Vec<String> {
 }
 
 /// Refuses: no role, a role twice, more than [`limits::ROLES_MAX`], a failover time-out above
-/// [`limits::FAILOVER_TIMEOUT_MAX`], more than [`DESCRIPTION_BYTES_MAX`] of text.
+/// [`limits::FAILOVER_TIMEOUT_MAX`], more than [`limits::DESCRIPTION_BYTES_MAX`] of text.
 impl TryFrom<v1::FrameworkInfo> for FrameworkInfo {
     type Error = ConvertError;
 
     fn try_from(wire: v1::FrameworkInfo) -> Result<Self, ConvertError> {
         let bytes = wire.name.len() + wire.principal.len() + map_bytes(&wire.labels);
-        bounded("name, principal and labels", bytes, DESCRIPTION_BYTES_MAX)?;
+        bounded("name, principal and labels", bytes, limits::DESCRIPTION_BYTES_MAX)?;
         if wire.roles.is_empty() {
             return Err(ConvertError::new(
                 "roles",
@@ -94,7 +93,7 @@ impl From<AgentInfo> for v1::AgentInfo {
 }
 
 /// Refuses: no host name, an address that is not `host:port`, missing resources, a control named twice, more than
-/// [`DESCRIPTION_BYTES_MAX`] of text.
+/// [`limits::DESCRIPTION_BYTES_MAX`] of text.
 impl TryFrom<v1::AgentInfo> for AgentInfo {
     type Error = ConvertError;
 
@@ -106,7 +105,7 @@ impl TryFrom<v1::AgentInfo> for AgentInfo {
             + map_bytes(&wire.attributes)
             + reasons;
         let fields = "hostname, address, attributes, reasons and version";
-        bounded(fields, bytes, DESCRIPTION_BYTES_MAX)?;
+        bounded(fields, bytes, limits::DESCRIPTION_BYTES_MAX)?;
         if wire.hostname.is_empty() {
             return Err(ConvertError::new("hostname", "is empty"));
         }

@@ -24,14 +24,7 @@ pub use self::{
     enums::{control, error_code, reason, refusal, refuse_code, source, task_state},
     scheduler::scheduler_request,
 };
-use crate::{ids::UpdateId, limits};
-
-/// Bytes of the free text with which a framework (name, principal, labels) or an agent (host name, address, attributes,
-/// version, reasons) describes itself: it goes along with every launch or offer, which must fit in a message.
-pub const DESCRIPTION_BYTES_MAX: usize = limits::TASK_BYTES_MAX;
-
-/// Bytes of the resources of one agent, task or offer on the wire: they too go along with every offer.
-pub const RESOURCES_BYTES_MAX: usize = 256 << 10;
+use crate::ids::UpdateId;
 
 /// A message breaks a rule of its form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

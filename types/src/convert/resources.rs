@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use apportion_proto::v1::{self, resource::Value as Wire};
 use prost::Message as _;
 
-use super::{ConvertError, RESOURCES_BYTES_MAX, from_ref, shown};
+use super::{ConvertError, from_ref, shown};
 use crate::{
     limits,
     resources::{Name, Ranges, Resources, Value},
@@ -49,9 +49,11 @@ impl TryFrom<v1::Resources> for Resources {
 
     fn try_from(wire: v1::Resources) -> Result<Self, ConvertError> {
         let bytes = wire.encoded_len();
-        if bytes > RESOURCES_BYTES_MAX {
-            let what =
-                format_args!("{bytes} bytes are more than the most that is allowed, {RESOURCES_BYTES_MAX}");
+        if bytes > limits::RESOURCES_BYTES_MAX {
+            let what = format_args!(
+                "{bytes} bytes are more than the most that is allowed, {}",
+                limits::RESOURCES_BYTES_MAX
+            );
             return Err(ConvertError::new("", what));
         }
         if wire.resources.len() > limits::RESOURCE_NAMES_MAX {

@@ -10,6 +10,7 @@ use super::{strategies, *};
 use crate::{
     Reason, Resources, Source, TaskId, TaskState, TaskStatus,
     container::Control,
+    limits,
     protocol::{
         agent::{AgentMessage, RefuseCode},
         scheduler::{Call, ErrorCode, InvalidTask, Refusal},

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use crate::{
-    AgentId, AgentInfo, FrameworkId, FrameworkInfo, Reason, Role, TaskId, TaskInfo, TaskState, TaskStatus, UpdateId,
+    AgentId, AgentInfo, FrameworkId, FrameworkInfo, Reason, Role, TaskId, TaskInfo, TaskState, TaskStatus,
+    UpdateId,
 };
 
 /// A message by an agent.
-#[allow(clippy::large_enum_variant, reason = "moved once, from its stream to the core; a box would cost more")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "moved once, from its stream to the core; a box would cost more"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentMessage {
     /// The first message of a stream.

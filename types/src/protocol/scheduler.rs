@@ -2,7 +2,9 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{AgentId, FrameworkId, FrameworkInfo, Offer, OfferId, Role, TaskId, TaskInfo, TaskStatus, UpdateId};
+use crate::{
+    AgentId, FrameworkId, FrameworkInfo, Offer, OfferId, Role, TaskId, TaskInfo, TaskStatus, UpdateId,
+};
 
 /// A call by a scheduler.
 #[derive(Debug, Clone, PartialEq, Eq)]

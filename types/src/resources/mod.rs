@@ -253,9 +253,10 @@ impl Resources {
 
     /// True when all of `other` is in here.
     pub fn contains(&self, other: &Resources) -> bool {
-        other.entries.iter().all(|(name, value)| {
-            self.find(name, value.kind()).is_some_and(|here| here.contains(value))
-        })
+        other
+            .entries
+            .iter()
+            .all(|(name, value)| self.find(name, value.kind()).is_some_and(|here| here.contains(value)))
     }
 
     /// This less `other`; none when `other` is not all in here.

@@ -85,11 +85,13 @@ impl FromStr for Resources {
             };
             let name_at = start + leading(name_text);
             let name = Name::new(name_text.trim()).ok_or_else(|| {
-                let what = format!("`{}` is not a name (a letter, then letters, digits, `_-.`)", name_text.trim());
+                let what =
+                    format!("`{}` is not a name (a letter, then letters, digits, `_-.`)", name_text.trim());
                 error(text, name_at, &what)
             })?;
             let value_at = start + name_text.len() + 1 + leading(value_text);
-            let value = parse_value(&name, value_text.trim()).map_err(|(at, what)| error(text, value_at + at, &what))?;
+            let value = parse_value(&name, value_text.trim())
+                .map_err(|(at, what)| error(text, value_at + at, &what))?;
             if resources.find(&name, value.kind()).is_some() {
                 return Err(error(text, name_at, &format!("{name} is given twice")));
             }
@@ -110,7 +112,11 @@ fn leading(part: &str) -> usize {
 
 fn error(text: &str, byte: usize, what: &str) -> ParseError {
     let shown = text.chars().take(200).collect();
-    ParseError { text: shown, column: text[..byte.min(text.len())].chars().count() + 1, what: what.to_owned() }
+    ParseError {
+        text: shown,
+        column: text[..byte.min(text.len())].chars().count() + 1,
+        what: what.to_owned(),
+    }
 }
 
 fn parse_value(name: &Name, text: &str) -> Result<Value, (usize, String)> {
@@ -142,7 +148,9 @@ fn parse_ranges(inner: &str) -> Result<Value, (usize, String)> {
         let part = part.trim();
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let number = |s: &str| {
-            s.trim().parse::<u64>().map_err(|_| (part_at, format!("`{part}` is not a range such as `31000-32000`")))
+            s.trim()
+                .parse::<u64>()
+                .map_err(|_| (part_at, format!("`{part}` is not a range such as `31000-32000`")))
         };
         let (first, last) = (number(first)?, number(last)?);
         if last < first {

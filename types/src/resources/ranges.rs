@@ -88,7 +88,8 @@ impl Ranges {
 
 impl FromIterator<(u64, u64)> for Ranges {
     fn from_iter<I: IntoIterator<Item = (u64, u64)>>(iter: I) -> Self {
-        let mut all: SmallVec<[(u64, u64); 2]> = iter.into_iter().filter(|(first, last)| first <= last).collect();
+        let mut all: SmallVec<[(u64, u64); 2]> =
+            iter.into_iter().filter(|(first, last)| first <= last).collect();
         all.sort_unstable();
         let mut merged: SmallVec<[(u64, u64); 2]> = SmallVec::new();
         for (first, last) in all {
