@@ -67,7 +67,7 @@ pub enum LaunchError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// A cgroup could not be made, filled or joined.
+    /// A cgroup could not be made, filled or entered.
     #[error(
         "cgroup file {file:?}: {what} failed; another program may have changed the hierarchy, or a limit is out of range"
     )]

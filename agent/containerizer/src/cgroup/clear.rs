@@ -38,7 +38,7 @@ pub(crate) fn remove_group(driver: &dyn CgroupDriver, group: &Path) -> Result<bo
 
 /// Removes the group's parents as far as they are empty; others may still use them, so that nothing of it is an error.
 ///
-/// Groups below them are left alone even when empty: another container may just have made its group and not joined it yet.
+/// Groups below them are left alone even when empty: another container may just have made its group and not entered it yet.
 pub(crate) fn remove_empty_parents(driver: &dyn CgroupDriver, group: &Path) {
     for parent in group.ancestors().skip(1).take_while(|p| !p.as_os_str().is_empty()) {
         if !driver.remove_if_empty(parent) {

@@ -1,6 +1,6 @@
 //! Both versions side by side: limits where their controllers are, mostly version 1, and version 2 to kill a group at once.
 
-use std::path::Path;
+use std::{os::fd::OwnedFd, path::Path};
 
 use super::{CgroupDriver, CgroupError, Measured, MemoryEvents, MemoryWatch, V1, V2};
 use crate::spec::Limits;
@@ -26,7 +26,7 @@ impl CgroupDriver for Hybrid {
 
     fn make(&self, group: &Path) -> Result<(), CgroupError> {
         self.v1.make(group)?;
-        self.v2.make(group)
+        self.v2.make(group).inspect_err(|_| _ = self.v1.remove_if_empty(group))
     }
 
     fn limit(&self, group: &Path, limits: &Limits) -> Result<(), CgroupError> {
@@ -34,9 +34,13 @@ impl CgroupDriver for Hybrid {
         self.v2.limit(group, limits)
     }
 
-    fn join(&self, group: &Path, pid: i32) -> Result<(), CgroupError> {
-        self.v1.join(group, pid)?;
-        self.v2.join(group, pid)
+    fn birthplace(&self, group: &Path) -> Option<OwnedFd> {
+        self.v2.birthplace(group)
+    }
+
+    fn enter(&self, group: &Path, born_inside: bool) -> Result<(), CgroupError> {
+        self.v1.enter(group, born_inside)?;
+        self.v2.enter(group, born_inside)
     }
 
     fn processes(&self, group: &Path) -> Vec<i32> {
@@ -49,7 +53,7 @@ impl CgroupDriver for Hybrid {
 
     fn kill(&self, group: &Path) -> Result<(), CgroupError> {
         self.v2.kill(group)?;
-        // A process that was joined to version 1 only, because its mover was killed in between.
+        // A process that is in version 1 only, because it was killed in between.
         self.v1.kill(group)
     }
 

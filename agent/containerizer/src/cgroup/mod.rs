@@ -144,14 +144,23 @@ pub trait CgroupDriver: Send + Sync {
     /// The name of the layout, for people: `v1`, `v2`, `hybrid`, `none`.
     fn name(&self) -> &'static str;
 
-    /// Makes the group and its missing parents in every hierarchy; a group that exists is an error.
+    /// Makes the group and its missing parents in every hierarchy; a group that exists is an error, and left alone.
+    ///
+    /// On error no group of that name is left that was not there before.
     fn make(&self, group: &Path) -> Result<(), CgroupError>;
 
     /// Writes the limits into a group that was just made.
     fn limit(&self, group: &Path, limits: &Limits) -> Result<(), CgroupError>;
 
-    /// Moves a process into the group in every hierarchy; what it starts from then on is in it too.
-    fn join(&self, group: &Path, pid: i32) -> Result<(), CgroupError>;
+    /// The folder into which a process can be cloned, so that it need not move there; none in version 1.
+    fn birthplace(&self, group: &Path) -> Option<OwnedFd>;
+
+    /// Moves the calling process, which must have one thread, into the group in every hierarchy, but for the one of its
+    /// [`CgroupDriver::birthplace`] if it was born there. What it starts from then on is in the group too.
+    ///
+    /// It moves itself and is not moved by another, because only that does not make the kernel wait, for milliseconds, until
+    /// no process of the machine is just being forked.
+    fn enter(&self, group: &Path, born_inside: bool) -> Result<(), CgroupError>;
 
     /// The processes of the group, as seen from the caller's process namespace; none when there is no such group.
     fn processes(&self, group: &Path) -> Vec<i32>;

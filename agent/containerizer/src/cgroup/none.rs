@@ -1,6 +1,6 @@
 //! No control groups: nothing is limited, nothing is counted.
 
-use std::path::Path;
+use std::{os::fd::OwnedFd, path::Path};
 
 use super::{CgroupDriver, CgroupError, Measured, MemoryEvents, MemoryWatch};
 use crate::spec::Limits;
@@ -22,7 +22,11 @@ impl CgroupDriver for None {
         Ok(())
     }
 
-    fn join(&self, _: &Path, _: i32) -> Result<(), CgroupError> {
+    fn birthplace(&self, _: &Path) -> Option<OwnedFd> {
+        Option::None
+    }
+
+    fn enter(&self, _: &Path, _: bool) -> Result<(), CgroupError> {
         Ok(())
     }
 

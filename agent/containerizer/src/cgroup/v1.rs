@@ -79,7 +79,13 @@ impl CgroupDriver for V1 {
     }
 
     fn make(&self, group: &Path) -> Result<(), CgroupError> {
-        self.roots.iter().try_for_each(|(root, _)| root.make(group, |_| Ok(())))
+        for (made, (root, _)) in self.roots.iter().enumerate() {
+            if let Err(error) = root.make(group, |_| Ok(())) {
+                self.roots[..made].iter().for_each(|(root, _)| _ = root.remove_if_empty(group));
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     fn limit(&self, group: &Path, limits: &Limits) -> Result<(), CgroupError> {
@@ -97,12 +103,17 @@ impl CgroupDriver for V1 {
         Ok(())
     }
 
-    fn join(&self, group: &Path, pid: i32) -> Result<(), CgroupError> {
-        self.roots.iter().try_for_each(|(root, _)| root.write(group, "cgroup.procs", &pid.to_string(), None))
+    fn birthplace(&self, _: &Path) -> Option<OwnedFd> {
+        None
+    }
+
+    fn enter(&self, group: &Path, _: bool) -> Result<(), CgroupError> {
+        // 0 is the writer, and `tasks` moves one thread.
+        self.roots.iter().try_for_each(|(root, _)| root.write(group, "tasks", "0", None))
     }
 
     fn processes(&self, group: &Path) -> Vec<i32> {
-        // A process may have been moved into some of the hierarchies only, if its mover was killed in between.
+        // A process may be in some of the hierarchies only, because it is just entering them.
         let all: BTreeSet<i32> = self.roots.iter().flat_map(|(root, _)| root.processes(group)).collect();
         all.into_iter().collect()
     }
@@ -236,12 +247,19 @@ mod tests {
     }
 
     #[test]
-    fn make_join_remove() {
+    fn make_enter_remove() {
         let (dir, driver, _) = tree(&[]);
         let group = Path::new("x/y");
         driver.make(group).unwrap();
         assert!(dir.path().join("pids/x/y").is_dir());
         assert!(driver.make(group).is_err(), "an existing group is not taken over");
+        fs::remove_dir(dir.path().join("cpu/x/y")).unwrap();
+        assert!(driver.make(group).is_err());
+        assert!(
+            !dir.path().join("cpu/x/y").exists() && dir.path().join("pids/x/y").exists(),
+            "only ours is undone"
+        );
+        assert!(driver.enter(group, false).is_err(), "here the kernel made no files");
         fs::write(dir.path().join("pids/x/y/cgroup.procs"), "7\n0\n9\n").unwrap();
         assert_eq!(driver.processes(group), [7, 9]);
         assert!(!driver.remove(group).unwrap(), "not empty");

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs::File,
     io::Read,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
@@ -109,8 +110,15 @@ impl CgroupDriver for V2 {
         Ok(())
     }
 
-    fn join(&self, group: &Path, pid: i32) -> Result<(), CgroupError> {
-        self.root.write(group, "cgroup.procs", &pid.to_string(), None)
+    fn birthplace(&self, group: &Path) -> Option<OwnedFd> {
+        File::open(self.root.0.join(group)).ok().map(OwnedFd::from)
+    }
+
+    fn enter(&self, group: &Path, born_inside: bool) -> Result<(), CgroupError> {
+        if born_inside {
+            return Ok(());
+        }
+        self.root.write(group, "cgroup.procs", "0", None)
     }
 
     fn processes(&self, group: &Path) -> Vec<i32> {
@@ -230,6 +238,16 @@ mod tests {
             fs::read_to_string(dir.path().join("p/cgroup.subtree_control")).unwrap().starts_with("+pids")
         );
         assert!(!dir.path().join("p/c/cgroup.subtree_control").exists());
+    }
+
+    #[test]
+    fn a_process_born_inside_need_not_move() {
+        let (dir, driver, group) = tree(&[("cgroup.procs", "")]);
+        assert!(driver.birthplace(&group).is_some());
+        driver.enter(&group, true).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join(&group).join("cgroup.procs")).unwrap(), "");
+        driver.enter(&group, false).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join(&group).join("cgroup.procs")).unwrap(), "0");
     }
 
     #[test]

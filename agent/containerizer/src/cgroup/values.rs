@@ -33,7 +33,8 @@ pub fn cpu_quota_us(limits: &Limits) -> Option<u64> {
 
 /// `pids.max`, if there is a ceiling.
 pub fn pids_max(limits: &Limits) -> Option<u64> {
-    Some(limits.pids_max?.saturating_add(PIDS_OF_OURS))
+    // A task of no process cannot be started.
+    Some(limits.pids_max?.max(1).saturating_add(PIDS_OF_OURS))
 }
 
 /// Bytes as the memory controller accepts them: above the signed range means no limit.
@@ -101,6 +102,7 @@ mod tests {
     #[test]
     fn one_process_more_for_the_containers_own() {
         assert_eq!(pids_max(&Limits { pids_max: Some(5), ..limits(0, None) }), Some(6));
+        assert_eq!(pids_max(&Limits { pids_max: Some(0), ..limits(0, None) }), Some(2));
         assert_eq!(pids_max(&limits(0, None)), None);
     }
 

@@ -33,8 +33,10 @@ const STOPPING: [libc::c_int; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, l
 /// Starts the container of this order; on error nothing is left of it.
 pub(super) fn start(order: Order, sandbox: &Path, pids: Pids) -> Result<(Container, Server), Failure> {
     let driver = order.layout.driver();
-    let started = prepare_group(&order, &*driver).and_then(|()| Newborn::clone(&order, sandbox));
-    let newborn = match started {
+    // On error there is none of ours, and one that somebody else has made is not ours to remove.
+    driver.make(&order.group)?;
+    let limited = driver.limit(&order.group, &order.spec.limits).map_err(Failure::from);
+    let newborn = match limited.and_then(|()| Newborn::clone(&order, sandbox, &*driver)) {
         Ok(newborn) => newborn,
         Err(failure) => {
             clear(&order, &*driver);
@@ -53,12 +55,6 @@ pub(super) fn start(order: Order, sandbox: &Path, pids: Pids) -> Result<(Contain
             Err(failure)
         }
     }
-}
-
-fn prepare_group(order: &Order, driver: &dyn CgroupDriver) -> Result<(), Failure> {
-    driver.make(&order.group)?;
-    driver.limit(&order.group, &order.spec.limits)?;
-    Ok(())
 }
 
 fn clear(order: &Order, driver: &dyn CgroupDriver) {
@@ -99,7 +95,7 @@ struct Newborn {
 }
 
 impl Newborn {
-    fn clone(order: &Order, sandbox: &Path) -> Result<Newborn, Failure> {
+    fn clone(order: &Order, sandbox: &Path, driver: &dyn CgroupDriver) -> Result<Newborn, Failure> {
         let pipes = |e: io::Error| Failure::setup("making pipes to the container", e);
         let (go_out, go) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| pipes(e.into()))?;
         let (report, report_in) = wire::pair().map_err(pipes)?;
@@ -115,14 +111,19 @@ impl Newborn {
             Isolation::UserNamespaces => spaces | libc::CLONE_NEWUSER,
             Isolation::Descent => 0,
         };
-        let copied = sys::copy(flags).map_err(|e| Failure::Setup {
+        let birthplace = driver.birthplace(&order.group);
+        let born = birthplace.as_ref().and_then(|cgroup| sys::copy_into(flags, cgroup.as_fd()).ok());
+        let born_inside = born.is_some();
+        // Where that is not possible, for whatever reason, it moves there by itself.
+        let copied = born.map_or_else(|| sys::copy(flags), Ok).map_err(|e| Failure::Setup {
             step: "making namespaces".into(),
             control: Some(Control::Namespaces),
             errno: e.raw_os_error().unwrap_or(libc::EIO),
         })?;
         let init = match copied {
             Copy::Child => {
-                init::run(order, sandbox, Ends { go: go_out, report: report_in, status: status_in })
+                let ends = Ends { go: go_out, report: report_in, status: status_in };
+                init::run(order, sandbox, ends, || driver.enter(&order.group, born_inside))
             }
             Copy::Parent { child } => child,
         };
@@ -151,7 +152,6 @@ impl Newborn {
         if order.isolation == Isolation::UserNamespaces {
             self.map_user()?;
         }
-        driver.join(&order.group, self.init)?;
         let memory = order.spec.limits.memory_limit_bytes.and_then(|_| driver.watch_memory(&order.group));
         let server = Server::listen(Path::new(folder::SOCKET))
             .map_err(|e| Failure::state(Path::new(folder::SOCKET), &e))?;

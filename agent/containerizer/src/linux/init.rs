@@ -26,11 +26,14 @@ use super::{
     syscalls, task, tree,
     wire::Word,
 };
-use crate::folder::{Failure, Order};
+use crate::{
+    cgroup::CgroupError,
+    folder::{Failure, Order},
+};
 
 /// This process's ends of what connects it to the runner.
 pub(super) struct Ends {
-    /// One byte comes when the runner has put this process into its cgroups and users; the end means that the runner died.
+    /// One byte comes when the runner has made the cgroups and mapped the user; the end means that the runner died.
     pub(super) go: OwnedFd,
     /// Setup failures and the start of the task; closed on exec.
     pub(super) report: OwnedFd,
@@ -42,9 +45,14 @@ pub(super) struct Ends {
 const HOST_NAME_BYTES_MAX: usize = 64;
 
 /// Runs to the end of the container, in a copy of the runner's process in which all signals are blocked.
-pub(super) fn run(order: &Order, sandbox: &Path, ends: Ends) -> ! {
+pub(super) fn run(
+    order: &Order,
+    sandbox: &Path,
+    ends: Ends,
+    enter_groups: impl FnOnce() -> Result<(), CgroupError>,
+) -> ! {
     // A panic must not unwind into code that belongs to the runner.
-    let code = catch_unwind(AssertUnwindSafe(|| match set_up(order, sandbox, &ends) {
+    let code = catch_unwind(AssertUnwindSafe(|| match set_up(order, sandbox, &ends, enter_groups) {
         Ok(task) => {
             let Ends { go, report, status } = ends;
             // The runner takes the end of the reports for the task's `execve`.
@@ -60,9 +68,16 @@ pub(super) fn run(order: &Order, sandbox: &Path, ends: Ends) -> ! {
 }
 
 /// Does everything up to starting the task's process; returns that process's number.
-fn set_up(order: &Order, sandbox: &Path, ends: &Ends) -> Result<i32, Failure> {
+fn set_up(
+    order: &Order,
+    sandbox: &Path,
+    ends: &Ends,
+    enter_groups: impl FnOnce() -> Result<(), CgroupError>,
+) -> Result<i32, Failure> {
     detach(order, ends)?;
     await_go(ends)?;
+    // Before anything is allocated for the task, and while the hierarchies are still writable here.
+    enter_groups()?;
     // An agent that the kernel spares when memory is short must not make its tasks so.
     if fs::read_to_string("/proc/self/oom_score_adj").is_ok_and(|text| text.starts_with('-')) {
         let _ = fs::write("/proc/self/oom_score_adj", "0");

@@ -8,7 +8,7 @@
 use std::{
     ffi::{CStr, CString},
     fs, io,
-    mem::{MaybeUninit, size_of},
+    mem::{MaybeUninit, size_of, size_of_val},
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     ptr,
 };
@@ -36,6 +36,23 @@ pub(super) fn copy(flags: libc::c_int) -> io::Result<Copy> {
     // process has one thread, so that no lock of the allocator or of std is held by a thread that the copy lacks. Zeros are
     // valid for the remaining arguments on every architecture, whatever their order.
     match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Copy::Child),
+        child => Ok(Copy::Parent { child: child as i32 }),
+    }
+}
+
+/// The same as [`copy`], the copy in the cgroup (version 2) whose folder this is; since Linux 5.7.
+pub(super) fn copy_into(flags: libc::c_int, cgroup: BorrowedFd<'_>) -> io::Result<Copy> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    // The kernel's `clone_args`: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+    // set_tid_size, cgroup.
+    let mut args = [0_u64; 11];
+    args[0] = flags as u64 | CLONE_INTO_CGROUP;
+    args[4] = libc::SIGCHLD as u64;
+    args[10] = cgroup.as_raw_fd() as u64;
+    // SAFETY: as for `copy`; the kernel reads the given number of bytes.
+    match unsafe { libc::syscall(libc::SYS_clone3, args.as_ptr(), size_of_val(&args)) } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Copy::Child),
         child => Ok(Copy::Parent { child: child as i32 }),

@@ -107,9 +107,12 @@ pub(super) async fn start(config: &NativeConfig, order: &Order) -> Result<(), No
     let folder = config.state_dir.join(&order.spec.id.0);
     let log = prepare(&folder, order).await.map_err(NotStarted::Here)?;
     let result = run(config, order, &folder, log).await;
-    if result.is_err() {
-        // Of a runner that was killed something may be left; whoever asked for the container learns the first reason.
-        let _ = runner::clear_away(order.clone(), folder.clone()).await;
+    if let Err(reason) = &result {
+        // A runner that gives a reason has cleared away. Of one that was killed something may be left.
+        if matches!(reason, NotStarted::Here(_)) {
+            // Whoever asked for the container learns the first reason.
+            let _ = runner::clear_away(order.clone(), folder.clone()).await;
+        }
         let _ = tokio::fs::remove_dir_all(&folder).await;
     }
     result

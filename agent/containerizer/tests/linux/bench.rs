@@ -7,6 +7,7 @@ use std::{
     fs,
     future::Future,
     os::unix::fs::PermissionsExt,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::{Path, PathBuf},
     sync::{
         OnceLock,
@@ -15,7 +16,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use apportion_containerizer::{ContainerId, ContainerSpec, Containerizer, Limits, Native, NativeConfig};
+use apportion_containerizer::{
+    ContainerId, ContainerSpec, Containerizer, Limits, Native, NativeConfig, Signal,
+};
 use apportion_types::container::Termination;
 use tokio::runtime::Runtime;
 
@@ -144,9 +147,24 @@ impl Bench {
         let config = config(mode, &path, &parent);
         let native = block(Native::probe(config.clone())).unwrap();
         let bench = Bench { mode, native, config, dir: path, counter: AtomicU32::new(0) };
-        run(&bench);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(&bench))) {
+            bench.clear();
+            resume_unwind(panic);
+        }
         block(bench.native.close());
         bench.assert_nothing_left();
+    }
+
+    /// Ends whatever a failed scenario left.
+    fn clear(&self) {
+        for entry in fs::read_dir(&self.config.state_dir).unwrap().flatten() {
+            let id = ContainerId(entry.file_name().into_string().unwrap());
+            block(async {
+                let _ = self.native.signal(&id, Signal::Kill).await;
+                let _ = self.native.wait(&id).await;
+            });
+        }
+        block(self.native.close());
     }
 
     /// No process, no cgroup, no mount.
