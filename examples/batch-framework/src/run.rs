@@ -314,9 +314,11 @@ impl Run {
             _ = self.handle.stop(Stop::Teardown).await;
             return;
         }
-        let active = self.counts.active;
-        self.progress
-            .say(&format!("interrupted: killing {active} running tasks; once more to leave at once"));
+        let what = match self.counts.active {
+            0 => "nothing is running".to_owned(),
+            active => format!("killing {active} running tasks, once more to leave at once"),
+        };
+        self.progress.say(&format!("interrupted: {what}"));
         self.order(Order::Interrupt).await;
     }
 

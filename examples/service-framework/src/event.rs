@@ -87,6 +87,12 @@ pub enum Event {
         /// Its number.
         replica: u32,
     },
+    /// Replicas of an earlier run were not heard of yet: the master cannot tell before their agents have returned to it. They
+    /// are not replaced until it can.
+    Silent {
+        /// Their numbers.
+        replicas: Vec<u32>,
+    },
     /// As many replicas run as are wanted.
     Complete {
         /// How many.
@@ -141,6 +147,15 @@ impl fmt::Display for Event {
                 write!(f, "replica {replica} is one too many; killed ({task_id})")
             }
             Event::Stopped { replica } => write!(f, "replica {replica} has ended for good"),
+            Event::Silent { replicas } => {
+                let numbers: Vec<_> = replicas.iter().map(u32::to_string).collect();
+                write!(
+                    f,
+                    "not heard of yet: replicas {}; the master waits for their agents to return; if they never will, --forget \
+                     begins anew",
+                    numbers.join(", ")
+                )
+            }
             Event::Complete { replicas } => write!(f, "all {replicas} replicas run"),
         }
     }

@@ -93,6 +93,14 @@ pub enum ServiceError {
         /// The master's words.
         source: DriverError,
     },
+    /// Somebody ended the framework while its scheduler ran.
+    #[error(
+        "service `{service}` was ended by somebody else, and its replicas with it; run it again to begin anew"
+    )]
+    Ended {
+        /// The service.
+        service: String,
+    },
     /// The framework could not be ended.
     #[error(transparent)]
     Stop(#[from] OperatorError),
@@ -143,13 +151,16 @@ pub async fn run(args: RunArgs, master: &str) -> Result<u8, ServiceError> {
             Err(ServiceError::Driver(error @ DriverError::Removed { .. }))
                 if known && !service.subscribed =>
             {
-                service.say(&format!("{error}; its replicas are gone, beginning anew"));
+                service.say(&format!("{error}; its replicas are gone with it, so that is what is done now"));
                 Store::open(&folder)?.remove()?;
             }
             Err(ServiceError::Driver(source @ DriverError::Refused { .. }))
                 if known && !service.subscribed =>
             {
                 return Err(ServiceError::Stranger { source });
+            }
+            Err(ServiceError::Driver(DriverError::Removed { .. })) if service.subscribed => {
+                return Err(ServiceError::Ended { service: spec.name.clone() });
             }
             done => return done.map(|()| DONE),
         }
@@ -214,8 +225,10 @@ impl Service {
         }
         let (_store, state, failure) = outcome.map_err(ServiceError::Driver)?.scheduler.into_parts();
         let timeout = humantime::format_duration(self.spec.failover_timeout);
-        let running = state.running();
-        self.say(&format!("disconnected; {running} replicas run on for {timeout}: run again to take over, --stop to end them"));
+        let placed = state.table().placed.len();
+        self.say(&format!(
+            "disconnected; {placed} replicas run on for {timeout}: run again to take over, --stop to end them"
+        ));
         failure.map_or(Ok(()), |error| Err(error.into()))
     }
 

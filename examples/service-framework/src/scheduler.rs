@@ -156,9 +156,8 @@ impl Scheduler for ServiceScheduler {
             resumed: subscription.resumed,
             replicas_known: self.state.table().placed.len(),
         });
-        self.state.subscribed(subscription.framework_id);
         let mut effects = Vec::new();
-        self.state.shrink(&mut effects);
+        self.state.subscribed(subscription.framework_id, cx.now(), &mut effects);
         // Beside the tasks of the table, which the SDK asks for by itself: a task that no table names must not run on unseen.
         cx.reconcile_all();
         self.act(cx, effects);

@@ -20,10 +20,13 @@ use std::{
     time::Duration,
 };
 
-use apportion_sdk::{AgentId, Reason, TaskId, TaskState, TaskStatus, Time};
+use apportion_sdk::{AgentId, FrameworkId, Reason, TaskId, TaskState, TaskStatus, Time};
 
 pub use self::table::{Placed, Table, VERSION};
 use crate::{event::Event, spec::Restart};
+
+/// After so long it is told which replicas of an earlier run were not heard of.
+pub const SILENCE: Duration = Duration::from_secs(10);
 
 /// What holds for every replica.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +56,9 @@ enum Phase {
 /// What is known of the task of a replica, beside the table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Instance {
-    /// Since when it runs, as far as this scheduler saw it; none for one that was not heard of yet.
+    /// Whether anything was heard of it, by this scheduler.
+    heard: bool,
+    /// Since when it runs, as far as this scheduler saw it.
     running_since: Option<Time>,
     /// When it is replaced, while it cannot be reached.
     replace_at: Option<Time>,
@@ -78,6 +83,8 @@ pub struct ServiceState {
     tasks: BTreeMap<TaskId, u32>,
     /// Whether it was told that all run, so that it is told once.
     complete: bool,
+    /// When it is told which replicas of an earlier run are silent.
+    silence_at: Option<Time>,
 }
 
 impl ServiceState {
@@ -90,7 +97,7 @@ impl ServiceState {
         let replicas =
             placed.chain(missing).map(|(number, phase)| (number, Replica { phase, ends: 0 })).collect();
         let tasks = table.placed.iter().map(|(number, placed)| (placed.task_id.clone(), *number)).collect();
-        Self { policy, wanted, replicas, table, tasks, complete: false }
+        Self { policy, wanted, replicas, table, tasks, complete: false, silence_at: None }
     }
 
     /// What must be stored before a launch, and before an update is acknowledged.
@@ -98,9 +105,24 @@ impl ServiceState {
         &self.table
     }
 
-    /// Keeps the framework's id.
-    pub fn subscribed(&mut self, framework_id: apportion_sdk::FrameworkId) {
+    /// Keeps the framework's id, and asks for the end of replicas above the wanted number: those of an earlier run with more
+    /// of them.
+    pub fn subscribed(&mut self, framework_id: FrameworkId, now: Time, effects: &mut Vec<Effect>) {
         self.table.framework_id = Some(framework_id);
+        let expected = self.silent().next().is_some();
+        self.silence_at = expected.then(|| now + SILENCE);
+        for (&replica, placed) in self.table.placed.range(self.wanted..) {
+            let task_id = placed.task_id.clone();
+            effects.push(Effect::Kill(task_id.clone()));
+            effects.push(Effect::Tell(Event::Stopping { replica, task_id }));
+        }
+    }
+
+    /// Replicas of an earlier run that were not heard of.
+    fn silent(&self) -> impl Iterator<Item = u32> + '_ {
+        let silent =
+            |replica: &Replica| matches!(&replica.phase, Phase::Placed(Instance { heard: false, .. }));
+        self.replicas.iter().filter(move |(_, replica)| silent(replica)).map(|(number, _)| *number)
     }
 
     /// Tasks that are, or may be, alive.
@@ -137,7 +159,7 @@ impl ServiceState {
 
     /// When [`ServiceState::tick`] has something to do next.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.replicas.values().filter_map(|replica| replica.due()).min()
+        self.replicas.values().filter_map(|replica| replica.due()).chain(self.silence_at).min()
     }
 
     /// Gives a replica a task, whose id is made here. The table must be stored before the task is launched: a scheduler that
@@ -145,7 +167,7 @@ impl ServiceState {
     pub fn place(&mut self, number: u32, agent_id: AgentId, hostname: String, ports: Vec<u16>) -> TaskId {
         let replica = self.replicas.get_mut(&number).expect("only a replica that exists is placed");
         assert!(replica.phase == Phase::Ready, "only a replica without a task is given one");
-        replica.phase = Phase::Placed(Instance::default());
+        replica.phase = Phase::Placed(Instance { heard: true, ..Instance::default() });
         self.table.launches += 1;
         let text = format!("{}.{number}.{}", self.table.service, self.table.launches);
         let task_id = TaskId::new(text).expect("names of services are checked to begin task ids");
@@ -154,20 +176,12 @@ impl ServiceState {
         task_id
     }
 
-    /// Asks for the end of replicas above the wanted number: those of an earlier run with more of them.
-    pub fn shrink(&mut self, effects: &mut Vec<Effect>) {
-        for (&replica, placed) in self.table.placed.range(self.wanted..) {
-            let task_id = placed.task_id.clone();
-            effects.push(Effect::Kill(task_id.clone()));
-            effects.push(Effect::Tell(Event::Stopping { replica, task_id }));
-        }
-    }
-
     /// Takes news of a task.
     pub fn update(&mut self, status: &TaskStatus, now: Time, effects: &mut Vec<Effect>) {
         let Some(&number) = self.tasks.get(&status.task_id) else {
             return self.unwanted(status, effects);
         };
+        self.instance(number).heard = true;
         match status.state {
             TaskState::Staging | TaskState::Starting | TaskState::Killing => {
                 self.instance(number).replace_at = None
@@ -186,6 +200,12 @@ impl ServiceState {
 
     /// Does what is due: pauses end, replicas that were unreachable for too long are replaced.
     pub fn tick(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        if self.silence_at.take_if(|at| *at <= now).is_some() {
+            let replicas: Vec<_> = self.silent().collect();
+            if !replicas.is_empty() {
+                effects.push(Effect::Tell(Event::Silent { replicas }));
+            }
+        }
         let due: Vec<_> =
             self.replicas.iter().filter(|(_, replica)| replica.due().is_some_and(|at| at <= now)).collect();
         let due: BTreeSet<u32> = due.into_iter().map(|(number, _)| *number).collect();
@@ -209,8 +229,10 @@ impl ServiceState {
     fn runs(&mut self, number: u32, now: Time, effects: &mut Vec<Effect>) {
         let instance = self.instance(number);
         let returned = instance.replace_at.take().is_some();
-        if instance.running_since.is_none() || returned {
-            instance.running_since.get_or_insert(now);
+        let new = instance.running_since.is_none();
+        instance.running_since.get_or_insert(now);
+        // One that is being killed because it is one too many is no news.
+        if (new || returned) && number < self.wanted {
             let placed = &self.table.placed[&number];
             effects.push(Effect::Tell(Event::Running {
                 replica: number,
@@ -301,7 +323,7 @@ impl ServiceState {
 
 impl Replica {
     fn runs(&self) -> bool {
-        matches!(&self.phase, Phase::Placed(Instance { running_since: Some(_), replace_at: None }))
+        matches!(&self.phase, Phase::Placed(Instance { running_since: Some(_), replace_at: None, .. }))
     }
 
     fn due(&self) -> Option<Time> {

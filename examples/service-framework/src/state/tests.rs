@@ -158,11 +158,26 @@ fn a_restarted_scheduler_adopts_what_runs_and_launches_only_what_is_missing() {
 }
 
 #[test]
+fn replicas_that_are_not_heard_of_are_told_and_not_replaced() {
+    let (service, tasks) = running(3);
+    let mut again = ServiceState::new(3, POLICY, service.table().clone());
+    again.subscribed(FrameworkId::new("f1").unwrap(), at(100), &mut Vec::new());
+    told(&mut again, 101, &tasks[1], TaskState::Running);
+    assert_eq!(tick(&mut again, 109), []);
+    assert_eq!(tick(&mut again, 110), [Effect::Tell(Event::Silent { replicas: vec![0, 2] })]);
+    assert_eq!((tick(&mut again, 1000), again.ready()), (vec![], vec![]));
+
+    let mut again = ServiceState::new(3, POLICY, Table::new("web"));
+    again.subscribed(FrameworkId::new("f1").unwrap(), at(100), &mut Vec::new());
+    assert_eq!(again.next_deadline(), None, "of a new service nothing is expected");
+}
+
+#[test]
 fn another_number_of_replicas_is_reached_from_either_side() {
     let (service, tasks) = running(3);
     let mut fewer = ServiceState::new(1, POLICY, service.table().clone());
     let mut effects = Vec::new();
-    fewer.shrink(&mut effects);
+    fewer.subscribed(FrameworkId::new("f1").unwrap(), at(0), &mut effects);
     let killed: Vec<_> = effects
         .iter()
         .filter_map(|effect| match effect {
@@ -171,9 +186,10 @@ fn another_number_of_replicas_is_reached_from_either_side() {
         })
         .collect();
     assert_eq!(killed, tasks[1..]);
+    assert_eq!(told(&mut fewer, 1, &tasks[2], TaskState::Running), [], "that it still runs is no news");
     let effects = told(&mut fewer, 1, &tasks[2], TaskState::Killed);
     assert_eq!(effects, [Effect::Tell(Event::Stopped { replica: 2 })]);
-    assert_eq!((fewer.next_deadline(), fewer.ready()), (None, vec![]));
+    assert!(!fewer.wants_offers());
 
     let more = ServiceState::new(5, POLICY, service.table().clone());
     assert_eq!(more.ready(), [3, 4]);
@@ -296,7 +312,7 @@ impl World {
         self.wanted = wanted;
         self.service = ServiceState::new(wanted, POLICY, self.service.table().clone());
         let mut effects = Vec::new();
-        self.service.shrink(&mut effects);
+        self.service.subscribed(FrameworkId::new("f1").unwrap(), at(self.now), &mut effects);
         self.obey(effects);
         for (id, _) in self.service.tasks() {
             self.report(&id);
