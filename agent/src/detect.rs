@@ -43,7 +43,7 @@ pub enum DetectError {
     #[error("`resources` {resources} holds no cpus or no mem; an agent without them is offered to nobody")]
     Nothing {
         /// What there is.
-        resources: Resources,
+        resources: Box<Resources>,
     },
 }
 
@@ -62,7 +62,7 @@ pub fn resources(set: Option<Resources>, work_dir: &Path) -> Result<Resources, D
     }
     if missing(&resources, Name::Mem) {
         let info = sysinfo();
-        let total = u64::try_from(info.totalram).unwrap_or(u64::MAX).saturating_mul(u64::from(info.mem_unit));
+        let total = info.totalram.saturating_mul(u64::from(info.mem_unit));
         resources.insert(Name::Mem, whole_mib(offered_memory(total)));
     }
     if missing(&resources, Name::Disk) {
@@ -74,7 +74,7 @@ pub fn resources(set: Option<Resources>, work_dir: &Path) -> Result<Resources, D
         resources.insert(Name::Ports, Value::Ranges(Ranges::single(PORTS.0, PORTS.1)));
     }
     if resources.cpus_milli() == 0 || resources.mem_milli() == 0 {
-        return Err(DetectError::Nothing { resources });
+        return Err(DetectError::Nothing { resources: Box::new(resources) });
     }
     Ok(resources)
 }

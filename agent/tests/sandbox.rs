@@ -1,5 +1,8 @@
 //! What an agent serves by itself, over a real connection.
 
+// All of this is test code.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::{fs, path::PathBuf};

@@ -1,5 +1,8 @@
 //! The shell from the outside: a scripted master on one side, containers that start nothing on the other.
 
+// All of this is test code.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::{fs, time::Duration};

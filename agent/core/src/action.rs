@@ -9,6 +9,7 @@ use crate::{
 
 /// Something to be done, in the order given. Nothing here can fail back into the decision that made it: what goes wrong comes in as
 /// a later [`crate::Event`].
+#[allow(clippy::large_enum_variant, reason = "moved once, from the core to the shell; a box would cost more")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Queue a message to the master. A stream that is already gone swallows it.

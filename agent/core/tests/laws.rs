@@ -2,6 +2,9 @@
 //!
 //! `AgentCore::check` holds after every event; here are the laws that are seen from outside only.
 
+// All of this is test code.
+#![allow(clippy::unwrap_used)]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,

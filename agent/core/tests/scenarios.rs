@@ -3,6 +3,9 @@
 //! A line that starts in the first column is a command, `#` begins a comment, and indented lines are the actions that followed.
 //! `scenarios/commands.rs` says what the commands are.
 
+// All of this is test code.
+#![allow(clippy::unwrap_used)]
+
 #[path = "scenarios/commands.rs"]
 mod commands;
 #[path = "scenarios/show.rs"]

@@ -162,7 +162,7 @@ fn a_write_that_was_cut_off_loses_nothing_before_it() {
     }
     assert!(shortened > 30);
     // Zeros where pages did not get to the disk.
-    let mut zeros = before.clone();
+    let mut zeros = before;
     zeros.extend([0; 5000]);
     fs::write(paths.log(), &zeros).unwrap();
     let replay = read(&paths.log()).unwrap();

@@ -1,5 +1,8 @@
 //! The agent with real containers. The test program is its own runner, so it has no harness.
 
+// All of this is test code.
+#![allow(clippy::unwrap_used)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

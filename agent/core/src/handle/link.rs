@@ -26,7 +26,7 @@ impl AgentCore {
         actions.push(Action::Send(AgentMessage::Register {
             info: self.config.info.clone(),
             agent_id: self.agent_id.clone(),
-            tasks: self.tasks.iter().map(|(key, _)| self.agent_task(key)).collect(),
+            tasks: self.tasks.keys().map(|key| self.agent_task(key)).collect(),
         }));
     }
 

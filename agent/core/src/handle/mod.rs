@@ -109,7 +109,8 @@ impl AgentCore {
         assert!(up_to.0 <= self.checkpoints_asked, "record {} is on disk before it was asked for", up_to.0);
         // One record may be the head and another the end of a stream: the head is sent once, when all are known to be on disk.
         let mut written = Vec::new();
-        while let Some((_, fence)) = self.fences.pop_front_if(|(checkpoint, _)| *checkpoint <= up_to) {
+        while self.fences.front().is_some_and(|(checkpoint, _)| *checkpoint <= up_to) {
+            let Some((_, fence)) = self.fences.pop_front() else { break };
             match fence {
                 Fence::Agent => {}
                 Fence::Task(key) => self.taken_on(now, &key, actions),

@@ -51,15 +51,13 @@ impl AgentCore {
     pub(crate) fn update(&mut self, now: Time, key: &TaskKey, draft: Draft, actions: &mut Actions) {
         self.updates_made += 1;
         let update_id = UpdateId::new(self.incarnation, self.updates_made);
-        let mut message = draft.message;
-        message.truncate(message.floor_char_boundary(limits::STATUS_MESSAGE_BYTES_MAX));
         let status = TaskStatus {
             task_id: key.1.clone(),
             agent_id: self.agent_id.clone(),
             state: draft.state,
             reason: draft.reason,
             source: Source::Agent,
-            message,
+            message: cut(draft.message),
             at: now,
             update_id: Some(update_id),
             container: draft.container,
@@ -232,6 +230,36 @@ impl AgentCore {
             let (framework_id, task_id) = key.clone();
             let record = Record::Acknowledgement { framework_id, task_id, update_id };
             self.checkpoint(record, Fence::Acknowledgement(key.clone(), update_id), actions);
+        }
+    }
+}
+
+/// The start of a message that is longer than a status may hold.
+fn cut(mut message: String) -> String {
+    if message.len() > limits::STATUS_MESSAGE_BYTES_MAX {
+        let mut end = limits::STATUS_MESSAGE_BYTES_MAX - '…'.len_utf8();
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_messages_are_cut_between_characters() {
+        let most = limits::STATUS_MESSAGE_BYTES_MAX;
+        assert_eq!(cut("x".repeat(most)), "x".repeat(most));
+        for shift in 0..4 {
+            let long = "y".repeat(shift) + &"ä".repeat(most);
+            let short = cut(long.clone());
+            assert!(short.len() <= most && short.len() > most - 8 && short.ends_with('…'), "{}", short.len());
+            assert!(long.starts_with(short.trim_end_matches('…')));
         }
     }
 }
