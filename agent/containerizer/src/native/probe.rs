@@ -199,3 +199,86 @@ fn controls(layout: &Layout) -> Vec<Control> {
     }
     controls
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> NativeConfig {
+        NativeConfig::new("/state".into(), "apportion/a".into())
+    }
+
+    fn plan() -> Plan {
+        let v1 = [
+            ("/cg/cpu", Controller::Cpu),
+            ("/cg/memory", Controller::Memory),
+            ("/cg/pids", Controller::Pids),
+        ];
+        let v1 = v1.into_iter().map(|(mount, controller)| (mount.into(), [controller].into())).collect();
+        Plan { isolation: Isolation::Namespaces, layout: Layout { v1, ..Layout::default() } }
+    }
+
+    fn setup(control: Control) -> NotStarted {
+        NotStarted::Runner(Failure::Setup {
+            step: "doing it".into(),
+            control: Some(control),
+            errno: libc::EPERM,
+        })
+    }
+
+    fn cgroup(control: Option<Control>) -> NotStarted {
+        let (mount, file) = ("/cg/memory".into(), "/cg/memory/apportion".into());
+        NotStarted::Runner(Failure::Cgroup {
+            mount,
+            file,
+            what: "mkdir".into(),
+            control,
+            errno: libc::EACCES,
+        })
+    }
+
+    #[test]
+    fn a_hierarchy_that_cannot_be_used_is_left_out_with_its_controls() {
+        let (mut plan, mut reasons) = (plan(), BTreeMap::new());
+        assert!(leave_out(&mut plan, &cgroup(None), &config(), &mut reasons));
+        assert_eq!(reasons.keys().copied().collect::<Vec<_>>(), [Control::Memory]);
+        let reason = &reasons[&Control::Memory];
+        assert!(
+            reason.contains("Permission denied") && reason.contains("/cg/memory/apportion/a"),
+            "{reason}"
+        );
+        assert!(!plan.layout.has(Controller::Memory) && plan.layout.has(Controller::Cpu));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_costs_its_control_alone() {
+        let (mut plan, mut reasons) = (plan(), BTreeMap::new());
+        let failure = cgroup(Some(Control::Memory));
+        assert!(leave_out(&mut plan, &failure, &config(), &mut reasons));
+        assert!(plan.layout.has(Controller::Memory) && plan.layout.off.contains(&Control::Memory));
+        assert!(!leave_out(&mut plan, &failure, &config(), &mut reasons), "a second time it would never end");
+    }
+
+    #[test]
+    fn isolation_steps_down_and_then_gives_up() {
+        let (mut plan, mut reasons) = (plan(), BTreeMap::new());
+        let failure = setup(Control::Namespaces);
+        assert!(leave_out(&mut plan, &failure, &config(), &mut reasons));
+        assert_eq!(plan.isolation, Isolation::UserNamespaces);
+        assert!(reasons.is_empty(), "nothing is lost yet");
+        assert!(leave_out(&mut plan, &failure, &config(), &mut reasons));
+        assert_eq!(plan.isolation, Isolation::Descent);
+        assert_eq!(reasons.keys().copied().collect::<Vec<_>>(), [Control::Namespaces, Control::ReadOnlyRoot]);
+        assert!(!leave_out(&mut plan, &failure, &config(), &mut reasons));
+        assert!(leave_out(&mut plan, &setup(Control::Seccomp), &config(), &mut reasons));
+        assert!(reasons.contains_key(&Control::Seccomp));
+    }
+
+    #[test]
+    fn what_is_not_mounted_is_said() {
+        let mut reasons = BTreeMap::new();
+        say_what_is_not_mounted(&Layout::default(), &mut reasons);
+        let controls: Vec<Control> = reasons.into_keys().collect();
+        assert_eq!(controls, [Control::CpuWeight, Control::CpuQuota, Control::Memory, Control::Pids]);
+    }
+}

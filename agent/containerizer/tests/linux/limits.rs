@@ -1,6 +1,16 @@
 //! What a container is held to.
 
-use apportion_containerizer::{Containerizer, LaunchError, Limits, Signal};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use apportion_containerizer::{
+    Containerizer, LaunchError, Limits, Signal,
+    cgroup::{CgroupDriver, Controller, V1},
+};
 use apportion_types::container::{Control, Exit, Limitation};
 
 use crate::{
@@ -8,7 +18,7 @@ use crate::{
     bench::{
         Bench, Mode,
         Mode::{Bare, Root, User},
-        NO_LIMITS, block,
+        NO_LIMITS, block, until,
     },
 };
 
@@ -25,6 +35,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario { name: "a_limit_too_small_to_start", modes: &[Root], run: too_small },
         Scenario { name: "cpu_quota", modes: &[Root], run: cpu_quota },
         Scenario { name: "fork_bomb", modes: &[Root], run: fork_bomb },
+        Scenario { name: "version_1_kills_with_the_freezer", modes: &[Root], run: freezer },
         Scenario { name: "limits_are_ignored_where_unenforced", modes: &[User, Bare], run: ignored },
     ]
 }
@@ -132,4 +143,34 @@ fn ignored(bench: &Bench) {
     spec.limits = Limits { cpus_limit_milli: Some(1), pids_max: Some(1), ..memory_limit(1) };
     let (end, _) = bench.run(&spec);
     assert_eq!((end.exit, end.limitation), (Some(Exit::Code(3)), None));
+}
+
+/// The driver of a machine without version 2, by itself, against processes that fork as fast as they can.
+fn freezer(bench: &Bench) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let Some(line) = mounts.lines().find(|l| l.contains(" - cgroup ") && l.ends_with(",freezer")) else {
+        // A machine with version 2 alone.
+        return;
+    };
+    let mount = PathBuf::from(line.split(' ').nth(4).unwrap());
+    let group = Path::new(&bench.config.cgroup_parent).join("frozen");
+    let driver = V1::new([(mount.clone(), [Controller::Freezer].into())].into(), BTreeSet::new());
+    driver.make(&group).unwrap();
+    let tasks = mount.join(&group).join("tasks");
+    let script = format!("echo 0 >{} && while :; do (sleep 0.01 & sleep 0.01 &); done", tasks.display());
+    let mut child = Command::new("/bin/sh").args(["-c", &script]).spawn().unwrap();
+    until("a few processes are there", || driver.processes(&group).len() > 3);
+    assert!(!driver.remove(&group).unwrap(), "not while it holds processes");
+    until("all of them are killed", || {
+        driver.kill(&group).unwrap();
+        driver.processes(&group).is_empty()
+    });
+    child.wait().unwrap();
+    until("the kernel lets the group go", || driver.remove(&group).unwrap());
+    assert!(!mount.join(&group).exists());
+    // The upper one is the other tests' too, but in this hierarchy only ours.
+    Path::new(&bench.config.cgroup_parent)
+        .ancestors()
+        .take(2)
+        .for_each(|parent| _ = driver.remove_if_empty(parent));
 }
