@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use apportion_sdk::{
     Context, Driver, DriverError, FrameworkId, Handle, Offer, Outcome, Scheduler, Stop, Subscription, Task,
-    TaskState, TaskStatus, async_trait,
+    TaskId, TaskState, TaskStatus, async_trait,
     driver::Builder,
     protocol::{Call, ErrorCode, Event},
 };
@@ -20,6 +20,9 @@ use crate::server::{LONG, Master, offers, subscribed, update};
 
 /// No test waits for a heartbeat of this interval.
 const QUIET: Duration = Duration::from_secs(3600);
+
+/// Calls that are made together with the end of a run.
+const BURST: usize = 500;
 
 /// What a callback was told.
 #[derive(Debug, PartialEq)]
@@ -88,7 +91,12 @@ impl Scheduler for Probe {
         match message {
             "panic" => panic!("as asked"),
             "teardown" => cx.stop(Stop::Teardown),
-            "disconnect" => cx.stop(Stop::Disconnect),
+            "burst" => {
+                for number in 0..BURST {
+                    cx.kill(&TaskId::new(format!("t{number}")).unwrap(), None);
+                }
+                cx.stop(Stop::Disconnect);
+            }
             _ => {}
         }
     }
@@ -302,9 +310,13 @@ async fn what_was_decided_is_sent_before_the_end() {
     session.send(offers(&[("o1", "a1"), ("o2", "a2")])).await;
     assert_eq!(heard(&mut told).await, Told::Subscribed(false));
     assert_eq!(heard(&mut told).await, Told::Offers(2));
-    handle.send("disconnect").await.unwrap();
+    handle.send("burst").await.unwrap();
     assert!(matches!(session.call().await, Call::Accept { .. }));
     assert!(matches!(session.call().await, Call::Accept { .. }));
+    for number in 0..BURST {
+        let Call::Kill { task_id, .. } = session.call().await else { panic!("a kill") };
+        assert_eq!(task_id.as_str(), format!("t{number}"));
+    }
     assert_eq!(session.next().await, None);
     drop(session);
     assert_eq!(ended(run).await.unwrap().stop, Stop::Disconnect);
@@ -358,7 +370,7 @@ struct Blocker(mpsc::UnboundedSender<Told>);
 
 #[async_trait]
 impl Scheduler for Blocker {
-    type Message = ();
+    type Message = &'static str;
 
     async fn offers(&mut self, _cx: &mut Context<'_>, _offers: Vec<Offer>) {}
 
@@ -367,6 +379,10 @@ impl Scheduler for Blocker {
             std::thread::sleep(Duration::from_millis(2500));
         }
         let _ = self.0.send(Told::Update(status.task_id.to_string()));
+    }
+
+    async fn message(&mut self, _cx: &mut Context<'_>, message: &'static str) {
+        let _ = self.0.send(Told::Message(message));
     }
 
     async fn disconnected(&mut self, _cx: &mut Context<'_>, why: String) {
@@ -380,11 +396,17 @@ async fn a_scheduler_that_blocks_its_thread_does_not_blame_the_master() {
     let mut master = Master::start().await;
     let (sender, mut told) = mpsc::unbounded_channel();
     let driver = Driver::builder("test").master(&master.address).seed(1).build().unwrap();
+    let handle = driver.handle();
     let _run = tokio::spawn(driver.run(Blocker(sender)));
     // Five intervals are two seconds.
     let (session, _) = master.subscribed(Duration::from_millis(400)).await;
     session.send(update("slow", TaskState::Running, 1)).await;
     assert_eq!(heard(&mut told).await, Told::Update("slow".to_owned()));
+    // Enough turns of the driver that a deadline that is past would have been met in one of them.
+    for _ in 0..30 {
+        handle.send("turn").await.unwrap();
+        assert_eq!(heard(&mut told).await, Told::Message("turn"));
+    }
     session.send(update("next", TaskState::Running, 1)).await;
     assert_eq!(heard(&mut told).await, Told::Update("next".to_owned()));
 }
