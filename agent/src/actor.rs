@@ -66,7 +66,9 @@ impl Actor {
                     asked_to_end = true;
                     Input::Event(Event::Shutdown)
                 }
-                Some(written) = self.written.recv() => Input::Written(written),
+                written = self.written.recv() => {
+                    Input::Written(written.expect("the log's thread lives as long as the store"))
+                }
                 Some(event) = self.happened.recv() => Input::Event(event),
                 Some(heard) = self.heard.recv() => Input::Heard(heard),
                 () = tick(&self.core, self.clock) => Input::Event(Event::Tick),
@@ -80,6 +82,11 @@ impl Actor {
                 }
             }
         }
+    }
+
+    /// Lets go of everything but what is still to be finished.
+    pub(crate) fn end(self) -> (Store, Effects) {
+        (self.store, self.effects)
     }
 
     /// The next input that is there already.

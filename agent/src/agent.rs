@@ -201,8 +201,9 @@ impl Agent {
             ended = actor.run(Event::Recovered(recovered), shutdown) => ended,
             served = &mut serving => Err(services_ended(served)),
         };
-        // Writes what is left, ends the stream to the master, and lets readers that follow a file come to an end.
-        let Actor { effects, store, .. } = actor;
+        // Ends the stream to the master, and lets readers that follow a file come to an end.
+        let (store, effects) = actor.end();
+        // Writes what is left.
         drop(store);
         effects.close().await;
         ending.cancel();

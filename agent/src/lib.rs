@@ -1,8 +1,8 @@
 //! The agent's shell: it offers a machine's resources to a master and runs tasks on it.
 //!
 //! Every decision is made by the pure core (crate `apportion-agent-core`); here are the things around it: the stream to the master
-//! ([`master_link`]), the log of what must outlive the process ([`store`]), the containers ([`effects`]), the files ([`paths`]), and
-//! what the agent serves by itself ([`services`]). [`actor`] is the one loop that feeds the core and runs what it wants.
+//! (`master_link`), the log of what must outlive the process (`store`), the containers (`effects`), the files (`paths`), and what the
+//! agent serves by itself (`services`). `actor` is the one loop that feeds the core and runs what it wants.
 
 mod actor;
 mod agent;

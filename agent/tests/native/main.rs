@@ -60,19 +60,14 @@ fn latest(folder: &Path, task: &str) -> PathBuf {
     folder.join("sandboxes/f1").join(task).join("latest")
 }
 
-/// Waits for a file to hold something that the predicate takes.
-async fn holds(path: &Path, wanted: impl Fn(&str) -> bool) -> String {
+/// Waits for a condition.
+async fn until(condition: impl Fn() -> bool, instead: impl Fn() -> String) {
     let wait = async {
-        loop {
-            match fs::read_to_string(path) {
-                Ok(text) if wanted(&text) => return text,
-                _ => tokio::time::sleep(Duration::from_millis(10)).await,
-            }
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(LONG, wait)
-        .await
-        .unwrap_or_else(|_| panic!("{path:?}: {:?}", fs::read_to_string(path)))
+    tokio::time::timeout(LONG, wait).await.unwrap_or_else(|_| panic!("{}", instead()));
 }
 
 async fn output() {
@@ -97,12 +92,14 @@ async fn output() {
     let expected = format!("{}\nt1 31005\nmade\n", sandbox.display());
     assert_eq!(fs::read_to_string(sandbox.join("stdout")).unwrap(), expected);
     assert_eq!(fs::read_to_string(sandbox.join("stderr")).unwrap(), "oops\n");
+    // Once everything is acknowledged nothing of the containers is kept.
+    let containers = folder.path().join("containers");
+    let kept = || {
+        let names = fs::read_dir(&containers).unwrap().flatten().map(|entry| entry.file_name());
+        names.filter(|name| !name.to_string_lossy().starts_with('.')).count()
+    };
+    until(|| kept() == 0, || format!("{} containers are kept", kept())).await;
     agent.end().await.unwrap();
-    // Everything was acknowledged: nothing of the containers is kept.
-    let kept =
-        fs::read_dir(folder.path().join("containers")).unwrap().flatten().map(|entry| entry.file_name());
-    let kept: Vec<_> = kept.filter(|name| !name.to_string_lossy().starts_with('.')).collect();
-    assert!(kept.is_empty(), "{kept:?}");
 }
 
 async fn killed() {
@@ -112,7 +109,9 @@ async fn killed() {
     let (mut stream, ..) = master.registered().await;
     stream.run(vec![shell("t1", "trap '' TERM; sleep 1000 & echo started; wait; sleep 1000")]).await;
     stream.until("t1", TaskState::Running).await;
-    holds(&latest(folder.path(), "t1").join("stdout"), |text| text == "started\n").await;
+    let stdout = latest(folder.path(), "t1").join("stdout");
+    let text = || fs::read_to_string(&stdout).unwrap_or_default();
+    until(|| text() == "started\n", text).await;
     let kill = |grace| MasterMessage::KillTask {
         framework_id: framework_id(),
         task_id: TaskId::new("t1").unwrap(),

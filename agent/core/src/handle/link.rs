@@ -63,9 +63,8 @@ impl AgentCore {
         self.link = link;
         self.view.master_id = None;
         self.timers.clear(&Timer::Link);
-        for (key, stream) in &mut self.streams {
+        for key in self.streams.keys() {
             self.timers.clear(&Timer::Retry(key.clone()));
-            stream.pending.iter_mut().for_each(|update| update.sent = false);
         }
     }
 

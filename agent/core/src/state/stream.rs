@@ -26,7 +26,7 @@ pub(crate) struct Update {
     pub(crate) status: TaskStatus,
     /// True once it is on disk: it may be sent.
     pub(crate) durable: bool,
-    /// True once it has been sent on the stream that is open now.
+    /// True once it has been sent.
     pub(crate) sent: bool,
     /// True once its acknowledgement is on its way to the disk.
     pub(crate) acknowledged: bool,
