@@ -269,6 +269,7 @@ fn spec(plan: ContainerPlan, sandbox: PathBuf, tethered: bool) -> ContainerSpec 
         argv: plan.argv,
         env,
         sandbox,
+        volumes: plan.volumes.into_iter().map(PathBuf::from).collect(),
         limits: Limits {
             cpus_request_milli: ceilings.cpus_request_milli,
             cpus_limit_milli: Some(ceilings.cpus_limit_milli),

@@ -114,7 +114,7 @@ pub mod testing;
 
 pub use apportion_types::{
     AgentId, AgentInfo, Command, ContainerStatus, FrameworkId, FrameworkInfo, OfferId, Reason, Resources,
-    Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, container, ids, limits,
+    Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, Volume, container, ids, limits,
     protocol::scheduler as protocol, resources,
 };
 pub use async_trait::async_trait;

@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use apportion_types::{
-    Command, Resources, TaskId, TaskInfo,
+    Command, Resources, TaskId, TaskInfo, Volume,
     ids::IdError,
     limits,
     resources::{Name, Ranges, Value},
+    task::VolumeError,
 };
 
 /// Builds a [`TaskInfo`] step by step; [`build`](Task::build) says what is wrong, if anything is.
@@ -30,6 +31,7 @@ pub struct Task {
     pids_max: Option<u64>,
     kill_grace: Option<Duration>,
     labels: BTreeMap<String, String>,
+    volumes: Vec<String>,
     /// The first mistake, told by `build`.
     mistake: Option<TaskError>,
 }
@@ -54,6 +56,26 @@ pub enum TaskError {
         task_id: String,
         /// Which part.
         what: String,
+    },
+    /// A volume's path is not absolute and plain.
+    #[error("task `{task_id}`: {source}")]
+    Volume {
+        /// The task.
+        task_id: String,
+        /// What is wrong with the path.
+        source: VolumeError,
+    },
+    /// More volumes than a task may have.
+    #[error(
+        "task `{task_id}` has {volumes} volumes, at most {volumes_max} are allowed; name a folder that holds them"
+    )]
+    Volumes {
+        /// The task.
+        task_id: String,
+        /// How many.
+        volumes: usize,
+        /// The bound.
+        volumes_max: usize,
     },
     /// The name of a variable is empty or holds `=`.
     #[error(
@@ -139,6 +161,7 @@ impl Task {
             pids_max: None,
             kill_grace: None,
             labels: BTreeMap::new(),
+            volumes: Vec::new(),
             mistake: None,
         }
     }
@@ -235,6 +258,13 @@ impl Task {
         self
     }
 
+    /// A folder or file of the agent's host that it reads, at the same path. Needed only for what lies in `/tmp` and `/var/tmp`,
+    /// which a task has of its own; the rest of the host's files it sees anyway. The task fails where it does not exist.
+    pub fn volume(mut self, host_path: impl Into<String>) -> Task {
+        self.volumes.push(host_path.into());
+        self
+    }
+
     /// The task, or the first thing that is wrong with it.
     pub fn build(self) -> Result<TaskInfo, TaskError> {
         let task_id = TaskId::new(&self.task_id)?;
@@ -275,6 +305,15 @@ impl Task {
         if let Some(grace) = self.kill_grace.filter(|grace| *grace > limits::KILL_GRACE_MAX) {
             return Err(TaskError::Grace { task_id: id(), grace, grace_max: limits::KILL_GRACE_MAX });
         }
+        let volumes = self.volumes.iter().map(Volume::new).collect::<Result<Vec<_>, _>>();
+        let volumes = volumes.map_err(|source| TaskError::Volume { task_id: id(), source })?;
+        if volumes.len() > limits::VOLUMES_MAX {
+            return Err(TaskError::Volumes {
+                task_id: id(),
+                volumes: volumes.len(),
+                volumes_max: limits::VOLUMES_MAX,
+            });
+        }
         let info = TaskInfo {
             name: self.name.unwrap_or_else(|| self.task_id.clone()),
             task_id,
@@ -284,6 +323,7 @@ impl Task {
             command: Command { argv: self.argv, env: self.env },
             kill_grace: self.kill_grace,
             labels: self.labels,
+            volumes,
         };
         let bytes = text_bytes(&info);
         if bytes > limits::TASK_BYTES_MAX {
@@ -393,6 +433,8 @@ mod tests {
             (good().mem_mib(u64::MAX), "is not an amount of mem"),
             (good().cpus_limit(0.05), "limits `cpus:0.05` must be of `cpus` and `mem` only"),
             (good().pids_max(0), "0 processes are not enough"),
+            (good().volume("data"), "`data` is not the path of a volume"),
+            ((0..65).fold(good(), |task, _| task.volume("/data")), "has 65 volumes"),
             (
                 good().kill_grace(Duration::from_secs(1 << 20)),
                 "a kill grace of 1048576s is longer than the longest, 86400s",

@@ -15,5 +15,5 @@ pub mod time;
 pub use framework::{AgentInfo, FrameworkInfo, Offer};
 pub use ids::{AgentId, FrameworkId, OfferId, Role, TaskId, UpdateId};
 pub use resources::Resources;
-pub use task::{Command, ContainerStatus, Reason, Source, TaskInfo, TaskState, TaskStatus};
+pub use task::{Command, ContainerStatus, Reason, Source, TaskInfo, TaskState, TaskStatus, Volume};
 pub use time::Time;

@@ -31,6 +31,12 @@ pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Bytes of a task's command line, environment, labels and name together: what `execve` takes, with room.
 pub const TASK_BYTES_MAX: usize = 128 << 10;
 
+/// Volumes of one task: each costs its container a mount.
+pub const VOLUMES_MAX: usize = 64;
+
+/// Bytes of a path (Linux: PATH_MAX, with the NUL behind it).
+pub const PATH_BYTES_MAX: usize = 4095;
+
 /// Bytes of the free text with which a framework (name, principal, labels) or an agent (host name, address, attributes,
 /// version, reasons) describes itself: it goes along with every launch or offer, which must fit in a message.
 pub const DESCRIPTION_BYTES_MAX: usize = TASK_BYTES_MAX;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     container::{Exit, Limitation, Usage},
     ids::{AgentId, TaskId, UpdateId},
+    limits,
     resources::Resources,
     time::Time,
 };
@@ -256,6 +257,44 @@ pub struct TaskInfo {
     pub kill_grace: Option<Duration>,
     /// Free text for people and tools; shown, never read.
     pub labels: BTreeMap<String, String>,
+    /// What it reads of its agent's host beside what every task sees.
+    pub volumes: Vec<Volume>,
+}
+
+/// A folder or file of the agent's host, read-only, at the same path.
+///
+/// Every task sees its host's files, but for what it has of its own, `/tmp` and `/var/tmp`: what lies there is seen only as a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Absolute and plain: no `.`, no `..`, and not the root itself.
+    pub host_path: String,
+}
+
+impl Volume {
+    /// Takes a path as a volume, if it is absolute and plain.
+    pub fn new(host_path: impl Into<String>) -> Result<Volume, VolumeError> {
+        let host_path = host_path.into();
+        let plain = |part: &str| !["", ".", ".."].contains(&part) && !part.contains('\0');
+        match host_path.strip_prefix('/') {
+            Some(rest) if host_path.len() <= limits::PATH_BYTES_MAX && rest.split('/').all(plain) => {
+                Ok(Volume { host_path })
+            }
+            _ => Err(VolumeError {
+                start: host_path.chars().take(64).flat_map(char::escape_default).collect(),
+            }),
+        }
+    }
+}
+
+/// A text is not the path of a volume.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{start}` is not the path of a volume: absolute, without `.` and `..`, at most {} bytes",
+    limits::PATH_BYTES_MAX
+)]
+pub struct VolumeError {
+    /// Its first characters.
+    pub start: String,
 }
 
 /// What is known of a task at one moment.

@@ -23,7 +23,8 @@ pub(crate) fn names() -> Result<()> {
             if fenced {
                 continue;
             }
-            let missing_spans = line.split('`').skip(1).step_by(2).filter(|span| !exists(span, folder, &words));
+            let missing_spans =
+                line.split('`').skip(1).step_by(2).filter(|span| !exists(span, folder, &words));
             let missing_links = links(line).filter(|link| !link_exists(link, folder));
             for missing in missing_spans.chain(missing_links) {
                 breaches.push(format!("{}:{}: `{missing}` does not exist", document.display(), number + 1));
@@ -38,7 +39,10 @@ pub(crate) fn names() -> Result<()> {
 
 /// The targets of `[text](target)` that are in this repository.
 fn links(line: &str) -> impl Iterator<Item = &str> {
-    line.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|target| !target.contains("://"))
+    line.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+        .filter(|target| !target.contains("://"))
 }
 
 fn link_exists(link: &str, folder: &Path) -> bool {
@@ -57,7 +61,8 @@ fn exists(span: &str, folder: &Path, words: &BTreeSet<String>) -> bool {
     let parts: Vec<&str> = span.split("::").collect();
     let is_type = parts.iter().all(|part| part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
         && parts.last().is_some_and(|last| {
-            last.starts_with(|c: char| c.is_ascii_uppercase()) && last.contains(|c: char| c.is_ascii_lowercase())
+            last.starts_with(|c: char| c.is_ascii_uppercase())
+                && last.contains(|c: char| c.is_ascii_lowercase())
                 || parts.len() > 1
         });
     !is_type || parts.iter().all(|part| ["std", "crate"].contains(part) || words.contains(*part))

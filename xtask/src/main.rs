@@ -79,5 +79,10 @@ fn test() -> Result<()> {
 }
 
 fn proto() -> Result<()> {
-    optional_tool("buf", &["lint"], "proto", "install it, for example with `npm install --global @bufbuild/buf`")
+    optional_tool(
+        "buf",
+        &["lint"],
+        "proto",
+        "install it, for example with `npm install --global @bufbuild/buf`",
+    )
 }

@@ -25,7 +25,10 @@ pub(crate) fn cargo(args: &[&str]) -> Result<()> {
 /// The same, with environment variables.
 pub(crate) fn cargo_with(env: &[(&str, &str)], args: &[&str]) -> Result<()> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    run(Command::new(cargo).args(args).envs(env.iter().copied()).current_dir(root()), &format!("cargo {}", args.join(" ")))
+    run(
+        Command::new(cargo).args(args).envs(env.iter().copied()).current_dir(root()),
+        &format!("cargo {}", args.join(" ")),
+    )
 }
 
 /// Runs cargo and takes what it prints.
@@ -60,7 +63,11 @@ fn run(command: &mut Command, shown: &str) -> Result<()> {
 
 /// Every file that git tracks, relative to the root, whose name ends so.
 pub(crate) fn tracked(ending: &str) -> Result<Vec<PathBuf>> {
-    let output = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output().context("run git ls-files")?;
+    let output = Command::new("git")
+        .args(["ls-files", "-z"])
+        .current_dir(root())
+        .output()
+        .context("run git ls-files")?;
     if !output.status.success() {
         bail!("git ls-files failed: {}", String::from_utf8_lossy(&output.stderr));
     }

@@ -67,6 +67,14 @@ pub enum LaunchError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A volume cannot be shown to the task.
+    #[error("volume {path:?} {what}")]
+    Volume {
+        /// The path as given.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        what: String,
+    },
     /// A cgroup could not be made, filled or entered.
     #[error(
         "cgroup file {file:?}: {what} failed; another program may have changed the hierarchy, or a limit is out of range"

@@ -248,6 +248,7 @@ mod tests {
             argv: argv.iter().map(|s| (*s).to_owned()).collect(),
             env: BTreeMap::new(),
             sandbox: "/nowhere".into(),
+            volumes: Vec::new(),
             limits: Limits {
                 cpus_request_milli: 100,
                 cpus_limit_milli: None,

@@ -131,6 +131,7 @@ pub(crate) enum Failure {
     PermissionDenied { program: String },
     NotExecutable { program: String, hint: String, errno: i32 },
     Sandbox { path: String, what: String, errno: i32 },
+    Volume { path: String, what: String },
     Cgroup { mount: PathBuf, file: PathBuf, what: String, control: Option<Control>, errno: i32 },
     MemoryTooSmall { limit_bytes: u64 },
     Setup { step: String, control: Option<Control>, errno: i32 },
@@ -183,6 +184,7 @@ impl From<Failure> for LaunchError {
             Failure::Sandbox { path, what, errno } => {
                 LaunchError::Sandbox { path: path.into(), what, source: os(errno) }
             }
+            Failure::Volume { path, what } => LaunchError::Volume { path: path.into(), what },
             Failure::Cgroup { file, what, errno, .. } => {
                 LaunchError::Cgroup { file, what, source: os(errno) }
             }

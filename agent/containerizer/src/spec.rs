@@ -47,6 +47,9 @@ pub struct ContainerSpec {
     pub env: BTreeMap<String, String>,
     /// The task's writable folder, its working directory, where `stdout` and `stderr` are appended. Exists.
     pub sandbox: PathBuf,
+    /// Folders and files of the host that it reads although it has `/tmp` and `/var/tmp` of its own; absolute.
+    #[serde(default)]
+    pub volumes: Vec<PathBuf>,
     /// What it is held to.
     pub limits: Limits,
     /// Ends the container when the agent's process ends, however it ends; for clusters that must leave nothing behind.

@@ -47,6 +47,8 @@ pub struct ContainerPlan {
     /// The environment, but for what names places on this machine (`PATH`, `HOME`, `TMPDIR`, `APPORTION_SANDBOX`): the shell adds
     /// those that are not here, so that the task's own win.
     pub env: BTreeMap<String, String>,
+    /// Folders and files of the machine that it reads, beside what every task sees.
+    pub volumes: Vec<String>,
     /// What it is held to, as far as this machine can.
     pub ceilings: Ceilings,
 }
@@ -84,6 +86,7 @@ impl ContainerPlan {
             task_id: info.task_id.clone(),
             argv: info.command.argv.clone(),
             env: environment(framework_id, agent_id, info),
+            volumes: info.volumes.iter().map(|volume| volume.host_path.clone()).collect(),
             ceilings: Ceilings::of(info, pids_default),
         }
     }

@@ -35,6 +35,7 @@ fn task(id: &str) -> Record {
             resources: "cpus:1".parse().unwrap(),
             limits: Resources::new(),
             pids_max: None,
+            volumes: Vec::new(),
             command: Command { argv: vec!["work".to_owned()], env: BTreeMap::new() },
             kill_grace: None,
             labels: BTreeMap::new(),

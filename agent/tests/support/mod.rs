@@ -185,6 +185,7 @@ pub(crate) fn task(id: &str, argv: &[&str]) -> TaskInfo {
         resources: "cpus:0.1;mem:32".parse().unwrap(),
         limits: Resources::new(),
         pids_max: None,
+        volumes: Vec::new(),
         command: Command { argv: argv.iter().map(|word| (*word).to_owned()).collect(), env: BTreeMap::new() },
         kill_grace: None,
         labels: BTreeMap::new(),

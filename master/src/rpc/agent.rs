@@ -134,6 +134,7 @@ mod tests {
             resources: Resources::new(),
             limits: Resources::new(),
             pids_max: None,
+            volumes: Vec::new(),
             command: Command { argv: vec!["true".to_owned()], env: BTreeMap::new() },
             kill_grace: None,
             labels: BTreeMap::new(),

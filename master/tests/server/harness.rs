@@ -294,6 +294,7 @@ pub(crate) fn task(id: &str, text: &str) -> TaskInfo {
         resources: resources(text),
         limits: Resources::new(),
         pids_max: None,
+            volumes: Vec::new(),
         command: apportion_types::Command {
             argv: vec!["sleep".to_owned(), "1".to_owned()],
             env: [("TOKEN".to_owned(), "secret".to_owned())].into(),

@@ -6,7 +6,7 @@ use proptest::{collection, option, prelude::*};
 
 use crate::{
     AgentId, AgentInfo, Command, ContainerStatus, FrameworkId, FrameworkInfo, Offer, OfferId, Reason,
-    Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId,
+    Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, Volume,
     container::{Control, Exit, Limitation, Unenforced, Usage},
     limits,
     protocol::{
@@ -138,8 +138,9 @@ pub(super) fn task_info() -> impl Strategy<Value = TaskInfo> {
         command(),
         option::of(millis(limits::KILL_GRACE_MAX)),
         texts(),
+        collection::vec("(/[a-z]{1,4}){1,3}", 0..3),
     )
-        .prop_map(|(task_id, name, resources, above, pids_max, command, kill_grace, labels)| {
+        .prop_map(|(task_id, name, resources, above, pids_max, command, kill_grace, labels, paths)| {
             let ceiling = |above: i64| (resources.cpus_milli() + above).min(limits::SCALAR_MILLI_MAX);
             TaskInfo {
                 task_id,
@@ -150,6 +151,7 @@ pub(super) fn task_info() -> impl Strategy<Value = TaskInfo> {
                 command,
                 kill_grace,
                 labels,
+                volumes: paths.into_iter().map(|host_path| Volume { host_path }).collect(),
             }
         })
 }

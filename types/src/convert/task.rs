@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use apportion_proto::v1;
 
 use super::{
-    ConvertError, bounded, enums, from_ref, id, map_bytes, message, millis, optional, optional_duration,
-    optional_id, shown, source, task_state, update_id, update_id_bytes,
+    ConvertError, bounded, enums, from_ref, id, map_bytes, message, messages, millis, optional,
+    optional_duration, optional_id, shown, source, task_state, update_id, update_id_bytes,
 };
 use crate::{
-    Command, ContainerStatus, Resources, TaskInfo, TaskStatus, Time,
+    Command, ContainerStatus, Resources, TaskInfo, TaskStatus, Time, Volume,
     container::{Exit, Limitation, Usage},
     limits,
     resources::{Name, Value},
@@ -60,7 +60,23 @@ impl From<TaskInfo> for v1::TaskInfo {
             command: Some(info.command.into()),
             kill_grace_ms: info.kill_grace.map(millis),
             labels: info.labels.into_iter().collect(),
+            volumes: info.volumes.into_iter().map(v1::Volume::from).collect(),
         }
+    }
+}
+
+impl From<Volume> for v1::Volume {
+    fn from(volume: Volume) -> Self {
+        Self { host_path: volume.host_path }
+    }
+}
+
+/// Refuses a path that is not absolute, not plain, or longer than the kernel takes.
+impl TryFrom<v1::Volume> for Volume {
+    type Error = ConvertError;
+
+    fn try_from(v1::Volume { host_path }: v1::Volume) -> Result<Self, ConvertError> {
+        Volume::new(host_path).map_err(|error| ConvertError::new("host_path", error))
     }
 }
 
@@ -77,8 +93,14 @@ impl TryFrom<v1::TaskInfo> for TaskInfo {
             let argv: usize = command.argv.iter().map(|argument| argument.len() + 1).sum();
             argv + map_bytes(&command.env) + 2 * command.env.len()
         });
-        let bytes = command_bytes + wire.name.len() + map_bytes(&wire.labels);
-        bounded("name, command and labels", bytes, limits::TASK_BYTES_MAX)?;
+        let volume_bytes: usize = wire.volumes.iter().map(|volume| volume.host_path.len()).sum();
+        let bytes = command_bytes + wire.name.len() + map_bytes(&wire.labels) + volume_bytes;
+        bounded("name, command, labels and volumes", bytes, limits::TASK_BYTES_MAX)?;
+        if wire.volumes.len() > limits::VOLUMES_MAX {
+            let what =
+                format_args!("{} are more than the {} of a task", wire.volumes.len(), limits::VOLUMES_MAX);
+            return Err(ConvertError::new("volumes", what));
+        }
         if wire.pids_max == Some(0) {
             return Err(ConvertError::new("pids_max", "is 0; a task is at least one process"));
         }
@@ -94,6 +116,7 @@ impl TryFrom<v1::TaskInfo> for TaskInfo {
             command: message("command", wire.command)?,
             kill_grace: optional_duration("kill_grace_ms", wire.kill_grace_ms, limits::KILL_GRACE_MAX)?,
             labels: wire.labels.into_iter().collect(),
+            volumes: messages("volumes", wire.volumes)?,
         })
     }
 }

@@ -308,6 +308,10 @@ fn a_bad_task_keeps_its_place_and_its_id_while_the_others_go_on() {
     };
     let cpus = v1::Resources { resources: vec![wire_resource("cpus", Some(WireValue::ScalarMilli(-1)))] };
     let long = "x".repeat(limits::TASK_BYTES_MAX);
+    let volumes = |paths: &[&str]| {
+        let volumes = paths.iter().map(|path| v1::Volume { host_path: (*path).to_owned() }).collect();
+        v1::TaskInfo { volumes, ..wire_task() }
+    };
     for (wire, expected) in [
         (v1::TaskInfo { command: None, ..wire_task() }, "command: is missing"),
         (command(&[], &[]), "command.argv: names no program"),
@@ -317,9 +321,16 @@ fn a_bad_task_keeps_its_place_and_its_id_while_the_others_go_on() {
         (command(&["a"], &[("A=B", "x")]), "command.env[`A=B`]: the name holds `=`"),
         (command(&["a"], &[("A\0", "x")]), "command.env[`A\\0`]: the name holds"),
         (command(&["a"], &[("A", "\0")]), "command.env[`A`]: the value holds a NUL"),
-        (command(&["a", &long], &[]), "name, command and labels: 131075 bytes"),
-        (v1::TaskInfo { name: long.clone(), ..wire_task() }, "name, command and labels: 131082 bytes"),
+        (command(&["a", &long], &[]), "name, command, labels and volumes: 131075 bytes"),
+        (
+            v1::TaskInfo { name: long.clone(), ..wire_task() },
+            "name, command, labels and volumes: 131082 bytes",
+        ),
         (v1::TaskInfo { pids_max: Some(0), ..wire_task() }, "pids_max: is 0"),
+        (volumes(&["/data", "data"]), "volumes[1].host_path: `data` is not the path of a volume"),
+        (volumes(&["/"]), "volumes[0].host_path: `/` is not"),
+        (volumes(&["/tmp/../etc"]), "volumes[0].host_path: `/tmp/../etc` is not"),
+        (volumes(&["/a"; 65]), "volumes: 65 are more than the 64 of a task"),
         (
             v1::TaskInfo { kill_grace_ms: Some(86_400_001), ..wire_task() },
             "kill_grace_ms: 86400001 ms is more",

@@ -12,6 +12,7 @@ mod sys;
 mod syscalls;
 mod task;
 mod tree;
+mod volumes;
 mod watch;
 mod wire;
 

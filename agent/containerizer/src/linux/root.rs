@@ -7,6 +7,8 @@
 //!   task; in the sandbox, so that it is counted and deleted with it;
 //! - `/dev/shm`, `/dev/mqueue` and `/run`: memory of its own, charged to it.
 //!
+//! Volumes show, read-only, what of the host its own `/tmp` and `/var/tmp` lie over.
+//!
 //! Hidden: the host's `/dev` but for six harmless devices, the host's `/run` (through the sockets there root would reach the
 //! daemons of the host), the agent's own folders, and what Docker hides of `/proc` and `/sys`.
 
@@ -28,7 +30,7 @@ use rustix::{
     },
 };
 
-use super::sys;
+use super::{sys, volumes};
 use crate::folder::{Failure, Isolation, Order};
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -98,6 +100,7 @@ pub(super) fn set_up(order: &Order, sandbox: &Path) -> Result<(), Failure> {
     mount_change(root, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .at("making mounts private:", root)?;
     let kept = keep(sandbox)?;
+    let volumes = volumes::open(&order.spec.volumes, &order.hidden)?;
     restrict(root)?;
 
     cover_run(&kept)?;
@@ -107,6 +110,10 @@ pub(super) fn set_up(order: &Order, sandbox: &Path) -> Result<(), Failure> {
     }
     for path in ["/tmp", "/var/tmp"].map(Path::new).into_iter().filter(|p| p.is_dir()) {
         bind(&kept.tmp, path, PLAIN)?;
+    }
+    for volume in &volumes {
+        volume.make_target().at("making the mount point of volume", &volume.path)?;
+        bind(&volume.source, &volume.path, PLAIN | MountFlags::RDONLY)?;
     }
     // Only missing where one of the covers above lies over it.
     fs::create_dir_all(sandbox).at("making the sandbox's mount point", sandbox)?;

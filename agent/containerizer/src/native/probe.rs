@@ -85,6 +85,7 @@ async fn trial(config: &NativeConfig, plan: &Plan, number: usize) -> Result<(), 
         argv: vec!["trial".to_owned()],
         env: BTreeMap::new(),
         sandbox: sandbox_path,
+        volumes: Vec::new(),
         limits: LIMITS,
         tethered: true,
     };

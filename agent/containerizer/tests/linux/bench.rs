@@ -185,6 +185,7 @@ impl Bench {
             argv: argv.iter().map(|s| (*s).to_owned()).collect(),
             env: BTreeMap::from([("PATH".to_owned(), env::var("PATH").unwrap())]),
             sandbox,
+            volumes: Vec::new(),
             limits: NO_LIMITS,
             tethered: false,
         }

@@ -344,6 +344,7 @@ fn task_info(words: &[&str]) -> TaskInfo {
         resources: resources.parse().unwrap(),
         limits: Resources::new(),
         pids_max: None,
+        volumes: Vec::new(),
         command: Command { argv: vec!["work".to_owned()], env: BTreeMap::new() },
         kill_grace: None,
         labels: BTreeMap::new(),
