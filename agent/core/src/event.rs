@@ -100,7 +100,7 @@ pub enum LaunchFailureKind {
 pub struct Recovered {
     /// The agent's id, if it was ever registered.
     pub agent_id: Option<AgentId>,
-    /// Its tasks, but for those whose end was acknowledged, in the order in which they were taken on.
+    /// Its tasks, but for those whose end was acknowledged, in any order.
     pub tasks: Vec<RecoveredTask>,
     /// Update streams of tasks that it never had (answers to a master that asked for them).
     pub strays: Vec<(FrameworkId, TaskStatus)>,

@@ -1,0 +1,360 @@
+//! What can happen, and how it happens.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use apportion_agent_core::{
+    AgentCore, CheckpointId, Event, LaunchFailure, LaunchFailureKind, Record, Recovered, RecoveredTask,
+    TaskKey,
+};
+use apportion_types::{
+    AgentId, Command, FrameworkId, FrameworkInfo, Reason, Resources, Role, TaskId, TaskInfo, TaskStatus,
+    container::Exit, protocol::agent::MasterMessage,
+};
+use proptest::prelude::*;
+
+use crate::world::{Container, World, config, total};
+
+const FRAMEWORKS: u8 = 2;
+const TASKS: u8 = 4;
+
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    Connect,
+    Disconnect,
+    Registered {
+        missing: Vec<(u8, u8)>,
+    },
+    Ping,
+    Run {
+        framework: u8,
+        tasks: Vec<(u8, u8)>,
+    },
+    Kill {
+        framework: u8,
+        task: u8,
+        grace: Option<u16>,
+    },
+    /// Acknowledges what was sent last of a task, or, if it is stale, something older.
+    Acknowledge {
+        pick: u8,
+        stale: bool,
+    },
+    Remove {
+        framework: u8,
+    },
+    Written {
+        some: u8,
+    },
+    Answer {
+        pick: u8,
+        outcome: u8,
+    },
+    End {
+        pick: u8,
+        code: i32,
+    },
+    Wait {
+        millis: u16,
+    },
+    Crash,
+}
+
+pub(crate) fn step() -> impl Strategy<Value = Step> {
+    let key = || (0..FRAMEWORKS, 0..TASKS);
+    prop_oneof![
+        3 => Just(Step::Connect),
+        1 => Just(Step::Disconnect),
+        4 => proptest::collection::vec(key(), 0..2).prop_map(|missing| Step::Registered { missing }),
+        1 => Just(Step::Ping),
+        6 => (0..FRAMEWORKS, proptest::collection::vec((0..TASKS, 1..5u8), 1..4))
+            .prop_map(|(framework, tasks)| Step::Run { framework, tasks }),
+        4 => (key(), proptest::option::of(0..5000u16))
+            .prop_map(|((framework, task), grace)| Step::Kill { framework, task, grace }),
+        8 => (any::<u8>(), proptest::bool::weighted(0.2)).prop_map(|(pick, stale)| Step::Acknowledge { pick, stale }),
+        1 => (0..FRAMEWORKS).prop_map(|framework| Step::Remove { framework }),
+        10 => (1..4u8).prop_map(|some| Step::Written { some }),
+        8 => (any::<u8>(), 0..6u8).prop_map(|(pick, outcome)| Step::Answer { pick, outcome }),
+        5 => (any::<u8>(), 0..3i32).prop_map(|(pick, code)| Step::End { pick, code }),
+        4 => (0..30_000u16).prop_map(|millis| Step::Wait { millis }),
+        1 => Just(Step::Crash),
+    ]
+}
+
+pub(crate) fn key(framework: u8, task: u8) -> TaskKey {
+    (FrameworkId::new(format!("f{framework}")).unwrap(), TaskId::new(format!("t{task}")).unwrap())
+}
+
+impl World {
+    fn pick<T: Clone>(of: Vec<T>, pick: u8) -> Option<T> {
+        (!of.is_empty()).then(|| of[usize::from(pick) % of.len()].clone())
+    }
+
+    pub(crate) fn step(&mut self, step: Step) {
+        for event in std::mem::take(&mut self.queue) {
+            self.feed(event);
+        }
+        match step {
+            Step::Connect if !self.connected => {
+                self.connected = true;
+                self.feed(Event::Connected);
+            }
+            Step::Disconnect if self.connected => {
+                (self.connected, self.registered) = (false, false);
+                self.feed(Event::Disconnected { reason: String::new() });
+            }
+            Step::Connect | Step::Disconnect => {}
+            Step::Registered { missing } => self.register(missing),
+            Step::Ping => self.message(MasterMessage::Ping { sequence: 1 }),
+            Step::Run { framework, tasks } => self.run(framework, &tasks),
+            Step::Kill { framework, task, grace } => {
+                let (framework_id, task_id) = key(framework, task);
+                if self.removed.contains(&framework_id) {
+                    return;
+                }
+                let grace = grace.map(|millis| Duration::from_millis(millis.into()));
+                let reason = Reason::KilledByFramework;
+                self.message(MasterMessage::KillTask { framework_id, task_id, grace, reason });
+            }
+            Step::Acknowledge { pick, stale } => {
+                let from = if stale { 0 } else { self.sent.len().saturating_sub(8) };
+                if let Some(((framework_id, task_id), update_id)) =
+                    Self::pick(self.sent[from..].to_vec(), pick)
+                {
+                    self.message(MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id });
+                }
+            }
+            Step::Remove { framework } => {
+                let framework_id = key(framework, 0).0;
+                // One that the agent would not hear is repeated by a master; here it is simply said later.
+                if self.core.view().master_id.is_some() {
+                    self.removed.insert(framework_id.clone());
+                    self.message(MasterMessage::RemoveFramework { framework_id });
+                }
+            }
+            Step::Written { some } => self.write(usize::from(some)),
+            Step::Answer { pick, outcome } => self.answer(pick, outcome),
+            Step::End { pick, code } => self.end(pick, Exit::Code(code)),
+            Step::Wait { millis } => self.wait(Duration::from_millis(millis.into())),
+            Step::Crash => self.crash(),
+        }
+    }
+
+    fn register(&mut self, missing: Vec<(u8, u8)>) {
+        if !self.connected {
+            return;
+        }
+        // The core ignores it when it did not ask, or has left; what it sends tells which.
+        self.registered = true;
+        let missing: Vec<TaskKey> =
+            missing.into_iter().map(|(f, t)| key(f, t)).filter(|k| !self.removed.contains(&k.0)).collect();
+        self.feed(Event::MasterMessage(MasterMessage::Registered {
+            agent_id: AgentId::new("a1").unwrap(),
+            master_id: "m1".to_owned(),
+            ping_timeout: Duration::from_secs(75),
+            missing_tasks: missing,
+        }));
+    }
+
+    fn run(&mut self, framework: u8, tasks: &[(u8, u8)]) {
+        let framework_id = key(framework, 0).0;
+        if self.removed.contains(&framework_id) {
+            return;
+        }
+        let info = |(task, cpus): &(u8, u8)| TaskInfo {
+            task_id: key(framework, *task).1,
+            name: String::new(),
+            resources: format!("cpus:{cpus}").parse().unwrap(),
+            limits: Resources::new(),
+            pids_max: None,
+            volumes: Vec::new(),
+            command: Command { argv: vec!["work".to_owned()], env: BTreeMap::new() },
+            kill_grace: None,
+            labels: BTreeMap::new(),
+        };
+        self.message(MasterMessage::RunTasks {
+            framework_id,
+            framework_info: FrameworkInfo {
+                name: String::new(),
+                principal: String::new(),
+                roles: vec![Role::default()],
+                failover_timeout: Duration::ZERO,
+                labels: BTreeMap::new(),
+            },
+            role: Role::default(),
+            tasks: tasks.iter().map(info).collect(),
+        });
+    }
+
+    fn write(&mut self, some: usize) {
+        let written = (self.written + some).min(self.asked.len());
+        if written > self.written {
+            self.written = written;
+            self.feed(Event::Checkpointed { checkpoint: CheckpointId((written - self.before) as u64) });
+        }
+    }
+
+    /// An answer that is owed for a launch or an attachment.
+    fn answer(&mut self, pick: u8, outcome: u8) {
+        let owed = |container: &Container| {
+            matches!(container, Container::Launching(_) | Container::Running(true) | Container::Ended(true))
+        };
+        let waiting: Vec<_> =
+            self.containers.iter().filter(|(_, (_, c))| owed(c)).map(|(id, _)| id.clone()).collect();
+        let Some(container_id) = Self::pick(waiting, pick) else { return };
+        let container = self.containers[&container_id].1;
+        let (next, event) = match (container, outcome) {
+            (Container::Launching(true), 0..=2) => (Container::Removed, Some(LaunchFailureKind::Cancelled)),
+            (Container::Launching(_), 3) => (Container::Removed, Some(LaunchFailureKind::Command)),
+            (Container::Launching(_), 4) => (Container::Removed, Some(LaunchFailureKind::Container)),
+            (Container::Launching(_) | Container::Running(_), _) => (Container::Running(false), None),
+            (Container::Ended(_), _) => (Container::Ended(false), None),
+            (Container::Removed, _) => unreachable!(),
+        };
+        self.containers.get_mut(&container_id).unwrap().1 = next;
+        self.feed(match event {
+            Some(kind) => Event::LaunchFailed {
+                container_id: container_id.clone(),
+                failure: LaunchFailure { kind, message: String::new() },
+            },
+            None => Event::Launched { container_id: container_id.clone() },
+        });
+        if container == Container::Ended(true) {
+            self.feed(self.terminated(container_id, Exit::Code(0)));
+        }
+    }
+
+    fn end(&mut self, pick: u8, exit: Exit) {
+        let running = self.containers.iter().filter(|(_, (_, c))| matches!(c, Container::Running(_)));
+        let running: Vec<_> = running.map(|(id, (_, c))| (id.clone(), *c)).collect();
+        let Some((container_id, container)) = Self::pick(running, pick) else { return };
+        let owed = container == Container::Running(true);
+        self.containers.get_mut(&container_id).unwrap().1 = Container::Ended(owed);
+        if !owed {
+            self.feed(self.terminated(container_id, exit));
+        }
+    }
+
+    fn wait(&mut self, pause: Duration) {
+        let end = self.now + pause;
+        while let Some(due) = self.core.next_deadline().filter(|due| *due <= end) {
+            self.now = due.max(self.now);
+            let before = self.core.next_deadline();
+            self.feed(Event::Tick);
+            assert!(
+                self.core.next_deadline() != before || before > Some(self.now),
+                "a deadline that does not pass"
+            );
+        }
+        self.now = end;
+    }
+
+    /// The process dies: what is not on disk never happened, containers live on.
+    fn crash(&mut self) {
+        self.queue.clear();
+        self.forgotten = self.removed.clone();
+        (self.connected, self.registered) = (false, false);
+        self.sent.clear();
+        self.asked.truncate(self.written);
+        self.before = self.written;
+        self.streams.clear();
+        for record in self.asked.clone() {
+            self.asked_for(record);
+        }
+        for (_, container) in self.containers.values_mut() {
+            match container {
+                // A launch that was cut off leaves nothing, or a container that runs.
+                Container::Launching(cancelled) if *cancelled => *container = Container::Removed,
+                Container::Launching(_) => *container = Container::Running(false),
+                Container::Running(owed) | Container::Ended(owed) => *owed = false,
+                Container::Removed => {}
+            }
+        }
+        let recovered = self.replay();
+        // Of containers that the disk knows nothing of the core will say nothing.
+        let known: BTreeSet<_> = recovered.tasks.iter().map(|task| task.task.container_id.clone()).collect();
+        self.containers.retain(|id, _| known.contains(id));
+        self.incarnation += 1;
+        self.core = AgentCore::new(config(), self.incarnation, self.now);
+        self.feed(Event::Recovered(recovered));
+    }
+
+    fn replay(&self) -> Recovered {
+        let mut recovered = Recovered::default();
+        for record in &self.asked {
+            match record.clone() {
+                Record::Agent { agent_id } => recovered.agent_id = Some(agent_id),
+                Record::Task(task) => {
+                    recovered.tasks.push(RecoveredTask {
+                        task: *task,
+                        acknowledged: None,
+                        updates: Vec::new(),
+                    });
+                }
+                Record::Update { framework_id, status } => {
+                    match recovered.tasks.iter_mut().find(|t| is(t, &framework_id, &status.task_id)) {
+                        Some(task) => task.updates.push(status),
+                        None => recovered.strays.push((framework_id, status)),
+                    }
+                }
+                Record::Acknowledgement { framework_id, task_id, .. } => {
+                    recovered.strays.retain(|(f, status)| (f, &status.task_id) != (&framework_id, &task_id));
+                    if let Some(task) = recovered.tasks.iter_mut().find(|t| is(t, &framework_id, &task_id)) {
+                        task.acknowledged = Some(task.updates.remove(0));
+                    }
+                    let over = |status: &TaskStatus| status.state.is_terminal();
+                    recovered.tasks.retain(|task| !task.acknowledged.as_ref().is_some_and(over));
+                }
+            }
+        }
+        recovered
+    }
+
+    /// Everything goes well from here: in the end nothing is left, and nothing was lost.
+    pub(crate) fn settle(&mut self) {
+        self.step(Step::Disconnect);
+        self.step(Step::Connect);
+        self.register(Vec::new());
+        for framework in 0..FRAMEWORKS {
+            for task in 0..TASKS {
+                if self.core.view().tasks.contains_key(&key(framework, task)) {
+                    self.step(Step::Kill { framework, task, grace: Some(0) });
+                }
+            }
+            if self.forgotten.contains(&key(framework, 0).0) {
+                self.message(MasterMessage::RemoveFramework { framework_id: key(framework, 0).0 });
+            }
+        }
+        for _ in 0..400 {
+            if self.streams.is_empty()
+                && self.core.view().tasks.is_empty()
+                && self.written == self.asked.len()
+            {
+                break;
+            }
+            self.step(Step::Written { some: 100 });
+            self.step(Step::Answer { pick: 0, outcome: 5 });
+            self.step(Step::End { pick: 0, code: 1 });
+            self.step(Step::Ping);
+            for ((framework_id, task_id), update_id) in std::mem::take(&mut self.sent) {
+                // Of a removed framework nobody is there to acknowledge.
+                if !self.removed.contains(&framework_id) {
+                    self.message(MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id });
+                }
+            }
+        }
+        assert!(self.streams.is_empty(), "updates that nobody was told: {:?}", self.streams);
+        let view = self.core.view();
+        assert!(view.tasks.is_empty() && view.free == total(), "{view:?}");
+        for (id, (_, container)) in &self.containers {
+            assert_eq!(*container, Container::Removed, "{id} is left");
+        }
+        self.wait(Duration::from_secs(60));
+    }
+}
+
+fn is(task: &RecoveredTask, framework_id: &FrameworkId, task_id: &TaskId) -> bool {
+    task.task.framework_id == *framework_id && task.task.info.task_id == *task_id
+}

@@ -1,0 +1,267 @@
+//! A master, a disk and containers, as far as the agent sees them, and the laws of what it writes and says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use apportion_agent_core::{Action, AgentCore, Config, ContainerId, Event, Record, Signal, TaskKey};
+use apportion_types::{
+    AgentInfo, FrameworkId, Resources, TaskState, TaskStatus, Time, UpdateId,
+    container::{Exit, Termination, Usage},
+    protocol::agent::{AgentMessage, MasterMessage},
+};
+
+/// What is true of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Container {
+    /// Its launch has no answer; true when it was cancelled.
+    Launching(bool),
+    /// It runs; true when its answer to an attachment is owed.
+    Running(bool),
+    /// It has ended, and the core was told so, or is to be told after an attachment.
+    Ended(bool),
+    Removed,
+}
+
+/// One run of a task: from the record that takes it on to the acknowledgement of its end.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// Updates in the order made, by what the disk was asked for.
+    made: Vec<TaskStatus>,
+    /// How many of them the disk has the acknowledgement of, or was asked for it.
+    acknowledged: usize,
+}
+
+pub(crate) struct World {
+    pub(crate) now: Time,
+    pub(crate) incarnation: u64,
+    pub(crate) core: AgentCore,
+    pub(crate) connected: bool,
+    pub(crate) registered: bool,
+    /// Every record asked for, and how many of them are on disk.
+    pub(crate) asked: Vec<Record>,
+    pub(crate) written: usize,
+    /// On disk when the process started; the core's numbers count from here.
+    pub(crate) before: usize,
+    pub(crate) containers: BTreeMap<ContainerId, (TaskKey, Container)>,
+    pub(crate) streams: BTreeMap<TaskKey, Told>,
+    pub(crate) removed: BTreeSet<FrameworkId>,
+    /// Removed ones that a crashed process took with it: the master says so again when it sees their tasks.
+    pub(crate) forgotten: BTreeSet<FrameworkId>,
+    pub(crate) sent: Vec<(TaskKey, UpdateId)>,
+    pub(crate) queue: Vec<Event>,
+}
+
+pub(crate) fn total() -> Resources {
+    "cpus:6".parse().unwrap()
+}
+
+pub(crate) fn config() -> Config {
+    Config::new(AgentInfo {
+        hostname: String::new(),
+        address: String::new(),
+        resources: total(),
+        attributes: BTreeMap::new(),
+        unenforced: Vec::new(),
+        version: String::new(),
+    })
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self {
+            now: Time::ZERO,
+            incarnation: 1,
+            core: AgentCore::new(config(), 1, Time::ZERO),
+            connected: false,
+            registered: false,
+            asked: Vec::new(),
+            written: 0,
+            before: 0,
+            containers: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
+            sent: Vec::new(),
+            queue: Vec::new(),
+        }
+    }
+
+    pub(crate) fn feed(&mut self, event: Event) {
+        let mut actions = Vec::new();
+        self.core.handle(self.now, event, &mut actions);
+        self.core.check();
+        for action in actions {
+            self.act(action);
+        }
+        let live = self.core.view().tasks.iter().map(|(_, task)| task.clone()).collect::<Vec<_>>();
+        let held: Resources =
+            live.iter().filter(|task| !task.state.is_terminal()).map(|task| &task.info.resources).sum();
+        assert!(total().contains(&held), "{held} is more than there is");
+    }
+
+    pub(crate) fn message(&mut self, message: MasterMessage) {
+        if self.connected {
+            self.feed(Event::MasterMessage(message));
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Checkpoint { checkpoint, record } => {
+                self.asked.push(record.clone());
+                assert_eq!(checkpoint.0 as usize, self.asked.len() - self.before, "numbered in order");
+                self.asked_for(record);
+            }
+            Action::Send(message) => self.said(message),
+            Action::Reconnect { .. } => self.registered = false,
+            Action::Launch(plan) => {
+                let on_disk = self.asked[..self.written].iter().any(
+                    |record| matches!(record, Record::Task(task) if task.container_id == plan.container_id),
+                );
+                assert!(on_disk, "{} is launched before its task is on disk", plan.container_id);
+                let key = (plan.framework_id, plan.task_id);
+                let before = self.containers.insert(plan.container_id, (key, Container::Launching(false)));
+                assert_eq!(before, None, "a container is launched once");
+            }
+            Action::CancelLaunch { container_id } => {
+                let (_, container) = self.containers.get_mut(&container_id).unwrap();
+                if let Container::Launching(cancelled) = container {
+                    *cancelled = true;
+                }
+            }
+            Action::Attach { container_id } => self.attach(container_id),
+            Action::Signal { container_id, signal } => self.signal(container_id, signal),
+            Action::Remove { container_id } => {
+                if let Some((_, container)) = self.containers.get_mut(&container_id) {
+                    // A launch that left nothing before a crash is removed too: the disk does not know that it failed.
+                    let over = matches!(container, Container::Ended(_) | Container::Removed);
+                    assert!(over, "{container_id} is removed, but {container:?}");
+                    *container = Container::Removed;
+                }
+            }
+            Action::Note { .. } => {}
+            Action::Fail { reason } => panic!("{reason}"),
+            Action::Done { .. } => panic!("nobody asked for an end"),
+        }
+    }
+
+    fn attach(&mut self, container_id: ContainerId) {
+        match self.containers.get_mut(&container_id) {
+            Some((_, container @ (Container::Running(_) | Container::Ended(_)))) => match container {
+                Container::Running(owed) | Container::Ended(owed) => *owed = true,
+                _ => unreachable!(),
+            },
+            _ => self.queue.push(Event::ContainerLost { container_id, message: String::new() }),
+        }
+    }
+
+    fn signal(&mut self, container_id: ContainerId, signal: Signal) {
+        // One that was never launched may be signalled too: it was lost.
+        if let Some((_, container)) = self.containers.get_mut(&container_id)
+            && signal == Signal::Kill
+            && matches!(container, Container::Running(_))
+            && self.incarnation % 2 == 1
+        {
+            // Every second process's signals get through to its containers at once; the others' only by later steps.
+            let (_, Container::Running(owed)) = self.containers[&container_id].clone() else {
+                unreachable!()
+            };
+            self.containers.get_mut(&container_id).unwrap().1 = Container::Ended(owed);
+            if !owed {
+                self.queue.push(self.terminated(container_id, Exit::Signal(9)));
+            }
+        }
+    }
+
+    pub(crate) fn terminated(&self, container_id: ContainerId, exit: Exit) -> Event {
+        let termination = Termination {
+            exit: Some(exit),
+            limitation: None,
+            usage: Usage::default(),
+            started_at: self.now,
+            finished_at: self.now,
+        };
+        Event::Terminated { container_id, termination }
+    }
+
+    /// The laws of what is written.
+    pub(crate) fn asked_for(&mut self, record: Record) {
+        match record {
+            Record::Agent { .. } => {}
+            Record::Task(task) => {
+                let key = (task.framework_id, task.info.task_id);
+                assert!(!self.streams.contains_key(&key), "{key:?} is taken on while it is not over");
+                self.streams.insert(key, Told::default());
+            }
+            Record::Update { framework_id, status } => {
+                let key = (framework_id, status.task_id.clone());
+                let told = self.streams.entry(key.clone()).or_default();
+                let last = told.made.last().map(|status| status.state).unwrap_or(TaskState::Staging);
+                assert!(last.may_become(status.state), "{key:?}: {last} to {}", status.state);
+                assert!(told.made.iter().all(|before| before.update_id != status.update_id));
+                told.made.push(status);
+            }
+            Record::Acknowledgement { framework_id, task_id, update_id } => {
+                let key = (framework_id, task_id);
+                let told = self.streams.get_mut(&key).unwrap();
+                assert_eq!(
+                    told.made[told.acknowledged].update_id,
+                    Some(update_id),
+                    "{key:?}: the head, and in order"
+                );
+                told.acknowledged += 1;
+                if told.made[told.acknowledged - 1].state.is_terminal() {
+                    assert_eq!(told.acknowledged, told.made.len(), "{key:?}: nothing after the end");
+                    self.streams.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// The laws of what is said.
+    fn said(&mut self, message: AgentMessage) {
+        assert!(self.connected);
+        match message {
+            AgentMessage::Register { tasks, .. } => {
+                for task in tasks {
+                    let key = (task.framework_id, task.info.task_id);
+                    if let Some(head) = task.unacknowledged {
+                        self.must_be_on_disk(&key, &head);
+                    }
+                }
+            }
+            AgentMessage::StatusUpdate { framework_id, status, latest_state } => {
+                assert!(self.registered, "an update while there is no registration");
+                let key = (framework_id, status.task_id.clone());
+                self.must_be_on_disk(&key, &status);
+                let on_disk = self.asked[..self.written].iter().any(|record| {
+                    matches!(record, Record::Update { framework_id, status }
+                        if *framework_id == key.0 && status.task_id == key.1 && status.state == latest_state)
+                });
+                assert!(on_disk, "{key:?}: {latest_state} is told before it is on disk");
+                let update_id = status.update_id.unwrap();
+                match self.streams.get(&key) {
+                    Some(told) if !self.removed.contains(&key.0) => {
+                        assert_eq!(
+                            told.made[told.acknowledged].update_id,
+                            Some(update_id),
+                            "{key:?}: only the head"
+                        );
+                    }
+                    _ => {
+                        assert!(self.removed.contains(&key.0), "{key:?}: an update of a stream that is over")
+                    }
+                }
+                self.sent.push((key, update_id));
+            }
+            AgentMessage::Pong { .. } => {}
+            AgentMessage::Unregister { .. } => panic!("nobody asked for an end"),
+        }
+    }
+
+    fn must_be_on_disk(&self, key: &TaskKey, status: &TaskStatus) {
+        let on_disk = self.asked[..self.written].iter().any(
+            |record| matches!(record, Record::Update { framework_id, status: written } if *framework_id == key.0 && written == status),
+        );
+        assert!(on_disk, "{key:?}: {status:?} is told before it is on disk");
+    }
+}
