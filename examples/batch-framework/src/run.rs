@@ -48,7 +48,7 @@ pub struct RunArgs {
     /// The job file (TOML)
     #[arg(value_name = "JOB.toml")]
     pub job: PathBuf,
-    /// Another value for a parameter of the job file's [params]
+    /// Another value for a parameter that the job file declares
     #[arg(long = "set", value_name = "NAME=VALUE")]
     pub set: Vec<String>,
     /// The form of the summary: a table, or one JSON document and nothing else on standard output

@@ -112,6 +112,13 @@ fn an_accept_that_is_full_leaves_the_rest_for_the_next_offer() {
 }
 
 #[test]
+fn an_accept_that_is_full_does_not_keep_tasks_from_other_agents() {
+    let mut cluster = Cluster::new("cpus = 0.01\nmemory = 1\n[array]\nrange = [1, 2500]\n");
+    cluster.harness.offers(&[("a", "cpus:100;mem:100000"), ("b", "cpus:100;mem:100000")]);
+    assert_eq!(cluster.launched().len(), 2500);
+}
+
+#[test]
 fn an_element_that_no_process_can_be_given_fails_alone() {
     let mut cluster =
         Cluster::new("env = { A = \"${item}\" }\n[array]\nlist = [\"a\", \"b\\u0000\", \"c\"]\n");
