@@ -88,9 +88,11 @@ fn offered_memory(total: u64) -> u64 {
     total - (total / 10).clamp(GIB / 2, 4 * GIB).min(total / 2)
 }
 
-/// Five GiB are left to the system and the agent's log, but never more than half of what is free.
+/// Five GiB are left to the system and the agent's log, but never more than half of what is free. Whole GiB, so that an agent that is
+/// started again mostly offers the same.
 fn offered_disk(free: u64) -> u64 {
-    free - (5 * GIB).min(free / 2)
+    let offered = free - (5 * GIB).min(free / 2);
+    if offered < GIB { offered } else { offered / GIB * GIB }
 }
 
 #[cfg(test)]
@@ -106,6 +108,8 @@ mod tests {
         }
         assert_eq!(offered_disk(100 * GIB), 95 * GIB);
         assert_eq!(offered_disk(4 * GIB), 2 * GIB);
+        assert_eq!(offered_disk(100 * GIB + 17 * MIB), 95 * GIB);
+        assert_eq!(offered_disk(GIB), GIB / 2);
         assert_eq!(offered_disk(0), 0);
     }
 

@@ -144,6 +144,31 @@ fn what_was_written_is_read_back_also_after_it_was_rewritten() {
 }
 
 #[test]
+fn a_log_that_is_mostly_about_tasks_that_are_no_more_is_rewritten_while_the_agent_runs() {
+    let (_folder, paths) = paths();
+    let mut records = vec![agent("a1"), task("stays"), update("stays", 1, TaskState::Starting)];
+    let mut bytes = 0;
+    for number in 2.. {
+        let id = format!("t{number}");
+        let Record::Task(mut large) = task(&id) else { unreachable!() };
+        large.info.labels.insert("large".to_owned(), "x".repeat(120 << 10));
+        bytes += 120 << 10;
+        records.push(Record::Task(large));
+        records.push(update(&id, number, TaskState::Failed));
+        records.push(acknowledgement(&id, number));
+        if bytes > 18 << 20 {
+            break;
+        }
+    }
+    write(&paths, 1, records);
+    let length = fs::metadata(paths.log()).unwrap().len();
+    assert!(length < bytes / 2, "{length} of {bytes} bytes");
+    let recovered = read(&paths.log()).unwrap().recovered;
+    let names: Vec<_> = recovered.tasks.iter().map(|task| task.task.info.task_id.as_str()).collect();
+    assert_eq!(names, ["stays"]);
+}
+
+#[test]
 fn a_write_that_was_cut_off_loses_nothing_before_it() {
     let (_folder, paths) = paths();
     write(&paths, 1, some());
