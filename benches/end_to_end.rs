@@ -14,7 +14,9 @@ use std::{
 };
 
 use apportion_benches::{Table, median, ms, percentile};
-use apportion_sdk::{Context, Driver, Offer, Resources, Scheduler, Stop, Task, TaskId, TaskState, TaskStatus, async_trait};
+use apportion_sdk::{
+    Context, Driver, Offer, Resources, Scheduler, Stop, Task, TaskId, TaskState, TaskStatus, async_trait,
+};
 
 /// So small that the agent, and not the offer, says how many run at once.
 const CPUS: f64 = 0.05;
@@ -114,7 +116,8 @@ async fn run(quick: bool) -> Result<(), Failed> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let any_port = ([127, 0, 0, 1], 0).into();
     let master =
-        apportion_master::Server::bind(apportion_master::Config { listen: any_port, ..Default::default() }).await?;
+        apportion_master::Server::bind(apportion_master::Config { listen: any_port, ..Default::default() })
+            .await?;
     let address = master.local_addr().to_string();
     let agent = apportion_agent::Agent::native(apportion_agent::Config {
         master: vec![address.clone()],
@@ -164,7 +167,13 @@ async fn run(quick: bool) -> Result<(), Failed> {
     let (p50, p99) = (percentile(latencies.clone(), 50), percentile(latencies, 99));
     table.row(vec!["submit → running".into(), singles.to_string(), ms(p50), ms(p99), "-".into()]);
     let rate = many as f64 / median(rounds).as_secs_f64();
-    table.row(vec!["no-ops, all at once".into(), many.to_string(), "-".into(), "-".into(), format!("{rate:.0}")]);
+    table.row(vec![
+        "no-ops, all at once".into(),
+        many.to_string(),
+        "-".into(),
+        "-".into(),
+        format!("{rate:.0}"),
+    ]);
     print!("{table}");
     Ok(())
 }

@@ -19,6 +19,8 @@ mod spec;
 pub use containerizer::{Containerizer, LAUNCH_TIMEOUT};
 pub use error::{ContainerError, LaunchError, ProbeError};
 pub use fake::Fake;
+#[doc(hidden)]
+pub use linux::bare_loop;
 pub use linux::runner_main;
 pub use native::{Native, NativeConfig};
 pub use spec::{ContainerId, ContainerSpec, Leftover, Limits, Signal};

@@ -2,6 +2,7 @@
 //!
 //! One thread, no runtime, no logging framework: it lives as long as its container, and there is one for each.
 
+mod bare;
 mod birth;
 mod init;
 pub(crate) mod pidfd;
@@ -25,6 +26,8 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
+
+pub use bare::bare_loop;
 
 use crate::folder::{self, Failure, Order, Pids, Process, ReadError, Report};
 
