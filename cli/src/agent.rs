@@ -116,7 +116,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     log.start();
     let signals = Signals::listen()?;
     let agent = Agent::native(config).await?;
-    tracing::info!(address = %agent.local_addr(), "the agent is listening");
     tokio::select! {
         ended = agent.run(signals.asked()) => ended?,
         // Tasks are left as they are; the next agent of this work folder finds them.

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use apportion_sdk::operator::{AgentState, AgentSummary};
-use serde::Serialize;
+use apportion_types::container::Unenforced;
+use serde::{Serialize, Serializer};
 
 use crate::{
     amounts::{Amounts, others},
     client,
     output::answer,
     table::{Table, count, cpus, mem, plain},
+    unenforced::groups,
 };
 
 /// List the agents, what is used of them, and what they cannot enforce
@@ -42,16 +44,20 @@ struct Agent {
     registered_at_us: u64,
     attributes: BTreeMap<String, String>,
     /// Controls that it cannot enforce, and why.
-    unenforced: BTreeMap<&'static str, String>,
+    #[serde(serialize_with = "by_control")]
+    unenforced: Vec<Unenforced>,
     total: Amounts,
     allocated: Amounts,
     offered: Amounts,
     tasks: u64,
 }
 
+fn by_control<S: Serializer>(unenforced: &[Unenforced], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(unenforced.iter().map(|each| (each.control.name(), &each.reason)))
+}
+
 impl From<AgentSummary> for Agent {
     fn from(agent: AgentSummary) -> Agent {
-        let unenforced = agent.info.unenforced.into_iter();
         Agent {
             agent_id: agent.agent_id.to_string(),
             hostname: agent.info.hostname,
@@ -65,7 +71,7 @@ impl From<AgentSummary> for Agent {
             version: agent.info.version,
             registered_at_us: agent.registered_at.as_micros(),
             attributes: agent.info.attributes,
-            unenforced: unenforced.map(|each| (each.control.name(), each.reason)).collect(),
+            unenforced: agent.info.unenforced,
             total: Amounts(agent.info.resources),
             allocated: Amounts(agent.allocated),
             offered: Amounts(agent.offered),
@@ -101,27 +107,16 @@ impl Listing {
 
     /// Each distinct reason once, with what it concerns and where.
     fn not_enforced(&self) -> String {
-        let mut reasons: BTreeMap<&str, (Vec<&str>, Vec<&str>)> = BTreeMap::new();
-        for agent in &self.agents {
-            for (control, reason) in &agent.unenforced {
-                let (controls, agents) = reasons.entry(reason).or_default();
-                if !controls.contains(control) {
-                    controls.push(control);
-                }
-                if agents.last() != Some(&agent.agent_id.as_str()) {
-                    agents.push(&agent.agent_id);
-                }
-            }
-        }
+        let agents = self.agents.iter().map(|agent| (agent.agent_id.as_str(), agent.unenforced.as_slice()));
         let mut text = String::new();
-        for (at, (reason, (controls, agents))) in reasons.into_iter().enumerate() {
-            let place = match agents.len() {
+        for (at, group) in groups(agents).into_iter().enumerate() {
+            let place = match group.agents.len() {
                 all if all == self.agents.len() && all > 1 => "on every agent".to_owned(),
-                few if few <= 3 => format!("on {}", agents.join(", ")),
+                few if few <= 3 => format!("on {}", group.agents.join(", ")),
                 many => format!("on {} of them", count(many as u64, "agent")),
             };
             text += if at == 0 { "\nNot enforced:\n" } else { "" };
-            text += &format!("  {} ({place}): {}\n", controls.join(", "), plain(reason));
+            text += &format!("  {} ({place}): {}\n", group.controls.join(", "), plain(group.reason));
         }
         text
     }

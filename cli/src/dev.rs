@@ -57,6 +57,9 @@ pub(crate) struct Args {
     log: log::Args,
 }
 
+/// What the agents cannot enforce is said once for all of them, so it need not be logged by each.
+const LOG_DEFAULT: &str = "warn,apportion_agent::agent=error";
+
 /// What a second Ctrl-C still leaves for taking everything down in order.
 const HASTE: Duration = Duration::from_secs(1);
 
@@ -69,7 +72,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         listen: settings.value("listen", args.listen, || local(if args.run.is_some() { 0 } else { 5050 }))?,
     };
     let work_dir: Option<PathBuf> = settings.optional("work_dir", args.work_dir)?;
-    let log = args.log.resolve(&mut settings, "warn")?;
+    let log = args.log.resolve(&mut settings, LOG_DEFAULT)?;
     if args.file.print_config {
         output::answer(args.job.output, &settings.shown(), ToString::to_string)?;
         return Ok(ExitCode::SUCCESS);
@@ -87,10 +90,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         None => WorkFolder::fresh(&std::env::temp_dir())?,
     };
     let done = in_folder(&plan, job, args.job.output, &folder, &signals).await;
-    let closed = folder.close();
-    let code = done?;
-    closed?;
-    Ok(code)
+    if let Err(e) = folder.close() {
+        // The job's end is what counts; the folder is somebody's no more, so it is found again.
+        say(&format!("{:#}; the next `apportion dev` tries again", anyhow::Error::new(e)));
+    }
+    done
 }
 
 async fn in_folder(
@@ -101,11 +105,16 @@ async fn in_folder(
     signals: &Signals,
 ) -> anyhow::Result<ExitCode> {
     cluster::remove_stale(folder).await;
-    let mut cluster = tokio::select! {
-        started = Cluster::start(plan, folder) => started?,
-        () = signals.asked() => return Ok(ExitCode::from(crate::INTERRUPTED)),
+    let mut cluster = Cluster::start(plan.listen).await?;
+    let used = tokio::select! {
+        started = cluster.start_agents(plan, folder) => started.map(|()| None),
+        () = signals.asked() => Ok(Some(ExitCode::from(crate::INTERRUPTED))),
     };
-    let used = use_cluster(job, output, folder, signals, &mut cluster).await;
+    let used = match used {
+        Ok(None) => use_cluster(job, output, folder, signals, &mut cluster).await,
+        Ok(Some(code)) => Ok(code),
+        Err(e) => Err(e),
+    };
     let hastened = async {
         signals.hastened().await;
         tokio::time::sleep(HASTE).await;

@@ -20,6 +20,7 @@ mod settings;
 mod signals;
 mod table;
 mod tasks;
+mod unenforced;
 mod value;
 mod version;
 
@@ -42,7 +43,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
 
 /// Shares out a cluster by offers: a master, agents, frameworks
 #[derive(Debug, Parser)]
-#[command(name = "apportion", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(name = "apportion", version, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -93,7 +93,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     log.start();
     let signals = Signals::listen()?;
     let server = Server::bind(config).await?;
-    tracing::info!(address = %server.local_addr(), "the master is listening");
     tokio::select! {
         ended = server.run(signals.asked()) => ended?,
         () = signals.hastened() => {}

@@ -1,6 +1,10 @@
 //! Ctrl-C and SIGTERM: the first asks, the second hastens, the third ends the process where it stands.
 
-use std::{future::Future, io};
+use std::{
+    future::Future,
+    io,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -8,6 +12,10 @@ use tokio::{
 };
 
 use crate::output::say;
+
+/// One wish may arrive as several signals: from the terminal, and from a wrapper that passes its own on. The bundled frameworks
+/// reckon alike.
+const SAME_SIGNAL: Duration = Duration::from_millis(300);
 
 /// How often the process has been asked to end.
 #[derive(Debug, Clone)]
@@ -20,10 +28,14 @@ impl Signals {
         let mut terminate = signal(SignalKind::terminate())?;
         let (asked, receiver) = watch::channel(0);
         tokio::spawn(async move {
+            let mut last: Option<Instant> = None;
             loop {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
+                }
+                if last.replace(Instant::now()).is_some_and(|last| last.elapsed() < SAME_SIGNAL) {
+                    continue;
                 }
                 asked.send_modify(|times| *times += 1);
                 if *asked.borrow() > 2 {

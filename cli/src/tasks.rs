@@ -197,10 +197,9 @@ mod tests {
             name: "first".into(),
             resources: amounts("cpus:0.5;mem:64"),
             limits: amounts("cpus:2"),
-            pids_max: None,
             command: Some(v1::Command { argv: vec!["/bin/sh".into(), "-c".into(), "exit 3".into()], env }),
-            kill_grace_ms: None,
             labels: [("a".into(), "b".into())].into(),
+            ..Default::default()
         };
         let container = v1::ContainerStatus {
             exit: Some(v1::container_status::Exit::ExitCode(3)),

@@ -1,7 +1,6 @@
 //! A master and agents in this process.
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     path::Path,
     time::{Duration, Instant},
@@ -19,7 +18,11 @@ use tokio::{
 };
 
 use super::{share::share, work_folder::WorkFolder};
-use crate::{Usage, value::Url};
+use crate::{
+    Usage,
+    unenforced::{Group, groups},
+    value::Url,
+};
 
 /// How long the agents may take to register: each tries out what the machine allows, on a machine that may be busy.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -93,74 +96,67 @@ pub(super) struct Cluster {
     master_stop: watch::Sender<bool>,
     agent_tasks: Vec<JoinHandle<()>>,
     master_task: JoinHandle<()>,
+    failed: mpsc::UnboundedSender<anyhow::Error>,
     failures: mpsc::UnboundedReceiver<anyhow::Error>,
 }
 
 impl Cluster {
-    /// Starts everything, and returns when every agent is registered.
-    pub(super) async fn start(plan: &Plan, folder: &WorkFolder) -> anyhow::Result<Cluster> {
-        let server = Server::bind(MasterConfig { listen: plan.listen, ..MasterConfig::default() }).await?;
-        let place = reachable(server.local_addr()).to_string();
+    /// Starts the master.
+    pub(super) async fn start(listen: SocketAddr) -> anyhow::Result<Cluster> {
+        let server = Server::bind(MasterConfig { listen, ..MasterConfig::default() }).await?;
+        let place = reachable(server.local_addr());
         let (failed, failures) = mpsc::unbounded_channel();
         let (master_stop, mut stopped) = watch::channel(false);
-        let failing = failed.clone();
+        let alarm = Alarm { what: "the master".to_owned(), failed: failed.clone() };
         let master_task = tokio::spawn(async move {
             // An error means that the sender is gone, and then nobody wants a master any more.
             let shutdown = async move { _ = stopped.wait_for(|stop| *stop).await };
-            if let Err(e) = server.run(shutdown).await {
-                _ = failing.send(anyhow::Error::new(e).context("the master ended"));
-            }
+            alarm.heed(server.run(shutdown).await);
         });
-        let (agents_stop, _) = watch::channel(false);
-        let url = Url(format!("http://{place}"));
-        let mut cluster = Cluster {
-            url,
+        Ok(Cluster {
+            url: Url(format!("http://{place}")),
             agents: Vec::new(),
             not_enforced: Vec::new(),
-            agents_stop,
+            agents_stop: watch::channel(false).0,
             master_stop,
             agent_tasks: Vec::new(),
             master_task,
+            failed,
             failures,
-        };
-        let whole = apportion_agent::detected_resources(None, folder.path())?;
-        for (at, resources) in plan.parts(&whole).into_iter().enumerate() {
-            cluster.start_agent(at + 1, resources, folder, &failed).await?;
-        }
-        let agents = cluster.registered().await?;
-        cluster.not_enforced = not_enforced(&agents);
-        Ok(cluster)
+        })
     }
 
-    async fn start_agent(
-        &mut self,
-        number: usize,
-        resources: Resources,
-        folder: &WorkFolder,
-        failed: &mpsc::UnboundedSender<anyhow::Error>,
-    ) -> anyhow::Result<()> {
-        let what = format!("agent {number}");
-        let config = AgentConfig {
-            master: vec![self.url.place().to_owned()],
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            hostname: Some(format!("dev-{number}")),
-            resources: Some(resources.clone()),
-            kill_tasks_on_exit: true,
-            exit_grace_max_ms: EXIT_GRACE_MAX_MS,
-            tethered: true,
-            cgroup_parent: cgroup_parent(folder, number),
-            ..AgentConfig::new(agent_folder(folder.path(), number))
-        };
-        let agent = Agent::native(config).await.with_context(|| format!("starting {what}"))?;
-        self.agents.push(Started { address: agent.local_addr(), resources });
-        let mut stopped = self.agents_stop.subscribe();
-        let failed = failed.clone();
-        self.agent_tasks.push(tokio::spawn(async move {
-            let shutdown = async move { _ = stopped.wait_for(|stop| *stop).await };
-            if let Err(e) = agent.run(shutdown).await {
-                _ = failed.send(anyhow::Error::new(e).context(format!("{what} ended")));
-            }
-        }));
+    /// Starts the agents, all at once, and returns when every one is registered.
+    pub(super) async fn start_agents(&mut self, plan: &Plan, folder: &WorkFolder) -> anyhow::Result<()> {
+        let whole = apportion_agent::detected_resources(None, folder.path())?;
+        let mut starting = Vec::new();
+        for (at, resources) in plan.parts(&whole).into_iter().enumerate() {
+            let number = at + 1;
+            let config = AgentConfig {
+                master: vec![self.url.place().to_owned()],
+                listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+                hostname: Some(format!("dev-{number}")),
+                resources: Some(resources.clone()),
+                kill_tasks_on_exit: true,
+                exit_grace_max_ms: EXIT_GRACE_MAX_MS,
+                tethered: true,
+                cgroup_parent: cgroup_parent(folder, number),
+                ..AgentConfig::new(agent_folder(folder.path(), number))
+            };
+            starting.push((number, resources, tokio::spawn(Agent::native(config))));
+        }
+        for (number, resources, started) in starting {
+            let agent = started.await?.with_context(|| format!("starting agent {number}"))?;
+            self.agents.push(Started { address: agent.local_addr(), resources });
+            let mut stopped = self.agents_stop.subscribe();
+            let alarm = Alarm { what: format!("agent {number}"), failed: self.failed.clone() };
+            self.agent_tasks.push(tokio::spawn(async move {
+                let shutdown = async move { _ = stopped.wait_for(|stop| *stop).await };
+                alarm.heed(agent.run(shutdown).await);
+            }));
+        }
+        let agents = self.registered().await?;
+        self.not_enforced = not_enforced(&agents);
         Ok(())
     }
 
@@ -231,6 +227,31 @@ impl Drop for Cluster {
     }
 }
 
+/// Tells when a part of the cluster ends that should not, by an error or by a bug.
+struct Alarm {
+    what: String,
+    failed: mpsc::UnboundedSender<anyhow::Error>,
+}
+
+impl Alarm {
+    fn heed<E: std::error::Error + Send + Sync + 'static>(&self, ended: Result<(), E>) {
+        if let Err(e) = ended {
+            // Nobody listens any more when the whole cluster is dropped.
+            _ = self.failed.send(anyhow::Error::new(e).context(format!("{} ended", self.what)));
+        }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            _ = self
+                .failed
+                .send(anyhow::anyhow!("{} panicked: a bug; please report it with what it said", self.what));
+        }
+    }
+}
+
 /// Where somebody on this machine reaches what listens there.
 fn reachable(address: SocketAddr) -> SocketAddr {
     match address {
@@ -243,17 +264,10 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 fn not_enforced(agents: &[AgentSummary]) -> Vec<String> {
-    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for each in agents.iter().flat_map(|agent| &agent.info.unenforced) {
-        let controls = reasons.entry(&each.reason).or_default();
-        if !controls.contains(&each.control.name()) {
-            controls.push(each.control.name());
-        }
-    }
-    let line = |(reason, controls): (&str, Vec<&str>)| {
-        format!("not enforced here: {}: {reason}", controls.join(", "))
-    };
-    reasons.into_iter().map(line).collect()
+    let agents = agents.iter().map(|agent| (agent.agent_id.as_str(), agent.info.unenforced.as_slice()));
+    let line =
+        |group: Group<'_>| format!("not enforced here: {}: {}", group.controls.join(", "), group.reason);
+    groups(agents).into_iter().map(line).collect()
 }
 
 fn agent_folder(folder: &Path, number: usize) -> std::path::PathBuf {

@@ -32,7 +32,7 @@ pub(crate) enum WorkFolderError {
     Lock { path: PathBuf, source: io::Error },
     #[error("the work folder {} is used by another `apportion dev`; end that one, or name another with --work-dir", .path.display())]
     Used { path: PathBuf },
-    #[error("removing the work folder {}; remove it by hand", .path.display())]
+    #[error("removing the work folder {}", .path.display())]
     Remove { path: PathBuf, source: io::Error },
 }
 

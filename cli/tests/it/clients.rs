@@ -29,7 +29,7 @@ fn no_master_is_said_with_the_remedy() {
 fn an_empty_cluster_is_said_to_be_empty() {
     let place = Place::new();
     let mut master = place.start(&["master", "--listen", "127.0.0.1:0", "--log", "info"]);
-    let line = master.error_with("listening");
+    let line = master.error_with("serving");
     let url = format!("http://127.0.0.1:{}", port(&line));
     for (command, key) in
         [("agents", "agents"), ("frameworks", "frameworks"), ("tasks", "tasks"), ("offers", "offers")]

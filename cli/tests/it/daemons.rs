@@ -47,7 +47,7 @@ fn a_work_folder_has_one_agent() {
     let args =
         ["agent", "--listen", "127.0.0.1:0", "--master", &master, "--work-dir", work_dir, "--log", "info"];
     let mut first = place.start(&args);
-    first.error_with("listening");
+    first.error_with("offering");
     let refused = place.run(&args).expect(1);
     assert!(refused.stderr.contains(work_dir) && refused.stderr.contains("another"), "{}", refused.stderr);
     first.signal(Signal::TERM);
@@ -58,7 +58,7 @@ fn a_work_folder_has_one_agent() {
 fn an_agent_registers_is_listed_and_leaves() {
     let place = Place::new();
     let mut master = place.start(&["master", "--listen", "127.0.0.1:0", "--log", "info"]);
-    let url = format!("http://127.0.0.1:{}", port(&master.error_with("listening")));
+    let url = format!("http://127.0.0.1:{}", port(&master.error_with("serving")));
     let work_dir = place.path().join("agent");
     let agent = place.start(&[
         "agent",

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::process::Signal;
@@ -54,21 +55,21 @@ fn processes(folder: &Path) -> Vec<String> {
     found
 }
 
-/// Our cgroups on this machine, in every hierarchy.
-fn cgroups() -> Vec<String> {
-    fn walk(folder: &Path, found: &mut Vec<String>) {
+/// The cgroups of a cluster, in every hierarchy, by the name of its work folder.
+fn cgroups(name: &str) -> Vec<String> {
+    fn walk(folder: &Path, name: &str, found: &mut Vec<String>) {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 let path = entry.path();
-                if entry.file_name().to_string_lossy().starts_with("apportion") {
+                if path.to_string_lossy().contains(name) {
                     found.push(path.display().to_string());
                 }
-                walk(&path, found);
+                walk(&path, name, found);
             }
         }
     }
     let mut found = Vec::new();
-    walk(Path::new("/sys/fs/cgroup"), &mut found);
+    walk(Path::new("/sys/fs/cgroup"), name, &mut found);
     found
 }
 
@@ -125,19 +126,20 @@ fn a_job_with_an_unknown_key_exits_with_2_before_anything_starts() {
     place.run(&["dev", "--run", job.to_str().unwrap(), "--set", "nothing=1"]).expect(2);
 }
 
-/// A cluster that stays up, and where its master is.
-fn up(place: &Place, args: &[&str]) -> (Running, String) {
+/// A cluster that stays up, where its master is, and the name of its work folder.
+fn up(place: &Place, args: &[&str]) -> (Running, String, String) {
     let mut dev = place.start(&[&["dev", "--listen", "127.0.0.1:0", "-o", "json"], args].concat());
     let said = dev.line_with("\"master\"");
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();
-    let url = said["master"].as_str().unwrap().to_owned();
-    (dev, url)
+    let text = |key: &str| said[key].as_str().unwrap().to_owned();
+    let name = Path::new(&text("work_dir")).file_name().unwrap().to_string_lossy().into_owned();
+    (dev, text("master"), name)
 }
 
 #[test]
 fn it_stays_up_until_it_is_asked_to_end() {
     let place = Place::new();
-    let (dev, url) = up(&place, &["--agents", "3"]);
+    let (dev, url, name) = up(&place, &["--agents", "3"]);
     let agents = place.run(&["agents", "--master", &url, "-o", "json"]).expect(0).json();
     assert_eq!(
         agents["agents"].as_array().unwrap().len(),
@@ -162,12 +164,13 @@ fn it_stays_up_until_it_is_asked_to_end() {
     let ended = dev.end();
     assert_eq!(ended.code(), Some(0), "{ended:#?}");
     assert_clean(&place);
+    assert_eq!(cgroups(&name), [""; 0]);
 }
 
 #[test]
 fn a_task_can_be_killed_by_an_operator() {
     let place = Place::new();
-    let (dev, url) = up(&place, &["--agents", "1"]);
+    let (dev, url, _) = up(&place, &["--agents", "1"]);
     let job = place.file("job.toml", ENDLESS);
     let batch = place.start(&["batch", "run", job.to_str().unwrap(), "--master", &url, "-o", "json"]);
     let tasks = running(&place, &url, 2);
@@ -218,23 +221,43 @@ fn walk(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
+fn a_second_interrupt_waits_for_no_grace() {
+    let place = Place::new();
+    let stubborn = ENDLESS
+        .replace("echo here", "trap '' TERM; echo here")
+        .replace("[array]", "kill_grace = '1h'\n[array]");
+    let job = place.file("job.toml", &stubborn);
+    let mut dev = place.start(&["dev", "--run", job.to_str().unwrap()]);
+    until("a task has written", || {
+        let sandboxes = walk(&place.tmp()).into_iter().filter(|path| path.ends_with("stdout"));
+        sandboxes.filter_map(|path| fs::read_to_string(path).ok()).find(|text| text == "here\n").map(drop)
+    });
+    dev.signal(Signal::INT);
+    dev.error_with("interrupted");
+    // Signals that follow each other within 0.3 s are one wish. This is what is tested, not a wait for something.
+    std::thread::sleep(Duration::from_millis(400));
+    dev.signal(Signal::INT);
+    dev.error_with("leaving at once");
+    dev.end().expect(130);
+    until("every process has ended", || processes(&place.tmp()).is_empty().then_some(()));
+}
+
+#[test]
 fn nothing_runs_on_when_it_is_killed_and_the_next_one_cleans_up() {
     let place = Place::new();
-    let (dev, url) = up(&place, &[]);
-    let before = cgroups();
+    let (dev, url, name) = up(&place, &[]);
     let job = place.file("job.toml", ENDLESS);
     let batch = place.start(&["batch", "run", job.to_str().unwrap(), "--master", &url]);
     running(&place, &url, 2);
-    let made: Vec<String> = cgroups().into_iter().filter(|group| !before.contains(group)).collect();
+    let agents = place.run(&["agents", "--master", &url, "-o", "json"]).expect(0).json();
+    let enforced = agents["agents"][0]["unenforced"].as_object().unwrap().is_empty();
+    assert!(!enforced || !cgroups(&name).is_empty(), "limits are held by cgroups");
     drop(batch); // killed
     drop(dev); // killed
     until("every process has ended", || processes(&place.tmp()).is_empty().then_some(()));
-    until("every container's cgroup is gone", || {
-        let left = cgroups();
-        made.iter().all(|group| !left.contains(group)).then_some(())
-    });
     assert_eq!(fs::read_dir(place.tmp()).unwrap().count(), 1, "the folder of the killed one");
     let job = place.file("job.toml", ECHO);
     place.run(&["dev", "--run", job.to_str().unwrap()]).expect(0);
     assert_clean(&place);
+    assert_eq!(cgroups(&name), [""; 0]);
 }
