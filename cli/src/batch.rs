@@ -36,7 +36,7 @@ async fn execute(job: RunArgs, master: &Url) -> anyhow::Result<ExitCode> {
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub(crate) struct JobArgs {
-    /// Another value for a parameter of the job file's [params]
+    /// Another value for a parameter of the job file, one of its `params`
     #[arg(long = "set", value_name = "NAME=VALUE", requires = "run", help_heading = "Job")]
     set: Vec<String>,
     /// Show every task in the summary, however many there are

@@ -332,26 +332,18 @@ mod tests {
         let path = file.path().display().to_string();
         let environment = |name: &str| Ok((name == "APPORTION_CLIENT_TIMEOUT").then(|| "2s".to_owned()));
         let second = Duration::from_secs;
-        let cases: [(Option<Duration>, Environment<'_>, Option<&Path>, u64, &str, Option<String>); 4] = [
-            (Some(second(1)), &environment, Some(file.path()), 1, "flag", Some("--timeout".into())),
-            (
-                None,
-                &environment,
-                Some(file.path()),
-                2,
-                "environment",
-                Some("APPORTION_CLIENT_TIMEOUT".into()),
-            ),
-            (None, &nothing, Some(file.path()), 3, "file", Some(format!("{path}:3"))),
-            (None, &nothing, Some(Path::new("/dev/null")), 4, "default", None),
-        ];
-        for (flag, environment, file, value, source, origin) in cases {
-            let mut settings = Settings::read("client", file, environment).unwrap();
-            assert_eq!(settings.value("timeout", flag, || second(4)).unwrap(), second(value));
-            let shown = settings.shown().settings.remove(0);
-            assert_eq!((shown.setting.as_str(), shown.source), ("client.timeout", source));
-            assert_eq!((shown.value, shown.origin), (Some(format!("{value}s")), origin));
-        }
+        let check =
+            |flag, environment: Environment<'_>, file: &Path, value, source: &str, origin: Option<&str>| {
+                let mut settings = Settings::read("client", Some(file), environment).unwrap();
+                assert_eq!(settings.value("timeout", flag, || second(4)).unwrap(), second(value));
+                let shown = settings.shown().settings.remove(0);
+                assert_eq!((shown.setting.as_str(), shown.source), ("client.timeout", source));
+                assert_eq!((shown.value, shown.origin.as_deref()), (Some(format!("{value}s")), origin));
+            };
+        check(Some(second(1)), &environment, file.path(), 1, "flag", Some("--timeout"));
+        check(None, &environment, file.path(), 2, "environment", Some("APPORTION_CLIENT_TIMEOUT"));
+        check(None, &nothing, file.path(), 3, "file", Some(&format!("{path}:3")));
+        check(None, &nothing, Path::new("/dev/null"), 4, "default", None);
     }
 
     #[test]
