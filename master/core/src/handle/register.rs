@@ -307,14 +307,21 @@ impl State {
             if matches!(task.state, TaskState::Unreachable | TaskState::Unknown) {
                 return invalid(format!("{what} is reported as {}, which only a master can say", task.state));
             }
-            let known = self.view.tasks.get(&key).filter(|_| !task.state.is_terminal());
-            if let Some(known) =
-                known.filter(|known| Some(&known.agent_id) == id && known.state.is_terminal())
-            {
-                return invalid(format!(
-                    "{what} has ended as {} and is reported as {}",
-                    known.state, task.state
-                ));
+            let here = self.view.tasks.get(&key).filter(|known| Some(&known.agent_id) == id);
+            if let Some(known) = here.filter(|_| !task.state.is_terminal()) {
+                if known.state.is_terminal() {
+                    return invalid(format!(
+                        "{what} has ended as {} and is reported as {}",
+                        known.state, task.state
+                    ));
+                }
+                // The books have what was accepted; what is reported with less would leave room that is not there.
+                if known.info.resources != task.info.resources {
+                    return invalid(format!(
+                        "{what} was launched with {} and is reported with {}",
+                        known.info.resources, task.info.resources
+                    ));
+                }
             }
             if self.ids.framework_origin(&task.framework_id) == Origin::NeverGiven {
                 return invalid(format!("{what} is of a framework whose id was never given by this master"));
