@@ -88,7 +88,7 @@ fn task(number: usize) -> TaskInfo {
         resources: "cpus:0.001".parse().unwrap(),
         limits: Resources::new(),
         pids_max: None,
-            volumes: Vec::new(),
+        volumes: Vec::new(),
         command: Command { argv: Vec::new(), env: BTreeMap::new() },
         kill_grace: None,
         labels: BTreeMap::new(),

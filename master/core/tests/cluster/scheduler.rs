@@ -44,7 +44,7 @@ pub(super) fn task_info(number: u8, size: u8) -> TaskInfo {
         resources,
         limits: if size == 6 { "disk:1".parse().unwrap() } else { Resources::new() },
         pids_max: None,
-            volumes: Vec::new(),
+        volumes: Vec::new(),
         command: Command { argv: Vec::new(), env: BTreeMap::new() },
         kill_grace: None,
         labels: BTreeMap::new(),

@@ -139,7 +139,7 @@ fn task_info(task_id: &str, resources: &str) -> Parsed<TaskInfo> {
         resources: said(resources.parse())?,
         limits: said(limits.parse())?,
         pids_max: None,
-            volumes: Vec::new(),
+        volumes: Vec::new(),
         command: Command { argv: vec!["true".to_owned()], env: BTreeMap::new() },
         kill_grace: None,
         labels: BTreeMap::new(),
