@@ -94,6 +94,10 @@ impl BatchScheduler {
         for (name, value) in self.job.env(position) {
             task = task.env(name, value);
         }
+        // A task sees its host's files but has a `/tmp` of its own: this shows it its file wherever that lies.
+        if let Some(file) = self.job.file(position) {
+            task = task.volume(file);
+        }
         if let Some(grace) = self.job.kill_grace {
             task = task.kill_grace(grace);
         }

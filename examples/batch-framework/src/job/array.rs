@@ -11,8 +11,10 @@ pub const TASKS_MAX: usize = 100_000;
 pub enum Elements {
     /// No array: one task, and no `${item}`.
     Single,
-    /// Texts: of a list, or the absolute paths of files.
+    /// The texts of a list.
     Texts(Vec<String>),
+    /// The absolute paths of files.
+    Files(Vec<String>),
     /// The integers from `first` to `last`, both among them.
     Numbers {
         /// The first.
@@ -152,14 +154,14 @@ impl Elements {
             return Err(ArrayError::NoFile { pattern, excluded });
         }
         files.sort_unstable();
-        Ok(Elements::Texts(files))
+        Ok(Elements::Files(files))
     }
 
     /// How many there are; at least one.
     pub fn count(&self) -> usize {
         match self {
             Elements::Single => 1,
-            Elements::Texts(texts) => texts.len(),
+            Elements::Texts(texts) | Elements::Files(texts) => texts.len(),
             Elements::Numbers { first, last } => {
                 usize::try_from(last.abs_diff(*first)).expect("a range is checked against TASKS_MAX") + 1
             }
@@ -170,13 +172,21 @@ impl Elements {
     pub fn item(&self, position: usize) -> String {
         match self {
             Elements::Single => String::new(),
-            Elements::Texts(texts) => texts[position].clone(),
+            Elements::Texts(texts) | Elements::Files(texts) => texts[position].clone(),
             Elements::Numbers { first, .. } => (first + position as i64).to_string(),
+        }
+    }
+
+    /// The file of one, when each is a file.
+    pub fn file(&self, position: usize) -> Option<&str> {
+        match self {
+            Elements::Files(files) => Some(&files[position]),
+            Elements::Single | Elements::Texts(_) | Elements::Numbers { .. } => None,
         }
     }
 }
 
-/// A pattern as an absolute one without `.` components. The folder in front is no pattern, whatever brackets it holds.
+/// A pattern as an absolute one without `.` and `..` components. The folder in front is no pattern, whatever brackets it holds.
 fn absolute(folder: &Path, pattern: &str) -> String {
     let mut whole = String::new();
     if !pattern.starts_with('/') {
@@ -188,8 +198,12 @@ fn absolute(folder: &Path, pattern: &str) -> String {
         }
     }
     for component in pattern.split('/').filter(|component| !matches!(*component, "" | ".")) {
-        whole.push('/');
-        whole.push_str(component);
+        if component == ".." {
+            whole.truncate(whole.rfind('/').unwrap_or(0));
+        } else {
+            whole.push('/');
+            whole.push_str(component);
+        }
     }
     whole
 }
@@ -210,8 +224,8 @@ mod tests {
 
     fn names(folder: &Path, pattern: &str, exclude: &[&str]) -> Vec<String> {
         let exclude: Vec<_> = exclude.iter().map(|text| (*text).to_owned()).collect();
-        let Elements::Texts(paths) = Elements::glob(folder, pattern, &exclude).unwrap() else {
-            panic!("texts")
+        let Elements::Files(paths) = Elements::glob(folder, pattern, &exclude).unwrap() else {
+            panic!("files")
         };
         let prefix = format!("{}/", folder.display());
         paths.iter().map(|path| path.strip_prefix(&prefix).unwrap_or(path).to_owned()).collect()
@@ -231,6 +245,8 @@ mod tests {
         assert_eq!(names(folder.path(), "*.rs", &[]), ["a.rs", "b.rs"]);
         assert_eq!(names(folder.path(), "./**/*.rs", &["target/**"]), ["a.rs", "b.rs", "src/deep/c.rs"]);
         assert_eq!(names(folder.path(), "./././src/**/*", &[]), ["src/deep/c.rs"], "folders are no elements");
+        let above = names(&folder.path().join("src"), "../d.*", &[]);
+        assert_eq!(above, [folder.path().join("d.txt").display().to_string()], "without the dots");
         assert_eq!(names(folder.path(), ".hidden/*", &[]), [".hidden/e.rs"]);
         let pattern = format!("{}/*.txt", glob::Pattern::escape(&folder.path().display().to_string()));
         assert_eq!(

@@ -179,6 +179,11 @@ impl Job {
         self.elements.item(position)
     }
 
+    /// The file that a task is about, when its element is one.
+    pub fn file(&self, position: usize) -> Option<&str> {
+        self.elements.file(position)
+    }
+
     /// The program and arguments of a task.
     pub fn argv(&self, position: usize) -> Vec<String> {
         let item = self.elements.item(position);
