@@ -56,7 +56,7 @@ impl Outbox {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.messages.try_send(message.into()) {
             tracing::warn!(
                 "the master does not read: {} messages wait; leaving it",
-                limits::OUTBOX_MESSAGES_MAX
+                limits::OUTBOX_ITEMS_MAX
             );
             self.close();
         }
@@ -117,13 +117,14 @@ async fn connect(master: &str) -> Result<Channel, tonic::transport::Error> {
 
 /// One stream from its beginning to its end. True when the registration stood.
 async fn converse(channel: Channel, heard: &mpsc::Sender<Heard>) -> bool {
-    let (messages, outgoing) = mpsc::channel(limits::OUTBOX_MESSAGES_MAX);
+    let (messages, outgoing) = mpsc::channel(limits::OUTBOX_ITEMS_MAX);
     let close = CancellationToken::new();
     // Register must be under way before the master answers anything, so the core hears of the stream first.
     if heard.send(Heard::Connected(Outbox { messages, close: close.clone() })).await.is_err() {
         return false;
     }
-    let mut client = AgentServiceClient::new(channel).max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
+    let mut client =
+        AgentServiceClient::new(channel).max_decoding_message_size(limits::AGENT_MESSAGE_BYTES_MAX);
     let mut stood = false;
     let reason = tokio::select! {
         reason = async {

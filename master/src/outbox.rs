@@ -22,10 +22,6 @@ use tokio_stream::Stream;
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use tonic::Status;
 
-/// Offers, tasks and statuses in the messages of one outbox: a single message may hold the offers of a whole cycle, so that
-/// counting messages alone would bound nothing.
-pub(crate) const OUTBOX_ITEMS_MAX: usize = 5 * limits::OFFERS_PER_CYCLE_MAX;
-
 /// Something that is sent to a peer.
 pub(crate) trait Outgoing: Send + 'static {
     /// Its form on the wire.
@@ -96,8 +92,8 @@ impl<T: Outgoing> Outbox<T> {
         if state.end.is_some() {
             return Pushed::Ended;
         }
-        let full = state.queue.len() >= limits::OUTBOX_MESSAGES_MAX
-            || !state.queue.is_empty() && state.items + message.items() > OUTBOX_ITEMS_MAX;
+        // A message alone is let through, however much it holds: without it the peer could never go on.
+        let full = !state.queue.is_empty() && state.items + message.items() > limits::OUTBOX_ITEMS_MAX;
         if full {
             // What is queued is of no use any more: after its reconnection the peer starts over.
             state.queue.clear();
@@ -336,7 +332,7 @@ mod tests {
         let outboxes = Outboxes::<Note>::default();
         let (slow_outbox, slow) = outboxes.open(ConnId(1));
         let (_, other) = outboxes.open(ConnId(2));
-        for number in 0..limits::OUTBOX_MESSAGES_MAX {
+        for number in 0..limits::OUTBOX_ITEMS_MAX {
             assert_eq!(outboxes.push(ConnId(1), Note::Number(number)), Pushed::Queued);
         }
         assert_eq!(outboxes.push(ConnId(1), Note::Number(0)), Pushed::Overflow);
@@ -352,10 +348,14 @@ mod tests {
     async fn few_but_large_messages_overflow_too_unless_alone() {
         let outboxes = Outboxes::<Note>::default();
         let (outbox, mut mail) = outboxes.open(ConnId(1));
-        assert_eq!(outbox.push(Note::Large(OUTBOX_ITEMS_MAX + 1)), Pushed::Queued, "alone it is let through");
+        assert_eq!(
+            outbox.push(Note::Large(limits::OUTBOX_ITEMS_MAX + 1)),
+            Pushed::Queued,
+            "alone it is let through"
+        );
         assert_eq!(mail.next().await.unwrap().unwrap(), "large a");
         assert_eq!(
-            outbox.push(Note::Large(OUTBOX_ITEMS_MAX)),
+            outbox.push(Note::Large(limits::OUTBOX_ITEMS_MAX)),
             Pushed::Queued,
             "what was taken does not count"
         );

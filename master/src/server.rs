@@ -292,8 +292,8 @@ async fn routes(
         )
         .add_service(
             AgentServiceServer::new(Agents(agents))
-                .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(limits::MESSAGE_BYTES_MAX),
+                .max_decoding_message_size(limits::AGENT_MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(limits::AGENT_MESSAGE_BYTES_MAX),
         )
         .add_service(
             OperatorServiceServer::new(Operators::new(view, inbox))

@@ -25,8 +25,12 @@ pub const SET_MEMBERS_MAX: usize = 4096;
 /// Resources of different names in one place.
 pub const RESOURCE_NAMES_MAX: usize = 64;
 
-/// Bytes of one gRPC message, either way: an accept with [`TASKS_PER_ACCEPT_MAX`] ordinary tasks fits well.
+/// Bytes of one gRPC message of or to a scheduler: an accept with [`TASKS_PER_ACCEPT_MAX`] ordinary tasks fits well.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of one gRPC message of or to an agent: Register names all tasks of the agent, and Registered all that it did not name.
+/// Some fifty thousand ordinary ones; an agent above it could never register.
+pub const AGENT_MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of a task's command line, environment, labels and name together: what `execve` takes, with room.
 pub const TASK_BYTES_MAX: usize = 128 << 10;
@@ -44,7 +48,7 @@ pub const DESCRIPTION_BYTES_MAX: usize = TASK_BYTES_MAX;
 /// Bytes of the resources of one agent, task or offer on the wire: they too go along with every offer.
 pub const RESOURCES_BYTES_MAX: usize = 256 << 10;
 
-/// Tasks of one accept: one RunTasks message to the agent must fit in [`MESSAGE_BYTES_MAX`].
+/// Tasks of one accept: more of them hardly fit in [`MESSAGE_BYTES_MAX`].
 pub const TASKS_PER_ACCEPT_MAX: usize = 2000;
 
 /// Offers of one accept or decline.
@@ -53,8 +57,9 @@ pub const OFFERS_PER_CALL_MAX: usize = 100_000;
 /// Tasks of one explicit reconciliation; a longer list is sent in several calls.
 pub const RECONCILE_TASKS_MAX: usize = 10_000;
 
-/// Tasks of one framework that are not yet acknowledged as ended.
-pub const TASKS_PER_FRAMEWORK_MAX: usize = 1_000_000;
+/// Tasks of one framework that are not yet acknowledged as ended: a reconciliation of all is answered at once, and the answers
+/// wait in its outbox ([`OUTBOX_ITEMS_MAX`]).
+pub const TASKS_PER_FRAMEWORK_MAX: usize = 100_000;
 
 /// Ended and acknowledged tasks that the master still lists, of all frameworks together; the oldest is forgotten first
 /// (Mesos: 1,000 for each framework).
@@ -63,8 +68,10 @@ pub const COMPLETED_TASKS_MAX: usize = 10_000;
 /// Removed frameworks that the master still lists, and whose ids it refuses with the reason (Mesos: 50).
 pub const COMPLETED_FRAMEWORKS_MAX: usize = 1000;
 
-/// Messages queued to one peer; one that reads so slowly is disconnected with a reason, and nobody else notices.
-pub const OUTBOX_MESSAGES_MAX: usize = 8192;
+/// Offers, tasks and statuses queued to one peer; one that reads so slowly is disconnected with a reason, and nobody else
+/// notices. A framework that returns is told all its tasks twice over (repeated updates, reconciliation) and offered what a
+/// cycle gives; less room than that would end those that do read, again and again.
+pub const OUTBOX_ITEMS_MAX: usize = 2 * TASKS_PER_FRAMEWORK_MAX + 2 * OFFERS_PER_CYCLE_MAX;
 
 /// Calls taken from one peer and not yet handled: a flood waits in its own connection.
 pub const INBOX_CALLS_MAX: usize = 1024;

@@ -8,13 +8,9 @@ use apportion_types::{
     limits,
     protocol::agent::{AgentMessage, MasterMessage, RefuseCode},
 };
-use prost::Message as _;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{
-    scheduler::{MESSAGE_MARGIN_BYTES, pack},
-    stream::{Answer, Peer, Streams, Taken},
-};
+use super::stream::{Answer, Peer, Streams, Taken};
 use crate::{
     metrics::PeerKind,
     outbox::{Mail, Outgoing},
@@ -42,6 +38,8 @@ impl Peer for AgentPeer {
     type Out = MasterMessage;
 
     const KIND: PeerKind = PeerKind::Agent;
+    const MESSAGE_BYTES_MAX: usize = limits::AGENT_MESSAGE_BYTES_MAX;
+    const TOO_LARGE_REMEDY: &str = "tear down frameworks that do not acknowledge the ends of their tasks";
 
     fn event(conn: ConnId, message: Self::In, _known: bool) -> Result<Taken, Answer<MasterMessage>> {
         match AgentMessage::try_from(message) {
@@ -82,22 +80,8 @@ impl Outgoing for MasterMessage {
         }
     }
 
-    /// The tasks of one accept fitted in a message when they came, but with the framework's description they may not: they
-    /// are sent in several, in order.
     fn encode(self, wire: &mut VecDeque<Self::Wire>) {
-        use v1::agent_service_connect_response::Message;
-        let mut message = v1::AgentServiceConnectResponse::from(self);
-        if let Some(Message::RunTasks(run)) = &mut message.message {
-            let tasks = std::mem::take(&mut run.tasks);
-            let around_bytes = run.encoded_len() + MESSAGE_MARGIN_BYTES;
-            let run = run.clone();
-            for tasks in pack(tasks.into_iter(), limits::MESSAGE_BYTES_MAX.saturating_sub(around_bytes)) {
-                let message = Message::RunTasks(v1::RunTasks { tasks, ..run.clone() });
-                wire.push_back(v1::AgentServiceConnectResponse { message: Some(message) });
-            }
-        } else {
-            wire.push_back(message);
-        }
+        wire.push_back(self.into());
     }
 
     fn too_slow() -> Self {
@@ -105,7 +89,7 @@ impl Outgoing for MasterMessage {
             code: RefuseCode::TooSlow,
             message: format!(
                 "messages were not read in time and more than {} are waiting; register again",
-                limits::OUTBOX_MESSAGES_MAX
+                limits::OUTBOX_ITEMS_MAX
             ),
         }
     }
@@ -115,54 +99,5 @@ impl Outgoing for MasterMessage {
             code: RefuseCode::ShuttingDown,
             message: "the master ends; register again after a pause".to_owned(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use apportion_types::{Command, FrameworkId, FrameworkInfo, Resources, Role, TaskId, TaskInfo};
-
-    use super::*;
-
-    #[test]
-    fn tasks_that_only_just_fitted_are_sent_on_in_several_messages() {
-        let task = |index: usize| TaskInfo {
-            task_id: TaskId::new(format!("t{index}")).unwrap(),
-            name: "x".repeat(100_000),
-            resources: Resources::new(),
-            limits: Resources::new(),
-            pids_max: None,
-            volumes: Vec::new(),
-            command: Command { argv: vec!["true".to_owned()], env: BTreeMap::new() },
-            kill_grace: None,
-            labels: BTreeMap::new(),
-        };
-        let tasks: Vec<TaskInfo> = (0..41).map(task).collect();
-        let run = MasterMessage::RunTasks {
-            framework_id: FrameworkId::new("f").unwrap(),
-            framework_info: FrameworkInfo {
-                name: "x".repeat(120_000),
-                principal: String::new(),
-                roles: vec![Role::default()],
-                failover_timeout: limits::FAILOVER_TIMEOUT_DEFAULT,
-                labels: BTreeMap::new(),
-            },
-            role: Role::default(),
-            tasks: tasks.clone(),
-        };
-        let mut wire = VecDeque::new();
-        run.encode(&mut wire);
-        assert_eq!(wire.len(), 2);
-        assert!(wire.iter().all(|message| message.encoded_len() <= limits::MESSAGE_BYTES_MAX));
-        let received: Vec<TaskInfo> = wire
-            .into_iter()
-            .flat_map(|message| match MasterMessage::try_from(message).unwrap() {
-                MasterMessage::RunTasks { tasks, .. } => tasks,
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        assert_eq!(received, tasks);
     }
 }

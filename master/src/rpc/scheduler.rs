@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Bytes left for the fields around a list when it is cut into messages.
-pub(super) const MESSAGE_MARGIN_BYTES: usize = 4096;
+const MESSAGE_MARGIN_BYTES: usize = 4096;
 
 /// The service; see `scheduler.proto`.
 pub(crate) struct Schedulers(pub(crate) Streams<SchedulerEvent>);
@@ -43,6 +43,8 @@ impl Peer for SchedulerPeer {
     type Out = SchedulerEvent;
 
     const KIND: PeerKind = PeerKind::Scheduler;
+    const MESSAGE_BYTES_MAX: usize = limits::MESSAGE_BYTES_MAX;
+    const TOO_LARGE_REMEDY: &str = "send several smaller ones";
 
     fn event(conn: ConnId, message: Self::In, known: bool) -> Result<Taken, Answer<SchedulerEvent>> {
         let call_id = message.call_id;
@@ -113,7 +115,7 @@ impl Outgoing for SchedulerEvent {
             code: ErrorCode::TooSlow,
             message: format!(
                 "events were not read in time and more than {} are waiting; subscribe again and reconcile",
-                limits::OUTBOX_MESSAGES_MAX
+                limits::OUTBOX_ITEMS_MAX
             ),
         }
     }
@@ -127,7 +129,7 @@ impl Outgoing for SchedulerEvent {
 }
 
 /// Parts of a list, in order, each of at most so many bytes on the wire; an item that is larger is a part of its own.
-pub(super) fn pack<M: prost::Message>(items: impl Iterator<Item = M>, bytes_max: usize) -> Vec<Vec<M>> {
+fn pack<M: prost::Message>(items: impl Iterator<Item = M>, bytes_max: usize) -> Vec<Vec<M>> {
     let mut parts = Vec::new();
     let (mut part, mut bytes) = (Vec::new(), 0);
     for item in items {

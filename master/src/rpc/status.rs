@@ -3,7 +3,6 @@
 use std::fmt::Display;
 
 use apportion_master_core::OperatorError;
-use apportion_types::limits;
 use tonic::{Code, Status};
 
 /// A field of a request breaks its rule.
@@ -28,12 +27,11 @@ pub(super) fn operator(error: &OperatorError) -> Status {
 }
 
 /// What a peer is told whose stream of messages broke off.
-pub(super) fn broken(status: &Status) -> Status {
+pub(super) fn broken(status: &Status, message_bytes_max: usize, remedy: &str) -> Status {
     match status.code() {
         // The transport's word for a message above the limit.
         Code::OutOfRange | Code::ResourceExhausted => Status::resource_exhausted(format!(
-            "a message is larger than the most that is taken, {} bytes; send several smaller ones",
-            limits::MESSAGE_BYTES_MAX
+            "a message is larger than the most that is taken, {message_bytes_max} bytes; {remedy}"
         )),
         // The transport's word for bytes that are no message; also for a lost connection, where nobody hears it.
         _ => Status::invalid_argument(format!(

@@ -34,6 +34,12 @@ pub(crate) trait Peer: Send + 'static {
     /// For metrics and logs.
     const KIND: PeerKind;
 
+    /// Bytes of a message that are taken.
+    const MESSAGE_BYTES_MAX: usize;
+
+    /// What to do about a message that is larger, for people.
+    const TOO_LARGE_REMEDY: &str;
+
     /// The event of a message, or what is answered to a bad one. `known` when the core has heard of the stream already.
     fn event(conn: ConnId, message: Self::In, known: bool) -> Result<Taken, Answer<Self::Out>>;
 
@@ -130,7 +136,8 @@ impl<Out: Outgoing> Reader<Out> {
                 Ok(None) => return known,
                 Err(broken) => {
                     tracing::info!(conn = self.conn.0, peer = P::KIND.name(), error = %broken, "stream broke off");
-                    self.outbox.finish(None, Err(status::broken(&broken)));
+                    let told = status::broken(&broken, P::MESSAGE_BYTES_MAX, P::TOO_LARGE_REMEDY);
+                    self.outbox.finish(None, Err(told));
                     return known;
                 }
             };

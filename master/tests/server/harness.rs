@@ -10,6 +10,7 @@ use apportion_proto::v1::{
 use apportion_types::{
     FrameworkInfo, Offer, Resources, TaskInfo, TaskState, TaskStatus,
     convert::scheduler_request,
+    limits,
     protocol::{
         agent::{AgentMessage, MasterMessage},
         scheduler::{Call, Event},
@@ -96,7 +97,8 @@ impl Master {
 
     pub(crate) async fn agent(&self) -> Agent {
         let (messages, receiver) = mpsc::channel(64);
-        let mut client = AgentServiceClient::new(self.channel().await);
+        let mut client = AgentServiceClient::new(self.channel().await)
+            .max_decoding_message_size(limits::AGENT_MESSAGE_BYTES_MAX);
         let received = client.connect(ReceiverStream::new(receiver)).await.unwrap().into_inner();
         Agent { messages: Some(messages), received }
     }
@@ -294,7 +296,7 @@ pub(crate) fn task(id: &str, text: &str) -> TaskInfo {
         resources: resources(text),
         limits: Resources::new(),
         pids_max: None,
-            volumes: Vec::new(),
+        volumes: Vec::new(),
         command: apportion_types::Command {
             argv: vec!["sleep".to_owned(), "1".to_owned()],
             env: [("TOKEN".to_owned(), "secret".to_owned())].into(),
