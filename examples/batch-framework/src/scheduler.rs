@@ -98,6 +98,9 @@ impl BatchScheduler {
         if let Some(file) = self.job.file(position) {
             task = task.volume(file);
         }
+        if let Some(pids) = self.job.pids_max {
+            task = task.pids_max(pids);
+        }
         if let Some(grace) = self.job.kill_grace {
             task = task.kill_grace(grace);
         }

@@ -31,6 +31,7 @@ pub(super) struct TaskTable {
     pub memory: Option<Spanned<Scalar>>,
     pub disk: Option<Spanned<Scalar>>,
     pub resources: Option<Spanned<String>>,
+    pub pids_max: Option<Spanned<i64>>,
     pub timeout: Option<Spanned<String>>,
     pub kill_grace: Option<Spanned<String>>,
     pub retries: Option<Spanned<i64>>,

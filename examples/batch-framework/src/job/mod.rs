@@ -50,6 +50,8 @@ pub struct Job {
     pub timeout: Option<Duration>,
     /// From TERM to KILL; the agent's default when none.
     pub kill_grace: Option<Duration>,
+    /// How many processes and threads one attempt may have; the agent's default when none.
+    pub pids_max: Option<u64>,
     /// How often a task that failed is tried again.
     pub retries: u32,
     /// The folder for the standard output of each task, absolute.
@@ -155,6 +157,7 @@ impl Job {
             resources,
             timeout: source.duration("task.timeout", task.timeout)?,
             kill_grace: source.duration("task.kill_grace", task.kill_grace)?,
+            pids_max: source.pids_max(task.pids_max)?,
             retries: source.retries(task.retries)?,
             output: output.transpose()?,
             elements,
@@ -350,6 +353,14 @@ impl Source<'_> {
                     format!("`{shown}` is not a duration such as \"90s\", \"5m\" or \"1h 30m\": {error}");
                 Err(self.at(key, &text, what))
             }
+        }
+    }
+
+    fn pids_max(self, given: Option<Spanned<i64>>) -> Result<Option<u64>, JobError> {
+        let Some(given) = given else { return Ok(None) };
+        match u64::try_from(*given.get_ref()) {
+            Ok(pids @ 1..) => Ok(Some(pids)),
+            _ => Err(self.at("task.pids_max", &given, format!("{} is less than 1", given.get_ref()))),
         }
     }
 

@@ -175,6 +175,10 @@ fn durations_and_retries_are_checked() {
     );
     let message = refused(&with("\"10s\"", "\"0s\""));
     assert_eq!(message, "job.toml:16:14: task.kill_grace: is zero; leave it out for none");
+    for wrong in [0, -1] {
+        let message = refused(&with("retries = 2", &format!("pids_max = {wrong}")));
+        assert_eq!(message, format!("job.toml:17:12: task.pids_max: {wrong} is less than 1"));
+    }
     for wrong in ["-1", "101"] {
         let message = refused(&with("retries = 2", &format!("retries = {wrong}")));
         assert_eq!(message, format!("job.toml:17:11: task.retries: {wrong} is not from 0 to 100"));

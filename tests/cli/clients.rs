@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::support::Place;
+use crate::support::{Place, port};
 
 /// An address of this machine on which nobody listens for the moment.
 pub(crate) fn unused() -> String {
@@ -44,10 +44,4 @@ fn an_empty_cluster_is_said_to_be_empty() {
     place.run(&["kill", "t", "--master", &url]).expect(1);
     master.signal(rustix::process::Signal::TERM);
     assert!(master.end().status.success());
-}
-
-/// The port in `…127.0.0.1:PORT…`.
-pub(crate) fn port(line: &str) -> u16 {
-    let behind = line.split("127.0.0.1:").nth(1).unwrap_or_else(|| panic!("an address in {line}"));
-    behind.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
 }

@@ -204,3 +204,9 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         thread::park_timeout(Duration::from_millis(20));
     }
 }
+
+/// The port in `…127.0.0.1:PORT…`.
+pub(crate) fn port(line: &str) -> u16 {
+    let behind = line.split("127.0.0.1:").nth(1).unwrap_or_else(|| panic!("an address in {line}"));
+    behind.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+}

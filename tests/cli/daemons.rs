@@ -4,10 +4,8 @@ use std::{fs, net::TcpListener};
 
 use rustix::process::Signal;
 
-use crate::{
-    clients::{port, unused},
-    support::{Place, until},
-};
+use super::clients::unused;
+use crate::support::{Place, port, until};
 
 #[test]
 fn a_port_in_use_is_named() {

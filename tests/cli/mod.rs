@@ -5,5 +5,4 @@
 mod clients;
 mod daemons;
 mod dev;
-mod support;
 mod usage;

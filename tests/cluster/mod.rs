@@ -1,0 +1,114 @@
+//! Real masters, agents, frameworks and containers, each a process of its own.
+
+mod limits;
+mod sharing;
+mod survival;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{Place, Running, port, until};
+
+/// True when this user may make cgroups; says that a test is skipped otherwise, or fails where nothing may be skipped.
+fn is_root(test: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    let strict = std::env::var("APPORTION_REQUIRE_ROOT_TESTS").is_ok_and(|value| value != "0");
+    assert!(root || !strict, "{test} needs root, and APPORTION_REQUIRE_ROOT_TESTS is set");
+    if !root {
+        eprintln!("skipped: {test} needs root, to limit containers");
+    }
+    root
+}
+
+/// A master and its agents. Dropped, every process ends, and every task with its agent.
+struct Cluster {
+    place: Place,
+    url: String,
+    agents: BTreeMap<String, Running>,
+    /// Dropped last: agents that leave want to tell it.
+    _master: Running,
+}
+
+impl Cluster {
+    /// A master, and an agent of this name and these resources for each.
+    fn start(agents: &[(&str, &str)]) -> Cluster {
+        let place = Place::new();
+        let mut master = place.start(&["master", "--listen", "127.0.0.1:0", "--log", "info"]);
+        let url = format!("http://127.0.0.1:{}", port(&master.error_with("serving")));
+        let mut cluster = Cluster { place, url, agents: BTreeMap::new(), _master: master };
+        for (name, resources) in agents {
+            cluster.start_agent(name, resources);
+        }
+        until("every agent is registered", || {
+            let listed = cluster.ask(&["agents"]);
+            (listed["agents"].as_array().unwrap().len() == agents.len()).then_some(())
+        });
+        cluster
+    }
+
+    fn work_dir(&self, agent: &str) -> PathBuf {
+        self.place.path().join(agent)
+    }
+
+    fn start_agent(&mut self, name: &str, resources: &str) {
+        let work_dir = self.work_dir(name);
+        let group = format!("apportion-test-{}/{name}", std::process::id());
+        let agent = self.place.start(&[
+            "agent",
+            "--listen",
+            "127.0.0.1:0",
+            "--master",
+            &self.url,
+            "--hostname",
+            name,
+            "--resources",
+            resources,
+            "--work-dir",
+            work_dir.to_str().unwrap(),
+            "--cgroup-parent",
+            &group,
+            "--kill-tasks-on-exit",
+        ]);
+        self.agents.insert(name.to_owned(), agent);
+    }
+
+    /// A job of the batch framework that is under way.
+    fn submit(&self, name: &str, job: &str, args: &[&str]) -> Running {
+        let job = self.place.file(&format!("{name}.toml"), job);
+        let mut all = vec!["batch", "run", job.to_str().unwrap(), "--master", &self.url, "-o", "json"];
+        all.extend(args);
+        self.place.start(&all)
+    }
+
+    /// What a listing says.
+    fn ask(&self, args: &[&str]) -> Value {
+        let mut all = args.to_vec();
+        all.extend(["--master", &self.url, "-o", "json"]);
+        self.place.run(&all).expect(0).json()
+    }
+
+    /// The tasks in this state.
+    fn tasks(&self, state: &str) -> Vec<Value> {
+        let listed = self.ask(&["tasks", "--all"]);
+        listed["tasks"].as_array().unwrap().iter().filter(|task| task["state"] == state).cloned().collect()
+    }
+
+    /// What a task has written.
+    fn stdout(&self, task: &str) -> String {
+        self.place.run(&["logs", task, "--master", &self.url]).expect(0).stdout
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for agent in std::mem::take(&mut self.agents).into_values() {
+            agent.signal(Signal::TERM);
+            let ended = agent.end();
+            if !std::thread::panicking() {
+                assert!(ended.status.success(), "{ended:#?}");
+            }
+        }
+    }
+}
