@@ -6,7 +6,7 @@ use apportion_proto::v1::{self, operator_service_client::OperatorServiceClient};
 use apportion_types::{
     AgentId, AgentInfo, FrameworkId, FrameworkInfo, OfferId, Resources, Role, TaskId, TaskInfo, TaskState,
     TaskStatus, Time,
-    convert::{ConvertError, task_state},
+    convert::{ConvertError, resources_sum, task_state},
 };
 use tonic::{Code, Status, transport::Channel};
 
@@ -93,7 +93,7 @@ pub struct Cluster {
     pub tasks: u64,
     /// Outstanding offers.
     pub offers: u64,
-    /// Of all connected agents.
+    /// Of all connected agents; numbers only, as in the next two.
     pub total: Resources,
     /// Of tasks that hold resources.
     pub allocated: Resources,
@@ -346,6 +346,11 @@ fn amounts(field: &str, wire: Option<v1::Resources>) -> Result<Resources, Conver
     wire.map_or_else(|| Ok(Resources::new()), |wire| part(field, Some(wire)))
 }
 
+/// Resources of many agents or tasks together; absent ones are none.
+fn sum(field: &str, wire: Option<v1::Resources>) -> Result<Resources, ConvertError> {
+    resources_sum(wire.unwrap_or_default()).map_err(|error| error.within(field))
+}
+
 fn roles(field: &str, wire: &[String]) -> Result<Vec<Role>, ConvertError> {
     wire.iter().map(|text| id(field, text)).collect()
 }
@@ -362,9 +367,9 @@ impl TryFrom<v1::GetClusterResponse> for Cluster {
             frameworks: wire.frameworks,
             tasks: wire.tasks,
             offers: wire.offers,
-            total: amounts("total", wire.total)?,
-            allocated: amounts("allocated", wire.allocated)?,
-            offered: amounts("offered", wire.offered)?,
+            total: sum("total", wire.total)?,
+            allocated: sum("allocated", wire.allocated)?,
+            offered: sum("offered", wire.offered)?,
         })
     }
 }
@@ -407,8 +412,8 @@ impl TryFrom<v1::FrameworkSummary> for FrameworkSummary {
             state,
             subscribed_at: Time::from_micros(wire.subscribed_at_us),
             suppressed_roles: roles("suppressed_roles", &wire.suppressed_roles)?,
-            allocated: amounts("allocated", wire.allocated)?,
-            offered: amounts("offered", wire.offered)?,
+            allocated: sum("allocated", wire.allocated)?,
+            offered: sum("offered", wire.offered)?,
             tasks: wire.tasks,
             declined: wire.declined.into_iter().collect(),
         })

@@ -30,6 +30,8 @@ pub(crate) struct Cluster {
 
 pub(crate) fn cluster(view: &View) -> Cluster {
     let active = view.agents.values().filter(|agent| agent.state == AgentState::Active);
+    // Ports of different agents do not add up.
+    let sum = |total: Resources, each: &Resources| total + &each.summable();
     Cluster {
         master_id: view.master_id.clone(),
         version: VERSION,
@@ -38,9 +40,9 @@ pub(crate) fn cluster(view: &View) -> Cluster {
         frameworks: view.frameworks.values().filter(|each| each.state != FrameworkState::Removed).count(),
         tasks: view.tasks.values().filter(|task| !task.state.is_terminal()).count(),
         offers: view.offers.len(),
-        total: active.map(|agent| &agent.info.resources).sum(),
-        allocated: view.agents.values().map(|agent| &agent.allocated).sum(),
-        offered: view.agents.values().map(|agent| &agent.offered).sum(),
+        total: active.map(|agent| &agent.info.resources).fold(Resources::new(), sum),
+        allocated: view.agents.values().map(|agent| &agent.allocated).fold(Resources::new(), sum),
+        offered: view.agents.values().map(|agent| &agent.offered).fold(Resources::new(), sum),
     }
 }
 

@@ -43,10 +43,12 @@ impl OperatorService for World {
         &self,
         _request: Request<v1::GetClusterRequest>,
     ) -> Result<Response<v1::GetClusterResponse>, Status> {
+        // Two agents that each have the most that one may have.
+        let most: apportion_sdk::Resources = "cpus:2;mem:10000000000".parse().unwrap();
         let cluster = v1::GetClusterResponse {
             master_id: "m1".to_owned(),
             agents: 3,
-            total: resources("cpus:4;mem:64"),
+            total: Some((most.clone() + &most).into()),
             ..Default::default()
         };
         Ok(Response::new(cluster))
@@ -175,7 +177,7 @@ async fn a_master_is_asked() {
 
     let cluster = operator.cluster().await.unwrap();
     assert_eq!((cluster.master_id.as_str(), cluster.agents), ("m1", 3));
-    assert_eq!(cluster.total.to_string(), "cpus:4;mem:64");
+    assert_eq!(cluster.total.to_string(), "cpus:4;mem:20000000000");
     assert!(cluster.offered.is_empty());
 
     let agents = operator.agents().await.unwrap();

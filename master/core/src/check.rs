@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use apportion_types::{AgentId, FrameworkId, Resources, TaskState};
 
 use crate::{
-    state::{
-        State, agents::AgentStream, frameworks::SchedulerStream, scalars, tasks::TaskKey, timers::Timer,
-    },
+    state::{State, agents::AgentStream, frameworks::SchedulerStream, tasks::TaskKey, timers::Timer},
     view::{AgentState, FrameworkState},
 };
 
@@ -122,7 +120,7 @@ fn frameworks(state: &State) {
     let mut shares: BTreeMap<FrameworkId, Resources> = BTreeMap::new();
     for share in state.allocator.shares() {
         if let Some(id) = share.framework {
-            *shares.entry(id).or_default() += &scalars(&share.allocated);
+            *shares.entry(id).or_default() += &share.allocated;
         }
     }
     let mut strays: BTreeMap<&FrameworkId, Vec<&Resources>> = BTreeMap::new();
@@ -138,15 +136,15 @@ fn frameworks(state: &State) {
             unended += usize::from(!task.state.is_terminal());
             if task.state.holds_resources() {
                 holding += 1;
-                allocated += &scalars(&task.info.resources);
+                allocated += &task.info.resources.summable();
             }
         }
         for resources in strays.remove(id).unwrap_or_default() {
             holding += 1;
-            allocated += &scalars(resources);
+            allocated += &resources.summable();
         }
         let offers = framework.offers.iter().map(|offer| &state.view.offers[offer].offer.resources);
-        let offered = scalars(&offers.fold(Resources::new(), |sum, each| sum + &scalars(each)));
+        let offered = offers.fold(Resources::new(), |sum, each| sum + &each.summable());
         assert_eq!(view.allocated, allocated, "what tasks of framework {id} hold");
         assert_eq!(view.offered, offered, "what framework {id} is offered");
         assert_eq!(view.tasks, unended, "tasks of framework {id}");

@@ -22,6 +22,7 @@ use std::{fmt::Display, str::FromStr, time::Duration};
 
 pub use self::{
     enums::{control, error_code, reason, refusal, refuse_code, source, task_state},
+    resources::resources_sum,
     scheduler::scheduler_request,
 };
 use crate::ids::UpdateId;

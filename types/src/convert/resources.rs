@@ -41,6 +41,23 @@ impl From<Ranges> for v1::Ranges {
 
 from_ref!(Ranges => v1::Ranges);
 
+/// How much may stand in one place.
+struct Bounds {
+    bytes: usize,
+    names: usize,
+    scalar_milli: i64,
+}
+
+/// Of one agent, task or offer.
+const ONE: Bounds = Bounds {
+    bytes: limits::RESOURCES_BYTES_MAX,
+    names: limits::RESOURCE_NAMES_MAX,
+    scalar_milli: limits::SCALAR_MILLI_MAX,
+};
+
+/// Of many of them.
+const SUM: Bounds = Bounds { bytes: usize::MAX, names: usize::MAX, scalar_milli: i64::MAX };
+
 /// Refuses: a name that is none or stands twice for a kind of value, an amount that is missing, negative or above
 /// [`limits::SCALAR_MILLI_MAX`], a range that ends before it begins, more than [`limits::RANGES_MAX`] disjoint ranges,
 /// members of sets that the text form cannot hold, more than [`limits::RESOURCE_NAMES_MAX`] resources.
@@ -48,65 +65,68 @@ impl TryFrom<v1::Resources> for Resources {
     type Error = ConvertError;
 
     fn try_from(wire: v1::Resources) -> Result<Self, ConvertError> {
-        let bytes = wire.encoded_len();
-        if bytes > limits::RESOURCES_BYTES_MAX {
-            let what = format_args!(
-                "{bytes} bytes are more than the most that is allowed, {}",
-                limits::RESOURCES_BYTES_MAX
-            );
-            return Err(ConvertError::new("", what));
-        }
-        if wire.resources.len() > limits::RESOURCE_NAMES_MAX {
-            let (count, most) = (wire.resources.len(), limits::RESOURCE_NAMES_MAX);
-            return Err(ConvertError::new(
-                "",
-                format_args!("{count} resources are more than the most that is allowed, {most}"),
-            ));
-        }
-        let mut resources = Resources::new();
-        let mut seen = BTreeSet::new();
-        for (index, v1::Resource { name: text, value }) in wire.resources.into_iter().enumerate() {
-            let Some(name) = Name::new(&text) else {
-                let what = format_args!(
-                    "`{}` is not a name (a letter, then letters, digits, `_-.`; at most 64)",
-                    shown(&text)
-                );
-                return Err(ConvertError::new(format!("[{index}].name"), what));
-            };
-            let refuse = |what: String| ConvertError::new(text.clone(), what);
-            let value = match value {
-                None => return Err(refuse("has no value".to_owned())),
-                Some(Wire::ScalarMilli(milli)) => scalar(&name, milli),
-                Some(Wire::Ranges(ranges)) => self::ranges(ranges),
-                Some(Wire::Set(set)) => self::set(&name, set),
-            }
-            .map_err(refuse)?;
-            let kind = match value {
-                Value::Scalar(_) => "scalar",
-                Value::Ranges(_) => "ranges",
-                Value::Set(_) => "set",
-            };
-            if !seen.insert((name.clone(), kind)) {
-                return Err(refuse("is given twice".to_owned()));
-            }
-            resources.insert(name, value);
-        }
-        Ok(resources)
+        resources(wire, &ONE)
     }
 }
 
-fn scalar(name: &Name, milli: i64) -> Result<Value, String> {
+/// Takes resources of many agents, tasks or offers together: judged as those of one, but for how much there is.
+pub fn resources_sum(wire: v1::Resources) -> Result<Resources, ConvertError> {
+    resources(wire, &SUM)
+}
+
+fn resources(wire: v1::Resources, bounds: &Bounds) -> Result<Resources, ConvertError> {
+    let bytes = wire.encoded_len();
+    if bytes > bounds.bytes {
+        let what = format_args!("{bytes} bytes are more than the most that is allowed, {}", bounds.bytes);
+        return Err(ConvertError::new("", what));
+    }
+    if wire.resources.len() > bounds.names {
+        let (count, most) = (wire.resources.len(), bounds.names);
+        return Err(ConvertError::new(
+            "",
+            format_args!("{count} resources are more than the most that is allowed, {most}"),
+        ));
+    }
+    let mut resources = Resources::new();
+    let mut seen = BTreeSet::new();
+    for (index, v1::Resource { name: text, value }) in wire.resources.into_iter().enumerate() {
+        let Some(name) = Name::new(&text) else {
+            let what = format_args!(
+                "`{}` is not a name (a letter, then letters, digits, `_-.`; at most 64)",
+                shown(&text)
+            );
+            return Err(ConvertError::new(format!("[{index}].name"), what));
+        };
+        let refuse = |what: String| ConvertError::new(text.clone(), what);
+        let value = match value {
+            None => return Err(refuse("has no value".to_owned())),
+            Some(Wire::ScalarMilli(milli)) => scalar(&name, milli, bounds.scalar_milli),
+            Some(Wire::Ranges(ranges)) => self::ranges(ranges),
+            Some(Wire::Set(set)) => self::set(&name, set),
+        }
+        .map_err(refuse)?;
+        let kind = match value {
+            Value::Scalar(_) => "scalar",
+            Value::Ranges(_) => "ranges",
+            Value::Set(_) => "set",
+        };
+        if !seen.insert((name.clone(), kind)) {
+            return Err(refuse("is given twice".to_owned()));
+        }
+        resources.insert(name, value);
+    }
+    Ok(resources)
+}
+
+fn scalar(name: &Name, milli: i64, milli_max: i64) -> Result<Value, String> {
     if name == &Name::Ports {
         return Err("ports are ranges, not a number".to_owned());
     }
     if milli < 0 {
         return Err(format!("is negative: {milli} thousandths"));
     }
-    if milli > limits::SCALAR_MILLI_MAX {
-        return Err(format!(
-            "{milli} thousandths are more than the most that is allowed, {}",
-            limits::SCALAR_MILLI_MAX
-        ));
+    if milli > milli_max {
+        return Err(format!("{milli} thousandths are more than the most that is allowed, {milli_max}"));
     }
     Ok(Value::Scalar(milli))
 }

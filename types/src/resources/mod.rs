@@ -251,6 +251,13 @@ impl Resources {
         })
     }
 
+    /// What of it can be summed over agents: ranges and sets of different agents are not the same things.
+    #[must_use]
+    pub fn summable(&self) -> Resources {
+        let scalars = self.entries.iter().filter(|(_, value)| matches!(value, Value::Scalar(_)));
+        Resources { entries: scalars.cloned().collect() }
+    }
+
     /// True when all of `other` is in here.
     pub fn contains(&self, other: &Resources) -> bool {
         other

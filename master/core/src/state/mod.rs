@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use apportion_allocator::Allocator;
 use apportion_types::{
-    AgentId, FrameworkId, Reason, Resources, Source, TaskId, TaskState, TaskStatus, Time,
+    AgentId, FrameworkId, Reason, Source, TaskId, TaskState, TaskStatus, Time,
     protocol::scheduler::Event as SchedulerEvent, protocol::scheduler::Refusal,
 };
 
@@ -166,13 +166,4 @@ pub(crate) fn master_status(
         update_id: None,
         container: None,
     }
-}
-
-/// What of it can be summed over agents: ranges and sets of different agents are not the same things.
-pub(crate) fn scalars(resources: &Resources) -> Resources {
-    let mut sum = Resources::new();
-    for (name, milli) in resources.scalars() {
-        sum += &Resources::scalar(name.clone(), milli);
-    }
-    sum
 }

@@ -8,7 +8,7 @@ use std::{
 use apportion_allocator::Allocation;
 use apportion_types::{Offer, OfferId, Time, limits, protocol::scheduler::Event as SchedulerEvent};
 
-use super::{State, ids::Origin, scalars, timers::Timer};
+use super::{State, ids::Origin, timers::Timer};
 use crate::{limits::CLOSED_OFFERS_MAX, turn::Turn, view::OfferView};
 
 /// Why an offer is closed: decides where its resources go, who is told, and what is counted.
@@ -84,7 +84,7 @@ impl State {
             attributes: agent.info.attributes.clone(),
         };
         self.agent(&offer.agent_id).offers.insert(offer_id.clone());
-        self.framework_view(&offer.framework_id).offered += &scalars(&offer.resources);
+        self.framework_view(&offer.framework_id).offered += &offer.resources.summable();
         self.framework(&offer.framework_id).offers.insert(offer_id.clone());
         let expires_at = now + self.config.offer_timeout;
         self.timers.set(Timer::Offer(offer_id.clone()), expires_at);
@@ -102,7 +102,7 @@ impl State {
         self.timers.cancel(Timer::Offer(id.clone()));
         self.agent_view(&offer.agent_id).offered.saturating_sub(&offer.resources);
         self.agent(&offer.agent_id).offers.remove(id);
-        self.framework_view(&offer.framework_id).offered.saturating_sub(&scalars(&offer.resources));
+        self.framework_view(&offer.framework_id).offered.saturating_sub(&offer.resources.summable());
         self.framework(&offer.framework_id).offers.remove(id);
         self.closed_offers.push(id.clone(), close);
 

@@ -5,7 +5,7 @@
 
 use apportion_types::{AgentId, Resources, Role};
 
-use super::{State, scalars, tasks::TaskKey};
+use super::{State, tasks::TaskKey};
 use crate::view::FrameworkState;
 
 /// What such a task holds of its agent.
@@ -21,7 +21,7 @@ impl State {
         self.list_in_allocator(&key.0);
         self.allocator.charge(&key.0, &stray.role, agent_id, &stray.resources);
         self.agent_view(agent_id).allocated += &stray.resources;
-        self.framework_view(&key.0).allocated += &scalars(&stray.resources);
+        self.framework_view(&key.0).allocated += &stray.resources.summable();
         self.framework(&key.0).holding += 1;
         let before = self.agent(agent_id).strays.insert(key.clone(), stray);
         assert!(before.is_none(), "task {} of {} is astray twice on agent {agent_id}", key.1, key.0);
@@ -33,7 +33,7 @@ impl State {
         self.allocator.recover(&key.0, &stray.role, agent_id, &stray.resources, None);
         self.agent_view(agent_id).allocated.saturating_sub(&stray.resources);
         let framework = self.framework_view(&key.0);
-        framework.allocated.saturating_sub(&scalars(&stray.resources));
+        framework.allocated.saturating_sub(&stray.resources.summable());
         let removed = framework.state == FrameworkState::Removed;
         self.framework(&key.0).holding -= 1;
         if removed {

@@ -7,7 +7,7 @@ use apportion_types::{
     protocol::scheduler::Event as SchedulerEvent,
 };
 
-use super::{State, scalars};
+use super::State;
 use crate::{
     turn::Turn,
     view::{FrameworkState, TaskView},
@@ -158,7 +158,7 @@ impl State {
             self.allocator.charge(&key.0, &task.role, &task.agent_id, &task.info.resources);
         }
         self.agent_view(&task.agent_id).allocated += &task.info.resources;
-        self.framework_view(&key.0).allocated += &scalars(&task.info.resources);
+        self.framework_view(&key.0).allocated += &task.info.resources.summable();
         self.framework(&key.0).holding += 1;
     }
 
@@ -171,7 +171,7 @@ impl State {
         self.allocator.recover(&key.0, &task.role, &task.agent_id, &task.info.resources, None);
         self.agent_view(&task.agent_id).allocated.saturating_sub(&task.info.resources);
         let framework = self.framework_view(&key.0);
-        framework.allocated.saturating_sub(&scalars(&task.info.resources));
+        framework.allocated.saturating_sub(&task.info.resources.summable());
         let removed = framework.state == FrameworkState::Removed;
         self.framework(&key.0).holding -= 1;
         if removed {
