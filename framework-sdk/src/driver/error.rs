@@ -69,7 +69,7 @@ pub enum DriverError {
     },
     /// The framework was torn down or stayed away for longer than its failover time-out. Its id is of no use any more:
     /// forget it, and subscribe as a new framework.
-    #[error("framework `{framework_id}` was removed: {message}; subscribe without an id to begin anew")]
+    #[error("framework `{framework_id}` was removed: {message}")]
     Removed {
         /// The framework; `(new)` when it had no id yet.
         framework_id: String,

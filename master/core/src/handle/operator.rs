@@ -25,7 +25,7 @@ impl State {
                     None => turn.reply(request, Err(OperatorError::NotFound { what })),
                     Some(FrameworkState::Removed) => turn.reply(request, Err(OperatorError::Ended { what })),
                     Some(_) => {
-                        let message = "the framework was torn down by an operator";
+                        let message = "the framework was torn down by an operator; subscribe without an id to begin anew";
                         self.tear_down_framework(turn, &id, message, Some(request));
                     }
                 }

@@ -121,7 +121,7 @@ impl State {
         let removed = || {
             let message = format!(
                 "framework {id} is gone for ever: it was torn down or did not return within its failover time-out; \
-                 subscribe without an id"
+                 subscribe without an id to begin anew"
             );
             Err((ErrorCode::Removed, message))
         };
