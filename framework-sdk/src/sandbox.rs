@@ -110,6 +110,8 @@ pub struct File {
 
 /// Opens a file of a task at its agent ([`Offer::address`](crate::Offer::address),
 /// [`operator::TaskSummary::agent_address`](crate::operator::TaskSummary::agent_address)).
+///
+/// Each file has a connection of its own, which ends with it: one that is followed by a slow reader holds up no other.
 pub async fn read(address: &str, request: Request) -> Result<File, SandboxError> {
     let endpoint =
         endpoint(address).map_err(|why| SandboxError::Address { address: address.to_owned(), why })?;
