@@ -72,7 +72,7 @@ pub enum Format {
     #[default]
     #[value(alias = "table")]
     Text,
-    /// One document for programs, with the fields of `Report`
+    /// One document for programs; fields are only ever added
     Json,
 }
 
