@@ -8,6 +8,12 @@ pub const CPU_PERIOD_US: u64 = 100_000;
 /// The smallest quota that the kernel accepts.
 pub const CPU_QUOTA_MIN_US: u64 = 1_000;
 
+/// The largest: 2^44 microseconds less one. A ceiling above it never binds.
+pub const CPU_QUOTA_MAX_US: u64 = (1 << 44) - 1;
+
+/// The largest `pids.max`: as many processes as Linux can number.
+pub const PIDS_MAX: u64 = 1 << 22;
+
 /// The container's own process 1 is in the group too and must not count against the task.
 pub const PIDS_OF_OURS: u64 = 1;
 
@@ -28,13 +34,13 @@ pub fn cpu_weight(limits: &Limits) -> u64 {
 /// Microseconds of processor time per [`CPU_PERIOD_US`], if there is a ceiling.
 pub fn cpu_quota_us(limits: &Limits) -> Option<u64> {
     let milli = limits.cpus_limit_milli?;
-    Some(milli.saturating_mul(CPU_PERIOD_US / 1000).clamp(CPU_QUOTA_MIN_US, i64::MAX as u64 / 1000))
+    Some(milli.saturating_mul(CPU_PERIOD_US / 1000).clamp(CPU_QUOTA_MIN_US, CPU_QUOTA_MAX_US))
 }
 
 /// `pids.max`, if there is a ceiling.
 pub fn pids_max(limits: &Limits) -> Option<u64> {
     // A task of no process cannot be started.
-    Some(limits.pids_max?.max(1).saturating_add(PIDS_OF_OURS))
+    Some(limits.pids_max?.max(1).saturating_add(PIDS_OF_OURS).min(PIDS_MAX))
 }
 
 /// Bytes as the memory controller accepts them: above the signed range means no limit.
@@ -93,7 +99,9 @@ mod tests {
             (Some(1), Some(1_000)),
             (Some(200), Some(20_000)),
             (Some(1_500), Some(150_000)),
-            (Some(u64::MAX), Some(i64::MAX as u64 / 1000)),
+            // As much as a task may be given at all, and more: the kernel takes neither as it stands.
+            (Some(10_000_000_000_000), Some(CPU_QUOTA_MAX_US)),
+            (Some(u64::MAX), Some(CPU_QUOTA_MAX_US)),
         ] {
             assert_eq!(cpu_quota_us(&limits(0, milli)), quota, "{milli:?}");
         }
@@ -103,6 +111,7 @@ mod tests {
     fn one_process_more_for_the_containers_own() {
         assert_eq!(pids_max(&Limits { pids_max: Some(5), ..limits(0, None) }), Some(6));
         assert_eq!(pids_max(&Limits { pids_max: Some(0), ..limits(0, None) }), Some(2));
+        assert_eq!(pids_max(&Limits { pids_max: Some(u64::MAX), ..limits(0, None) }), Some(PIDS_MAX));
         assert_eq!(pids_max(&limits(0, None)), None);
     }
 
