@@ -14,6 +14,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -243,7 +244,8 @@ pub(crate) fn write_exit(folder: &Path, termination: &Termination) -> io::Result
 
 fn draft<T: Serialize>(path: &Path, value: &T) -> io::Result<PathBuf> {
     let draft = path.with_extension(format!("{}.draft", std::process::id()));
-    File::create(&draft)?.write_all(&serde_json::to_vec(value)?)?;
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    file.write_all(&serde_json::to_vec(value)?)?;
     Ok(draft)
 }
 

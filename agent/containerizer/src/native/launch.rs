@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process::Stdio,
@@ -149,10 +149,7 @@ fn make_folder(folder: &Path, order: &Order) -> Result<File, LaunchError> {
 
 fn write_order(folder: &Path, order: &Order) -> Result<(), LaunchError> {
     let path = folder.join(folder::SPEC);
-    let written = serde_json::to_vec(order).map_err(io::Error::from).and_then(|bytes| {
-        File::options().write(true).create_new(true).mode(0o600).open(&path)?.write_all(&bytes)
-    });
-    written.map_err(|source| LaunchError::State { path, source })
+    folder::replace(&path, order).map_err(|source| LaunchError::State { path, source })
 }
 
 async fn run(config: &NativeConfig, order: &Order, folder: &Path, log: File) -> Result<(), NotStarted> {
@@ -227,4 +224,60 @@ fn log_tail(folder: &Path) -> String {
     let log = fs::read(folder.join(folder::LOG)).unwrap_or_default();
     let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_BYTES_SHOWN)..]).trim().to_owned();
     if tail.is_empty() { "nothing".to_owned() } else { tail }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+    };
+
+    use super::*;
+    use crate::{
+        cgroup::Layout,
+        folder::Isolation,
+        spec::{ContainerId, Limits},
+    };
+
+    /// Whatever moment an agent is killed at, the next one finds an order that it can read, or none.
+    #[test]
+    fn an_order_is_there_as_a_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = ContainerSpec {
+            id: ContainerId("c".into()),
+            argv: vec!["x".repeat(1 << 20)],
+            env: Default::default(),
+            sandbox: dir.path().to_owned(),
+            volumes: Vec::new(),
+            limits: Limits {
+                cpus_request_milli: 0,
+                cpus_limit_milli: None,
+                memory_request_bytes: 0,
+                memory_limit_bytes: None,
+                pids_max: None,
+            },
+            tethered: false,
+        };
+        let plan = Plan { isolation: Isolation::Descent, layout: Layout::default() };
+        let order = order(&NativeConfig::new(dir.path().to_owned(), "parent".into()), &plan, spec);
+        let folders: Vec<PathBuf> = (0..50).map(|number| dir.path().join(number.to_string())).collect();
+        let written = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                folders.iter().for_each(|folder| drop(make_folder(folder, &order).unwrap()));
+                written.store(true, Ordering::Release);
+            });
+            for folder in &folders {
+                let path = folder.join(folder::SPEC);
+                loop {
+                    let last = written.load(Ordering::Acquire);
+                    if folder::read::<Order>(&path).unwrap().is_some() {
+                        break;
+                    }
+                    assert!(!last, "it was never written");
+                }
+            }
+        });
+    }
 }
