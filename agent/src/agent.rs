@@ -4,7 +4,7 @@ use std::{fs, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use apportion_agent_core::{AgentCore, Config as CoreConfig, Event, OnShutdown, View};
 use apportion_containerizer::{Containerizer, Native, NativeConfig, ProbeError};
-use apportion_types::AgentInfo;
+use apportion_types::{AgentInfo, text::chain};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -17,7 +17,7 @@ use crate::{
     clock::Clock,
     config::{Config, ConfigError},
     detect::{self, DetectError},
-    effects::{Effects, chain},
+    effects::Effects,
     master_link::{self, Heard},
     paths::Paths,
     services,

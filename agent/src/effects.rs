@@ -12,6 +12,7 @@ use std::{
 
 use apportion_agent_core::{ContainerId, ContainerPlan, Event, LaunchFailure, LaunchFailureKind, Signal};
 use apportion_containerizer::{self as containerizer, ContainerSpec, Containerizer, LaunchError, Limits};
+use apportion_types::text::chain;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -230,20 +231,6 @@ fn kind(error: &LaunchError) -> LaunchFailureKind {
         | LaunchError::NotExecutable { .. } => LaunchFailureKind::Command,
         _ => LaunchFailureKind::Container,
     }
-}
-
-/// An error and what caused it, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let cause = error.to_string();
-        if !text.ends_with(&cause) {
-            text = format!("{text}: {cause}");
-        }
-        source = error.source();
-    }
-    text
 }
 
 /// Makes the sandbox of one run and points `latest` at it.

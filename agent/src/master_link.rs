@@ -14,6 +14,7 @@ use apportion_proto::v1::{
 use apportion_types::{
     limits,
     protocol::agent::{AgentMessage, MasterMessage},
+    text::chain,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -96,9 +97,9 @@ async fn first_reachable(masters: &[String], attempt: u32) -> Option<Channel> {
             }
             // A cluster that starts as a whole is not up at once; nobody needs to hear of each try.
             Err(error) if attempt.is_power_of_two() => {
-                tracing::warn!(master, error = reason(&error), "the master cannot be reached; trying on");
+                tracing::warn!(master, error = chain(&error), "the master cannot be reached; trying on");
             }
-            Err(error) => tracing::debug!(master, error = reason(&error), "the master cannot be reached"),
+            Err(error) => tracing::debug!(master, error = chain(&error), "the master cannot be reached"),
         }
     }
     None
@@ -168,14 +169,10 @@ async fn listen(
 
 fn status_reason(status: &tonic::Status) -> String {
     match status.source() {
-        Some(source) => format!("{}: {}", status.message(), reason(source)),
+        Some(source) => format!("{}: {}", status.message(), chain(source)),
         None if status.message().is_empty() => status.code().to_string(),
         None => status.message().to_owned(),
     }
-}
-
-fn reason(error: &dyn std::error::Error) -> String {
-    crate::effects::chain(error)
 }
 
 /// A number that differs from agent to agent and from time to time.

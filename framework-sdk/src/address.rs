@@ -1,7 +1,8 @@
 //! Addresses of masters and agents, and channels to them.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error as _, time::Duration};
 
+use apportion_types::text::chain;
 use tonic::{
     Status,
     transport::{Endpoint, Uri},
@@ -36,21 +37,6 @@ pub(crate) fn endpoint(address: &str) -> Result<Endpoint, String> {
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true))
-}
-
-/// An error with its causes, each once: transports name only their layer.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// A gRPC status in one line.

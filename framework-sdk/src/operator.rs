@@ -7,10 +7,11 @@ use apportion_types::{
     AgentId, AgentInfo, FrameworkId, FrameworkInfo, OfferId, Resources, Role, TaskId, TaskInfo, TaskState,
     TaskStatus, Time,
     convert::{ConvertError, resources_sum, task_state},
+    text::chain,
 };
 use tonic::{Code, Status, transport::Channel};
 
-use crate::address::{chain, describe, endpoint};
+use crate::address::{describe, endpoint};
 
 /// The largest answer that is taken: a list of a million tasks.
 const ANSWER_BYTES_MAX: usize = 1 << 30;

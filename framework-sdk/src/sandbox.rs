@@ -1,10 +1,10 @@
 //! Reading the files of tasks from their agents.
 
 use apportion_proto::v1::{ReadFileRequest, ReadFileResponse, sandbox_service_client::SandboxServiceClient};
-use apportion_types::{FrameworkId, TaskId};
+use apportion_types::{FrameworkId, TaskId, text::chain};
 use tonic::{Code, Status, Streaming};
 
-use crate::address::{chain, describe, endpoint};
+use crate::address::{describe, endpoint};
 
 /// Which part of which file to read.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,9 @@ pub mod limits;
 pub mod protocol;
 pub mod resources;
 pub mod task;
+pub mod text;
 pub mod time;
+pub mod timers;
 
 pub use framework::{AgentInfo, FrameworkInfo, Offer};
 pub use ids::{AgentId, FrameworkId, OfferId, Role, TaskId, UpdateId};

@@ -19,7 +19,7 @@ pub mod view;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use apportion_types::{AgentId, Resources, Time, UpdateId};
+use apportion_types::{AgentId, Resources, Time, UpdateId, timers::Timers};
 
 pub use action::{Action, Actions, Record};
 pub use backoff::reconnect_pause;
@@ -34,7 +34,7 @@ use state::{
     link::{Link, Shutdown},
     stream::Stream,
     task::Task,
-    timers::Timers,
+    timers::Timer,
 };
 
 /// The agent: runs the tasks that its master hands to it, and tells what became of them until that is acknowledged.
@@ -60,7 +60,7 @@ pub struct AgentCore {
     streams: BTreeMap<TaskKey, Stream>,
     /// What is on its way to the disk, in order, and what follows when it is there.
     fences: VecDeque<(CheckpointId, Fence)>,
-    timers: Timers,
+    timers: Timers<Timer>,
     /// What tasks that have not ended do not hold.
     free: Resources,
     view: View,

@@ -9,7 +9,7 @@ use std::{
 
 use apportion_agent_core::View;
 use apportion_proto::v1::{ReadFileRequest, ReadFileResponse, sandbox_service_server::SandboxService};
-use apportion_types::{FrameworkId, TaskId};
+use apportion_types::{FrameworkId, TaskId, text::chain};
 use tokio::{
     fs::File,
     io::{AsyncReadExt as _, AsyncSeekExt as _},
@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::open::{self, OpenError};
-use crate::{effects::chain, paths::Paths};
+use crate::paths::Paths;
 
 /// Bytes of one response, as the protocol promises.
 const CHUNK_BYTES_MAX: usize = 64 << 10;

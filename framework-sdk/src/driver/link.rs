@@ -7,6 +7,7 @@ use apportion_types::{
     convert::scheduler_request,
     limits::MESSAGE_BYTES_MAX,
     protocol::scheduler::{Call, Event},
+    text::chain,
 };
 use tokio::{
     sync::mpsc::{self, error::SendTimeoutError},
@@ -17,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, transport::Endpoint};
 
 use super::bounds;
-use crate::address::{chain, describe};
+use crate::address::describe;
 
 /// What a stream tells, in order: at most one `Connected`, then events, then one `Disconnected`.
 #[derive(Debug)]

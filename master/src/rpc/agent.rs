@@ -44,7 +44,7 @@ impl Peer for AgentPeer {
     fn event(conn: ConnId, message: Self::In, _known: bool) -> Result<Taken, Answer<MasterMessage>> {
         match AgentMessage::try_from(message) {
             Ok(message) => {
-                let kind = kind(&message);
+                let kind = message.name();
                 Ok(Taken { event: Event::AgentMessage { conn, message }, kind })
             }
             // What an agent says cannot be passed over: the master's books would differ from the agent's.
@@ -57,15 +57,6 @@ impl Peer for AgentPeer {
 
     fn closed(conn: ConnId) -> Event {
         Event::AgentClosed { conn }
-    }
-}
-
-fn kind(message: &AgentMessage) -> &'static str {
-    match message {
-        AgentMessage::Register { .. } => "register",
-        AgentMessage::StatusUpdate { .. } => "status_update",
-        AgentMessage::Pong { .. } => "pong",
-        AgentMessage::Unregister { .. } => "unregister",
     }
 }
 

@@ -51,7 +51,7 @@ impl Peer for SchedulerPeer {
         let subscribes = matches!(message.call, Some(WireCall::Subscribe(_)));
         match Call::try_from(message) {
             Ok(call) => {
-                let kind = kind(&call);
+                let kind = call.name();
                 Ok(Taken { event: Event::SchedulerCall { conn, call_id, call }, kind })
             }
             // A subscription that cannot stand ends its stream; nothing else could follow on it.
@@ -69,20 +69,6 @@ impl Peer for SchedulerPeer {
 
     fn closed(conn: ConnId) -> Event {
         Event::SchedulerClosed { conn }
-    }
-}
-
-fn kind(call: &Call) -> &'static str {
-    match call {
-        Call::Subscribe { .. } => "subscribe",
-        Call::Teardown => "teardown",
-        Call::Accept { .. } => "accept",
-        Call::Decline { .. } => "decline",
-        Call::Suppress { .. } => "suppress",
-        Call::Revive { .. } => "revive",
-        Call::Kill { .. } => "kill",
-        Call::Acknowledge { .. } => "acknowledge",
-        Call::Reconcile { .. } => "reconcile",
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     container::{Exit, Limitation, Usage},
     limits,
     resources::{Name, Value},
+    text::cut,
 };
 
 impl From<Command> for v1::Command {
@@ -170,19 +171,6 @@ impl TryFrom<v1::TaskStatus> for TaskStatus {
             container: optional("container", wire.container)?,
         })
     }
-}
-
-/// The text's start, of at most so many bytes, ending in `…` when something is left out.
-fn cut(mut text: String, bytes_max: usize) -> String {
-    if text.len() > bytes_max {
-        let mut end = bytes_max - '…'.len_utf8();
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-        text.push('…');
-    }
-    text
 }
 
 impl From<ContainerStatus> for v1::ContainerStatus {

@@ -44,6 +44,18 @@ pub enum AgentMessage {
     },
 }
 
+impl AgentMessage {
+    /// Its name in the protocol.
+    pub fn name(&self) -> &'static str {
+        match self {
+            AgentMessage::Register { .. } => "register",
+            AgentMessage::StatusUpdate { .. } => "status_update",
+            AgentMessage::Pong { .. } => "pong",
+            AgentMessage::Unregister { .. } => "unregister",
+        }
+    }
+}
+
 /// A task as its agent knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentTask {

@@ -71,6 +71,23 @@ pub enum Call {
     },
 }
 
+impl Call {
+    /// Its name in the protocol.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Call::Subscribe { .. } => "subscribe",
+            Call::Teardown => "teardown",
+            Call::Accept { .. } => "accept",
+            Call::Decline { .. } => "decline",
+            Call::Suppress { .. } => "suppress",
+            Call::Revive { .. } => "revive",
+            Call::Kill { .. } => "kill",
+            Call::Acknowledge { .. } => "acknowledge",
+            Call::Reconcile { .. } => "reconcile",
+        }
+    }
+}
+
 /// A task whose description could not be taken: what is needed to answer with `TaskState::Error`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidTask {

@@ -95,6 +95,6 @@ impl AgentCore {
     pub(super) fn send_kill(&mut self, now: Time, key: &TaskKey, actions: &mut Actions) {
         let container_id = self.tasks[key].record.container_id.clone();
         actions.push(Action::Signal { container_id, signal: Signal::Kill });
-        self.timers.set_in(Timer::Kill(key.clone()), now, self.config.kill_repeat);
+        self.timers.set(Timer::Kill(key.clone()), now + self.config.kill_repeat);
     }
 }

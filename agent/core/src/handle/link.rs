@@ -22,7 +22,7 @@ impl AgentCore {
     pub(super) fn connected(&mut self, now: Time, actions: &mut Actions) {
         assert_eq!(self.link, Link::Down, "a stream is opened after the one before has ended");
         self.link = Link::Registering;
-        self.timers.set_in(Timer::Link, now, self.config.register_timeout);
+        self.timers.set(Timer::Link, now + self.config.register_timeout);
         actions.push(Action::Send(AgentMessage::Register {
             info: self.config.info.clone(),
             agent_id: self.agent_id.clone(),
@@ -62,9 +62,9 @@ impl AgentCore {
     fn close_link(&mut self, link: Link) {
         self.link = link;
         self.view.master_id = None;
-        self.timers.clear(&Timer::Link);
+        self.timers.cancel(&Timer::Link);
         for key in self.streams.keys() {
-            self.timers.clear(&Timer::Retry(key.clone()));
+            self.timers.cancel(&Timer::Retry(key.clone()));
         }
     }
 
@@ -96,7 +96,7 @@ impl AgentCore {
         self.view.master_id = Some(master_id);
         self.view.counters.registrations += 1;
         self.ping_timeout = ping_timeout;
-        self.timers.set_in(Timer::Link, now, ping_timeout);
+        self.timers.set(Timer::Link, now + ping_timeout);
         let keys: Vec<TaskKey> = self.streams.keys().cloned().collect();
         for key in keys {
             self.send_head_afresh(now, &key, actions);
@@ -123,7 +123,7 @@ impl AgentCore {
     }
 
     pub(super) fn pinged(&mut self, now: Time, sequence: u64, actions: &mut Actions) {
-        self.timers.set_in(Timer::Link, now, self.ping_timeout);
+        self.timers.set(Timer::Link, now + self.ping_timeout);
         actions.push(Action::Send(AgentMessage::Pong { sequence }));
     }
 

@@ -72,15 +72,10 @@ impl AgentCore {
                 self.registered(now, agent_id, master_id, ping_timeout, missing_tasks, actions);
             }
             MasterMessage::Refuse { code, message } => self.refused(code, message, actions),
-            message if self.link != Link::Registered => {
-                if self.link == Link::Registering {
-                    let name = name(&message);
-                    note(
-                        actions,
-                        format!("the master said {name} before it answered the registration; ignored"),
-                    );
-                }
+            _ if self.link == Link::Registering => {
+                note(actions, "the master spoke before it answered the registration; ignored".to_owned());
             }
+            _ if self.link != Link::Registered => {}
             MasterMessage::Ping { sequence } => self.pinged(now, sequence, actions),
             MasterMessage::RunTasks { framework_id, framework_info, role, tasks } => {
                 self.run_tasks(now, &framework_id, &framework_info, &role, tasks, actions);
@@ -132,16 +127,4 @@ impl AgentCore {
 /// Writes into the journal.
 fn note(actions: &mut Actions, message: String) {
     actions.push(Action::Note { message });
-}
-
-fn name(message: &MasterMessage) -> &'static str {
-    match message {
-        MasterMessage::Registered { .. } => "Registered",
-        MasterMessage::Ping { .. } => "Ping",
-        MasterMessage::RunTasks { .. } => "RunTasks",
-        MasterMessage::KillTask { .. } => "KillTask",
-        MasterMessage::AcknowledgeUpdate { .. } => "AcknowledgeUpdate",
-        MasterMessage::RemoveFramework { .. } => "RemoveFramework",
-        MasterMessage::Refuse { .. } => "Refuse",
-    }
 }

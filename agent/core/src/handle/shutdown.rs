@@ -58,7 +58,7 @@ impl AgentCore {
         self.shutdown = Some(Shutdown::Unregistering);
         let message = "the agent was shut down and has ended its tasks".to_owned();
         actions.push(Action::Send(AgentMessage::Unregister { message }));
-        self.timers.set_in(Timer::Shutdown, now, UNREGISTER_TIMEOUT);
+        self.timers.set(Timer::Shutdown, now + UNREGISTER_TIMEOUT);
     }
 
     pub(super) fn done(&mut self, actions: &mut Actions) {

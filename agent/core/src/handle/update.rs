@@ -4,7 +4,7 @@ use std::{collections::btree_map::Entry, sync::Arc};
 
 use apportion_types::{
     ContainerStatus, Reason, Source, TaskState, TaskStatus, Time, UpdateId, limits,
-    protocol::agent::AgentMessage,
+    protocol::agent::AgentMessage, text::cut,
 };
 
 use crate::{
@@ -57,7 +57,7 @@ impl AgentCore {
             state: draft.state,
             reason: draft.reason,
             source: Source::Agent,
-            message: cut(draft.message),
+            message: cut(draft.message, limits::STATUS_MESSAGE_BYTES_MAX),
             at: now,
             update_id: Some(update_id),
             container: draft.container,
@@ -72,7 +72,7 @@ impl AgentCore {
                         "{key:?} ends while its container may run"
                     );
                     self.free += &task.record.info.resources;
-                    self.timers.clear(&Timer::Kill(key.clone()));
+                    self.timers.cancel(&Timer::Kill(key.clone()));
                 }
             }
             None => assert!(
@@ -158,7 +158,7 @@ impl AgentCore {
             latest_state,
         }));
         self.view.counters.updates_sent += 1;
-        self.timers.set_in(Timer::Retry(key.clone()), now, stream.pause);
+        self.timers.set(Timer::Retry(key.clone()), now + stream.pause);
         stream.pause = (stream.pause * 2).min(self.config.update_retry_max);
     }
 
@@ -172,7 +172,7 @@ impl AgentCore {
         let Some(head) = head else { return };
         head.acknowledged = true;
         self.view.counters.acknowledgements += 1;
-        self.timers.clear(&Timer::Retry(key.clone()));
+        self.timers.cancel(&Timer::Retry(key.clone()));
         let (framework_id, task_id) = key.clone();
         let record = Record::Acknowledgement { framework_id, task_id, update_id };
         self.checkpoint(record, Fence::Acknowledgement(key, update_id), actions);
@@ -195,7 +195,7 @@ impl AgentCore {
         }
         assert!(entry.get().pending.is_empty(), "{key:?}: an update after the terminal one");
         entry.remove();
-        self.timers.clear(&Timer::Retry(key.clone()));
+        self.timers.cancel(&Timer::Retry(key.clone()));
         if let Some(task) = self.tasks.remove(key) {
             self.containers.remove(&task.record.container_id);
             if task.phase == (Phase::Ended { kept: true }) {
@@ -207,7 +207,7 @@ impl AgentCore {
 
     /// Takes every update off an ended stream that nobody will acknowledge. The master is told of the end once, for its books.
     pub(super) fn drop_stream(&mut self, key: &TaskKey, actions: &mut Actions) {
-        self.timers.clear(&Timer::Retry(key.clone()));
+        self.timers.cancel(&Timer::Retry(key.clone()));
         let stream = self.streams.get_mut(key).expect("the caller has looked");
         let last = stream.pending.back().expect("an ended stream stays until its end is acknowledged");
         let tell = self.link == Link::Registered && !last.acknowledged;
@@ -230,36 +230,6 @@ impl AgentCore {
             let (framework_id, task_id) = key.clone();
             let record = Record::Acknowledgement { framework_id, task_id, update_id };
             self.checkpoint(record, Fence::Acknowledgement(key.clone(), update_id), actions);
-        }
-    }
-}
-
-/// The start of a message that is longer than a status may hold.
-fn cut(mut message: String) -> String {
-    if message.len() > limits::STATUS_MESSAGE_BYTES_MAX {
-        let mut end = limits::STATUS_MESSAGE_BYTES_MAX - '…'.len_utf8();
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        message.truncate(end);
-        message.push('…');
-    }
-    message
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_messages_are_cut_between_characters() {
-        let most = limits::STATUS_MESSAGE_BYTES_MAX;
-        assert_eq!(cut("x".repeat(most)), "x".repeat(most));
-        for shift in 0..4 {
-            let long = "y".repeat(shift) + &"ä".repeat(most);
-            let short = cut(long.clone());
-            assert!(short.len() <= most && short.len() > most - 8 && short.ends_with('…'), "{}", short.len());
-            assert!(long.starts_with(short.trim_end_matches('…')));
         }
     }
 }

@@ -385,7 +385,7 @@ impl State {
         if self.calls.len() == bounds::CALLS_REMEMBERED {
             self.calls.pop_front();
         }
-        self.calls.push_back((self.call_id, kind(&call)));
+        self.calls.push_back((self.call_id, call.name()));
         self.steps.push_back(Step::Action(Action::Send { call_id: self.call_id, call }));
         self.call_id
     }
@@ -401,20 +401,5 @@ impl State {
         if self.phase != Phase::Ended {
             self.answer(now, answers);
         }
-    }
-}
-
-/// The name of a call, as in the protocol.
-fn kind(call: &Call) -> &'static str {
-    match call {
-        Call::Subscribe { .. } => "subscribe",
-        Call::Teardown => "teardown",
-        Call::Accept { .. } => "accept",
-        Call::Decline { .. } => "decline",
-        Call::Suppress { .. } => "suppress",
-        Call::Revive { .. } => "revive",
-        Call::Kill { .. } => "kill",
-        Call::Acknowledge { .. } => "acknowledge",
-        Call::Reconcile { .. } => "reconcile",
     }
 }

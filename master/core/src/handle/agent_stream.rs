@@ -96,7 +96,7 @@ impl State {
         if agent.conn.is_some() {
             self.disconnect_agent(turn, &id);
         }
-        self.timers.cancel(Timer::Reregister(id.clone()));
+        self.timers.cancel(&Timer::Reregister(id.clone()));
         let message = if message.is_empty() {
             format!("agent {id} was removed: it has unregistered")
         } else {

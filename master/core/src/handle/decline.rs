@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use apportion_types::{FrameworkId, OfferId, Time, limits, protocol::scheduler::Refusal};
+use apportion_types::{FrameworkId, OfferId, Time, limits, protocol::scheduler::Refusal, text::cut};
 
 use super::scheduler_stream::Caller;
 use crate::{
@@ -62,17 +62,15 @@ impl State {
         if offers == 0 {
             return;
         }
-        let end =
-            (0..=DECLINE_REASON_BYTES_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
-        let reason = match &reason[..end.unwrap_or(0)] {
-            "" => "no reason given",
+        let reason = match cut(reason.to_owned(), DECLINE_REASON_BYTES_MAX) {
+            none if none.is_empty() => "no reason given".to_owned(),
             reason => reason,
         };
         let declined = &mut self.framework_view(framework_id).declined;
         // One place is kept for all others.
-        let known = declined.contains_key(reason) || declined.len() + 1 < DECLINE_REASONS_MAX;
-        let reason = if known { reason } else { DECLINE_OTHER };
-        *declined.entry(reason.to_owned()).or_default() += offers;
+        let known = declined.contains_key(&reason) || declined.len() + 1 < DECLINE_REASONS_MAX;
+        let reason = if known { reason } else { DECLINE_OTHER.to_owned() };
+        *declined.entry(reason).or_default() += offers;
     }
 }
 

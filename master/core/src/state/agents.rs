@@ -133,7 +133,7 @@ impl State {
         agent.pings_unanswered = 0;
         agent.losing = None;
         agent.recorded = true;
-        self.timers.cancel(Timer::Reregister(id.clone()));
+        self.timers.cancel(&Timer::Reregister(id.clone()));
         self.timers.set(Timer::Ping(id.clone()), turn.now + self.config.agent_ping_interval);
         self.agent_streams.insert(conn, AgentStream::Registered(id.clone()));
     }
@@ -144,7 +144,7 @@ impl State {
         self.agent_view(id).state = AgentState::Disconnected;
         self.allocator.set_agent_active(id, false);
         self.close_offers_of_agent(turn, id);
-        self.timers.cancel(Timer::Ping(id.clone()));
+        self.timers.cancel(&Timer::Ping(id.clone()));
         let agent = &self.agents[id];
         if agent.losing.is_none() && !agent.leaving {
             self.timers.set(Timer::Reregister(id.clone()), turn.now + self.config.agent_reregister_timeout);
@@ -166,7 +166,7 @@ impl State {
             self.agent_streams.insert(conn, AgentStream::Closing);
         }
         let was_listed = self.view.agents[id].state != AgentState::Unreachable;
-        self.timers.cancel(Timer::Reregister(id.clone()));
+        self.timers.cancel(&Timer::Reregister(id.clone()));
         self.agent(id).losing = None;
         self.agent_view(id).state = AgentState::Unreachable;
 

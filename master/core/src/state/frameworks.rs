@@ -104,7 +104,7 @@ impl State {
         info: FrameworkInfo,
         suppressed: Vec<Role>,
     ) {
-        self.timers.cancel(Timer::Failover(id.clone()));
+        self.timers.cancel(&Timer::Failover(id.clone()));
         self.timers.set(Timer::Heartbeat(id.clone()), turn.now + self.config.scheduler_heartbeat);
         let view = self.framework_view(id);
         assert_eq!(view.state, FrameworkState::Disconnected, "framework {id} is activated");
@@ -141,7 +141,7 @@ impl State {
         view.state = FrameworkState::Disconnected;
         let failover_at = turn.now + view.info.failover_timeout;
         self.allocator.set_framework_active(id, false);
-        self.timers.cancel(Timer::Heartbeat(id.clone()));
+        self.timers.cancel(&Timer::Heartbeat(id.clone()));
         self.timers.set(Timer::Failover(id.clone()), failover_at);
     }
 
@@ -157,7 +157,7 @@ impl State {
         if self.framework(id).conn.is_some() {
             self.disconnect_framework(turn, id, Close::FrameworkGone);
         }
-        self.timers.cancel(Timer::Failover(id.clone()));
+        self.timers.cancel(&Timer::Failover(id.clone()));
         self.framework_view(id).state = FrameworkState::Removed;
 
         let keys: Vec<TaskKey> =

@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use apportion_allocator::Allocator;
 use apportion_types::{
     AgentId, FrameworkId, Reason, Source, TaskId, TaskState, TaskStatus, Time,
-    protocol::scheduler::Event as SchedulerEvent, protocol::scheduler::Refusal,
+    protocol::scheduler::Event as SchedulerEvent, protocol::scheduler::Refusal, timers::Timers,
 };
 
 use self::{
@@ -28,7 +28,7 @@ use self::{
     ids::Ids,
     offers::ClosedOffers,
     tasks::{Task, TaskKey},
-    timers::Timers,
+    timers::Timer,
 };
 use crate::{
     config::Config,
@@ -43,7 +43,7 @@ pub(crate) struct State {
     pub(crate) view: View,
     pub(crate) allocator: Box<dyn Allocator>,
     pub(crate) ids: Ids,
-    pub(crate) timers: Timers,
+    pub(crate) timers: Timers<Timer>,
     /// When the next allocation runs, once something has changed.
     pub(crate) allocate_at: Option<Time>,
     pub(crate) commits: Commits,

@@ -99,7 +99,7 @@ impl State {
     pub(crate) fn close_offer(&mut self, turn: &mut Turn<'_>, id: &OfferId, close: Close) -> Arc<OfferView> {
         let closed = self.view.offers.remove(id).expect("the offer is outstanding");
         let offer = &closed.offer;
-        self.timers.cancel(Timer::Offer(id.clone()));
+        self.timers.cancel(&Timer::Offer(id.clone()));
         self.agent_view(&offer.agent_id).offered.saturating_sub(&offer.resources);
         self.agent(&offer.agent_id).offers.remove(id);
         self.framework_view(&offer.framework_id).offered.saturating_sub(&offer.resources.summable());
