@@ -78,8 +78,8 @@ impl Context<'_> {
         self.asked.push(Ask::Revive);
     }
 
-    /// Asks for one call of [`woken`](crate::Scheduler::woken) after this time, connected or not. Calls that are due together
-    /// are made as one; they are not kept over a restart.
+    /// Asks for one call of [`woken`](crate::Scheduler::woken) after this time, rounded up to a millisecond and at least the next,
+    /// connected or not. Calls that are due together are made as one; they are not kept over a restart.
     pub fn wake_after(&mut self, after: Duration) {
         self.asked.push(Ask::Wake(after));
     }

@@ -276,8 +276,9 @@ impl State {
                 }
             }
             Ask::Wake(after) => {
-                // Whole milliseconds, so that a scheduler that asks in every callback stays bounded.
-                let at = (now + after).as_micros().div_ceil(1000).saturating_mul(1000);
+                // Whole milliseconds, and always a later one, so that a scheduler that asks in every callback stays bounded.
+                let millis = (now + after).as_micros().div_ceil(1000).max(now.as_micros() / 1000 + 1);
+                let at = millis.saturating_mul(1000);
                 self.wakes.insert(Time::from_micros(at));
             }
             Ask::Stop(stop) => self.stop(now, stop),
