@@ -131,10 +131,11 @@ impl Scheduler for ServiceScheduler {
                 .spec
                 .describe(replica, &task_id, &ports)
                 .expect("the description was checked when it was read");
-            offers[index]
-                .launch(task)
-                .expect("it was planned with what is left, and an accept has room for every replica");
-            self.tell(Event::Launched { replica, task_id, hostname });
+            match offers[index].launch(task) {
+                Ok(()) => self.tell(Event::Launched { replica, task_id, hostname }),
+                // It was planned with what is left, so this accept carries all that it can. What is left is offered at once.
+                Err(_full) => self.state.unplace(replica),
+            }
         }
         for offer in offers {
             let reason =

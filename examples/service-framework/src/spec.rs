@@ -206,12 +206,7 @@ impl Spec {
     }
 
     /// The task of a replica, which gets these ports.
-    pub fn describe(
-        &self,
-        replica: u32,
-        task_id: &TaskId,
-        ports: &[u16],
-    ) -> Result<TaskInfo, Box<TaskError>> {
+    pub fn describe(&self, replica: u32, task_id: &TaskId, ports: &[u16]) -> Result<TaskInfo, TaskError> {
         let render = |text: &String| {
             template::render(text, replica, ports).expect("variables are checked when the text is read")
         };
@@ -232,7 +227,7 @@ impl Spec {
         if let Some(grace) = self.kill_grace {
             task = task.kill_grace(grace);
         }
-        task.build().map_err(Box::new)
+        task.build()
     }
 }
 

@@ -16,7 +16,11 @@ struct Cluster {
 
 impl Cluster {
     fn start(folder: &Path) -> Self {
-        let spec = Spec::parse(Path::new("web.toml"), SPEC).unwrap();
+        Self::start_as(folder, SPEC)
+    }
+
+    fn start_as(folder: &Path, spec: &str) -> Self {
+        let spec = Spec::parse(Path::new("web.toml"), spec).unwrap();
         let store = Store::open(folder).unwrap();
         let table = store.load("web").unwrap().unwrap_or_else(|| Table::new("web"));
         let (sender, events) = mpsc::unbounded_channel();
@@ -63,6 +67,24 @@ fn an_agent_without_ports_is_passed_over() {
     cluster.harness.offers(&[("a", "cpus:8;mem:8000"), ("b", "cpus:8;mem:800;ports:[31000-31001]")]);
     assert_eq!(cluster.launched(), [pair("web.0.1", "b"), pair("web.1.2", "b")]);
     assert!(cluster.harness.scheduler().wants_offers(), "the third waits for a port");
+}
+
+/// One accept carries 3.5 MiB of descriptions.
+#[test]
+fn what_an_accept_cannot_carry_is_launched_with_the_next_offer() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = "x".repeat(100_000);
+    let spec = format!(
+        "name = \"web\"\ncommand = \"serve\"\nreplicas = 60\ncpus = 1\nmemory = 100\nenv = {{ LONG = \"{long}\" }}\n"
+    );
+    let mut cluster = Cluster::start_as(folder.path(), &spec);
+    cluster.harness.offer("a", "cpus:100;mem:10000");
+    let first = cluster.launched().len();
+    assert!((30..60).contains(&first), "{first}");
+    assert_eq!(stored(folder.path()).placed.len(), first, "only what was launched is believed to run");
+    cluster.harness.offer("a", "cpus:50;mem:5000");
+    assert_eq!(cluster.launched().len(), 60 - first);
+    assert_eq!(stored(folder.path()).placed.len(), 60);
 }
 
 #[test]

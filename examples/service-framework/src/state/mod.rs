@@ -176,6 +176,12 @@ impl ServiceState {
         task_id
     }
 
+    /// Takes back the task that a replica was just given: it was not launched, and will not be.
+    pub fn unplace(&mut self, number: u32) {
+        self.take(number);
+        self.replicas.get_mut(&number).expect("it has just had a task").phase = Phase::Ready;
+    }
+
     /// Takes news of a task.
     pub fn update(&mut self, status: &TaskStatus, now: Time, effects: &mut Vec<Effect>) {
         let Some(&number) = self.tasks.get(&status.task_id) else {
