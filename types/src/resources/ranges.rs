@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 /// Integers as inclusive ranges: sorted, disjoint, never touching (`[1-2],[3-5]` is `[1-5]`).
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
-pub struct Ranges(SmallVec<[(u64, u64); 2]>);
+pub struct Ranges(SmallVec<[(u64, u64); 1]>);
 
 impl Ranges {
     /// The range from `first` to `last`, both in it; empty when `last` is before `first`.
@@ -88,10 +88,10 @@ impl Ranges {
 
 impl FromIterator<(u64, u64)> for Ranges {
     fn from_iter<I: IntoIterator<Item = (u64, u64)>>(iter: I) -> Self {
-        let mut all: SmallVec<[(u64, u64); 2]> =
+        let mut all: SmallVec<[(u64, u64); 1]> =
             iter.into_iter().filter(|(first, last)| first <= last).collect();
         all.sort_unstable();
-        let mut merged: SmallVec<[(u64, u64); 2]> = SmallVec::new();
+        let mut merged: SmallVec<[(u64, u64); 1]> = SmallVec::new();
         for (first, last) in all {
             match merged.last_mut() {
                 Some((_, end)) if first <= end.saturating_add(1) => *end = (*end).max(last),

@@ -180,3 +180,11 @@ proptest! {
         }
     }
 }
+
+/// An agent of the usual four (cpus, mem, disk, ports) is one piece of memory, and there are many of them.
+#[test]
+fn usual_amounts_are_small_and_in_one_piece() {
+    let usual: Resources = "cpus:4;mem:1024;disk:1024;ports:[31000-32000]".parse().unwrap();
+    assert!(!usual.entries.spilled());
+    assert!(size_of::<Resources>() <= 240, "{}", size_of::<Resources>());
+}
