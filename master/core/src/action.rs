@@ -10,7 +10,6 @@ use crate::event::{CommitId, ConnId, RequestId};
 /// Something to be done, in the order given. Nothing here can fail back into the decision that made it: what goes wrong comes
 /// in as a later [`crate::Event`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "moved once, from the decision to its effect")]
 pub enum Action {
     /// Queue an event to a scheduler. A stream that is already gone swallows it.
     ToScheduler {
