@@ -4,10 +4,10 @@ use std::{
     collections::hash_map::RandomState,
     error::Error as _,
     hash::{BuildHasher as _, Hasher as _},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use apportion_agent_core::reconnect_pause;
+use apportion_agent_core::Backoff;
 use apportion_proto::v1::{
     AgentServiceConnectRequest, AgentServiceConnectResponse, agent_service_client::AgentServiceClient,
 };
@@ -71,24 +71,20 @@ impl Outbox {
 
 /// Keeps a stream to one of the masters open, until the receiver of what is heard is dropped.
 pub(crate) async fn run(masters: Vec<String>, heard: mpsc::Sender<Heard>) {
-    let mut attempt = 0;
+    let mut backoff = Backoff::default();
     loop {
-        if let Some(channel) = first_reachable(&masters, attempt).await {
-            let stood = converse(channel, &heard).await;
-            if stood {
-                attempt = 0;
-            }
-        }
-        let pause = reconnect_pause(attempt, random());
-        attempt = attempt.saturating_add(1);
+        let stood = match first_reachable(&masters, backoff.failures()).await {
+            Some(channel) => converse(channel, &heard).await,
+            None => Duration::ZERO,
+        };
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(backoff.pause(stood, random())) => {}
             () = heard.closed() => return,
         }
     }
 }
 
-async fn first_reachable(masters: &[String], attempt: u32) -> Option<Channel> {
+async fn first_reachable(masters: &[String], failures: u32) -> Option<Channel> {
     for master in masters {
         match connect(master).await {
             Ok(channel) => {
@@ -96,7 +92,7 @@ async fn first_reachable(masters: &[String], attempt: u32) -> Option<Channel> {
                 return Some(channel);
             }
             // A cluster that starts as a whole is not up at once; nobody needs to hear of each try.
-            Err(error) if attempt.is_power_of_two() => {
+            Err(error) if failures.is_power_of_two() => {
                 tracing::warn!(master, error = chain(&error), "the master cannot be reached; trying on");
             }
             Err(error) => tracing::debug!(master, error = chain(&error), "the master cannot be reached"),
@@ -116,21 +112,21 @@ async fn connect(master: &str) -> Result<Channel, tonic::transport::Error> {
         .await
 }
 
-/// One stream from its beginning to its end. True when the registration stood.
-async fn converse(channel: Channel, heard: &mpsc::Sender<Heard>) -> bool {
+/// One stream from its beginning to its end, and for how long its registration stood.
+async fn converse(channel: Channel, heard: &mpsc::Sender<Heard>) -> Duration {
     let (messages, outgoing) = mpsc::channel(limits::OUTBOX_ITEMS_MAX);
     let close = CancellationToken::new();
     // Register must be under way before the master answers anything, so the core hears of the stream first.
     if heard.send(Heard::Connected(Outbox { messages, close: close.clone() })).await.is_err() {
-        return false;
+        return Duration::ZERO;
     }
     let mut client =
         AgentServiceClient::new(channel).max_decoding_message_size(limits::AGENT_MESSAGE_BYTES_MAX);
-    let mut stood = false;
+    let mut registered_at = None;
     let reason = tokio::select! {
         reason = async {
             match client.connect(ReceiverStream::new(outgoing)).await {
-                Ok(response) => listen(response.into_inner(), heard, &mut stood).await,
+                Ok(response) => listen(response.into_inner(), heard, &mut registered_at).await,
                 Err(status) => status_reason(&status),
             }
         } => reason,
@@ -139,14 +135,14 @@ async fn converse(channel: Channel, heard: &mpsc::Sender<Heard>) -> bool {
     };
     // Told also when nobody listens any more; then there is nobody to tell.
     let _ = heard.send(Heard::Disconnected { reason }).await;
-    stood
+    registered_at.map_or(Duration::ZERO, |at| at.elapsed())
 }
 
 /// Passes on what the master says, and says why it ended.
 async fn listen(
     mut incoming: Streaming<AgentServiceConnectResponse>,
     heard: &mpsc::Sender<Heard>,
-    stood: &mut bool,
+    registered_at: &mut Option<Instant>,
 ) -> String {
     loop {
         let message = match incoming.message().await {
@@ -156,7 +152,9 @@ async fn listen(
         };
         match MasterMessage::try_from(message) {
             Ok(message) => {
-                *stood |= matches!(message, MasterMessage::Registered { .. });
+                if matches!(message, MasterMessage::Registered { .. }) {
+                    registered_at.get_or_insert_with(Instant::now);
+                }
                 if heard.send(Heard::Message(Box::new(message))).await.is_err() {
                     return "the agent ends".to_owned();
                 }

@@ -5,14 +5,34 @@ use std::time::Duration;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// The pause before the `attempt`th try in a row (from 0), between half and all of 100 ms, doubled each time up to a minute.
+/// A registration that stood for so long was no failure; one that fell at once is one more.
+const STOOD_MIN: Duration = Duration::from_secs(10);
+
+/// The pauses between tries: 100 ms, doubled up to a minute, until a registration has stood for ten seconds.
 ///
-/// The first tries are fast, so that a cluster that starts as a whole is up at once; `random`, any number, spreads the agents of a
-/// cluster whose master returns.
-pub fn reconnect_pause(attempt: u32, random: u64) -> Duration {
-    let whole = PAUSE_MIN.saturating_mul(1 << attempt.min(16)).min(PAUSE_MAX);
-    let half = whole / 2;
-    half + half.mul_f64((random % 1024) as f64 / 1023.0)
+/// The first tries are fast, so that a cluster that starts as a whole is up at once.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// How many tries in a row have failed.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// The pause after a try whose registration stood for so long (zero: never), between half and all of what it is by rights;
+    /// `random`, any number, spreads the agents of a cluster whose master returns.
+    pub fn pause(&mut self, stood: Duration, random: u64) -> Duration {
+        if stood >= STOOD_MIN {
+            self.failures = 0;
+        }
+        let whole = PAUSE_MIN.saturating_mul(1 << self.failures.min(16)).min(PAUSE_MAX);
+        self.failures = self.failures.saturating_add(1);
+        let half = whole / 2;
+        half + half.mul_f64((random % 1024) as f64 / 1023.0)
+    }
 }
 
 #[cfg(test)]
@@ -21,15 +41,23 @@ mod tests {
 
     #[test]
     fn pauses_double_within_bounds_and_are_spread() {
-        assert_eq!(reconnect_pause(0, 0), Duration::from_millis(50));
-        assert_eq!(reconnect_pause(0, 1023), Duration::from_millis(100));
-        for attempt in 0..100 {
+        let after = |failures, random| Backoff { failures }.pause(Duration::ZERO, random);
+        assert_eq!(after(0, 0), Duration::from_millis(50));
+        assert_eq!(after(0, 1023), Duration::from_millis(100));
+        for failures in 0..100 {
             for random in [0, 1, 511, 1023, u64::MAX] {
-                let pause = reconnect_pause(attempt, random);
-                assert!((PAUSE_MIN / 2..=PAUSE_MAX).contains(&pause), "{attempt} {random} {pause:?}");
+                let pause = after(failures, random);
+                assert!((PAUSE_MIN / 2..=PAUSE_MAX).contains(&pause), "{failures} {random} {pause:?}");
             }
-            assert!(reconnect_pause(attempt + 1, 7) >= reconnect_pause(attempt, 7));
+            assert!(after(failures + 1, 7) >= after(failures, 7));
         }
-        assert!(reconnect_pause(u32::MAX, 0) >= PAUSE_MAX / 2);
+        assert!(after(u32::MAX, 0) >= PAUSE_MAX / 2);
+    }
+
+    #[test]
+    fn only_a_registration_that_stood_ends_the_doubling() {
+        let mut backoff = Backoff::default();
+        let mut pause = |stood_ms| backoff.pause(Duration::from_millis(stood_ms), 1023).as_millis();
+        assert_eq!([pause(0), pause(50), pause(9_999), pause(10_000), pause(1)], [100, 200, 400, 100, 200]);
     }
 }

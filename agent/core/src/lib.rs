@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, VecDeque};
 use apportion_types::{AgentId, Resources, Time, UpdateId, timers::Timers};
 
 pub use action::{Action, Actions, Record};
-pub use backoff::reconnect_pause;
+pub use backoff::Backoff;
 pub use config::{Config, OnShutdown};
 pub use container::{Ceilings, ContainerId, ContainerPlan, PORTS_IN_ENVIRONMENT_MAX, Signal};
 pub use event::{
