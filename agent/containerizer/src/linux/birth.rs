@@ -16,6 +16,7 @@ use rustix::{
 
 use super::{
     init::{self, Ends},
+    note,
     server::Server,
     sys::{self, Copy},
     tree,
@@ -59,7 +60,7 @@ pub(super) fn start(order: Order, sandbox: &Path, pids: Pids) -> Result<(Contain
 
 fn clear(order: &Order, driver: &dyn CgroupDriver) {
     if let Err(e) = remove_group(driver, &order.group) {
-        eprintln!("{e}: {}", e.source);
+        note(format_args!("{e}: {}", e.source));
     }
     if order.spec.tethered {
         remove_empty_parents(driver, &order.group);

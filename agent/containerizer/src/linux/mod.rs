@@ -20,7 +20,7 @@ mod wire;
 use std::{
     env,
     ffi::OsString,
-    fs,
+    fmt, fs,
     io::{self, Write},
     os::fd::AsFd,
     path::{Path, PathBuf},
@@ -38,11 +38,11 @@ use crate::folder::{self, Failure, Order, Pids, Process, ReadError, Report};
 pub fn runner_main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
     let [folder] = args.as_slice() else {
-        eprintln!("usage: runner FOLDER (the agent starts this by itself, for each container)");
+        note("usage: runner FOLDER (the agent starts this by itself, for each container)");
         return ExitCode::from(2);
     };
     if !sys::single_threaded() {
-        eprintln!("the runner must be started before any thread");
+        note("the runner must be started before any thread");
         return ExitCode::from(2);
     }
     // Whatever the agent's process leaked to us must not reach a container, nor stay open for its life.
@@ -50,7 +50,7 @@ pub fn runner_main(args: impl Iterator<Item = OsString>) -> ExitCode {
     match run(Path::new(folder)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("not started: {failure:?}");
+            note(format_args!("not started: {failure:?}"));
             report(&Report::Failed(failure));
             ExitCode::FAILURE
         }
@@ -76,6 +76,11 @@ fn run(folder: &Path) -> Result<(), Failure> {
     report(&Report::Ready);
     container.watch(server);
     Ok(())
+}
+
+/// Says something in the runner's log. One that cannot be written, as on a full disk, keeps nobody from what is to be done.
+fn note(what: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{what}");
 }
 
 /// The sandbox without symbolic links, as mounts are told apart.

@@ -17,6 +17,7 @@ use rustix::{
 
 use super::{
     birth::Parts,
+    note,
     server::{Request, Server},
     sys, tree,
     wire::{self, Word},
@@ -238,14 +239,14 @@ impl Container {
 
         let termination = self.termination();
         if let Err(e) = folder::write_exit(Path::new("."), &termination) {
-            eprintln!("cannot write {}: {e}", folder::EXIT);
+            note(format_args!("cannot write {}: {e}", folder::EXIT));
         }
         // Closed first: removing the group would signal it.
         self.memory = None;
         match remove_group(&*self.driver, &self.order.group) {
             Ok(true) => {}
-            Ok(false) => eprintln!("cgroup {} is still busy", self.order.group.display()),
-            Err(e) => eprintln!("{e}: {}", e.source),
+            Ok(false) => note(format_args!("cgroup {} is still busy", self.order.group.display())),
+            Err(e) => note(format_args!("{e}: {}", e.source)),
         }
         if self.order.spec.tethered {
             // The agent may be gone already, or go without a word later.

@@ -10,7 +10,9 @@ use std::{
     process::{Child, Command, ExitCode, Stdio},
 };
 
-use apportion_containerizer::{ContainerError, ContainerSpec, Containerizer, Leftover, Native, Signal};
+use apportion_containerizer::{
+    ContainerError, ContainerSpec, Containerizer, LaunchError, Leftover, Native, NativeConfig, Signal,
+};
 use apportion_types::container::Exit;
 use rustix::process::{Pid, kill_process};
 
@@ -43,6 +45,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario { name: "launch_cut_off", modes: &[Root, Bare], run: launch_cut_off },
         Scenario { name: "folder_of_an_earlier_boot", modes: &[Root, Bare], run: earlier_boot },
         Scenario { name: "damaged_folder", modes: &[Root], run: damaged_folder },
+        Scenario { name: "no_room_for_the_log", modes: &[Root, Bare], run: no_room_for_the_log },
         Scenario { name: "garbage_on_the_socket", modes: &[Root, User, Bare], run: garbage },
         Scenario { name: "socket_words", modes: &[Root], run: socket_words },
         Scenario { name: "no_parent_is_left", modes: &[Root], run: no_parent_is_left },
@@ -263,6 +266,16 @@ fn damaged_folder(bench: &Bench) {
         let error = block(bench.native.wait(&spec.id)).unwrap_err();
         assert!(matches!(&error, ContainerError::Damaged { path, .. } if *path == exit), "{error}");
     }
+}
+
+/// A runner that has something to say and cannot goes on with what matters more.
+fn no_room_for_the_log(bench: &Bench) {
+    let wrapped = ["/bin/sh", "-c", r#"exec "$0" "$@" 2>/dev/full"#].map(OsString::from);
+    let runner = wrapped.into_iter().chain(bench.config.runner.clone()).collect();
+    let native = block(Native::probe(NativeConfig { runner, ..bench.config.clone() })).unwrap();
+    let spec = ContainerSpec { argv: vec!["no-such-command".into()], ..bench.sh("") };
+    let error = block(native.launch(spec)).unwrap_err();
+    assert!(matches!(error, LaunchError::CommandNotFound { .. }), "{error}");
 }
 
 /// A connection to a container's runner.
