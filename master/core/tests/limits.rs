@@ -280,3 +280,25 @@ fn a_cycle_stops_at_its_bound_and_goes_on_at_once() {
     peers.call(Call::Decline { offers: all, refuse: Some(Duration::ZERO), reason: String::new() });
     assert_eq!(peers.master.view().counters.offers_declined, 25_000);
 }
+
+/// What a task asks for and an agent has may fill hundreds of KiB when it is written out.
+#[test]
+fn what_is_said_of_a_task_is_short_however_long_its_description() {
+    let mut peers = Peers::new(Master::new(Config::new("m"), Time::ZERO));
+    peers.register(AGENT, "cpus:8");
+    peers.subscribe();
+    peers.tick();
+    let offers = peers.master.view().offers.keys().cloned().collect();
+    let ports: Vec<String> = (0..limits::RANGES_MAX).map(|n| format!("{0}-{0}", n * 1_000_000)).collect();
+    let resources = format!("cpus:1;ports:[{}]", ports.join(",")).parse().unwrap();
+    let tasks = vec![Ok(TaskInfo { resources, ..task(0) })];
+    let actions = peers.call(Call::Accept { offers, tasks, refuse: None });
+    let status = actions.iter().find_map(|action| match action {
+        Action::ToScheduler { event: SchedulerEvent::Update(status), .. } => Some(status),
+        _ => None,
+    });
+    let status = status.expect("the task is answered");
+    assert_eq!(status.state, TaskState::Error);
+    assert!(status.message.starts_with("task `t0` needs"), "{}", status.message);
+    assert!(status.message.len() <= limits::STATUS_MESSAGE_BYTES_MAX, "{} bytes", status.message.len());
+}

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     FrameworkId, TaskId, limits,
     protocol::agent::{AgentMessage, AgentTask, MasterMessage},
+    text::cut,
 };
 
 impl From<AgentMessage> for v1::AgentServiceConnectRequest {
@@ -49,7 +50,10 @@ impl TryFrom<v1::AgentServiceConnectRequest> for AgentMessage {
             WireRequest::Register(register) => self::register(register).within("register")?,
             WireRequest::StatusUpdate(update) => self::status_update(update).within("status_update")?,
             WireRequest::Pong(v1::Pong { sequence }) => AgentMessage::Pong { sequence },
-            WireRequest::Unregister(v1::Unregister { message }) => AgentMessage::Unregister { message },
+            // Every framework is told it.
+            WireRequest::Unregister(v1::Unregister { message }) => {
+                AgentMessage::Unregister { message: cut(message, limits::STATUS_MESSAGE_BYTES_MAX) }
+            }
         })
     }
 }

@@ -443,6 +443,18 @@ fn statuses_are_cut_rather_than_lost_but_never_guessed() {
 }
 
 #[test]
+fn a_farewell_of_an_agent_is_cut_as_every_framework_hears_it() {
+    let farewell = v1::Unregister { message: "x".repeat(1 << 20) };
+    let wire = v1::AgentServiceConnectRequest {
+        message: Some(v1::agent_service_connect_request::Message::Unregister(farewell)),
+    };
+    let AgentMessage::Unregister { message } = AgentMessage::try_from(wire).unwrap() else {
+        panic!("it says farewell")
+    };
+    assert_eq!(message.len(), limits::STATUS_MESSAGE_BYTES_MAX);
+}
+
+#[test]
 fn durations_are_rounded_up_to_milliseconds() {
     assert_eq!(millis(Duration::ZERO), 0);
     assert_eq!(millis(Duration::from_nanos(1)), 1);

@@ -16,8 +16,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use apportion_allocator::Allocator;
 use apportion_types::{
-    AgentId, FrameworkId, Reason, Source, TaskId, TaskState, TaskStatus, Time,
-    protocol::scheduler::Event as SchedulerEvent, protocol::scheduler::Refusal, timers::Timers,
+    AgentId, FrameworkId, Reason, Source, TaskId, TaskState, TaskStatus, Time, limits,
+    protocol::scheduler::Event as SchedulerEvent, protocol::scheduler::Refusal, text::cut, timers::Timers,
 };
 
 use self::{
@@ -161,7 +161,7 @@ pub(crate) fn master_status(
         state,
         reason: Some(reason),
         source: Source::Master,
-        message: message.into(),
+        message: cut(message.into(), limits::STATUS_MESSAGE_BYTES_MAX),
         at: now,
         update_id: None,
         container: None,
