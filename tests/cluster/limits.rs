@@ -36,6 +36,8 @@ fn memory_cpu_and_processes_are_limited_and_neighbours_do_not_notice() {
 
     let hog = hog.end().expect(1).json();
     let ended = cluster.tasks("failed").into_iter().find(|task| task["task_id"] == "hog-0001").unwrap();
+    assert_eq!(hog["tasks"][0]["memory_limit_exceeded_bytes"], 64 << 20, "{hog:#}");
+    assert_eq!(hog["tasks"][0]["why"], "over its 64 MiB of memory", "{hog:#}");
     let status = &ended["status"];
     assert_eq!(status["reason"], "container_limitation_memory", "{hog:#}\n{ended:#}");
     assert_eq!(status["container"]["memory_limit_exceeded_bytes"], 64 << 20, "{ended:#}");

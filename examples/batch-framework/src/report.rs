@@ -1,6 +1,9 @@
 //! What became of a job: the one JSON document of `-o json`, and what the table for people is made from.
 
-use apportion_sdk::{Time, container::Exit};
+use apportion_sdk::{
+    Time,
+    container::{Exit, Limitation},
+};
 use serde::Serialize;
 
 use crate::{
@@ -87,6 +90,8 @@ pub struct TaskReport {
     pub cpu_ms: Option<u64>,
     /// The most memory that it held at once, where it is measured.
     pub memory_peak_bytes: Option<u64>,
+    /// The memory limit that ended its last attempt, when one did.
+    pub memory_limit_exceeded_bytes: Option<u64>,
     /// The last line of its standard output, shortened.
     pub output_tail: Option<String>,
     /// The file that holds its whole standard output, when the job asked for it.
@@ -174,6 +179,9 @@ impl TaskReport {
             wall_ms: container.map(|container| millis(container.finished_at.since(container.started_at))),
             cpu_ms: container.map(|container| container.usage.cpu_us / 1000),
             memory_peak_bytes: container.and_then(|container| container.usage.memory_peak_bytes),
+            memory_limit_exceeded_bytes: container
+                .and_then(|container| container.limitation)
+                .map(|Limitation::Memory { limit_bytes }| limit_bytes),
             output_tail: fetched.tail,
             output_file: fetched.file.map(|file| file.display().to_string()),
             output_error: fetched.error,

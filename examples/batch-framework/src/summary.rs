@@ -163,6 +163,7 @@ mod tests {
             hostname: Some("one".into()),
             wall_ms: Some(number as u64 * 100),
             cpu_ms: Some(20),
+            memory_limit_exceeded_bytes: None,
             memory_peak_bytes: Some(3 << 20),
             output_tail: Some(format!("line {number}")),
             output_file: None,

@@ -48,11 +48,13 @@ fn quiet(bench: &Bench, script: &str) {
 fn writable(bench: &Bench) {
     let other = bench.sh("exit 0");
     let dir = bench.dir.display();
+    // A name that nobody else on this machine has given to a file.
+    let mine = bench.dir.file_name().unwrap().to_str().unwrap();
     quiet(
         bench,
         &format!(
             "touch here && mkdir sub && touch sub/x || echo sandbox
-            touch /tmp/x /var/tmp/y /dev/shm/z /run/r || echo temporary
+            touch /tmp/{mine} /var/tmp/{mine} /dev/shm/{mine} /run/{mine} || echo temporary
             for path in / /etc /usr /usr/bin /var /var/log /home /root /opt /mnt /sys /proc \
                 /sys/fs/cgroup/pids /sys/kernel {dir} {other}; do
                 (echo x >$path/apportion-was-here) 2>/dev/null && echo wrote into $path
@@ -64,7 +66,9 @@ fn writable(bench: &Bench) {
         ),
     );
     assert!(!other.sandbox.join("apportion-was-here").exists());
-    assert!(!std::path::Path::new("/tmp/x").exists() && !std::path::Path::new("/dev/shm/z").exists());
+    for folder in ["/tmp", "/var/tmp", "/dev/shm", "/run"] {
+        assert!(!std::path::Path::new(folder).join(mine).exists(), "{folder}");
+    }
 }
 
 fn working_directory(bench: &Bench) {

@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use apportion_sdk::{Reason, TaskId, TaskState, TaskStatus, Time};
+use apportion_sdk::{Reason, TaskId, TaskState, TaskStatus, Time, container::Limitation};
 
 use self::task::Phase;
 pub use self::task::{Attempt, End, Host, Outcome, Task};
@@ -353,8 +353,8 @@ impl JobState {
 /// What a status says of an end, in as few words as a table has room for.
 fn cause(status: &TaskStatus) -> String {
     let container = status.container.as_ref();
-    if status.reason == Some(Reason::ContainerLimitationMemory) {
-        return "out of memory".to_owned();
+    if let Some(Limitation::Memory { limit_bytes }) = container.and_then(|container| container.limitation) {
+        return format!("over its {} MiB of memory", limit_bytes >> 20);
     }
     match (container.and_then(|container| container.exit), status.reason) {
         (Some(exit), None | Some(Reason::CommandExited)) => exit.to_string(),

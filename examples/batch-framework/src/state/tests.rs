@@ -229,8 +229,9 @@ fn what_cannot_be_described_is_invalid() {
 fn the_cause_of_an_end_is_told_in_a_few_words() {
     let id = TaskId::new("t").unwrap();
     assert_eq!(cause(&exited(&id, 7)), "exit code 7");
-    let memory = TaskStatus { reason: Some(Reason::ContainerLimitationMemory), ..exited(&id, 137) };
-    assert_eq!(cause(&memory), "out of memory");
+    let mut memory = TaskStatus { reason: Some(Reason::ContainerLimitationMemory), ..exited(&id, 137) };
+    memory.container.as_mut().unwrap().limitation = Some(Limitation::Memory { limit_bytes: 64 << 20 });
+    assert_eq!(cause(&memory), "over its 64 MiB of memory");
     let refused = TaskStatus { message: "no such program".into(), ..status(&id, TaskState::Failed) };
     assert_eq!(cause(&refused), "no such program");
     assert_eq!(cause(&status(&id, TaskState::Gone)), "gone");
