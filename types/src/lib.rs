@@ -4,6 +4,7 @@
 
 pub mod container;
 pub mod convert;
+pub mod document;
 pub mod framework;
 pub mod ids;
 pub mod limits;

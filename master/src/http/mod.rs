@@ -20,7 +20,7 @@ use crate::{
     actor::Peers,
     clock::Clock,
     metrics::{Metrics, PeerKind},
-    summary::TaskFilter,
+    summary::{self, TaskFilter},
 };
 
 /// Every page, for the index and for whoever asks for one that is not there.
@@ -71,7 +71,7 @@ pub(crate) fn router(pages: Pages) -> Router {
         )
         .route(
             "/api/v1/cluster",
-            get(|State(pages): State<Pages>| async move { Json(api::cluster(&pages.view())) }),
+            get(|State(pages): State<Pages>| async move { Json(summary::cluster(&pages.view())) }),
         )
         .route(
             "/api/v1/agents",

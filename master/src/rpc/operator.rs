@@ -71,14 +71,14 @@ impl OperatorService for Operators {
         answer(v1::GetClusterResponse {
             master_id: cluster.master_id,
             version: cluster.version.to_owned(),
-            started_at_us: cluster.started_at.as_micros(),
+            started_at_us: cluster.started_at_us.as_micros(),
             agents: cluster.agents as u64,
             frameworks: cluster.frameworks as u64,
             tasks: cluster.tasks as u64,
             offers: cluster.offers as u64,
-            total: Some(cluster.total.into()),
-            allocated: Some(cluster.allocated.into()),
-            offered: Some(cluster.offered.into()),
+            total: Some(cluster.total.0.into()),
+            allocated: Some(cluster.allocated.0.into()),
+            offered: Some(cluster.offered.0.into()),
         })
     }
 
