@@ -278,6 +278,9 @@ impl Allocator for Model {
         resources: &Resources,
         refuse_until: Option<Time>,
     ) {
+        if resources.is_empty() {
+            return; // nothing came back, so nobody is asked again
+        }
         let key = (framework.clone(), role.clone(), agent.clone());
         let held = self.allocated.get_mut(&key).expect("it is allocated");
         held.saturating_sub(resources);
