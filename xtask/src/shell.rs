@@ -9,7 +9,9 @@ use anyhow::{Context as _, Result, bail};
 
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
+    // As cargo says when it runs this, not as it was when this was built: a checkout may be moved.
+    let here = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
+    Path::new(&here).parent().map(Path::to_owned).unwrap_or_default()
 }
 
 /// Set where a check that cannot run is a failure and not a skip: in CI.
