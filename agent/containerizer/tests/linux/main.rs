@@ -55,7 +55,7 @@ fn tests() -> ExitCode {
     let root = rustix::process::geteuid().is_root();
     // Before nobody wants to use it.
     bench::folder();
-    let required = env::var_os("APPORTION_REQUIRE_ROOT_TESTS").is_some_and(|v| v == "1");
+    let required = env::var_os("APPORTION_NO_SKIP").is_some_and(|value| value != "0");
     let mut trials = Vec::new();
     for scenario in scenarios() {
         for mode in scenario.modes {
@@ -63,7 +63,7 @@ fn tests() -> ExitCode {
             let (run, label) = (scenario.run, scenario.name);
             let trial = match mode {
                 Mode::Root | Mode::OldKernel if !root && required => Trial::test(name, || {
-                    Err(Failed::from("needs root, and APPORTION_REQUIRE_ROOT_TESTS=1 forbids to skip it"))
+                    Err(Failed::from("needs root, and APPORTION_NO_SKIP forbids to skip it"))
                 }),
                 Mode::Root | Mode::OldKernel if !root => {
                     eprintln!("{name}: skipped: needs root");
