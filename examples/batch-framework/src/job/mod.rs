@@ -155,7 +155,7 @@ impl Job {
         Ok(Job {
             name: name.into_inner(),
             resources,
-            timeout: source.duration("task.timeout", task.timeout)?,
+            timeout: source.timeout(task.timeout)?,
             kill_grace: source.duration("task.kill_grace", task.kill_grace)?,
             pids_max: source.pids_max(task.pids_max)?,
             retries: source.retries(task.retries)?,
@@ -342,11 +342,18 @@ impl Source<'_> {
         Ok(resources)
     }
 
+    fn timeout(self, text: Option<Spanned<String>>) -> Result<Option<Duration>, JobError> {
+        let Some(text) = text else { return Ok(None) };
+        match self.duration("task.timeout", Some(text.clone()))? {
+            Some(Duration::ZERO) => Err(self.at("task.timeout", &text, "is zero; leave it out for none")),
+            timeout => Ok(timeout),
+        }
+    }
+
     fn duration(self, key: &str, text: Option<Spanned<String>>) -> Result<Option<Duration>, JobError> {
         let Some(text) = text else { return Ok(None) };
         match humantime::parse_duration(text.get_ref()) {
-            Ok(duration) if !duration.is_zero() => Ok(Some(duration)),
-            Ok(_) => Err(self.at(key, &text, "is zero; leave it out for none")),
+            Ok(duration) => Ok(Some(duration)),
             Err(error) => {
                 let shown: String = text.get_ref().chars().take(40).collect();
                 let what =

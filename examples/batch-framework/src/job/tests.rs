@@ -173,8 +173,10 @@ fn durations_and_retries_are_checked() {
         message.starts_with("job.toml:15:11: task.timeout: `5 apples` is not a duration such as \"90s\""),
         "{message}"
     );
-    let message = refused(&with("\"10s\"", "\"0s\""));
-    assert_eq!(message, "job.toml:16:14: task.kill_grace: is zero; leave it out for none");
+    let at_once = parse(&with("\"10s\"", "\"0s\"")).unwrap();
+    assert_eq!(at_once.kill_grace, Some(Duration::ZERO), "KILL at once, which is not the agent's default");
+    let message = refused(&with("timeout = \"1h 30m\"", "timeout = \"0s\""));
+    assert!(message.ends_with("task.timeout: is zero; leave it out for none"), "{message}");
     for wrong in [0, -1] {
         let message = refused(&with("retries = 2", &format!("pids_max = {wrong}")));
         assert_eq!(message, format!("job.toml:17:12: task.pids_max: {wrong} is less than 1"));
