@@ -97,16 +97,25 @@
 //!
 //! A scheduler is plain code behind a trait that knows no clock and no network. [`testing::Harness`] drives one by hand: offers
 //! and statuses in, calls out, time as the test wishes.
+//!
+//! # Features
+//!
+//! `net`, on unless turned off, is what needs a network and with it tokio and tonic: [`Driver`], [`Handle`], [`operator`] and
+//! [`sandbox`]. Without it everything that a scheduler itself is written and tested with is there, and a
+//! [`driver::Engine`] to run it in virtual time: no clock, no I/O and no chance is in what is left.
 
 #![warn(missing_docs)]
 
+#[cfg(feature = "net")]
 mod address;
 mod answers;
 mod context;
 pub mod driver;
 mod offer;
+#[cfg(feature = "net")]
 pub mod operator;
 pub mod placement;
+#[cfg(feature = "net")]
 pub mod sandbox;
 mod scheduler;
 mod task;
@@ -119,9 +128,11 @@ pub use apportion_types::{
 };
 pub use async_trait::async_trait;
 
+#[cfg(feature = "net")]
+pub use self::driver::{BuildError, Driver, Handle, Outcome};
 pub use self::{
     context::Context,
-    driver::{BuildError, Driver, DriverError, Handle, Outcome},
+    driver::DriverError,
     offer::{DeclineReason, DoesNotFit, Offer},
     scheduler::{Refused, Scheduler, Stop, Subscription},
     task::{Task, TaskError},

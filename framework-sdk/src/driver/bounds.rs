@@ -1,4 +1,4 @@
-//! Every bound of the driver, with its reason.
+//! Every bound of the driver's decisions, with its reason.
 
 use std::time::Duration;
 
@@ -36,18 +36,3 @@ pub(crate) const UPDATES_REMEMBERED: usize = 16_384;
 
 /// Calls whose kind is remembered for a refusal: the master answers within what is on the way.
 pub(crate) const CALLS_REMEMBERED: usize = 4_096;
-
-/// Events taken from the connection that the scheduler has not yet handled; further ones wait in the connection.
-pub(crate) const EVENTS_QUEUED: usize = 256;
-
-/// Calls that the connection has not yet taken.
-pub(crate) const CALLS_QUEUED: usize = 1_024;
-
-/// How long the connection may take no call before it counts as lost.
-pub(crate) const CALL_STALL_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long a run that ends waits for its last calls to be sent.
-pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Bytes of one event. More than a master should send, so that one with more offers in a cycle than it should is not fatal.
-pub(crate) const EVENT_BYTES_MAX: usize = 64 << 20;

@@ -1,46 +1,6 @@
-//! Why a driver cannot be built, and how a run ends badly.
+//! How a run ends badly.
 
 use std::time::Duration;
-
-use apportion_types::ids::RoleError;
-
-/// Why a driver cannot be built from what it was given.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// No master was named.
-    #[error("no master is given; give its address, such as `127.0.0.1:5050`")]
-    NoMaster,
-    /// A master's address is not one.
-    #[error("`{address}` is not the address of a master: {why}; use `host:port` or `http://host:port`")]
-    Address {
-        /// What was given.
-        address: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A role breaks its rule.
-    #[error(transparent)]
-    Role(#[from] RoleError),
-    /// A role is named twice, or there are too many.
-    #[error("role `{role}` is the framework's {position}. of at most {roles_max} roles, or is named twice")]
-    Roles {
-        /// The role.
-        role: String,
-        /// Its place.
-        position: usize,
-        /// The bound.
-        roles_max: usize,
-    },
-    /// The failover time-out is longer than allowed.
-    #[error("a failover time-out of {timeout:?} is longer than the longest, {timeout_max:?}")]
-    FailoverTimeout {
-        /// What was given.
-        timeout: Duration,
-        /// The bound.
-        timeout_max: Duration,
-    },
-}
 
 /// How a run ends when neither the scheduler nor its program ended it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,11 +6,15 @@ use tokio::{sync::mpsc, time::sleep_until};
 use tonic::transport::Endpoint;
 
 use super::{
-    Action, Config, DriverError, Engine, Input, Outcome, Told,
+    Outcome,
     clock::Clock,
+    handle::Told,
     link::{FromLink, Link},
 };
-use crate::Scheduler;
+use crate::{
+    Scheduler,
+    driver::{Action, Config, DriverError, Engine, Input},
+};
 
 /// Runs a scheduler until its run ends.
 ///
