@@ -1,0 +1,3 @@
+//! The whole cluster from one seed: the real master, the real agents, the real driver, your scheduler.
+
+mod random;
