@@ -6,7 +6,12 @@ pub(crate) const PURE: &[(&str, &str)] = &[
     ("apportion-allocator", "master/allocator"),
     ("apportion-master-core", "master/core"),
     ("apportion-agent-core", "agent/core"),
+    ("apportion-sdk", "framework-sdk"),
+    ("apportion-sim", "sim"),
 ];
+
+/// Crates that are pure without their default features, each with the folder that these bring in.
+pub(crate) const FEATURES: &[(&str, &str)] = &[("apportion-sdk", "framework-sdk/src/driver/net")];
 
 /// What must not stand anywhere under a pure crate.
 pub(crate) const IMPURE: &[&str] =
@@ -28,6 +33,16 @@ pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("apportion-batch", &["apportion-sdk"]),
     ("apportion-service", &["apportion-sdk"]),
+    (
+        "apportion-sim",
+        &[
+            "apportion-types",
+            "apportion-allocator",
+            "apportion-master-core",
+            "apportion-agent-core",
+            "apportion-sdk",
+        ],
+    ),
 ];
 
 /// The only folders in which unsafe code may be allowed: the runner, and the tests that try to break out of it.

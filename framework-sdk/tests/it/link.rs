@@ -376,6 +376,7 @@ impl Scheduler for Blocker {
 
     async fn update(&mut self, _cx: &mut Context<'_>, status: TaskStatus) {
         if status.task_id.as_str() == "slow" {
+            #[expect(clippy::disallowed_methods, reason = "a scheduler that blocks is what is tested")]
             std::thread::sleep(Duration::from_millis(2500));
         }
         let _ = self.0.send(Told::Update(status.task_id.to_string()));

@@ -16,6 +16,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
+    #[expect(clippy::disallowed_methods, reason = "the driver's one clock; all else is handed its time")]
     pub(super) fn start() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { start: Instant::now(), start_time: Time::ZERO + since }
