@@ -11,6 +11,7 @@ const FILES: &[&str] = &[
     "apportion/v1/operator.proto",
     "apportion/v1/sandbox.proto",
     "apportion/v1/checkpoint.proto",
+    "apportion/v1/journal.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
