@@ -20,5 +20,5 @@ pub use agent::{Agent, RunError, StartError};
 pub use config::{Config, ConfigError};
 pub use detect::{DetectError, resources as detected_resources};
 pub use paths::Paths;
-pub use store::{Replay, StoreError, read};
+pub use store::{RecordError, Replay, StoreError, read};
 pub use work_dir::WorkDirError;

@@ -14,6 +14,7 @@ mod config;
 mod container;
 mod event;
 mod handle;
+mod log;
 mod state;
 pub mod view;
 
@@ -28,6 +29,7 @@ pub use container::{Ceilings, ContainerId, ContainerPlan, PORTS_IN_ENVIRONMENT_M
 pub use event::{
     CheckpointId, Event, LaunchFailure, LaunchFailureKind, Recovered, RecoveredTask, TaskKey, TaskRecord,
 };
+pub use log::{Log, LogError};
 pub use view::View;
 
 use state::{

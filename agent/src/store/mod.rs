@@ -5,7 +5,6 @@
 //! are no more, it is rewritten without them.
 
 mod frame;
-mod live;
 mod record;
 mod writer;
 
@@ -14,11 +13,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use apportion_agent_core::Recovered;
+use apportion_agent_core::{Log, LogError, Recovered};
 use apportion_types::convert::ConvertError;
 
+use self::frame::Frames;
 pub(crate) use self::writer::Store;
-use self::{frame::Frames, live::Live};
 
 /// Why the log cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +49,7 @@ pub enum StoreError {
         /// Where the record begins.
         offset: u64,
         /// What is wrong with it.
-        source: ConvertError,
+        source: RecordError,
     },
     /// It cannot be written.
     #[error(
@@ -64,6 +63,17 @@ pub enum StoreError {
     },
 }
 
+/// What is wrong with a record that is whole.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// A part of it cannot be understood.
+    Convert(#[from] ConvertError),
+    /// It does not follow from those before it.
+    Order(#[from] LogError),
+}
+
 /// What a log says.
 #[derive(Debug)]
 pub struct Replay {
@@ -71,7 +81,7 @@ pub struct Replay {
     pub recovered: Recovered,
     /// Bytes behind the last whole record: the end of a write that was cut off, or damage.
     pub unreadable_bytes: u64,
-    live: Live,
+    log: Log,
 }
 
 /// Reads a log; one that does not exist is empty.
@@ -85,16 +95,15 @@ pub fn read(path: &Path) -> Result<Replay, StoreError> {
         Err(source) => return Err(StoreError::Read { path: path.to_owned(), source }),
     };
     let mut frames = Frames::new(&bytes).ok_or_else(|| StoreError::Version { path: path.to_owned() })?;
-    let mut live = Live::default();
+    let mut log = Log::default();
     while let Some((offset, record)) = frames.next() {
-        let refused = |source| StoreError::Record { path: path.to_owned(), offset, source };
-        live.apply(record.map_err(refused)?).map_err(refused)?;
+        let record = record.and_then(record::from_wire).map_err(RecordError::from);
+        let applied = record.and_then(|record| Ok(log.apply(record)?));
+        applied.map_err(|source| StoreError::Record { path: path.to_owned(), offset, source })?;
     }
     let tail = frames.tail();
-    let mut recovered =
-        live.recovered().map_err(|source| StoreError::Record { path: path.to_owned(), offset: 0, source })?;
-    recovered.damaged = tail.damaged;
-    Ok(Replay { recovered, unreadable_bytes: tail.bytes, live })
+    let recovered = Recovered { damaged: tail.damaged, ..log.recovered() };
+    Ok(Replay { recovered, unreadable_bytes: tail.bytes, log })
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Between the core's records and the ones on disk.
 
+use std::{fmt::Display, str::FromStr};
+
 use apportion_agent_core::{ContainerId, Record, TaskRecord};
 use apportion_proto::v1::{self, checkpoint_record::Record as Wire};
-use apportion_types::{FrameworkId, Role, TaskId, TaskStatus, convert::ConvertError};
+use apportion_types::{UpdateId, convert::ConvertError};
 
 pub(super) fn to_wire(record: Record) -> v1::CheckpointRecord {
     let record = match record {
@@ -32,35 +34,47 @@ pub(super) fn to_wire(record: Record) -> v1::CheckpointRecord {
     v1::CheckpointRecord { record: Some(record) }
 }
 
+pub(super) fn from_wire(wire: v1::CheckpointRecord) -> Result<Record, ConvertError> {
+    let unknown = || ConvertError::new("record", "is missing, or of a kind not known here");
+    Ok(match wire.record.ok_or_else(unknown)? {
+        Wire::Agent(agent) => Record::Agent { agent_id: id("agent_id", &agent.agent_id)? },
+        Wire::Task(task) => Record::Task(Box::new(from_wire_task(task)?)),
+        Wire::Update(update) => Record::Update {
+            framework_id: id("framework_id", &update.framework_id)?,
+            status: required("status", update.status)?
+                .try_into()
+                .map_err(|error: ConvertError| error.within("status"))?,
+        },
+        Wire::Acknowledgement(acknowledgement) => Record::Acknowledgement {
+            framework_id: id("framework_id", &acknowledgement.framework_id)?,
+            task_id: id("task_id", &acknowledgement.task_id)?,
+            update_id: update_id("update_id", &acknowledgement.update_id)?,
+        },
+    })
+}
+
+fn from_wire_task(wire: v1::CheckpointTask) -> Result<TaskRecord, ConvertError> {
+    let within = |field: &'static str| move |error: ConvertError| error.within(field);
+    let framework_info = required("framework_info", wire.framework_info)?;
+    let info = required("task_info", wire.task_info)?;
+    Ok(TaskRecord {
+        framework_id: id("framework_id", &wire.framework_id)?,
+        framework_info: framework_info.try_into().map_err(within("framework_info"))?,
+        role: id("role", &wire.role)?,
+        info: info.try_into().map_err(within("task_info"))?,
+        container_id: ContainerId(wire.container_id),
+    })
+}
+
 fn required<T>(field: &str, value: Option<T>) -> Result<T, ConvertError> {
     value.ok_or_else(|| ConvertError::new(field, "is missing"))
 }
 
-pub(super) fn task(wire: &v1::CheckpointTask) -> Result<TaskRecord, ConvertError> {
-    let within = |field: &'static str| move |error: ConvertError| error.within(field);
-    let framework_info = required("framework_info", wire.framework_info.clone())?;
-    let info = required("task_info", wire.task_info.clone())?;
-    Ok(TaskRecord {
-        framework_id: framework_id(&wire.framework_id)?,
-        framework_info: framework_info.try_into().map_err(within("framework_info"))?,
-        role: Role::new(&wire.role).map_err(|error| ConvertError::new("role", error))?,
-        info: info.try_into().map_err(within("task_info"))?,
-        container_id: ContainerId(wire.container_id.clone()),
-    })
+fn id<T: FromStr<Err: Display>>(field: &str, text: &str) -> Result<T, ConvertError> {
+    text.parse().map_err(|error| ConvertError::new(field, error))
 }
 
-pub(super) fn status(wire: &v1::CheckpointUpdate) -> Result<TaskStatus, ConvertError> {
-    let status: TaskStatus = required("status", wire.status.clone())?
-        .try_into()
-        .map_err(|error: ConvertError| error.within("status"))?;
-    required("status.update_id", status.update_id)?;
-    Ok(status)
-}
-
-pub(super) fn framework_id(text: &str) -> Result<FrameworkId, ConvertError> {
-    FrameworkId::new(text).map_err(|error| ConvertError::new("framework_id", error))
-}
-
-pub(super) fn task_id(text: &str) -> Result<TaskId, ConvertError> {
-    TaskId::new(text).map_err(|error| ConvertError::new("task_id", error))
+fn update_id(field: &str, bytes: &[u8]) -> Result<UpdateId, ConvertError> {
+    let wrong = |_| ConvertError::new(field, format_args!("has {} bytes instead of 16", bytes.len()));
+    bytes.try_into().map(UpdateId).map_err(wrong)
 }

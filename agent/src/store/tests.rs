@@ -221,17 +221,45 @@ fn a_header_that_was_cut_off_is_an_empty_log_and_another_is_refused() {
 }
 
 #[test]
-fn records_that_do_not_follow_are_refused() {
+fn a_record_that_does_not_follow_is_refused_with_its_place() {
     let (_folder, paths) = paths();
-    for records in [
-        vec![acknowledgement("t", 1)],
-        vec![task("t"), task("t")],
-        vec![task("t"), update("t", 1, TaskState::Starting), acknowledgement("t", 2)],
+    let mut bytes = HEADER.to_vec();
+    frame::append(&record::to_wire(task("t")), &mut bytes);
+    let second = bytes.len() as u64;
+    frame::append(&record::to_wire(acknowledgement("t", 1)), &mut bytes);
+    fs::write(paths.log(), bytes).unwrap();
+    let error = read(&paths.log()).unwrap_err();
+    let StoreError::Record { offset, source: RecordError::Order(_), .. } = error else { panic!("{error}") };
+    assert_eq!(offset, second);
+}
+
+#[test]
+fn a_record_that_is_none_is_refused_with_what_is_wrong() {
+    use apportion_proto::v1;
+    let agent = v1::CheckpointAgent { agent_id: "a b".to_owned() };
+    let update = v1::CheckpointUpdate { framework_id: "f1".to_owned(), status: None };
+    let acknowledgement = v1::CheckpointAcknowledgement {
+        framework_id: "f1".to_owned(),
+        task_id: "t".to_owned(),
+        update_id: vec![1, 2].into(),
+    };
+    use v1::checkpoint_record::Record as Wire;
+    for (wire, why) in [
+        (None, "record: is missing, or of a kind not known here"),
+        (Some(Wire::Agent(agent)), "agent_id: "),
+        (Some(Wire::Task(v1::CheckpointTask::default())), "framework_info: is missing"),
+        (Some(Wire::Update(update)), "status: is missing"),
+        (Some(Wire::Acknowledgement(acknowledgement)), "update_id: has 2 bytes instead of 16"),
     ] {
-        let mut bytes = HEADER.to_vec();
-        records.into_iter().for_each(|record| frame::append(&record::to_wire(record), &mut bytes));
-        fs::write(paths.log(), bytes).unwrap();
-        assert!(matches!(read(&paths.log()), Err(StoreError::Record { .. })));
+        let error = record::from_wire(v1::CheckpointRecord { record: wire }).unwrap_err().to_string();
+        assert!(error.starts_with(why), "{error}");
+    }
+}
+
+#[test]
+fn records_come_back_from_the_wire_as_they_were() {
+    for record in some() {
+        assert_eq!(record::from_wire(record::to_wire(record.clone())).unwrap(), record);
     }
 }
 

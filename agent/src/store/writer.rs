@@ -8,10 +8,10 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use apportion_agent_core::{CheckpointId, Record};
+use apportion_agent_core::{CheckpointId, Log, Record};
 
 use super::{
-    Live, Replay, StoreError,
+    Replay, StoreError,
     frame::{HEADER, append},
     record::to_wire,
 };
@@ -40,13 +40,13 @@ impl Store {
         replay: Replay,
         tell: impl Fn(Told) + Send + 'static,
     ) -> Result<Self, StoreError> {
-        let mut log =
-            Log { paths: paths.clone(), live: replay.live, file: None, bytes: 0, rewritten_bytes: 0 };
-        log.rewrite().map_err(|source| log.failed(source))?;
+        let mut writer =
+            Writer { paths: paths.clone(), log: replay.log, file: None, bytes: 0, rewritten_bytes: 0 };
+        writer.rewrite().map_err(|source| writer.failed(source))?;
         let (records, inbox) = mpsc::channel();
         let run = move || {
-            if let Err(source) = log.run(&inbox, &tell) {
-                tell(Err(log.failed(source)));
+            if let Err(source) = writer.run(&inbox, &tell) {
+                tell(Err(writer.failed(source)));
             }
         };
         let thread = thread::Builder::new().name("log".to_owned()).spawn(run);
@@ -73,9 +73,9 @@ impl Drop for Store {
     }
 }
 
-struct Log {
+struct Writer {
     paths: Paths,
-    live: Live,
+    log: Log,
     file: Option<File>,
     /// The length of the file.
     bytes: u64,
@@ -83,7 +83,7 @@ struct Log {
     rewritten_bytes: u64,
 }
 
-impl Log {
+impl Writer {
     fn failed(&self, source: io::Error) -> StoreError {
         StoreError::Write { path: self.paths.log(), source }
     }
@@ -116,9 +116,8 @@ impl Log {
             if let Record::Agent { agent_id: id } = &record {
                 agent_id = Some(id.clone());
             }
-            let record = to_wire(record);
-            append(&record, &mut bytes);
-            self.live.apply(record).expect("the core writes what follows from what it wrote before");
+            append(&to_wire(record.clone()), &mut bytes);
+            self.log.apply(record).expect("the core writes what follows from what it wrote before");
         }
         let file = self.file.as_mut().expect("opened by the first rewriting");
         file.write_all(&bytes)?;
@@ -133,7 +132,7 @@ impl Log {
     /// Writes a new file with what still matters, and puts it in the place of the old one.
     fn rewrite(&mut self) -> io::Result<()> {
         let mut bytes = HEADER.to_vec();
-        self.live.records().for_each(|record| append(&record, &mut bytes));
+        self.log.records().for_each(|record| append(&to_wire(record), &mut bytes));
         let path = self.paths.log_new();
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         file.write_all(&bytes)?;

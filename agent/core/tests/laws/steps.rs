@@ -6,7 +6,7 @@ use std::{
 };
 
 use apportion_agent_core::{
-    AgentCore, CheckpointId, Event, LaunchFailure, LaunchFailureKind, Record, Recovered, RecoveredTask,
+    AgentCore, CheckpointId, Event, LaunchFailure, LaunchFailureKind, Log, Record, Recovered, RecoveredTask,
     TaskKey,
 };
 use apportion_types::{
@@ -281,7 +281,12 @@ impl World {
         self.feed(Event::Recovered(recovered));
     }
 
+    /// What is on disk, by a plain reading of it; the log must come to the same, and so must the shortest that it can be.
     fn replay(&self) -> Recovered {
+        let mut log = Log::default();
+        self.asked.iter().for_each(|record| log.apply(record.clone()).unwrap());
+        let mut short = Log::default();
+        log.records().for_each(|record| short.apply(record).unwrap());
         let mut recovered = Recovered::default();
         for record in &self.asked {
             match record.clone() {
@@ -309,6 +314,10 @@ impl World {
                 }
             }
         }
+        recovered.tasks.sort_by(|one, other| task_key(one).cmp(&task_key(other)));
+        recovered.strays.sort_by_key(|(framework_id, status)| (framework_id.clone(), status.task_id.clone()));
+        assert_eq!(log.recovered(), recovered);
+        assert_eq!(short, log);
         recovered
     }
 
@@ -355,6 +364,10 @@ impl World {
     }
 }
 
+fn task_key(task: &RecoveredTask) -> (&FrameworkId, &TaskId) {
+    (&task.task.framework_id, &task.task.info.task_id)
+}
+
 fn is(task: &RecoveredTask, framework_id: &FrameworkId, task_id: &TaskId) -> bool {
-    task.task.framework_id == *framework_id && task.task.info.task_id == *task_id
+    task_key(task) == (framework_id, task_id)
 }

@@ -18,8 +18,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use apportion_agent_core::{
-    Action, AgentCore, CheckpointId, Config, ContainerId, Event, LaunchFailure, LaunchFailureKind,
-    OnShutdown, Record, Recovered, RecoveredTask,
+    Action, AgentCore, CheckpointId, Config, ContainerId, Event, LaunchFailure, LaunchFailureKind, Log,
+    OnShutdown, Record,
 };
 use apportion_types::{
     AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, Reason, Resources, Role, TaskId, TaskInfo, Time,
@@ -280,40 +280,16 @@ impl World {
         out
     }
 
-    /// Replays what is on disk the way a store does.
+    /// Replays what is on disk.
     fn restart(&mut self) -> Vec<String> {
-        let mut recovered = Recovered::default();
+        let mut log = Log::default();
         for record in self.asked.drain(..).take(self.written) {
-            match record {
-                Record::Agent { agent_id } => recovered.agent_id = Some(agent_id),
-                Record::Task(task) => {
-                    recovered.tasks.push(RecoveredTask {
-                        task: *task,
-                        acknowledged: None,
-                        updates: Vec::new(),
-                    });
-                }
-                Record::Update { framework_id, status } => {
-                    match recovered.tasks.iter_mut().find(|t| t.task.info.task_id == status.task_id) {
-                        Some(task) => task.updates.push(status),
-                        None => recovered.strays.push((framework_id, status)),
-                    }
-                }
-                Record::Acknowledgement { task_id, .. } => {
-                    recovered.strays.retain(|(_, status)| status.task_id != task_id);
-                    if let Some(task) = recovered.tasks.iter_mut().find(|t| t.task.info.task_id == task_id) {
-                        task.acknowledged = Some(task.updates.remove(0));
-                    }
-                    recovered
-                        .tasks
-                        .retain(|t| t.acknowledged.as_ref().is_none_or(|status| !status.state.is_terminal()));
-                }
-            }
+            log.apply(record).unwrap();
         }
         self.written = 0;
         self.incarnation += 1;
         self.agent = AgentCore::new(self.config.clone(), self.incarnation, self.now);
-        self.handle(Event::Recovered(recovered))
+        self.handle(Event::Recovered(log.recovered()))
     }
 
     fn view(&self) -> Vec<String> {
