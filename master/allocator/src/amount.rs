@@ -19,7 +19,7 @@ struct Worked {
 }
 
 /// What amounts are measured by.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Measure {
     pub(crate) kinds: Kinds,
     /// One of these whole makes an amount worth offering.

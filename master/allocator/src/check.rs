@@ -7,6 +7,7 @@ use apportion_types::Resources;
 use crate::{
     hierarchical::Hierarchical,
     quantities::Quantities,
+    room::{Fit, Limit},
     slab::{AgentKey, ClientKey, Key, RoleKey},
 };
 
@@ -15,7 +16,7 @@ const CHECKED_MAX: usize = 64;
 
 impl Hierarchical {
     /// Asserts every law: on each agent allocated and free make the total; what is counted for roles and frameworks is what
-    /// agents hold; the order is that of the shares; whoever could be offered something is looked at. For tests; slow.
+    /// agents hold; the order is that of the shares; whoever could be offered something is looked at; roles have the weights and limits that were set. For tests; slow.
     pub fn check(&self) {
         let mut total = Quantities::default();
         let mut held: BTreeMap<ClientKey, Quantities> = BTreeMap::new();
@@ -74,6 +75,12 @@ impl Hierarchical {
                 "a role's count is that of its frameworks"
             );
             assert_eq!((role.clients, role.eligible), (*clients, *eligible));
+            let weight = self.weights.get(&role.name).copied().unwrap_or_default();
+            assert_eq!(self.role_order.weight(role.node), weight, "a role has the weight that was set");
+            let limit = self.quota_limits.get(&role.name);
+            let limit = limit.map(|limit| Limit::new(&mut self.measure.kinds.clone(), limit));
+            assert_eq!(role.limit, limit, "a role has the limit that was set");
+            assert!(!role.short || limit.is_some(), "only a limited role is short");
             assert_eq!(self.role_keys.find(&role.name), Some(key), "a role is found by its name");
             role.frameworks.check(&self.capacity);
         }
@@ -91,8 +98,17 @@ impl Hierarchical {
         if candidate {
             return;
         }
-        let refusing = agent.filters.as_ref().map(|filters| filters.refusing(free)).unwrap_or_default();
-        assert!(self.eligible.is_within(&refusing), "what somebody would take is looked at");
+        let mut measure = self.measure.clone();
+        for client in self.eligible.iter() {
+            let role = &self.roles[self.clients[client].role];
+            let part = match measure.fit(role.limit.as_ref(), self.role_order.allocated(role.node), free) {
+                Fit::Whole => free.clone(),
+                Fit::Part(part) => part,
+                Fit::Nothing => continue,
+            };
+            let refuses = agent.filters.as_ref().is_some_and(|filters| filters.refuses(client, &part));
+            assert!(refuses, "what somebody would take is looked at");
+        }
         let expiry = agent.filters.as_ref().and_then(|filters| filters.earliest());
         if let Some(expiry) = expiry.filter(|_| !self.eligible.is_empty()) {
             assert!(

@@ -7,13 +7,12 @@ use apportion_types::{FrameworkId, Role};
 use crate::{
     bits::BitSet,
     hierarchical::Hierarchical,
+    room::Limit,
     slab::{AgentKey, ClientKey, FrameworkKey, RoleKey},
     sorter::Sorter,
     state::{Client, RoleState},
+    weight::Weight,
 };
-
-/// Until weights can be set, all roles and frameworks have the same.
-const WEIGHT_DEFAULT: u32 = 1;
 
 impl Hierarchical {
     pub(crate) fn clients_of(&self, framework: FrameworkKey) -> Vec<ClientKey> {
@@ -52,7 +51,7 @@ impl Hierarchical {
             framework,
             role: role_key,
             role_name: role.clone(),
-            node: state.frameworks.add(framework_id.clone(), client, WEIGHT_DEFAULT),
+            node: state.frameworks.add(framework_id.clone(), client, Weight::default()),
             framework_id,
             subscribed: false,
             suppressed: false,
@@ -68,10 +67,14 @@ impl Hierarchical {
             return key;
         }
         let order = &mut self.role_order;
+        let weight = self.weights.get(role).copied().unwrap_or_default();
+        let limit = self.quota_limits.get(role).map(|limit| Limit::new(&mut self.measure.kinds, limit));
         let key = self.roles.insert_with(|key| RoleState {
             name: role.clone(),
-            node: order.add(role.clone(), key, WEIGHT_DEFAULT),
+            node: order.add(role.clone(), key, weight),
             frameworks: Sorter::default(),
+            limit,
+            short: false,
             clients: 0,
             eligible: 0,
         });
@@ -103,6 +106,14 @@ impl Hierarchical {
             if role.eligible == 0 {
                 self.role_order.unlist(role.node);
             }
+        }
+    }
+
+    /// A role may have room for more: when that was what kept resources from it, every agent with something to offer becomes a
+    /// candidate.
+    pub(crate) fn room_grew(&mut self, role: RoleKey) {
+        if std::mem::take(&mut self.roles[role].short) {
+            self.candidates.extend_from(&self.allocatable);
         }
     }
 

@@ -4,7 +4,9 @@ use apportion_types::{Resources, Time};
 
 use crate::{
     Allocation,
+    amount::Amount,
     hierarchical::Hierarchical,
+    room::Fit,
     slab::{AgentKey, ClientKey, Key},
 };
 
@@ -33,12 +35,13 @@ impl Hierarchical {
                 }
                 _ => break,
             };
-            at = agent.index() + 1;
+            // It comes again when a part of it was given and the rest is worth offering.
+            at = agent.index();
             match self.choose(agent, now) {
-                Some(client) => {
-                    allocations.push(self.give(agent, client));
-                    first.get_or_insert(at);
-                    last = Some(at);
+                Some((client, part)) => {
+                    allocations.push(self.give(agent, client, part));
+                    first.get_or_insert(at + 1);
+                    last = Some(at + 1);
                 }
                 None => self.pass_over(agent),
             }
@@ -50,37 +53,57 @@ impl Hierarchical {
         allocations
     }
 
-    /// Who is to have what is free on the agent: the first in order whom no filter keeps from it.
-    fn choose(&mut self, agent: AgentKey, now: Time) -> Option<ClientKey> {
+    /// Who is to have what is free on the agent, or which part of it: the first in order who has room for it and whom no filter
+    /// keeps from it.
+    fn choose(&mut self, agent: AgentKey, now: Time) -> Option<(ClientKey, Option<Amount>)> {
         let agent = &mut self.agents[agent];
-        self.role_order.refresh(&self.capacity);
-        let Some(filters) = agent.filters.as_mut().filter(|filters| !filters.is_empty()) else {
-            let role = &mut self.roles[self.role_order.iter().next()?];
-            role.frameworks.refresh(&self.capacity);
-            return role.frameworks.iter().next();
-        };
-        filters.expire(now);
         let free = agent.free.as_ref().expect("a candidate has something free");
-        let blocked = filters.blocked(free);
-        if self.eligible.is_within(blocked) {
-            return None;
+        let mut filters = agent.filters.as_deref_mut().filter(|filters| !filters.is_empty());
+        if let Some(filters) = &mut filters {
+            filters.expire(now);
+            // Who refuses all of it refuses every part of it.
+            if self.eligible.is_within(filters.blocked(free)) {
+                return None;
+            }
         }
+        self.role_order.refresh(&self.capacity);
         for role in self.role_order.iter() {
             let role = &mut self.roles[role];
+            let fit = self.measure.fit(role.limit.as_ref(), self.role_order.allocated(role.node), free);
+            role.short |= !matches!(fit, Fit::Whole);
+            let part = match fit {
+                Fit::Whole => None,
+                Fit::Part(part) => Some(part),
+                Fit::Nothing => continue,
+            };
             role.frameworks.refresh(&self.capacity);
-            if let Some(client) = role.frameworks.iter().find(|&client| !blocked.contains(client)) {
-                return Some(client);
+            let mut frameworks = role.frameworks.iter();
+            let willing = match &filters {
+                Some(filters) => frameworks.find(|&client| !filters.forbid(client, part.as_ref())),
+                None => frameworks.next(),
+            };
+            if let Some(client) = willing {
+                return Some((client, part));
             }
         }
         None
     }
 
-    fn give(&mut self, agent: AgentKey, client: ClientKey) -> Allocation {
-        let given = self.give_free(client, agent);
+    /// Gives the client a part of what is free on the agent; all of it when none is named.
+    fn give(&mut self, agent: AgentKey, client: ClientKey, part: Option<Amount>) -> Allocation {
+        let given = match part {
+            None => self.give_free(client, agent),
+            Some(part) => {
+                self.give_part(client, agent, part.clone());
+                part
+            }
+        };
         if let Some(filters) = &mut self.agents[agent].filters {
             filters.visit();
         }
-        self.withdraw(agent);
+        if self.agents[agent].offerable().is_none() {
+            self.withdraw(agent);
+        }
         self.check_agent(agent);
         let client = &self.clients[client];
         let role = &mut self.roles[client.role];

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use apportion_types::Time;
+use apportion_types::{Resources, Time};
 
 use crate::{
     amount::Amount,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The filters of one agent.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Filters {
     /// The clients whom a filter keeps from `learned`.
     blocked: BitSet<ClientKey>,
@@ -30,7 +30,7 @@ pub(crate) struct Filters {
     refused: Slab<RefusedKey, Refused>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Filter {
     until: Time,
     /// `visits` when it was made. It holds in the next visit even if its time is over by then, for otherwise a framework that
@@ -39,7 +39,7 @@ struct Filter {
     visits: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Refused {
     amount: Amount,
     filters: u32,
@@ -131,6 +131,18 @@ impl Filters {
                 self.blocked.insert(client);
             }
         }
+    }
+
+    /// A filter keeps the client from what is free, as [`Filters::blocked`] was last told it, or from the part of it.
+    pub(crate) fn forbid(&self, client: ClientKey, part: Option<&Amount>) -> bool {
+        self.blocked.contains(client) || part.is_some_and(|part| self.refuses(client, part))
+    }
+
+    /// A filter keeps the client from these resources.
+    pub(crate) fn refuses(&self, client: ClientKey, resources: &Resources) -> bool {
+        let entries = self.entries.range((client, RefusedKey::at(0))..);
+        let mut of_client = entries.take_while(|((of, _), _)| *of == client);
+        of_client.any(|((_, refused), _)| self.refused[*refused].amount.contains(resources))
     }
 
     /// Notes that the agent has been considered: from now on its filters end when their time is over.

@@ -7,50 +7,33 @@
 //! A *client* is a framework within one of its roles. Roles stand in one [`Sorter`], and each has one for its frameworks; all
 //! that a tree of roles adds is sorters between them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use apportion_types::{AgentId, FrameworkId, Resources, Role, Time, limits, resources::Name};
+use apportion_types::{AgentId, FrameworkId, Resources, Role, Time};
 
 use crate::{
-    Allocation, Allocator, Share,
+    Allocation, Allocator, HierarchicalConfig, QuotaLimit, Share, Weight,
     amount::Measure,
     bits::BitSet,
     index::Index,
     quantities::{Capacity, Kinds},
+    room::Limit,
     slab::{AgentKey, ClientKey, FrameworkKey, RoleKey, Slab},
     sorter::Sorter,
     state::{Agent, Client, Framework, RoleState},
 };
 
-/// What an operator may decide about allocation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HierarchicalConfig {
-    /// What is free on an agent is offered when it contains one of these whole; always when there are none.
-    pub allocatable_min: Vec<Resources>,
-    /// Scalars that do not count for fairness, though they are shared out (say `gpus`, which few want).
-    pub fairness_excluded: Vec<Name>,
-}
-
-impl Default for HierarchicalConfig {
-    fn default() -> Self {
-        Self {
-            allocatable_min: vec![
-                Resources::scalar(Name::Cpus, limits::ALLOCATABLE_CPUS_MILLI_MIN),
-                Resources::scalar(Name::Mem, limits::ALLOCATABLE_MEM_MILLI_MIN),
-            ],
-            fairness_excluded: Vec::new(),
-        }
-    }
-}
-
 /// Dominant-resource fairness at two levels: over roles, then over the frameworks of a role.
 ///
-/// Each role is one leaf at the top level, whatever its path. Order is exact: dominant share of the cluster's scalars, then
-/// fewer allocations, then name. Agents are visited in the order of their keys, beginning after the one that the last cycle
+/// Each role is one leaf at the top level, whatever its path. Order is exact: dominant share of the cluster's scalars divided
+/// by the role's weight, then fewer allocations, then name. Agents are visited in the order of their keys, beginning after the one that the last cycle
 /// gave first (or, when it stopped at its bound, last), so that none is always given to the same framework.
 #[derive(Debug)]
 pub struct Hierarchical {
     pub(crate) measure: Measure,
+    /// What was set for roles, known or not.
+    pub(crate) weights: BTreeMap<Role, Weight>,
+    pub(crate) quota_limits: BTreeMap<Role, QuotaLimit>,
     pub(crate) capacity: Capacity,
     pub(crate) agents: Slab<AgentKey, Agent>,
     pub(crate) agent_keys: Index<AgentId, AgentKey>,
@@ -85,6 +68,8 @@ impl Hierarchical {
         Self {
             capacity: Capacity::new(&mut kinds, &config.fairness_excluded),
             measure: Measure { kinds, allocatable_min: config.allocatable_min },
+            weights: config.weights,
+            quota_limits: config.quota_limits,
             agents: Slab::default(),
             agent_keys: Index::default(),
             frameworks: Slab::default(),
@@ -273,6 +258,25 @@ impl Allocator for Hierarchical {
         }
     }
 
+    fn set_weight(&mut self, role: &Role, weight: Weight) {
+        self.weights.insert(role.clone(), weight);
+        if let Some(key) = self.role_keys.find(role) {
+            self.role_order.set_weight(self.roles[key].node, weight);
+        }
+    }
+
+    fn set_quota_limit(&mut self, role: &Role, limit: Option<QuotaLimit>) {
+        if let Some(key) = self.role_keys.find(role) {
+            let kinds = &mut self.measure.kinds;
+            self.roles[key].limit = limit.as_ref().map(|limit| Limit::new(kinds, limit));
+            self.room_grew(key);
+        }
+        match limit {
+            Some(limit) => self.quota_limits.insert(role.clone(), limit),
+            None => self.quota_limits.remove(role),
+        };
+    }
+
     fn charge(&mut self, framework: &FrameworkId, role: &Role, agent: &AgentId, resources: &Resources) {
         let agent = self.agent_key(agent);
         let framework = self.framework_key(framework);
@@ -282,11 +286,15 @@ impl Allocator for Hierarchical {
         let free = self.agents[agent].free.as_ref();
         assert!(free.is_some_and(|free| free.contains(resources)), "{resources} charged, and not free");
         let client = self.client_or_new(framework, role);
-        self.give_part(client, agent, resources);
-        // Who did not want what was free wants no part of it, so it is no candidate if it was none.
+        let part = self.measure.amount(resources.clone());
+        self.give_part(client, agent, part);
         if self.agents[agent].offerable().is_none() {
             self.withdraw(agent);
+        } else if !self.quota_limits.is_empty() {
+            // What is left may fit into a role that had no room for all that made it worth offering.
+            self.candidates.insert(agent);
         }
+        // Else who did not want what was free wants no part of it, so it is no candidate if it was none.
         self.check_agent(agent);
     }
 

@@ -17,11 +17,10 @@ impl Hierarchical {
     }
 
     /// Gives a client a part of what is free on an agent; the caller has seen to it that it is free.
-    pub(crate) fn give_part(&mut self, client: ClientKey, agent: AgentKey, resources: &Resources) {
+    pub(crate) fn give_part(&mut self, client: ClientKey, agent: AgentKey, part: Amount) {
         let free = self.agents[agent].free.take().expect("only what is free is given");
-        self.agents[agent].free = self.measure.difference(free, resources);
-        let amount = self.measure.amount(resources.clone());
-        self.hold(client, agent, amount);
+        self.agents[agent].free = self.measure.difference(free, &part);
+        self.hold(client, agent, part);
     }
 
     fn hold(&mut self, key: ClientKey, agent_key: AgentKey, amount: Amount) {
@@ -68,6 +67,8 @@ impl Hierarchical {
             Some(free) => self.measure.sum(free, &taken),
             None => taken.clone(),
         });
+        let role = client.role;
+        self.room_grew(role);
         self.check_agent(agent_key);
         taken
     }

@@ -7,22 +7,29 @@ mod amount;
 mod bits;
 mod check;
 mod clients;
+mod config;
 mod cycle;
 mod filters;
 mod hierarchical;
 mod index;
 mod ledger;
 mod quantities;
+mod quota_limit;
+mod room;
 mod share;
 mod slab;
 mod sorter;
 mod state;
+mod weight;
 
 use std::collections::BTreeSet;
 
 use apportion_types::{AgentId, FrameworkId, Resources, Role, Time};
 
-pub use hierarchical::{Hierarchical, HierarchicalConfig};
+pub use config::HierarchicalConfig;
+pub use hierarchical::Hierarchical;
+pub use quota_limit::{QuotaLimit, QuotaLimitError};
+pub use weight::{Weight, WeightError};
 
 /// What one cycle gives: resources of one agent to one framework for one role.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,8 +92,16 @@ pub trait Allocator: Send {
     /// Ends suppression and forgets the filters for these of its roles; all when empty.
     fn revive(&mut self, framework: &FrameworkId, roles: &[Role]);
 
+    /// Changes how much a role counts beside others. It need not be known: what is set holds for when it comes, and when it goes
+    /// and returns.
+    fn set_weight(&mut self, role: &Role, weight: Weight);
+
+    /// Changes the most that a role may have allocated; none lifts the limit. It need not be known, as for a weight. What it has
+    /// already is not taken from it.
+    fn set_quota_limit(&mut self, role: &Role, limit: Option<QuotaLimit>);
+
     /// Counts resources as allocated that were not given by a cycle: tasks of an agent that returned. The role need not be among
-    /// the framework's. The caller has checked that the agent has them free.
+    /// the framework's, and may exceed its quota limit. The caller has checked that the agent has them free.
     fn charge(&mut self, framework: &FrameworkId, role: &Role, agent: &AgentId, resources: &Resources);
 
     /// Takes back resources; until `refuse_until`, no subset of them on this agent is given to this framework for this role
@@ -112,6 +127,9 @@ pub trait Allocator: Send {
     /// Runs one cycle and returns at most about `allocations_max` allocations, in the order made. When it stops at the bound,
     /// [`Allocator::is_dirty`] stays true. Each agent's free resources go as a whole to the first in order of share who is not
     /// filtered, shares being counted anew after each.
+    ///
+    /// To a role with a quota limit goes what it has room for, filters being asked about that; the rest goes to the next. It is
+    /// passed over when too little is left of something to be worth offering, though the agent has enough of it.
     fn allocate(&mut self, now: Time, allocations_max: usize) -> Vec<Allocation>;
 
     /// What is free on an agent.

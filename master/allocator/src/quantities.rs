@@ -3,7 +3,7 @@
 use apportion_types::{Resources, resources::Name};
 use smallvec::SmallVec;
 
-use crate::share::DominantShare;
+use crate::{share::DominantShare, weight::Weight};
 
 /// Numbers the names of scalars in the order in which they appear.
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ impl Default for Kinds {
 }
 
 impl Kinds {
-    fn number(&mut self, name: &Name) -> usize {
+    pub(crate) fn number(&mut self, name: &Name) -> usize {
         self.names.iter().position(|known| known == name).unwrap_or_else(|| {
             self.names.push(name.clone());
             self.names.len() - 1
@@ -51,14 +51,14 @@ pub(crate) struct Quantities {
 }
 
 impl Quantities {
-    fn put(&mut self, kind: usize, milli: i64) {
+    pub(crate) fn put(&mut self, kind: usize, milli: i64) {
         if kind >= self.milli.len() {
             self.milli.resize(kind + 1, 0);
         }
         self.milli[kind] = milli;
     }
 
-    fn of(&self, kind: usize) -> i64 {
+    pub(crate) fn of(&self, kind: usize) -> i64 {
         self.milli.get(kind).copied().unwrap_or(0)
     }
 
@@ -125,11 +125,11 @@ impl Capacity {
     }
 
     /// The greatest of an amount's shares of the whole, each divided by the weight.
-    pub(crate) fn dominant_share(&self, allocated: &Quantities, weight: u32) -> DominantShare {
+    pub(crate) fn dominant_share(&self, allocated: &Quantities, weight: Weight) -> DominantShare {
         let mut dominant = DominantShare::NONE;
         for (kind, &milli) in allocated.milli.iter().enumerate() {
             if milli > 0 && !self.excluded.get(kind).is_some_and(|excluded| *excluded) {
-                dominant = dominant.max(DominantShare::new(milli, self.total.of(kind), weight));
+                dominant = dominant.max(DominantShare::new(milli, self.total.of(kind), weight.milli()));
             }
         }
         dominant

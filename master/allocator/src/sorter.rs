@@ -11,6 +11,7 @@ use crate::{
     quantities::{Capacity, Quantities},
     share::DominantShare,
     slab::{Key, NodeKey, Slab},
+    weight::Weight,
 };
 
 /// Where a child stands among its siblings.
@@ -25,7 +26,7 @@ pub(crate) struct Rank<N, K> {
 
 #[derive(Debug, Clone)]
 struct Node<N, K> {
-    weight: u32,
+    weight: Weight,
     allocated: Quantities,
     allocations: u64,
     /// As it stands in the order, or would stand when it was last seen.
@@ -55,7 +56,7 @@ impl<N, K> Default for Sorter<N, K> {
 
 impl<N: Ord + Clone, K: Key> Sorter<N, K> {
     /// Adds a child with nothing allocated, not listed.
-    pub(crate) fn add(&mut self, name: N, key: K, weight: u32) -> NodeKey {
+    pub(crate) fn add(&mut self, name: N, key: K, weight: Weight) -> NodeKey {
         self.nodes.insert(Node {
             weight,
             allocated: Quantities::default(),
@@ -100,6 +101,11 @@ impl<N: Ord + Clone, K: Key> Sorter<N, K> {
 
     pub(crate) fn unallocate(&mut self, node: NodeKey, quantities: &Quantities) {
         self.nodes[node].allocated.subtract(quantities);
+        self.touch(node);
+    }
+
+    pub(crate) fn set_weight(&mut self, node: NodeKey, weight: Weight) {
+        self.nodes[node].weight = weight;
         self.touch(node);
     }
 
@@ -180,6 +186,10 @@ impl<N: Ord + Clone, K: Key> Sorter<N, K> {
     /// The listed children in order of fairness.
     pub(crate) fn iter(&self) -> impl Iterator<Item = K> + '_ {
         self.order.iter().map(|&(key, _)| key)
+    }
+
+    pub(crate) fn weight(&self, node: NodeKey) -> Weight {
+        self.nodes[node].weight
     }
 
     /// What a child is given.

@@ -6,6 +6,7 @@ use crate::{
     amount::Amount,
     bits::BitSet,
     filters::Filters,
+    room::Limit,
     slab::{AgentKey, ClientKey, FrameworkKey, NodeKey, RoleKey},
     sorter::Sorter,
 };
@@ -57,6 +58,10 @@ pub(crate) struct RoleState {
     pub(crate) node: NodeKey,
     /// Its frameworks.
     pub(crate) frameworks: Sorter<FrameworkId, ClientKey>,
+    /// The most that it may have; whatever there is when none.
+    pub(crate) limit: Option<Limit>,
+    /// Its limit has kept free resources from it since its room last grew.
+    pub(crate) short: bool,
     pub(crate) clients: usize,
     /// How many of them may be given something.
     pub(crate) eligible: usize,

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use apportion_allocator::{Allocation, Allocator, Share};
+use apportion_allocator::{Allocation, Allocator, QuotaLimit, Share, Weight};
 use apportion_master_core::{Action, Actions, Config, ConnId, Event, Master};
 use apportion_types::{
     AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, OfferId, Resources, Role, TaskId, TaskInfo,
@@ -204,6 +204,10 @@ impl Allocator for Crumbs {
     fn suppress(&mut self, _: &FrameworkId, _: &[Role]) {}
 
     fn revive(&mut self, _: &FrameworkId, _: &[Role]) {}
+
+    fn set_weight(&mut self, _: &Role, _: Weight) {}
+
+    fn set_quota_limit(&mut self, _: &Role, _: Option<QuotaLimit>) {}
 
     fn charge(&mut self, _: &FrameworkId, _: &Role, _: &AgentId, resources: &Resources) {
         self.free -= resources.cpus_milli();

@@ -19,7 +19,7 @@ impl Fixture {
     }
 
     fn add(&mut self, name: &'static str, weight: u32) {
-        let node = self.sorter.add(name, ClientKey::at(self.nodes.len()), weight);
+        let node = self.sorter.add(name, ClientKey::at(self.nodes.len()), milli(weight * 1000));
         self.sorter.list(node);
         self.nodes.push((name, node));
     }
@@ -47,6 +47,10 @@ impl Fixture {
         let names: Vec<_> = self.sorter.iter().map(|key| self.nodes[key.index()].0).collect();
         names.join(" ")
     }
+}
+
+fn milli(milli: u32) -> Weight {
+    Weight::from_milli(milli).unwrap()
 }
 
 fn resources(text: &str) -> Resources {
@@ -104,7 +108,7 @@ fn fills_a_cluster_as_the_paper_does() {
     assert_eq!(given, "ababa");
     let share =
         |name| f.sorter.ranked(&f.capacity).into_iter().find(|(r, _)| r.name == name).unwrap().0.share;
-    assert_eq!(share("a"), DominantShare::new(2, 3, 1));
+    assert_eq!(share("a"), DominantShare::new(2, 3, 1000));
     assert_eq!(share("a"), share("b"));
 }
 
@@ -132,6 +136,8 @@ fn a_weight_divides_the_share() {
     assert_eq!(f.order(), "b a");
     f.allocate("b", "cpus:1");
     assert_eq!(f.order(), "a b", "equal, and a was given fewer");
+    f.sorter.set_weight(f.node("b"), milli(2001));
+    assert_eq!(f.order(), "b a", "a thousandth decides");
 }
 
 #[test]
@@ -140,5 +146,5 @@ fn excluded_names_and_names_without_total_make_no_share() {
     let mut capacity = Capacity::new(&mut kinds, &[Name::Gpus]);
     capacity.add(&kinds.quantities(&resources("cpus:10;gpus:1;ports:[1-10]")));
     let quantities = kinds.quantities(&resources("cpus:1;gpus:1;ports:[1-10]"));
-    assert_eq!(capacity.dominant_share(&quantities, 1), DominantShare::new(1, 10, 1));
+    assert_eq!(capacity.dominant_share(&quantities, milli(1)), DominantShare::new(1, 10, 1));
 }

@@ -64,6 +64,32 @@ fn roles_are_equal_however_many_frameworks_they_have() {
 }
 
 #[test]
+fn a_role_of_twice_the_weight_ends_with_twice_as_much() {
+    let task = "cpus:1;mem:1024";
+    let cluster =
+        || Cluster::default().agents(6, "cpus:4;mem:4096").framework("f1", "x").framework("f2", "y");
+    let tasks = [("f1", task), ("f2", task)];
+    let mut before = cluster();
+    before.0.set_weight(&role("x"), "2".parse().unwrap());
+    assert_eq!(counts(&fill(&mut before, &tasks)), [("f1", 16), ("f2", 8)]);
+
+    let config =
+        HierarchicalConfig { weights: [(role("y"), "0.2".parse().unwrap())].into(), ..Default::default() };
+    let mut c = Cluster(Hierarchical::new(config)).agents(6, "cpus:4;mem:4096");
+    c = c.framework("f1", "x").framework("f2", "y");
+    assert_eq!(counts(&fill(&mut c, &tasks)), [("f1", 20), ("f2", 4)]);
+}
+
+#[test]
+fn a_role_keeps_its_weight_while_it_is_away() {
+    let mut c = Cluster::default().agents(6, "cpus:4").framework("f1", "x").framework("f2", "y");
+    c.0.set_weight(&role("y"), "2".parse().unwrap());
+    c.0.remove_framework(&framework("f2"));
+    c = c.framework("f3", "y");
+    assert_eq!(counts(&fill(&mut c, &[("f1", "cpus:1"), ("f3", "cpus:1")])), [("f1", 8), ("f3", 16)]);
+}
+
+#[test]
 fn equals_take_turns_on_each_agent() {
     let mut c = Cluster::default().agents(2, "cpus:1").framework("f1", "*").framework("f2", "*");
     let mut seen = BTreeSet::new();

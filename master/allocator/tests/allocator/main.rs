@@ -5,10 +5,11 @@ mod filters;
 mod lifecycle;
 mod model;
 mod property;
+mod quota;
 
 use std::collections::BTreeSet;
 
-use apportion_allocator::{Allocation, Allocator, Hierarchical};
+use apportion_allocator::{Allocation, Allocator, Hierarchical, HierarchicalConfig, QuotaLimit};
 use apportion_types::{AgentId, FrameworkId, Resources, Role, Time};
 
 const ALL: usize = usize::MAX;
@@ -27,6 +28,10 @@ fn role(name: &str) -> Role {
 
 fn resources(text: &str) -> Resources {
     text.parse().expect("a test's resources are good")
+}
+
+fn quota_limit(text: &str) -> QuotaLimit {
+    text.parse().expect("a test's limit is good")
 }
 
 fn at(seconds: u64) -> Time {

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use apportion_allocator::{Allocation, Allocator, Share};
+use apportion_allocator::{Allocation, Allocator, QuotaLimit, Share, Weight};
 use apportion_types::{AgentId, FrameworkId, Resources, Role, Time};
 
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub(crate) struct Model {
     frameworks: BTreeMap<FrameworkId, Framework>,
     allocated: BTreeMap<(FrameworkId, Role, AgentId), Resources>,
     filters: Vec<Filter>,
+    weights: BTreeMap<Role, Weight>,
+    limits: BTreeMap<Role, QuotaLimit>,
     framework_allocations: BTreeMap<(Role, FrameworkId), u64>,
     role_allocations: BTreeMap<Role, u64>,
     first_place: usize,
@@ -109,7 +111,8 @@ impl Model {
         roles.dedup();
         roles.sort_by_cached_key(|role| {
             let count = self.role_allocations.get(role).copied().unwrap_or(0);
-            (self.share(|_, known| known == role), count, role.clone())
+            let weight = self.weights.get(role).copied().unwrap_or_default();
+            (self.share(|_, known| known == role).divided_by(weight), count, role.clone())
         });
         let sorted = roles.into_iter().map(|role| {
             let of_role = clients.iter().filter(|(known, _)| *known == role);
@@ -125,6 +128,18 @@ impl Model {
     fn wants(&self, framework: &FrameworkId, role: &Role) -> bool {
         let framework = &self.frameworks[framework];
         framework.active && framework.roles.get(role) == Some(&false)
+    }
+
+    /// What of it the role has room for, if that is of use.
+    fn fit(&self, role: &Role, free: &Resources) -> Option<Resources> {
+        let mut part = free.clone();
+        let held = self.held(|_, known| known == role);
+        for (name, limit) in self.limits.get(role).iter().flat_map(|limit| limit.iter()) {
+            let room = (limit - held.milli(name)).max(0);
+            part.saturating_sub(&Resources::scalar(name.clone(), free.milli(name) - room));
+        }
+        let useful = |milli: fn(&Resources) -> i64, min| milli(free) < min || milli(&part) >= min;
+        (useful(Resources::cpus_milli, 10) && useful(Resources::mem_milli, 32_000)).then_some(part)
     }
 
     fn refuses(&self, framework: &FrameworkId, role: &Role, agent: &AgentId, free: &Resources) -> bool {
@@ -161,6 +176,12 @@ impl Model {
 
 #[derive(Debug, Clone, Copy)]
 struct Fraction(i128, i128);
+
+impl Fraction {
+    fn divided_by(self, weight: Weight) -> Fraction {
+        Fraction(self.0, self.1 * i128::from(weight.milli()))
+    }
+}
 
 impl Ord for Fraction {
     fn cmp(&self, other: &Self) -> Ordering {
@@ -264,6 +285,15 @@ impl Allocator for Model {
         self.forget_filters(framework, |role| named(roles, role));
     }
 
+    fn set_weight(&mut self, role: &Role, weight: Weight) {
+        self.weights.insert(role.clone(), weight);
+    }
+
+    fn set_quota_limit(&mut self, role: &Role, limit: Option<QuotaLimit>) {
+        self.limits.remove(role);
+        self.limits.extend(limit.map(|limit| (role.clone(), limit)));
+    }
+
     fn charge(&mut self, framework: &FrameworkId, role: &Role, agent: &AgentId, resources: &Resources) {
         if !resources.is_empty() {
             *self.allocated.entry((framework.clone(), role.clone(), agent.clone())).or_default() += resources;
@@ -326,24 +356,24 @@ impl Allocator for Model {
         let mut given = Vec::new();
         let mut order = self.order();
         for (_, place, id) in agents {
-            if allocations.len() >= allocations_max || !self.is_offerable(&id) {
-                continue;
-            }
-            let free = self.free(&id);
-            let visits = self.agents[&id].visits;
-            self.filters.retain(|filter| filter.agent != id || now < filter.until || filter.visits == visits);
-            let mut clients =
-                order.iter().flat_map(|(role, frameworks)| frameworks.iter().map(move |f| (f, role)));
-            let taker = clients.find(|(framework, role)| {
-                self.wants(framework, role) && !self.refuses(framework, role, &id, &free)
-            });
-            self.visit(&id);
-            if let Some((framework, role)) = taker {
-                self.charge(framework, role, &id, &free);
+            while allocations.len() < allocations_max && self.is_offerable(&id) {
+                let free = self.free(&id);
+                let visits = self.agents[&id].visits;
+                self.filters
+                    .retain(|filter| filter.agent != id || now < filter.until || filter.visits == visits);
+                let mut clients =
+                    order.iter().flat_map(|(role, frameworks)| frameworks.iter().map(move |f| (f, role)));
+                let taker = clients.find_map(|(framework, role)| {
+                    let part = self.fit(role, &free)?;
+                    let takes = self.wants(framework, role) && !self.refuses(framework, role, &id, &part);
+                    takes.then(|| (framework.clone(), role.clone(), part))
+                });
+                self.visit(&id);
+                let Some((framework, role, part)) = taker else { break };
+                self.charge(&framework, &role, &id, &part);
                 *self.framework_allocations.entry((role.clone(), framework.clone())).or_default() += 1;
                 *self.role_allocations.entry(role.clone()).or_default() += 1;
-                let (framework, role) = (framework.clone(), role.clone());
-                allocations.push(Allocation { framework, role, agent: id, resources: free });
+                allocations.push(Allocation { framework, role, agent: id.clone(), resources: part });
                 given.push(place + 1);
                 order = self.order();
             }

@@ -1,12 +1,12 @@
 //! Any sequence of calls: the same offers, in the same order, as the model's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use apportion_allocator::{Allocator, Hierarchical};
+use apportion_allocator::{Allocation, Allocator, Hierarchical, QuotaLimit, Weight};
 use apportion_types::{Resources, Role, resources::Name};
 use proptest::prelude::*;
 
-use crate::{ALL, agent, at, framework, model::Model, resources, role};
+use crate::{ALL, agent, at, framework, model::Model, quota_limit, resources, role};
 
 const TOTALS: [&str; 5] = [
     "cpus:4;mem:64;ports:[1-8]",
@@ -16,6 +16,8 @@ const TOTALS: [&str; 5] = [
     "cpus:8;mem:32",
 ];
 const ROLES: [&str; 3] = ["*", "eng", "eng/ads"];
+const LIMITS: [&str; 6] =
+    ["cpus:3", "cpus:4.5;mem:96", "mem:40", "cpus:0.012;disk:4", "widgets:0;disk:0", "cpus:0;mem:200"];
 
 #[derive(Debug, Clone)]
 enum Call {
@@ -28,6 +30,8 @@ enum Call {
     SetFrameworkRoles { framework: u8, roles: u8, suppressed: u8 },
     Suppress { framework: u8, roles: u8 },
     Revive { framework: u8, roles: u8 },
+    SetWeight { role: usize, milli: u32 },
+    SetQuotaLimit { role: usize, limit: Option<usize> },
     Charge { framework: u8, role: usize, agent: u8, part: u8 },
     Recover { allocation: usize, part: u8, refuse_seconds: Option<u64> },
     DeclineAll { refuse_seconds: u64 },
@@ -51,6 +55,9 @@ fn call() -> impl Strategy<Value = Call> {
             .prop_map(|(framework, roles, suppressed)| Call::SetFrameworkRoles { framework, roles, suppressed }),
         1 => (framework.clone(), roles.clone()).prop_map(|(framework, roles)| Call::Suppress { framework, roles }),
         2 => (framework.clone(), roles).prop_map(|(framework, roles)| Call::Revive { framework, roles }),
+        1 => (0..ROLES.len(), 1..4000u32).prop_map(|(role, milli)| Call::SetWeight { role, milli }),
+        2 => (0..ROLES.len(), proptest::option::of(0..LIMITS.len()))
+            .prop_map(|(role, limit)| Call::SetQuotaLimit { role, limit }),
         3 => (framework, 0..ROLES.len(), agent, 0..5u8)
             .prop_map(|(framework, role, agent, part)| Call::Charge { framework, role, agent, part }),
         12 => (0..16usize, 0..5u8, refuse())
@@ -85,6 +92,7 @@ fn part_of(amount: &Resources, part: u8) -> Resources {
 struct Pair {
     model: Model,
     real: Hierarchical,
+    limits: BTreeMap<Role, QuotaLimit>,
     seconds: u64,
 }
 
@@ -142,6 +150,16 @@ impl Pair {
             Call::Revive { framework, roles } => {
                 self.tell(|a| a.revive(&framework_name(framework), &chosen(roles)))
             }
+            Call::SetWeight { role: index, milli } => {
+                let weight = Weight::from_milli(milli).expect("it is not zero");
+                self.tell(|a| a.set_weight(&role(ROLES[index]), weight));
+            }
+            Call::SetQuotaLimit { role: index, limit } => {
+                let limit: Option<QuotaLimit> = limit.map(|limit| quota_limit(LIMITS[limit]));
+                self.limits.remove(&role(ROLES[index]));
+                self.limits.extend(limit.iter().map(|limit| (role(ROLES[index]), limit.clone())));
+                self.tell(|a| a.set_quota_limit(&role(ROLES[index]), limit.clone()));
+            }
             Call::Charge { framework, role: index, agent, part } => {
                 let amount = part_of(&self.model.free(&agent_name(agent)), part);
                 let of_role = role(ROLES[index]);
@@ -181,11 +199,25 @@ impl Pair {
         }
     }
 
+    /// What a cycle gives of something limited stays within the limit.
+    fn check_limits(&self, given: &[Allocation]) {
+        let held = self.model.allocations();
+        for one in given {
+            let Some(limit) = self.limits.get(&one.role) else { continue };
+            for (name, most) in limit.iter().filter(|(name, _)| one.resources.milli(name) > 0) {
+                let of_role = held.iter().filter(|held| held.role == one.role);
+                let sum: i64 = of_role.map(|held| held.resources.milli(name)).sum();
+                assert!(sum <= most, "{} has {sum} of {name}, and its limit is {limit}", one.role);
+            }
+        }
+    }
+
     fn cycle(&mut self, allocations_max: usize) {
         let now = at(self.seconds);
         let due = self.real.is_dirty() || self.real.next_deadline().is_some_and(|deadline| deadline <= now);
         let expected = self.model.allocate(now, allocations_max);
         assert_eq!(self.real.allocate(now, allocations_max), expected);
+        self.check_limits(&expected);
         assert!(due || expected.is_empty(), "what may be given is announced");
         assert_eq!(self.real.shares(), self.model.shares());
     }

@@ -1,0 +1,34 @@
+//! What an operator may decide about allocation.
+
+use std::collections::BTreeMap;
+
+use apportion_types::{Resources, Role, limits, resources::Name};
+
+use crate::{QuotaLimit, Weight};
+
+/// Settings of a [`Hierarchical`](crate::Hierarchical).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HierarchicalConfig {
+    /// What is free on an agent is offered when it contains one of these whole; always when there are none.
+    pub allocatable_min: Vec<Resources>,
+    /// Scalars that do not count for fairness, though they are shared out (say `gpus`, which few want).
+    pub fairness_excluded: Vec<Name>,
+    /// Of roles, known already or not; all others have [`Weight::default`].
+    pub weights: BTreeMap<Role, Weight>,
+    /// Of roles, known already or not; all others may have whatever there is.
+    pub quota_limits: BTreeMap<Role, QuotaLimit>,
+}
+
+impl Default for HierarchicalConfig {
+    fn default() -> Self {
+        Self {
+            allocatable_min: vec![
+                Resources::scalar(Name::Cpus, limits::ALLOCATABLE_CPUS_MILLI_MIN),
+                Resources::scalar(Name::Mem, limits::ALLOCATABLE_MEM_MILLI_MIN),
+            ],
+            fairness_excluded: Vec::new(),
+            weights: BTreeMap::new(),
+            quota_limits: BTreeMap::new(),
+        }
+    }
+}
