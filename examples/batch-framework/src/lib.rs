@@ -5,7 +5,7 @@
 //!
 //! 1. [`scheduler`] is the framework proper: a hundred lines that place tasks on offers and pass on what happens.
 //! 2. [`state`] decides everything else: retries, time-outs, what is lost. Pure, and tested against random clusters.
-//! 3. [`job`] turns the job file into something in which nothing can be wrong any more.
+//! 3. [`job`] turns the job file, or what a program describes, into something in which nothing can be wrong any more.
 //! 4. [`run`](mod@run) is the program around the scheduler: signals, progress, outputs, the exit code.
 //!
 //! The others serve these: [`capacity`] explains why a task could never run, [`output`] fetches what tasks print,

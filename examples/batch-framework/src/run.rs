@@ -278,6 +278,7 @@ impl Run {
                 self.progress.moved(counts);
             }
             News::Again { name, why } => self.progress.say(&format!("{name} will run again: {why}")),
+            News::NotAdded(why) => self.progress.say(&why),
             News::Leaving(state) => self.last = Some(state),
             News::Ended { position, end } => {
                 self.ended += 1;

@@ -24,6 +24,10 @@ pub enum Order {
     Interrupt,
     /// No agent is large enough for what waits, and why.
     GiveUp(String),
+    /// One more task for each of these elements, all or none; only for a job that is [open](Job::open).
+    Add(Vec<String>),
+    /// No more elements will come: the job is done when its tasks have ended.
+    Close,
     /// Everything is done, the outputs are fetched: end the framework.
     ///
     /// Not done by the scheduler itself when the last task ends, because an agent may throw away the sandboxes of a framework
@@ -54,6 +58,8 @@ pub enum News {
         /// How.
         end: Box<End>,
     },
+    /// Elements were not added, and why.
+    NotAdded(String),
     /// The framework is being ended, and this is what is known of the job. Told before the teardown, not after it: what was
     /// done must not be lost because the master does not confirm the end.
     Leaving(Box<JobState>),
@@ -72,16 +78,35 @@ pub struct BatchScheduler {
 }
 
 impl BatchScheduler {
-    /// All tasks of the job, none launched.
+    /// All tasks that the job has so far, none launched.
     pub fn new(job: Arc<Job>, news: mpsc::UnboundedSender<News>) -> Self {
         let policy = Policy { retries: job.retries, timeout: job.timeout };
-        let state = JobState::new((0..job.tasks()).map(|position| job.task_name(position)), policy);
+        let mut state = JobState::open(policy);
+        state.add((0..job.tasks()).map(|position| job.task_name(position)));
+        if !job.open {
+            state.close();
+        }
         Self { job, state, news, told: Counts::default(), wake_at: None }
     }
 
     /// What is known of the job.
     pub fn state(&self) -> &JobState {
         &self.state
+    }
+
+    /// Takes more elements into the job, and a task for each into its state.
+    fn add(&mut self, elements: Vec<String>) {
+        if !self.state.is_open() {
+            let why =
+                "the job takes no more elements: it was not described as open, was closed, or interrupted";
+            return self.tell(News::NotAdded(why.to_owned()));
+        }
+        let before = self.job.tasks();
+        // Whoever else holds the job goes on seeing it as it began.
+        match Arc::make_mut(&mut self.job).extend(elements) {
+            Ok(()) => self.state.add((before..self.job.tasks()).map(|position| self.job.task_name(position))),
+            Err(error) => self.tell(News::NotAdded(error.to_string())),
+        }
     }
 
     /// One attempt as the agent is to run it.
@@ -204,6 +229,8 @@ impl Scheduler for BatchScheduler {
         match order {
             Order::Interrupt => self.state.interrupt(&mut effects),
             Order::GiveUp(why) => self.state.give_up(&why, &mut effects),
+            Order::Add(elements) => self.add(elements),
+            Order::Close => self.state.close(),
             Order::Leave => {
                 self.tell(News::Leaving(Box::new(self.state.clone())));
                 cx.stop(Stop::Teardown);

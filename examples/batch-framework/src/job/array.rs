@@ -85,11 +85,33 @@ pub(super) enum ArrayError {
 impl Elements {
     /// The texts of a list, as they stand.
     pub(super) fn list(texts: Vec<String>) -> Result<Self, ArrayError> {
-        match texts.len() {
-            0 => Err(ArrayError::EmptyList),
-            1..=TASKS_MAX => Ok(Elements::Texts(texts)),
+        let list = Elements::Texts(texts);
+        list.check(false).map(|()| list)
+    }
+
+    /// Whether there are neither too many, nor too few for a job that gets no more.
+    pub(super) fn check(&self, open: bool) -> Result<(), ArrayError> {
+        match self.count() {
+            0 if !open => Err(ArrayError::EmptyList),
+            0..=TASKS_MAX => Ok(()),
             more => Err(ArrayError::TooMany { count: more as u64 }),
         }
+    }
+
+    /// Adds texts at the end; where there were none so far, the others become texts too.
+    pub(super) fn extend(&mut self, more: Vec<String>) -> Result<(), ArrayError> {
+        let count = self.count() + more.len();
+        if count > TASKS_MAX {
+            return Err(ArrayError::TooMany { count: count as u64 });
+        }
+        match self {
+            Elements::Texts(texts) | Elements::Files(texts) => texts.extend(more),
+            Elements::Single | Elements::Numbers { .. } => {
+                let before = (0..self.count()).map(|position| self.item(position));
+                *self = Elements::Texts(before.chain(more).collect());
+            }
+        }
+        Ok(())
     }
 
     /// The integers of a range.
@@ -157,7 +179,7 @@ impl Elements {
         Ok(Elements::Files(files))
     }
 
-    /// How many there are; at least one.
+    /// How many there are; at least one, but for a list that is yet to be filled.
     pub fn count(&self) -> usize {
         match self {
             Elements::Single => 1,

@@ -1,9 +1,10 @@
-//! A job file, from text to a [`Job`] in which everything is checked.
+//! A job file, or the description of a program, to a [`Job`] in which everything is checked.
 //!
 //! All that can be wrong with a job is found here, before the framework meets a master: a scheduler that fails half-way
 //! through a thousand tasks because of a typing error has wasted a cluster.
 
 mod array;
+mod builder;
 mod file;
 mod template;
 #[cfg(test)]
@@ -23,7 +24,10 @@ use apportion_sdk::{
 };
 use toml::Spanned;
 
-pub use self::array::{Elements, TASKS_MAX};
+pub use self::{
+    array::{Elements, TASKS_MAX},
+    builder::Builder,
+};
 use self::{
     file::{ArrayTable, CommandLine, JobFile, Scalar, TaskTable},
     template::{Scope, Template},
@@ -38,6 +42,12 @@ pub const FILE_BYTES_MAX: u64 = 32 << 20;
 
 /// The most retries: a task that failed so often will fail again.
 pub const RETRIES_MAX: u32 = 100;
+
+/// Processors of a task without a word, in thousandths: with the memory below enough for most programs, small enough to fit.
+const CPUS_MILLI_DEFAULT: i64 = 1_000;
+
+/// Memory of a task without a word, in thousandths of a MiB.
+const MEM_MILLI_DEFAULT: i64 = 128_000;
 
 /// A job that can be run: one task for each element, all of one size.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +66,8 @@ pub struct Job {
     pub retries: u32,
     /// The folder for the standard output of each task, absolute.
     pub output: Option<PathBuf>,
+    /// Whether more elements may come while it runs. A job file is never open: it says all.
+    pub open: bool,
     elements: Elements,
     argv: Vec<Template>,
     env: BTreeMap<String, Template>,
@@ -105,6 +117,14 @@ pub enum JobError {
         /// The key, what is wrong with it, and what is expected.
         what: String,
     },
+    /// A program described no job, or would make it too large.
+    #[error("job `{job}`: {what}")]
+    Refused {
+        /// The job.
+        job: String,
+        /// What is wrong with it, and what is expected.
+        what: String,
+    },
     /// A `--set` that does not fit the file.
     #[error("--set {setting}: {what}")]
     Setting {
@@ -116,6 +136,11 @@ pub enum JobError {
 }
 
 impl Job {
+    /// Begins a job that a program describes. Tasks are named after it.
+    pub fn builder(name: impl Into<String>) -> Builder {
+        Builder::new(name.into())
+    }
+
     /// Reads and checks a job file. `settings` are `name=value` and override `[params]`; relative patterns and the output
     /// folder are taken from `folder`.
     pub fn load(file: &Path, settings: &[String], folder: &Path) -> Result<Job, JobError> {
@@ -160,20 +185,31 @@ impl Job {
             pids_max: source.pids_max(task.pids_max)?,
             retries: source.retries(task.retries)?,
             output: output.transpose()?,
+            open: false,
             elements,
             argv: source.argv(span, task.command, scope)?,
             env: source.env(task.env, scope)?,
         })
     }
 
-    /// How many tasks it has; at least one.
+    /// One more task for each of these, behind those that are there. Files stay files: to a job of files only absolute paths are
+    /// added. Refused as a whole when it would be too large.
+    pub fn extend(&mut self, elements: Vec<String>) -> Result<(), JobError> {
+        let refuse =
+            |error: array::ArrayError| JobError::Refused { job: self.name.clone(), what: error.to_string() };
+        self.elements.extend(elements).map_err(refuse)
+    }
+
+    /// How many tasks it has; at least one, unless it is open.
     pub fn tasks(&self) -> usize {
         self.elements.count()
     }
 
-    /// The name of a task, counted from 0: `checksum-0001` is the first. Names sort as their numbers do.
+    /// The name of a task, counted from 0: `checksum-0001` is the first. Names sort as their numbers do, and do not change when an
+    /// open job grows.
     pub fn task_name(&self, position: usize) -> String {
-        let digits = self.tasks().to_string().len().max(4);
+        let most = if self.open { TASKS_MAX } else { self.tasks() };
+        let digits = most.to_string().len().max(4);
         format!("{}-{:0digits$}", self.name, position + 1)
     }
 
@@ -197,6 +233,13 @@ impl Job {
     pub fn env(&self, position: usize) -> BTreeMap<String, String> {
         let item = self.elements.item(position);
         self.env.iter().map(|(name, template)| (name.clone(), template.render(&item, position + 1))).collect()
+    }
+}
+
+fn check_variable(name: &str) -> Result<(), &'static str> {
+    match name.is_empty() || name.contains(['=', '\0']) {
+        true => Err("is not a name of a variable: not empty, no `=`"),
+        false => Ok(()),
     }
 }
 
@@ -314,15 +357,15 @@ impl Source<'_> {
         Elements::range(range.get_ref()).map_err(|error| self.at("array.range", &range, error))
     }
 
-    /// What each task asks for. Without a word, one processor and 128 MiB: enough for most programs, small enough to fit.
+    /// What each task asks for.
     fn resources(self, task: &TaskTable) -> Result<Resources, JobError> {
         let mut resources = Resources::new();
         if let Some(more) = &task.resources {
             resources = more.get_ref().parse().map_err(|error| self.at("task.resources", more, error))?;
         }
         let scalars = [
-            ("cpus", Name::Cpus, &task.cpus, 1_000),
-            ("memory", Name::Mem, &task.memory, 128_000),
+            ("cpus", Name::Cpus, &task.cpus, CPUS_MILLI_DEFAULT),
+            ("memory", Name::Mem, &task.memory, MEM_MILLI_DEFAULT),
             ("disk", Name::Disk, &task.disk, 0),
         ];
         for (key, name, given, default) in scalars {
@@ -416,9 +459,7 @@ impl Source<'_> {
     ) -> Result<BTreeMap<String, Template>, JobError> {
         let check = |(name, value): (String, Spanned<String>)| {
             let key = format!("task.env.{}", name.escape_default());
-            if name.is_empty() || name.contains(['=', '\0']) {
-                return Err(self.at(&key, &value, "is not a name of a variable: not empty, no `=`"));
-            }
+            check_variable(&name).map_err(|what| self.at(&key, &value, what))?;
             let template =
                 Template::parse(value.get_ref(), scope).map_err(|error| self.at(&key, &value, error))?;
             Ok((name, template))

@@ -14,7 +14,10 @@ struct Cluster {
 impl Cluster {
     fn new(lines: &str) -> Self {
         let text = format!("name = \"j\"\n[task]\ncommand = \"echo ${{index}}\"\n{lines}");
-        let job = Job::parse(Path::new("job.toml"), &text, &[], Path::new("/")).unwrap();
+        Self::of(Job::parse(Path::new("job.toml"), &text, &[], Path::new("/")).unwrap())
+    }
+
+    fn of(job: Job) -> Self {
         let (sender, news) = mpsc::unbounded_channel();
         let harness = Harness::new(BatchScheduler::new(Arc::new(job), sender));
         Self { harness, news }
@@ -141,4 +144,60 @@ fn an_interrupt_kills_and_leaving_tears_down() {
     assert!(cluster.harness.end().is_none(), "outputs are still to be fetched");
     cluster.harness.message(Order::Leave);
     assert!(cluster.harness.calls().iter().any(|call| matches!(call, Call::Teardown)));
+}
+
+fn elements(texts: &[&str]) -> Order {
+    Order::Add(texts.iter().map(|text| (*text).to_owned()).collect())
+}
+
+#[test]
+fn an_open_job_grows_while_it_runs() {
+    let job =
+        Job::builder("j").command(["sleep", "${item}"]).resources("cpus:1;mem:100".parse().unwrap()).open();
+    let mut cluster = Cluster::of(job.build().unwrap());
+    assert!(!cluster.harness.scheduler().wants_offers());
+    cluster.harness.message(elements(&["5", "7"]));
+    let calls = cluster.harness.calls();
+    assert!(
+        calls.iter().any(|call| matches!(call, Call::Revive { .. })),
+        "offers are asked for at once: {calls:?}"
+    );
+    cluster.harness.offer("a", "cpus:4;mem:4000");
+    let launched = cluster.harness.launched();
+    let argv: Vec<_> = launched.iter().map(|task| task.command.argv.join(" ")).collect();
+    assert_eq!(
+        (launched[1].task_id.as_str(), argv),
+        ("j-000002", vec!["sleep 5".to_owned(), "sleep 7".to_owned()])
+    );
+    for task in &launched {
+        cluster.harness.update("a", task.task_id.as_str(), TaskState::Finished);
+    }
+    assert!(!cluster.harness.scheduler().state().is_done(), "more may come");
+
+    cluster.harness.message(elements(&["9"]));
+    cluster.harness.message(Order::Close);
+    assert!(!cluster.harness.scheduler().state().is_done(), "what has come is done first");
+    cluster.harness.offer("a", "cpus:4;mem:4000");
+    assert_eq!(cluster.launched(), ["j-000003"]);
+    cluster.harness.update("a", "j-000003", TaskState::Finished);
+    assert!(cluster.harness.scheduler().state().is_done());
+    assert_eq!(cluster.ends().len(), 3);
+}
+
+#[test]
+fn what_cannot_be_added_is_said_and_not_done() {
+    let refused = |cluster: &mut Cluster| {
+        std::iter::from_fn(|| cluster.news.try_recv().ok())
+            .find_map(|news| if let News::NotAdded(why) = news { Some(why) } else { None })
+            .unwrap()
+    };
+    let mut closed = Cluster::new("");
+    closed.harness.message(elements(&["a"]));
+    assert!(refused(&mut closed).contains("the job takes no more elements"));
+    assert_eq!(closed.harness.scheduler().state().tasks().len(), 1);
+
+    let mut open = Cluster::of(Job::builder("j").command(["true"]).count(1).open().build().unwrap());
+    open.harness.message(Order::Add(vec![String::new(); crate::job::TASKS_MAX]));
+    assert!(refused(&mut open).contains("100001 elements"));
+    assert_eq!(open.harness.scheduler().state().tasks().len(), 1);
 }

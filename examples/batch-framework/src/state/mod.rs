@@ -18,7 +18,7 @@ mod task;
 mod tests;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -84,9 +84,11 @@ impl Counts {
 #[derive(Debug, Clone)]
 pub struct JobState {
     policy: Policy,
+    /// Whether more tasks may come.
+    open: bool,
     tasks: Vec<Task>,
     /// The index of each live attempt. An id that is not in it is of an attempt that no longer counts.
-    live: HashMap<TaskId, usize>,
+    live: BTreeMap<TaskId, usize>,
     /// Positions in the order in which they are launched.
     ready: BTreeSet<usize>,
     /// When something is due: a pause that ends, an attempt to kill. One entry for each task at most.
@@ -96,19 +98,38 @@ pub struct JobState {
 }
 
 impl JobState {
-    /// All tasks ready. Task ids are made from the names, which must be different.
-    pub fn new(names: impl IntoIterator<Item = String>, policy: Policy) -> Self {
-        let tasks: Vec<_> = names.into_iter().map(Task::new).collect();
-        let total = tasks.len();
+    /// A job that has no tasks yet, and takes them until it is [closed](JobState::close).
+    pub fn open(policy: Policy) -> Self {
         Self {
             policy,
-            ready: (0..total).collect(),
-            tasks,
-            live: HashMap::new(),
+            open: true,
+            tasks: Vec::new(),
+            live: BTreeMap::new(),
+            ready: BTreeSet::new(),
             due: BTreeSet::new(),
-            counts: Counts { total, waiting: total, ..Counts::default() },
+            counts: Counts::default(),
             interrupted: false,
         }
+    }
+
+    /// Adds tasks behind those that are there, ready to be launched. Task ids are made from the names, which must be different.
+    pub fn add(&mut self, names: impl IntoIterator<Item = String>) {
+        assert!(self.open, "only an open job takes tasks");
+        let before = self.tasks.len();
+        self.tasks.extend(names.into_iter().map(Task::new));
+        self.ready.extend(before..self.tasks.len());
+        self.counts.total = self.tasks.len();
+        self.counts.waiting += self.tasks.len() - before;
+    }
+
+    /// No more tasks will come: when all that are there have ended, the job is done.
+    pub fn close(&mut self) {
+        self.open = false;
+    }
+
+    /// Whether tasks may be added.
+    pub fn is_open(&self) -> bool {
+        self.open
     }
 
     /// The position of the first task that can be launched now.
@@ -126,9 +147,9 @@ impl JobState {
         self.counts
     }
 
-    /// True when every task has ended.
+    /// True when every task has ended and no more will come.
     pub fn is_done(&self) -> bool {
-        self.counts.ended() == self.counts.total
+        !self.open && self.counts.ended() == self.counts.total
     }
 
     /// True after [`JobState::interrupt`].
@@ -141,7 +162,7 @@ impl JobState {
         &self.tasks
     }
 
-    /// Tasks that are launched and have not ended, with the ids that the master knows them by.
+    /// Tasks that are launched and have not ended, by the ids that the master knows them by, in the order of these.
     pub fn live(&self) -> impl Iterator<Item = &TaskId> {
         self.live.keys()
     }
@@ -224,9 +245,10 @@ impl JobState {
         }
     }
 
-    /// Ends the job: what waits is not launched any more, what runs is killed.
+    /// Ends the job: what waits is not launched any more, what runs is killed, nothing more is taken.
     pub fn interrupt(&mut self, effects: &mut Vec<Effect>) {
         self.interrupted = true;
+        self.close();
         self.end_waiting(Outcome::Interrupted, "not launched: the job was interrupted", effects);
         for task in &mut self.tasks {
             if let Phase::Active { attempt } = &mut task.phase {

@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use apportion_sdk::{
     AgentId, ContainerStatus, Reason, Source,
@@ -42,8 +42,15 @@ fn exited(id: &TaskId, code: i32) -> TaskStatus {
     TaskStatus { reason: Some(Reason::CommandExited), container: Some(container), ..status(id, state) }
 }
 
+fn names(numbers: RangeInclusive<usize>) -> impl Iterator<Item = String> {
+    numbers.map(|number| format!("j-{number:04}"))
+}
+
 fn job(tasks: usize, policy: Policy) -> JobState {
-    JobState::new((1..=tasks).map(|number| format!("j-{number:04}")), policy)
+    let mut job = JobState::open(policy);
+    job.add(names(1..=tasks));
+    job.close();
+    job
 }
 
 fn launch(job: &mut JobState, position: usize, now: u64) -> TaskId {
@@ -217,6 +224,31 @@ fn giving_up_ends_what_waits_and_lets_run_what_runs() {
 }
 
 #[test]
+fn an_open_job_takes_tasks_and_is_done_only_when_it_is_closed() {
+    let mut job = JobState::open(Policy::default());
+    let mut effects = Vec::new();
+    assert!(!job.wants_offers() && !job.is_done(), "nothing to do is not the end");
+    job.add(names(1..=1));
+    let first = launch(&mut job, 0, 0);
+    job.update(&exited(&first, 0), at(1), &mut effects);
+    assert!(!job.is_done() && !job.wants_offers());
+    job.add(names(2..=3));
+    assert_eq!(job.counts(), Counts { total: 3, waiting: 2, succeeded: 1, ..Counts::default() });
+    let second = launch(&mut job, 1, 2);
+    job.close();
+    job.update(&exited(&second, 0), at(3), &mut effects);
+    assert!(!job.is_done(), "one waits");
+    let third = launch(&mut job, 2, 3);
+    job.update(&exited(&third, 0), at(4), &mut effects);
+    assert!(job.is_done());
+    assert_eq!(effects, [Effect::Ended(0), Effect::Ended(1), Effect::Ended(2)]);
+
+    let mut job = JobState::open(Policy::default());
+    job.interrupt(&mut effects);
+    assert!(job.is_done() && !job.is_open(), "an interrupted job takes nothing more");
+}
+
+#[test]
 fn what_cannot_be_described_is_invalid() {
     let mut one = One::new(Policy { retries: 5, timeout: None });
     one.job.reject(0, "holds a zero byte".into(), &mut one.effects);
@@ -246,6 +278,8 @@ enum Move {
     Wait(u64),
     Interrupt,
     GiveUp,
+    /// More tasks come, while they may.
+    Add(usize),
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -256,6 +290,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         4 => (0u64..90).prop_map(Move::Wait),
         1 => prop::bool::weighted(0.2).prop_map(|hit| if hit { Move::Interrupt } else { Move::Wait(1) }),
         1 => prop::bool::weighted(0.2).prop_map(|hit| if hit { Move::GiveUp } else { Move::Wait(1) }),
+        2 => (0usize..4).prop_map(Move::Add),
     ];
     prop::collection::vec(one, 0..200)
 }
@@ -290,6 +325,12 @@ impl World {
             }
             Move::Interrupt => self.job.interrupt(&mut effects),
             Move::GiveUp => self.job.give_up("too large", &mut effects),
+            Move::Add(more) if self.job.is_open() => {
+                let before = self.ended.len();
+                self.ended.resize(before + more, 0);
+                self.job.add(names(before + 1..=before + more));
+            }
+            Move::Add(_) => {}
         }
         for effect in effects {
             match effect {
@@ -315,7 +356,7 @@ impl World {
             assert!(task.failures <= self.policy.retries + 1, "{} was tried too often", task.name);
             assert!(task.failures + task.losses <= task.launches);
         }
-        let different: HashSet<_> = self.ids.iter().collect();
+        let different: BTreeSet<_> = self.ids.iter().collect();
         assert_eq!(different.len(), self.ids.len(), "a task id was used twice");
     }
 }
@@ -329,10 +370,14 @@ proptest! {
         moves in moves(),
     ) {
         let policy = Policy { retries, timeout: timeout.map(Duration::from_secs) };
-        let mut world = World { job: job(tasks, policy), policy, now: 0, ids: Vec::new(), ended: vec![0; tasks] };
+        let mut world =
+            World { job: JobState::open(policy), policy, now: 0, ids: Vec::new(), ended: Vec::new() };
+        world.step(&Move::Add(tasks));
         for next in &moves {
             world.step(next);
         }
+        world.job.close();
+        let tasks = world.ended.len();
         // From here on the cluster behaves: whatever is launched finishes, and every task comes to its end.
         for _ in 0..=tasks * 2 {
             for id in world.job.live().cloned().collect::<Vec<_>>() {
