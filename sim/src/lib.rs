@@ -1,3 +1,27 @@
-//! The whole cluster from one seed: the real master, the real agents, the real driver, your scheduler.
+//! The whole cluster from one seed: the real master, the real agents, the real driver, and your scheduler, unchanged.
 
+#![warn(missing_docs)]
+
+mod check;
+mod clock;
+mod cluster;
+mod fault;
+mod history;
+mod machine;
+mod network;
+mod process;
+mod queue;
 mod random;
+mod sim;
+mod world;
+
+pub use fastrand::Rng;
+
+pub use self::{
+    cluster::Cluster,
+    fault::{Chaos, Fault, Process, Timed, Ways},
+    machine::{Behaviour, Ending, OnTerm},
+    network::{Delays, Peer},
+    process::{Framework, Handle, Store},
+    sim::{Failure, Sim},
+};

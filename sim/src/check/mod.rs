@@ -1,0 +1,85 @@
+//! The properties that every run is held to, one in each file.
+//!
+//! A check sees every message as it leaves a core and as it enters one, every record as it reaches a disk and every container as it
+//! starts and ends; so it can hold what the cores believe against what is so.
+
+use apportion_agent_core::{ContainerId, Record, TaskKey};
+use apportion_master_core::ConnId;
+use apportion_types::{
+    container::Termination,
+    protocol::{
+        agent::{AgentMessage, MasterMessage},
+        scheduler::{Call, Event},
+    },
+};
+
+use crate::{
+    fault::{Fault, Process},
+    world::World,
+};
+
+/// Something that has just happened, or is just about to be handled.
+#[derive(Debug)]
+pub(crate) enum Happening<'a> {
+    /// A process begins, with what is on its disk.
+    Started(Process),
+    /// A process is gone, without a word.
+    Crashed(Process),
+    /// A machine starts anew; its containers are gone.
+    Rebooted { agent: usize },
+    /// An agent was told to begin anew: its disk is empty, and nothing of it runs.
+    Wiped { agent: usize },
+    /// A fault begins.
+    Fault(&'a Fault),
+    /// A driver sends a call.
+    SchedulerCalls { framework: usize, call: &'a Call },
+    /// A driver is told something.
+    SchedulerHears { framework: usize, event: &'a Event },
+    /// A call reaches the master; it is handled next.
+    MasterHearsScheduler { framework: usize, conn: ConnId, call: &'a Call },
+    /// The master tells a scheduler something.
+    MasterTellsScheduler { framework: usize, conn: ConnId, event: &'a Event },
+    /// A message reaches the master; it is handled next.
+    MasterHearsAgent { agent: usize, conn: ConnId, message: &'a AgentMessage },
+    /// The master tells an agent something.
+    MasterTellsAgent { agent: usize, conn: ConnId, message: &'a MasterMessage },
+    /// The master has handled an event: [`World::view`] is new, [`World::view_before`] as it was.
+    MasterDecided,
+    /// An agent says something.
+    AgentSays { agent: usize, message: &'a AgentMessage },
+    /// A message reaches an agent; it is handled next.
+    AgentHears { agent: usize, message: &'a MasterMessage },
+    /// A record is on disk.
+    Durable { agent: usize, record: &'a Record },
+    /// A container begins to be made.
+    Launching { agent: usize, container: &'a ContainerId, task: &'a TaskKey },
+    /// A container's command runs.
+    Running { agent: usize, container: &'a ContainerId, task: &'a TaskKey },
+    /// A container has ended.
+    Ended { agent: usize, container: &'a ContainerId, task: &'a TaskKey, termination: &'a Termination },
+    /// A stream has ended at the master's side.
+    StreamEnded { conn: ConnId },
+}
+
+/// What is wrong, for people; begins with what it is about.
+pub(crate) type Verdict = Result<(), String>;
+
+/// One property.
+pub(crate) trait Check {
+    /// What it is called in reports and on command lines: words with dashes.
+    fn name(&self) -> &'static str;
+
+    /// Looks at what happens.
+    fn observe(&mut self, world: &World, happening: &Happening<'_>) -> Verdict;
+
+    /// Looks at the end: no fault holds, every process is up, and nothing but signs of life has happened for a while.
+    fn at_rest(&mut self, world: &World) -> Verdict {
+        let _ = world;
+        Ok(())
+    }
+}
+
+/// Every property.
+pub(crate) fn all() -> Vec<Box<dyn Check>> {
+    Vec::new()
+}

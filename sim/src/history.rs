@@ -1,0 +1,238 @@
+//! What has happened, as text: one line each, the same for the same seed to the byte.
+
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
+
+use apportion_agent_core::Record;
+use apportion_types::{
+    TaskStatus, Time, UpdateId,
+    protocol::{
+        agent::{AgentMessage, MasterMessage},
+        scheduler::{Call, Event},
+    },
+};
+
+use crate::{check::Happening, clock::START};
+
+/// The lines of a run, or nothing: writing them costs more than the run itself.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    lines: Option<Vec<String>>,
+}
+
+impl History {
+    /// One that keeps every line.
+    pub(crate) fn kept() -> Self {
+        Self { lines: Some(Vec::new()) }
+    }
+
+    pub(crate) fn lines(&self) -> &[String] {
+        self.lines.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn note(&mut self, now: Time, happening: &Happening<'_>) {
+        if let Some(lines) = &mut self.lines
+            && let Some(what) = describe(happening)
+        {
+            lines.push(format!("{} {what}", stamp(now)));
+        }
+    }
+
+    pub(crate) fn violated(&mut self, now: Time, check: &str, message: &str) {
+        if let Some(lines) = &mut self.lines {
+            lines.push(format!("{} BROKEN {check}: {message}", stamp(now)));
+        }
+    }
+}
+
+/// Seconds since the start of the run.
+pub(crate) fn stamp(now: Time) -> String {
+    let elapsed: Duration = now.since(START);
+    format!("{:>5}.{:06}", elapsed.as_secs(), elapsed.subsec_micros())
+}
+
+/// What is worth a line: not signs of life, and each message once, where it is sent or where it takes effect.
+fn describe(happening: &Happening<'_>) -> Option<String> {
+    Some(match happening {
+        Happening::Started(process) => format!("{process} starts"),
+        Happening::Crashed(process) => format!("{process} dies"),
+        Happening::Rebooted { agent } => format!("agent {agent}: the machine starts anew"),
+        Happening::Wiped { agent } => format!("agent {agent}: begins with an empty disk"),
+        Happening::Fault(fault) => format!("fault: {fault}"),
+        Happening::SchedulerCalls { framework, call } => format!("framework {framework} calls {}", Said(*call)),
+        Happening::SchedulerHears { framework, event } => {
+            if matches!(event, Event::Heartbeat) {
+                return None;
+            }
+            format!("framework {framework} hears {}", Told(event))
+        }
+        Happening::MasterHearsScheduler { framework, call, .. } => {
+            format!("master hears framework {framework}: {}", call.name())
+        }
+        Happening::MasterTellsScheduler { framework, event, .. } => {
+            if matches!(event, Event::Heartbeat) {
+                return None;
+            }
+            format!("master tells framework {framework} {}", Told(event))
+        }
+        Happening::MasterHearsAgent { agent, message, .. } => {
+            if matches!(message, AgentMessage::Pong { .. }) {
+                return None;
+            }
+            format!("master hears agent {agent}: {}", message.name())
+        }
+        Happening::MasterTellsAgent { agent, message, .. } => {
+            let what = told_agent(message)?;
+            format!("master tells agent {agent} {what}")
+        }
+        Happening::AgentHears { agent, message } => {
+            let what = told_agent(message)?;
+            format!("agent {agent} hears {what}")
+        }
+        Happening::AgentSays { agent, message } => {
+            let what = said_by_agent(message)?;
+            format!("agent {agent} says {what}")
+        }
+        Happening::Durable { agent, record } => format!("agent {agent} disk: {}", written(record)),
+        Happening::Launching { agent, container, task } => {
+            format!("agent {agent} launches {} of {} as {container}", task.1, task.0)
+        }
+        Happening::Running { agent, container, task } => {
+            format!("agent {agent} runs {} of {} as {container}", task.1, task.0)
+        }
+        Happening::Ended { agent, container, task, termination } => {
+            let exit = termination.exit.map_or_else(|| "unseen".to_owned(), |exit| exit.to_string());
+            let limit = if termination.limitation.is_some() { ", out of memory" } else { "" };
+            format!("agent {agent} container {container} of {} ends: {exit}{limit}", task.1)
+        }
+        Happening::StreamEnded { conn } => format!("master: stream {} has ended", conn.0),
+        Happening::MasterDecided => return None,
+    })
+}
+
+struct Said<'a>(&'a Call);
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name())?;
+        match self.0 {
+            Call::Subscribe { framework_id, suppressed, .. } => {
+                match framework_id {
+                    Some(id) => write!(f, " {id}")?,
+                    None => f.write_str(" new")?,
+                }
+                if suppressed.is_empty() { Ok(()) } else { f.write_str(" suppressed") }
+            }
+            Call::Teardown | Call::Suppress { .. } | Call::Revive { .. } => Ok(()),
+            Call::Accept { offers, tasks, .. } => {
+                write!(f, " {}:", list(offers))?;
+                for task in tasks {
+                    match task {
+                        Ok(task) => write!(f, " {} ({})", task.task_id, task.resources)?,
+                        Err(error) => write!(f, " invalid ({})", error.message)?,
+                    }
+                }
+                Ok(())
+            }
+            Call::Decline { offers, reason, .. } => write!(f, " {}: {reason}", list(offers)),
+            Call::Kill { task_id, .. } => write!(f, " {task_id}"),
+            Call::Acknowledge { task_id, update_id, .. } => write!(f, " {task_id} {}", short(*update_id)),
+            Call::Reconcile { tasks } if tasks.is_empty() => f.write_str(" all"),
+            Call::Reconcile { tasks } => {
+                tasks.iter().try_for_each(|(task_id, _)| write!(f, " {task_id}"))
+            }
+        }
+    }
+}
+
+struct Told<'a>(&'a Event);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Event::Subscribed { framework_id, master_id, .. } => {
+                write!(f, "subscribed as {framework_id} by {master_id}")
+            }
+            Event::Offers(offers) => {
+                f.write_str("offers")?;
+                offers
+                    .iter()
+                    .try_for_each(|o| write!(f, " {} ({} on {})", o.offer_id, o.resources, o.agent_id))
+            }
+            Event::Rescind(offer_id) => write!(f, "rescind {offer_id}"),
+            Event::Update(told) => write!(f, "update {}", status(told)),
+            Event::AgentLost { agent_id, .. } => write!(f, "agent lost {agent_id}"),
+            Event::Refused { call_id, message, .. } => write!(f, "refused call {call_id}: {message}"),
+            Event::Error { code, message } => write!(f, "error {code}: {message}"),
+            Event::Heartbeat => f.write_str("heartbeat"),
+        }
+    }
+}
+
+fn list<T: fmt::Display>(things: &[T]) -> String {
+    let mut text = String::new();
+    for thing in things {
+        let _ = write!(text, "{}{thing}", if text.is_empty() { "" } else { " " });
+    }
+    text
+}
+
+fn status(status: &TaskStatus) -> String {
+    let reason = status.reason.map(|reason| format!(" ({})", reason.name())).unwrap_or_default();
+    let update = status.update_id.map(|id| format!(" {}", short(id))).unwrap_or_default();
+    format!("{} {}{reason}{update}", status.task_id, status.state)
+}
+
+/// An update id as its process and its number within it.
+fn short(id: UpdateId) -> String {
+    let (process, number) = id.0.split_at(8);
+    let number_of = |bytes: &[u8]| bytes.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+    format!("#{:x}.{}", number_of(process), number_of(number))
+}
+
+fn told_agent(message: &MasterMessage) -> Option<String> {
+    Some(match message {
+        MasterMessage::Ping { .. } => return None,
+        MasterMessage::Registered { agent_id, missing_tasks, .. } => {
+            let missing: Vec<_> = missing_tasks.iter().map(|(_, task_id)| task_id).collect();
+            format!("registered as {agent_id}, missing: {}", if missing.is_empty() { "none".to_owned() } else { list(&missing) })
+        }
+        MasterMessage::RunTasks { framework_id, tasks, .. } => {
+            let tasks: Vec<_> = tasks.iter().map(|task| &task.task_id).collect();
+            format!("run of {framework_id}: {}", list(&tasks))
+        }
+        MasterMessage::KillTask { task_id, reason, .. } => format!("kill {task_id} ({})", reason.name()),
+        MasterMessage::AcknowledgeUpdate { task_id, update_id, .. } => {
+            format!("acknowledge {task_id} {}", short(*update_id))
+        }
+        MasterMessage::RemoveFramework { framework_id } => format!("remove framework {framework_id}"),
+        MasterMessage::Refuse { code, message } => format!("refuse {code:?}: {message}"),
+    })
+}
+
+fn said_by_agent(message: &AgentMessage) -> Option<String> {
+    Some(match message {
+        AgentMessage::Pong { .. } => return None,
+        AgentMessage::Register { agent_id, tasks, .. } => {
+            let id = agent_id.as_ref().map_or_else(|| "new".to_owned(), ToString::to_string);
+            let mut text = format!("register {id}:");
+            for task in tasks {
+                let _ = write!(text, " {} {}", task.info.task_id, task.state);
+            }
+            text
+        }
+        AgentMessage::StatusUpdate { status: told, .. } => format!("update {}", status(told)),
+        AgentMessage::Unregister { .. } => "unregister".to_owned(),
+    })
+}
+
+fn written(record: &Record) -> String {
+    match record {
+        Record::Agent { agent_id } => format!("agent {agent_id}"),
+        Record::Task(task) => format!("task {}", task.info.task_id),
+        Record::Update { status: told, .. } => format!("update {}", status(told)),
+        Record::Acknowledgement { task_id, update_id, .. } => format!("acknowledged {task_id} {}", short(*update_id)),
+    }
+}

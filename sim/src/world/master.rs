@@ -1,0 +1,167 @@
+//! The master's process: its core, and what runs its actions.
+
+use apportion_allocator::{Allocator, Hierarchical, HierarchicalConfig};
+use apportion_master_core::{
+    Action, CommitId, Config, ConnId, Event, Master, OperatorCall, OperatorError, OperatorReply, RequestId,
+};
+use apportion_types::{
+    Time,
+    protocol::{agent::MasterMessage, scheduler::Event as SchedulerEvent},
+};
+
+use super::{DISK_LEAST, DISK_MOST, What, World};
+use crate::{
+    check::Happening,
+    clock::Clock,
+    fault::Process,
+    network::{Down, Peer},
+    random,
+};
+
+/// The master, or the gap where one was.
+pub(crate) struct MasterProcess {
+    pub(crate) core: Option<Master>,
+    /// Every process is named anew; the registry is in memory, so each begins knowing nobody.
+    pub(crate) config: Config,
+    pub(crate) allocator: HierarchicalConfig,
+    pub(crate) life: u64,
+    clock: Clock,
+    wake: Option<Time>,
+    /// Writes come back in the order in which they were asked for.
+    written_at: Time,
+    requests: u64,
+    replies: Vec<(RequestId, Result<OperatorReply, OperatorError>)>,
+}
+
+impl MasterProcess {
+    pub(crate) fn new(config: Config, allocator: HierarchicalConfig) -> Self {
+        Self {
+            core: None,
+            config,
+            allocator,
+            life: 0,
+            clock: Clock::TRUE,
+            wake: None,
+            written_at: Time::ZERO,
+            requests: 0,
+            replies: Vec::new(),
+        }
+    }
+}
+
+impl World {
+    pub(super) fn start_master(&mut self) {
+        let clock = self.new_clock();
+        let master = &mut self.master;
+        master.life += 1;
+        master.clock = clock;
+        master.wake = None;
+        let config = Config { master_id: format!("m{}", master.life), ..master.config.clone() };
+        let allocator: Box<dyn Allocator> = Box::new(Hierarchical::new(master.allocator.clone()));
+        master.core = Some(Master::with_allocator(config, allocator, clock.shows(self.now)));
+        self.show_view();
+        self.arm_master();
+    }
+
+    pub(super) fn crash_master(&mut self) {
+        if self.master.core.take().is_none() {
+            return;
+        }
+        self.progress();
+        self.observe(&Happening::Crashed(Process::Master));
+        self.master_left();
+    }
+
+    /// Feeds the core one event, and runs what it wants.
+    pub(super) fn master_handles(&mut self, event: Event) {
+        let mut actions = Vec::new();
+        let now = self.master.clock.shows(self.now);
+        let Some(core) = &mut self.master.core else { return };
+        core.handle(now, event, &mut actions);
+        self.show_view();
+        let mut commits = Vec::new();
+        for action in actions {
+            match action {
+                Action::ToScheduler { conn, event } => self.tell_scheduler(conn, event),
+                Action::ToAgent { conn, message } => self.tell_agent(conn, message),
+                Action::CloseScheduler { conn } | Action::CloseAgent { conn } => {
+                    self.end_by_master(conn.0 as usize);
+                }
+                Action::Commit { commit, .. } => commits.push(commit),
+                Action::Reply { request, result } => self.master.replies.push((request, result)),
+            }
+        }
+        if !commits.is_empty() {
+            let takes = random::between(&mut self.chance.disks, DISK_LEAST, DISK_MOST);
+            self.master.written_at = self.master.written_at.max(self.now + takes);
+            let life = self.master.life;
+            self.queue.push(self.master.written_at, What::Committed { life, commits });
+        }
+        self.observe(&Happening::MasterDecided);
+        self.arm_master();
+    }
+
+    fn show_view(&mut self) {
+        if let Some(core) = &self.master.core {
+            self.view_before = std::mem::replace(&mut self.view, core.view());
+        }
+    }
+
+    fn tell_scheduler(&mut self, conn: ConnId, event: SchedulerEvent) {
+        let number = conn.0 as usize;
+        let Some(Peer::Framework(framework)) = self.network.conn_ref(number).map(|conn| conn.peer) else { return };
+        self.observe(&Happening::MasterTellsScheduler { framework, conn, event: &event });
+        self.send_down(number, Down::Scheduler(event));
+    }
+
+    fn tell_agent(&mut self, conn: ConnId, message: MasterMessage) {
+        let number = conn.0 as usize;
+        let Some(Peer::Agent(agent)) = self.network.conn_ref(number).map(|conn| conn.peer) else { return };
+        self.observe(&Happening::MasterTellsAgent { agent, conn, message: &message });
+        self.send_down(number, Down::Agent(message));
+    }
+
+    pub(super) fn committed(&mut self, life: u64, commits: Vec<CommitId>) {
+        if life != self.master.life {
+            return;
+        }
+        for commit in commits {
+            self.master_handles(Event::Committed { commit });
+        }
+    }
+
+    /// Has the core woken at its deadline. An earlier wake-up that is under way already serves as well.
+    fn arm_master(&mut self) {
+        let master = &mut self.master;
+        let Some(deadline) = master.core.as_ref().and_then(Master::next_deadline) else { return };
+        let at = master.clock.when_it_shows(deadline).max(self.now);
+        if master.wake.is_none_or(|wake| at < wake) {
+            master.wake = Some(at);
+            self.queue.push(at, What::Tick(Process::Master));
+        }
+    }
+
+    pub(super) fn master_ticks(&mut self) {
+        let master = &mut self.master;
+        if master.wake.is_some_and(|wake| wake <= self.now) {
+            master.wake = None;
+        }
+        let shown = master.clock.shows(self.now);
+        let due = master.core.as_ref().and_then(Master::next_deadline).is_some_and(|deadline| deadline <= shown);
+        if due {
+            self.master_handles(Event::Tick);
+        } else {
+            self.arm_master();
+        }
+    }
+
+    /// Asks as an operator does; answered at once, or not at all while there is no master.
+    pub(crate) fn operate(&mut self, call: OperatorCall) -> Option<Result<OperatorReply, OperatorError>> {
+        self.progress();
+        self.master.requests += 1;
+        let request = RequestId(self.master.requests);
+        self.master_handles(Event::Operator { request, call });
+        let index = self.master.replies.iter().position(|(answered, _)| *answered == request)?;
+        Some(self.master.replies.swap_remove(index).1)
+    }
+}

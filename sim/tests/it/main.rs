@@ -1,0 +1,4 @@
+//! The simulator held to its promises.
+
+mod replay;
+mod support;
