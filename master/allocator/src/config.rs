@@ -17,6 +17,8 @@ pub struct HierarchicalConfig {
     pub weights: BTreeMap<Role, Weight>,
     /// Of roles, known already or not; all others may have whatever there is.
     pub quota_limits: BTreeMap<Role, QuotaLimit>,
+    /// In which order those who want something are asked.
+    pub sorter: SorterKind,
 }
 
 impl Default for HierarchicalConfig {
@@ -29,6 +31,20 @@ impl Default for HierarchicalConfig {
             fairness_excluded: Vec::new(),
             weights: BTreeMap::new(),
             quota_limits: BTreeMap::new(),
+            sorter: SorterKind::default(),
         }
     }
+}
+
+/// In which order roles, and in each its frameworks, are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SorterKind {
+    /// By dominant share divided by weight, then fewer allocations, then name.
+    #[default]
+    Drf,
+    /// Drawn anew for each allocation, whatever they have; weights are the odds. Equal seeds and calls give equal results.
+    Random {
+        /// Where chance begins.
+        seed: u64,
+    },
 }

@@ -3,11 +3,12 @@
 use apportion_types::{Resources, Time};
 
 use crate::{
-    Allocation,
+    Allocation, SorterKind,
     amount::Amount,
     hierarchical::Hierarchical,
     room::Fit,
     slab::{AgentKey, ClientKey, Key},
+    sorter::random::Random,
 };
 
 impl Hierarchical {
@@ -56,6 +57,7 @@ impl Hierarchical {
     /// Who is to have what is free on the agent, or which part of it: the first in order who has room for it and whom no filter
     /// keeps from it.
     fn choose(&mut self, agent: AgentKey, now: Time) -> Option<(ClientKey, Option<Amount>)> {
+        let number = agent.index();
         let agent = &mut self.agents[agent];
         let free = agent.free.as_ref().expect("a candidate has something free");
         let mut filters = agent.filters.as_deref_mut().filter(|filters| !filters.is_empty());
@@ -66,8 +68,13 @@ impl Hierarchical {
                 return None;
             }
         }
+        let mut random = match self.sorter {
+            SorterKind::Drf => None,
+            // Not by what was drawn before: agents that nobody wants leave no trace, however often they are looked at.
+            SorterKind::Random { seed } => Some(Random::of([seed, self.allocations, number as u64])),
+        };
         self.role_order.refresh(&self.capacity);
-        for role in self.role_order.iter() {
+        for role in self.role_order.turns(random.as_mut().map(Random::fork)) {
             let role = &mut self.roles[role];
             let fit = self.measure.fit(role.limit.as_ref(), self.role_order.allocated(role.node), free);
             role.short |= !matches!(fit, Fit::Whole);
@@ -77,7 +84,7 @@ impl Hierarchical {
                 Fit::Nothing => continue,
             };
             role.frameworks.refresh(&self.capacity);
-            let mut frameworks = role.frameworks.iter();
+            let mut frameworks = role.frameworks.turns(random.as_mut().map(Random::fork));
             let willing = match &filters {
                 Some(filters) => frameworks.find(|&client| !filters.forbid(client, part.as_ref())),
                 None => frameworks.next(),
@@ -109,6 +116,7 @@ impl Hierarchical {
         let role = &mut self.roles[client.role];
         role.frameworks.count(client.node);
         self.role_order.count(role.node);
+        self.allocations += 1;
         Allocation {
             framework: client.framework_id.clone(),
             role: client.role_name.clone(),

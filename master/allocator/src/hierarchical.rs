@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use apportion_types::{AgentId, FrameworkId, Resources, Role, Time};
 
 use crate::{
-    Allocation, Allocator, HierarchicalConfig, QuotaLimit, Share, Weight,
+    Allocation, Allocator, HierarchicalConfig, QuotaLimit, Share, SorterKind, Weight,
     amount::Measure,
     bits::BitSet,
     index::Index,
@@ -26,14 +26,15 @@ use crate::{
 /// Dominant-resource fairness at two levels: over roles, then over the frameworks of a role.
 ///
 /// Each role is one leaf at the top level, whatever its path. Order is exact: dominant share of the cluster's scalars divided
-/// by the role's weight, then fewer allocations, then name. Agents are visited in the order of their keys, beginning after the one that the last cycle
+/// by the role's weight, then fewer allocations, then name; or drawn, see [`SorterKind`]. Agents are visited in the order of their keys, beginning after the one that the last cycle
 /// gave first (or, when it stopped at its bound, last), so that none is always given to the same framework.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Hierarchical {
     pub(crate) measure: Measure,
     /// What was set for roles, known or not.
     pub(crate) weights: BTreeMap<Role, Weight>,
     pub(crate) quota_limits: BTreeMap<Role, QuotaLimit>,
+    pub(crate) sorter: SorterKind,
     pub(crate) capacity: Capacity,
     pub(crate) agents: Slab<AgentKey, Agent>,
     pub(crate) agent_keys: Index<AgentId, AgentKey>,
@@ -53,6 +54,8 @@ pub struct Hierarchical {
     pub(crate) deadlines: BTreeSet<(Time, AgentKey)>,
     /// Where the next cycle begins.
     pub(crate) cursor: usize,
+    /// How many allocations were ever made.
+    pub(crate) allocations: u64,
 }
 
 impl Default for Hierarchical {
@@ -70,6 +73,7 @@ impl Hierarchical {
             measure: Measure { kinds, allocatable_min: config.allocatable_min },
             weights: config.weights,
             quota_limits: config.quota_limits,
+            sorter: config.sorter,
             agents: Slab::default(),
             agent_keys: Index::default(),
             frameworks: Slab::default(),
@@ -83,6 +87,7 @@ impl Hierarchical {
             candidates: BitSet::default(),
             deadlines: BTreeSet::new(),
             cursor: 0,
+            allocations: 0,
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 ///
 /// Its hash is the same in every run, and it has no iteration whose order could matter. Ids are given by the master, so
 /// nobody can choose them to collide.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[expect(clippy::disallowed_types, reason = "only looked up, never iterated")]
 pub(crate) struct Index<I, K>(std::collections::HashMap<I, K, BuildHasherDefault<DefaultHasher>>);
 

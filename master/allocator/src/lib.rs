@@ -26,7 +26,7 @@ use std::collections::BTreeSet;
 
 use apportion_types::{AgentId, FrameworkId, Resources, Role, Time};
 
-pub use config::HierarchicalConfig;
+pub use config::{HierarchicalConfig, SorterKind};
 pub use hierarchical::Hierarchical;
 pub use quota_limit::{QuotaLimit, QuotaLimitError};
 pub use weight::{Weight, WeightError};

@@ -123,7 +123,7 @@ impl<N: Ord + Clone, K: Key> Sorter<N, K> {
         }
     }
 
-    /// Brings the order up to date. Call it before [`Sorter::iter`] and [`Sorter::rank`].
+    /// Brings the order up to date. Call it before [`Sorter::turns`].
     pub(crate) fn refresh(&mut self, capacity: &Capacity) {
         if self.version != capacity.version() || self.stale.len() > self.order.len() / 8 + 1 {
             self.version = capacity.version();
@@ -183,11 +183,6 @@ impl<N: Ord + Clone, K: Key> Sorter<N, K> {
         self.order.sort_by(|&(_, a), &(_, b)| self.nodes[a].rank.cmp(&self.nodes[b].rank));
     }
 
-    /// The listed children in order of fairness.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = K> + '_ {
-        self.order.iter().map(|&(key, _)| key)
-    }
-
     pub(crate) fn weight(&self, node: NodeKey) -> Weight {
         self.nodes[node].weight
     }
@@ -219,9 +214,10 @@ impl<N: Ord + Clone, K: Key> Sorter<N, K> {
         let listed: BTreeSet<K> = listed.collect();
         let ranked = self.ranked(capacity).into_iter().map(|(rank, _)| rank.key);
         let expected: Vec<K> = ranked.filter(|key| listed.contains(key)).collect();
-        assert_eq!(refreshed.iter().collect::<Vec<_>>(), expected, "the order is that of the shares");
+        assert_eq!(refreshed.turns(None).collect::<Vec<_>>(), expected, "the order is that of the shares");
     }
 }
 
+pub(crate) mod random;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use crate::{
     sorter::Sorter,
 };
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Agent {
     pub(crate) id: AgentId,
     pub(crate) active: bool,
@@ -37,7 +37,7 @@ impl Agent {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Framework {
     pub(crate) id: FrameworkId,
     pub(crate) active: bool,
@@ -51,7 +51,7 @@ impl Framework {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct RoleState {
     pub(crate) name: Role,
     /// Its place among the roles.
@@ -68,7 +68,7 @@ pub(crate) struct RoleState {
 }
 
 /// A framework within a role.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Client {
     pub(crate) framework: FrameworkKey,
     pub(crate) framework_id: FrameworkId,

@@ -1,7 +1,7 @@
 use apportion_types::{Resources, resources::Name};
 
 use super::*;
-use crate::{quantities::Kinds, slab::ClientKey};
+use crate::{quantities::Kinds, slab::ClientKey, sorter::random::Random};
 
 struct Fixture {
     kinds: Kinds,
@@ -44,7 +44,7 @@ impl Fixture {
     fn order(&mut self) -> String {
         self.sorter.check(&self.capacity);
         self.sorter.refresh(&self.capacity);
-        let names: Vec<_> = self.sorter.iter().map(|key| self.nodes[key.index()].0).collect();
+        let names: Vec<_> = self.sorter.turns(None).map(|key| self.nodes[key.index()].0).collect();
         names.join(" ")
     }
 }
@@ -138,6 +138,26 @@ fn a_weight_divides_the_share() {
     assert_eq!(f.order(), "a b", "equal, and a was given fewer");
     f.sorter.set_weight(f.node("b"), milli(2001));
     assert_eq!(f.order(), "b a", "a thousandth decides");
+}
+
+#[test]
+fn those_who_are_drawn_come_first_as_often_as_their_weights_say() {
+    let mut f = Fixture::new("cpus:1");
+    for (name, weight) in [("a", 1), ("b", 2), ("c", 5)] {
+        f.add(name, weight);
+    }
+    f.order();
+    let mut first = [0; 3];
+    for number in 0..8000 {
+        let order: Vec<usize> =
+            f.sorter.turns(Some(Random::of([7, number, 0]))).map(ClientKey::index).collect();
+        first[order[0]] += 1;
+        assert_eq!(order.iter().collect::<BTreeSet<_>>().len(), 3, "each is drawn once");
+    }
+    // Six standard deviations of the middle one are 232.
+    for (drawn, expected) in first.into_iter().zip([1000, 2000, 5000_i32]) {
+        assert!(expected.abs_diff(drawn) < 250, "{first:?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! Who gets how much over time.
 
-use std::collections::BTreeMap;
-
 use super::*;
 
 /// Gives a task's part of each offer to its framework and returns the rest, until nothing more fits.

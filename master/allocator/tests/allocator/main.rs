@@ -6,8 +6,9 @@ mod lifecycle;
 mod model;
 mod property;
 mod quota;
+mod random;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use apportion_allocator::{Allocation, Allocator, Hierarchical, HierarchicalConfig, QuotaLimit};
 use apportion_types::{AgentId, FrameworkId, Resources, Role, Time};
