@@ -7,6 +7,7 @@ mod amount;
 mod bits;
 mod check;
 mod clients;
+mod compare;
 mod config;
 mod cycle;
 mod filters;
@@ -15,6 +16,7 @@ mod index;
 mod ledger;
 mod quantities;
 mod quota_limit;
+mod reconfigure;
 mod room;
 mod share;
 mod slab;
@@ -26,6 +28,7 @@ use std::collections::BTreeSet;
 
 use apportion_types::{AgentId, FrameworkId, Resources, Role, Time};
 
+pub use compare::{Compared, Difference};
 pub use config::{HierarchicalConfig, SorterKind};
 pub use hierarchical::Hierarchical;
 pub use quota_limit::{QuotaLimit, QuotaLimitError};

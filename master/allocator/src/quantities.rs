@@ -97,13 +97,20 @@ pub(crate) struct Capacity {
 impl Capacity {
     /// Without agents; scalars in `excluded` never make a share dominant.
     pub(crate) fn new(kinds: &mut Kinds, excluded: &[Name]) -> Self {
-        let mut flags = Vec::new();
-        for name in excluded {
+        let mut capacity = Self { total: Quantities::default(), excluded: Vec::new(), version: 0 };
+        capacity.exclude(kinds, excluded);
+        capacity
+    }
+
+    /// Has these scalars, and no others, never make a share dominant.
+    pub(crate) fn exclude(&mut self, kinds: &mut Kinds, names: &[Name]) {
+        self.excluded.clear();
+        for name in names {
             let kind = kinds.number(name);
-            flags.resize(flags.len().max(kind + 1), false);
-            flags[kind] = true;
+            self.excluded.resize(self.excluded.len().max(kind + 1), false);
+            self.excluded[kind] = true;
         }
-        Self { total: Quantities::default(), excluded: flags, version: 0 }
+        self.version += 1;
     }
 
     pub(crate) fn add(&mut self, quantities: &Quantities) {

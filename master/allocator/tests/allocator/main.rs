@@ -1,5 +1,6 @@
 //! The allocator as its callers see it.
 
+mod compare;
 mod fairness;
 mod filters;
 mod lifecycle;
@@ -10,7 +11,7 @@ mod random;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apportion_allocator::{Allocation, Allocator, Hierarchical, HierarchicalConfig, QuotaLimit};
+use apportion_allocator::{Allocation, Allocator, Hierarchical, HierarchicalConfig, QuotaLimit, Weight};
 use apportion_types::{AgentId, FrameworkId, Resources, Role, Time};
 
 const ALL: usize = usize::MAX;

@@ -8,7 +8,7 @@ use std::{
 use apportion_allocator::{Allocation, Allocator, QuotaLimit, Share, Weight};
 use apportion_types::{AgentId, FrameworkId, Resources, Role, Time};
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Agent {
     total: Resources,
     active: bool,
@@ -16,14 +16,14 @@ struct Agent {
     visits: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Framework {
     active: bool,
     /// Whether it is suppressed.
     roles: BTreeMap<Role, bool>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Filter {
     framework: FrameworkId,
     role: Role,
@@ -33,7 +33,7 @@ struct Filter {
     visits: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Model {
     agents: BTreeMap<AgentId, Agent>,
     frameworks: BTreeMap<FrameworkId, Framework>,

@@ -1,9 +1,9 @@
 //! Any sequence of calls: the same offers, in the same order, as the model's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use apportion_allocator::{Allocation, Allocator, Hierarchical, QuotaLimit, Weight};
-use apportion_types::{Resources, Role, resources::Name};
+use apportion_allocator::{Allocation, Allocator, Hierarchical, HierarchicalConfig, QuotaLimit, Weight};
+use apportion_types::{Resources, Role, Time, resources::Name};
 use proptest::prelude::*;
 
 use crate::{ALL, agent, at, framework, model::Model, quota_limit, resources, role};
@@ -92,7 +92,9 @@ fn part_of(amount: &Resources, part: u8) -> Resources {
 struct Pair {
     model: Model,
     real: Hierarchical,
-    limits: BTreeMap<Role, QuotaLimit>,
+    /// As the real one is set up by now.
+    config: HierarchicalConfig,
+    cycles: usize,
     seconds: u64,
 }
 
@@ -152,12 +154,15 @@ impl Pair {
             }
             Call::SetWeight { role: index, milli } => {
                 let weight = Weight::from_milli(milli).expect("it is not zero");
+                self.config.weights.insert(role(ROLES[index]), weight);
                 self.tell(|a| a.set_weight(&role(ROLES[index]), weight));
             }
             Call::SetQuotaLimit { role: index, limit } => {
                 let limit: Option<QuotaLimit> = limit.map(|limit| quota_limit(LIMITS[limit]));
-                self.limits.remove(&role(ROLES[index]));
-                self.limits.extend(limit.iter().map(|limit| (role(ROLES[index]), limit.clone())));
+                self.config.quota_limits.remove(&role(ROLES[index]));
+                self.config
+                    .quota_limits
+                    .extend(limit.iter().map(|limit| (role(ROLES[index]), limit.clone())));
                 self.tell(|a| a.set_quota_limit(&role(ROLES[index]), limit.clone()));
             }
             Call::Charge { framework, role: index, agent, part } => {
@@ -203,7 +208,7 @@ impl Pair {
     fn check_limits(&self, given: &[Allocation]) {
         let held = self.model.allocations();
         for one in given {
-            let Some(limit) = self.limits.get(&one.role) else { continue };
+            let Some(limit) = self.config.quota_limits.get(&one.role) else { continue };
             for (name, most) in limit.iter().filter(|(name, _)| one.resources.milli(name) > 0) {
                 let of_role = held.iter().filter(|held| held.role == one.role);
                 let sum: i64 = of_role.map(|held| held.resources.milli(name)).sum();
@@ -212,9 +217,35 @@ impl Pair {
         }
     }
 
+    /// Under other settings, from the same state, both would give the same as well; each time it is the turn of some.
+    fn ask_others(&mut self, now: Time, allocations_max: usize) {
+        let (mut model, mut config) = (self.model.clone(), self.config.clone());
+        let turn = self.cycles % (ROLES.len() + 2);
+        self.cycles += 1;
+        let mut real = match turn.checked_sub(ROLES.len()) {
+            None => {
+                let (name, limit) = (role(ROLES[turn]), quota_limit(LIMITS[turn]));
+                let weight = Weight::from_milli(700 * (turn as u32 + 1)).expect("it is not zero");
+                model.set_weight(&name, weight);
+                model.set_quota_limit(&name, Some(limit.clone()));
+                config.weights.insert(name.clone(), weight);
+                config.quota_limits.insert(name, limit);
+                self.real.reconfigured(&config)
+            }
+            Some(0) => self.real.reconfigured(&config),
+            Some(_) => {
+                let all = HierarchicalConfig { allocatable_min: Vec::new(), ..config.clone() };
+                self.real.reconfigured(&all).reconfigured(&config)
+            }
+        };
+        real.check();
+        assert_eq!(real.allocate(now, allocations_max), model.allocate(now, allocations_max), "{config:?}");
+    }
+
     fn cycle(&mut self, allocations_max: usize) {
         let now = at(self.seconds);
         let due = self.real.is_dirty() || self.real.next_deadline().is_some_and(|deadline| deadline <= now);
+        self.ask_others(now, allocations_max);
         let expected = self.model.allocate(now, allocations_max);
         assert_eq!(self.real.allocate(now, allocations_max), expected);
         self.check_limits(&expected);

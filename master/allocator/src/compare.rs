@@ -1,0 +1,138 @@
+//! What other settings would have given, beside what is given.
+
+use std::{collections::BTreeSet, fmt};
+
+use apportion_types::{AgentId, FrameworkId, Resources, Role, Time};
+
+use crate::{Allocation, Allocator, Hierarchical, HierarchicalConfig, QuotaLimit, Share, Weight};
+
+/// One cycle in which other settings would have given something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// When the cycle ran.
+    pub at: Time,
+    /// What was given.
+    pub real: Vec<Allocation>,
+    /// What the other settings would have given, from the same state.
+    pub shadow: Vec<Allocation>,
+}
+
+/// An allocator that does what the real one does, and says where other settings would have given something else.
+///
+/// In each cycle the shadow is asked first: a copy of the real one under the other settings, with the same books, filters and
+/// turn, forgotten afterwards. So a difference is always that of one cycle, and never what an earlier one led to. It costs a
+/// copy of everything for each cycle, and is for replays, not for masters that serve.
+///
+/// Weights and quota limits that are set later hold for both. When the shadow would have been asked at a moment at which the
+/// real one had nothing to do, say because a filter would have ended for it, that is seen in the next cycle.
+pub struct Compared<S> {
+    real: Hierarchical,
+    shadow: HierarchicalConfig,
+    sink: S,
+}
+
+impl<S: FnMut(Difference)> Compared<S> {
+    /// Follows `real`, and tells `sink` of each cycle in which an allocator of the settings `shadow` would have given something
+    /// else.
+    pub fn new(real: Hierarchical, shadow: HierarchicalConfig, sink: S) -> Self {
+        Self { real, shadow, sink }
+    }
+}
+
+impl<S> fmt::Debug for Compared<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compared")
+            .field("real", &self.real)
+            .field("shadow", &self.shadow)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: FnMut(Difference) + Send> Allocator for Compared<S> {
+    fn add_agent(&mut self, agent: &AgentId, total: &Resources) {
+        self.real.add_agent(agent, total);
+    }
+
+    fn remove_agent(&mut self, agent: &AgentId) {
+        self.real.remove_agent(agent);
+    }
+
+    fn set_agent_active(&mut self, agent: &AgentId, active: bool) {
+        self.real.set_agent_active(agent, active);
+    }
+
+    fn add_framework(&mut self, framework: &FrameworkId, roles: &[Role], suppressed: &BTreeSet<Role>) {
+        self.real.add_framework(framework, roles, suppressed);
+    }
+
+    fn remove_framework(&mut self, framework: &FrameworkId) {
+        self.real.remove_framework(framework);
+    }
+
+    fn set_framework_active(&mut self, framework: &FrameworkId, active: bool) {
+        self.real.set_framework_active(framework, active);
+    }
+
+    fn set_framework_roles(&mut self, framework: &FrameworkId, roles: &[Role], suppressed: &BTreeSet<Role>) {
+        self.real.set_framework_roles(framework, roles, suppressed);
+    }
+
+    fn suppress(&mut self, framework: &FrameworkId, roles: &[Role]) {
+        self.real.suppress(framework, roles);
+    }
+
+    fn revive(&mut self, framework: &FrameworkId, roles: &[Role]) {
+        self.real.revive(framework, roles);
+    }
+
+    fn set_weight(&mut self, role: &Role, weight: Weight) {
+        self.shadow.weights.insert(role.clone(), weight);
+        self.real.set_weight(role, weight);
+    }
+
+    fn set_quota_limit(&mut self, role: &Role, limit: Option<QuotaLimit>) {
+        self.shadow.quota_limits.remove(role);
+        self.shadow.quota_limits.extend(limit.iter().map(|limit| (role.clone(), limit.clone())));
+        self.real.set_quota_limit(role, limit);
+    }
+
+    fn charge(&mut self, framework: &FrameworkId, role: &Role, agent: &AgentId, resources: &Resources) {
+        self.real.charge(framework, role, agent, resources);
+    }
+
+    fn recover(
+        &mut self,
+        framework: &FrameworkId,
+        role: &Role,
+        agent: &AgentId,
+        resources: &Resources,
+        refuse_until: Option<Time>,
+    ) {
+        self.real.recover(framework, role, agent, resources, refuse_until);
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.real.is_dirty()
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        self.real.next_deadline()
+    }
+
+    fn allocate(&mut self, now: Time, allocations_max: usize) -> Vec<Allocation> {
+        let shadow = self.real.reconfigured(&self.shadow).allocate(now, allocations_max);
+        let real = self.real.allocate(now, allocations_max);
+        if real != shadow {
+            (self.sink)(Difference { at: now, real: real.clone(), shadow });
+        }
+        real
+    }
+
+    fn free(&self, agent: &AgentId) -> Resources {
+        self.real.free(agent)
+    }
+
+    fn shares(&self) -> Vec<Share> {
+        self.real.shares()
+    }
+}
