@@ -1,6 +1,6 @@
 //! `apportion master`: knows every agent and decides who is offered what.
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use apportion_master::{Config, Server};
 
@@ -23,6 +23,7 @@ pub(crate) const KEYS: &[&str] = &[
     "agent_pings_missed_max",
     "agent_reregister_timeout",
     "scheduler_heartbeat",
+    "journal",
     "log",
     "log_format",
 ];
@@ -51,6 +52,9 @@ pub(crate) struct Args {
     /// Between heartbeats to a framework [default: 15s]
     #[arg(long, value_name = "DURATION", value_parser = value::flag::<Duration>, help_heading = "Settings")]
     scheduler_heartbeat: Option<Duration>,
+    /// Record what happens to this file, for `apportion replay`; it tells what tasks are given, so only its owner may read it
+    #[arg(long, value_name = "FILE", value_parser = value::flag::<PathBuf>, help_heading = "Settings")]
+    journal: Option<PathBuf>,
     #[command(flatten)]
     file: FileArgs,
     #[command(flatten)]
@@ -83,6 +87,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         )?,
         scheduler_heartbeat: settings
             .value("scheduler_heartbeat", args.scheduler_heartbeat, || default.scheduler_heartbeat)?,
+        journal: settings.optional("journal", args.journal)?,
     };
     let log = args.log.resolve(&mut settings, "info")?;
     if args.file.print_config {

@@ -10,11 +10,15 @@ use apportion_master_core::{
     Action, Actions, CommitId, Event, Master, OperatorCall, OperatorError, OperatorReply, RegistryOp,
     RequestId, View,
 };
-use apportion_types::protocol::{agent::MasterMessage, scheduler::Event as SchedulerEvent};
+use apportion_types::{
+    Time,
+    protocol::{agent::MasterMessage, scheduler::Event as SchedulerEvent},
+};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::{
     clock::Clock,
+    journal::Recorder,
     metrics::{Metrics, PeerKind},
     outbox::{Outboxes, Pushed},
     registry::{Registry, RegistryError},
@@ -71,6 +75,8 @@ pub(crate) struct Actor {
     pub(crate) peers: Arc<Peers>,
     pub(crate) view: watch::Sender<Arc<View>>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Takes a copy of every event, when the settings name a journal.
+    pub(crate) journal: Option<Recorder>,
 }
 
 impl Actor {
@@ -90,13 +96,13 @@ impl Actor {
                         Internal::Committed(commits) => {
                             for commit in commits {
                                 events += 1;
-                                self.master.handle(now, Event::Committed { commit }, &mut effects.actions);
+                                self.handle(now, Event::Committed { commit }, &mut effects.actions);
                             }
                         }
                         Internal::Shutdown => {
                             events += 1;
                             shutdown = true;
-                            self.master.handle(now, Event::Shutdown, &mut effects.actions);
+                            self.handle(now, Event::Shutdown, &mut effects.actions);
                         }
                     }
                 }
@@ -109,11 +115,11 @@ impl Actor {
             events += batch.len();
             for inbound in batch.drain(..) {
                 let (event, _room) = effects.event(inbound);
-                self.master.handle(now, event, &mut effects.actions);
+                self.handle(now, event, &mut effects.actions);
             }
             let tick = if !shutdown && self.master.next_deadline().is_some_and(|deadline| deadline <= now) {
                 let start = Instant::now();
-                self.master.handle(now, Event::Tick, &mut effects.actions);
+                self.handle(now, Event::Tick, &mut effects.actions);
                 events += 1;
                 Some(start.elapsed())
             } else {
@@ -125,9 +131,20 @@ impl Actor {
                 self.metrics.batch(events, start.elapsed());
             }
             if shutdown {
+                if let Some(journal) = self.journal {
+                    journal.end(now, &self.view.borrow());
+                }
                 return;
             }
         }
+    }
+
+    /// The one way by which an event gets to the core.
+    fn handle(&mut self, now: Time, event: Event, actions: &mut Actions) {
+        if let Some(journal) = &mut self.journal {
+            journal.event(now, &event);
+        }
+        self.master.handle(now, event, actions);
     }
 
     /// Runs the actions in order.
@@ -166,8 +183,11 @@ impl Actor {
         self.metrics.too_slow(peer);
     }
 
-    fn publish(&self, tick: Option<Duration>) {
+    fn publish(&mut self, tick: Option<Duration>) {
         let view = Arc::new(self.master.view());
+        if let Some(journal) = &mut self.journal {
+            journal.batch(&view);
+        }
         if let Some(duration) = tick
             && view.counters.allocation_cycles > self.view.borrow().counters.allocation_cycles
         {

@@ -1,6 +1,6 @@
 //! What an operator may set. Each default is that of [`apportion_types::limits`].
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use apportion_types::limits;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,8 @@ pub struct Config {
     /// Between heartbeats to a scheduler.
     #[serde(with = "duration")]
     pub scheduler_heartbeat: Duration,
+    /// Where to record what happens, to be replayed later; nowhere when none. See [`crate::journal`].
+    pub journal: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -40,6 +42,7 @@ impl Default for Config {
             agent_pings_missed_max: limits::AGENT_PINGS_MISSED_MAX,
             agent_reregister_timeout: limits::AGENT_REREGISTER_TIMEOUT,
             scheduler_heartbeat: limits::SCHEDULER_HEARTBEAT,
+            journal: None,
         }
     }
 }
@@ -81,6 +84,19 @@ impl Config {
             return Err(ConfigError { key: "agent_pings_missed_max", value: "0".to_owned(), remedy });
         }
         Ok(())
+    }
+
+    /// The settings that a core was started with, and for the rest the defaults.
+    pub(crate) fn of_core(core: &apportion_master_core::Config) -> Self {
+        Self {
+            offer_timeout: core.offer_timeout,
+            allocation_coalesce: core.allocation_coalesce,
+            agent_ping_interval: core.agent_ping_interval,
+            agent_pings_missed_max: core.agent_pings_missed_max,
+            agent_reregister_timeout: core.agent_reregister_timeout,
+            scheduler_heartbeat: core.scheduler_heartbeat,
+            ..Self::default()
+        }
     }
 
     /// The part that the core decides by.

@@ -66,6 +66,7 @@ pub(crate) struct Metrics {
     batch_events: Histogram,
     cycle_duration: Histogram,
     commit_duration: Histogram,
+    journal_recording: Gauge,
 }
 
 impl fmt::Debug for Metrics {
@@ -90,6 +91,7 @@ impl Default for Metrics {
             )),
             cycle_duration: seconds(),
             commit_duration: seconds(),
+            journal_recording: Gauge::default(),
         }
     }
 }
@@ -114,6 +116,16 @@ impl Metrics {
     /// An allocation cycle ran.
     pub(crate) fn cycle(&self, duration: Duration) {
         self.cycle_duration.observe(duration.as_secs_f64());
+    }
+
+    /// A journal was begun, or has stopped.
+    pub(crate) fn journal_recording(&self, recording: bool) {
+        self.journal_recording.set(recording.into());
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_journal_recording(&self) -> bool {
+        self.journal_recording.get() == 1
     }
 
     /// Changes were written to the registry.
@@ -157,6 +169,8 @@ impl Metrics {
             registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
         }
         registry.register("event_batch_events", "Events of a batch", self.batch_events.clone());
+        let help = "1 while a journal is written; 0 when none is asked for, or it has stopped";
+        registry.register("journal_recording", help, self.journal_recording.clone());
     }
 }
 

@@ -1,14 +1,17 @@
 //! A master on a port: everything put together, and taken down in order.
 
 use std::{
+    fs::File,
     hash::{BuildHasher as _, Hasher as _},
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
-use apportion_master_core::{Master, View};
+use apportion_allocator::{Hierarchical, HierarchicalConfig};
+use apportion_master_core::View;
 use apportion_proto::v1::{
     agent_service_server::AgentServiceServer, operator_service_server::OperatorServiceServer,
     scheduler_service_server::SchedulerServiceServer,
@@ -29,7 +32,9 @@ use crate::{
     actor::{self, Actor, INBOX_EVENTS_MAX, Internal, Peers},
     clock::Clock,
     config::{Config, ConfigError},
-    http, listener,
+    http,
+    journal::{self, Header, Recorder},
+    listener,
     metrics::Metrics,
     registry::{InMemory, Registry, RegistryError},
     rpc::{
@@ -70,6 +75,14 @@ pub enum ServeError {
         address: SocketAddr,
         /// What the system says.
         source: io::Error,
+    },
+    /// The journal cannot be begun.
+    #[error("cannot record to the journal {}: {source}", .path.display())]
+    Journal {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: journal::CreateError,
     },
     /// The registry failed: what was promised cannot be kept any more.
     #[error("the registry failed; the master ends, start it again once the cause is removed")]
@@ -118,6 +131,7 @@ pub struct Server {
     listener: TcpListener,
     local_addr: SocketAddr,
     master_id: String,
+    journal: Option<(PathBuf, File)>,
 }
 
 impl std::fmt::Debug for Server {
@@ -144,7 +158,15 @@ impl Server {
         if !local_addr.ip().is_loopback() {
             tracing::warn!(%local_addr, "whoever reaches this address can run tasks: there is no authentication yet");
         }
-        Ok(Self { config, registry, listener, local_addr, master_id: master_id() })
+        // Only a master that gets its port may move an earlier journal away.
+        let journal = match config.journal.clone() {
+            Some(path) => match journal::create(&path) {
+                Ok(file) => Some((path, file)),
+                Err(source) => return Err(ServeError::Journal { path, source }),
+            },
+            None => None,
+        };
+        Ok(Self { config, registry, listener, local_addr, master_id: master_id(), journal })
     }
 
     /// Where it listens; with port 0 in the settings, the port that the system chose.
@@ -160,7 +182,7 @@ impl Server {
     /// Serves until `shutdown` completes, the registry fails, or a bug ends a part. Dropping the future ends everything at
     /// once, connections included.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { config, registry, listener, local_addr, master_id } = self;
+        let Self { config, registry, listener, local_addr, master_id, journal } = self;
         let cut = CancellationToken::new();
         let _cut_at_the_end = cut.clone().drop_guard();
         let stop = CancellationToken::new();
@@ -171,7 +193,10 @@ impl Server {
         let (inbox, inbox_receiver) = mpsc::channel(INBOX_EVENTS_MAX);
         let (internal, internal_receiver) = mpsc::unbounded_channel();
         let (commits, commits_receiver) = mpsc::unbounded_channel();
-        let master = Master::new(config.core(master_id.clone()), clock.now());
+        let header = Header::new(config.core(master_id.clone()), HierarchicalConfig::default(), clock.now());
+        let (journal, journal_written) =
+            journal.map(|(path, file)| Recorder::start(path, file, &header, Arc::clone(&metrics))).unzip();
+        let master = header.master(Box::new(Hierarchical::new(header.allocator.clone())));
         let (view_sender, view) = watch::channel(Arc::new(master.view()));
         let actor = Actor {
             clock,
@@ -182,6 +207,7 @@ impl Server {
             peers: Arc::clone(&peers),
             view: view_sender,
             metrics: Arc::clone(&metrics),
+            journal,
         };
         let mut actor = Task(tokio::spawn(actor.run()));
         let mut writer = Task(tokio::spawn(actor::write(
@@ -237,6 +263,11 @@ impl Server {
         };
         if !closed && timeout(CLOSE_TIMEOUT, &mut serving).await.is_err() {
             tracing::info!("some connections did not end in time and are cut");
+        }
+        if let Some(written) = journal_written
+            && timeout(FLUSH_TIMEOUT, written).await.is_err()
+        {
+            tracing::warn!("the journal could not be written to its end in time");
         }
         ended.map_err(|source| ServeError::Bug { task: "core", source: Some(source) })
     }

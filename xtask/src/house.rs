@@ -26,7 +26,10 @@ pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
     ("apportion-agent-core", &["apportion-types"]),
     ("apportion-containerizer", &["apportion-types"]),
     ("apportion-sdk", &["apportion-types", "apportion-proto"]),
-    ("apportion-master", &["apportion-master-core", "apportion-types", "apportion-proto"]),
+    (
+        "apportion-master",
+        &["apportion-master-core", "apportion-allocator", "apportion-types", "apportion-proto"],
+    ),
     (
         "apportion-agent",
         &["apportion-agent-core", "apportion-containerizer", "apportion-types", "apportion-proto"],

@@ -11,7 +11,7 @@ use crate::summary::{self, Cluster, TaskFilter};
 
 /// `/api/v1/state`.
 #[derive(Debug, Serialize)]
-pub(super) struct StateDocument {
+pub(crate) struct StateDocument {
     cluster: Cluster,
     agents: Vec<Agent>,
     frameworks: Vec<Framework>,
@@ -19,7 +19,7 @@ pub(super) struct StateDocument {
     offers: Vec<Offer>,
 }
 
-pub(super) fn state(view: &View) -> StateDocument {
+pub(crate) fn state(view: &View) -> StateDocument {
     StateDocument {
         cluster: summary::cluster(view),
         agents: agents(view),

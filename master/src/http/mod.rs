@@ -1,6 +1,6 @@
 //! Pages on the same port as gRPC: health, metrics, and the state as JSON. Reads only, all from the published view.
 
-mod api;
+pub(crate) mod api;
 
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
+mod journal;
 mod lifecycle;
 mod limits;
 mod pages;

@@ -1,0 +1,77 @@
+//! Messages as bytes, behind a line that names the format.
+
+use std::io::{self, Read};
+
+use prost::Message;
+
+/// The start of the first line of every journal, whatever its format.
+pub(super) const MAGIC: &[u8] = b"apportion journal ";
+
+/// The first line of a journal of this format.
+pub(super) const LINE: &[u8] = b"apportion journal 1\n";
+
+const PREFIX: usize = 8;
+
+/// The longest payload, above all that one message of a peer can become: a few megabytes of tasks that cannot be taken, each
+/// with the reason. A length beyond it is damage.
+const PAYLOAD_BYTES_MAX: usize = 256 << 20;
+
+/// Appends a message; false, and nothing is appended, when it is longer than a reader would take.
+#[must_use]
+pub(super) fn append(message: &impl Message, bytes: &mut Vec<u8>) -> bool {
+    let length = message.encoded_len();
+    if length > PAYLOAD_BYTES_MAX {
+        return false;
+    }
+    let start = bytes.len();
+    bytes.extend_from_slice(&[0; PREFIX]);
+    message.encode(bytes).expect("a vector grows as needed");
+    let (prefix, payload) = bytes[start..].split_at_mut(PREFIX);
+    prefix[..4].copy_from_slice(&u32::try_from(length).expect("checked above").to_le_bytes());
+    prefix[4..].copy_from_slice(&crc32fast::hash(payload).to_le_bytes());
+    true
+}
+
+/// What stands at some place of a journal.
+#[derive(Debug)]
+pub(super) enum Frame {
+    /// A whole message.
+    Payload(Vec<u8>),
+    /// Nothing: the last one was the last.
+    End,
+    /// The start of one.
+    Cut,
+    /// No message, or one whose checksum is another.
+    Damaged,
+}
+
+/// Reads the next message, of which so many bytes are taken: its own, when it is whole.
+pub(super) fn read(input: &mut impl Read) -> io::Result<Frame> {
+    let prefix = up_to(input, PREFIX)?;
+    let Some((length, sum)) = prefix.split_first_chunk::<4>().filter(|_| prefix.len() == PREFIX) else {
+        return Ok(if prefix.is_empty() { Frame::End } else { Frame::Cut });
+    };
+    let length = u32::from_le_bytes(*length) as usize;
+    // No message is empty, but zeros would be a whole empty one.
+    if length == 0 || length > PAYLOAD_BYTES_MAX {
+        return Ok(Frame::Damaged);
+    }
+    let payload = up_to(input, length)?;
+    Ok(match payload.len() == length {
+        false => Frame::Cut,
+        true if crc32fast::hash(&payload).to_le_bytes() != sum => Frame::Damaged,
+        true => Frame::Payload(payload),
+    })
+}
+
+/// So many bytes, or all that are left. What a length promises is not taken from memory before it is there.
+pub(super) fn up_to(input: &mut impl Read, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    input.take(bytes_max as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Bytes of a whole message with a payload of so many.
+pub(super) fn framed(payload_bytes: usize) -> u64 {
+    (PREFIX + payload_bytes) as u64
+}

@@ -1,0 +1,109 @@
+//! What a master records is what it did.
+
+use std::{path::Path, time::Duration};
+
+use apportion_master::{
+    Config, ServeError, Server,
+    journal::Journal,
+    replay::{Ending, Replay},
+};
+use apportion_proto::v1;
+use apportion_types::{
+    Source, TaskState, TaskStatus, Time, UpdateId,
+    protocol::{
+        agent::{AgentMessage, MasterMessage},
+        scheduler::Call,
+    },
+};
+
+use crate::harness::{Agent, Master, Scheduler, config, framework, task};
+
+fn journaled(path: &Path) -> Config {
+    Config { journal: Some(path.to_owned()), ..config() }
+}
+
+/// The scheduler launches a task on its next offer, and keeps the rest from being offered again.
+async fn launch(scheduler: &mut Scheduler, agent: &mut Agent, id: &str) -> TaskStatus {
+    let offer = scheduler.offer().await;
+    let invalid = task("invalid", "cpus:1;mem:1");
+    let mut wire: v1::SchedulerServiceConnectRequest = apportion_types::convert::scheduler_request(
+        7,
+        Call::Accept {
+            offers: vec![offer.offer_id],
+            tasks: vec![Ok(task(id, "cpus:1;mem:64")), Ok(invalid)],
+            refuse: Some(Duration::from_secs(3600)),
+        },
+    );
+    // The second task is one that cannot be taken.
+    let Some(v1::scheduler_service_connect_request::Call::Accept(accept)) = &mut wire.call else {
+        panic!("{wire:?}")
+    };
+    let v1::operation::Operation::Launch(launch) = accept.operations[0].operation.as_mut().unwrap();
+    launch.tasks[1].pids_max = Some(0);
+    scheduler.send(wire).await;
+    let refused = scheduler.update(TaskState::Error).await;
+    assert!(refused.message.contains("pids_max"), "{}", refused.message);
+    let MasterMessage::RunTasks { framework_id, .. } = agent.expect().await else { panic!("it is to run") };
+    let status = TaskStatus {
+        task_id: apportion_types::TaskId::new(id).unwrap(),
+        agent_id: None,
+        state: TaskState::Running,
+        reason: None,
+        source: Source::Agent,
+        message: "as it was".to_owned(),
+        at: Time::from_micros(1),
+        update_id: Some(UpdateId::new(7, 1)),
+        container: None,
+    };
+    let latest_state = status.state;
+    let message = AgentMessage::StatusUpdate { framework_id, status, latest_state };
+    agent.send(message).await;
+    scheduler.update(TaskState::Running).await
+}
+
+#[tokio::test]
+async fn a_replay_comes_to_know_what_the_master_knew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.journal");
+    let mut master = Master::start(journaled(&path)).await;
+    let (mut one, mut agent) = (master.scheduler().await, master.agent().await);
+    let framework_id = one.subscribe(framework("one")).await;
+    agent.register("cpus:4;mem:4096;ports:[31000-31009]").await;
+    assert_eq!(master.metric("apportion_master_journal_recording").await, Some(1.0));
+    launch(&mut one, &mut agent, "t1").await;
+    let mut two = master.scheduler().await;
+    two.subscribe(framework("two")).await;
+    let offer = two.offer().await;
+    let refuse = Some(Duration::from_secs(3600));
+    two.call(Call::Decline { offers: vec![offer.offer_id], refuse, reason: "small".into() }).await;
+    let mut operator = master.operator().await;
+    let kill = v1::KillTaskRequest { task_id: "t1".into(), ..Default::default() };
+    operator.kill_task(kill).await.unwrap();
+    let MasterMessage::KillTask { .. } = agent.expect().await else { panic!("it is to be killed") };
+    let teardown = v1::TeardownFrameworkRequest { framework_id: framework_id.to_string() };
+    operator.teardown_framework(teardown).await.unwrap();
+    master.metric_reaches("apportion_master_offers_declined_total", 1.0).await;
+    let state = master.json("/api/v1/state").await;
+    assert_eq!(state["tasks"].as_array().unwrap().len(), 1, "{state:#}");
+    master.stop();
+    master.ended().await.unwrap();
+
+    let mut journal = Journal::open(&path).unwrap();
+    let mut replay = Replay::new(journal.header());
+    // The digest at the end is checked by this.
+    assert_eq!(replay.run(&mut journal, None).unwrap(), Ending::Complete);
+    assert_eq!(serde_json::to_value(replay.document()).unwrap(), state);
+    let counters = replay.view().counters;
+    assert_eq!((counters.tasks_launched, counters.offers_declined), (1, 1), "{counters:?}");
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_begun_is_named_with_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notes");
+    std::fs::write(&path, "notes").unwrap();
+    let error = Server::bind(journaled(&path)).await.unwrap_err();
+    assert!(matches!(error, ServeError::Journal { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("notes: it is there already and is not a journal"), "{text}");
+}
