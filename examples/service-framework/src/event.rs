@@ -75,6 +75,18 @@ pub enum Event {
         /// The task.
         task_id: TaskId,
     },
+    /// Another number of replicas is wanted from now on.
+    Scaled {
+        /// How many.
+        replicas: u32,
+    },
+    /// A number of replicas was ordered that no service can have; nothing changes.
+    NotScaled {
+        /// How many.
+        replicas: u32,
+        /// The most.
+        replicas_max: u32,
+    },
     /// A replica is one too many, and is killed.
     Stopping {
         /// Its number.
@@ -143,6 +155,10 @@ impl fmt::Display for Event {
                 write!(f, "replica {replica} is given up and replaced ({task_id}); killed if it returns")
             }
             Event::Unwanted { task_id } => write!(f, "{task_id} runs and is not wanted any more; killed"),
+            Event::Scaled { replicas } => write!(f, "{replicas} replicas are wanted from now on"),
+            Event::NotScaled { replicas, replicas_max } => {
+                write!(f, "not scaled to {replicas} replicas: a service has at most {replicas_max}")
+            }
             Event::Stopping { replica, task_id } => {
                 write!(f, "replica {replica} is one too many; killed ({task_id})")
             }
@@ -156,6 +172,7 @@ impl fmt::Display for Event {
                     numbers.join(", ")
                 )
             }
+            Event::Complete { replicas: 0 } => f.write_str("no replica is wanted"),
             Event::Complete { replicas } => write!(f, "all {replicas} replicas run"),
         }
     }

@@ -5,7 +5,8 @@
 //!
 //! 1. [`scheduler`] places replicas: plan, write, act.
 //! 2. [`state`] decides which replica needs a task. Pure, and tested against random clusters.
-//! 3. [`store`] keeps the table on disk so that a crash at any moment leaves a whole one.
+//! 3. [`store`] keeps the table on disk so that a crash at any moment leaves a whole one; [`keep`] lets a test or a simulation
+//!    keep it in memory.
 //! 4. [`run`](mod@run) is the program around it: signals, events, beginning anew.
 //!
 //! [`spec`] and [`template`] read the description, [`event`] is what is told.
@@ -16,6 +17,7 @@
 #![warn(missing_docs)]
 
 pub mod event;
+pub mod keep;
 pub mod run;
 pub mod scheduler;
 pub mod spec;

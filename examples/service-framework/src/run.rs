@@ -1,7 +1,6 @@
 //! A service from its description to the end of its scheduler: the program around the scheduler.
 
 use std::{
-    convert::Infallible,
     io::Write,
     path::{Path, PathBuf},
     pin::pin,
@@ -201,7 +200,7 @@ impl Service {
             .failover_timeout(self.spec.failover_timeout)
             .framework_id(table.framework_id.clone())
             .master(master)
-            .build::<Infallible>()?;
+            .build()?;
         let handle = driver.handle();
         let (sender, mut events) = mpsc::unbounded_channel();
         let mut driving = pin!(driver.run(ServiceScheduler::new(self.spec.clone(), store, table, sender)));

@@ -16,18 +16,28 @@ use tokio::sync::mpsc;
 
 use crate::{
     event::Event,
-    spec::Spec,
+    keep::Keep,
+    spec::{REPLICAS_MAX, Spec},
     state::{Effect, Policy, ServiceState, Table},
     store::{Store, StoreError},
 };
 
-/// A service on its way through a cluster.
+/// What the program around the scheduler may tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Keep so many replicas from now on, from none to [`REPLICAS_MAX`]. Of too many those with the highest numbers are killed.
+    ///
+    /// It holds over restarts until the number in the description is changed.
+    Scale(u32),
+}
+
+/// A service on its way through a cluster. `K` is where it keeps its table.
 #[derive(Debug)]
-pub struct ServiceScheduler {
+pub struct ServiceScheduler<K = Store> {
     spec: Arc<Spec>,
     state: ServiceState,
-    store: Store,
-    /// What is on disk.
+    store: K,
+    /// What is stored.
     stored: Table,
     /// Never full: the reader only writes lines.
     events: mpsc::UnboundedSender<Event>,
@@ -35,16 +45,21 @@ pub struct ServiceScheduler {
     failure: Option<StoreError>,
 }
 
-impl ServiceScheduler {
-    /// The service from where `table` left it.
-    pub fn new(spec: Arc<Spec>, store: Store, table: Table, events: mpsc::UnboundedSender<Event>) -> Self {
+impl<K: Keep> ServiceScheduler<K> {
+    /// The service from where `table` left it. `spec` must have been read or [checked](Spec::checked).
+    pub fn new(spec: Arc<Spec>, store: K, table: Table, events: mpsc::UnboundedSender<Event>) -> Self {
         let policy = Policy { restart: spec.restart, replace_after: spec.replace_after };
         let state = ServiceState::new(spec.replicas, policy, table.clone());
         Self { spec, state, store, stored: table, events, wake_at: None, failure: None }
     }
 
+    /// What is known of the service.
+    pub fn state(&self) -> &ServiceState {
+        &self.state
+    }
+
     /// Why it ended by itself: its table could not be stored, and what cannot be stored must not be done.
-    pub fn into_parts(self) -> (Store, ServiceState, Option<StoreError>) {
+    pub fn into_parts(self) -> (K, ServiceState, Option<StoreError>) {
         (self.store, self.state, self.failure)
     }
 
@@ -67,10 +82,12 @@ impl ServiceScheduler {
 
     /// Does what the state asks for, once it is stored. Every callback ends here.
     fn act(&mut self, cx: &mut Context<'_>, effects: Vec<Effect>) {
-        self.store(cx);
+        let stored = self.store(cx);
         for effect in effects {
             match effect {
-                Effect::Kill(task_id) => cx.kill(&task_id, None),
+                Effect::Kill(task_id) if stored => cx.kill(&task_id, None),
+                // Why it is to end is not written: the next scheduler will find that by itself.
+                Effect::Kill(_) => {}
                 Effect::Tell(event) => self.tell(event),
             }
         }
@@ -97,8 +114,8 @@ impl ServiceScheduler {
 }
 
 #[async_trait]
-impl Scheduler for ServiceScheduler {
-    type Message = std::convert::Infallible;
+impl<K: Keep> Scheduler for ServiceScheduler<K> {
+    type Message = Order;
 
     async fn offers(&mut self, cx: &mut Context<'_>, offers: Vec<Offer>) {
         let mut offers = Offer::by_agent(offers);
@@ -166,6 +183,18 @@ impl Scheduler for ServiceScheduler {
 
     async fn disconnected(&mut self, _cx: &mut Context<'_>, why: String) {
         self.tell(Event::Disconnected { why });
+    }
+
+    async fn message(&mut self, cx: &mut Context<'_>, order: Order) {
+        let mut effects = Vec::new();
+        match order {
+            Order::Scale(replicas) if replicas > REPLICAS_MAX => {
+                let refused = Event::NotScaled { replicas, replicas_max: REPLICAS_MAX };
+                effects.push(Effect::Tell(refused));
+            }
+            Order::Scale(replicas) => self.state.scale(replicas, &mut effects),
+        }
+        self.act(cx, effects);
     }
 
     async fn woken(&mut self, cx: &mut Context<'_>) {

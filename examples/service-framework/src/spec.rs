@@ -1,4 +1,6 @@
-//! The description of a service: from TOML to a [`Spec`] in which everything is checked.
+//! The description of a service: from TOML, or from a program, to a [`Spec`] in which everything is checked.
+
+mod check;
 
 use std::{
     collections::BTreeMap,
@@ -14,6 +16,7 @@ use apportion_sdk::{
 use serde::Deserialize;
 use toml::Spanned;
 
+use self::check::{NAMES_PORTS, check_name, check_variable};
 use crate::template::{self, Unknown};
 
 /// The most replicas: every change of one is written to a small file as a whole.
@@ -32,7 +35,16 @@ pub const FILE_BYTES_MAX: u64 = 1 << 20;
 /// break in which its scheduler is upgraded, and a forgotten one is to end some day.
 pub const FAILOVER_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// A service that can be run.
+/// How long a replica may be unreachable before it is replaced, unless said otherwise.
+pub const REPLACE_AFTER: Duration = Duration::from_secs(30);
+
+/// Processors of a replica without a word, in thousandths: most services wait most of the time.
+const CPUS_MILLI_DEFAULT: i64 = 100;
+
+/// Memory of a replica without a word, in thousandths of a MiB.
+const MEM_MILLI_DEFAULT: i64 = 64_000;
+
+/// A service that can be run: read by [`Spec::load`], or made by a program and [checked](Spec::checked).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
     /// Names the framework and, with numbers, its tasks.
@@ -71,6 +83,12 @@ pub struct Restart {
     pub stable: Duration,
 }
 
+impl Default for Restart {
+    fn default() -> Self {
+        Self { min: Duration::from_secs(1), max: Duration::from_secs(60), stable: Duration::from_secs(60) }
+    }
+}
+
 /// Why a description is none.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
@@ -99,6 +117,14 @@ pub enum SpecError {
         line: usize,
         /// The column, in characters.
         column: usize,
+        /// The key, what is wrong with it, and what is expected.
+        what: String,
+    },
+    /// A program made a description that cannot be run.
+    #[error("service `{service}`: {what}")]
+    Refused {
+        /// The service.
+        service: String,
         /// The key, what is wrong with it, and what is expected.
         what: String,
     },
@@ -171,15 +197,12 @@ impl Spec {
         let resources = source.resources(&raw)?;
         let ports = source.number("ports", raw.ports, 0, 0..=PORTS_MAX as i64)? as usize;
         let replicas = source.number("replicas", raw.replicas, 1, 0..=i64::from(REPLICAS_MAX))? as u32;
+        let usual = Restart::default();
         let restart = Restart {
-            min: source.duration("restart.min", raw.restart.min)?.unwrap_or(Duration::from_secs(1)),
-            max: source.duration("restart.max", raw.restart.max)?.unwrap_or(Duration::from_secs(60)),
-            stable: source.duration("restart.stable", raw.restart.stable)?.unwrap_or(Duration::from_secs(60)),
+            min: source.duration("restart.min", raw.restart.min)?.unwrap_or(usual.min),
+            max: source.duration("restart.max", raw.restart.max)?.unwrap_or(usual.max),
+            stable: source.duration("restart.stable", raw.restart.stable)?.unwrap_or(usual.stable),
         };
-        if restart.max < restart.min {
-            let what = format!("restart: max ({:?}) is below min ({:?})", restart.max, restart.min);
-            return Err(source.refuse(0..0, what));
-        }
         let spec = Spec {
             argv: source.argv(raw.command, ports)?,
             env: source.env(raw.env, ports)?,
@@ -192,16 +215,11 @@ impl Spec {
             failover_timeout: source
                 .bounded("failover_timeout", raw.failover_timeout, limits::FAILOVER_TIMEOUT_MAX)?
                 .unwrap_or(FAILOVER_TIMEOUT),
-            replace_after: source
-                .duration("replace_after", raw.replace_after)?
-                .unwrap_or(Duration::from_secs(30)),
+            replace_after: source.duration("replace_after", raw.replace_after)?.unwrap_or(REPLACE_AFTER),
             restart,
         };
-        // The longest of each part: what can be described so can be described for every replica.
-        let task_id = TaskId::new(format!("{}.{REPLICAS_MAX}.{}", spec.name, u64::MAX))
-            .expect("the name has left room");
-        spec.describe(REPLICAS_MAX, &task_id, &vec![u16::MAX; ports])
-            .map_err(|error| source.refuse(0..0, error.to_string()))?;
+        // What is left to find has no one place.
+        spec.check().map_err(|what| source.refuse(0..0, what))?;
         Ok(spec)
     }
 
@@ -254,24 +272,8 @@ impl Source<'_> {
         let name = name.ok_or_else(|| {
             self.refuse(0..0, "name is missing; write for example\nname = \"web\"".to_owned())
         })?;
-        let bytes = name.get_ref().len();
-        if bytes > NAME_BYTES_MAX {
-            return Err(self.at(
-                "name",
-                &name,
-                format!("{bytes} bytes long; at most {NAME_BYTES_MAX} leave room for task ids"),
-            ));
-        }
-        match TaskId::new(name.get_ref()) {
-            Ok(_) => Ok(name.into_inner()),
-            Err(_) => {
-                let text = name.get_ref().escape_default();
-                let what = format!(
-                    "`{text}` cannot begin a task id: no `/`, no white space, not empty, no `-` in front"
-                );
-                Err(self.at("name", &name, what))
-            }
-        }
+        check_name(name.get_ref()).map_err(|what| self.at("name", &name, what))?;
+        Ok(name.into_inner())
     }
 
     fn role(self, role: Option<Spanned<String>>) -> Result<String, SpecError> {
@@ -283,19 +285,17 @@ impl Source<'_> {
         }
     }
 
-    /// Without a word, a tenth of a processor and 64 MiB: most services wait most of the time.
     fn resources(self, raw: &SpecFile) -> Result<Resources, SpecError> {
         let mut resources = Resources::new();
         if let Some(more) = &raw.resources {
             resources = more.get_ref().parse().map_err(|error| self.at("resources", more, error))?;
             if resources.ports().is_some() {
-                let what = "names ports, which only one replica of each agent could have; say how many with `ports = 1`";
-                return Err(self.at("resources", more, what));
+                return Err(self.at("resources", more, NAMES_PORTS));
             }
         }
         let scalars = [
-            ("cpus", Name::Cpus, &raw.cpus, 100),
-            ("memory", Name::Mem, &raw.memory, 64_000),
+            ("cpus", Name::Cpus, &raw.cpus, CPUS_MILLI_DEFAULT),
+            ("memory", Name::Mem, &raw.memory, MEM_MILLI_DEFAULT),
             ("disk", Name::Disk, &raw.disk, 0),
         ];
         for (key, name, given, default) in scalars {
@@ -402,9 +402,7 @@ impl Source<'_> {
     ) -> Result<BTreeMap<String, String>, SpecError> {
         let check = |(name, value): (String, Spanned<String>)| {
             let key = format!("env.{}", name.escape_default());
-            if name.is_empty() || name.contains(['=', '\0']) {
-                return Err(self.at(&key, &value, "is not a name of a variable: not empty, no `=`"));
-            }
+            check_variable(&name).map_err(|what| self.at(&key, &value, what))?;
             self.check(&key, &value, value.get_ref(), ports)?;
             Ok((name, value.into_inner()))
         };

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::state::{Table, VERSION};
+use crate::{
+    spec::REPLICAS_MAX,
+    state::{Table, VERSION},
+};
 
 /// The file within the state folder.
 const FILE: &str = "service.json";
@@ -100,6 +103,9 @@ impl Store {
         if table.version != VERSION {
             return Err(corrupt(format!("version {} instead of {VERSION}", table.version)));
         }
+        if let Some(scaled) = table.scaled.filter(|scaled| scaled.replicas > REPLICAS_MAX) {
+            return Err(corrupt(format!("{} replicas instead of at most {REPLICAS_MAX}", scaled.replicas)));
+        }
         if table.service != service {
             return Err(StoreError::OtherService { file, found: table.service, service: service.to_owned() });
         }
@@ -138,12 +144,13 @@ mod tests {
     use apportion_sdk::{AgentId, FrameworkId, TaskId};
 
     use super::*;
-    use crate::state::Placed;
+    use crate::state::{Placed, Scaled};
 
     fn table() -> Table {
         let mut table = Table::new("web");
         table.framework_id = Some(FrameworkId::new("f1").unwrap());
         table.launches = 7;
+        table.scaled = Some(Scaled { described: 3, replicas: 5 });
         table.placed.insert(
             2,
             Placed {
@@ -200,6 +207,7 @@ mod tests {
             "[]".to_owned(),
             good.replace("\"version\":1", "\"version\":2"),
             good.replace("\"launches\":7", "\"launches\":-7"),
+            good.replace("\"replicas\":5", "\"replicas\":1001"),
             good.replace("web.2.7", "web/2"),
         ];
         for text in bad {
@@ -212,6 +220,16 @@ mod tests {
                 "{message}"
             );
         }
+    }
+
+    #[test]
+    fn a_table_from_before_services_were_scaled_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let old = serde_json::to_string(&Table { scaled: None, ..table() }).unwrap();
+        assert!(!old.contains("scaled"), "{old}");
+        fs::write(folder.path().join(FILE), old).unwrap();
+        assert_eq!(store.load("web").unwrap().unwrap().scaled, None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use apportion_sdk::{TaskState, protocol::Call, testing::Harness};
 
 use super::*;
+use crate::keep::Memory;
 
 const SPEC: &str =
     "name = \"web\"\ncommand = \"serve ${port0}\"\nreplicas = 3\ncpus = 1\nmemory = 100\nports = 1\n";
@@ -137,5 +138,76 @@ fn what_cannot_be_stored_is_not_launched() {
     std::fs::remove_dir_all(&state).unwrap();
     cluster.harness.offer("a", "cpus:8;mem:800;ports:[31000-31009]");
     assert_eq!(cluster.launched(), []);
+    assert_eq!(cluster.harness.end(), Some(&Ok(Stop::Disconnect)));
+}
+
+/// A service whose table is in memory, on a cluster of the harness.
+fn in_memory(memory: &Memory, replicas: u32) -> Harness<ServiceScheduler<Memory>> {
+    let spec = Spec { replicas, ..Spec::new("web", ["serve"]) }.checked().unwrap();
+    let table = memory.load().unwrap_or_else(|| Table::new("web"));
+    let (events, _) = mpsc::unbounded_channel();
+    Harness::new(ServiceScheduler::new(Arc::new(spec), memory.clone(), table, events))
+}
+
+fn names(harness: &mut Harness<ServiceScheduler<Memory>>) -> Vec<String> {
+    harness.launched().iter().map(|task| task.task_id.to_string()).collect()
+}
+
+fn killed(calls: &[Call]) -> Vec<&str> {
+    let kills = calls.iter().filter_map(|call| match call {
+        Call::Kill { task_id, .. } => Some(task_id.as_str()),
+        _ => None,
+    });
+    kills.collect()
+}
+
+#[test]
+fn a_service_is_scaled_while_it_runs_and_stays_so_over_a_crash() {
+    let memory = Memory::default();
+    let mut harness = in_memory(&memory, 1);
+    harness.offer("a", "cpus:8;mem:800");
+    assert_eq!(names(&mut harness), ["web.0.1"]);
+    harness.message(Order::Scale(3));
+    assert_eq!(memory.load().unwrap().scaled.unwrap().replicas, 3, "written before it is done");
+    let calls = harness.calls();
+    assert!(calls.iter().any(|call| matches!(call, Call::Revive { .. })), "{calls:?}");
+    harness.offer("a", "cpus:8;mem:800");
+    assert_eq!(names(&mut harness), ["web.1.2", "web.2.3"]);
+    drop(harness); // a crash: nothing is said
+
+    let mut harness = in_memory(&memory, 1);
+    assert_eq!(killed(&harness.calls()), [""; 0], "the description has not changed: three are wanted");
+    harness.message(Order::Scale(1));
+    assert_eq!(killed(&harness.calls()), ["web.1.2", "web.2.3"]);
+    harness.update("a", "web.2.3", TaskState::Killed);
+    harness.offer("a", "cpus:8;mem:800");
+    assert_eq!(names(&mut harness), [""; 0], "what was one too many is not replaced");
+    drop(harness);
+
+    let mut harness = in_memory(&memory, 1);
+    assert_eq!(killed(&harness.calls()), ["web.1.2"], "the end that was not seen is asked for again");
+}
+
+#[test]
+fn too_many_replicas_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(folder.path());
+    cluster.harness.message(Order::Scale(REPLICAS_MAX + 1));
+    let events: Vec<_> = std::iter::from_fn(|| cluster.events.try_recv().ok()).collect();
+    let refused = Event::NotScaled { replicas: REPLICAS_MAX + 1, replicas_max: REPLICAS_MAX };
+    assert_eq!(events.last(), Some(&refused));
+    assert_eq!(cluster.harness.scheduler().state().ready().len(), 3);
+}
+
+#[test]
+fn what_cannot_be_stored_is_not_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let mut cluster = Cluster::start(&state);
+    cluster.harness.offer("a", "cpus:8;mem:800;ports:[31000-31009]");
+    assert_eq!(cluster.launched().len(), 3);
+    std::fs::remove_dir_all(&state).unwrap();
+    cluster.harness.message(Order::Scale(0));
+    assert_eq!(killed(&cluster.harness.calls()), [""; 0]);
     assert_eq!(cluster.harness.end(), Some(&Ok(Stop::Disconnect)));
 }

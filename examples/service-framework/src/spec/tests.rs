@@ -123,3 +123,41 @@ fn files_that_cannot_be_read_are_named() {
     std::fs::File::create(&huge).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
     assert!(Spec::load(&huge).unwrap_err().to_string().contains("is it one?"));
 }
+
+#[test]
+fn a_program_describes_what_a_file_would() {
+    let file =
+        parse("name = \"web\"\ncommand = [\"serve\", \"${port0}\"]\nreplicas = 3\nports = 1\n").unwrap();
+    let made = Spec { replicas: 3, ports: 1, ..Spec::new("web", ["serve", "${port0}"]) };
+    assert_eq!(made.checked().unwrap(), file);
+}
+
+#[test]
+fn what_a_program_describes_wrongly_is_named() {
+    let good = || Spec::new("web", ["serve"]);
+    let usual = Restart::default();
+    let variable = BTreeMap::from([("A=B".to_owned(), String::new())]);
+    for (spec, why) in [
+        (Spec { name: "a b".into(), ..good() }, "service `a b`: name: `a b` cannot begin a task id"),
+        (Spec { argv: Vec::new(), ..good() }, "command: names no program"),
+        (
+            Spec { argv: vec!["${port0}".into()], ..good() },
+            "command: unknown variable `${port0}`; known: replica;",
+        ),
+        (Spec { env: variable, ..good() }, "env.A=B: is not a name of a variable"),
+        (Spec { replicas: 1001, ..good() }, "replicas: 1001 is not from 0 to 1000"),
+        (Spec { ports: 17, ..good() }, "ports: 17 is not from 0 to 16"),
+        (Spec { resources: "ports:[1-2]".parse().unwrap(), ..good() }, "resources: names ports"),
+        (Spec { role: "a//b".into(), ..good() }, "role: role `a//b`"),
+        (Spec { restart: Restart { min: Duration::ZERO, ..usual }, ..good() }, "restart: min is zero"),
+        (
+            Spec { restart: Restart { max: Duration::from_millis(1), ..usual }, ..good() },
+            "restart: max (1ms) is below",
+        ),
+        (Spec { kill_grace: Some(Duration::MAX), ..good() }, "kill_grace: is longer than the longest"),
+        (Spec { failover_timeout: Duration::MAX, ..good() }, "failover_timeout: is longer than"),
+    ] {
+        let error = spec.checked().unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}

@@ -22,8 +22,11 @@ use std::{
 
 use apportion_sdk::{AgentId, FrameworkId, Reason, TaskId, TaskState, TaskStatus, Time};
 
-pub use self::table::{Placed, Table, VERSION};
-use crate::{event::Event, spec::Restart};
+pub use self::table::{Placed, Scaled, Table, VERSION};
+use crate::{
+    event::Event,
+    spec::{REPLICAS_MAX, Restart},
+};
 
 /// After so long it is told which replicas of an earlier run were not heard of.
 pub const SILENCE: Duration = Duration::from_secs(10);
@@ -58,6 +61,8 @@ enum Phase {
 struct Instance {
     /// Whether anything was heard of it, by this scheduler.
     heard: bool,
+    /// Whether its end was asked for, because it was one too many; that it is wanted again does not take this back.
+    killed: bool,
     /// Since when it runs, as far as this scheduler saw it.
     running_since: Option<Time>,
     /// When it is replaced, while it cannot be reached.
@@ -75,6 +80,8 @@ struct Replica {
 #[derive(Debug)]
 pub struct ServiceState {
     policy: Policy,
+    /// How many the description wants.
+    described: u32,
     /// How many are wanted: those with lower numbers.
     wanted: u32,
     replicas: BTreeMap<u32, Replica>,
@@ -88,8 +95,11 @@ pub struct ServiceState {
 }
 
 impl ServiceState {
-    /// A service of so many replicas, of which those in the table are believed to run.
-    pub fn new(wanted: u32, policy: Policy, table: Table) -> Self {
+    /// A service whose description wants so many replicas, of which those in the table are believed to run. When another number
+    /// was [ordered](ServiceState::scale) under this description, that one is wanted.
+    pub fn new(described: u32, policy: Policy, mut table: Table) -> Self {
+        table.scaled = table.scaled.filter(|scaled| scaled.described == described);
+        let wanted = table.scaled.map_or(described, |scaled| scaled.replicas);
         let placed = table.placed.keys().map(|number| (*number, Phase::Placed(Instance::default())));
         let missing = (0..wanted)
             .filter(|number| !table.placed.contains_key(number))
@@ -97,7 +107,7 @@ impl ServiceState {
         let replicas =
             placed.chain(missing).map(|(number, phase)| (number, Replica { phase, ends: 0 })).collect();
         let tasks = table.placed.iter().map(|(number, placed)| (placed.task_id.clone(), *number)).collect();
-        Self { policy, wanted, replicas, table, tasks, complete: false, silence_at: None }
+        Self { policy, described, wanted, replicas, table, tasks, complete: false, silence_at: None }
     }
 
     /// What must be stored before a launch, and before an update is acknowledged.
@@ -111,10 +121,37 @@ impl ServiceState {
         self.table.framework_id = Some(framework_id);
         let expected = self.silent().next().is_some();
         self.silence_at = expected.then(|| now + SILENCE);
-        for (&replica, placed) in self.table.placed.range(self.wanted..) {
+        self.stop_surplus(effects);
+    }
+
+    /// Wants another number of replicas, which may be none: those with the highest numbers are killed, or missing ones launched.
+    pub fn scale(&mut self, replicas: u32, effects: &mut Vec<Effect>) {
+        assert!(replicas <= REPLICAS_MAX, "the order was checked");
+        let ordered = Scaled { described: self.described, replicas };
+        self.table.scaled = (replicas != self.described).then_some(ordered);
+        self.wanted = replicas;
+        effects.push(Effect::Tell(Event::Scaled { replicas }));
+        for number in 0..replicas {
+            self.replicas.entry(number).or_insert(Replica { phase: Phase::Ready, ends: 0 });
+        }
+        self.stop_surplus(effects);
+        self.complete = false;
+        self.tell_complete(effects);
+    }
+
+    /// Asks for the end of replicas above the wanted number, once for each, and forgets those that have no task.
+    fn stop_surplus(&mut self, effects: &mut Vec<Effect>) {
+        let surplus: Vec<u32> = self.replicas.range(self.wanted..).map(|(number, _)| *number).collect();
+        for replica in surplus {
+            let Some(placed) = self.table.placed.get(&replica) else {
+                self.vacant(replica, Phase::Ready, effects);
+                continue;
+            };
             let task_id = placed.task_id.clone();
-            effects.push(Effect::Kill(task_id.clone()));
-            effects.push(Effect::Tell(Event::Stopping { replica, task_id }));
+            if !std::mem::replace(&mut self.instance(replica).killed, true) {
+                effects.push(Effect::Kill(task_id.clone()));
+                effects.push(Effect::Tell(Event::Stopping { replica, task_id }));
+            }
         }
     }
 
@@ -237,8 +274,9 @@ impl ServiceState {
         let returned = instance.replace_at.take().is_some();
         let new = instance.running_since.is_none();
         instance.running_since.get_or_insert(now);
-        // One that is being killed because it is one too many is no news.
-        if (new || returned) && number < self.wanted {
+        // One that is being killed because it is, or was, one too many is no news.
+        let killed = instance.killed;
+        if (new || returned) && number < self.wanted && !killed {
             let placed = &self.table.placed[&number];
             effects.push(Effect::Tell(Event::Running {
                 replica: number,
@@ -247,6 +285,10 @@ impl ServiceState {
                 addresses: placed.addresses(),
             }));
         }
+        self.tell_complete(effects);
+    }
+
+    fn tell_complete(&mut self, effects: &mut Vec<Effect>) {
         if !self.complete && self.running() == self.wanted {
             self.complete = true;
             effects.push(Effect::Tell(Event::Complete { replicas: self.wanted }));
@@ -274,7 +316,7 @@ impl ServiceState {
         effects: &mut Vec<Effect>,
     ) {
         let Restart { min, max, stable } = self.policy.restart;
-        let since = self.instance(number).running_since;
+        let Instance { running_since: since, killed, .. } = *self.instance(number);
         self.complete = false;
         let task_id = self.take(number).task_id;
         let replica = self.replicas.get_mut(&number).expect("it has just had a task");
@@ -282,7 +324,7 @@ impl ServiceState {
             replica.ends = 0;
         }
         let pause = (min * 2u32.pow(replica.ends.min(16))).min(max);
-        replica.ends += u32::from(own_fault);
+        replica.ends += u32::from(own_fault && !killed);
         if number < self.wanted {
             let restart_ms = Event::millis(pause);
             effects.push(Effect::Tell(Event::Ended {
@@ -329,7 +371,10 @@ impl ServiceState {
 
 impl Replica {
     fn runs(&self) -> bool {
-        matches!(&self.phase, Phase::Placed(Instance { running_since: Some(_), replace_at: None, .. }))
+        matches!(
+            &self.phase,
+            Phase::Placed(Instance { running_since: Some(_), replace_at: None, killed: false, .. })
+        )
     }
 
     fn due(&self) -> Option<Time> {

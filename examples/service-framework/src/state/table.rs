@@ -18,12 +18,27 @@ pub struct Table {
     pub service: String,
     /// The framework; none before its first subscription.
     pub framework_id: Option<FrameworkId>,
+    /// The number of replicas that was ordered while the service ran, unless it is the description's own. Absent in a table that was
+    /// written before there were such orders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaled: Option<Scaled>,
     /// How many tasks were ever launched. Each has this number in its id, so that no id is used twice.
     pub launches: u64,
     /// The task of each replica that has one.
     pub placed: BTreeMap<u32, Placed>,
     /// Tasks that may still run though their replica was replaced; killed when they are heard of.
     pub strays: BTreeSet<TaskId>,
+}
+
+/// Another number of replicas than the description says. It holds over restarts for as long as the description says the same
+/// number: whoever changes that one wants what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scaled {
+    /// The description's number when this was ordered.
+    pub described: u32,
+    /// The number that was ordered.
+    pub replicas: u32,
 }
 
 /// The task of a replica.
@@ -54,6 +69,7 @@ impl Table {
             version: VERSION,
             service: service.to_owned(),
             framework_id: None,
+            scaled: None,
             launches: 0,
             placed: BTreeMap::new(),
             strays: BTreeSet::new(),

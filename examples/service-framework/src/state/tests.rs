@@ -195,6 +195,63 @@ fn another_number_of_replicas_is_reached_from_either_side() {
     assert_eq!(more.ready(), [3, 4]);
 }
 
+fn scale(service: &mut ServiceState, replicas: u32) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    service.scale(replicas, &mut effects);
+    effects
+}
+
+#[test]
+fn fewer_replicas_are_reached_by_killing_the_highest_numbers() {
+    let (mut service, tasks) = running(3);
+    let effects = scale(&mut service, 1);
+    let killed = effects.iter().filter_map(|effect| match effect {
+        Effect::Kill(id) => Some(id),
+        Effect::Tell(_) => None,
+    });
+    assert!(killed.eq(&tasks[1..]), "{effects:?}");
+    assert_eq!(effects[0], Effect::Tell(Event::Scaled { replicas: 1 }));
+    assert_eq!(effects.last(), Some(&Effect::Tell(Event::Complete { replicas: 1 })));
+    assert_eq!(
+        told(&mut service, 1, &tasks[1], TaskState::Killed),
+        [Effect::Tell(Event::Stopped { replica: 1 })]
+    );
+    told(&mut service, 1, &tasks[2], TaskState::Killed);
+    assert_eq!((tick(&mut service, 1000), service.wants_offers()), (vec![], false), "none is replaced");
+    assert_eq!(service.running(), 1);
+}
+
+#[test]
+fn none_at_all_may_be_wanted_and_more_again() {
+    let mut service = ServiceState::new(2, POLICY, Table::new("web"));
+    let first = place(&mut service, 0);
+    let effects = scale(&mut service, 0);
+    assert!(effects.contains(&Effect::Kill(first.clone())), "{effects:?}");
+    assert!(effects.contains(&Effect::Tell(Event::Stopped { replica: 1 })), "it had no task: {effects:?}");
+    assert!(!service.wants_offers());
+    assert_eq!(scale(&mut service, 0).iter().filter(|effect| matches!(effect, Effect::Kill(_))).count(), 0);
+    scale(&mut service, 3);
+    assert_eq!(service.ready(), [1, 2], "the first has a task until that has ended");
+    told(&mut service, 1, &first, TaskState::Running);
+    assert_eq!(service.running(), 0, "it is being killed");
+    told(&mut service, 2, &first, TaskState::Killed);
+    tick(&mut service, 3);
+    assert_eq!(service.ready(), [0, 1, 2]);
+}
+
+#[test]
+fn an_ordered_number_holds_until_the_description_says_another() {
+    let (mut service, _) = running(3);
+    scale(&mut service, 5);
+    let again = ServiceState::new(3, POLICY, service.table().clone());
+    assert_eq!(again.ready(), [3, 4], "the same description: the order stands");
+    let mut other = ServiceState::new(4, POLICY, service.table().clone());
+    assert_eq!((other.ready(), other.table().scaled), (vec![3], None), "another one: it is what counts");
+    scale(&mut other, 6);
+    scale(&mut other, 4);
+    assert_eq!(other.table().scaled, None, "the description's own number is no exception from it");
+}
+
 #[test]
 fn a_task_that_nobody_knows_is_killed() {
     let (mut service, _) = running(1);
@@ -228,6 +285,8 @@ enum Move {
     Wait(u64),
     /// The scheduler starts again from what it stored, with another number of replicas.
     Restart(u32),
+    /// Another number of replicas is ordered while it runs.
+    Scale(u32),
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -242,6 +301,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         4 => task().prop_map(Move::Die),
         5 => (0u64..50).prop_map(Move::Wait),
         2 => (0u32..6).prop_map(Move::Restart),
+        2 => (0u32..6).prop_map(Move::Scale),
     ];
     prop::collection::vec(one, 0..150)
 }
@@ -258,6 +318,7 @@ struct Truth {
 
 struct World {
     service: ServiceState,
+    described: u32,
     wanted: u32,
     now: u64,
     tasks: BTreeMap<TaskId, Truth>,
@@ -266,7 +327,7 @@ struct World {
 impl World {
     fn new(wanted: u32) -> Self {
         let service = ServiceState::new(wanted, POLICY, Table::new("web"));
-        Self { service, wanted, now: 0, tasks: BTreeMap::new() }
+        Self { service, described: wanted, wanted, now: 0, tasks: BTreeMap::new() }
     }
 
     fn obey(&mut self, effects: Vec<Effect>) {
@@ -308,9 +369,12 @@ impl World {
         }
     }
 
-    fn restart(&mut self, wanted: u32) {
-        self.wanted = wanted;
-        self.service = ServiceState::new(wanted, POLICY, self.service.table().clone());
+    /// Starts again, with a description that says so many.
+    fn restart(&mut self, described: u32) {
+        if described != self.described {
+            (self.described, self.wanted) = (described, described);
+        }
+        self.service = ServiceState::new(described, POLICY, self.service.table().clone());
         let mut effects = Vec::new();
         self.service.subscribed(FrameworkId::new("f1").unwrap(), at(self.now), &mut effects);
         self.obey(effects);
@@ -330,7 +394,7 @@ impl World {
                 for number in self.service.ready() {
                     place(&mut self.service, number);
                 }
-                self.restart(self.wanted);
+                self.restart(self.described);
             }
             Move::Report(which) => _ = pick(which).map(|id| self.report(&id)),
             Move::Exit(which) => _ = pick(which).map(|id| self.end(&id, TaskState::Failed)),
@@ -356,7 +420,12 @@ impl World {
                 let effects = tick(&mut self.service, self.now);
                 self.obey(effects);
             }
-            Move::Restart(wanted) => self.restart(*wanted),
+            Move::Restart(described) => self.restart(*described),
+            Move::Scale(wanted) => {
+                self.wanted = *wanted;
+                let effects = scale(&mut self.service, *wanted);
+                self.obey(effects);
+            }
         }
         self.check();
     }

@@ -1,0 +1,131 @@
+//! What holds for every description, read or made by a program.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use apportion_sdk::{
+    Resources, Role, TaskId, limits,
+    resources::{Name, Value},
+};
+
+use super::{
+    CPUS_MILLI_DEFAULT, FAILOVER_TIMEOUT, MEM_MILLI_DEFAULT, NAME_BYTES_MAX, PORTS_MAX, REPLACE_AFTER,
+    REPLICAS_MAX, Restart, Spec, SpecError,
+};
+use crate::template;
+
+impl Spec {
+    /// Begins a description without a file: one replica, everything else as it is without a word. To be changed as wished, and
+    /// then [checked](Spec::checked).
+    ///
+    /// ```
+    /// use apportion_service::spec::Spec;
+    ///
+    /// let web = Spec { replicas: 3, ports: 1, ..Spec::new("web", ["serve", "${port0}"]) }.checked().unwrap();
+    /// assert_eq!(web.resources.to_string(), "cpus:0.1;mem:64");
+    /// ```
+    pub fn new(name: impl Into<String>, argv: impl IntoIterator<Item = impl Into<String>>) -> Spec {
+        let mut resources = Resources::new();
+        resources.insert(Name::Cpus, Value::Scalar(CPUS_MILLI_DEFAULT));
+        resources.insert(Name::Mem, Value::Scalar(MEM_MILLI_DEFAULT));
+        Spec {
+            name: name.into(),
+            argv: argv.into_iter().map(Into::into).collect(),
+            env: BTreeMap::new(),
+            replicas: 1,
+            resources,
+            ports: 0,
+            role: Role::default().to_string(),
+            kill_grace: None,
+            failover_timeout: FAILOVER_TIMEOUT,
+            replace_after: REPLACE_AFTER,
+            restart: Restart::default(),
+        }
+    }
+
+    /// The description as it is, when a scheduler can run it.
+    pub fn checked(self) -> Result<Spec, SpecError> {
+        match self.check() {
+            Ok(()) => Ok(self),
+            Err(what) => Err(SpecError::Refused { service: self.name.escape_default().to_string(), what }),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        check_name(&self.name).map_err(|what| format!("name: {what}"))?;
+        if self.argv.first().is_none_or(String::is_empty) {
+            return Err("command: names no program".to_owned());
+        }
+        let ports = vec![u16::MAX; self.ports.min(PORTS_MAX + 1)];
+        within("ports", ports.len(), 0..=PORTS_MAX)?;
+        within("replicas", self.replicas, 0..=REPLICAS_MAX)?;
+        if self.resources.ports().is_some() {
+            return Err(format!("resources: {NAMES_PORTS}"));
+        }
+        let render = |key: &str, text: &String| {
+            template::render(text, 0, &ports).map_err(|unknown| format!("{key}: {unknown}"))
+        };
+        for text in &self.argv {
+            render("command", text)?;
+        }
+        for (name, value) in &self.env {
+            let key = format!("env.{}", name.escape_default());
+            check_variable(name).map_err(|what| format!("{key}: {what}"))?;
+            render(&key, value)?;
+        }
+        Role::new(&self.role).map_err(|error| format!("role: {error}"))?;
+        let Restart { min, max, .. } = self.restart;
+        if min.is_zero() {
+            return Err("restart: min is zero; what ends at once would start without end".to_owned());
+        }
+        if max < min {
+            return Err(format!("restart: max ({max:?}) is below min ({min:?})"));
+        }
+        let durations = [
+            ("kill_grace", self.kill_grace.unwrap_or(Duration::ZERO), limits::KILL_GRACE_MAX),
+            ("failover_timeout", self.failover_timeout, limits::FAILOVER_TIMEOUT_MAX),
+        ];
+        if let Some((key, _, longest)) =
+            durations.into_iter().find(|(_, duration, longest)| duration > longest)
+        {
+            let longest = humantime::format_duration(longest);
+            return Err(format!("{key}: is longer than the longest that is allowed, {longest}"));
+        }
+        // The longest of each part: what can be described so can be described for every replica.
+        let task_id = TaskId::new(format!("{}.{REPLICAS_MAX}.{}", self.name, u64::MAX))
+            .expect("the name has left room");
+        self.describe(REPLICAS_MAX, &task_id, &ports).map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+/// Why ports do not stand among the resources.
+pub(super) const NAMES_PORTS: &str =
+    "names ports, which only one replica of each agent could have; say how many with `ports = 1`";
+
+pub(super) fn check_name(name: &str) -> Result<(), String> {
+    let bytes = name.len();
+    if bytes > NAME_BYTES_MAX {
+        return Err(format!("{bytes} bytes long; at most {NAME_BYTES_MAX} leave room for task ids"));
+    }
+    TaskId::new(name).map(|_| ()).map_err(|_| {
+        let text = name.escape_default();
+        format!("`{text}` cannot begin a task id: no `/`, no white space, not empty, no `-` in front")
+    })
+}
+
+pub(super) fn check_variable(name: &str) -> Result<(), &'static str> {
+    match name.is_empty() || name.contains(['=', '\0']) {
+        true => Err("is not a name of a variable: not empty, no `=`"),
+        false => Ok(()),
+    }
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(
+    key: &str,
+    given: T,
+    allowed: std::ops::RangeInclusive<T>,
+) -> Result<(), String> {
+    match allowed.contains(&given) {
+        true => Ok(()),
+        false => Err(format!("{key}: {given} is not from {} to {}", allowed.start(), allowed.end())),
+    }
+}
