@@ -14,20 +14,27 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Who the master is and what it counts; the document of the page `/api/v1/cluster`.
 #[derive(Debug, Serialize)]
-pub(crate) struct Cluster {
-    pub(crate) master_id: String,
-    pub(crate) version: &'static str,
-    pub(crate) started_at_us: Time,
-    pub(crate) agents: usize,
-    /// That are not removed.
-    pub(crate) frameworks: usize,
-    /// That have not ended.
-    pub(crate) tasks: usize,
-    pub(crate) offers: usize,
-    /// Of connected agents.
-    pub(crate) total: Amounts,
-    pub(crate) allocated: Amounts,
-    pub(crate) offered: Amounts,
+pub struct Cluster {
+    /// The master's process.
+    pub master_id: String,
+    /// The version of this software.
+    pub version: &'static str,
+    /// When the master started.
+    pub started_at_us: Time,
+    /// Agents that are not removed.
+    pub agents: usize,
+    /// Frameworks that are not removed.
+    pub frameworks: usize,
+    /// Tasks that have not ended.
+    pub tasks: usize,
+    /// Outstanding offers.
+    pub offers: usize,
+    /// What connected agents have.
+    pub total: Amounts,
+    /// What tasks hold.
+    pub allocated: Amounts,
+    /// What is in outstanding offers.
+    pub offered: Amounts,
 }
 
 pub(crate) fn cluster(view: &View) -> Cluster {

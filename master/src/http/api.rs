@@ -9,14 +9,19 @@ use serde::Serialize;
 
 use crate::summary::{self, Cluster, TaskFilter};
 
-/// `/api/v1/state`.
+/// All that a master shows of itself; the document of the page `/api/v1/state`.
 #[derive(Debug, Serialize)]
-pub(crate) struct StateDocument {
-    cluster: Cluster,
-    agents: Vec<Agent>,
-    frameworks: Vec<Framework>,
-    tasks: Vec<Task>,
-    offers: Vec<Offer>,
+pub struct StateDocument {
+    /// Who it is, and what it counts.
+    pub cluster: Cluster,
+    /// Every agent, in the order of registration.
+    pub agents: Vec<Agent>,
+    /// Every framework, in the order of subscription.
+    pub frameworks: Vec<Framework>,
+    /// Every task that is remembered, in the order of acceptance.
+    pub tasks: Vec<Task>,
+    /// Every outstanding offer, in the order made.
+    pub offers: Vec<Offer>,
 }
 
 pub(crate) fn state(view: &View) -> StateDocument {

@@ -9,9 +9,9 @@ use apportion_types::{OfferId, Resources, Role, Time, convert::ConvertError, res
 
 use crate::{Config, summary};
 
-/// The latest time that a journal may tell of, some hundred thousand years ahead: so far from the end of time that no timer of
-/// the core is ever set to it, which would be due again and again.
-const LATEST: Time = Time::from_micros(u64::MAX / 4);
+/// The latest time that a journal may tell of, the last of the year 9999: later ones have no text. It is also so far from the
+/// end of time that no timer of the core is ever set to that, which would be due again and again.
+const LATEST: Time = Time::from_micros(253_402_300_799_999_999);
 
 /// What a master was started with: with the events that follow, all that decides what it did.
 #[derive(Debug, Clone, PartialEq, Eq)]

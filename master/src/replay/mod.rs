@@ -11,6 +11,7 @@
 //! ```
 
 mod contract;
+mod what_if;
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,9 @@ use std::{io::Read, path::PathBuf};
 use apportion_allocator::{Allocator, Hierarchical, Share};
 use apportion_master_core::{Action, Master, View};
 use apportion_types::Time;
-use serde::Serialize;
+
+pub use self::what_if::{Cycle, RoleDifference, Sum, WhatIf, by_role};
+pub use crate::{http::api::StateDocument, summary::Cluster};
 
 use self::contract::Contract;
 use crate::{
@@ -199,7 +202,7 @@ impl Replay {
     }
 
     /// What the page `/api/v1/state` of the master would have shown then.
-    pub fn document(&self) -> impl Serialize + use<> {
+    pub fn document(&self) -> StateDocument {
         api::state(&self.master.view())
     }
 }

@@ -1,9 +1,10 @@
 use std::collections::VecDeque;
 
+use apportion_allocator::HierarchicalConfig;
 use apportion_master_core::{CommitId, ConnId, Event};
 use apportion_proto::v1::{self, journal_record::Record as WireRecord};
 use apportion_types::{
-    FrameworkId, TaskState,
+    FrameworkId, Role, TaskState,
     protocol::{
         agent::{AgentMessage, MasterMessage},
         scheduler::{Call, Event as SchedulerEvent},
@@ -229,6 +230,32 @@ fn a_replay_that_comes_to_know_something_else_says_so() {
     let other = Header { version: "0.0.9".into(), ..header() };
     let text = replayed(journal(&other, &records), None).1.unwrap_err().to_string();
     assert!(text.contains("the offers are others; replay it with apportion 0.0.9"), "{text}");
+}
+
+#[test]
+fn other_settings_are_asked_in_each_cycle_and_change_nothing() {
+    let run = Run::of(&header());
+    let bytes = journal(&header(), &run.records());
+    let other = HierarchicalConfig {
+        quota_limits: [(Role::new("etl").unwrap(), "cpus:0".parse().unwrap())].into(),
+        ..header().allocator
+    };
+    for (other, differs) in [(header().allocator, false), (other, true)] {
+        let (mut replay, what_if) = WhatIf::new(&header(), other);
+        let ending = replay.run(&mut open(bytes.clone()).unwrap(), None).unwrap();
+        assert_eq!(ending, Ending::Complete);
+        assert_same(&replay.view(), &run.master.view());
+        let cycles = what_if.cycles();
+        assert_eq!(!cycles.is_empty(), differs, "{cycles:?}");
+        assert!(cycles.is_sorted_by_key(|cycle| cycle.at) && what_if.cycles().is_empty());
+        let roles = by_role(&cycles);
+        if differs {
+            let etl = &roles[&Role::new("etl").unwrap()];
+            assert!(etl.only_real.allocations > 0 && etl.only_real.resources.cpus_milli() > 0, "{etl:?}");
+            assert_eq!(etl.only_other, Sum::default(), "it may have nothing");
+            assert!(roles[&Role::default()].only_other.allocations > 0, "others get it: {roles:?}");
+        }
+    }
 }
 
 /// Where each record of a journal begins, and where the last ends.
