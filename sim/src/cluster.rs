@@ -187,6 +187,21 @@ impl Cluster {
         self.start_as(seed, script, History::default(), check::all())
     }
 
+    /// Starts it, and keeps what happens as text ([`Sim::history`]); several times slower.
+    pub fn start_with_history(self, seed: u64) -> Sim {
+        let script = self.script_of(seed);
+        self.start_as(seed, script, History::kept(), check::all())
+    }
+
+    pub(crate) fn agent_count(&self) -> usize {
+        self.agents.len()
+    }
+
+    /// Leaves out all but the first agents.
+    pub(crate) fn keep_agents(&mut self, count: usize) {
+        self.agents.truncate(count);
+    }
+
     /// The faults that a seed brings, in order.
     pub fn script_of(&self, seed: u64) -> Vec<Timed> {
         let mut script = self.chaos.script(seed, self.agents.len(), self.frameworks.len());

@@ -6,12 +6,14 @@ mod check;
 mod clock;
 mod cluster;
 mod fault;
+mod harness;
 mod history;
 mod machine;
 mod network;
 mod process;
 mod queue;
 mod random;
+mod shrink;
 mod sim;
 mod world;
 
@@ -20,6 +22,7 @@ pub use fastrand::Rng;
 pub use self::{
     cluster::Cluster,
     fault::{Chaos, Fault, Process, Timed, Ways},
+    harness::{Found, SEED_VARIABLE, Searched, check, find},
     machine::{Behaviour, Ending, OnTerm},
     network::{Delays, Peer},
     process::{Framework, Handle, Store},

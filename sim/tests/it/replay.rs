@@ -4,11 +4,22 @@ use std::time::Duration;
 
 use super::support::small;
 
+fn history(seed: u64) -> Vec<String> {
+    let mut sim = small().0.start_with_history(seed);
+    sim.run_until_idle(Duration::from_secs(3600)).unwrap();
+    sim.history().to_vec()
+}
+
 #[test]
-fn a_small_cluster_has_bad_days() {
-    for seed in 0..20 {
-        let mut sim = small().start(seed);
-        let done = sim.run_until_idle(Duration::from_secs(3600));
-        eprintln!("{seed} {:?} {} steps {:?}", done, sim.steps(), sim.elapsed());
+fn the_same_seed_gives_the_same_history_to_the_byte() {
+    for seed in 0..10 {
+        let (once, again) = (history(seed), history(seed));
+        assert!(once.len() > 100, "{} lines", once.len());
+        assert_eq!(once, again);
     }
+}
+
+#[test]
+fn other_seeds_give_other_histories() {
+    assert_ne!(history(1), history(2));
 }

@@ -5,20 +5,20 @@ use std::{collections::BTreeMap, time::Duration};
 use apportion_sdk::{
     AgentId, Context, Offer, Scheduler, Task, TaskId, TaskState, TaskStatus, async_trait,
 };
-use apportion_sim::{Behaviour, Chaos, Cluster, Framework, Store};
+use apportion_sim::{Behaviour, Chaos, Cluster, Framework, Handle, Store};
 
 /// Runs so many tasks, each until it has succeeded once. Stores what it launches before it does, and ends before they are
 /// acknowledged.
-pub struct Jobs {
+pub(crate) struct Jobs {
     store: Store,
     /// By number: the agent once it is launched.
-    pub launched: BTreeMap<usize, (TaskId, AgentId)>,
-    pub waiting: Vec<(usize, u32)>,
-    pub finished: usize,
+    pub(crate) launched: BTreeMap<usize, (TaskId, AgentId)>,
+    pub(crate) waiting: Vec<(usize, u32)>,
+    pub(crate) finished: usize,
 }
 
 impl Jobs {
-    pub fn new(store: &Store, tasks: usize) -> Self {
+    pub(crate) fn new(store: &Store, tasks: usize) -> Self {
         let mut jobs = Jobs { store: store.clone(), launched: BTreeMap::new(), waiting: Vec::new(), finished: 0 };
         for number in 0..tasks {
             let text = store.load(&number.to_string()).map(|text| String::from_utf8(text).unwrap());
@@ -89,8 +89,11 @@ impl Scheduler for Jobs {
     }
 }
 
+/// Jobs of each framework of the small cluster.
+pub(crate) const JOBS: usize = 10;
+
 /// Three agents, two frameworks of ten tasks each, and a bad minute.
-pub fn small() -> Cluster {
+pub(crate) fn small() -> (Cluster, Vec<Handle<Jobs>>) {
     let mut cluster = Cluster::new()
         .agents(3, "cpus:4;mem:4096;ports:[31000-31009]")
         .master(|config| {
@@ -105,12 +108,12 @@ pub fn small() -> Cluster {
         .launches_fail(10_000)
         .signals_fail(10_000)
         .chaos(Chaos::bad_day(Duration::from_secs(60)));
-    for name in ["left", "right"] {
+    let handles = ["left", "right"].map(|name| {
         cluster.add(
-            Framework::stored(name, |store| Jobs::new(store, 10))
+            Framework::stored(name, |store| Jobs::new(store, JOBS))
                 .role(name)
                 .failover_timeout(Duration::from_secs(60)),
-        );
-    }
-    cluster
+        )
+    });
+    (cluster, handles.to_vec())
 }

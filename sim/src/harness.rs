@@ -1,0 +1,118 @@
+//! Many seeds, one story: what a test calls.
+
+use std::{fmt, time::Duration};
+
+use crate::{
+    Cluster, Failure, Sim, Timed,
+    shrink::{self, Attempt},
+};
+
+/// The environment variable that names the one seed to be run.
+pub const SEED_VARIABLE: &str = "APPORTION_SIM_SEED";
+
+/// What a search over seeds has gone through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Searched {
+    /// Seeds that ran clean.
+    pub seeds: u64,
+    /// Things that happened in them.
+    pub steps: u64,
+    /// Virtual time that went by in them.
+    pub simulated: Duration,
+}
+
+/// A seed whose run fails, with as few faults as still make it fail in the same way.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// How the run with the faults below fails.
+    pub failure: Failure,
+    /// How many faults the seed brought.
+    pub faults_before: usize,
+    /// Those that are needed.
+    pub faults: Vec<Timed>,
+    /// How many agents are needed, of how many.
+    pub agents: (usize, usize),
+    /// What led to it: the lines about what the failure names, the last ones.
+    pub trace: Vec<String>,
+    /// The command that runs the seed again.
+    pub replay: String,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.failure)?;
+        let (agents, of) = self.agents;
+        writeln!(
+            f,
+            "it needs {agents} of {of} agents and {} of {} faults{}",
+            self.faults.len(),
+            self.faults_before,
+            if self.faults.is_empty() { "" } else { ":" },
+        )?;
+        for Timed { at, fault } in &self.faults {
+            writeln!(f, "    at {at:?} {fault}")?;
+        }
+        writeln!(f, "what led to it:")?;
+        self.trace.iter().try_for_each(|line| writeln!(f, "    {line}"))?;
+        write!(f, "again: {}", self.replay)
+    }
+}
+
+impl std::error::Error for Found {}
+
+/// Runs a story on a cluster under each of the seeds, and fails the test on the first that goes wrong.
+///
+/// `build` describes the cluster, and names what the story speaks of, such as the handles of frameworks; `story` says what to do with
+/// it and what to expect. Both must do the same each time they are called.
+///
+/// A panic of either, of the scheduler, or of a core is a failure like any other. What went wrong is run again with fewer faults and
+/// fewer agents for as long as it still goes wrong, and told with its seed, what led to it, and the command that runs it again: with
+/// the environment variable `APPORTION_SIM_SEED` only that seed is run.
+///
+/// # Panics
+///
+/// When a seed goes wrong.
+#[track_caller]
+pub fn check<H>(
+    seeds: impl IntoIterator<Item = u64>,
+    build: impl Fn() -> (Cluster, H),
+    story: impl Fn(&mut Sim, &H) -> Result<(), Failure>,
+) -> Searched {
+    #[expect(clippy::disallowed_methods, reason = "says which seed is to be run, never how")]
+    let only = std::env::var(SEED_VARIABLE).ok().map(|text| {
+        text.parse().unwrap_or_else(|_| panic!("{SEED_VARIABLE} is `{text}`; set it to a number from 0 to {}", u64::MAX))
+    });
+    let found = match only {
+        Some(seed) => find([seed], &build, &story),
+        None => find(seeds, &build, &story),
+    };
+    found.unwrap_or_else(|found| panic!("{found}"))
+}
+
+/// As [`check`], for those who want to know rather than fail.
+pub fn find<H>(
+    seeds: impl IntoIterator<Item = u64>,
+    build: impl Fn() -> (Cluster, H),
+    story: impl Fn(&mut Sim, &H) -> Result<(), Failure>,
+) -> Result<Searched, Box<Found>> {
+    let mut searched = Searched::default();
+    for seed in seeds {
+        let ran = shrink::run(&Attempt::of(&build().0, seed), &build, &story, false);
+        if ran.failure.is_some() {
+            let mut found = shrink::shrink(seed, &build, &story);
+            found.replay = replay_command(seed);
+            return Err(Box::new(found));
+        }
+        searched.seeds += 1;
+        searched.steps += ran.steps;
+        searched.simulated += ran.simulated;
+    }
+    Ok(searched)
+}
+
+/// How to run a seed of the test that is running again: its thread has its name.
+fn replay_command(seed: u64) -> String {
+    let test = std::thread::current().name().filter(|name| *name != "main").map(str::to_owned);
+    let test = test.map_or(String::new(), |test| format!(" {test} -- --exact"));
+    format!("{SEED_VARIABLE}={seed} cargo test{test}")
+}
