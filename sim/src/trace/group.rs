@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn the_recorded_tasks_make_a_few_groups() {
-        let tasks = super::super::tasks::parse("openb", include_str!("../../data/openb/openb_pod_list_default.csv"));
+        let tasks =
+            super::super::tasks::parse("openb", include_str!("../../data/openb/openb_pod_list_default.csv"));
         let tasks = tasks.unwrap();
         let groups = group(&tasks);
         assert_eq!(groups.len(), 162);

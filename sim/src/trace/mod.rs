@@ -19,7 +19,7 @@ pub mod group;
 pub mod nodes;
 pub mod record;
 mod report;
-//SVG
+pub mod svg;
 mod table;
 pub mod tasks;
 
@@ -28,9 +28,7 @@ pub use self::{
     group::Group,
     nodes::Node,
     record::Recorder,
-    report::{
-        Fairness, Level, Offers, OverTime, PerKind, Report, RoleReport, Settings, TaskCounts, Waits,
-    },
+    report::{Fairness, Level, Offers, OverTime, PerKind, Report, RoleReport, Settings, TaskCounts, Waits},
     table::{Column, Fault, TraceError},
     tasks::Task,
 };

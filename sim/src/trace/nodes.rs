@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn a_row_is_an_agent() {
-        let nodes = parse("n.csv", "model,gpu,sn,cpu_milli,memory_mib,rack\nT4,2,a,96500,1024,r1\n,0,b,1,0,r2\n");
+        let nodes =
+            parse("n.csv", "model,gpu,sn,cpu_milli,memory_mib,rack\nT4,2,a,96500,1024,r1\n,0,b,1,0,r2\n");
         let shown: Vec<_> = nodes
             .unwrap()
             .into_iter()
@@ -100,7 +101,10 @@ mod tests {
     #[test]
     fn a_bad_row_is_refused_with_the_reason() {
         for (rows, message) in [
-            ("a,1,1,0,\na,2,2,0,", "n.csv:3, column 1 (`sn`): `a` is already the name in line 2; give each its own"),
+            (
+                "a,1,1,0,\na,2,2,0,",
+                "n.csv:3, column 1 (`sn`): `a` is already the name in line 2; give each its own",
+            ),
             (",1,1,0,", "n.csv:2, column 1 (`sn`): not a name: agent id is empty"),
             ("a,0,0,0,T4", "n.csv:2: all amounts are 0; leave the row out, or correct it"),
             (
@@ -132,9 +136,9 @@ mod tests {
         let nodes = parse("openb", include_str!("../../data/openb/openb_node_list_all_node.csv")).unwrap();
         assert_eq!(nodes.len(), 1523);
         let total: Resources = nodes.iter().map(|node| &node.resources).sum();
-        // 125,514 cpus, 583.7 TiB, 6,212 gpus: as its publishers say.
+        // 125,514 cpus, 583.7 TiB, 6,212 gpus, as data/openb/README.md says.
         assert_eq!(total.cpus_milli() / 1000, 125_514);
-        assert_eq!(total.mem_milli() / 1000 * 10 / (1 << 20), 5837);
+        assert_eq!(total.mem_milli() / 1000 * 1000 / (1 << 20), 583_675);
         assert_eq!(total.milli(&Name::Gpus), 6_212_000);
         let models = nodes.iter().filter(|node| node.attributes.contains_key(MODEL)).count();
         assert_eq!(models, 1213);

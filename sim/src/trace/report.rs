@@ -257,10 +257,9 @@ mod tests {
             };
             (framework_id, Arc::new(view))
         };
-        let mut view = View::default();
-        view.frameworks = [framework("a", &[("no work", 2), ("spread", 1)]), framework("b", &[("no work", 3)])]
-            .into_iter()
-            .collect();
+        let frameworks =
+            [framework("a", &[("no work", 2), ("spread", 1)]), framework("b", &[("no work", 3)])];
+        let mut view = View { frameworks: frameworks.into_iter().collect(), ..View::default() };
         view.counters.offers_made = 10;
         view.counters.offers_declined = 6;
         let offers = Offers::from(&view);

@@ -18,7 +18,7 @@ pub struct TraceError {
     /// The column; none when it is about the whole line.
     pub column: Option<Column>,
     /// What is wrong.
-    pub fault: Fault,
+    pub fault: Box<Fault>,
 }
 
 /// A column of a table.
@@ -61,7 +61,9 @@ pub enum Fault {
         rows_max: usize,
     },
     /// The header lacks a column.
-    #[error("the header has no column `{name}`; it names `{header}`; rename or add one (extra columns are ignored)")]
+    #[error(
+        "the header has no column `{name}`; it names `{header}`; rename or add one (extra columns are ignored)"
+    )]
     MissingColumn {
         /// The column.
         name: &'static str,
@@ -151,7 +153,11 @@ pub(super) struct Row<'a> {
 
 impl Row<'_> {
     fn column(&self, name: &str) -> Column {
-        *self.columns.iter().find(|column| column.name == name).expect("a reader asks for columns that it named")
+        *self
+            .columns
+            .iter()
+            .find(|column| column.name == name)
+            .expect("a reader asks for columns that it named")
     }
 
     /// The field of a column, without white space around it.
@@ -177,7 +183,7 @@ impl Row<'_> {
 
     /// What is wrong with the row as a whole.
     pub(super) fn whole(&self, fault: Fault) -> TraceError {
-        TraceError { file: self.file.to_owned(), line: self.line, column: None, fault }
+        TraceError { file: self.file.to_owned(), line: self.line, column: None, fault: Box::new(fault) }
     }
 }
 
@@ -193,7 +199,9 @@ pub(super) fn read<T>(
     rows_max: usize,
     mut row: impl FnMut(&Row<'_>) -> Result<T, TraceError>,
 ) -> Result<Vec<T>, TraceError> {
-    let refuse = |line, fault| TraceError { file: file.to_owned(), line, column: None, fault };
+    let refuse =
+        |line, fault| TraceError { file: file.to_owned(), line, column: None, fault: Box::new(fault) };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // Lengths are compared below, where the answer can say what to do.
     let mut reader =
         csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
@@ -216,8 +224,9 @@ pub(super) fn read<T>(
     let columns: Vec<Column> = columns.collect::<Result<_, _>>()?;
     let mut rows = Vec::new();
     let mut record = csv::StringRecord::new();
+    let mut lines = Lines { text, at: 0, line: 1 };
     while reader.read_record(&mut record).expect(never) {
-        let line = record.position().expect("a record that was read has a place").line();
+        let line = lines.line_of(record.position().expect("a record that was read has a place").byte());
         if rows.len() == rows_max {
             return Err(refuse(line, Fault::TooManyRows { rows_max }));
         }
@@ -229,6 +238,27 @@ pub(super) fn read<T>(
     if rows.is_empty() { Err(refuse(1, Fault::NoRows)) } else { Ok(rows) }
 }
 
+/// Counts lines as far as they were read.
+struct Lines<'a> {
+    text: &'a str,
+    at: usize,
+    line: u64,
+}
+
+impl Lines<'_> {
+    /// The line in which a record stands that is said to begin at this byte; not before the last one asked for. To the CSV reader
+    /// a record begins where the one before it ended, with the line ends and blank lines that it skips.
+    fn line_of(&mut self, byte: u64) -> u64 {
+        let begin = usize::try_from(byte).expect("within a text in memory");
+        let bytes = self.text.as_bytes();
+        let skipped = bytes[begin..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let passed = &bytes[self.at..begin + skipped];
+        self.line += passed.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.at = begin + skipped;
+        self.line
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,7 +266,8 @@ mod tests {
     const NAMES: &[&str] = &["name", "size"];
 
     fn rows(text: &str) -> Result<Vec<(String, u64, u64)>, String> {
-        let each = |row: &Row<'_>| Ok((row.text("name").to_owned(), row.number("size", "apples", 99)?, row.line));
+        let each =
+            |row: &Row<'_>| Ok((row.text("name").to_owned(), row.number("size", "apples", 99)?, row.line));
         read("t.csv", text, NAMES, 3, each).map_err(|error| error.to_string())
     }
 
@@ -245,6 +276,13 @@ mod tests {
         let expected = vec![("a,b".to_owned(), 7, 2), ("c".to_owned(), 0, 3)];
         assert_eq!(rows("name,size\n\"a,b\",7\nc,0").unwrap(), expected);
         assert_eq!(rows("\u{feff}x, size ,y,name\r\n1, 7 ,2,\"a,b\"\r\n,0,,c\r\n").unwrap(), expected);
+    }
+
+    #[test]
+    fn lines_are_those_of_an_editor() {
+        let lines = |text: &str| rows(text).unwrap().into_iter().map(|row| row.2).collect::<Vec<_>>();
+        assert_eq!(lines("name,size\r\n\r\n\na,1\r\n\"b\n\",2\r\n\r\nc,3"), [4, 5, 8]);
+        assert_eq!(rows("\u{feff}name,size\n\na\n").unwrap_err()[..8], *"t.csv:3:");
     }
 
     #[test]

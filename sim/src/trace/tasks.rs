@@ -61,7 +61,8 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Task>, TraceError> {
 
 fn task(row: &Row<'_>) -> Result<Task, TraceError> {
     let name = TaskId::new(row.text("name")).map_err(|error| row.fault("name", Fault::Name(error)))?;
-    let role = Role::new(row.text("qos").to_lowercase()).map_err(|error| row.fault("qos", Fault::Role(error)))?;
+    let role =
+        Role::new(row.text("qos").to_lowercase()).map_err(|error| row.fault("qos", Fault::Role(error)))?;
     let mut resources = cpus_and_mem(row)?;
     resources.insert(Name::Gpus, scalar(gpus_milli(row)?));
     if resources.is_empty() {
@@ -101,7 +102,8 @@ fn models(row: &Row<'_>) -> Result<BTreeSet<String>, TraceError> {
 mod tests {
     use super::*;
 
-    const HEADER: &str = "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,creation_time,deletion_time,scheduled_time";
+    const HEADER: &str =
+        "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,creation_time,deletion_time,scheduled_time";
 
     fn parsed(rows: &str) -> Result<Vec<Task>, String> {
         parse("t.csv", &format!("{HEADER}\n{rows}")).map_err(|error| error.to_string())
@@ -136,7 +138,10 @@ mod tests {
     fn a_bad_row_is_refused_with_the_reason() {
         for (row, message) in [
             ("a b,1,1,0,0,,LS,0,1,0", "t.csv:2, column 1 (`name`): not a name: task id `a b` holds ' '"),
-            ("a,1,1,0,0,,,0,1,0", "t.csv:2, column 7 (`qos`): it is to be the task's role, and cannot: role ``"),
+            (
+                "a,1,1,0,0,,,0,1,0",
+                "t.csv:2, column 7 (`qos`): it is to be the task's role, and cannot: role ``",
+            ),
             ("a,0,0,0,1000,,LS,0,1,0", "t.csv:2: all amounts are 0; leave the row out"),
             (
                 "a,1,1,2,0,,LS,0,1,0",
@@ -150,7 +155,10 @@ mod tests {
                 "a,1,1,0,0,,LS,5,6,7",
                 "t.csv:2, column 9 (`deletion_time`): deleted at 6 s, before it began at 7 s",
             ),
-            ("a,1,1,0,0,,LS,5,,7", "t.csv:2, column 9 (`deletion_time`): `` is not a whole number of seconds"),
+            (
+                "a,1,1,0,0,,LS,5,,7",
+                "t.csv:2, column 9 (`deletion_time`): `` is not a whole number of seconds",
+            ),
             (
                 "a,1,1,0,0,,LS,0,3153600001,0",
                 "t.csv:2, column 9 (`deletion_time`): 3153600001 seconds are more than 3153600000",

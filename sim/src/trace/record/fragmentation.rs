@@ -69,7 +69,10 @@ impl Fragmentation {
         let (free, taken) = (self.nodes[node].1.amount, amount(resources));
         let left = |kind: usize| {
             free[kind].checked_sub(taken[kind]).unwrap_or_else(|| {
-                panic!("node `{}` is given more than it has: {free:?} less {taken:?}", self.nodes[node].0.name)
+                panic!(
+                    "node `{}` is given more than it has: {free:?} less {taken:?}",
+                    self.nodes[node].0.name
+                )
             })
         };
         self.change(node, std::array::from_fn(left));

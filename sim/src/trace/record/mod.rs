@@ -92,7 +92,8 @@ impl Recorder {
             })
             .collect();
         let states = groups.iter().zip(&runnable).map(|(group, runnable)| {
-            let role = roles.binary_search_by(|state| state.role.cmp(&group.role)).expect("it is in the list");
+            let role =
+                roles.binary_search_by(|state| state.role.cmp(&group.role)).expect("it is in the list");
             let tasks = &mut roles[role].tasks;
             tasks.total += group.tasks.len() as u64;
             tasks.rejected += if *runnable { 0 } else { group.tasks.len() as u64 };
@@ -244,7 +245,10 @@ impl Recorder {
             used_ppm: PerKind::from_fn(|kind| means(USED + kind)),
             waiting_milli: means(WAITING),
             fragmentation_ppm: PerKind::from_fn(|kind| means(FRAGMENTED + kind)),
-            dominant_share_ppm: (ROLES..).zip(&self.roles).map(|(at, role)| (role.role.clone(), means(at))).collect(),
+            dominant_share_ppm: (ROLES..)
+                .zip(&self.roles)
+                .map(|(at, role)| (role.role.clone(), means(at)))
+                .collect(),
         };
         let roles = (ROLES..).zip(&self.roles).map(|(at, role)| RoleReport {
             role: role.role.clone(),
@@ -304,4 +308,4 @@ fn jain_ppm(shares: &[u64]) -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

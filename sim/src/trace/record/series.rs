@@ -14,7 +14,10 @@ pub(super) struct Series {
 impl Series {
     /// Of stretches of `step` at first, and never more of them than `stretches_max`, which is even.
     pub(super) fn new(step: u64, stretches_max: usize) -> Self {
-        assert!(step > 0 && stretches_max > 0 && stretches_max.is_multiple_of(2), "stretches are joined by twos");
+        assert!(
+            step > 0 && stretches_max > 0 && stretches_max.is_multiple_of(2),
+            "stretches are joined by twos"
+        );
         Self { step, stretches_max, stretches: Vec::new(), end: 0 }
     }
 

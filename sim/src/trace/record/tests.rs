@@ -21,7 +21,7 @@ fn settings() -> Settings {
 }
 
 /// One minute in which `ls` gets half of `a`, `be` all of `b`, and one of each has to wait.
-fn minute() -> Report {
+pub(in crate::trace) fn minute() -> Report {
     let (nodes, groups) = trace();
     let mut recorder = Recorder::new(&nodes, &groups);
     assert_eq!([0, 1, 2].map(|group| recorder.runnable(group)), [true, true, false]);
@@ -38,7 +38,12 @@ fn minute() -> Report {
     recorder.displaced(seconds(40), ls, a);
     recorder.withdrawn(seconds(50), ls);
     recorder.finished(seconds(50), ls, a);
-    recorder.finish(seconds(60), settings(), Offers { made: 3, ..Offers::default() }, Duration::from_millis(5))
+    recorder.finish(
+        seconds(60),
+        settings(),
+        Offers { made: 3, ..Offers::default() },
+        Duration::from_millis(5),
+    )
 }
 
 #[test]
@@ -60,7 +65,10 @@ fn a_minute_is_reported_to_the_last_digit() {
     assert_eq!(report.wait.map(|wait| (wait.p50_us, wait.max_us)), Some((0, 2_000_000)));
 
     // Of 8 cpus: 6 for 50 s, with 2 more for 10 s of it, then 4.
-    assert_eq!(report.used.cpus, Level { mean_ppm: (6 * 40 + 8 * 10 + 4 * 10) * 1_000_000 / 8 / 60, peak_ppm: 1_000_000 });
+    assert_eq!(
+        report.used.cpus,
+        Level { mean_ppm: (6 * 40 + 8 * 10 + 4 * 10) * 1_000_000 / 8 / 60, peak_ppm: 1_000_000 }
+    );
     // Of 2 gpus: a half for 50 s, with one more half for 10 s of it.
     assert_eq!(report.used.gpus, Level { mean_ppm: (50 + 10) * 500_000 / 2 / 60, peak_ppm: 500_000 });
     assert_eq!(be.dominant_share, Level { mean_ppm: 500_000, peak_ppm: 500_000 });
