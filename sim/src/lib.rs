@@ -15,6 +15,7 @@ mod queue;
 mod random;
 mod shrink;
 mod sim;
+pub mod trace;
 mod world;
 
 pub use fastrand::Rng;
