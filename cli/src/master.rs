@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use apportion_master::{Config, Server};
+use apportion_master::{Config, QuotaLimit, Server, Weight};
 
 use crate::{
     Usage,
@@ -11,7 +11,7 @@ use crate::{
     output::{self, Format},
     settings::{Settings, process_environment},
     signals::Signals,
-    value,
+    value::{self, ByRole},
 };
 
 /// The keys of `[master]`.
@@ -23,6 +23,8 @@ pub(crate) const KEYS: &[&str] = &[
     "agent_pings_missed_max",
     "agent_reregister_timeout",
     "scheduler_heartbeat",
+    "weights",
+    "quota_limits",
     "journal",
     "log",
     "log_format",
@@ -52,6 +54,18 @@ pub(crate) struct Args {
     /// Between heartbeats to a framework [default: 15s]
     #[arg(long, value_name = "DURATION", value_parser = value::flag::<Duration>, help_heading = "Settings")]
     scheduler_heartbeat: Option<Duration>,
+    /// How much a role counts beside others, such as `eng=2`; may be repeated [default: 1 for each role]
+    #[arg(
+        long, visible_alias = "weight", value_name = "ROLE=WEIGHT",
+        value_parser = value::flag::<ByRole<Weight>>, help_heading = "Settings"
+    )]
+    weights: Vec<ByRole<Weight>>,
+    /// The most that a role may have offered and used, such as `eng=cpus:4;mem:1024`; may be repeated [default: no limits]
+    #[arg(
+        long, visible_alias = "quota-limit", value_name = "ROLE=RESOURCES",
+        value_parser = value::flag::<ByRole<QuotaLimit>>, help_heading = "Settings"
+    )]
+    quota_limits: Vec<ByRole<QuotaLimit>>,
     /// Record what happens to this file, for `apportion replay`; it tells what tasks are given, so only its owner may read it
     #[arg(long, value_name = "FILE", value_parser = value::flag::<PathBuf>, help_heading = "Settings")]
     journal: Option<PathBuf>,
@@ -87,6 +101,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         )?,
         scheduler_heartbeat: settings
             .value("scheduler_heartbeat", args.scheduler_heartbeat, || default.scheduler_heartbeat)?,
+        weights: settings.value("weights", joined("--weight", args.weights)?, ByRole::default)?.0,
+        quota_limits: settings
+            .value("quota_limits", joined("--quota-limit", args.quota_limits)?, ByRole::default)?
+            .0,
         journal: settings.optional("journal", args.journal)?,
     };
     let log = args.log.resolve(&mut settings, "info")?;
@@ -103,4 +121,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         () = signals.hastened() => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a flag that may be repeated says in all.
+fn joined<T>(flag: &str, parts: Vec<ByRole<T>>) -> Result<Option<ByRole<T>>, Usage> {
+    ByRole::joined(parts).map_err(|what| Usage(format!("{flag}: {what}")))
 }

@@ -1,13 +1,15 @@
 //! Texts to values, and back to the texts that `--print-config` shows.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
+    str::FromStr,
     time::Duration,
 };
 
-use apportion_types::Resources;
+use apportion_types::{Resources, Role};
 
 /// A value that may come from a flag, the environment or a file, always in the same text form.
 pub(crate) trait Value: Sized {
@@ -134,6 +136,58 @@ impl Value for Attributes {
     }
 }
 
+/// One value for each of some roles: `eng=2,ops=0.5`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ByRole<T>(pub(crate) BTreeMap<Role, T>);
+
+impl<T> Default for ByRole<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T> ByRole<T> {
+    /// What flags that may be repeated say together; none when none is given.
+    pub(crate) fn joined(parts: Vec<Self>) -> Result<Option<Self>, String> {
+        let mut all: Option<Self> = None;
+        for part in parts {
+            let all = all.get_or_insert_default();
+            part.0.into_iter().try_for_each(|(role, value)| all.add(role, value))?;
+        }
+        Ok(all)
+    }
+
+    fn add(&mut self, role: Role, value: T) -> Result<(), String> {
+        match self.0.entry(role) {
+            Entry::Occupied(known) => Err(format!("the role `{}` is given twice; name it once", known.key())),
+            Entry::Vacant(new) => {
+                new.insert(value);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl<T: FromStr<Err: fmt::Display> + fmt::Display> Value for ByRole<T> {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut values = Self::default();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let Some((role, value)) = part.rsplit_once('=') else {
+                return Err(format!("`{part}` is not ROLE=VALUE, such as `eng=2` or `eng=cpus:4`"));
+            };
+            let role = role.trim().parse::<Role>().map_err(|e| e.to_string())?;
+            let value = value.trim().parse().map_err(|e| format!("role `{role}`: {e}"))?;
+            values.add(role, value)?;
+        }
+        Ok(values)
+    }
+
+    fn text(&self) -> String {
+        let pairs: Vec<String> = self.0.iter().map(|(role, value)| format!("{role}={value}")).collect();
+        pairs.join(",")
+    }
+}
+
 /// Where a master is, as `http://HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Url(pub(crate) String);
@@ -180,6 +234,8 @@ impl Value for Urls {
 
 #[cfg(test)]
 mod tests {
+    use apportion_master::{QuotaLimit, Weight};
+
     use super::*;
 
     #[test]
@@ -193,6 +249,8 @@ mod tests {
         round::<Resources>("cpus:4;mem:8GiB", "cpus:4;mem:8192");
         round::<Attributes>(" zone=b, rack=a ,", "rack=a,zone=b");
         round::<Attributes>("", "");
+        round::<ByRole<Weight>>("ops=2.50, eng/ads=1", "eng/ads=1,ops=2.5");
+        round::<ByRole<QuotaLimit>>("*=mem:1GiB;cpus:4,ops=gpus:0", "*=cpus:4;mem:1024,ops=gpus:0");
         round::<SocketAddr>("127.0.0.1:5050", "127.0.0.1:5050");
         round::<Url>("localhost:5050", "http://localhost:5050");
         round::<Url>("http://[::1]:5050/", "http://[::1]:5050");
@@ -212,6 +270,16 @@ mod tests {
         assert!(refusal::<Resources>("cpus:x").contains("column 6"));
         assert!(refusal::<Attributes>("rack").contains("`rack` is not NAME=VALUE"));
         assert!(refusal::<Attributes>("a=1,a=2").contains("`a` is given twice"));
+        assert!(refusal::<ByRole<Weight>>("eng").contains("`eng` is not ROLE=VALUE"));
+        assert!(refusal::<ByRole<Weight>>("eng=1,eng=2").contains("`eng` is given twice"));
+        assert!(refusal::<ByRole<Weight>>("a=0").contains("role `a`: `0` is not a weight: it is zero; give"));
+        assert!(refusal::<ByRole<QuotaLimit>>("a//b=cpus:1").contains("role `a//b`"));
+        assert!(refusal::<ByRole<QuotaLimit>>("a=ports:[1-2]").contains("is not a quota limit"));
+        let parts = |texts: &[&str]| texts.iter().map(|text| Value::parse(text).unwrap()).collect();
+        let joined = ByRole::<Weight>::joined(parts(&["a=1", "b=2,c=3"])).unwrap().unwrap();
+        assert_eq!(joined.text(), "a=1,b=2,c=3");
+        assert!(ByRole::<Weight>::joined(parts(&["a=1", "a=1"])).unwrap_err().contains("`a` is given twice"));
+        assert_eq!(ByRole::<Weight>::joined(Vec::new()), Ok(None));
         assert!(refusal::<SocketAddr>("5050").contains("ADDRESS:PORT"));
         for bad in ["localhost", "https://a:1", "http://a:1/x", ":1", "a b:1", "a:99999"] {
             assert!(refusal::<Url>(bad).contains("HOST:PORT"), "{bad}");

@@ -1,8 +1,9 @@
 //! What an operator may set. Each default is that of [`apportion_types::limits`].
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use apportion_types::limits;
+use apportion_allocator::{HierarchicalConfig, QuotaLimit, Weight};
+use apportion_types::{Role, limits};
 use serde::{Deserialize, Serialize};
 
 /// Settings of a master. Durations are texts such as `30s`, `10m` or `1h 30m`; a key that is not known is refused.
@@ -28,6 +29,10 @@ pub struct Config {
     /// Between heartbeats to a scheduler.
     #[serde(with = "duration")]
     pub scheduler_heartbeat: Duration,
+    /// How much roles count beside others, as texts such as `2` or `0.5`; those that are not named count 1.
+    pub weights: BTreeMap<Role, Weight>,
+    /// The most that roles may have offered and used, as texts such as `cpus:4;mem:1024`; what is not named is not limited.
+    pub quota_limits: BTreeMap<Role, QuotaLimit>,
     /// Where to record what happens, to be replayed later; nowhere when none. See [`crate::journal`].
     pub journal: Option<PathBuf>,
 }
@@ -42,6 +47,8 @@ impl Default for Config {
             agent_pings_missed_max: limits::AGENT_PINGS_MISSED_MAX,
             agent_reregister_timeout: limits::AGENT_REREGISTER_TIMEOUT,
             scheduler_heartbeat: limits::SCHEDULER_HEARTBEAT,
+            weights: BTreeMap::new(),
+            quota_limits: BTreeMap::new(),
             journal: None,
         }
     }
@@ -84,6 +91,15 @@ impl Config {
             return Err(ConfigError { key: "agent_pings_missed_max", value: "0".to_owned(), remedy });
         }
         Ok(())
+    }
+
+    /// The part that the allocator decides by.
+    pub fn allocator(&self) -> HierarchicalConfig {
+        HierarchicalConfig {
+            weights: self.weights.clone(),
+            quota_limits: self.quota_limits.clone(),
+            ..HierarchicalConfig::default()
+        }
     }
 
     /// The settings that a core was started with, and for the rest the defaults.
@@ -148,6 +164,19 @@ mod tests {
         assert!(error.contains("`soon` is not a duration"), "{error}");
         let error = serde_json::from_str::<Config>(r#"{"offer_timout": "1s"}"#).unwrap_err().to_string();
         assert!(error.contains("unknown field `offer_timout`"), "{error}");
+    }
+
+    #[test]
+    fn weights_and_limits_of_roles_are_the_allocators() {
+        let text = r#"{"weights": {"eng/ads": "2.5"}, "quota_limits": {"*": "mem:64;gpus:0"}}"#;
+        let config: Config = serde_json::from_str(text).unwrap();
+        let allocator = config.allocator();
+        assert_eq!(allocator.weights[&"eng/ads".parse().unwrap()].milli(), 2500);
+        assert_eq!(allocator.quota_limits[&Role::default()].to_string(), "mem:64;gpus:0");
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config);
+        let error = serde_json::from_str::<Config>(r#"{"weights": {"eng": "0"}}"#).unwrap_err().to_string();
+        assert!(error.contains("`0` is not a weight: it is zero; give a number from 0.001"), "{error}");
     }
 
     #[test]

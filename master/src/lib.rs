@@ -27,5 +27,6 @@ mod rpc;
 mod server;
 mod summary;
 
+pub use apportion_allocator::{QuotaLimit, Weight};
 pub use config::{Config, ConfigError};
 pub use server::{ServeError, Server, serve};

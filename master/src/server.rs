@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use apportion_allocator::{Hierarchical, HierarchicalConfig};
+use apportion_allocator::Hierarchical;
 use apportion_master_core::View;
 use apportion_proto::v1::{
     agent_service_server::AgentServiceServer, operator_service_server::OperatorServiceServer,
@@ -193,7 +193,7 @@ impl Server {
         let (inbox, inbox_receiver) = mpsc::channel(INBOX_EVENTS_MAX);
         let (internal, internal_receiver) = mpsc::unbounded_channel();
         let (commits, commits_receiver) = mpsc::unbounded_channel();
-        let header = Header::new(config.core(master_id.clone()), HierarchicalConfig::default(), clock.now());
+        let header = Header::new(config.core(master_id.clone()), config.allocator(), clock.now());
         let (journal, journal_written) =
             journal.map(|(path, file)| Recorder::start(path, file, &header, Arc::clone(&metrics))).unzip();
         let master = header.master(Box::new(Hierarchical::new(header.allocator.clone())));

@@ -69,6 +69,38 @@ fn a_setting_that_cannot_work_is_refused() {
 }
 
 #[test]
+fn weights_and_limits_of_roles_come_from_flags_or_a_table() {
+    let place = Place::new();
+    let text = "[master]\nweights = { eng = 0.5, \"eng/ads\" = 3 }\n[master.quota_limits]\neng = 'mem:1GiB;gpus:0'\n";
+    let file = place.file("a.toml", text);
+    let path = file.to_str().unwrap();
+    let shown = |flags: &[&str]| {
+        let args = [&["master", "--print-config", "--config", path, "-o", "json"], flags].concat();
+        let shown: serde_json::Value = serde_json::from_str(&place.run(&args).expect(0).stdout).unwrap();
+        let value = |key: &str| {
+            let rows = shown["settings"].as_array().unwrap();
+            rows.iter().find(|row| row["setting"] == key).unwrap()["value"].as_str().unwrap().to_owned()
+        };
+        (value("master.weights"), value("master.quota_limits"))
+    };
+    assert_eq!(shown(&[]), ("eng=0.5,eng/ads=3".to_owned(), "eng=mem:1024;gpus:0".to_owned()));
+    let flags = ["--weight", "ops=2", "--weight", "*=1.5", "--quota-limit", "ops=cpus:4;mem:1024"];
+    assert_eq!(shown(&flags), ("*=1.5,ops=2".to_owned(), "ops=cpus:4;mem:1024".to_owned()));
+
+    for (args, what) in [
+        (&["--weight", "eng=0"][..], "role `eng`: `0` is not a weight: it is zero; give a number from 0.001"),
+        (
+            &["--weight", "eng=1", "--weight", "eng=2"],
+            "--weight: the role `eng` is given twice; name it once",
+        ),
+        (&["--quota-limit", "eng=4"], "role `eng`: `4` is not a quota limit: `4` is not `name:value`; name"),
+    ] {
+        let refused = place.run(&[&["master", "--listen", "127.0.0.1:0"], args].concat()).expect(2);
+        assert!(refused.stderr.contains(what), "{}", refused.stderr);
+    }
+}
+
+#[test]
 fn print_config_shows_what_wins_and_why() {
     let place = Place::new();
     let text = "[master]\nlisten = '127.0.0.1:1'\noffer_timeout = '1s'\nagent_ping_interval = '1s'\n";
