@@ -32,7 +32,7 @@ pub struct View {
 }
 
 /// An agent as the master sees it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentView {
     /// Its id.
     pub agent_id: AgentId,
@@ -62,7 +62,7 @@ pub enum AgentState {
 }
 
 /// A framework as the master sees it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrameworkView {
     /// Its id.
     pub framework_id: FrameworkId,
@@ -96,7 +96,7 @@ pub enum FrameworkState {
 }
 
 /// A task as the master sees it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskView {
     /// Its framework.
     pub framework_id: FrameworkId,
@@ -115,7 +115,7 @@ pub struct TaskView {
 }
 
 /// An outstanding offer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OfferView {
     /// The offer as it was sent.
     pub offer: Offer,
