@@ -50,7 +50,10 @@ impl Place {
 
     /// The binary, knowing no settings but those of the test.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_apportion"));
+        self.prepared(Command::new(env!("CARGO_BIN_EXE_apportion")), args)
+    }
+
+    fn prepared(&self, mut command: Command, args: &[&str]) -> Command {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("APPORTION_") {
                 command.env_remove(name);
@@ -74,6 +77,13 @@ impl Place {
     /// Begins to run it.
     pub(crate) fn start(&self, args: &[&str]) -> Running {
         Running::start(self.command(args))
+    }
+
+    /// Begins to run it as what a shell becomes that has run this.
+    pub(crate) fn start_after(&self, script: &str, args: &[&str]) -> Running {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &format!("{script}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_apportion")]);
+        Running::start(self.prepared(shell, args))
     }
 }
 

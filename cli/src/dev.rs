@@ -26,7 +26,8 @@ use crate::{
 };
 
 /// The keys of `[dev]`.
-pub(crate) const KEYS: &[&str] = &["agents", "resources", "listen", "work_dir", "log", "log_format"];
+pub(crate) const KEYS: &[&str] =
+    &["agents", "resources", "listen", "work_dir", "journal", "log", "log_format"];
 
 /// Run a master and agents in this process, for trying things out; nothing is left when it ends
 ///
@@ -46,6 +47,9 @@ pub(crate) struct Args {
     /// A folder to work in and to keep, with what the tasks wrote [default: a fresh one in TMPDIR, removed at the end]
     #[arg(long, value_name = "FOLDER", value_parser = value::flag::<PathBuf>, help_heading = "Settings")]
     work_dir: Option<PathBuf>,
+    /// Record what happens to the master to this file, for `apportion replay`
+    #[arg(long, value_name = "FILE", value_parser = value::flag::<PathBuf>, help_heading = "Settings")]
+    journal: Option<PathBuf>,
     /// Run this batch job, then take everything down
     #[arg(long, value_name = "JOB.toml")]
     run: Option<PathBuf>,
@@ -70,6 +74,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         agents: settings.value("agents", args.agents, || 2)?,
         resources: settings.optional("resources", args.resources)?,
         listen: settings.value("listen", args.listen, || local(if args.run.is_some() { 0 } else { 5050 }))?,
+        journal: settings.optional("journal", args.journal)?,
     };
     let work_dir: Option<PathBuf> = settings.optional("work_dir", args.work_dir)?;
     let log = args.log.resolve(&mut settings, LOG_DEFAULT)?;
@@ -105,7 +110,7 @@ async fn in_folder(
     signals: &Signals,
 ) -> anyhow::Result<ExitCode> {
     cluster::remove_stale(folder).await;
-    let mut cluster = Cluster::start(plan.listen).await?;
+    let mut cluster = Cluster::start(plan).await?;
     let used = tokio::select! {
         started = cluster.start_agents(plan, folder) => started.map(|()| None),
         () = signals.asked() => Ok(Some(ExitCode::from(crate::INTERRUPTED))),

@@ -14,6 +14,7 @@ mod logs;
 mod master;
 mod offers;
 mod output;
+mod replay;
 mod service;
 mod settings;
 mod signals;
@@ -68,6 +69,7 @@ enum Command {
     Offers(client::Args),
     Logs(logs::Args),
     Kill(kill::Args),
+    Replay(replay::Args),
     Version(version::Args),
 }
 
@@ -107,6 +109,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Offers(args) => ask(offers::run(args)).await,
         Command::Logs(args) => ask(logs::run(args)).await,
         Command::Kill(args) => ask(kill::run(args)).await,
+        Command::Replay(args) => ask(replay::run(args)).await,
         Command::Version(args) => version::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -5,4 +5,5 @@
 mod clients;
 mod daemons;
 mod dev;
+mod replay;
 mod usage;

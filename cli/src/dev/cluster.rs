@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -40,6 +40,8 @@ pub(super) struct Plan {
     pub(super) agents: u32,
     /// Of each agent; what is not named is its part of what the machine has.
     pub(super) resources: Option<Resources>,
+    /// Where the master records what happens to it.
+    pub(super) journal: Option<PathBuf>,
 }
 
 impl Plan {
@@ -102,8 +104,9 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Starts the master.
-    pub(super) async fn start(listen: SocketAddr) -> anyhow::Result<Cluster> {
-        let server = Server::bind(MasterConfig { listen, ..MasterConfig::default() }).await?;
+    pub(super) async fn start(plan: &Plan) -> anyhow::Result<Cluster> {
+        let (listen, journal) = (plan.listen, plan.journal.clone());
+        let server = Server::bind(MasterConfig { listen, journal, ..MasterConfig::default() }).await?;
         let place = reachable(server.local_addr());
         let (failed, failures) = mpsc::unbounded_channel();
         let (master_stop, mut stopped) = watch::channel(false);
@@ -331,7 +334,7 @@ mod tests {
 
     fn plan(agents: u32, resources: Option<&str>) -> Plan {
         let resources = resources.map(|text| text.parse().unwrap());
-        Plan { listen: SocketAddr::from(([127, 0, 0, 1], 0)), agents, resources }
+        Plan { listen: SocketAddr::from(([127, 0, 0, 1], 0)), agents, resources, journal: None }
     }
 
     #[test]

@@ -75,3 +75,37 @@ pub(super) fn up_to(input: &mut impl Read, bytes_max: usize) -> io::Result<Vec<u
 pub(super) fn framed(payload_bytes: usize) -> u64 {
     (PREFIX + payload_bytes) as u64
 }
+
+/// How many of the first bytes are whole messages, when so many of them were written.
+pub(super) fn whole(bytes: &[u8], written: u64) -> usize {
+    let mut whole = 0;
+    while let Some((length, _)) = bytes[whole..].split_first_chunk::<4>() {
+        let next = whole as u64 + framed(u32::from_le_bytes(*length) as usize);
+        if next > written || next > bytes.len() as u64 {
+            break;
+        }
+        whole = next as usize;
+    }
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use apportion_proto::v1;
+
+    use super::*;
+
+    #[test]
+    fn whole_messages_are_counted() {
+        let mut bytes = Vec::new();
+        let record = v1::JournalRecord { delta_us: 300, record: None };
+        for _ in 0..3 {
+            assert!(append(&record, &mut bytes));
+        }
+        let one = bytes.len() / 3;
+        let counted = |written: usize| whole(&bytes, written as u64) / one;
+        assert_eq!([0, one - 1, one, 2 * one - 1, 2 * one, 3 * one].map(counted), [0, 0, 1, 1, 2, 3]);
+        assert_eq!(whole(&bytes, u64::MAX), bytes.len());
+        assert_eq!(whole(LINE, u64::MAX), 0, "the first line alone is nothing");
+    }
+}

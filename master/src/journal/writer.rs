@@ -160,15 +160,22 @@ impl Writer {
     }
 
     fn flush(&mut self) -> Result<(), Failure> {
-        self.file.write_all(&self.buffer)?;
-        self.written += self.buffer.len() as u64;
+        let before = self.written;
+        let written = self.file.write_all(&self.buffer);
+        let sent = match &written {
+            Ok(()) => self.buffer.len(),
+            // What fitted stays, as far as it is whole.
+            Err(_) => frame::whole(&self.buffer, self.file.stream_position()?.saturating_sub(before)),
+        };
+        self.written += sent as u64;
         self.buffer.clear();
-        Ok(())
+        Ok(written?)
     }
 
     /// Says once that the journal stops, here and in it.
     fn give_up(&mut self, failure: &Failure) {
-        let path = self.path.display();
+        let path = self.path.clone();
+        let path = path.display();
         tracing::error!(%path, error = %failure, "the journal stops here; the master goes on without it");
         // What was written in part is taken back, which also makes room for the mark on a disk that is full.
         let incomplete = Some(cut(failure.to_string(), limits::STATUS_MESSAGE_BYTES_MAX));
@@ -176,14 +183,18 @@ impl Writer {
         let mut mark = Vec::new();
         let fits = frame::append(&end, &mut mark);
         assert!(fits, "it was cut");
-        let marked = self
-            .file
-            .set_len(self.written)
-            .and_then(|()| self.file.seek(SeekFrom::Start(self.written)))
-            .and_then(|_| self.file.write_all(&mark));
-        if let Err(error) = marked {
-            tracing::warn!(%path, %error, "the journal cannot even be marked as incomplete");
+        if let Err(error) = self.end_with(&mark) {
+            tracing::warn!(%path, %error, "the journal cannot be marked as incomplete");
+            // Without the mark it ends with a whole record, as that of a master that was killed.
+            let _ = self.end_with(&[]);
         }
+    }
+
+    /// Makes this what follows the whole records.
+    fn end_with(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.set_len(self.written)?;
+        self.file.seek(SeekFrom::Start(self.written))?;
+        self.file.write_all(bytes)
     }
 }
 
@@ -194,4 +205,27 @@ enum Failure {
     Io(#[from] io::Error),
     #[error("a record is longer than a journal can hold")]
     TooLong,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Journal, Record, tests::header};
+
+    #[test]
+    fn what_was_written_in_part_gives_way_to_the_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.journal");
+        let file = create(&path).unwrap();
+        let header = header();
+        let mut writer = Writer::new(path.clone(), file, &header, Arc::default(), Arc::default());
+        writer.append(header.started_at, event::record(Event::Tick)).unwrap();
+        writer.flush().unwrap();
+        writer.append(header.started_at, event::record(Event::Shutdown)).unwrap();
+        writer.file.write_all(&writer.buffer[..5]).unwrap();
+        writer.give_up(&Failure::Io(io::ErrorKind::StorageFull.into()));
+        let records: Vec<Record> = Journal::open(&path).unwrap().map(|entry| entry.unwrap().record).collect();
+        let why = "the file cannot be written: no storage space".to_owned();
+        assert_eq!(records, [Record::Event(Event::Tick), Record::End { incomplete: Some(why) }]);
+    }
 }

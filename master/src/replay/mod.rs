@@ -18,9 +18,11 @@ mod tests;
 
 use std::{io::Read, path::PathBuf};
 
-use apportion_allocator::{Allocator, Hierarchical, Share};
+use apportion_allocator::{Allocator, Hierarchical};
 use apportion_master_core::{Action, Master, View};
 use apportion_types::Time;
+
+pub use apportion_allocator::{Allocation, HierarchicalConfig, Share, SorterKind};
 
 pub use self::what_if::{Cycle, RoleDifference, Sum, WhatIf, by_role};
 pub use crate::{http::api::StateDocument, summary::Cluster};

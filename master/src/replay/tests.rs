@@ -1,6 +1,5 @@
 use std::collections::VecDeque;
 
-use apportion_allocator::HierarchicalConfig;
 use apportion_master_core::{CommitId, ConnId, Event};
 use apportion_proto::v1::{self, journal_record::Record as WireRecord};
 use apportion_types::{
