@@ -19,6 +19,7 @@ fn help_lists_every_command_and_the_rules() {
         "offers",
         "logs",
         "kill",
+        "replay",
         "version",
     ];
     for command in commands {

@@ -36,7 +36,7 @@ fn head(answer: &Answer, how: &How) -> String {
         How::Ended(Ending::Open) => {
             "the journal has no end: its master was killed there, or still runs".to_owned()
         }
-        How::Ended(Ending::Until) => "as asked for".to_owned(),
+        How::Ended(Ending::Until) => "the next comes after the moment asked for".to_owned(),
         How::Broken(_) => "nothing behind it can be read".to_owned(),
     };
     format!(

@@ -23,7 +23,15 @@ use crate::summary;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JournalError {
-    /// The file cannot be opened or read.
+    /// The file cannot be opened.
+    #[error("the journal {} cannot be opened: {source}; name a file that a master wrote with --journal", .path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file cannot be read.
     #[error("reading the journal {} at byte {offset}: {source}", .path.display())]
     Io {
         /// The file.
@@ -132,7 +140,7 @@ impl Journal {
     pub fn open(path: impl AsRef<Path>) -> Result<Journal, JournalError> {
         let path = path.as_ref();
         let opened = File::open(path);
-        let file = opened.map_err(|source| JournalError::Io { path: path.to_owned(), offset: 0, source })?;
+        let file = opened.map_err(|source| JournalError::Open { path: path.to_owned(), source })?;
         Journal::new(path, BufReader::with_capacity(1 << 20, file))
     }
 }
