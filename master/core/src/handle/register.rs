@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use apportion_types::{
-    AgentId, AgentInfo, FrameworkId, Reason, TaskState, UpdateId,
+    AgentId, AgentInfo, FrameworkId, Reason, TaskId, TaskState, TaskStatus, Time, UpdateId,
     protocol::agent::{AgentTask, MasterMessage, RefuseCode},
 };
 
@@ -194,6 +194,11 @@ impl State {
         if state.is_terminal() && (removed || update_id.is_none()) {
             return; // it has ended, and nobody waits for its end
         }
+        if !removed && !state.is_terminal() && !self.awaits_agents_of(turn.now, &framework_id) {
+            // The framework may have been told that no such task is known, and have launched another in its place.
+            let status = returned(turn.now, id, &key.1, state);
+            self.tell_status(turn, &framework_id, status);
+        }
         named.tasks.insert(key);
         let view = TaskView {
             framework_id,
@@ -222,10 +227,8 @@ impl State {
             (TaskState::Unreachable, TaskState::Staging) => TaskState::Starting,
             _ => reported,
         };
-        let status = (known == TaskState::Unreachable && !state.is_terminal()).then(|| {
-            let message = format!("agent {id} is registered again");
-            master_status(turn.now, &key.1, Some(id), state, Reason::AgentReregistered, message)
-        });
+        let status = (known == TaskState::Unreachable && !state.is_terminal())
+            .then(|| returned(turn.now, id, &key.1, state));
         let last = state.is_terminal() && (removed || self.tasks[key].unacknowledged.is_none());
         self.step_task(turn, key, Step { state, status, last });
     }
@@ -364,4 +367,10 @@ impl State {
             }
         }
     }
+}
+
+/// What a framework is told of a task that it may have given up with its agent.
+fn returned(now: Time, agent_id: &AgentId, task_id: &TaskId, state: TaskState) -> TaskStatus {
+    let message = format!("agent {agent_id} is registered again");
+    master_status(now, task_id, Some(agent_id), state, Reason::AgentReregistered, message)
 }
