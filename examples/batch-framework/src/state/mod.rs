@@ -209,6 +209,10 @@ impl JobState {
             TaskState::Staging | TaskState::Starting | TaskState::Killing => {}
             TaskState::Running => self.running(position, now),
             TaskState::Finished => self.end(position, Outcome::Succeeded, status, effects),
+            // Its machine started anew, or whoever watched it is gone: it may have done well.
+            TaskState::Failed if status.reason == Some(Reason::ContainerLost) => {
+                self.lost(position, status, now, effects)
+            }
             TaskState::Failed => self.failed(position, status, now, effects),
             TaskState::Killed => self.killed(position, status, effects),
             TaskState::Error => self.end(position, Outcome::Invalid, status, effects),

@@ -147,6 +147,18 @@ fn what_is_lost_runs_again_without_costing_a_retry() {
 }
 
 #[test]
+fn a_task_whose_end_nobody_saw_is_lost_not_failed() {
+    let mut one = One::new(Policy::default());
+    let first = one.launch(0);
+    one.update(1, &status(&first, TaskState::Running));
+    let unseen = TaskStatus { reason: Some(Reason::ContainerLost), ..status(&first, TaskState::Failed) };
+    one.update(2, &unseen);
+    assert_eq!(one.outcome(), None, "it has no retry to spend");
+    let task = &one.job.tasks()[0];
+    assert_eq!((task.failures, task.losses), (0, 1));
+}
+
+#[test]
 fn an_attempt_that_returns_after_it_was_given_up_is_killed() {
     let mut one = One::new(Policy::default());
     let first = one.launch(0);

@@ -232,7 +232,9 @@ impl ServiceState {
             TaskState::Running => self.runs(number, now, effects),
             TaskState::Unreachable => self.unreachable(number, now, effects),
             TaskState::Finished | TaskState::Failed | TaskState::Killed | TaskState::Error => {
-                self.ended(number, status, true, now, effects);
+                // When its machine starts anew, nobody sees how it ends.
+                let own_fault = status.reason != Some(Reason::ContainerLost);
+                self.ended(number, status, own_fault, now, effects);
             }
             // Lost with its agent, or never there: not the replica's fault, so that its pause does not grow.
             TaskState::Dropped | TaskState::Gone | TaskState::GoneByOperator | TaskState::Unknown => {

@@ -106,6 +106,15 @@ fn what_is_lost_with_its_agent_starts_again_without_a_longer_pause() {
     let next = place(&mut service, 0);
     told(&mut service, 3, &next, TaskState::Dropped);
     assert_eq!(service.next_deadline(), Some(at(4)));
+    tick(&mut service, 4);
+    let next = place(&mut service, 0);
+    let unseen = TaskStatus { reason: Some(Reason::ContainerLost), ..status(&next, TaskState::Failed) };
+    service.update(&unseen, at(5), &mut Vec::new());
+    assert_eq!(service.next_deadline(), Some(at(6)), "its machine started anew");
+    tick(&mut service, 6);
+    let next = place(&mut service, 0);
+    told(&mut service, 7, &next, TaskState::Failed);
+    assert_eq!(service.next_deadline(), Some(at(8)), "none of these ends has counted");
 }
 
 #[test]
