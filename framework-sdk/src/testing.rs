@@ -281,6 +281,11 @@ impl<S: Scheduler> Harness<S> {
         tasks.filter_map(Result::ok).collect()
     }
 
+    /// How many tasks were placed on offers that were no longer valid: what a scheduler that keeps offers should leave at zero.
+    pub fn launched_on_void(&self) -> u64 {
+        self.engine.launched_on_void()
+    }
+
     /// The time, as the scheduler sees it.
     pub fn now(&self) -> Time {
         self.now

@@ -107,6 +107,12 @@ impl<S: Scheduler> Engine<S> {
         self.state.framework_id()
     }
 
+    /// How many tasks were placed on offers that were no longer valid, each told as dropped. A scheduler that keeps offers and lets
+    /// go of those that are rescinded, and of all when the connection is lost, leaves it at zero.
+    pub fn launched_on_void(&self) -> u64 {
+        self.state.launched_on_void()
+    }
+
     /// The scheduler.
     pub fn scheduler(&self) -> &S {
         &self.scheduler

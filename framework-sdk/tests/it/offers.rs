@@ -9,7 +9,7 @@ use apportion_sdk::{
     Context, DoesNotFit, Offer, Scheduler, Stop, Task, TaskInfo, TaskStatus, async_trait,
     limits::TASKS_PER_ACCEPT_MAX,
     placement::{best_fit, first_fit, fits, worst_fit},
-    protocol::Call,
+    protocol::{Call, Event},
     testing::Harness,
 };
 
@@ -210,4 +210,29 @@ fn a_harness_lets_time_pass_without_losing_the_connection() {
     harness.connect();
     harness.subscribe();
     assert!(matches!(harness.calls().as_slice(), [.., Call::Subscribe { framework_id: Some(_), .. }]));
+}
+
+#[test]
+fn an_offer_used_after_its_rescind_is_counted() {
+    let mut harness = Harness::new(Keeper::default());
+    let kept = harness.offer("a1", "cpus:2");
+    let void = harness.offer("a1", "cpus:2");
+    harness.event(Event::Rescind(void));
+    let mut offers = std::mem::take(&mut harness.scheduler_mut().kept);
+    drop(offers.pop());
+    let mut good = offers.remove(0);
+    assert_eq!(*good.id(), kept);
+    good.launch(task("t1", "cpus:1")).unwrap();
+    drop(good);
+    harness.flush();
+    assert_eq!(harness.launched_on_void(), 0, "what is given back, or used in time, is no mistake");
+
+    let void = harness.offer("a1", "cpus:2");
+    harness.event(Event::Rescind(void));
+    let mut offer = harness.scheduler_mut().kept.pop().unwrap();
+    offer.launch(task("t2", "cpus:1")).unwrap();
+    offer.launch(task("t3", "cpus:1")).unwrap();
+    drop(offer);
+    harness.flush();
+    assert_eq!(harness.launched_on_void(), 2);
 }

@@ -41,6 +41,7 @@ impl State {
                 }
             } else {
                 gather(&mut declines, Some(Duration::ZERO), "another part was rescinded".into(), valid);
+                self.launched_on_void += tasks.len() as u64;
                 let message = "its offer was no longer valid when it was used; launch it on another";
                 for task in tasks {
                     self.tell_ended(now, task.task_id, &agent_id, TaskState::Dropped, message.to_owned());

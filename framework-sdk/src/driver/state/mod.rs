@@ -61,6 +61,8 @@ pub(crate) struct State {
     /// The last calls and their kinds, oldest first.
     calls: VecDeque<(u64, &'static str)>,
     outstanding: BTreeSet<OfferId>,
+    /// Tasks placed on offers that were not outstanding any more.
+    launched_on_void: u64,
     tasks: Tasks,
     reconciliation: Reconciliation,
     wakes: BTreeSet<Time>,
@@ -87,6 +89,7 @@ impl State {
             call_id: 0,
             calls: VecDeque::new(),
             outstanding: BTreeSet::new(),
+            launched_on_void: 0,
             tasks: Tasks::default(),
             reconciliation: Reconciliation::default(),
             wakes: BTreeSet::new(),
@@ -106,6 +109,10 @@ impl State {
     /// True when the scheduler is told nothing any more.
     pub(crate) fn is_ending(&self) -> bool {
         self.phase == Phase::Ended || self.teardown_by.is_some()
+    }
+
+    pub(crate) fn launched_on_void(&self) -> u64 {
+        self.launched_on_void
     }
 
     /// What is to be done next; to be done before the next is asked for.
