@@ -68,6 +68,7 @@ fn describe(happening: &Happening<'_>) -> Option<String> {
             }
             format!("framework {framework} hears {}", Told(event))
         }
+        Happening::SchedulerHandles { .. } | Happening::SchedulerHandled { .. } => return None,
         Happening::MasterHearsScheduler { framework, call, .. } => {
             format!("master hears framework {framework}: {}", call.name())
         }

@@ -5,6 +5,7 @@
 mod check;
 mod clock;
 mod cluster;
+pub mod conformance;
 mod fault;
 mod harness;
 mod history;

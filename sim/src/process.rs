@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     collections::BTreeMap,
+    fmt,
     future::Future,
     marker::PhantomData,
     pin::pin,
@@ -12,7 +13,7 @@ use std::{
 };
 
 use apportion_sdk::{
-    FrameworkId, FrameworkInfo, Role, Scheduler, Stop, Time,
+    AgentId, FrameworkId, FrameworkInfo, Role, Scheduler, Stop, TaskId, Time,
     driver::{Action, Config, Dropped, Engine, Input},
     limits,
     protocol::Event,
@@ -149,6 +150,21 @@ pub(crate) enum Told {
     Tick,
 }
 
+/// Without what a program says, which only its scheduler can tell.
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Told::Start => f.write_str("the start"),
+            Told::Connected => f.write_str("a connection"),
+            Told::Disconnected { why, .. } => write!(f, "the loss of its connection ({why})"),
+            Told::Event(event) => write!(f, "{event:?}"),
+            Told::Message(_) => f.write_str("a message of its program"),
+            Told::Stop(stop) => write!(f, "its program's wish to end ({stop:?})"),
+            Told::Tick => f.write_str("a time that has come"),
+        }
+    }
+}
+
 /// A callback awaits something that nothing in a simulation could bring about.
 #[derive(Debug)]
 pub(crate) struct Waits;
@@ -161,6 +177,10 @@ pub(crate) trait Driven {
     fn has_dropped(&self) -> bool;
     fn framework_id(&self) -> Option<&FrameworkId>;
     fn wants_offers(&self) -> bool;
+    /// What the scheduler believes alive.
+    fn tasks(&self) -> Vec<(TaskId, Option<AgentId>)>;
+    /// Tasks placed so far on offers that were no longer valid.
+    fn launched_on_void(&self) -> u64;
     fn scheduler(&self) -> &dyn Any;
     fn scheduler_mut(&mut self) -> &mut dyn Any;
 }
@@ -239,6 +259,14 @@ impl<S: Scheduler + 'static> Driven for Running<S> {
 
     fn wants_offers(&self) -> bool {
         self.engine.scheduler().wants_offers()
+    }
+
+    fn tasks(&self) -> Vec<(TaskId, Option<AgentId>)> {
+        self.engine.scheduler().tasks()
+    }
+
+    fn launched_on_void(&self) -> u64 {
+        self.engine.launched_on_void()
     }
 
     fn scheduler(&self) -> &dyn Any {

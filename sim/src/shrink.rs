@@ -135,7 +135,7 @@ fn fewer_agents(best: &mut Attempt, still_fails: &mut impl FnMut(&Attempt) -> bo
 }
 
 /// The agent that a fault concerns.
-fn agent_of(fault: &Fault) -> Option<usize> {
+pub(crate) fn agent_of(fault: &Fault) -> Option<usize> {
     use crate::fault::Process;
     match *fault {
         Fault::Cut { peer, .. } | Fault::Break { peer } | Fault::Slow { peer, .. } => match peer {
@@ -151,7 +151,7 @@ fn agent_of(fault: &Fault) -> Option<usize> {
 }
 
 /// Of the history, the last lines that name what the message names; faults and the beginnings and ends of processes besides.
-fn relevant(history: &[String], message: &str) -> Vec<String> {
+pub(crate) fn relevant(history: &[String], message: &str) -> Vec<String> {
     let is_id = |word: &&str| word.len() > 2 && word.bytes().any(|byte| byte.is_ascii_digit());
     let split = |text: &'static str| move |c: char| c.is_whitespace() || text.contains(c);
     let ids: Vec<&str> = message.split(split(",;:()`\"")).filter(is_id).collect();
@@ -165,7 +165,7 @@ fn relevant(history: &[String], message: &str) -> Vec<String> {
 }
 
 /// The words of a panic.
-fn words(payload: &(dyn Any + Send)) -> String {
+pub(crate) fn words(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without words").to_owned()
 }
@@ -176,7 +176,7 @@ thread_local! {
 }
 
 /// Runs something whose panics are told by whoever called, once, and not also by each run.
-fn quietly<T>(run: impl FnOnce() -> T) -> T {
+pub(crate) fn quietly<T>(run: impl FnOnce() -> T) -> T {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let print = panic::take_hook();

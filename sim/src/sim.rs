@@ -89,11 +89,11 @@ impl Sim {
     pub fn run_until_idle(&mut self, limit: Duration) -> Result<(), Failure> {
         let until = self.world.now + limit;
         loop {
-            let quiet_at = (self.world.progress_at + QUIET).max(self.world.faults_over_at);
-            if self.world.now >= quiet_at && self.world.is_calm() && !self.world.tasks_move() {
+            if self.is_at_rest() {
                 self.world.check_at_rest();
                 return self.verdict();
             }
+            let quiet_at = self.quiet_at();
             let stop = if quiet_at > self.world.now { quiet_at } else { self.world.now + QUIET };
             if !self.world.step(stop.min(until)) {
                 self.verdict()?;
@@ -104,13 +104,26 @@ impl Sim {
         }
     }
 
+    /// The earliest time at which nothing more is going to happen.
+    fn quiet_at(&self) -> Time {
+        (self.world.progress_at + QUIET).max(self.world.faults_over_at)
+    }
+
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.world.now >= self.quiet_at() && self.world.is_calm() && !self.world.tasks_move()
+    }
+
+    pub(crate) fn world_mut(&mut self) -> &mut World {
+        &mut self.world
+    }
+
     /// A failure of the test's own, at this time.
     pub fn failure(&self, message: impl Into<String>) -> Failure {
         let (seed, at) = (self.world.seed, self.world.elapsed());
         Failure { check: "story", message: message.into(), seed, at }
     }
 
-    fn verdict(&self) -> Result<(), Failure> {
+    pub(crate) fn verdict(&self) -> Result<(), Failure> {
         match &self.world.violation {
             None => Ok(()),
             Some(violation) => Err(Failure {

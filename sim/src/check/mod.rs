@@ -15,6 +15,7 @@ use apportion_types::{
 
 use crate::{
     fault::{Fault, Process},
+    process::Told,
     world::World,
 };
 
@@ -35,6 +36,10 @@ pub(crate) enum Happening<'a> {
     SchedulerCalls { framework: usize, call: &'a Call },
     /// A driver is told something.
     SchedulerHears { framework: usize, event: &'a Event },
+    /// A driver is handed something; its callbacks run next.
+    SchedulerHandles { framework: usize, told: &'a Told },
+    /// The callbacks have returned, and what they asked for was sent.
+    SchedulerHandled { framework: usize },
     /// A call reaches the master; it is handled next.
     MasterHearsScheduler { framework: usize, conn: ConnId, call: &'a Call },
     /// The master tells a scheduler something.

@@ -1,6 +1,6 @@
 //! A framework's process.
 
-use std::{any::Any, time::Duration};
+use std::{any::Any, collections::BTreeMap, time::Duration};
 
 use apportion_sdk::{
     DriverError, FrameworkId, Stop, Time,
@@ -34,6 +34,19 @@ pub(crate) struct FrameworkProcess {
     wake: Option<Time>,
     conn: Option<usize>,
     attempts: u64,
+    /// What its processes were handed so far, but for heartbeats.
+    pub(crate) inputs: u64,
+    /// Its processes die when so much was handed to them.
+    pub(crate) dies_after: BTreeMap<u64, Death>,
+}
+
+/// How a process dies at an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Death {
+    /// Before anything that it asked for was sent; otherwise some of what is under way is lost, as at any crash.
+    pub(crate) unsent: bool,
+    /// For how long there is none.
+    pub(crate) down: Duration,
 }
 
 impl FrameworkProcess {
@@ -49,6 +62,8 @@ impl FrameworkProcess {
             wake: None,
             conn: None,
             attempts: 0,
+            inputs: 0,
+            dies_after: BTreeMap::new(),
         }
     }
 
@@ -92,6 +107,12 @@ impl World {
         let mut actions = Vec::new();
         let framework = &mut self.frameworks[number];
         let now = framework.clock.shows(self.now);
+        if framework.process.is_none() {
+            return;
+        }
+        framework.inputs += u64::from(!matches!(told, Told::Event(Event::Heartbeat)));
+        self.observe(&Happening::SchedulerHandles { framework: number, told: &told });
+        let framework = &mut self.frameworks[number];
         let Some(process) = &mut framework.process else { return };
         if process.handle(now, told, &mut actions).is_err() {
             let name = framework.program.info().name.clone();
@@ -105,8 +126,15 @@ impl World {
         if framework.program.remembers() && framework.framework_id.is_none() {
             framework.framework_id = process.framework_id().cloned();
         }
-        for action in actions {
-            self.framework_acts(number, action);
+        let dies = framework.dies_after.remove(&framework.inputs);
+        if dies.is_none_or(|death| !death.unsent) {
+            for action in actions {
+                self.framework_acts(number, action);
+            }
+        }
+        self.observe(&Happening::SchedulerHandled { framework: number });
+        if let Some(death) = dies.filter(|_| self.frameworks[number].ended.is_none()) {
+            self.crash_framework(number, death.down);
         }
         self.arm_framework(number);
     }

@@ -15,7 +15,7 @@ use apportion_agent_core::ContainerId;
 use apportion_master_core::{CommitId, View};
 use apportion_types::{TaskInfo, Time};
 
-pub(crate) use self::{agent::Agent, framework::FrameworkProcess, master::MasterProcess};
+pub(crate) use self::{agent::Agent, framework::{Death, FrameworkProcess}, master::MasterProcess};
 use crate::{
     check::{Check, Happening},
     clock::{Clock, START},
