@@ -127,6 +127,12 @@ impl Cluster {
         self
     }
 
+    /// Several faults at once, at a time from the start of the run.
+    pub fn faults(mut self, at: Duration, faults: impl IntoIterator<Item = Fault>) -> Self {
+        self.script.extend(faults.into_iter().map(|fault| Timed { at, fault }));
+        self
+    }
+
     /// Faults by probability, beside those of the script.
     pub fn chaos(mut self, chaos: Chaos) -> Self {
         self.chaos = chaos;

@@ -62,6 +62,28 @@ pub enum Fault {
     },
 }
 
+impl Fault {
+    /// A peer and the master do not hear each other for a time.
+    pub fn cut(peer: Peer, lasts: Duration) -> Self {
+        Fault::Cut { peer, ways: Ways::Both, lasts }
+    }
+
+    /// The master dies; another takes its place after a time.
+    pub fn master_dies(down: Duration) -> Self {
+        Fault::Crash { process: Process::Master, down }
+    }
+
+    /// An agent's process dies, and a new one begins after a time; its tasks run on.
+    pub fn agent_dies(agent: usize, down: Duration) -> Self {
+        Fault::Crash { process: Process::Agent(agent), down }
+    }
+
+    /// A framework's process dies, and a new one begins after a time; its tasks run on.
+    pub fn framework_dies(framework: usize, down: Duration) -> Self {
+        Fault::Crash { process: Process::Framework(framework), down }
+    }
+}
+
 /// Which way a link is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -202,10 +224,7 @@ impl Chaos {
         let framework = (frameworks > 0).then(|| rng.usize(0..frameworks));
         // Frameworks are few; without a share of their own they would hardly ever be hit.
         let peer = match (agent, framework) {
-            (Some(agent), Some(framework)) if rng.u8(0..4) > 0 => {
-                let _ = framework;
-                Peer::Agent(agent)
-            }
+            (Some(agent), Some(_)) if rng.u8(0..4) > 0 => Peer::Agent(agent),
             (_, Some(framework)) => Peer::Framework(framework),
             (Some(agent), None) => Peer::Agent(agent),
             (None, None) => return None,

@@ -16,8 +16,10 @@ use crate::{
     network::Peer,
 };
 
-/// Runs that may be spent on making a failure smaller; what is found by then is told.
-const ATTEMPTS_MAX: usize = 400;
+/// Happenings that may be spent on making a failure smaller, as a multiple of the run that failed, and at least; what is found by
+/// then is told.
+const EFFORT_TIMES: u64 = 30;
+const EFFORT_MIN: u64 = 1_000_000;
 
 /// Lines of history that are told.
 const TRACE_LINES_MAX: usize = 60;
@@ -75,12 +77,16 @@ pub(crate) fn shrink<H>(
 ) -> Found {
     let whole = Attempt::of(&build().0, seed);
     let mut best = whole.clone();
-    let first = run(&best, build, story, false).failure.expect("a run that has failed fails again");
-    let mut attempts = 0;
+    let first = run(&best, build, story, false);
+    let mut effort = EFFORT_MIN.max(first.steps * EFFORT_TIMES);
+    let first = first.failure.expect("a run that has failed fails again");
     let mut still_fails = |attempt: &Attempt| {
-        attempts += 1;
-        attempts <= ATTEMPTS_MAX
-            && run(attempt, build, story, false).failure.is_some_and(|failure| failure.check == first.check)
+        if effort == 0 {
+            return false;
+        }
+        let ran = run(attempt, build, story, false);
+        effort = effort.saturating_sub(ran.steps);
+        ran.failure.is_some_and(|failure| failure.check == first.check)
     };
     fewer_faults(&mut best, &mut still_fails);
     // A test's own expectation may be about as many agents as it asked for.

@@ -7,7 +7,6 @@ use crate::{
     check::Happening,
     clock::START,
     fault::{Fault, Process},
-    network::Peer,
 };
 
 impl World {
@@ -81,14 +80,5 @@ impl World {
         let (exit, limitation) = container.out_of_memory();
         let id = id.clone();
         self.container_ends(agent, &id, exit, limitation);
-    }
-
-    /// A peer by the process that it is.
-    pub(crate) fn peer(process: Process) -> Option<Peer> {
-        match process {
-            Process::Master => None,
-            Process::Agent(agent) => Some(Peer::Agent(agent)),
-            Process::Framework(framework) => Some(Peer::Framework(framework)),
-        }
     }
 }
