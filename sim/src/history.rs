@@ -54,7 +54,7 @@ pub(crate) fn stamp(now: Time) -> String {
 }
 
 /// What is worth a line: not signs of life, and each message once, where it is sent or where it takes effect.
-fn describe(happening: &Happening<'_>) -> Option<String> {
+pub(crate) fn describe(happening: &Happening<'_>) -> Option<String> {
     Some(match happening {
         Happening::Started(process) => format!("{process} starts"),
         Happening::Crashed(process) => format!("{process} dies"),

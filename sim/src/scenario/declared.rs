@@ -1,0 +1,398 @@
+//! What a scenario declares before its first command, and the cluster that comes of it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use apportion_agent_core as agent;
+use apportion_allocator::{HierarchicalConfig, QuotaLimit, SorterKind, Weight};
+use apportion_master_core as master;
+use apportion_types::{AgentInfo, Resources, Role};
+
+use super::{
+    fault,
+    framework::Spec,
+    words::{DURATION_MAX, Given, Line, Mistake, Parsed, Word},
+};
+use crate::{
+    Cluster,
+    fault::{Chaos, Timed},
+    machine::Behaviour,
+    network::Delays,
+};
+
+/// Agents of one scenario: ten times the largest cluster that anybody has reported.
+const AGENTS_MAX: usize = 100_000;
+
+/// Frameworks of one scenario.
+const FRAMEWORKS_MAX: usize = 1_000;
+
+/// Faults that chance may bring to one run.
+const FAULTS_MAX: f64 = 100_000.0;
+
+/// The longest delay of a message: far beyond every time-out.
+const DELAY_MAX: Duration = Duration::from_secs(3600);
+
+/// The most that a clock may be wrong.
+const SKEW_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// What a declaration begins with.
+pub(super) const KINDS: &[&str] = &[
+    "seed",
+    "quiet",
+    "verbose",
+    "agents",
+    "framework",
+    "role",
+    "sorter",
+    "set",
+    "network",
+    "clock-skew",
+    "starts-within",
+    "launches-fail",
+    "signals-fail",
+    "chaos",
+    "at",
+];
+
+/// Who is in the cluster, by which words are faults and commands held to be about somebody.
+#[derive(Debug, Default)]
+pub(super) struct Cast {
+    pub(super) agents: usize,
+    pub(super) frameworks: Vec<String>,
+}
+
+impl Cast {
+    /// An agent's number.
+    pub(super) fn agent(&self, word: Word<'_>) -> Parsed<usize> {
+        match self.agents {
+            0 => Err(word.wrong(
+                "is no agent: none is declared above",
+                "a line such as `agents 3 cpus:4;mem:4096` first",
+            )),
+            agents => word.count(0..=agents - 1),
+        }
+    }
+
+    /// A framework's number, given as such or by its name.
+    pub(super) fn framework(&self, word: Word<'_>) -> Parsed<usize> {
+        let by_name = self.frameworks.iter().position(|name| name == word.text);
+        let by_number = || word.text.parse().ok().filter(|number| *number < self.frameworks.len());
+        by_name.or_else(by_number).ok_or_else(|| match self.frameworks.len() {
+            0 => word.wrong(
+                "is no framework: none is declared above",
+                "a line such as `framework left tasks=3` first",
+            ),
+            _ => word.wrong("is no framework", format!("one of {}", self.frameworks.join(", "))),
+        })
+    }
+}
+
+/// A setting of the master: its name, the least that makes sense, where it is.
+type MasterSetting = (&'static str, Duration, fn(&mut master::Config) -> &mut Duration);
+
+const MASTER: &[MasterSetting] = &[
+    ("master.offer_timeout", MILLISECOND, |config| &mut config.offer_timeout),
+    ("master.allocation_coalesce", Duration::ZERO, |config| &mut config.allocation_coalesce),
+    ("master.agent_ping_interval", MILLISECOND, |config| &mut config.agent_ping_interval),
+    ("master.agent_reregister_timeout", MILLISECOND, |config| &mut config.agent_reregister_timeout),
+    ("master.scheduler_heartbeat", MILLISECOND, |config| &mut config.scheduler_heartbeat),
+];
+
+const PINGS_MISSED: &str = "master.agent_pings_missed_max";
+
+type AgentSetting = fn(&mut agent::Config) -> &mut Duration;
+
+const AGENT: &[(&str, AgentSetting)] = &[
+    ("agent.register_timeout", |config| &mut config.register_timeout),
+    ("agent.update_retry_min", |config| &mut config.update_retry_min),
+    ("agent.update_retry_max", |config| &mut config.update_retry_max),
+    ("agent.kill_repeat", |config| &mut config.kill_repeat),
+];
+
+/// Agents that are alike.
+#[derive(Debug)]
+struct Agents {
+    count: usize,
+    resources: Resources,
+    attributes: BTreeMap<String, String>,
+}
+
+/// All that is declared.
+#[derive(Debug)]
+pub(super) struct Declared {
+    pub(super) cast: Cast,
+    pub(super) seed: u64,
+    agents: Vec<Agents>,
+    frameworks: Vec<Spec>,
+    master: master::Config,
+    agent: Vec<(AgentSetting, Duration)>,
+    allocator: HierarchicalConfig,
+    delays: Delays,
+    skew: Duration,
+    starts_within: Option<Duration>,
+    launches_fail_ppm: u32,
+    signals_fail_ppm: u32,
+    chaos: Chaos,
+    script: Vec<Timed>,
+}
+
+impl Declared {
+    pub(super) fn new() -> Self {
+        Self {
+            cast: Cast::default(),
+            seed: 0,
+            agents: Vec::new(),
+            frameworks: Vec::new(),
+            master: master::Config::new(""),
+            agent: Vec::new(),
+            allocator: HierarchicalConfig::default(),
+            delays: Delays::default(),
+            skew: Duration::ZERO,
+            starts_within: None,
+            launches_fail_ppm: 0,
+            signals_fail_ppm: 0,
+            chaos: Chaos::NONE,
+            script: Vec::new(),
+        }
+    }
+
+    /// Reads what stands behind a declaration's first word, `kind`.
+    pub(super) fn parse(&mut self, kind: Word<'_>, line: &mut Line<'_>) -> Parsed<()> {
+        let all = Duration::ZERO..=DURATION_MAX;
+        match kind.text {
+            "seed" => self.seed = line.word("the seed")?.number(0..=u64::MAX)?,
+            "agents" => self.agents(line)?,
+            "framework" => self.framework(line)?,
+            "role" => self.role(line)?,
+            "sorter" => self.sorter(line)?,
+            "set" => self.set(line)?,
+            "network" => self.network(line)?,
+            "clock-skew" => {
+                self.skew = line.word("how wrong clocks are")?.duration(Duration::ZERO..=SKEW_MAX)?
+            }
+            "starts-within" => {
+                self.starts_within = Some(line.word("within how long processes start")?.duration(all)?);
+            }
+            "launches-fail" => self.launches_fail_ppm = line.word("how many launches fail")?.percent()?,
+            "signals-fail" => self.signals_fail_ppm = line.word("how many signals fail")?.percent()?,
+            "chaos" => self.chaos(line)?,
+            "at" => {
+                let at = line.word("when, from the start of the run")?.duration(all)?;
+                let fault = fault::parse_all(line, &self.cast)?;
+                self.script.push(Timed { at, fault });
+            }
+            _ => return Err(kind.wrong("is no declaration", format!("one of {}", KINDS.join(", ")))),
+        }
+        line.end()
+    }
+
+    fn agents(&mut self, line: &mut Line<'_>) -> Parsed<()> {
+        let number = line.word("how many agents")?;
+        let room = AGENTS_MAX - self.cast.agents;
+        if room == 0 {
+            return Err(number.wrong("is too many", format!("at most {AGENTS_MAX} agents in all")));
+        }
+        let count = number.count(1..=room)?;
+        let word = line.word("the resources of each, such as cpus:4;mem:4096")?;
+        let resources: Resources = word.read("resources such as cpus:4;mem:4096;ports:[31000-31009]")?;
+        if resources.is_empty() {
+            return Err(word.wrong("is nothing", "resources such as cpus:4;mem:4096"));
+        }
+        let mut attributes = BTreeMap::new();
+        for word in line {
+            let (name, value) = word
+                .text
+                .split_once('=')
+                .filter(|(name, _)| !name.is_empty())
+                .ok_or_else(|| word.wrong("is no attribute", "NAME=VALUE, such as zone=a"))?;
+            if attributes.insert(name.to_owned(), value.to_owned()).is_some() {
+                return Err(word.wrong("is given twice", "each attribute once"));
+            }
+        }
+        self.cast.agents += count;
+        self.agents.push(Agents { count, resources, attributes });
+        Ok(())
+    }
+
+    fn framework(&mut self, line: &mut Line<'_>) -> Parsed<()> {
+        let name = line.word("the framework's name")?;
+        if self.frameworks.len() >= FRAMEWORKS_MAX {
+            return Err(name.wrong("is one too many", format!("at most {FRAMEWORKS_MAX} frameworks")));
+        }
+        if self.cast.frameworks.iter().any(|known| known == name.text) {
+            return Err(name.wrong("is declared twice", "a name of its own for each framework"));
+        }
+        let spec = Spec::parse(name, line)?;
+        self.cast.frameworks.push(spec.name.clone());
+        self.frameworks.push(spec);
+        Ok(())
+    }
+
+    fn role(&mut self, line: &mut Line<'_>) -> Parsed<()> {
+        let role: Role = line.word("a role")?.read("a role such as eng or eng/ads")?;
+        let first = line.word("weight=… or limit=…")?;
+        for word in [first].into_iter().chain(line) {
+            let Given { key, value } = word.option(&["weight", "limit"])?;
+            if key.text == "weight" {
+                let weight: Weight = value.read("a weight such as 2 or 0.5")?;
+                self.allocator.weights.insert(role.clone(), weight);
+            } else {
+                let limit: QuotaLimit = value.read("scalars such as cpus:4;mem:4096")?;
+                self.allocator.quota_limits.insert(role.clone(), limit);
+            }
+        }
+        Ok(())
+    }
+
+    fn sorter(&mut self, line: &mut Line<'_>) -> Parsed<()> {
+        const EXPECTED: &str = "`drf` or `random SEED`";
+        let word = line.word(EXPECTED)?;
+        self.allocator.sorter = match word.text {
+            "drf" => SorterKind::Drf,
+            "random" => SorterKind::Random { seed: line.word("its seed")?.number(0..=u64::MAX)? },
+            _ => return Err(word.wrong("is no sorter", EXPECTED)),
+        };
+        Ok(())
+    }
+
+    fn set(&mut self, line: &mut Line<'_>) -> Parsed<()> {
+        let known: Vec<&str> = MASTER
+            .iter()
+            .map(|(key, ..)| *key)
+            .chain([PINGS_MISSED])
+            .chain(AGENT.iter().map(|(key, _)| *key))
+            .collect();
+        let first = line.word("a setting, such as master.offer_timeout=10s")?;
+        for word in [first].into_iter().chain(line) {
+            let Given { key, value } = word.option(&known)?;
+            if let Some((_, least, place)) = MASTER.iter().find(|(name, ..)| *name == key.text) {
+                *place(&mut self.master) = value.duration(*least..=DURATION_MAX)?;
+            } else if let Some((_, place)) = AGENT.iter().find(|(name, _)| *name == key.text) {
+                self.agent.push((*place, value.duration(MILLISECOND..=DURATION_MAX)?));
+            } else {
+                let missed = value.number(1..=1_000)?;
+                self.master.agent_pings_missed_max = u32::try_from(missed).expect("it is within bounds");
+            }
+        }
+        Ok(())
+    }
+
+    fn network(&mut self, line: &mut Line<'_>) -> Parsed<()> {
+        for word in line {
+            let Given { key, value } = word.option(&["delay", "stragglers", "straggler"])?;
+            match key.text {
+                "delay" => (self.delays.least, self.delays.most) = value.durations(DELAY_MAX)?.into_inner(),
+                "stragglers" => self.delays.stragglers_ppm = value.percent()?,
+                _ => self.delays.straggler_most = value.duration(Duration::ZERO..=DELAY_MAX)?,
+            }
+        }
+        // Without a word the stragglers of fast networks would be faster than the others.
+        self.delays.straggler_most = self.delays.straggler_most.max(self.delays.most);
+        Ok(())
+    }
+
+    fn chaos(&mut self, line: &mut Line<'_>) -> Parsed<()> {
+        let word = line.word("for how long faults begin")?;
+        let lasts = word.duration(MILLISECOND..=DURATION_MAX)?;
+        let calm = Chaos { lasts, longest: Chaos::bad_day(lasts).longest, ..Chaos::NONE };
+        let mut chaos = if line.takes("bad-day") { Chaos::bad_day(lasts) } else { calm };
+        for word in line {
+            let mut rates = [
+                ("cuts", &mut chaos.cuts),
+                ("breaks", &mut chaos.breaks),
+                ("slow", &mut chaos.slow),
+                ("master-crashes", &mut chaos.master_crashes),
+                ("agent-crashes", &mut chaos.agent_crashes),
+                ("reboots", &mut chaos.reboots),
+                ("disk-failures", &mut chaos.disk_failures),
+                ("framework-crashes", &mut chaos.framework_crashes),
+                ("out-of-memory", &mut chaos.out_of_memory),
+            ];
+            let known: Vec<&str> = rates.iter().map(|(key, _)| *key).chain(["longest"]).collect();
+            let Given { key, value } = word.option(&known)?;
+            match rates.iter_mut().find(|(name, _)| *name == key.text) {
+                Some((_, rate)) => **rate = value.decimal(1_000_000)?,
+                None => chaos.longest = value.duration(MILLISECOND..=DURATION_MAX)?,
+            }
+        }
+        let rates = chaos.cuts + chaos.breaks + chaos.slow + chaos.master_crashes + chaos.agent_crashes;
+        let rates =
+            rates + chaos.reboots + chaos.disk_failures + chaos.framework_crashes + chaos.out_of_memory;
+        if rates * lasts.as_secs_f64() / 60.0 > FAULTS_MAX {
+            return Err(word.wrong(
+                "is too long for so many faults a minute",
+                format!("at most {FAULTS_MAX} faults in all"),
+            ));
+        }
+        self.chaos = chaos;
+        Ok(())
+    }
+
+    /// What only the whole shows.
+    pub(super) fn check(&self) -> Result<(), Mistake> {
+        let mistake = |what: &str, expected: &str| Mistake {
+            column: 1,
+            what: what.to_owned(),
+            expected: expected.to_owned(),
+        };
+        if self.cast.agents == 0 {
+            return Err(mistake("no agent is declared", "a line such as `agents 3 cpus:4;mem:4096`"));
+        }
+        Ok(())
+    }
+
+    /// The cluster; each call gives the same.
+    pub(super) fn cluster(&self) -> Cluster {
+        let (config, settings) = (self.master.clone(), self.agent.clone());
+        let allocator = self.allocator.clone();
+        let mut cluster = Cluster::new()
+            .master(|master| *master = config)
+            .allocator(|old| *old = allocator)
+            .configure_agents(move |config| {
+                for (place, value) in &settings {
+                    *place(config) = *value;
+                }
+            })
+            .delays(self.delays.clone())
+            .clock_skew(self.skew)
+            .launches_fail(self.launches_fail_ppm)
+            .signals_fail(self.signals_fail_ppm)
+            .chaos(self.chaos.clone());
+        if let Some(most) = self.starts_within {
+            cluster = cluster.starts_within(most);
+        }
+        let alike = self.agents.iter().flat_map(|agents| std::iter::repeat_n(agents, agents.count));
+        for (number, agents) in alike.enumerate() {
+            cluster = cluster.agent(AgentInfo {
+                hostname: host(number),
+                address: format!("{}:5051", host(number)),
+                resources: agents.resources.clone(),
+                attributes: agents.attributes.clone(),
+                unenforced: Vec::new(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            });
+        }
+        for spec in &self.frameworks {
+            cluster.add(spec.framework());
+        }
+        for timed in &self.script {
+            cluster = cluster.fault(timed.at, timed.fault.clone());
+        }
+        let conduct: BTreeMap<_, _> =
+            self.frameworks.iter().map(|spec| (spec.name.clone(), spec.conduct.clone())).collect();
+        cluster.workload(move |task, rng| {
+            conduct.get(&task.name).map_or_else(Behaviour::runs, |conduct| conduct.draw(rng))
+        })
+    }
+}
+
+/// The name of an agent's machine.
+pub(super) fn host(number: usize) -> String {
+    format!("host-{number}")
+}
+
+/// The number of the agent whose machine has this name.
+pub(super) fn number_of(host: &str) -> Option<usize> {
+    host.strip_prefix("host-")?.parse().ok()
+}

@@ -1,0 +1,200 @@
+//! The frameworks of scenarios: what they want to run, and how their tasks behave.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use apportion_types::{Resources, Role, limits};
+use fastrand::Rng;
+
+use super::{
+    jobs::{Jobs, Work},
+    words::{DURATION_MAX, Given, Line, Parsed, Word},
+};
+use crate::{
+    machine::{Behaviour, Ending, OnTerm},
+    process::Framework,
+    random,
+};
+
+/// Tasks of one framework; more of them are told to it as it runs.
+pub(super) const TASKS_MAX: usize = 1_000_000;
+
+/// Bytes of a framework's name; it begins every id of its tasks.
+const NAME_BYTES_MAX: usize = 40;
+
+/// Ports of one task.
+const PORTS_MAX: usize = 1_000;
+
+/// Words that a command would not know from a framework's name.
+const RESERVED: &[&str] = &["agent", "agents", "running", "idle"];
+
+const OPTIONS: &[&str] = &[
+    "role",
+    "tasks",
+    "needs",
+    "ports",
+    "on",
+    "starts",
+    "lasts",
+    "fails",
+    "out-of-memory",
+    "grace",
+    "retries",
+    "failover",
+    "refuse",
+];
+
+const FLAGS: &[&str] = &["stored", "forgetful", "hangs", "hoards"];
+
+/// A framework as its line describes it.
+#[derive(Debug)]
+pub(super) struct Spec {
+    pub(super) name: String,
+    pub(super) conduct: Conduct,
+    roles: Vec<Role>,
+    work: Work,
+    remembers: bool,
+    failover: Duration,
+    refuse: Duration,
+}
+
+/// What a framework's tasks do.
+#[derive(Debug, Clone)]
+pub(super) struct Conduct {
+    starts: RangeInclusive<Duration>,
+    /// None for tasks that run until they are asked to end.
+    lasts: Option<RangeInclusive<Duration>>,
+    fails_ppm: u32,
+    out_of_memory_ppm: u32,
+    hangs: bool,
+}
+
+impl Conduct {
+    /// What one task does.
+    pub(super) fn draw(&self, rng: &mut Rng) -> Behaviour {
+        let usual = Behaviour::runs();
+        let starts_after = random::between(rng, *self.starts.start(), *self.starts.end());
+        let runs_for = self.lasts.as_ref().map(|lasts| random::between(rng, *lasts.start(), *lasts.end()));
+        let ends = if random::hits(rng, self.out_of_memory_ppm) {
+            Ending::OutOfMemory
+        } else if random::hits(rng, self.fails_ppm) {
+            Ending::Exit(1)
+        } else {
+            Ending::Exit(0)
+        };
+        let on_term = if self.hangs { OnTerm::Hangs } else { usual.on_term };
+        Behaviour { starts_after, runs_for, ends, on_term, ..usual }
+    }
+}
+
+impl Spec {
+    /// Reads what stands behind `framework`.
+    pub(super) fn parse(name: Word<'_>, line: &mut Line<'_>) -> Parsed<Self> {
+        let is_name = name.text.len() <= NAME_BYTES_MAX
+            && name.text.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name.text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !is_name || RESERVED.contains(&name.text) {
+            let expected = format!(
+                "a letter, then letters, digits and `_`, at most {NAME_BYTES_MAX}, and none of {}",
+                RESERVED.join(", ")
+            );
+            return Err(name.wrong("is no name of a framework", expected));
+        }
+        let usual = Behaviour::succeeds_after(Duration::from_secs(1));
+        let mut spec = Self {
+            name: name.text.to_owned(),
+            conduct: Conduct {
+                starts: usual.starts_after..=usual.starts_after,
+                lasts: usual.runs_for.map(|lasts| lasts..=lasts),
+                fails_ppm: 0,
+                out_of_memory_ppm: 0,
+                hangs: false,
+            },
+            roles: Vec::new(),
+            work: Work::new(name.text),
+            remembers: true,
+            failover: limits::FAILOVER_TIMEOUT_DEFAULT,
+            refuse: limits::REFUSE_DEFAULT,
+        };
+        let mut given = Vec::new();
+        for word in line {
+            let key = spec.option(word)?;
+            if key != "role" && given.contains(&key) {
+                return Err(word.wrong("is given twice", "each option once; only role= may be repeated"));
+            }
+            given.push(key);
+        }
+        spec.work
+            .check()
+            .map_err(|what| name.wrong(format!("has tasks that cannot be: {what}"), "other options"))?;
+        Ok(spec)
+    }
+
+    /// Reads one word; gives what must not be given again.
+    fn option<'a>(&mut self, word: Word<'a>) -> Parsed<&'a str> {
+        match word.text {
+            "stored" | "forgetful" => {
+                self.remembers = word.text == "stored";
+                return Ok("stored or forgetful");
+            }
+            "hangs" => self.conduct.hangs = true,
+            "hoards" => self.work.hoards = true,
+            _ if !word.text.contains('=') => {
+                let known =
+                    format!("{}, or one of {} with a value", FLAGS.join(", "), OPTIONS.join("=, ") + "=");
+                return Err(word.wrong("is not known here", known));
+            }
+            _ => return self.value(word.option(OPTIONS)?),
+        }
+        Ok(word.text)
+    }
+
+    fn value<'a>(&mut self, Given { key, value }: Given<'a>) -> Parsed<&'a str> {
+        let all = Duration::ZERO..=DURATION_MAX;
+        match key.text {
+            "role" => {
+                let role: Role = value.read("a role such as eng or eng/ads")?;
+                if self.roles.contains(&role) || self.roles.len() >= limits::ROLES_MAX {
+                    return Err(value
+                        .wrong("is one too many", format!("at most {} different roles", limits::ROLES_MAX)));
+                }
+                self.roles.push(role);
+            }
+            "tasks" => self.work.tasks = value.count(0..=TASKS_MAX)?,
+            "needs" => self.work.needs = value.read::<Resources>("resources such as cpus:1;mem:128")?,
+            "ports" => self.work.ports = value.count(0..=PORTS_MAX)?,
+            "on" => {
+                let attribute = value.text.split_once(':').filter(|(name, _)| !name.is_empty());
+                let (name, wanted) = attribute.ok_or_else(|| {
+                    value.wrong("is no attribute", "NAME:VALUE, as the agents have it, such as zone:a")
+                })?;
+                self.work.on = Some((name.to_owned(), wanted.to_owned()));
+            }
+            "starts" => self.conduct.starts = value.durations(DURATION_MAX)?,
+            "lasts" if value.text == "forever" => self.conduct.lasts = None,
+            "lasts" => self.conduct.lasts = Some(value.durations(DURATION_MAX)?),
+            "fails" => self.conduct.fails_ppm = value.percent()?,
+            "out-of-memory" => self.conduct.out_of_memory_ppm = value.percent()?,
+            "grace" => self.work.grace = Some(value.duration(Duration::ZERO..=limits::KILL_GRACE_MAX)?),
+            "retries" => self.work.retries_max = Some(value.count(0..=TASKS_MAX)?),
+            "failover" => self.failover = value.duration(all)?,
+            "refuse" => self.refuse = value.duration(all)?,
+            known => unreachable!("`{known}` is one of the options"),
+        }
+        Ok(key.text)
+    }
+
+    /// It as a part of a cluster.
+    pub(super) fn framework(&self) -> Framework<Jobs> {
+        let work = self.work.clone();
+        let mut framework = if self.remembers {
+            Framework::stored(&self.name, move |store| Jobs::new(work.clone(), store.clone()))
+        } else {
+            // What it stores is gone with it.
+            Framework::new(&self.name, move || Jobs::new(work.clone(), Default::default()))
+        };
+        for role in &self.roles {
+            framework = framework.role(role.as_str());
+        }
+        framework.failover_timeout(self.failover).refuse_for(self.refuse)
+    }
+}
