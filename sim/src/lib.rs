@@ -7,10 +7,10 @@
 //! This holds a scheduler to its word over a thousand agents, a fifth of which are cut off while the master fails over:
 //!
 //! ```
-//! use apportion_sdk::{Context, Offer, Scheduler, Task, TaskState, TaskStatus, async_trait};
+//! use apportion_sdk::{Context, Offer, Scheduler, Task, TaskId, TaskState, TaskStatus, async_trait};
 //! use apportion_sim::{Behaviour, Cluster, Fault, Framework, Peer};
-//! use std::time::Duration;
-//! struct Tasks { waiting: Vec<String>, finished: usize }
+//! use std::{collections::BTreeSet, time::Duration};
+//! struct Tasks { waiting: Vec<String>, finished: BTreeSet<TaskId> }
 //!
 //! #[async_trait]
 //! impl Scheduler for Tasks {
@@ -24,7 +24,7 @@
 //!     }
 //!     async fn update(&mut self, _cx: &mut Context<'_>, status: TaskStatus) {
 //!         match status.state {
-//!             TaskState::Finished => self.finished += 1,
+//!             TaskState::Finished => _ = self.finished.insert(status.task_id), // may be told twice
 //!             state if state.is_terminal() => self.waiting.push(format!("{}-again", status.task_id)),
 //!             _ => {}
 //!         }
@@ -33,7 +33,7 @@
 //! }
 //!
 //! const SECOND: Duration = Duration::from_secs(1);
-//! let new = || Tasks { waiting: (0..2_000).map(|n| format!("task-{n}")).collect(), finished: 0 };
+//! let new = || Tasks { waiting: (0..2_000).map(|n| format!("task-{n}")).collect(), finished: BTreeSet::new() };
 //! let build = || {
 //!     let mut cluster = Cluster::new().agents(1_000, "cpus:8;mem:16384")
 //!         .workload(|_, rng| Behaviour::succeeds_after(rng.u32(5..30) * SECOND))
@@ -44,7 +44,7 @@
 //! };
 //! apportion_sim::check(0..2, build, |sim, &tasks| {
 //!     sim.run_until_idle(3600 * SECOND)?;
-//!     assert_eq!(sim.scheduler(tasks).unwrap().finished, 2_000);
+//!     assert_eq!(sim.scheduler(tasks).unwrap().finished.len(), 2_000);
 //!     Ok(())
 //! });
 //! ```
