@@ -26,7 +26,12 @@ impl State {
             Some(task) if !task.state.is_terminal() => {
                 self.wish_kill(turn, &key, grace, Reason::KilledByFramework)
             }
-            Some(_) => self.answer_known(turn, &key),
+            Some(task) if task.status.as_ref().is_some_and(|status| status.state.is_terminal()) => {
+                self.answer_known(turn, &key);
+            }
+            // It has ended, and the agent has yet to say so to the framework. An answer could only be an older state, upon which a
+            // driver repeats the kill.
+            Some(_) => {}
             None => self.answer_unknown(turn, &key, None),
         }
     }
