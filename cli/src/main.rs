@@ -18,6 +18,7 @@ mod replay;
 mod service;
 mod settings;
 mod signals;
+mod sim;
 mod table;
 mod tasks;
 mod unenforced;
@@ -70,6 +71,7 @@ enum Command {
     Logs(logs::Args),
     Kill(kill::Args),
     Replay(replay::Args),
+    Sim(sim::Args),
     Version(version::Args),
 }
 
@@ -110,6 +112,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Logs(args) => ask(logs::run(args)).await,
         Command::Kill(args) => ask(kill::run(args)).await,
         Command::Replay(args) => ask(replay::run(args)).await,
+        Command::Sim(args) => sim::run(args).await,
         Command::Version(args) => version::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -6,4 +6,5 @@ mod clients;
 mod daemons;
 mod dev;
 mod replay;
+mod sim;
 mod usage;

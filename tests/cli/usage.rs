@@ -20,6 +20,7 @@ fn help_lists_every_command_and_the_rules() {
         "logs",
         "kill",
         "replay",
+        "sim",
         "version",
     ];
     for command in commands {

@@ -1,0 +1,218 @@
+//! Many seeds, on all processors.
+
+use std::{
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use apportion_sim::{Found, Searched, Timed, find, scenario::Scenario};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use super::{replay, seeds::Seeds};
+use crate::{
+    INTERRUPTED,
+    output::{self, Format, say},
+    signals::Signals,
+    table::count,
+};
+
+/// In a pipe, how many lines tell how far the search is.
+const LINES: u64 = 10;
+
+/// What `-o json` gives.
+#[derive(Debug, Serialize)]
+struct Answer<'a> {
+    scenario: &'a str,
+    from: u64,
+    to: u64,
+    /// Those that went as expected.
+    clean: u64,
+    simulated_s: f64,
+    steps: u64,
+    wall_s: f64,
+    seeds_per_s: f64,
+    interrupted: bool,
+    failure: Option<Wrong<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Wrong<'a> {
+    seed: u64,
+    property: &'static str,
+    message: &'a str,
+    at_s: f64,
+    faults: Vec<String>,
+    faults_before: usize,
+    agents: usize,
+    agents_before: usize,
+    trace: &'a [String],
+    replay: &'a str,
+}
+
+impl<'a> From<&'a Found> for Wrong<'a> {
+    fn from(found: &'a Found) -> Self {
+        let failure = &found.failure;
+        let (agents, agents_before) = found.agents;
+        Wrong {
+            seed: failure.seed,
+            property: failure.check,
+            message: &failure.message,
+            at_s: failure.at.as_secs_f64(),
+            faults: found.faults.iter().map(|Timed { at, fault }| format!("at {at:?} {fault}")).collect(),
+            faults_before: found.faults_before,
+            agents,
+            agents_before,
+            trace: &found.trace,
+            replay: &found.replay,
+        }
+    }
+}
+
+/// What the threads share: which seed is next, and from which on none is begun any more.
+struct Work {
+    scenario: Scenario,
+    next: AtomicU64,
+    end: AtomicU64,
+}
+
+impl Work {
+    /// Plays seed after seed; from one that fails on no later one is begun, so that the first of all is found, whichever thread is
+    /// quicker.
+    fn play(&self, tell: &mpsc::UnboundedSender<Result<Searched, Box<Found>>>) {
+        loop {
+            let seed = self.next.fetch_add(1, Ordering::Relaxed);
+            if seed >= self.end.load(Ordering::Relaxed) {
+                return;
+            }
+            let scenario = &self.scenario;
+            let mut played = find([seed], || (scenario.build(), ()), |sim, ()| scenario.story(sim));
+            if let Err(found) = &mut played {
+                found.replay = replay(scenario, seed);
+                self.end.fetch_min(seed, Ordering::Relaxed);
+            }
+            if tell.send(played).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+pub(super) async fn run(scenario: Scenario, seeds: Seeds, output: Format) -> anyhow::Result<ExitCode> {
+    let begun = Instant::now();
+    let signals = Signals::listen().context("listening to signals")?;
+    let work =
+        Arc::new(Work { scenario, next: AtomicU64::new(seeds.0.start), end: AtomicU64::new(seeds.0.end) });
+    let (tell, mut told) = mpsc::unbounded_channel();
+    for number in 0..thread::available_parallelism().map_or(1, usize::from) {
+        let (work, tell) = (work.clone(), tell.clone());
+        let thread = thread::Builder::new().name(format!("seeds-{number}"));
+        thread.spawn(move || work.play(&tell)).context("starting a thread for seeds")?;
+    }
+    drop(tell);
+    let mut progress = Progress::new(&seeds);
+    let (mut searched, mut found) = (Searched::default(), None::<Box<Found>>);
+    let interrupted = loop {
+        let played = tokio::select! {
+            played = told.recv() => played,
+            () = signals.asked() => break true,
+        };
+        match played {
+            None => break false,
+            Some(Ok(more)) => {
+                searched.seeds += more.seeds;
+                searched.steps += more.steps;
+                searched.simulated += more.simulated;
+                progress.clean(searched.seeds);
+            }
+            Some(Err(earlier)) => {
+                if found.as_ref().is_none_or(|found| earlier.failure.seed < found.failure.seed) {
+                    found = Some(earlier);
+                }
+            }
+        }
+    };
+    progress.end();
+    let took = begun.elapsed();
+    let answer = Answer {
+        scenario: work.scenario.name(),
+        from: seeds.0.start,
+        to: seeds.0.end,
+        clean: searched.seeds,
+        simulated_s: searched.simulated.as_secs_f64(),
+        steps: searched.steps,
+        wall_s: took.as_secs_f64(),
+        seeds_per_s: searched.seeds as f64 / took.as_secs_f64(),
+        interrupted,
+        failure: found.as_deref().map(Wrong::from),
+    };
+    output::answer(output, &answer, |answer| {
+        let mut text = found.as_ref().map_or(String::new(), |found| format!("{found}\n\n"));
+        text += &format!(
+            "{} of {} went as expected, {:.1} a second: {}\n",
+            count(answer.clean, "seed"),
+            seeds.count(),
+            answer.seeds_per_s,
+            pace(searched.simulated, took)
+        );
+        text
+    })?;
+    Ok(match (&answer.failure, interrupted) {
+        (Some(_), _) => ExitCode::FAILURE,
+        (None, true) => ExitCode::from(INTERRUPTED),
+        (None, false) => ExitCode::SUCCESS,
+    })
+}
+
+/// How fast virtual time went by.
+pub(super) fn pace(simulated: Duration, took: Duration) -> String {
+    let (simulated, took) = (simulated.as_secs_f64(), took.as_secs_f64());
+    format!("{simulated:.1} s simulated in {took:.1} s, {:.0} times as fast", simulated / took.max(1e-6))
+}
+
+/// How far the search is, for whoever watches: a bar on a terminal, a few lines in a pipe.
+struct Progress {
+    bar: Option<ProgressBar>,
+    seeds: u64,
+    lines: u64,
+}
+
+impl Progress {
+    fn new(seeds: &Seeds) -> Self {
+        let bar = io::stderr().is_terminal().then(|| {
+            let style = "{bar:40} {pos} of {len} seeds, {per_sec}, {eta} left";
+            let style = ProgressStyle::with_template(style).expect("the template is one");
+            ProgressBar::with_draw_target(Some(seeds.count()), ProgressDrawTarget::stderr()).with_style(style)
+        });
+        if bar.is_none() {
+            say(&format!("playing the seeds {seeds}"));
+        }
+        Self { bar, seeds: seeds.count(), lines: 0 }
+    }
+
+    fn clean(&mut self, clean: u64) {
+        if let Some(bar) = &self.bar {
+            return bar.set_position(clean);
+        }
+        // Widened, for a range may be as wide as there are seeds.
+        let tenths = (u128::from(clean) * u128::from(LINES) / u128::from(self.seeds)) as u64;
+        if tenths > self.lines {
+            self.lines = tenths;
+            say(&format!("{clean} of {} went as expected", count(self.seeds, "seed")));
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

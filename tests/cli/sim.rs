@@ -1,0 +1,120 @@
+//! `apportion sim`.
+
+use std::path::Path;
+
+use crate::support::Place;
+
+/// A scenario of the repository.
+fn scenario(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sim/scenarios").join(name);
+    path.canonicalize().unwrap().to_str().unwrap().to_owned()
+}
+
+/// Fails under some seeds and not under others.
+const SOMETIMES: &str = "agents 2 cpus:4;mem:4096\nframework left tasks=1 lasts=10s retries=0\nat 1s break agent 0\n\
+     at 2s out-of-memory agent 0 0\nrun until idle\nexpect left finished 1\n";
+
+#[test]
+fn a_scenario_is_played_as_its_file_says() {
+    let file = scenario("hello.txt");
+    let played = Place::new().run(&["sim", "--scenario", &file]).expect(0);
+    assert_eq!(played.stdout, std::fs::read_to_string(&file).unwrap());
+    assert!(played.stderr.starts_with("seed 7 went as expected: "), "{}", played.stderr);
+    let other = Place::new().run(&["sim", "--scenario", &file, "--seed", "8"]).expect(0);
+    assert_ne!(other.stdout, played.stdout);
+}
+
+#[test]
+fn history_shows_more_and_json_is_for_programs() {
+    let (place, file) = (Place::new(), scenario("out-of-memory.txt"));
+    let short = place.run(&["sim", "--scenario", &file, "-o", "json"]).expect(0).json();
+    let long = place.run(&["sim", "--scenario", &file, "--history", "-o", "json"]).expect(0).json();
+    assert_eq!((&short["seed"], &short["failure"]), (&7.into(), &serde_json::Value::Null));
+    assert_eq!(short["steps"], long["steps"]);
+    let lines = |answer: &serde_json::Value| answer["text"].as_str().unwrap().lines().count();
+    assert!(lines(&long) > 2 * lines(&short));
+}
+
+#[test]
+fn a_mistake_is_told_with_its_place() {
+    let place = Place::new();
+    let file = place.file("wrong.txt", "agents 1 cpus:4\nrun fast\n");
+    let refused = place.run(&["sim", "--scenario", file.to_str().unwrap()]).expect(2);
+    let expected =
+        format!("error: {}:2:5: `fast` is no duration; expected a duration such as 10s", file.display());
+    assert!(refused.stderr.starts_with(&expected), "{}", refused.stderr);
+    let refused = place.run(&["sim", "--scenario", "nowhere.txt"]).expect(2);
+    assert!(refused.stderr.starts_with("error: reading the scenario nowhere.txt: "), "{}", refused.stderr);
+    for wrong in ["5", "5..5", "b..c"] {
+        place.run(&["sim", "--scenario", file.to_str().unwrap(), "--seeds", wrong]).expect(2);
+    }
+    place.run(&["sim", "--scenario", file.to_str().unwrap(), "--seeds", "0..1", "--seed", "3"]).expect(2);
+}
+
+#[test]
+fn what_goes_wrong_is_said_and_exits_with_1() {
+    let place = Place::new();
+    let file = place.file(
+        "it fails.txt",
+        "agents 1 cpus:4;mem:4096\nframework left\nrun until idle\nexpect left finished 2\n",
+    );
+    let file = file.to_str().unwrap();
+    let failed = place.run(&["sim", "--scenario", file]).expect(1);
+    assert!(failed.stdout.contains("    WRONG: story is broken at "), "{}", failed.stdout);
+    assert!(
+        failed.stderr.contains("`expect left finished 2`") && failed.stderr.contains("`--seeds 0..1`"),
+        "{}",
+        failed.stderr
+    );
+}
+
+#[test]
+fn many_seeds_are_played_and_summed_up() {
+    let (place, file) = (Place::new(), scenario("reboot.txt"));
+    let searched = place.run(&["sim", "--scenario", &file, "--seeds", "0..20"]).expect(0);
+    assert!(searched.stdout.starts_with("20 seeds of 20 went as expected, "), "{}", searched.stdout);
+    assert!(searched.stderr.ends_with("\n20 of 20 seeds went as expected\n"), "{}", searched.stderr);
+    let json = place.run(&["sim", "--scenario", &file, "--seeds", "5..9", "-o", "json"]).expect(0).json();
+    assert_eq!((&json["from"], &json["to"], &json["clean"]), (&5.into(), &9.into(), &4.into()));
+    assert!(json["simulated_s"].as_f64().unwrap() > 100.0 && json["failure"].is_null(), "{json}");
+}
+
+/// The first seed that fails is told with what it needs, and the command that is told plays it again.
+#[test]
+fn a_seed_that_fails_is_told_with_what_it_needs() {
+    let place = Place::new();
+    let file = place.file("it's rare.txt", SOMETIMES);
+    let file = file.to_str().unwrap();
+    let json = place.run(&["sim", "--scenario", file, "--seeds", "0..50", "-o", "json"]).expect(1).json();
+    let failure = &json["failure"];
+    let seed = failure["seed"].as_u64().unwrap();
+    assert_eq!(failure["property"], "story");
+    assert_eq!(failure["faults"], serde_json::json!(["at 2s out-of-memory agent 0 0"]));
+    assert_eq!(failure["faults_before"], 2);
+    assert!(failure["message"].as_str().unwrap().contains("`expect left finished 1`: it is 0"), "{failure}");
+    for clean in 0..seed {
+        place.run(&["sim", "--scenario", file, "--seed", &clean.to_string()]).expect(0);
+    }
+    let text = place.run(&["sim", "--scenario", file, "--seeds", "0..50"]).expect(1).stdout;
+    let again = text.lines().find_map(|line| line.strip_prefix("again: apportion ")).unwrap();
+    assert!(text.contains("\n    at 2s out-of-memory agent 0 0\n"), "{text}");
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell.args(["-c", &format!("exec {} {again}", env!("CARGO_BIN_EXE_apportion"))]);
+    let played = shell.output().unwrap();
+    assert_eq!(played.status.code(), Some(1));
+    let played = String::from_utf8(played.stdout).unwrap();
+    assert!(
+        played.contains("WRONG: story is broken") && played.contains("framework 0 calls accept"),
+        "{played}"
+    );
+}
+
+#[test]
+fn an_interrupted_search_sums_up_what_it_has() {
+    let (place, file) = (Place::new(), scenario("out-of-memory.txt"));
+    let mut search = place.start(&["sim", "--scenario", &file, "--seeds", "0..10000000", "-o", "json"]);
+    search.error_with("playing the seeds 0..10000000");
+    search.signal(rustix::process::Signal::INT);
+    let ended = search.end().expect(130);
+    assert_eq!(ended.json()["interrupted"], true);
+}
