@@ -6,6 +6,7 @@ use std::{
 };
 
 use apportion_agent_core::Record;
+use apportion_master_core::OperatorCall;
 use apportion_types::{
     TaskStatus, Time, UpdateId,
     protocol::{
@@ -78,6 +79,12 @@ pub(crate) fn describe(happening: &Happening<'_>) -> Option<String> {
             }
             format!("master tells framework {framework} {}", Told(event))
         }
+        Happening::OperatorCalls { call: OperatorCall::KillTask { task_id, .. } } => {
+            format!("operator: kill {task_id}")
+        }
+        Happening::OperatorCalls { call: OperatorCall::TeardownFramework { framework_id } } => {
+            format!("operator: tear down {framework_id}")
+        }
         Happening::MasterHearsAgent { agent, message, .. } => {
             if matches!(message, AgentMessage::Pong { .. }) {
                 return None;
@@ -109,7 +116,7 @@ pub(crate) fn describe(happening: &Happening<'_>) -> Option<String> {
             format!("agent {agent} container {container} of {} ends: {exit}{limit}", task.1)
         }
         Happening::StreamEnded { conn } => format!("master: stream {} has ended", conn.0),
-        Happening::MasterDecided => return None,
+        Happening::MasterDecided(_) => return None,
     })
 }
 

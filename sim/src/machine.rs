@@ -58,6 +58,11 @@ impl Behaviour {
         Self { runs_for: None, ..Self::succeeds_after(Duration::ZERO) }
     }
 
+    /// Cannot be started: its command is not there.
+    pub fn not_found() -> Self {
+        Self { fails_to_start: Some(LaunchFailureKind::Command), ..Self::runs() }
+    }
+
     /// Starts in 10 ms, runs so long, and ends with this exit code.
     pub fn exits(after: Duration, code: i32) -> Self {
         Self { ends: Ending::Exit(code), ..Self::succeeds_after(after) }
@@ -75,7 +80,7 @@ pub(crate) enum Stage {
     Ended(Termination),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Container {
     pub(crate) task: TaskKey,
     pub(crate) resources: Resources,

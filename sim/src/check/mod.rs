@@ -3,9 +3,35 @@
 //! A check sees every message as it leaves a core and as it enters one, every record as it reaches a disk and every container as it
 //! starts and ends; so it can hold what the cores believe against what is so.
 
+mod accepted;
+mod answers;
+mod changes;
+mod failover;
+mod fairness;
+#[cfg(test)]
+mod fixture;
+mod honest;
+mod kills;
+mod machines;
+mod moves;
+mod offers;
+mod orphans;
+mod queues;
+mod quotas;
+mod refusals;
+mod resources;
+mod rest;
+mod roles;
+mod streams;
+mod told;
+mod updates;
+
+use std::collections::BTreeMap;
+
 use apportion_agent_core::{ContainerId, Record, TaskKey};
-use apportion_master_core::ConnId;
+use apportion_master_core::{ConnId, OperatorCall};
 use apportion_types::{
+    AgentId,
     container::Termination,
     protocol::{
         agent::{AgentMessage, MasterMessage},
@@ -13,6 +39,7 @@ use apportion_types::{
     },
 };
 
+pub(crate) use self::changes::{Change, Changes};
 use crate::{
     fault::{Fault, Process},
     process::Told,
@@ -44,19 +71,22 @@ pub(crate) enum Happening<'a> {
     MasterHearsScheduler { framework: usize, conn: ConnId, call: &'a Call },
     /// The master tells a scheduler something.
     MasterTellsScheduler { framework: usize, conn: ConnId, event: &'a Event },
+    /// An operator asks; it is handled next.
+    OperatorCalls { call: &'a OperatorCall },
     /// A message reaches the master; it is handled next.
     MasterHearsAgent { agent: usize, conn: ConnId, message: &'a AgentMessage },
     /// The master tells an agent something.
     MasterTellsAgent { agent: usize, conn: ConnId, message: &'a MasterMessage },
-    /// The master has handled an event: [`World::view`] is new, [`World::view_before`] as it was.
-    MasterDecided,
+    /// The master has handled an event, and what it wanted is under way: [`World::view`] is new, [`World::view_before`] as it was, and
+    /// these are the differences.
+    MasterDecided(&'a Changes),
     /// An agent says something.
     AgentSays { agent: usize, message: &'a AgentMessage },
     /// A message reaches an agent; it is handled next.
     AgentHears { agent: usize, message: &'a MasterMessage },
     /// A record is on disk.
     Durable { agent: usize, record: &'a Record },
-    /// A container begins to be made.
+    /// A container begins to be made; it is on its machine already.
     Launching { agent: usize, container: &'a ContainerId, task: &'a TaskKey },
     /// A container's command runs.
     Running { agent: usize, container: &'a ContainerId, task: &'a TaskKey },
@@ -86,5 +116,28 @@ pub(crate) trait Check {
 
 /// Every property.
 pub(crate) fn all() -> Vec<Box<dyn Check>> {
-    Vec::new()
+    vec![
+        Box::new(resources::Books::default()),
+        Box::new(machines::Machines),
+        Box::new(offers::Offers::default()),
+        Box::new(answers::Answers::default()),
+        Box::new(updates::Updates::default()),
+        Box::new(accepted::Accepted::default()),
+        Box::new(orphans::Orphans::default()),
+        Box::new(moves::Moves::default()),
+        Box::new(told::Told::default()),
+        Box::new(kills::Kills::default()),
+        Box::new(failover::Failover::default()),
+        Box::new(quotas::Quotas::default()),
+        Box::new(fairness::Fairness::default()),
+        Box::new(queues::Queues::default()),
+        Box::new(honest::Honest),
+        Box::new(rest::Rest::default()),
+    ]
+}
+
+/// The numbers of the agents that are up, by their ids. Costs a pass over them: for the end.
+fn agents_by_id(world: &World) -> BTreeMap<AgentId, usize> {
+    let ids = (0..world.agents.len()).map(|number| (world.agent_id(number), number));
+    ids.filter_map(|(id, number)| Some((id?, number))).collect()
 }

@@ -320,11 +320,11 @@ impl World {
         if random::hits(&mut self.chance.tasks, self.odds.launch_fails_ppm) {
             behaviour.fails_to_start = Some(LaunchFailureKind::Container);
         }
-        self.observe(&Happening::Launching { agent: number, container: &container_id, task: &task });
         let making = random::between(&mut self.chance.tasks, Duration::ZERO, MAKING_MOST);
         let container =
-            Container::new(task, info.resources.clone(), behaviour, ceilings.memory_limit_bytes);
+            Container::new(task.clone(), info.resources.clone(), behaviour, ceilings.memory_limit_bytes);
         self.agents[number].machine.containers.insert(container_id.clone(), container);
+        self.observe(&Happening::Launching { agent: number, container: &container_id, task: &task });
         self.queue.push(self.now + making, What::Step { agent: number, container: container_id, step: 0 });
     }
 

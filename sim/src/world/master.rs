@@ -11,7 +11,7 @@ use apportion_types::{
 
 use super::{DISK_LEAST, DISK_MOST, What, World};
 use crate::{
-    check::Happening,
+    check::{Changes, Happening},
     clock::Clock,
     fault::Process,
     network::{Down, Peer},
@@ -46,6 +46,11 @@ impl MasterProcess {
             requests: 0,
             replies: Vec::new(),
         }
+    }
+
+    /// What its process takes for the time.
+    pub(crate) fn shows(&self, now: Time) -> Time {
+        self.clock.shows(now)
     }
 }
 
@@ -97,7 +102,8 @@ impl World {
             let life = self.master.life;
             self.queue.push(self.master.written_at, What::Committed { life, commits });
         }
-        self.observe(&Happening::MasterDecided);
+        let changes = Changes::between(self.view_before(), self.view());
+        self.observe(&Happening::MasterDecided(&changes));
         self.arm_master();
     }
 
@@ -160,6 +166,9 @@ impl World {
         self.progress();
         self.master.requests += 1;
         let request = RequestId(self.master.requests);
+        if self.master.core.is_some() {
+            self.observe(&Happening::OperatorCalls { call: &call });
+        }
         self.master_handles(Event::Operator { request, call });
         let index = self.master.replies.iter().position(|(answered, _)| *answered == request)?;
         Some(self.master.replies.swap_remove(index).1)

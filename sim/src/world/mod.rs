@@ -13,7 +13,7 @@ use std::{fmt, time::Duration};
 
 use apportion_agent_core::ContainerId;
 use apportion_master_core::{CommitId, View};
-use apportion_types::{TaskInfo, Time};
+use apportion_types::{AgentId, FrameworkId, TaskInfo, Time};
 
 pub(crate) use self::{agent::Agent, framework::{Death, FrameworkProcess}, master::MasterProcess};
 use crate::{
@@ -288,6 +288,16 @@ impl World {
     /// What the master showed before its last event.
     pub(crate) fn view_before(&self) -> &View {
         &self.view_before
+    }
+
+    /// The id of a framework's process, if it is up and has one.
+    pub(crate) fn framework_id(&self, number: usize) -> Option<&FrameworkId> {
+        self.frameworks[number].process.as_ref()?.framework_id()
+    }
+
+    /// The id of an agent's process, if it is up and has one.
+    pub(crate) fn agent_id(&self, number: usize) -> Option<AgentId> {
+        self.agents[number].core.as_ref()?.view().agent_id
     }
 
     /// True when no fault is to come or holds, and every process that should be up is.

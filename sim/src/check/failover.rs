@@ -1,0 +1,197 @@
+//! A framework and its tasks survive a change of master.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use apportion_agent_core::TaskKey;
+use apportion_master_core::{ConnId, OperatorCall, view::FrameworkState};
+use apportion_types::{
+    FrameworkId, TaskId, Time,
+    container::Exit,
+    limits,
+    protocol::{
+        agent::MasterMessage,
+        scheduler::{Call, ErrorCode, Event},
+    },
+};
+
+use super::{Change, Changes, Check, Happening, Verdict, streams::Streams};
+use crate::{fault::Process, world::World};
+
+/// Whoever subscribes with an id keeps it. A framework is removed only when it, or an operator, wishes it, or when it was away for its
+/// failover time-out, counted from its loss or from the loss of its master; and nobody is refused as removed who is not.
+///
+/// A task is killed only when somebody asked: the master asks an agent to kill a task only after its framework or an operator has asked
+/// this master, or when its framework uses its name on another agent; it removes a framework from an agent only when the framework
+/// is removed; and a container ends by a signal only after its agent was asked.
+#[derive(Debug, Default)]
+pub(crate) struct Failover {
+    streams: Streams,
+    /// The id with which a stream wants to subscribe.
+    wanted: BTreeMap<ConnId, FrameworkId>,
+    /// Since when a framework is not connected, by the true time.
+    away: BTreeMap<FrameworkId, Time>,
+    /// Asked for in the decision under way.
+    teardown: Option<FrameworkId>,
+    /// Kills that this master was asked for.
+    asked: BTreeSet<TaskKey>,
+    asked_by_operators: BTreeSet<TaskId>,
+    /// Kills that an agent was asked for.
+    told: BTreeSet<(usize, TaskKey)>,
+}
+
+impl Check for Failover {
+    fn name(&self) -> &'static str {
+        "failover"
+    }
+
+    fn observe(&mut self, world: &World, happening: &Happening<'_>) -> Verdict {
+        let verdict = self.happens(world, happening);
+        self.streams.observe(happening);
+        verdict
+    }
+}
+
+impl Failover {
+    fn happens(&mut self, world: &World, happening: &Happening<'_>) -> Verdict {
+        match *happening {
+            Happening::Crashed(Process::Master) => {
+                let active = world.view().frameworks.iter().filter(|(_, view)| view.state == FrameworkState::Active);
+                for (id, _) in active {
+                    self.away.entry(id.clone()).or_insert(world.now);
+                }
+                self.asked.clear();
+                self.asked_by_operators.clear();
+                self.wanted.clear();
+            }
+            Happening::StreamEnded { conn } => {
+                self.wanted.remove(&conn);
+            }
+            Happening::MasterHearsScheduler { conn, call, .. } => match call {
+                Call::Subscribe { framework_id: Some(id), .. } => {
+                    self.wanted.insert(conn, id.clone());
+                }
+                Call::Teardown => self.teardown = self.streams.framework(conn).cloned(),
+                Call::Kill { task_id, .. } => {
+                    let framework = self.streams.framework(conn);
+                    self.asked.extend(framework.map(|id| (id.clone(), task_id.clone())));
+                }
+                _ => {}
+            },
+            Happening::OperatorCalls { call } => match call {
+                OperatorCall::KillTask { task_id, .. } => {
+                    self.asked_by_operators.insert(task_id.clone());
+                }
+                OperatorCall::TeardownFramework { framework_id } => self.teardown = Some(framework_id.clone()),
+            },
+            Happening::MasterTellsScheduler { conn, event, .. } => return self.master_tells(world, conn, event),
+            Happening::MasterTellsAgent { conn, message, .. } => return self.master_asks(world, conn, message),
+            Happening::MasterDecided(changes) => return self.decided(world, changes),
+            Happening::AgentHears { agent, message } => self.agent_hears(world, agent, message),
+            Happening::Ended { agent, container, task, termination } => {
+                let asked = self.told.remove(&(agent, task.clone()));
+                let killed = matches!(termination.exit, Some(Exit::Signal(_))) && termination.limitation.is_none();
+                if killed && !asked {
+                    return Err(format!(
+                        "agent {agent} has killed container {container} of task {}, and was not asked to",
+                        task.1
+                    ));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn master_tells(&mut self, world: &World, conn: ConnId, event: &Event) -> Verdict {
+        let Some(wanted) = self.wanted.get(&conn) else { return Ok(()) };
+        match event {
+            Event::Subscribed { framework_id, .. } if framework_id != wanted => {
+                Err(format!("framework {wanted} returns, and is called {framework_id}"))
+            }
+            Event::Error { code: ErrorCode::Removed, .. } => {
+                let frameworks = &world.view().frameworks;
+                let removed = |id| frameworks.get(id).map(|view| view.state == FrameworkState::Removed);
+                // Beyond the bound, what was removed is not listed any more.
+                let forgets = frameworks.len() >= limits::COMPLETED_FRAMEWORKS_MAX;
+                if removed(wanted).unwrap_or(forgets) {
+                    Ok(())
+                } else {
+                    Err(format!("framework {wanted} is told that it was removed, and was not"))
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn master_asks(&self, world: &World, conn: ConnId, message: &MasterMessage) -> Verdict {
+        let view = world.view();
+        match message {
+            MasterMessage::KillTask { framework_id, task_id, .. } => {
+                let key = (framework_id.clone(), task_id.clone());
+                let here = self.streams.agent(conn);
+                let elsewhere = view.tasks.get(&key).is_some_and(|task| Some(&task.agent_id) != here);
+                if self.asked.contains(&key) || self.asked_by_operators.contains(task_id) || elsewhere {
+                    Ok(())
+                } else {
+                    Err(format!("the master has task {task_id} of {framework_id} killed, and nobody has asked for it"))
+                }
+            }
+            MasterMessage::RemoveFramework { framework_id } => {
+                let known = view.frameworks.get(framework_id);
+                if known.is_none_or(|view| view.state == FrameworkState::Removed) {
+                    Ok(())
+                } else {
+                    Err(format!("the master removes framework {framework_id} from an agent, and it is not removed"))
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn agent_hears(&mut self, world: &World, agent: usize, message: &MasterMessage) {
+        match message {
+            MasterMessage::KillTask { framework_id, task_id, .. } => {
+                self.told.insert((agent, (framework_id.clone(), task_id.clone())));
+            }
+            MasterMessage::RemoveFramework { framework_id } => {
+                let Some(core) = &world.agents[agent].core else { return };
+                let tasks = core.view().tasks;
+                let of_it = tasks.keys().filter(|key| key.0 == *framework_id);
+                self.told.extend(of_it.map(|key| (agent, key.clone())));
+            }
+            _ => {}
+        }
+    }
+
+    fn decided(&mut self, world: &World, changes: &Changes) -> Verdict {
+        let teardown = self.teardown.take();
+        for change in changes.tasks.iter().filter(|change| change.after.is_none()) {
+            self.asked.remove(&change.key);
+        }
+        for Change { key: id, before, after } in &changes.frameworks {
+            let state = after.as_ref().map(|view| view.state);
+            let was = before.as_ref().map(|view| view.state);
+            if state == Some(FrameworkState::Active) {
+                self.away.remove(id);
+                continue;
+            }
+            let away = *self.away.entry(id.clone()).or_insert(world.now);
+            let Some(before) = before else { continue };
+            if state == Some(FrameworkState::Removed) && was != state && teardown.as_ref() != Some(id) {
+                let timeout = before.info.failover_timeout;
+                // The master's clock may go a thousandth too fast.
+                let least = timeout.saturating_sub(timeout / 500 + Duration::from_millis(1));
+                let gone = world.now.since(away);
+                if gone < least {
+                    return Err(format!(
+                        "framework {id} is removed after {gone:?}; its failover time-out is {timeout:?}, and nobody has torn it down"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}

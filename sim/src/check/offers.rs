@@ -1,0 +1,204 @@
+//! Every offer is opened once, told, and closed once.
+
+use std::collections::BTreeSet;
+
+use apportion_master_core::view::FrameworkState;
+use apportion_types::{
+    FrameworkId, OfferId, Resources, TaskState, limits,
+    protocol::{
+        agent::MasterMessage,
+        scheduler::{Call, Event},
+    },
+};
+
+use super::{Changes, Check, Happening, Verdict, streams::Streams};
+use crate::{fault::Process, world::World};
+
+/// Every offer has an id of its own, in the order made. In the decision that opens it, it is told to its framework, as it stands in
+/// the books. It never changes. It is closed once: by a call of its framework that names it, which always closes it; by a rescission,
+/// which is told; or because its framework is no longer connected as it was. What was made is accepted, declined, rescinded or
+/// outstanding.
+///
+/// A task begins with an accept, on the agent and for the role of its offers and within their resources, and only when all offers of
+/// the accept were outstanding and its framework's.
+#[derive(Debug, Default)]
+pub(crate) struct Offers {
+    streams: Streams,
+    last: Option<OfferId>,
+    turn: Turn,
+}
+
+/// What belongs to the decision under way.
+#[derive(Debug, Default)]
+struct Turn {
+    told: BTreeSet<OfferId>,
+    rescinded: BTreeSet<OfferId>,
+    /// Frameworks that were let in, or whose stream was ended.
+    renewed: BTreeSet<FrameworkId>,
+    called: Option<Called>,
+    runs: usize,
+}
+
+#[derive(Debug)]
+struct Called {
+    framework: FrameworkId,
+    offers: Vec<OfferId>,
+    is_accept: bool,
+}
+
+impl Check for Offers {
+    fn name(&self) -> &'static str {
+        "offers"
+    }
+
+    fn observe(&mut self, world: &World, happening: &Happening<'_>) -> Verdict {
+        let spoke = match happening {
+            Happening::MasterTellsScheduler { conn, .. } => self.streams.framework(*conn).cloned(),
+            _ => None,
+        };
+        self.streams.observe(happening);
+        match *happening {
+            Happening::Started(Process::Master) => *self = Self::default(),
+            Happening::MasterHearsScheduler { conn, call, .. } => {
+                let (offers, is_accept) = match call {
+                    Call::Accept { offers, .. } => (offers, true),
+                    Call::Decline { offers, .. } => (offers, false),
+                    _ => return Ok(()),
+                };
+                let Some(framework) = self.streams.framework(conn).cloned() else { return Ok(()) };
+                if offers.len() <= limits::OFFERS_PER_CALL_MAX {
+                    self.turn.called = Some(Called { framework, offers: offers.clone(), is_accept });
+                }
+            }
+            Happening::MasterTellsScheduler { conn, event, .. } => match event {
+                Event::Offers(offers) => {
+                    for offer in offers {
+                        let in_books = world.view().offers.get(&offer.offer_id).map(|view| &view.offer);
+                        if in_books != Some(offer) {
+                            return Err(format!("offer {} is told as {offer:?}, and is {in_books:?}", offer.offer_id));
+                        }
+                        if self.streams.framework(conn) != Some(&offer.framework_id) {
+                            return Err(format!("offer {} is told to another framework", offer.offer_id));
+                        }
+                        self.turn.told.insert(offer.offer_id.clone());
+                    }
+                }
+                Event::Rescind(offer) => {
+                    self.turn.rescinded.insert(offer.clone());
+                }
+                Event::Subscribed { framework_id, .. } => {
+                    self.turn.renewed.insert(framework_id.clone());
+                }
+                Event::Error { .. } => self.turn.renewed.extend(spoke),
+                _ => {}
+            },
+            Happening::MasterTellsAgent { message: MasterMessage::RunTasks { .. }, .. } => self.turn.runs += 1,
+            Happening::MasterDecided(changes) => {
+                let turn = std::mem::take(&mut self.turn);
+                self.opened(world, changes, &turn)?;
+                closed(world, changes, &turn)?;
+                counted(world)?;
+                began(world, changes, &turn)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Offers {
+    fn opened(&mut self, world: &World, changes: &Changes, turn: &Turn) -> Verdict {
+        let mut told = turn.told.clone();
+        for change in &changes.offers {
+            let id = &change.key;
+            if change.before.is_some() && change.after.is_some() {
+                return Err(format!("offer {id} is another than before"));
+            }
+            if change.added().is_none() {
+                continue;
+            }
+            let master = &world.view().master_id;
+            if id.as_str().strip_prefix(master.as_str()).is_none_or(|rest| !rest.starts_with("-O")) {
+                return Err(format!("offer {id} does not bear the name of its master, {master}"));
+            }
+            if let Some(last) = self.last.as_ref().filter(|last| *last >= id) {
+                return Err(format!("offer {id} is made after offer {last}: an id is used again"));
+            }
+            self.last = Some(id.clone());
+            if !told.remove(id) {
+                return Err(format!("offer {id} is made, and not told to its framework"));
+            }
+        }
+        told.first().map_or(Ok(()), |id| Err(format!("offer {id} is told, and was not made just now")))
+    }
+}
+
+fn closed(world: &World, changes: &Changes, turn: &Turn) -> Verdict {
+    let mut rescinded = turn.rescinded.clone();
+    for change in &changes.offers {
+        let (id, Some(view)) = (&change.key, change.removed()) else { continue };
+        let framework = &view.offer.framework_id;
+        let told = rescinded.remove(id);
+        let called = turn.called.as_ref();
+        let answered = called.is_some_and(|called| called.framework == *framework && called.offers.contains(id));
+        let connected = world.view().frameworks.get(framework).is_some_and(|view| view.state == FrameworkState::Active);
+        if !told && !answered && connected && !turn.renewed.contains(framework) {
+            return Err(format!("offer {id} is closed, and framework {framework} is not told"));
+        }
+    }
+    if let Some(id) = rescinded.first() {
+        return Err(format!("offer {id} is rescinded, and was not outstanding before or still is"));
+    }
+    let Some(called) = &turn.called else { return Ok(()) };
+    for id in &called.offers {
+        if world.view().offers.get(id).is_some_and(|view| view.offer.framework_id == called.framework) {
+            return Err(format!("offer {id} is still outstanding, and framework {} has answered it", called.framework));
+        }
+    }
+    Ok(())
+}
+
+fn counted(world: &World) -> Verdict {
+    let view = world.view();
+    let counters = &view.counters;
+    let closed = counters.offers_accepted + counters.offers_declined + counters.offers_rescinded;
+    if counters.offers_made == closed + view.offers.len() as u64 {
+        return Ok(());
+    }
+    Err(format!(
+        "{} offers were made; {} are accepted, {} declined, {} rescinded, {} outstanding",
+        counters.offers_made,
+        counters.offers_accepted,
+        counters.offers_declined,
+        counters.offers_rescinded,
+        view.offers.len()
+    ))
+}
+
+/// Tasks that began in this decision did so by right.
+fn began(world: &World, changes: &Changes, turn: &Turn) -> Verdict {
+    let staging: Vec<_> =
+        changes.tasks.iter().filter_map(|change| change.added()).filter(|task| task.state == TaskState::Staging).collect();
+    if staging.is_empty() && turn.runs == 0 {
+        return Ok(());
+    }
+    let Some(called) = turn.called.as_ref().filter(|called| called.is_accept) else {
+        return Err(format!("{} tasks begin, and {} messages run some, without an accept", staging.len(), turn.runs));
+    };
+    let mut offered = Resources::new();
+    for id in &called.offers {
+        let view = world.view_before().offers.get(id);
+        let Some(view) = view.filter(|view| view.offer.framework_id == called.framework) else {
+            return Err(format!("framework {} launches with offer {id}, which is not valid", called.framework));
+        };
+        offered += &view.offer.resources;
+        let misplaced = |task: &&&std::sync::Arc<apportion_master_core::view::TaskView>| {
+            task.agent_id != view.offer.agent_id || task.role != view.offer.role || task.framework_id != called.framework
+        };
+        if let Some(task) = staging.iter().find(misplaced) {
+            return Err(format!("task {} begins elsewhere than offer {id} is of", task.info.task_id));
+        }
+    }
+    let used: Resources = staging.iter().map(|task| &task.info.resources).sum();
+    if offered.contains(&used) { Ok(()) } else { Err(format!("an accept of {offered} launches tasks of {used}")) }
+}

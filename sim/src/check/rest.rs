@@ -1,0 +1,160 @@
+//! At rest everybody agrees, and nothing is held back.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use apportion_agent_core::TaskKey;
+use apportion_master_core::view::{AgentState, AgentView, FrameworkState, FrameworkView};
+use apportion_types::{AgentId, FrameworkId, TaskState, Time};
+
+use super::{Changes, Check, Happening, Verdict, agents_by_id, refusals::Refusals};
+use crate::{fault::Process, world::World};
+
+/// How long an offer may take to follow what makes it possible.
+const SOON: Duration = Duration::from_secs(1);
+
+/// At rest:
+/// - every agent is registered and active, with the resources and the tasks that it has itself, each in the same state;
+/// - every framework whose process lives is subscribed under its id;
+/// - nothing waits for a disk;
+/// - no offer is older than the master lets it become, and every offer is of a connected framework;
+/// - an agent with something free that is worth offering is not kept from a connected framework that has wanted offers for a while, and
+///   has given nothing of that agent back lately; frameworks in roles with a quota limit aside.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    refusals: Refusals,
+    /// When what an agent has given away changed last.
+    changed: BTreeMap<AgentId, Time>,
+    /// Since when a framework wants offers.
+    wanting: BTreeMap<FrameworkId, Time>,
+}
+
+impl Check for Rest {
+    fn name(&self) -> &'static str {
+        "rest"
+    }
+
+    fn observe(&mut self, world: &World, happening: &Happening<'_>) -> Verdict {
+        self.refusals.observe(world, happening);
+        match happening {
+            Happening::Started(Process::Master) => *self = Self::default(),
+            Happening::MasterDecided(changes) => self.follow(world.now, world, changes),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn at_rest(&mut self, world: &World) -> Verdict {
+        agents(world)?;
+        frameworks(world)?;
+        offers(world)?;
+        self.hoarded(world)
+    }
+}
+
+impl Rest {
+    fn follow(&mut self, now: Time, world: &World, changes: &Changes) {
+        for change in &changes.agents {
+            self.changed.insert(change.key.clone(), now);
+        }
+        for change in &changes.frameworks {
+            if change.after.as_ref().is_some_and(|view| wants(world, view)) {
+                self.wanting.entry(change.key.clone()).or_insert(now);
+            } else {
+                self.wanting.remove(&change.key);
+            }
+        }
+    }
+
+    fn hoarded(&self, world: &World) -> Verdict {
+        let long_ago = |at: &Time| world.now.since(*at) >= SOON;
+        for (id, agent) in world.view().agents.iter().filter(|(_, agent)| is_useful(world, agent)) {
+            if !self.changed.get(id).is_some_and(long_ago) {
+                continue;
+            }
+            let unmet = self.wanting.iter().find(|(framework, since)| {
+                long_ago(since) && !self.refusals.hold_between(framework, id, world.now)
+            });
+            if let Some((framework, _)) = unmet {
+                return Err(format!(
+                    "agent {id} has {}, allocated {} and offered {}; framework {framework} wants offers and gets none of it",
+                    agent.info.resources, agent.allocated, agent.offered
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// True for a connected framework that wants offers for a role that may have any.
+fn wants(world: &World, view: &FrameworkView) -> bool {
+    let limits = &world.master.allocator.quota_limits;
+    let wanted = |role| !view.suppressed.contains(role) && !limits.contains_key(role);
+    view.state == FrameworkState::Active && view.info.roles.iter().any(wanted)
+}
+
+/// True for an agent that has something free that is worth offering.
+fn is_useful(world: &World, agent: &AgentView) -> bool {
+    let mut free = agent.info.resources.clone();
+    free.saturating_sub(&agent.allocated);
+    free.saturating_sub(&agent.offered);
+    let least = &world.master.allocator.allocatable_min;
+    let worth = least.is_empty() || least.iter().any(|least| free.contains(least));
+    agent.state == AgentState::Active && !free.is_empty() && worth
+}
+
+fn agents(world: &World) -> Verdict {
+    let mut believed: BTreeMap<usize, BTreeSet<(&TaskKey, TaskState)>> = BTreeMap::new();
+    let numbers = agents_by_id(world);
+    for (key, task) in &world.view().tasks {
+        if let Some(number) = numbers.get(&task.agent_id) {
+            believed.entry(*number).or_default().insert((key, task.state));
+        }
+    }
+    for (number, agent) in world.agents.iter().enumerate() {
+        let Some(view) = agent.core.as_ref().map(|core| core.view()) else { continue };
+        if !agent.machine.pending.is_empty() {
+            return Err(format!("{} records wait for the disk of agent {number}", agent.machine.pending.len()));
+        }
+        let known = view.agent_id.as_ref().and_then(|id| world.view().agents.get(id));
+        let Some(known) = known.filter(|known| known.state == AgentState::Active) else {
+            return Err(format!("agent {number} ({:?}) is not active: {known:?}", view.agent_id));
+        };
+        if known.info.resources != view.resources {
+            return Err(format!("agent {number} has {}, and the master {}", view.resources, known.info.resources));
+        }
+        let own: BTreeSet<_> = view.tasks.iter().map(|(key, task)| (key, task.state)).collect();
+        let believed = believed.remove(&number).unwrap_or_default();
+        if own != believed {
+            return Err(format!("agent {number} has the tasks {own:?}, and the master believes {believed:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn frameworks(world: &World) -> Verdict {
+    for (number, framework) in world.frameworks.iter().enumerate() {
+        let Some(process) = framework.process.as_ref().filter(|_| framework.ended.is_none()) else { continue };
+        let view = process.framework_id().and_then(|id| world.view().frameworks.get(id));
+        if view.is_none_or(|view| view.state != FrameworkState::Active) {
+            return Err(format!("framework {number} ({:?}) is not active: {view:?}", process.framework_id()));
+        }
+    }
+    Ok(())
+}
+
+fn offers(world: &World) -> Verdict {
+    let shown = world.master.shows(world.now);
+    for (id, view) in &world.view().offers {
+        let framework = world.view().frameworks.get(&view.offer.framework_id);
+        if framework.is_none_or(|framework| framework.state != FrameworkState::Active) {
+            return Err(format!("offer {id} is of a framework that is not connected"));
+        }
+        if view.expires_at + SOON < shown {
+            return Err(format!("offer {id} should have been rescinded {:?} ago", shown.since(view.expires_at)));
+        }
+    }
+    Ok(())
+}
