@@ -4,6 +4,7 @@
 
 mod docs;
 mod house;
+mod mutants;
 mod purity;
 mod shell;
 
@@ -25,6 +26,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   proto       the wire format follows the usual conventions (needs buf)
   docs        the API documentation builds without warnings
   test        every test: what the README calls
+
+  mutants [NAME…] [--seconds N]
+              puts known bugs back, one at a time: the simulator must find each within N seconds (60); not part of verify
 ";
 
 fn main() -> ExitCode {
@@ -60,6 +64,7 @@ fn run(args: &[&str]) -> Result<()> {
         ["proto"] => proto(),
         ["docs"] => documentation(),
         ["test"] => test(),
+        ["mutants", args @ ..] => mutants::run(args),
         _ => bail!("{USAGE}"),
     }
 }

@@ -26,9 +26,14 @@ pub(crate) fn cargo(args: &[&str]) -> Result<()> {
 
 /// The same, with environment variables.
 pub(crate) fn cargo_with(env: &[(&str, &str)], args: &[&str]) -> Result<()> {
+    cargo_in(&root(), env, args)
+}
+
+/// The same, in another folder.
+pub(crate) fn cargo_in(folder: &Path, env: &[(&str, &str)], args: &[&str]) -> Result<()> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     run(
-        Command::new(cargo).args(args).envs(env.iter().copied()).current_dir(root()),
+        Command::new(cargo).args(args).envs(env.iter().copied()).current_dir(folder),
         &format!("cargo {}", args.join(" ")),
     )
 }
@@ -65,15 +70,23 @@ fn run(command: &mut Command, shown: &str) -> Result<()> {
 
 /// Every file that git tracks, relative to the root, whose name ends so.
 pub(crate) fn tracked(ending: &str) -> Result<Vec<PathBuf>> {
-    let output = Command::new("git")
-        .args(["ls-files", "-z"])
-        .current_dir(root())
-        .output()
-        .context("run git ls-files")?;
+    let mut paths = listed(&["ls-files", "-z"])?;
+    paths.retain(|path| path.as_os_str().as_encoded_bytes().ends_with(ending.as_bytes()));
+    Ok(paths)
+}
+
+/// Every file that git tracks or would track, relative to the root.
+pub(crate) fn sources() -> Result<Vec<PathBuf>> {
+    listed(&["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+}
+
+/// The files that a git command lists and that are there.
+fn listed(args: &[&str]) -> Result<Vec<PathBuf>> {
+    let output = Command::new("git").args(args).current_dir(root()).output().context("run git ls-files")?;
     if !output.status.success() {
         bail!("git ls-files failed: {}", String::from_utf8_lossy(&output.stderr));
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    let names = text.split('\0').filter(|name| name.ends_with(ending) && root().join(name).is_file());
+    let names = text.split('\0').filter(|name| !name.is_empty() && root().join(name).is_file());
     Ok(names.map(PathBuf::from).collect())
 }
