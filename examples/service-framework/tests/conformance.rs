@@ -1,0 +1,78 @@
+//! The service scheduler held to what every scheduler promises.
+
+use std::{sync::Arc, time::Duration};
+
+use apportion_service::{
+    keep::Keep,
+    scheduler::{Order, ServiceScheduler},
+    spec::{Restart, Spec},
+    state::Table,
+    store::StoreError,
+};
+use apportion_sim::{Behaviour, Ending, OnTerm, Rng, Store, conformance::Conformance};
+use tokio::sync::mpsc;
+
+/// A table in a simulation's store: each history begins with none.
+struct Kept(Store);
+
+impl Kept {
+    fn load(&self) -> Table {
+        let stored = self.0.load("table").map(|bytes| serde_json::from_slice(&bytes).unwrap());
+        stored.unwrap_or_else(|| Table::new("web"))
+    }
+}
+
+impl Keep for Kept {
+    fn save(&mut self, table: &Table) -> Result<(), StoreError> {
+        self.0.save("table", serde_json::to_vec(table).unwrap());
+        Ok(())
+    }
+}
+
+/// Three replicas, each with a port, that are replaced soon.
+fn conformance() -> Conformance<ServiceScheduler<Kept>> {
+    let spec = Spec {
+        replicas: 3,
+        ports: 1,
+        replace_after: Duration::from_secs(10),
+        restart: Restart { max: Duration::from_secs(8), ..Restart::default() },
+        ..Spec::new("web", ["serve", "${port0}"])
+    };
+    let spec = Arc::new(spec.checked().unwrap());
+    Conformance::stored(move |store| {
+        let kept = Kept(store.clone());
+        let table = kept.load();
+        // Nobody listens to the events.
+        ServiceScheduler::new(Arc::clone(&spec), kept, table, mpsc::unbounded_channel().0)
+    })
+    .workload(|_, rng| serves(rng))
+}
+
+/// Most replicas run until they are asked to end, and some of these will not listen; others do not last.
+fn serves(rng: &mut Rng) -> Behaviour {
+    let soon = Duration::from_millis(rng.u64(50..5_000));
+    match rng.u8(0..8) {
+        0 => Behaviour::exits(soon, 1),
+        1 => Behaviour { ends: Ending::OutOfMemory, ..Behaviour::succeeds_after(soon) },
+        2 => Behaviour { starts_after: soon, ..Behaviour::runs() },
+        3 => Behaviour { on_term: OnTerm::Hangs, ..Behaviour::runs() },
+        _ => Behaviour::runs(),
+    }
+}
+
+#[test]
+fn a_service_keeps_every_promise() {
+    conformance().run().assert_ok();
+}
+
+#[test]
+fn a_service_that_is_scaled_keeps_every_promise() {
+    let scaled = conformance().seed(2).messages(|sim, web| {
+        let late = sim.elapsed() > Duration::from_secs(4);
+        let ordered = sim.scheduler(web).is_none_or(|web| web.state().table().scaled.is_some());
+        if late && !ordered {
+            sim.tell(web, Order::Scale(1));
+        }
+    });
+    scaled.run().assert_ok();
+}
