@@ -60,8 +60,10 @@ impl State {
             None => (TaskState::Unknown, "the master knows no such task".to_owned()),
             Some(id) => {
                 match (self.view.agents.get(id).map(|agent| agent.state), self.ids.agent_origin(id)) {
+                    // It cannot bring the task back: whatever it has it named when it registered here, or was given here since.
+                    // Were the task said to be unreachable, nobody would say more when the agent returns without it.
                     (Some(AgentState::Unreachable), _) => {
-                        (TaskState::Unreachable, format!("agent {id} cannot be reached"))
+                        (TaskState::Gone, format!("agent {id} cannot be reached, and had no such task"))
                     }
                     (Some(_), _) => {
                         (TaskState::Gone, format!("agent {id} is registered and has no such task"))
