@@ -96,7 +96,8 @@
 //! # Testing
 //!
 //! A scheduler is plain code behind a trait that knows no clock and no network. [`testing::Harness`] drives one by hand: offers
-//! and statuses in, calls out, time as the test wishes.
+//! and statuses in, calls out, time as the test wishes. The crate `apportion-sim`, as a dev-dependency, runs the same value on a whole
+//! cluster in virtual time, with faults; its `conformance::check` holds it to what every scheduler promises, in hundreds of histories.
 //!
 //! # Features
 //!

@@ -53,6 +53,11 @@
 //! long as it still breaks; then the seed, the faults that it needs, the history that led to it and the command that runs it again are
 //! told.
 //!
+//! # What is held of every scheduler
+//!
+//! What a story does not ask for is asked by [`conformance`]: it plays hundreds of generated histories at any scheduler, and tells which
+//! of the promises that every scheduler makes it breaks, such as to give offers back, to survive a crash at any moment, to come to rest.
+//!
 //! # What is held in every run
 //!
 //! Beside what a test expects, every run is held to the properties of the system, among them: no resource is given twice; an offer

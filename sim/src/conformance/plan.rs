@@ -121,7 +121,7 @@ impl Plan {
     ) -> Self {
         let after = turn.div_ceil(2);
         let troubles = if after <= inputs {
-            vec![Trouble::Dies { after, death: death(rng, turn % 2 == 0, DOWN) }]
+            vec![Trouble::Dies { after, death: death(rng, turn.is_multiple_of(2), DOWN) }]
         } else {
             let (one, other) = (rng.u64(1..=inputs.max(1)), rng.u64(1..=inputs.max(1)));
             let mut dies = |after| {

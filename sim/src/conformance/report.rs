@@ -30,7 +30,7 @@ pub struct Broken {
 impl Broken {
     /// How to play this history alone.
     pub fn replay(&self) -> String {
-        format!("Conformance::….seed({}).only({}).run()", self.seed, self.history)
+        format!("run the same kit with `.seed({}).only({})`", self.seed, self.history)
     }
 }
 
@@ -38,15 +38,13 @@ impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}: {}", self.promise, self.what)?;
         writeln!(f, "  remedy: {}", self.promise.remedy())?;
+        let (history, seed, at) = (self.history, self.seed, self.at.as_secs_f64());
+        let times = Count(self.times, "history", "histories");
         writeln!(
             f,
-            "  history {} of seed {}, at {:.3} s; {} history(ies) break this",
-            self.history,
-            self.seed,
-            self.at.as_secs_f64(),
-            self.times
+            "  in {times}, the first of them number {history} of seed {seed}; shortened, it is broken at {at:.3} s"
         )?;
-        let agents = format!("{} agent{}", self.agents, if self.agents == 1 { "" } else { "s" });
+        let agents = Count(self.agents as u64, "agent", "agents");
         if self.troubles.is_empty() {
             writeln!(f, "  it takes {agents}, and nothing that goes wrong")?;
         } else {
@@ -56,6 +54,16 @@ impl fmt::Display for Broken {
         writeln!(f, "  what led to it:")?;
         self.trace.iter().try_for_each(|line| writeln!(f, "    {line}"))?;
         write!(f, "  again: {}", self.replay())
+    }
+}
+
+/// So many of something.
+struct Count(u64, &'static str, &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Count(count, one, several) = self;
+        write!(f, "{count} {}", if *count == 1 { one } else { several })
     }
 }
 
@@ -112,7 +120,8 @@ impl fmt::Display for Report {
             }
             return Ok(());
         }
-        writeln!(f, "{} promise(s) broken, in {histories} histories of seed {seed}", broken.len())?;
+        let count = Count(broken.len() as u64, "promise is", "promises are");
+        writeln!(f, "{count} broken, in {histories} histories of seed {seed}")?;
         broken.iter().try_for_each(|broken| write!(f, "\n{broken}\n"))
     }
 }

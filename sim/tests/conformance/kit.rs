@@ -79,7 +79,7 @@ fn one_seed_gives_one_report_and_a_history_can_be_played_alone() {
 fn a_report_says_which_how_and_what_to_do() {
     let text = breaks(Promise::IgnoresRescind, Stubborn::new).to_string();
     for part in
-        ["1 promise(s) broken", "ignores-rescind: ", "remedy: ", "it takes 1 agent", "rescind m1-", "again: "]
+        ["1 promise is broken", "ignores-rescind: ", "remedy: ", "it takes 1 agent", "rescind m1-", "again: "]
     {
         assert!(text.contains(part), "{part} is missing:\n{text}");
     }

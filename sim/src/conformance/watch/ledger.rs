@@ -7,7 +7,7 @@ use std::{
 
 use apportion_agent_core::TaskKey;
 use apportion_sdk::{
-    FrameworkId, TaskId, TaskInfo, TaskState,
+    TaskId, TaskInfo, TaskState,
     protocol::{Call, Event},
 };
 
@@ -78,14 +78,9 @@ fn may_be_replaced(state: TaskState) -> bool {
     state.is_terminal() || matches!(state, TaskState::Unknown | TaskState::Unreachable)
 }
 
-/// The framework's id, while it has one.
-pub(super) fn framework_id(world: &World) -> Option<&FrameworkId> {
-    world.frameworks[FRAMEWORK].process.as_ref()?.framework_id()
-}
-
 /// The name of one of the framework's tasks.
 pub(super) fn key(world: &World, task_id: &TaskId) -> Option<TaskKey> {
-    framework_id(world).map(|id| (id.clone(), task_id.clone()))
+    world.framework_id(FRAMEWORK).map(|id| (id.clone(), task_id.clone()))
 }
 
 /// The tasks whose commands run.
@@ -105,10 +100,12 @@ impl Check for Keeper {
     fn observe(&mut self, world: &World, happening: &Happening<'_>) -> Verdict {
         let mut ledger = self.0.borrow_mut();
         match happening {
-            Happening::SchedulerHandles { told, .. } => ledger.at_work_on = Some(format!("{told:?}")),
-            Happening::SchedulerHandled { .. } => ledger.at_work_on = None,
-            Happening::SchedulerCalls { call, .. } => ledger.calls(world, call),
-            Happening::SchedulerHears { event, .. } => ledger.hears(world, event),
+            Happening::SchedulerHandles { framework: FRAMEWORK, told } => {
+                ledger.at_work_on = Some(format!("{told:?}"))
+            }
+            Happening::SchedulerHandled { framework: FRAMEWORK } => ledger.at_work_on = None,
+            Happening::SchedulerCalls { framework: FRAMEWORK, call } => ledger.calls(world, call),
+            Happening::SchedulerHears { framework: FRAMEWORK, event } => ledger.hears(world, event),
             _ => {}
         }
         Ok(())

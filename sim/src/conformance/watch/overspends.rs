@@ -26,11 +26,10 @@ impl Check for Overspends {
                 Err(format!("task {} was refused: {}", status.task_id, status.message))
             }
             // Others are met by those who are late, through nobody's fault.
-            Happening::SchedulerHears { event: Event::Refused { code, message, .. }, .. }
-                if matches!(code, Refusal::Invalid | Refusal::Limit) =>
-            {
-                Err(format!("a call was refused: {message}"))
-            }
+            Happening::SchedulerHears {
+                event: Event::Refused { code: Refusal::Invalid | Refusal::Limit, message, .. },
+                ..
+            } => Err(format!("a call was refused: {message}")),
             _ => Ok(()),
         }
     }

@@ -37,7 +37,7 @@ impl Check for Remembers {
         }
         let known: BTreeSet<_> = process.tasks().into_iter().map(|(task_id, _)| task_id).collect();
         let ledger = self.0.borrow();
-        for key in ledger::running(world).filter(|key| Some(&key.0) == ledger::framework_id(world)) {
+        for key in ledger::running(world).filter(|key| Some(&key.0) == world.framework_id(FRAMEWORK)) {
             // An end that was asked for comes, unless the task hangs for longer than this history.
             let killed = ledger.launched.get(key).is_some_and(|task| task.killed);
             if !known.contains(&key.1) && !killed {

@@ -52,14 +52,13 @@ impl Check for Spins {
                     ));
                 }
             }
-            Happening::SchedulerHears { event, .. } => {
-                if !matches!(event, Event::Offers(_) | Event::Rescind(_) | Event::Heartbeat) {
-                    self.calls.clear();
-                }
-            }
-            Happening::SchedulerCalls { call: Call::Accept { .. }, .. } | Happening::Fault(_) => {
-                self.calls.clear()
-            }
+            Happening::SchedulerHears {
+                event: Event::Offers(_) | Event::Rescind(_) | Event::Heartbeat,
+                ..
+            } => {}
+            Happening::SchedulerHears { .. }
+            | Happening::SchedulerCalls { call: Call::Accept { .. }, .. }
+            | Happening::Fault(_) => self.calls.clear(),
             _ => {}
         }
         Ok(())
