@@ -217,6 +217,8 @@ impl Scheduler for BatchScheduler {
 
     async fn subscribed(&mut self, cx: &mut Context<'_>, subscription: Subscription) {
         self.tell(News::Subscribed(subscription.framework_id));
+        // Beside the attempts under way, which the SDK asks for by itself: one that was given up may have come back meanwhile.
+        cx.reconcile_all();
         self.act(cx, Vec::new());
     }
 

@@ -58,22 +58,6 @@ fn the_agent_that_is_filled_best_is_filled_first() {
 }
 
 #[test]
-fn what_is_too_small_is_declined_with_what_it_lacks() {
-    let mut cluster = Cluster::new("cpus = 2\nmemory = 100\n");
-    cluster.harness.offer("a", "cpus:1;mem:4000");
-    let reasons: Vec<_> = cluster
-        .harness
-        .calls()
-        .into_iter()
-        .filter_map(|call| match call {
-            Call::Decline { reason, .. } => Some(reason),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(reasons, ["too small: cpus"]);
-}
-
-#[test]
 fn offers_are_wanted_only_while_a_task_waits() {
     let mut cluster = Cluster::new("retries = 1\n");
     cluster.harness.offer("a", "cpus:4;mem:4000");
@@ -87,21 +71,6 @@ fn offers_are_wanted_only_while_a_task_waits() {
     assert!(calls.iter().any(|call| matches!(call, Call::Revive { .. })), "the pause is over: {calls:?}");
     cluster.harness.offer("a", "cpus:4;mem:4000");
     assert_eq!(cluster.launched(), ["j-0001.r2"]);
-}
-
-#[test]
-fn a_task_over_its_time_is_killed() {
-    let mut cluster = Cluster::new("timeout = \"1m\"\n");
-    cluster.harness.offer("a", "cpus:4;mem:4000");
-    cluster.harness.update("a", "j-0001", TaskState::Running);
-    cluster.harness.calls();
-    cluster.harness.advance(Duration::from_secs(59));
-    let killed = |calls: &[Call]| calls.iter().any(|call| matches!(call, Call::Kill { .. }));
-    assert!(!killed(&cluster.harness.calls()));
-    cluster.harness.advance(Duration::from_secs(1));
-    assert!(killed(&cluster.harness.calls()));
-    cluster.harness.update("a", "j-0001", TaskState::Killed);
-    assert_eq!(cluster.ends(), [(0, crate::state::Outcome::TimedOut)]);
 }
 
 #[test]
@@ -130,58 +99,8 @@ fn an_element_that_no_process_can_be_given_fails_alone() {
     assert_eq!(cluster.ends(), [(1, crate::state::Outcome::Invalid)]);
 }
 
-#[test]
-fn an_interrupt_kills_and_leaving_tears_down() {
-    let mut cluster = Cluster::new("[array]\nrange = [1, 3]\n");
-    cluster.harness.offer("a", "cpus:2;mem:4000");
-    assert_eq!(cluster.launched(), ["j-0001", "j-0002"]);
-    cluster.harness.message(Order::Interrupt);
-    let calls = cluster.harness.calls();
-    assert_eq!(calls.iter().filter(|call| matches!(call, Call::Kill { .. })).count(), 2, "{calls:?}");
-    cluster.harness.update("a", "j-0001", TaskState::Killed);
-    cluster.harness.update("a", "j-0002", TaskState::Killed);
-    assert!(cluster.harness.scheduler().state().is_done());
-    assert!(cluster.harness.end().is_none(), "outputs are still to be fetched");
-    cluster.harness.message(Order::Leave);
-    assert!(cluster.harness.calls().iter().any(|call| matches!(call, Call::Teardown)));
-}
-
 fn elements(texts: &[&str]) -> Order {
     Order::Add(texts.iter().map(|text| (*text).to_owned()).collect())
-}
-
-#[test]
-fn an_open_job_grows_while_it_runs() {
-    let job =
-        Job::builder("j").command(["sleep", "${item}"]).resources("cpus:1;mem:100".parse().unwrap()).open();
-    let mut cluster = Cluster::of(job.build().unwrap());
-    assert!(!cluster.harness.scheduler().wants_offers());
-    cluster.harness.message(elements(&["5", "7"]));
-    let calls = cluster.harness.calls();
-    assert!(
-        calls.iter().any(|call| matches!(call, Call::Revive { .. })),
-        "offers are asked for at once: {calls:?}"
-    );
-    cluster.harness.offer("a", "cpus:4;mem:4000");
-    let launched = cluster.harness.launched();
-    let argv: Vec<_> = launched.iter().map(|task| task.command.argv.join(" ")).collect();
-    assert_eq!(
-        (launched[1].task_id.as_str(), argv),
-        ("j-000002", vec!["sleep 5".to_owned(), "sleep 7".to_owned()])
-    );
-    for task in &launched {
-        cluster.harness.update("a", task.task_id.as_str(), TaskState::Finished);
-    }
-    assert!(!cluster.harness.scheduler().state().is_done(), "more may come");
-
-    cluster.harness.message(elements(&["9"]));
-    cluster.harness.message(Order::Close);
-    assert!(!cluster.harness.scheduler().state().is_done(), "what has come is done first");
-    cluster.harness.offer("a", "cpus:4;mem:4000");
-    assert_eq!(cluster.launched(), ["j-000003"]);
-    cluster.harness.update("a", "j-000003", TaskState::Finished);
-    assert!(cluster.harness.scheduler().state().is_done());
-    assert_eq!(cluster.ends().len(), 3);
 }
 
 #[test]
@@ -200,4 +119,13 @@ fn what_cannot_be_added_is_said_and_not_done() {
     open.harness.message(Order::Add(vec![String::new(); crate::job::TASKS_MAX]));
     assert!(refused(&mut open).contains("100001 elements"));
     assert_eq!(open.harness.scheduler().state().tasks().len(), 1);
+}
+
+#[test]
+fn attempts_that_were_given_up_are_asked_for_too() {
+    let calls = Cluster::new("").harness.calls();
+    assert!(
+        calls.iter().any(|call| matches!(call, Call::Reconcile { tasks } if tasks.is_empty())),
+        "{calls:?}"
+    );
 }
