@@ -1,0 +1,15 @@
+//! Jobs on a simulated cluster: the scheduler as it is, on the real master and the real agents, in virtual time.
+//!
+//! Each test builds a cluster, says what its tasks do and what goes wrong, and tells a story of a job on it. It is told again under
+//! many seeds; each has other delays, other clocks, and other faults at other moments. What a story is about:
+//!
+//! - `ends`: what becomes of tasks that succeed, fail, hang, or are too large.
+//! - `orders`: what the program around the scheduler asks for.
+//! - `outages`: what happens while the master, an agent, or the job's own process is away.
+//!
+//! [`program`] is the program, as far as a story needs one.
+
+mod ends;
+mod orders;
+mod outages;
+mod program;
