@@ -50,18 +50,6 @@ fn pair(task: &str, agent: &str) -> (String, String) {
 }
 
 #[test]
-fn replicas_are_spread_over_agents() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut cluster = Cluster::start(folder.path());
-    let offer = "cpus:8;mem:800;ports:[31000-31009]";
-    cluster.harness.offers(&[("a", offer), ("b", "cpus:2;mem:800;ports:[31000-31009]")]);
-    assert_eq!(cluster.launched(), [pair("web.0.1", "a"), pair("web.1.2", "b"), pair("web.2.3", "a")]);
-    let ports: Vec<_> =
-        stored(folder.path()).placed.values().flat_map(|placed| placed.ports.clone()).collect();
-    assert_eq!(ports, [31000, 31000, 31001], "on one agent each has its own");
-}
-
-#[test]
 fn an_agent_without_ports_is_passed_over() {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::start(folder.path());
@@ -86,29 +74,6 @@ fn what_an_accept_cannot_carry_is_launched_with_the_next_offer() {
     cluster.harness.offer("a", "cpus:50;mem:5000");
     assert_eq!(cluster.launched().len(), 60 - first);
     assert_eq!(stored(folder.path()).placed.len(), 60);
-}
-
-#[test]
-fn a_restarted_scheduler_finds_its_replicas_and_launches_only_what_is_missing() {
-    let folder = tempfile::tempdir().unwrap();
-    let offer = "cpus:8;mem:800;ports:[31000-31009]";
-    let mut cluster = Cluster::start(folder.path());
-    cluster.harness.offer("a", offer);
-    for (task, _) in cluster.launched() {
-        cluster.harness.update("a", &task, TaskState::Running);
-    }
-    drop(cluster);
-
-    let mut cluster = Cluster::start(folder.path());
-    cluster.harness.offer("a", offer);
-    assert_eq!(cluster.launched(), [], "all are believed to run");
-    cluster.harness.reconciled("a", "web.0.1", TaskState::Running);
-    cluster.harness.reconciled("a", "web.1.2", TaskState::Running);
-    cluster.harness.reconciled("a", "web.2.3", TaskState::Gone);
-    assert_eq!(stored(folder.path()).placed.len(), 2, "an end is stored before it is acknowledged");
-    cluster.harness.advance(std::time::Duration::from_secs(1));
-    cluster.harness.offer("a", offer);
-    assert_eq!(cluster.launched(), [pair("web.2.4", "a")]);
 }
 
 #[test]
