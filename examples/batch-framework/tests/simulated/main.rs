@@ -9,6 +9,8 @@
 //!
 //! [`program`] is the program, as far as a story needs one.
 
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+
 mod ends;
 mod orders;
 mod outages;

@@ -8,6 +8,8 @@
 //!
 //! [`program`] is the program around the scheduler, as far as a story needs one.
 
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+
 mod program;
 mod replicas;
 mod survival;
