@@ -1,5 +1,7 @@
 //! The batch scheduler held to what every scheduler promises.
 
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+
 use std::sync::Arc;
 
 use apportion_batch::{
