@@ -2,15 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use apportion_agent_core as agent;
-use apportion_allocator::{HierarchicalConfig, QuotaLimit, SorterKind, Weight};
-use apportion_master_core as master;
-use apportion_types::{AgentInfo, Resources, Role};
+use apportion_types::{AgentInfo, Resources};
 
 use super::{
-    fault,
+    chance, fault,
     framework::Spec,
-    words::{DURATION_MAX, Given, Line, Mistake, Parsed, Word},
+    settings::Settings,
+    words::{DURATION_MAX, Line, Mistake, Parsed, Word},
 };
 use crate::{
     Cluster,
@@ -25,16 +23,8 @@ const AGENTS_MAX: usize = 100_000;
 /// Frameworks of one scenario.
 const FRAMEWORKS_MAX: usize = 1_000;
 
-/// Faults that chance may bring to one run.
-const FAULTS_MAX: f64 = 100_000.0;
-
-/// The longest delay of a message: far beyond every time-out.
-const DELAY_MAX: Duration = Duration::from_secs(3600);
-
 /// The most that a clock may be wrong.
 const SKEW_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
-
-const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// What a declaration begins with.
 pub(super) const KINDS: &[&str] = &[
@@ -88,28 +78,6 @@ impl Cast {
     }
 }
 
-/// A setting of the master: its name, the least that makes sense, where it is.
-type MasterSetting = (&'static str, Duration, fn(&mut master::Config) -> &mut Duration);
-
-const MASTER: &[MasterSetting] = &[
-    ("master.offer_timeout", MILLISECOND, |config| &mut config.offer_timeout),
-    ("master.allocation_coalesce", Duration::ZERO, |config| &mut config.allocation_coalesce),
-    ("master.agent_ping_interval", MILLISECOND, |config| &mut config.agent_ping_interval),
-    ("master.agent_reregister_timeout", MILLISECOND, |config| &mut config.agent_reregister_timeout),
-    ("master.scheduler_heartbeat", MILLISECOND, |config| &mut config.scheduler_heartbeat),
-];
-
-const PINGS_MISSED: &str = "master.agent_pings_missed_max";
-
-type AgentSetting = fn(&mut agent::Config) -> &mut Duration;
-
-const AGENT: &[(&str, AgentSetting)] = &[
-    ("agent.register_timeout", |config| &mut config.register_timeout),
-    ("agent.update_retry_min", |config| &mut config.update_retry_min),
-    ("agent.update_retry_max", |config| &mut config.update_retry_max),
-    ("agent.kill_repeat", |config| &mut config.kill_repeat),
-];
-
 /// Agents that are alike.
 #[derive(Debug)]
 struct Agents {
@@ -125,9 +93,7 @@ pub(super) struct Declared {
     pub(super) seed: u64,
     agents: Vec<Agents>,
     frameworks: Vec<Spec>,
-    master: master::Config,
-    agent: Vec<(AgentSetting, Duration)>,
-    allocator: HierarchicalConfig,
+    settings: Settings,
     delays: Delays,
     skew: Duration,
     starts_within: Option<Duration>,
@@ -144,9 +110,7 @@ impl Declared {
             seed: 0,
             agents: Vec::new(),
             frameworks: Vec::new(),
-            master: master::Config::new(""),
-            agent: Vec::new(),
-            allocator: HierarchicalConfig::default(),
+            settings: Settings::new(),
             delays: Delays::default(),
             skew: Duration::ZERO,
             starts_within: None,
@@ -164,10 +128,10 @@ impl Declared {
             "seed" => self.seed = line.word("the seed")?.number(0..=u64::MAX)?,
             "agents" => self.agents(line)?,
             "framework" => self.framework(line)?,
-            "role" => self.role(line)?,
-            "sorter" => self.sorter(line)?,
-            "set" => self.set(line)?,
-            "network" => self.network(line)?,
+            "role" => self.settings.role(line)?,
+            "sorter" => self.settings.sorter(line)?,
+            "set" => self.settings.set(line)?,
+            "network" => self.delays = chance::delays(line)?,
             "clock-skew" => {
                 self.skew = line.word("how wrong clocks are")?.duration(Duration::ZERO..=SKEW_MAX)?
             }
@@ -176,7 +140,7 @@ impl Declared {
             }
             "launches-fail" => self.launches_fail_ppm = line.word("how many launches fail")?.percent()?,
             "signals-fail" => self.signals_fail_ppm = line.word("how many signals fail")?.percent()?,
-            "chaos" => self.chaos(line)?,
+            "chaos" => self.chaos = chance::chaos(line)?,
             "at" => {
                 let at = line.word("when, from the start of the run")?.duration(all)?;
                 let fault = fault::parse_all(line, &self.cast)?;
@@ -229,106 +193,6 @@ impl Declared {
         Ok(())
     }
 
-    fn role(&mut self, line: &mut Line<'_>) -> Parsed<()> {
-        let role: Role = line.word("a role")?.read("a role such as eng or eng/ads")?;
-        let first = line.word("weight=… or limit=…")?;
-        for word in [first].into_iter().chain(line) {
-            let Given { key, value } = word.option(&["weight", "limit"])?;
-            if key.text == "weight" {
-                let weight: Weight = value.read("a weight such as 2 or 0.5")?;
-                self.allocator.weights.insert(role.clone(), weight);
-            } else {
-                let limit: QuotaLimit = value.read("scalars such as cpus:4;mem:4096")?;
-                self.allocator.quota_limits.insert(role.clone(), limit);
-            }
-        }
-        Ok(())
-    }
-
-    fn sorter(&mut self, line: &mut Line<'_>) -> Parsed<()> {
-        const EXPECTED: &str = "`drf` or `random SEED`";
-        let word = line.word(EXPECTED)?;
-        self.allocator.sorter = match word.text {
-            "drf" => SorterKind::Drf,
-            "random" => SorterKind::Random { seed: line.word("its seed")?.number(0..=u64::MAX)? },
-            _ => return Err(word.wrong("is no sorter", EXPECTED)),
-        };
-        Ok(())
-    }
-
-    fn set(&mut self, line: &mut Line<'_>) -> Parsed<()> {
-        let known: Vec<&str> = MASTER
-            .iter()
-            .map(|(key, ..)| *key)
-            .chain([PINGS_MISSED])
-            .chain(AGENT.iter().map(|(key, _)| *key))
-            .collect();
-        let first = line.word("a setting, such as master.offer_timeout=10s")?;
-        for word in [first].into_iter().chain(line) {
-            let Given { key, value } = word.option(&known)?;
-            if let Some((_, least, place)) = MASTER.iter().find(|(name, ..)| *name == key.text) {
-                *place(&mut self.master) = value.duration(*least..=DURATION_MAX)?;
-            } else if let Some((_, place)) = AGENT.iter().find(|(name, _)| *name == key.text) {
-                self.agent.push((*place, value.duration(MILLISECOND..=DURATION_MAX)?));
-            } else {
-                let missed = value.number(1..=1_000)?;
-                self.master.agent_pings_missed_max = u32::try_from(missed).expect("it is within bounds");
-            }
-        }
-        Ok(())
-    }
-
-    fn network(&mut self, line: &mut Line<'_>) -> Parsed<()> {
-        for word in line {
-            let Given { key, value } = word.option(&["delay", "stragglers", "straggler"])?;
-            match key.text {
-                "delay" => (self.delays.least, self.delays.most) = value.durations(DELAY_MAX)?.into_inner(),
-                "stragglers" => self.delays.stragglers_ppm = value.percent()?,
-                _ => self.delays.straggler_most = value.duration(Duration::ZERO..=DELAY_MAX)?,
-            }
-        }
-        // Without a word the stragglers of fast networks would be faster than the others.
-        self.delays.straggler_most = self.delays.straggler_most.max(self.delays.most);
-        Ok(())
-    }
-
-    fn chaos(&mut self, line: &mut Line<'_>) -> Parsed<()> {
-        let word = line.word("for how long faults begin")?;
-        let lasts = word.duration(MILLISECOND..=DURATION_MAX)?;
-        let calm = Chaos { lasts, longest: Chaos::bad_day(lasts).longest, ..Chaos::NONE };
-        let mut chaos = if line.takes("bad-day") { Chaos::bad_day(lasts) } else { calm };
-        for word in line {
-            let mut rates = [
-                ("cuts", &mut chaos.cuts),
-                ("breaks", &mut chaos.breaks),
-                ("slow", &mut chaos.slow),
-                ("master-crashes", &mut chaos.master_crashes),
-                ("agent-crashes", &mut chaos.agent_crashes),
-                ("reboots", &mut chaos.reboots),
-                ("disk-failures", &mut chaos.disk_failures),
-                ("framework-crashes", &mut chaos.framework_crashes),
-                ("out-of-memory", &mut chaos.out_of_memory),
-            ];
-            let known: Vec<&str> = rates.iter().map(|(key, _)| *key).chain(["longest"]).collect();
-            let Given { key, value } = word.option(&known)?;
-            match rates.iter_mut().find(|(name, _)| *name == key.text) {
-                Some((_, rate)) => **rate = value.decimal(1_000_000)?,
-                None => chaos.longest = value.duration(MILLISECOND..=DURATION_MAX)?,
-            }
-        }
-        let rates = chaos.cuts + chaos.breaks + chaos.slow + chaos.master_crashes + chaos.agent_crashes;
-        let rates =
-            rates + chaos.reboots + chaos.disk_failures + chaos.framework_crashes + chaos.out_of_memory;
-        if rates * lasts.as_secs_f64() / 60.0 > FAULTS_MAX {
-            return Err(word.wrong(
-                "is too long for so many faults a minute",
-                format!("at most {FAULTS_MAX} faults in all"),
-            ));
-        }
-        self.chaos = chaos;
-        Ok(())
-    }
-
     /// What only the whole shows.
     pub(super) fn check(&self) -> Result<(), Mistake> {
         let mistake = |what: &str, expected: &str| Mistake {
@@ -344,16 +208,9 @@ impl Declared {
 
     /// The cluster; each call gives the same.
     pub(super) fn cluster(&self) -> Cluster {
-        let (config, settings) = (self.master.clone(), self.agent.clone());
-        let allocator = self.allocator.clone();
-        let mut cluster = Cluster::new()
-            .master(|master| *master = config)
-            .allocator(|old| *old = allocator)
-            .configure_agents(move |config| {
-                for (place, value) in &settings {
-                    *place(config) = *value;
-                }
-            })
+        let mut cluster = self
+            .settings
+            .apply(Cluster::new())
             .delays(self.delays.clone())
             .clock_skew(self.skew)
             .launches_fail(self.launches_fail_ppm)

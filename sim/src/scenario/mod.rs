@@ -1,5 +1,6 @@
 #![doc = include_str!("../../../docs/scenarios.md")]
 
+mod chance;
 mod command;
 mod condition;
 mod declared;
@@ -7,6 +8,7 @@ mod fault;
 mod framework;
 mod jobs;
 mod play;
+mod settings;
 mod show;
 mod tape;
 mod words;
