@@ -7,7 +7,10 @@ use apportion_types::{
     protocol::{agent::AgentMessage, scheduler::Call},
 };
 
-/// One stream of one peer, numbered by the shell and never reused.
+/// One stream of one peer, numbered by the shell in the order in which streams are opened, and never reused.
+///
+/// Of two streams of one peer the one that was opened later counts, also when the other speaks last: a peer gives a stream up before it
+/// opens another, and what the first still holds may come late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub u64);
 

@@ -53,6 +53,10 @@ impl State {
         let id = agent_id.unwrap_or_else(|| self.ids.agent());
         let superseded = self.registering.contains_key(&id);
         let older = self.registering.get(&id).copied().or_else(|| self.agent_conn(&id));
+        if older.is_some_and(|other| other > conn) {
+            let message = format!("agent {id} has registered on a stream that it opened after this one");
+            return self.refuse_agent(turn, conn, RefuseCode::Replaced, message);
+        }
         if let Some(older) = older {
             let message =
                 format!("agent {id} has registered on another stream; two must not share a work directory");

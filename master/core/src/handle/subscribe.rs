@@ -78,6 +78,10 @@ impl State {
             self.add_framework(turn.now, &id, info.clone(), FrameworkState::Disconnected);
         }
         if let Some(old) = self.scheduler_conn(&id) {
+            if old > conn {
+                let message = format!("framework {id} has subscribed on a stream that it opened after this one");
+                return self.refuse_subscription(turn, conn, ErrorCode::FailedOver, message);
+            }
             turn.end_scheduler(
                 old,
                 ErrorCode::FailedOver,

@@ -7,6 +7,7 @@
 //! advance 5s                                 lets time pass
 //! view agents|frameworks|tasks|completed|offers|counters|shares
 //! shutdown
+//! open a1                                    opens a stream, on which nothing is said yet; `same` says it there
 //!
 //! agent a1 cpus:4;mem:1024 [id=A1|none] [same] [host=h] [F1/t1=running:cpus:1,u3] …     opens a stream and registers
 //! status a1 F1/t1 running [latest=finished] [update=u3|none] [reason=command_exited]
@@ -221,6 +222,9 @@ impl Scenario {
             }
             "shutdown" => self.happen(Event::Shutdown),
             "operator" => self.operator(words)?,
+            "open" => {
+                self.open(words.first().ok_or("whose stream?")?);
+            }
             "close" => {
                 let name = words.first().ok_or("whose stream?")?;
                 let conn = self.conn(name);
