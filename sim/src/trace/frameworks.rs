@@ -1,76 +1,51 @@
 //! What a replay must know of the frameworks that it replays with.
 
-use std::num::NonZeroU32;
-
 use apportion_sdk::Scheduler;
 
 use super::Group;
 
-/// A kind of framework: makes one for each group of tasks, and tells it as tasks come and go.
+/// A kind of framework: makes one for each group of tasks, and tells it how many tasks are wanted.
 ///
-/// ```
-/// use apportion_sdk::{Context, Offer, Scheduler, TaskStatus, async_trait};
-/// use apportion_sim::trace::{Change, Ends, Frameworks, Group};
-///
-/// /// Takes any task, and never runs it.
-/// struct Idle;
-///
-/// #[async_trait]
-/// impl Scheduler for Idle {
-///     type Message = Change;
-///     async fn offers(&mut self, _: &mut Context<'_>, _: Vec<Offer>) {}
-///     async fn update(&mut self, _: &mut Context<'_>, _: TaskStatus) {}
-/// }
-///
-/// struct Idles;
-///
-/// impl Frameworks for Idles {
-///     type Scheduler = Idle;
-///     fn ends(&self) -> Ends {
-///         Ends::Itself
-///     }
-///     fn scheduler(&mut self, _group: &Group) -> Result<Idle, String> {
-///         Ok(Idle)
-///     }
-///     fn order(&self, change: Change) -> Change {
-///         change
-///     }
-/// }
-/// ```
+/// A replay takes it at its word: the tasks that its frameworks launch must ask for exactly their group's resources, run only on
+/// models of gpu that the group allows, and have ids that begin with the group's name. What breaks this ends the replay.
 pub trait Frameworks {
     /// The framework of one group.
-    type Scheduler: Scheduler;
+    type Scheduler: Scheduler<Message: 'static> + 'static;
+
+    /// What it is called in reports, such as `batch`.
+    fn kind(&self) -> &'static str;
 
     /// How a task of these frameworks comes to its end.
     fn ends(&self) -> Ends;
 
-    /// The framework of a group, with nothing to run before it is told. Called once for each group, when its first task comes.
+    /// The most tasks that one framework can be wanted to have, as [`Wanted`] counts them.
+    fn wanted_max(&self) -> u32;
+
+    /// The framework of a group, which wants nothing before it is told. Called once for each group that can run somewhere.
     ///
-    /// Its tasks must ask for exactly the group's resources, run only on the models that it allows, and be launched in the order
-    /// in which they were asked for: a replay gives the nth launch the nth task's duration. Says for people what it cannot
-    /// do of this; the replay then ends.
+    /// Says for people what it cannot do of what the group asks for; the replay is not begun then.
     fn scheduler(&mut self, group: &Group) -> Result<Self::Scheduler, String>;
 
-    /// What tells a framework that its group wants more tasks, or fewer.
-    fn order(&self, change: Change) -> <Self::Scheduler as Scheduler>::Message;
+    /// What tells a framework that from now on other tasks are wanted.
+    fn order(&self, wanted: Wanted) -> <Self::Scheduler as Scheduler>::Message;
 }
 
 /// How a task comes to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ends {
-    /// By itself, when it has run for as long as in the trace, however long it waited before: a job's task. Its framework is never
-    /// told [`Change::Fewer`].
+    /// By itself, when it has run for as long as in the trace, however long it waited before: a job's task. All that have come
+    /// are wanted, so it only grows.
     Itself,
-    /// It runs until it is asked to end; the framework is told [`Change::Fewer`] so long after the task came as it ran in the trace,
-    /// whether it has been placed by then or not: a service's replica.
+    /// When it is no longer wanted, which is so long after it came as it ran in the trace, whether it has been placed by then or
+    /// not: a service's replica.
     WhenTold,
 }
 
-/// How the number of tasks that a group wants changes.
+/// How many tasks of a group are wanted. Never the same as before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// So many more.
-    More(NonZeroU32),
-    /// So many fewer, never more than are wanted.
-    Fewer(NonZeroU32),
+pub struct Wanted {
+    /// Until now.
+    pub before: u32,
+    /// From now on.
+    pub now: u32,
 }

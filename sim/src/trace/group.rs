@@ -12,7 +12,8 @@ const ROLE_BYTES_MAX: usize = 100;
 /// All tasks of one role that ask for the same: a job whose tasks come over time, or an application with more and fewer replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// Names its framework: the role and a number, such as `be-007`; good as the start of an id.
+    /// Names its framework: a number and the role, such as `007-be`; good as the start of an id, and never the start of another
+    /// group's name.
     pub name: String,
     /// The role of its framework.
     pub role: Role,
@@ -45,9 +46,8 @@ pub fn group(tasks: &[Task]) -> Vec<Group> {
             Entry::Occupied(at) => groups[*at.get()].tasks.push(index),
             Entry::Vacant(at) => {
                 at.insert(groups.len());
-                let role = text::cut(task.role.as_str().replace('/', "-"), ROLE_BYTES_MAX);
                 groups.push(Group {
-                    name: format!("{role}-{:03}", groups.len() + 1),
+                    name: text::cut(task.role.as_str().replace('/', "-"), ROLE_BYTES_MAX),
                     role: task.role.clone(),
                     resources: task.resources.clone(),
                     models: task.models.clone(),
@@ -55,6 +55,10 @@ pub fn group(tasks: &[Task]) -> Vec<Group> {
                 });
             }
         }
+    }
+    let digits = groups.len().to_string().len().max(3);
+    for (number, group) in (1..).zip(&mut groups) {
+        group.name = format!("{number:0digits$}-{}", group.name);
     }
     groups
 }
@@ -88,14 +92,17 @@ mod tests {
         let groups = group(&tasks);
         let shown: Vec<_> = groups.iter().map(|group| (group.name.as_str(), group.tasks.clone())).collect();
         let expected =
-            [("ls-001", vec![0, 4]), ("eng-be-002", vec![1]), ("ls-003", vec![2]), ("ls-004", vec![3])];
+            [("001-ls", vec![0, 4]), ("002-eng-be", vec![1]), ("003-ls", vec![2]), ("004-ls", vec![3])];
         assert_eq!(shown, expected);
     }
 
     #[test]
     fn a_name_leaves_room_in_an_id() {
         let name = group(&[task(&"x".repeat(200), "cpus:1", &[])]).remove(0).name;
-        assert!(name.len() <= ROLE_BYTES_MAX + 4 && name.ends_with("…-001"), "{name}");
+        assert!(
+            name.len() <= ROLE_BYTES_MAX + 4 && name.starts_with("001-x") && name.ends_with('…'),
+            "{name}"
+        );
     }
 
     #[test]

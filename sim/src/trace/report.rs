@@ -7,11 +7,15 @@ use apportion_master_core::View;
 use apportion_types::{Role, document::Amounts, resources::Name};
 use serde::Serialize;
 
+use super::Options;
+
 /// A replay, from its settings to what came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
+    /// The kind of its frameworks, such as `batch`.
+    pub framework: String,
     /// What was asked for.
-    pub settings: Settings,
+    pub options: Options,
     /// Machines.
     pub nodes: u64,
     /// All that they have.
@@ -22,8 +26,8 @@ pub struct Report {
     pub tasks: TaskCounts,
     /// How long the replay was, in virtual time.
     pub simulated_us: u64,
-    /// How long it took.
-    pub wall_us: u64,
+    /// How long it took, once someone who has a clock has filled it in.
+    pub wall_us: Option<u64>,
     /// How long tasks waited for their place; none when none has got one.
     pub wait: Option<Waits>,
     /// What became of the offers.
@@ -38,19 +42,6 @@ pub struct Report {
     pub roles: Vec<RoleReport>,
     /// How it went.
     pub over_time: OverTime,
-}
-
-/// What a replay was asked to be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Settings {
-    /// The kind of its frameworks, such as `batch`.
-    pub framework: String,
-    /// What all chance came from.
-    pub seed: u64,
-    /// How many times as fast as in the trace tasks came; each lived as long as there.
-    pub load: u32,
-    /// Between pings of an agent.
-    pub ping_interval_us: u64,
 }
 
 /// Something for each kind of resource that a trace knows.
@@ -91,6 +82,13 @@ pub struct TaskCounts {
     pub waiting: u64,
     /// Those that were no longer wanted before they got a place.
     pub withdrawn: u64,
+}
+
+impl TaskCounts {
+    /// True while some task waits or runs.
+    pub fn is_under_way(&self) -> bool {
+        self.waiting + self.running > 0
+    }
 }
 
 impl std::ops::Add for TaskCounts {

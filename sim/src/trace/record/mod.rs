@@ -23,7 +23,7 @@ use self::{
     series::{Series, mean},
 };
 use super::{
-    Fairness, Group, Level, Node, Offers, OverTime, PerKind, Report, RoleReport, Settings, TaskCounts, Waits,
+    Fairness, Group, Level, Node, Offers, Options, OverTime, PerKind, Report, RoleReport, TaskCounts, Waits,
 };
 
 /// The most stretches of time that a report tells of: more than a picture can show.
@@ -159,7 +159,7 @@ impl Recorder {
         self.role(group).tasks.finished += 1;
     }
 
-    /// A task that was placed has ended otherwise, before it ran, and waits for another place.
+    /// A task that was placed has ended otherwise, and waits for another place.
     pub fn displaced(&mut self, at: Duration, group: usize, node: usize) {
         self.left(at, group, node);
         let tasks = &mut self.role(group).tasks;
@@ -232,8 +232,8 @@ impl Recorder {
         shares.map(|(used, all)| share_ppm(used, all)).max().unwrap_or(0)
     }
 
-    /// The report of a replay that ends now and took so long outside.
-    pub fn finish(mut self, at: Duration, settings: Settings, offers: Offers, wall: Duration) -> Report {
+    /// The report of a replay with frameworks of this kind, that ends now.
+    pub fn finish(mut self, at: Duration, framework: &str, options: Options, offers: Offers) -> Report {
         self.advance(at);
         let level = |level| Level {
             mean_ppm: self.series.mean(level),
@@ -258,13 +258,14 @@ impl Recorder {
         });
         let mut waits: Vec<u64> = self.roles.iter().flat_map(|role| &role.waits_us).copied().collect();
         Report {
-            settings,
+            framework: framework.to_owned(),
+            options,
             nodes: self.nodes,
             capacity: Amounts(self.capacity.clone()),
             groups: self.groups.len() as u64,
             tasks: self.tasks(),
             simulated_us: self.now_us,
-            wall_us: micros(wall),
+            wall_us: None,
             wait: Waits::of(&mut waits),
             offers,
             used: PerKind::from_fn(|kind| level(USED + kind)),

@@ -16,8 +16,8 @@ fn trace() -> (Vec<Node>, Vec<Group>) {
     (nodes::parse("n", nodes).unwrap(), group(&tasks::parse("t", tasks).unwrap()))
 }
 
-fn settings() -> Settings {
-    Settings { framework: "batch".to_owned(), seed: 7, load: 1, ping_interval_us: 15_000_000 }
+fn options() -> Options {
+    Options { seed: 7, ..Options::default() }
 }
 
 /// One minute in which `ls` gets half of `a`, `be` all of `b`, and one of each has to wait.
@@ -38,12 +38,7 @@ pub(in crate::trace) fn minute() -> Report {
     recorder.displaced(seconds(40), ls, a);
     recorder.withdrawn(seconds(50), ls);
     recorder.finished(seconds(50), ls, a);
-    recorder.finish(
-        seconds(60),
-        settings(),
-        Offers { made: 3, ..Offers::default() },
-        Duration::from_millis(5),
-    )
+    recorder.finish(seconds(60), "batch", options(), Offers { made: 3, ..Offers::default() })
 }
 
 #[test]
@@ -104,7 +99,7 @@ fn a_report_keeps_its_form() {
 #[test]
 fn a_replay_without_time_has_no_shares() {
     let (nodes, groups) = trace();
-    let report = Recorder::new(&nodes, &groups).finish(seconds(0), settings(), Offers::default(), seconds(0));
+    let report = Recorder::new(&nodes, &groups).finish(seconds(0), "batch", options(), Offers::default());
     assert_eq!((report.used.cpus, report.fragmentation.gpus), (Level::default(), Level::default()));
     assert_eq!((report.wait, report.fairness.jain_ppm), (None, None));
     assert!(report.over_time.waiting_milli.is_empty() && report.over_time.dominant_share_ppm.len() == 2);

@@ -79,7 +79,7 @@ pub fn draw(report: &Report) -> String {
 fn title(report: &Report) -> String {
     let tasks = grouped(report.tasks.total);
     let nodes = grouped(report.nodes);
-    let (groups, kind) = (grouped(report.groups), &report.settings.framework);
+    let (groups, kind) = (grouped(report.groups), &report.framework);
     format!("{tasks} tasks of {groups} {kind} frameworks on {nodes} machines")
 }
 
@@ -98,8 +98,9 @@ fn note(report: &Report) -> String {
         (grouped(offers.made), grouped(offers.accepted), grouped(offers.declined));
     write!(note, " · offers: {made} made, {accepted} accepted, {declined} declined")
         .expect("writing to a text does not fail");
-    if report.settings.load > 1 {
-        write!(note, " · arrivals {} times as fast as recorded", grouped(report.settings.load.into()))
+    let load = u64::from(report.options.load.get());
+    if load > 1 {
+        write!(note, " · arrivals {} times as fast as recorded", grouped(load))
             .expect("writing to a text does not fail");
     }
     note

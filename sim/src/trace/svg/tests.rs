@@ -4,7 +4,7 @@ use crate::trace::record::tests::minute;
 /// The minute of the recorder's tests, as three stretches.
 fn short() -> Report {
     let mut report = minute();
-    report.settings.load = 1000;
+    report.options.load = 1000.try_into().unwrap();
     report.over_time.step_us = 25_000_000;
     report.over_time.used_ppm = PerKind {
         cpus: vec![750_000, 833_333, 500_000],
