@@ -110,6 +110,11 @@ impl Command {
                 let answered = sim.kill(framework_id, id, *grace);
                 out.push(answer(sim, answered));
             }
+            Command::Tell { who, .. } | Command::Stop { who, .. }
+                if sim.scheduler(who.handle()).is_none() =>
+            {
+                return Err(sim.failure(format!("the process of {} is down, and hears nothing", who.name)));
+            }
             Command::Tell { who, told } => sim.tell(who.handle(), told.clone()),
             Command::Stop { who, stop } => sim.stop(who.handle(), *stop),
             Command::Teardown(who) => {
