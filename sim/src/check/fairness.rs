@@ -39,13 +39,14 @@ impl Check for Fairness {
         if let Happening::Started(Process::Master) = happening {
             *self = Self::default();
         }
+        // First: what is closed in a decision is filtered before it is offered anew.
+        self.refusals.observe(world, happening);
         if let Happening::MasterDecided(changes) = happening {
             self.follow(changes);
             if world.master.allocator.sorter == SorterKind::Drf && self.given == self.sums.total() {
                 self.judge(world, changes)?;
             }
         }
-        self.refusals.observe(world, happening);
         Ok(())
     }
 }

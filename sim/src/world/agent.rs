@@ -152,6 +152,7 @@ impl World {
             }
             Action::Reconnect { reason } => {
                 if let Some(conn) = self.agents[number].conn.take() {
+                    self.progress();
                     self.leave(conn, false);
                     events.push_back(Event::Disconnected { reason });
                     self.agent_pauses(number);

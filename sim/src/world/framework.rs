@@ -157,6 +157,7 @@ impl World {
                 }
             }
             Action::Close => {
+                self.progress();
                 let framework = &mut self.frameworks[number];
                 framework.attempts += 1; // an attempt that is under way is given up
                 if let Some(conn) = framework.conn.take() {

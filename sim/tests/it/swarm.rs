@@ -7,7 +7,7 @@ use apportion_sim::{Failure, Handle, Sim};
 use super::support::{JOBS, Jobs, small};
 
 /// Whatever happens on the way, all work is done in the end.
-fn to_the_end(sim: &mut Sim, frameworks: &Vec<Handle<Jobs>>) -> Result<(), Failure> {
+pub(crate) fn to_the_end(sim: &mut Sim, frameworks: &Vec<Handle<Jobs>>) -> Result<(), Failure> {
     sim.run_until_idle(Duration::from_secs(3600))?;
     for framework in frameworks {
         let finished = sim.scheduler(*framework).map(|jobs| jobs.finished);
