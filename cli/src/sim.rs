@@ -1,10 +1,12 @@
-//! `apportion sim`: a cluster in virtual time, from one seed.
+//! `apportion sim`: a cluster in virtual time, from one seed: scenarios, and recorded clusters.
 
 mod play;
+mod progress;
 mod search;
 mod seeds;
+mod trace;
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use apportion_sim::scenario::Scenario;
 
@@ -15,32 +17,40 @@ const AFTER_HELP: &str = "\
 A scenario is a text that declares a cluster and says what is done with it; docs/scenarios.md has every word of it, and \
 sim/scenarios examples. One scenario and one seed give one run, to the byte.
 
+Recorded clusters are in sim/data, with what is known of them.
+
 Exit codes: 0 it went as the scenario expects, 1 it did not, 2 wrong usage or a mistake in the scenario, 130 interrupted.";
 
-/// Simulate a cluster: play a scenario under one seed, or search many for one that fails
+/// Simulate a cluster: play a scenario under one seed, search many for one that fails, or replay a recorded cluster
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
     /// The scenario
-    #[arg(long, value_name = "FILE")]
-    scenario: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "nodes")]
+    scenario: Option<PathBuf>,
     /// The seed from which all chance comes [default: the one that the scenario states, else 0]
     #[arg(long, value_name = "SEED", conflicts_with = "seeds")]
     seed: Option<u64>,
     /// Play it under each of these seeds, from A and below B, on all processors; the first that fails is made as small as it can be
-    #[arg(long, value_name = "A..B")]
+    #[arg(long, value_name = "A..B", requires = "scenario")]
     seeds: Option<Seeds>,
     /// Show every message and every write, not only what takes effect
-    #[arg(long, conflicts_with = "seeds")]
+    #[arg(long, conflicts_with = "seeds", requires = "scenario")]
     history: bool,
+    #[command(flatten)]
+    trace: trace::Args,
     /// The form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let name = args.scenario.display().to_string();
-    let text = fs::read_to_string(&args.scenario).map_err(|error| {
+    if let Some(replay) = args.trace.read(args.seed.unwrap_or(0))? {
+        return replay.run(args.output).await;
+    }
+    let file = args.scenario.expect("a scenario is required where there is no trace");
+    let name = file.display().to_string();
+    let text = fs::read_to_string(&file).map_err(|error| {
         Usage(format!("reading the scenario {name}: {error}; name a readable one with `--scenario FILE`"))
     })?;
     let scenario = Scenario::parse(&name, &text).map_err(|mistake| Usage(mistake.to_string()))?;
@@ -48,6 +58,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(seeds) => search::run(scenario, seeds, args.output).await,
         None => play::run(scenario, args.seed, args.history, args.output).await,
     }
+}
+
+/// How fast virtual time went by.
+fn pace(simulated: Duration, took: Duration) -> String {
+    let (simulated, took) = (simulated.as_secs_f64(), took.as_secs_f64());
+    format!("{simulated:.1} s simulated in {took:.1} s, {:.0} times as fast", simulated / took.max(1e-6))
 }
 
 /// The command that plays a seed again, ready to be pasted into a shell.

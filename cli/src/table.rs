@@ -111,7 +111,8 @@ pub(crate) fn until(then: Time) -> String {
     then.duration_since(SystemTime::now()).map(span).unwrap_or_else(|_| "0s".to_owned())
 }
 
-fn span(duration: Duration) -> String {
+/// In its two largest units.
+pub(crate) fn span(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     let two = |large: u64, unit: char, small: u64, small_unit: char| match small {

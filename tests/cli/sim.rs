@@ -118,3 +118,50 @@ fn an_interrupted_search_sums_up_what_it_has() {
     let ended = search.end().expect(130);
     assert_eq!(ended.json()["interrupted"], true);
 }
+
+/// Two machines, and tasks of which one fits on neither.
+fn trace(place: &Place) -> [String; 2] {
+    let nodes = "sn,cpu_milli,memory_mib,gpu,model\na,4000,4096,2,T4\nb,4000,8192,0,\n";
+    let tasks = "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,creation_time,deletion_time,scheduled_time\n\
+                 first,2000,1024,1,500,T4,LS,1000,1060,1000\nsecond,4000,5120,0,0,,BE,1000,1100,1000\n\
+                 third,4000,5120,0,0,,BE,1010,1050,1010\nlarge,9000,1024,0,0,,BE,1010,1050,1010\n\
+                 last,2000,1024,1,500,T4,LS,1020,1040,1020\n";
+    [place.file("nodes.csv", nodes), place.file("tasks.csv", tasks)]
+        .map(|path| path.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_recorded_cluster_is_replayed_with_either_framework() {
+    let place = Place::new();
+    let [nodes, tasks] = trace(&place);
+    for (framework, finished) in [("batch", 4), ("service", 3)] {
+        let picture = place.path().join(format!("{framework}.svg"));
+        let args = ["sim", "--nodes", &nodes, "--tasks", &tasks, "--framework", framework, "-o", "json"];
+        let svg = ["--svg", picture.to_str().unwrap()];
+        let report = place.run(&[&args[..], &svg].concat()).expect(0).json();
+        let counts = &report["tasks"];
+        let seen = [&counts["total"], &counts["rejected"], &counts["finished"], &counts["withdrawn"]];
+        assert_eq!(seen, [5, 1, finished, 4 - finished], "{report}");
+        assert!(report["wall_us"].as_u64().is_some() && report["framework"] == framework, "{report}");
+        assert!(std::fs::read_to_string(picture).unwrap().starts_with("<svg "));
+    }
+    let replayed =
+        place.run(&["sim", "--nodes", &nodes, "--tasks", &tasks, "--framework", "batch"]).expect(0);
+    assert!(replayed.stdout.starts_with("2 nodes, 5 tasks of "), "{}", replayed.stdout);
+    assert!(replayed.stdout.contains(" 4 placed (0 running, 4 finished), 0 waiting"), "{}", replayed.stdout);
+    assert!(replayed.stderr.starts_with("replaying the trace\n"), "{}", replayed.stderr);
+}
+
+#[test]
+fn a_trace_that_is_none_is_told_with_its_place() {
+    let place = Place::new();
+    let [nodes, tasks] = trace(&place);
+    let wrong = place.run(&["sim", "--nodes", &tasks, "--tasks", &tasks, "--framework", "batch"]).expect(2);
+    assert!(wrong.stderr.starts_with(&format!("error: {tasks}:1")), "{}", wrong.stderr);
+    place.run(&["sim", "--nodes", &nodes]).expect(2);
+    place.run(&["sim"]).expect(2);
+    place.run(&["sim", "--nodes", &nodes, "--tasks", &tasks]).expect(2);
+    place
+        .run(&["sim", "--nodes", &nodes, "--tasks", &tasks, "--framework", "batch", "--seeds", "0..3"])
+        .expect(2);
+}

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use apportion_sim::scenario::{Broken, Detail, Outcome, Scenario};
 use serde::Serialize;
 
-use super::search::pace;
+use super::pace;
 use crate::{
     INTERRUPTED,
     output::{self, Format, say},

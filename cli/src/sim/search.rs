@@ -1,32 +1,30 @@
 //! Many seeds, on all processors.
 
 use std::{
-    io::{self, IsTerminal as _},
     process::ExitCode,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::Context as _;
 use apportion_sim::{Found, Searched, Timed, find, scenario::Scenario};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::{replay, seeds::Seeds};
+use super::{pace, progress::Progress, replay, seeds::Seeds};
 use crate::{
     INTERRUPTED,
-    output::{self, Format, say},
+    output::{self, Format},
     signals::Signals,
     table::count,
 };
 
-/// In a pipe, how many lines tell how far the search is.
-const LINES: u64 = 10;
+/// What a terminal shows meanwhile.
+const BAR: &str = "{bar:40} {pos} of {len} seeds, {per_sec}, {eta} left";
 
 /// What `-o json` gives.
 #[derive(Debug, Serialize)]
@@ -118,7 +116,7 @@ pub(super) async fn run(scenario: Scenario, seeds: Seeds, output: Format) -> any
         thread.spawn(move || work.play(&tell)).context("starting a thread for seeds")?;
     }
     drop(tell);
-    let mut progress = Progress::new(&seeds);
+    let mut progress = Progress::new(seeds.count(), BAR, &format!("playing the seeds {seeds}"));
     let (mut searched, mut found) = (Searched::default(), None::<Box<Found>>);
     let interrupted = loop {
         let played = tokio::select! {
@@ -131,7 +129,9 @@ pub(super) async fn run(scenario: Scenario, seeds: Seeds, output: Format) -> any
                 searched.seeds += more.seeds;
                 searched.steps += more.steps;
                 searched.simulated += more.simulated;
-                progress.clean(searched.seeds);
+                progress.at(searched.seeds, || {
+                    format!("{} of {} went as expected", searched.seeds, count(seeds.count(), "seed"))
+                });
             }
             Some(Err(earlier)) => {
                 if found.as_ref().is_none_or(|found| earlier.failure.seed < found.failure.seed) {
@@ -170,49 +170,4 @@ pub(super) async fn run(scenario: Scenario, seeds: Seeds, output: Format) -> any
         (None, true) => ExitCode::from(INTERRUPTED),
         (None, false) => ExitCode::SUCCESS,
     })
-}
-
-/// How fast virtual time went by.
-pub(super) fn pace(simulated: Duration, took: Duration) -> String {
-    let (simulated, took) = (simulated.as_secs_f64(), took.as_secs_f64());
-    format!("{simulated:.1} s simulated in {took:.1} s, {:.0} times as fast", simulated / took.max(1e-6))
-}
-
-/// How far the search is, for whoever watches: a bar on a terminal, a few lines in a pipe.
-struct Progress {
-    bar: Option<ProgressBar>,
-    seeds: u64,
-    lines: u64,
-}
-
-impl Progress {
-    fn new(seeds: &Seeds) -> Self {
-        let bar = io::stderr().is_terminal().then(|| {
-            let style = "{bar:40} {pos} of {len} seeds, {per_sec}, {eta} left";
-            let style = ProgressStyle::with_template(style).expect("the template is one");
-            ProgressBar::with_draw_target(Some(seeds.count()), ProgressDrawTarget::stderr()).with_style(style)
-        });
-        if bar.is_none() {
-            say(&format!("playing the seeds {seeds}"));
-        }
-        Self { bar, seeds: seeds.count(), lines: 0 }
-    }
-
-    fn clean(&mut self, clean: u64) {
-        if let Some(bar) = &self.bar {
-            return bar.set_position(clean);
-        }
-        // Widened, for a range may be as wide as there are seeds.
-        let tenths = (u128::from(clean) * u128::from(LINES) / u128::from(self.seeds)) as u64;
-        if tenths > self.lines {
-            self.lines = tenths;
-            say(&format!("{clean} of {} went as expected", count(self.seeds, "seed")));
-        }
-    }
-
-    fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
 }
