@@ -52,12 +52,18 @@ impl Changes {
     }
 }
 
-fn changes<K: Ord + Clone, V: Eq>(before: &OrdMap<K, Arc<V>>, after: &OrdMap<K, Arc<V>>) -> Vec<Change<K, V>> {
+fn changes<K: Ord + Clone, V: Eq>(
+    before: &OrdMap<K, Arc<V>>,
+    after: &OrdMap<K, Arc<V>>,
+) -> Vec<Change<K, V>> {
     let change = |key: &K, before: Option<&Arc<V>>, after: Option<&Arc<V>>| Change {
         key: key.clone(),
         before: before.cloned(),
         after: after.cloned(),
     };
+    if before.ptr_eq(after) {
+        return Vec::new();
+    }
     let items = before.diff(after);
     items
         .map(|item| match item {

@@ -57,6 +57,7 @@ impl MasterProcess {
 impl World {
     pub(super) fn start_master(&mut self) {
         let clock = self.new_clock();
+        self.view_is_old();
         let master = &mut self.master;
         master.life += 1;
         master.clock = clock;
@@ -64,11 +65,11 @@ impl World {
         let config = Config { master_id: format!("m{}", master.life), ..master.config.clone() };
         let allocator: Box<dyn Allocator> = Box::new(Hierarchical::new(master.allocator.clone()));
         master.core = Some(Master::with_allocator(config, allocator, clock.shows(self.now)));
-        self.show_view();
         self.arm_master();
     }
 
     pub(super) fn crash_master(&mut self) {
+        self.view(); // what is shown last stays
         if self.master.core.take().is_none() {
             return;
         }
@@ -81,9 +82,12 @@ impl World {
     pub(super) fn master_handles(&mut self, event: Event) {
         let mut actions = Vec::new();
         let now = self.master.clock.shows(self.now);
+        if self.master.core.is_none() {
+            return;
+        }
+        self.view_is_old();
         let Some(core) = &mut self.master.core else { return };
         core.handle(now, event, &mut actions);
-        self.show_view();
         let mut commits = Vec::new();
         for action in actions {
             match action {
@@ -102,14 +106,21 @@ impl World {
             let life = self.master.life;
             self.queue.push(self.master.written_at, What::Committed { life, commits });
         }
-        let changes = Changes::between(self.view_before(), self.view());
-        self.observe(&Happening::MasterDecided(&changes));
+        if self.is_checked {
+            let changes = Changes::between(self.view_before(), self.view());
+            self.observe(&Happening::MasterDecided(&changes));
+        }
         self.arm_master();
     }
 
-    fn show_view(&mut self) {
-        if let Some(core) = &self.master.core {
-            self.view_before = std::mem::replace(&mut self.view, core.view());
+    /// The master is about to know something new. Its old view is kept for the checks only: whoever keeps one has the core copy what
+    /// it changes.
+    fn view_is_old(&mut self) {
+        if self.is_checked {
+            self.view();
+            self.view_before = self.view.take().unwrap_or_default();
+        } else {
+            self.view.take();
         }
     }
 

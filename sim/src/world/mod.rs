@@ -9,10 +9,10 @@ mod framework;
 mod master;
 mod wire;
 
-use std::{fmt, time::Duration};
+use std::{cell::OnceCell, fmt, time::Duration};
 
 use apportion_agent_core::ContainerId;
-use apportion_master_core::{CommitId, View};
+use apportion_master_core::{CommitId, Master, View};
 use apportion_types::{AgentId, FrameworkId, TaskInfo, Time};
 
 pub(crate) use self::{agent::Agent, framework::{Death, FrameworkProcess}, master::MasterProcess};
@@ -106,8 +106,11 @@ pub(crate) struct World {
     pub(crate) faults_over_at: Time,
     /// What the master saw before its last event; kept only for the checks.
     view_before: View,
-    view: View,
+    /// What the master shows; taken when somebody looks, or for the checks after each event.
+    view: OnceCell<View>,
     checks: Vec<Box<dyn Check>>,
+    /// There are checks; they are not there while they look.
+    is_checked: bool,
     pub(crate) history: History,
     pub(crate) violation: Option<Violation>,
     /// When something other than a sign of life, or an offer that comes and goes, happened last.
@@ -154,7 +157,8 @@ impl World {
             faults_begun: 0,
             faults_over_at,
             view_before: View::default(),
-            view: View::default(),
+            view: OnceCell::new(),
+            is_checked: !parts.checks.is_empty(),
             checks: parts.checks,
             history: parts.history,
             violation: None,
@@ -282,7 +286,7 @@ impl World {
 
     /// What the master shows, after its last event; of one that is down, what it showed last.
     pub(crate) fn view(&self) -> &View {
-        &self.view
+        self.view.get_or_init(|| self.master.core.as_ref().map(Master::view).unwrap_or_default())
     }
 
     /// What the master showed before its last event.

@@ -23,3 +23,16 @@ fn the_same_seed_gives_the_same_history_to_the_byte() {
 fn other_seeds_give_other_histories() {
     assert_ne!(history(1), history(2));
 }
+
+#[test]
+fn who_looks_on_changes_nothing() {
+    for seed in 0..10 {
+        let (mut checked, mut unchecked) = (small().0.start(seed), small().0.start_unchecked(seed));
+        for sim in [&mut checked, &mut unchecked] {
+            sim.run_until_idle(Duration::from_secs(3600)).unwrap();
+        }
+        assert_eq!(checked.steps(), unchecked.steps());
+        assert_eq!(checked.master().counters, unchecked.master().counters);
+        assert_eq!(checked.master().completed, unchecked.master().completed);
+    }
+}
