@@ -60,10 +60,13 @@ impl Check for Accepted {
                 }
             }
             Happening::MasterDecided(changes) => {
-                for (key, task) in changes.tasks.iter().filter_map(|change| Some((&change.key, change.added()?))) {
+                for (key, task) in
+                    changes.tasks.iter().filter_map(|change| Some((&change.key, change.added()?)))
+                {
                     if task.state == TaskState::Staging {
                         let launches = self.tasks.entry(key.0.clone()).or_default();
-                        launches.entry(key.1.clone()).or_insert(Launch { by: None, taken: true }).taken = true;
+                        launches.entry(key.1.clone()).or_insert(Launch { by: None, taken: true }).taken =
+                            true;
                     }
                 }
                 for change in &changes.frameworks {
@@ -92,7 +95,10 @@ impl Check for Accepted {
         for ((framework, task_id), task) in &world.view().tasks {
             let settled = task.state == TaskState::Running || task.state.is_terminal();
             if !settled && agents.contains_key(&task.agent_id) {
-                return Err(format!("task {task_id} of {framework} is {} on {} for ever", task.state, task.agent_id));
+                return Err(format!(
+                    "task {task_id} of {framework} is {} on {} for ever",
+                    task.state, task.agent_id
+                ));
             }
         }
         Ok(())

@@ -26,6 +26,8 @@ use crate::{fault::Process, world::World};
 /// A task is killed only when somebody asked: the master asks an agent to kill a task only after its framework or an operator has asked
 /// this master, or when its framework uses its name on another agent; it removes a framework from an agent only when the framework
 /// is removed; and a container ends by a signal only after its agent was asked.
+///
+/// At rest no framework is away for longer than its failover time-out, counted from when this master missed it.
 #[derive(Debug, Default)]
 pub(crate) struct Failover {
     streams: Streams,
@@ -33,6 +35,8 @@ pub(crate) struct Failover {
     wanted: BTreeMap<ConnId, FrameworkId>,
     /// Since when a framework is not connected, by the true time.
     away: BTreeMap<FrameworkId, Time>,
+    /// Since when this master knows it, and as not connected.
+    missed: BTreeMap<FrameworkId, Time>,
     /// Asked for in the decision under way.
     teardown: Option<FrameworkId>,
     /// Kills that this master was asked for.
@@ -52,19 +56,34 @@ impl Check for Failover {
         self.streams.observe(happening);
         verdict
     }
+
+    fn at_rest(&mut self, world: &World) -> Verdict {
+        for (id, missed) in &self.missed {
+            let Some(view) = world.view().frameworks.get(id) else { continue };
+            let (away, timeout) = (world.now.since(*missed), view.info.failover_timeout);
+            if away > timeout + timeout / 500 + Duration::from_secs(1) {
+                return Err(format!(
+                    "framework {id} is away for {away:?}, and its failover time-out is {timeout:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Failover {
     fn happens(&mut self, world: &World, happening: &Happening<'_>) -> Verdict {
         match *happening {
             Happening::Crashed(Process::Master) => {
-                let active = world.view().frameworks.iter().filter(|(_, view)| view.state == FrameworkState::Active);
+                let active =
+                    world.view().frameworks.iter().filter(|(_, view)| view.state == FrameworkState::Active);
                 for (id, _) in active {
                     self.away.entry(id.clone()).or_insert(world.now);
                 }
                 self.asked.clear();
                 self.asked_by_operators.clear();
                 self.wanted.clear();
+                self.missed.clear();
             }
             Happening::StreamEnded { conn } => {
                 self.wanted.remove(&conn);
@@ -84,15 +103,22 @@ impl Failover {
                 OperatorCall::KillTask { task_id, .. } => {
                     self.asked_by_operators.insert(task_id.clone());
                 }
-                OperatorCall::TeardownFramework { framework_id } => self.teardown = Some(framework_id.clone()),
+                OperatorCall::TeardownFramework { framework_id } => {
+                    self.teardown = Some(framework_id.clone())
+                }
             },
-            Happening::MasterTellsScheduler { conn, event, .. } => return self.master_tells(world, conn, event),
-            Happening::MasterTellsAgent { conn, message, .. } => return self.master_asks(world, conn, message),
+            Happening::MasterTellsScheduler { conn, event, .. } => {
+                return self.master_tells(world, conn, event);
+            }
+            Happening::MasterTellsAgent { conn, message, .. } => {
+                return self.master_asks(world, conn, message);
+            }
             Happening::MasterDecided(changes) => return self.decided(world, changes),
             Happening::AgentHears { agent, message } => self.agent_hears(world, agent, message),
             Happening::Ended { agent, container, task, termination } => {
                 let asked = self.told.remove(&(agent, task.clone()));
-                let killed = matches!(termination.exit, Some(Exit::Signal(_))) && termination.limitation.is_none();
+                let killed =
+                    matches!(termination.exit, Some(Exit::Signal(_))) && termination.limitation.is_none();
                 if killed && !asked {
                     return Err(format!(
                         "agent {agent} has killed container {container} of task {}, and was not asked to",
@@ -136,7 +162,9 @@ impl Failover {
                 if self.asked.contains(&key) || self.asked_by_operators.contains(task_id) || elsewhere {
                     Ok(())
                 } else {
-                    Err(format!("the master has task {task_id} of {framework_id} killed, and nobody has asked for it"))
+                    Err(format!(
+                        "the master has task {task_id} of {framework_id} killed, and nobody has asked for it"
+                    ))
                 }
             }
             MasterMessage::RemoveFramework { framework_id } => {
@@ -144,7 +172,9 @@ impl Failover {
                 if known.is_none_or(|view| view.state == FrameworkState::Removed) {
                     Ok(())
                 } else {
-                    Err(format!("the master removes framework {framework_id} from an agent, and it is not removed"))
+                    Err(format!(
+                        "the master removes framework {framework_id} from an agent, and it is not removed"
+                    ))
                 }
             }
             _ => Ok(()),
@@ -174,6 +204,11 @@ impl Failover {
         for Change { key: id, before, after } in &changes.frameworks {
             let state = after.as_ref().map(|view| view.state);
             let was = before.as_ref().map(|view| view.state);
+            if state == Some(FrameworkState::Disconnected) {
+                self.missed.entry(id.clone()).or_insert(world.now);
+            } else {
+                self.missed.remove(id);
+            }
             if state == Some(FrameworkState::Active) {
                 self.away.remove(id);
                 continue;

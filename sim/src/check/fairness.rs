@@ -98,8 +98,8 @@ impl Fairness {
                 continue;
             }
             for role in &framework.info.roles {
-                let restrained =
-                    framework.suppressed.contains(role) || world.master.allocator.quota_limits.contains_key(role);
+                let restrained = framework.suppressed.contains(role)
+                    || world.master.allocator.quota_limits.contains_key(role);
                 if *role == offer.role || restrained {
                     continue;
                 }
@@ -126,9 +126,10 @@ impl Fairness {
         let weight = config.weights.get(role).copied().unwrap_or_default();
         let counts = |name: &_| !config.fairness_excluded.contains(name);
         let has = self.sums.of(role);
-        let shares = has.scalars().filter(|(name, _)| counts(name)).map(|(name, milli)| {
-            milli as f64 / self.capacity.milli(name).max(1) as f64
-        });
+        let shares = has
+            .scalars()
+            .filter(|(name, _)| counts(name))
+            .map(|(name, milli)| milli as f64 / self.capacity.milli(name).max(1) as f64);
         shares.fold(0.0, f64::max) * 1000.0 / f64::from(weight.milli())
     }
 }

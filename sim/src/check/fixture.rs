@@ -21,7 +21,10 @@ impl Scheduler for Two {
         for mut offer in offers {
             if self.launched.len() < 2 {
                 let ports = offer.take_ports(1).expect("there are enough ports");
-                let task = Task::new(format!("task-{}", self.launched.len())).command(["work"]).cpus(1.0).mem_mib(64);
+                let task = Task::new(format!("task-{}", self.launched.len()))
+                    .command(["work"])
+                    .cpus(1.0)
+                    .mem_mib(64);
                 let task = task.ports(ports).build().expect("the task is well described");
                 self.launched.push(task.task_id.clone());
                 offer.launch(task).expect("it fits");
@@ -36,12 +39,13 @@ impl Scheduler for Two {
     }
 }
 
-/// The cluster after a minute, in which every check held.
+/// The cluster at rest: every check held.
 pub(crate) fn running() -> Sim {
-    let mut cluster = Cluster::new().agents(2, "cpus:4;mem:1024;ports:[1-9]").workload(|_, _| Behaviour::runs());
+    let mut cluster =
+        Cluster::new().agents(2, "cpus:4;mem:1024;ports:[1-9]").workload(|_, _| Behaviour::runs());
     cluster.add(Framework::new("two", || Two { launched: Vec::new() }));
     let mut sim = cluster.start_as(7, Vec::new(), History::default(), all());
-    sim.run_for(Duration::from_secs(60)).expect("no check is broken");
+    sim.run_until_idle(Duration::from_secs(600)).expect("no check is broken");
     assert_eq!(sim.running().count(), 2);
     sim
 }
@@ -50,7 +54,11 @@ pub(crate) fn running() -> Sim {
 pub(crate) fn container(sim: &Sim) -> (usize, ContainerId, TaskKey) {
     let agents = sim.world().agents.iter().enumerate();
     let containers = agents.flat_map(|(number, agent)| {
-        agent.machine.containers.iter().map(move |(id, container)| (number, id.clone(), container.task.clone()))
+        agent
+            .machine
+            .containers
+            .iter()
+            .map(move |(id, container)| (number, id.clone(), container.task.clone()))
     });
     containers.into_iter().next().expect("a container runs")
 }

@@ -25,9 +25,10 @@ impl Check for Honest {
             {
                 Err(format!("agent {agent} is refused ({code:?}): {message}"))
             }
-            Happening::SchedulerHears { framework, event: Event::Refused { code: Refusal::OutOfOrder, message, .. } } => {
-                Err(format!("a call of framework {framework} is out of order: {message}"))
-            }
+            Happening::SchedulerHears {
+                framework,
+                event: Event::Refused { code: Refusal::OutOfOrder, message, .. },
+            } => Err(format!("a call of framework {framework} is out of order: {message}")),
             Happening::SchedulerHears {
                 framework,
                 event: Event::Error { code: code @ (ErrorCode::Refused | ErrorCode::FailedOver), message },

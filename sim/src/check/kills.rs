@@ -71,7 +71,8 @@ impl Check for Kills {
             for container in agent.machine.containers.values().filter(|container| container.is_running()) {
                 let key = &container.task;
                 let scheduler = |framework: &usize| world.framework_id(*framework) == Some(&key.0);
-                let asked = self.by_schedulers.iter().any(|(by, tasks)| tasks.contains(&key.1) && scheduler(by));
+                let asked =
+                    self.by_schedulers.iter().any(|(by, tasks)| tasks.contains(&key.1) && scheduler(by));
                 if asked || self.by_master.contains(key) {
                     return Err(format!(
                         "task {} of {} was asked to end, and runs on agent {number} for ever",

@@ -23,6 +23,8 @@ mod resources;
 mod rest;
 mod roles;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod told;
 mod updates;
 

@@ -60,11 +60,19 @@ impl Moves {
             }
             Record::Acknowledgement { framework_id, task_id, update_id } => {
                 let key = (framework_id.clone(), task_id.clone());
-                if self.heard.get(&key).is_some_and(|(_, heard, state)| heard == update_id && state.is_terminal()) {
+                if self
+                    .heard
+                    .get(&key)
+                    .is_some_and(|(_, heard, state)| heard == update_id && state.is_terminal())
+                {
                     self.heard.remove(&key);
                 }
                 let key = (agent, key);
-                if self.written.get(&key).is_some_and(|(state, id)| state.is_terminal() && *id == Some(*update_id)) {
+                if self
+                    .written
+                    .get(&key)
+                    .is_some_and(|(state, id)| state.is_terminal() && *id == Some(*update_id))
+                {
                     self.written.remove(&key);
                 }
             }
@@ -74,7 +82,9 @@ impl Moves {
     }
 
     fn heard(&mut self, world: &World, framework: usize, status: &TaskStatus) -> Verdict {
-        let (Some(update_id), Some(id)) = (status.update_id, world.framework_id(framework)) else { return Ok(()) };
+        let (Some(update_id), Some(id)) = (status.update_id, world.framework_id(framework)) else {
+            return Ok(());
+        };
         let key = (id.clone(), status.task_id.clone());
         let before = self.heard.insert(key, (status.agent_id.clone(), update_id, status.state));
         match before {

@@ -1,8 +1,8 @@
 //! Every offer is opened once, told, and closed once.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use apportion_master_core::view::FrameworkState;
+use apportion_master_core::view::{FrameworkState, TaskView};
 use apportion_types::{
     FrameworkId, OfferId, Resources, TaskState, limits,
     protocol::{
@@ -14,10 +14,13 @@ use apportion_types::{
 use super::{Changes, Check, Happening, Verdict, streams::Streams};
 use crate::{fault::Process, world::World};
 
+/// How late what is due may be done.
+const SOON: Duration = Duration::from_secs(1);
+
 /// Every offer has an id of its own, in the order made. In the decision that opens it, it is told to its framework, as it stands in
 /// the books. It never changes. It is closed once: by a call of its framework that names it, which always closes it; by a rescission,
-/// which is told; or because its framework is no longer connected as it was. What was made is accepted, declined, rescinded or
-/// outstanding.
+/// which is told, and is due when it was held for too long; or because its framework is no longer connected as it was. What was made
+/// is accepted, declined, rescinded or outstanding.
 ///
 /// A task begins with an accept, on the agent and for the role of its offers and within their resources, and only when all offers of
 /// the accept were outstanding and its framework's.
@@ -75,7 +78,10 @@ impl Check for Offers {
                     for offer in offers {
                         let in_books = world.view().offers.get(&offer.offer_id).map(|view| &view.offer);
                         if in_books != Some(offer) {
-                            return Err(format!("offer {} is told as {offer:?}, and is {in_books:?}", offer.offer_id));
+                            return Err(format!(
+                                "offer {} is told as {offer:?}, and is {in_books:?}",
+                                offer.offer_id
+                            ));
                         }
                         if self.streams.framework(conn) != Some(&offer.framework_id) {
                             return Err(format!("offer {} is told to another framework", offer.offer_id));
@@ -92,12 +98,15 @@ impl Check for Offers {
                 Event::Error { .. } => self.turn.renewed.extend(spoke),
                 _ => {}
             },
-            Happening::MasterTellsAgent { message: MasterMessage::RunTasks { .. }, .. } => self.turn.runs += 1,
+            Happening::MasterTellsAgent { message: MasterMessage::RunTasks { .. }, .. } => {
+                self.turn.runs += 1
+            }
             Happening::MasterDecided(changes) => {
                 let turn = std::mem::take(&mut self.turn);
                 self.opened(world, changes, &turn)?;
                 closed(world, changes, &turn)?;
                 counted(world)?;
+                overdue(world)?;
                 began(world, changes, &turn)?;
             }
             _ => {}
@@ -140,8 +149,10 @@ fn closed(world: &World, changes: &Changes, turn: &Turn) -> Verdict {
         let framework = &view.offer.framework_id;
         let told = rescinded.remove(id);
         let called = turn.called.as_ref();
-        let answered = called.is_some_and(|called| called.framework == *framework && called.offers.contains(id));
-        let connected = world.view().frameworks.get(framework).is_some_and(|view| view.state == FrameworkState::Active);
+        let answered =
+            called.is_some_and(|called| called.framework == *framework && called.offers.contains(id));
+        let connected =
+            world.view().frameworks.get(framework).is_some_and(|view| view.state == FrameworkState::Active);
         if !told && !answered && connected && !turn.renewed.contains(framework) {
             return Err(format!("offer {id} is closed, and framework {framework} is not told"));
         }
@@ -152,7 +163,10 @@ fn closed(world: &World, changes: &Changes, turn: &Turn) -> Verdict {
     let Some(called) = &turn.called else { return Ok(()) };
     for id in &called.offers {
         if world.view().offers.get(id).is_some_and(|view| view.offer.framework_id == called.framework) {
-            return Err(format!("offer {id} is still outstanding, and framework {} has answered it", called.framework));
+            return Err(format!(
+                "offer {id} is still outstanding, and framework {} has answered it",
+                called.framework
+            ));
         }
     }
     Ok(())
@@ -175,30 +189,54 @@ fn counted(world: &World) -> Verdict {
     ))
 }
 
+/// The oldest offer is not held for too long.
+fn overdue(world: &World) -> Verdict {
+    let Some((id, view)) = world.view().offers.get_min() else { return Ok(()) };
+    let late = world.master.shows(world.now).since(view.expires_at);
+    if late > SOON { Err(format!("offer {id} should have been rescinded {late:?} ago")) } else { Ok(()) }
+}
+
 /// Tasks that began in this decision did so by right.
 fn began(world: &World, changes: &Changes, turn: &Turn) -> Verdict {
-    let staging: Vec<_> =
-        changes.tasks.iter().filter_map(|change| change.added()).filter(|task| task.state == TaskState::Staging).collect();
+    let staging: Vec<_> = changes
+        .tasks
+        .iter()
+        .filter_map(|change| change.added())
+        .filter(|task| task.state == TaskState::Staging)
+        .collect();
     if staging.is_empty() && turn.runs == 0 {
         return Ok(());
     }
     let Some(called) = turn.called.as_ref().filter(|called| called.is_accept) else {
-        return Err(format!("{} tasks begin, and {} messages run some, without an accept", staging.len(), turn.runs));
+        return Err(format!(
+            "{} tasks begin, and {} messages run some, without an accept",
+            staging.len(),
+            turn.runs
+        ));
     };
     let mut offered = Resources::new();
     for id in &called.offers {
         let view = world.view_before().offers.get(id);
         let Some(view) = view.filter(|view| view.offer.framework_id == called.framework) else {
-            return Err(format!("framework {} launches with offer {id}, which is not valid", called.framework));
+            return Err(format!(
+                "framework {} launches with offer {id}, which is not valid",
+                called.framework
+            ));
         };
         offered += &view.offer.resources;
-        let misplaced = |task: &&&std::sync::Arc<apportion_master_core::view::TaskView>| {
-            task.agent_id != view.offer.agent_id || task.role != view.offer.role || task.framework_id != called.framework
+        let misplaced = |task: &&&Arc<TaskView>| {
+            task.agent_id != view.offer.agent_id
+                || task.role != view.offer.role
+                || task.framework_id != called.framework
         };
         if let Some(task) = staging.iter().find(misplaced) {
             return Err(format!("task {} begins elsewhere than offer {id} is of", task.info.task_id));
         }
     }
     let used: Resources = staging.iter().map(|task| &task.info.resources).sum();
-    if offered.contains(&used) { Ok(()) } else { Err(format!("an accept of {offered} launches tasks of {used}")) }
+    if offered.contains(&used) {
+        Ok(())
+    } else {
+        Err(format!("an accept of {offered} launches tasks of {used}"))
+    }
 }

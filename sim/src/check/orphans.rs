@@ -68,7 +68,9 @@ impl Check for Orphans {
                     run.map(|run| self.runs.remove(&run));
                 }
             }
-            Happening::SchedulerHears { framework, event: Event::Update(status) } if status.state.is_terminal() => {
+            Happening::SchedulerHears { framework, event: Event::Update(status) }
+                if status.state.is_terminal() =>
+            {
                 return self.is_over(world, framework, status);
             }
             _ => {}

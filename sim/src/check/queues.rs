@@ -1,9 +1,12 @@
 //! What waits is bounded.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use apportion_agent_core::{Record, TaskKey};
-use apportion_master_core::{ConnId, view::FrameworkState};
+use apportion_master_core::{
+    ConnId,
+    view::{FrameworkState, FrameworkView},
+};
 use apportion_types::limits;
 
 use super::{Changes, Check, Happening, Verdict};
@@ -80,7 +83,7 @@ impl Queues {
             let before = change.before.as_ref().filter(|view| view.state == FrameworkState::Removed);
             let after = change.after.as_ref().filter(|view| view.state == FrameworkState::Removed);
             self.removed = self.removed + usize::from(after.is_some()) - usize::from(before.is_some());
-            let busy = |view: Option<&std::sync::Arc<apportion_master_core::view::FrameworkView>>| {
+            let busy = |view: Option<&Arc<FrameworkView>>| {
                 usize::from(view.is_some_and(|view| view.tasks > 0 || !view.allocated.is_empty()))
             };
             self.removed_with_tasks = self.removed_with_tasks + busy(after) - busy(before);

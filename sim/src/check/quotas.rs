@@ -27,8 +27,9 @@ impl Check for Quotas {
                     let offer = &view.offer;
                     let Some(limit) = limits.get(&offer.role) else { continue };
                     let has = self.sums.of(&offer.role);
-                    if let Some((name, milli)) =
-                        limit.iter().find(|(name, milli)| offer.resources.milli(name) > 0 && has.milli(name) > *milli)
+                    if let Some((name, milli)) = limit
+                        .iter()
+                        .find(|(name, milli)| offer.resources.milli(name) > 0 && has.milli(name) > *milli)
                     {
                         return Err(format!(
                             "role {} may have {milli} thousandths of {name}; with offer {} of {} it has {has}",

@@ -29,7 +29,11 @@ impl Refusals {
             Happening::MasterDecided(changes) => {
                 for view in changes.offers.iter().filter_map(|change| change.removed()) {
                     let offer = &view.offer;
-                    self.hold(world.now, (offer.framework_id.clone(), offer.agent_id.clone()), limits::REFUSE_DEFAULT);
+                    self.hold(
+                        world.now,
+                        (offer.framework_id.clone(), offer.agent_id.clone()),
+                        limits::REFUSE_DEFAULT,
+                    );
                 }
             }
             _ => {}
@@ -43,7 +47,11 @@ impl Refusals {
 
     fn refused(&mut self, world: &World, offers: &[OfferId], refuse: Duration) {
         for offer in offers.iter().filter_map(|id| world.view().offers.get(id)).map(|view| &view.offer) {
-            self.hold(world.now, (offer.framework_id.clone(), offer.agent_id.clone()), refuse.min(limits::REFUSE_MAX));
+            self.hold(
+                world.now,
+                (offer.framework_id.clone(), offer.agent_id.clone()),
+                refuse.min(limits::REFUSE_MAX),
+            );
         }
     }
 

@@ -22,10 +22,14 @@ impl Streams {
     pub(crate) fn observe(&mut self, happening: &Happening<'_>) {
         match *happening {
             Happening::Started(Process::Master) => *self = Self::default(),
-            Happening::MasterTellsScheduler { conn, event: Event::Subscribed { framework_id, .. }, .. } => {
+            Happening::MasterTellsScheduler {
+                conn, event: Event::Subscribed { framework_id, .. }, ..
+            } => {
                 self.frameworks.insert(conn, framework_id.clone());
             }
-            Happening::MasterTellsAgent { conn, message: MasterMessage::Registered { agent_id, .. }, .. } => {
+            Happening::MasterTellsAgent {
+                conn, message: MasterMessage::Registered { agent_id, .. }, ..
+            } => {
                 self.agents.insert(conn, agent_id.clone());
             }
             Happening::MasterTellsScheduler { conn, event: Event::Error { .. }, .. }

@@ -47,13 +47,19 @@ fn decided(world: &World, changes: &Changes, told: &BTreeSet<TaskKey>) -> Verdic
         let was = before.state == TaskState::Unreachable;
         let is = after.state == TaskState::Unreachable;
         if was != is && !after.state.is_terminal() && !told.contains(key) && is_connected(world, &key.0) {
-            return Err(format!("task {} of {} was {} and is {}, and nobody is told", key.1, key.0, before.state, after.state));
+            return Err(format!(
+                "task {} of {} was {} and is {}, and nobody is told",
+                key.1, key.0, before.state, after.state
+            ));
         }
     }
     for task in changes.completed.iter().filter_map(|change| change.added()) {
         let key = (task.framework_id.clone(), task.info.task_id.clone());
         if ended_by_master(task) && !told.contains(&key) && is_connected(world, &key.0) {
-            return Err(format!("task {} of {} is {}, says the master, and tells nobody", key.1, key.0, task.state));
+            return Err(format!(
+                "task {} of {} is {}, says the master, and tells nobody",
+                key.1, key.0, task.state
+            ));
         }
     }
     Ok(())

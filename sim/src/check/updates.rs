@@ -133,12 +133,14 @@ impl Updates {
                 if disk.pending[&key].is_empty() {
                     disk.pending.remove(&key);
                 }
-                if !disk.acknowledgements.remove(update_id) && !disk.removed_frameworks.contains(framework_id) {
+                if !disk.acknowledgements.remove(update_id) && !disk.removed_frameworks.contains(framework_id)
+                {
                     return Err(format!(
                         "agent {agent} writes that {update_id:?} of task {task_id} is acknowledged, and it is not"
                     ));
                 }
-                if state.is_terminal() && self.newest.get(&key).is_some_and(|(_, newest)| newest == update_id) {
+                if state.is_terminal() && self.newest.get(&key).is_some_and(|(_, newest)| newest == update_id)
+                {
                     self.newest.remove(&key);
                 }
             }
@@ -150,8 +152,9 @@ impl Updates {
     fn said(&self, agent: usize, key: &TaskKey, status: &TaskStatus, latest: TaskState) -> Verdict {
         let disk = self.disks.get(&agent);
         let pending = disk.and_then(|disk| disk.pending.get(key));
-        let position = pending
-            .and_then(|pending| pending.iter().position(|(update_id, _)| Some(*update_id) == status.update_id));
+        let position = pending.and_then(|pending| {
+            pending.iter().position(|(update_id, _)| Some(*update_id) == status.update_id)
+        });
         let what = || format!("agent {agent} says {} of task {} of {}", status.state, key.1, key.0);
         match (pending, position) {
             (Some(pending), Some(_)) if pending.iter().all(|(_, state)| *state != latest) => {
@@ -160,7 +163,9 @@ impl Updates {
             (Some(_), Some(0)) => Ok(()),
             // Of a framework that is gone only the end is told.
             (Some(_), Some(_)) if disk.is_some_and(|disk| disk.removed_frameworks.contains(&key.0)) => Ok(()),
-            (Some(_), Some(_)) => Err(format!("{} before an earlier update is acknowledged on its disk", what())),
+            (Some(_), Some(_)) => {
+                Err(format!("{} before an earlier update is acknowledged on its disk", what()))
+            }
             _ => Err(format!("{}, which is not on its disk, or acknowledged there", what())),
         }
     }
