@@ -30,8 +30,8 @@ impl Plan {
         options: &Options,
     ) -> Plan {
         let first = tasks.iter().map(|task| task.created).min().unwrap_or_default();
-        let comes = |task: &Task| (task.created - first) / options.load.get();
-        let end = tasks.iter().map(comes).max().unwrap_or_default() + options.tail;
+        let comes = |task: &Task| whole_micros((task.created - first) / options.load.get());
+        let end = whole_micros(tasks.iter().map(comes).max().unwrap_or_default() + options.tail);
         // For each time and group, how many come and how many go.
         let mut steps: BTreeMap<(Duration, usize), (u32, u32)> = BTreeMap::new();
         for (index, group) in groups.iter().enumerate().filter(|(index, _)| runnable[*index]) {
@@ -63,6 +63,11 @@ impl Plan {
     }
 }
 
+/// Virtual time has nothing finer, and would never come to a part of one.
+fn whole_micros(duration: Duration) -> Duration {
+    duration - Duration::from_nanos(u64::from(duration.subsec_nanos() % 1000))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +97,23 @@ mod tests {
         assert_eq!(planned(Ends::Itself, 1), all);
         let all = ["0 0 0>2", "1 1 0>1", "2 0 2>3", "202 end, Some((0, 3))"];
         assert_eq!(planned(Ends::Itself, 10), all);
+    }
+
+    #[test]
+    fn nothing_is_planned_between_two_microseconds() {
+        let tasks = [Duration::ZERO, Duration::from_secs(1)].map(|created| Task {
+            name: "t".to_owned(),
+            role: "ls".parse().unwrap(),
+            resources: "cpus:1".parse().unwrap(),
+            models: Default::default(),
+            created,
+            duration: Duration::from_secs(1),
+        });
+        let load = 3.try_into().unwrap();
+        let options = Options { load, tail: Duration::from_nanos(1_500), ..Options::default() };
+        let plan = Plan::new(&tasks, &group(&tasks), &[true], Ends::Itself, &options);
+        let last = Duration::from_micros(333_333);
+        assert_eq!((plan.changes[1].at, plan.end), (last, last + Duration::from_micros(1)));
     }
 
     #[test]

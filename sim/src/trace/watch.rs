@@ -38,9 +38,9 @@ pub enum Misplaced {
         /// The task.
         task: TaskId,
         /// What it asks for.
-        resources: Resources,
+        resources: Box<Resources>,
         /// What it should have.
-        wanted: Resources,
+        wanted: Box<Resources>,
     },
     /// A node with a model of gpu that the group does not allow.
     #[error("task `{task}` was placed on node `{node}`, whose model of gpu the group does not allow")]
@@ -56,7 +56,7 @@ pub enum Misplaced {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum WatchError {
     /// A framework broke its word.
-    Misplaced { group: usize, what: Misplaced },
+    Misplaced { group: usize, what: Box<Misplaced> },
     /// So many tasks ended between two looks that the master has forgotten some.
     Missed,
 }
@@ -229,13 +229,14 @@ impl<'a> Watch<'a> {
     fn place(&mut self, task: &TaskView) -> Result<Placed, WatchError> {
         let (group, node) = (self.group_of[&task.framework_id], self.node_of[&task.agent_id]);
         let of = &self.groups[group];
-        let (id, resources) = (task.info.task_id.clone(), task.info.resources.clone());
-        let refuse = |what| Err(WatchError::Misplaced { group, what });
+        let id = task.info.task_id.clone();
+        let refuse = |what| Err(WatchError::Misplaced { group, what: Box::new(what) });
         if !id.as_str().starts_with(&of.name) {
             return refuse(Misplaced::Name { task: id });
         }
-        if resources != of.resources {
-            return refuse(Misplaced::Resources { task: id, resources, wanted: of.resources.clone() });
+        if task.info.resources != of.resources {
+            let (resources, wanted) = (task.info.resources.clone().into(), of.resources.clone().into());
+            return refuse(Misplaced::Resources { task: id, resources, wanted });
         }
         if !of.allows(&self.nodes[node]) {
             return refuse(Misplaced::Model { task: id, node: self.nodes[node].name.clone() });

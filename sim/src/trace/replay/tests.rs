@@ -207,10 +207,7 @@ fn one_seed_gives_one_report() {
 #[test]
 fn a_framework_is_held_to_its_word() {
     for (fault, message) in [
-        (
-            Fault::LaunchesTwice,
-            "-again` was launched, and none was waiting; launch each wanted task once",
-        ),
+        (Fault::LaunchesTwice, "-again` was launched, and none was waiting; launch each wanted task once"),
         (
             Fault::NamesOtherwise,
             "group `002-be` does not do what a replay relies on: task `mine.0` was launched; begin",
