@@ -62,7 +62,7 @@ pub(crate) fn describe(happening: &Happening<'_>) -> Option<String> {
         Happening::Rebooted { agent } => format!("agent {agent}: the machine starts anew"),
         Happening::Wiped { agent } => format!("agent {agent}: begins with an empty disk"),
         Happening::Fault(fault) => format!("fault: {fault}"),
-        Happening::SchedulerCalls { framework, call } => format!("framework {framework} calls {}", Said(*call)),
+        Happening::SchedulerCalls { framework, call, .. } => format!("framework {framework} calls {}", Said(call)),
         Happening::SchedulerHears { framework, event } => {
             if matches!(event, Event::Heartbeat) {
                 return None;

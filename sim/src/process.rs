@@ -176,7 +176,6 @@ pub(crate) trait Driven {
     /// Offers were dropped outside of callbacks.
     fn has_dropped(&self) -> bool;
     fn framework_id(&self) -> Option<&FrameworkId>;
-    fn wants_offers(&self) -> bool;
     /// What the scheduler believes alive.
     fn tasks(&self) -> Vec<(TaskId, Option<AgentId>)>;
     /// Tasks placed so far on offers that were no longer valid.
@@ -255,10 +254,6 @@ impl<S: Scheduler + 'static> Driven for Running<S> {
 
     fn framework_id(&self) -> Option<&FrameworkId> {
         self.engine.framework_id()
-    }
-
-    fn wants_offers(&self) -> bool {
-        self.engine.scheduler().wants_offers()
     }
 
     fn tasks(&self) -> Vec<(TaskId, Option<AgentId>)> {

@@ -128,7 +128,7 @@ fn fewer_agents(best: &mut Attempt, still_fails: &mut impl FnMut(&Attempt) -> bo
     let mut step = best.agents / 2;
     while step > 0 {
         let agents = best.agents - step;
-        let concerns = |timed: &Timed| !agent_of(&timed.fault).is_some_and(|agent| agent >= agents);
+        let concerns = |timed: &Timed| agent_of(&timed.fault).is_none_or(|agent| agent < agents);
         let script = best.script.iter().filter(|timed| concerns(timed)).cloned().collect();
         let fewer = Attempt { seed: best.seed, script, agents };
         if agents > 0 && still_fails(&fewer) {

@@ -1,5 +1,7 @@
 //! The simulator held to its promises.
 
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+
 mod mixed;
 mod regressions;
 mod replay;
