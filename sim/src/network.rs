@@ -113,13 +113,6 @@ impl<T: Counted> Lane<T> {
         self.items = self.queue.iter().map(|(_, item)| item.items()).sum();
         self.ended = self.queue.iter().any(|(_, item)| matches!(item, Item::End { .. }));
     }
-
-    pub(crate) fn messages(&self) -> impl Iterator<Item = &T> {
-        self.queue.iter().filter_map(|(_, item)| match item {
-            Item::Message(message) => Some(message),
-            Item::End { .. } => None,
-        })
-    }
 }
 
 /// What takes up room in a queue.
@@ -216,6 +209,9 @@ impl Link {
     }
 }
 
+/// However slow a link is, nothing takes longer: a run is at rest after a longer quiet, and then nothing is under way.
+const LONGEST: Duration = Duration::from_secs(30);
+
 /// How long messages take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delays {
@@ -273,7 +269,7 @@ impl Network {
     pub(crate) fn delay(&self, rng: &mut fastrand::Rng, peer: Peer) -> Duration {
         let delays = &self.delays;
         let most = if random::hits(rng, delays.stragglers_ppm) { delays.straggler_most } else { delays.most };
-        random::between(rng, delays.least, most) * self.link(peer).slowness
+        (random::between(rng, delays.least, most) * self.link(peer).slowness).min(LONGEST)
     }
 
     pub(crate) fn open(&mut self, peer: Peer) -> usize {

@@ -24,8 +24,8 @@ pub(crate) struct Accepted {
 
 #[derive(Debug, Clone, Copy)]
 struct Launch {
-    /// The framework's number, where its process lives that launched it.
-    by: Option<usize>,
+    /// The framework's number and the number of the call, where the process lives that launched it.
+    by: Option<(usize, u64)>,
     /// The master has it in its books.
     taken: bool,
 }
@@ -37,11 +37,14 @@ impl Check for Accepted {
 
     fn observe(&mut self, world: &World, happening: &Happening<'_>) -> Verdict {
         match *happening {
-            Happening::SchedulerCalls { framework, call: Call::Accept { tasks, .. } } => {
+            Happening::SchedulerCalls { framework, call_id, call: Call::Accept { tasks, .. } } => {
                 let Some(id) = world.framework_id(framework) else { return Ok(()) };
                 let launches = self.tasks.entry(id.clone()).or_default();
                 for task in tasks.iter().flatten() {
-                    launches.insert(task.task_id.clone(), Launch { by: Some(framework), taken: false });
+                    launches.insert(
+                        task.task_id.clone(),
+                        Launch { by: Some((framework, call_id)), taken: false },
+                    );
                 }
             }
             Happening::SchedulerHears { framework, event: Event::Update(status) }
@@ -51,10 +54,17 @@ impl Check for Accepted {
                     launches.remove(&status.task_id);
                 }
             }
-            Happening::Crashed(Process::Framework(framework)) => {
+            // The driver itself tells its scheduler of the tasks.
+            Happening::SchedulerHears { framework, event: Event::Refused { call_id, .. } } => {
                 for launches in self.tasks.values_mut() {
-                    launches.retain(|_, launch| launch.taken || launch.by != Some(framework));
-                    for launch in launches.values_mut().filter(|launch| launch.by == Some(framework)) {
+                    launches.retain(|_, launch| launch.by != Some((framework, *call_id)));
+                }
+            }
+            Happening::Crashed(Process::Framework(framework)) => {
+                let by_it = |launch: &Launch| launch.by.is_some_and(|(by, _)| by == framework);
+                for launches in self.tasks.values_mut() {
+                    launches.retain(|_, launch| launch.taken || !by_it(launch));
+                    for launch in launches.values_mut().filter(|launch| by_it(launch)) {
                         launch.by = None;
                     }
                 }

@@ -38,6 +38,7 @@ impl Check for Answers {
             Happening::SchedulerCalls {
                 framework,
                 call: Call::Accept { offers, .. } | Call::Decline { offers, .. },
+                ..
             } => {
                 let held = self.held.entry(framework).or_default();
                 if let Some(id) = offers.iter().find(|id| !held.remove(*id)) {

@@ -94,7 +94,7 @@ impl Fairness {
         let offer = &view.offer;
         let share = self.share(world, &offer.role);
         for (id, framework) in world.view().frameworks.iter().take(FRAMEWORKS_MAX) {
-            if framework.state != FrameworkState::Active || !self.is_free(id, &offer.agent_id, world.now) {
+            if framework.state != FrameworkState::Active {
                 continue;
             }
             for role in &framework.info.roles {
@@ -104,7 +104,7 @@ impl Fairness {
                     continue;
                 }
                 let other = self.share(world, role);
-                if other + ROUNDING < share {
+                if other + ROUNDING < share && self.is_free(id, &offer.agent_id, world.now) {
                     return Err(format!(
                         "offer {} of {} goes to role {} with a share of {share:.6}, and role {role}, whose framework {id} wants \
                          it, has {other:.6}",

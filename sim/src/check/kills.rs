@@ -29,7 +29,7 @@ impl Check for Kills {
     fn observe(&mut self, world: &World, happening: &Happening<'_>) -> Verdict {
         self.streams.observe(happening);
         match *happening {
-            Happening::SchedulerCalls { framework, call: Call::Kill { task_id, .. } } => {
+            Happening::SchedulerCalls { framework, call: Call::Kill { task_id, .. }, .. } => {
                 self.by_schedulers.entry(framework).or_default().insert(task_id.clone());
             }
             Happening::SchedulerHears { framework, event: Event::Update(status) }

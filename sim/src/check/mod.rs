@@ -62,7 +62,7 @@ pub(crate) enum Happening<'a> {
     /// A fault begins.
     Fault(&'a Fault),
     /// A driver sends a call.
-    SchedulerCalls { framework: usize, call: &'a Call },
+    SchedulerCalls { framework: usize, call_id: u64, call: &'a Call },
     /// A driver is told something.
     SchedulerHears { framework: usize, event: &'a Event },
     /// A driver is handed something; its callbacks run next.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use apportion_master_core::view::{FrameworkState, TaskView};
+use apportion_master_core::view::{AgentState, AgentView, FrameworkState, FrameworkView, OfferView, TaskView};
 use apportion_types::{
     FrameworkId, OfferId, Resources, TaskState, limits,
     protocol::{
@@ -90,7 +90,9 @@ impl Check for Offers {
                     }
                 }
                 Event::Rescind(offer) => {
-                    self.turn.rescinded.insert(offer.clone());
+                    if !self.turn.rescinded.insert(offer.clone()) {
+                        return Err(format!("offer {offer} is rescinded twice"));
+                    }
                 }
                 Event::Subscribed { framework_id, .. } => {
                     self.turn.renewed.insert(framework_id.clone());
@@ -107,6 +109,7 @@ impl Check for Offers {
                 closed(world, changes, &turn)?;
                 counted(world)?;
                 overdue(world)?;
+                held(changes)?;
                 began(world, changes, &turn)?;
             }
             _ => {}
@@ -123,8 +126,11 @@ impl Offers {
             if change.before.is_some() && change.after.is_some() {
                 return Err(format!("offer {id} is another than before"));
             }
-            if change.added().is_none() {
-                continue;
+            let Some(OfferView { offer, .. }) = change.added().map(|view| &**view) else { continue };
+            let framework = world.view().frameworks.get(&offer.framework_id);
+            if framework.is_some_and(|view| view.suppressed.contains(&offer.role)) {
+                let (framework, role) = (&offer.framework_id, &offer.role);
+                return Err(format!("offer {id} is for role {role}, which framework {framework} has suppressed"));
             }
             let master = &world.view().master_id;
             if id.as_str().strip_prefix(master.as_str()).is_none_or(|rest| !rest.starts_with("-O")) {
@@ -194,6 +200,23 @@ fn overdue(world: &World) -> Verdict {
     let Some((id, view)) = world.view().offers.get_min() else { return Ok(()) };
     let late = world.master.shows(world.now).since(view.expires_at);
     if late > SOON { Err(format!("offer {id} should have been rescinded {late:?} ago")) } else { Ok(()) }
+}
+
+/// Nothing stays offered of an agent, or to a framework, that is not connected.
+fn held(changes: &Changes) -> Verdict {
+    for agent in changes.agents.iter().filter_map(|change| change.after.as_ref()) {
+        if agent.state != AgentState::Active && !agent.offered.is_empty() {
+            let AgentView { agent_id, offered, .. } = &**agent;
+            return Err(format!("agent {agent_id} is not connected, and {offered} of it is offered"));
+        }
+    }
+    for framework in changes.frameworks.iter().filter_map(|change| change.after.as_ref()) {
+        if framework.state != FrameworkState::Active && !framework.offered.is_empty() {
+            let FrameworkView { framework_id, offered, .. } = &**framework;
+            return Err(format!("framework {framework_id} is not connected, and {offered} is offered to it"));
+        }
+    }
+    Ok(())
 }
 
 /// Tasks that began in this decision did so by right.

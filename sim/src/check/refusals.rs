@@ -4,24 +4,31 @@ use std::{collections::BTreeMap, time::Duration};
 
 use apportion_types::{AgentId, FrameworkId, OfferId, Time, limits, protocol::scheduler::Call};
 
-use super::Happening;
+use super::{Happening, streams::Streams};
 use crate::{fault::Process, world::World};
 
 /// Clocks go wrong by a thousandth, and what is due is done a moment later.
 const SLACK: Duration = Duration::from_secs(1);
 
 /// Until when at most a filter holds, of a framework and an agent. On the safe side: whatever closes an offer may leave the default
-/// filter behind.
+/// filter behind. Who revives all its roles has no filters left.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
-    until: BTreeMap<(FrameworkId, AgentId), Time>,
+    streams: Streams,
+    until: BTreeMap<FrameworkId, BTreeMap<AgentId, Time>>,
+    count: usize,
     prune_at: usize,
 }
 
 impl Refusals {
     pub(crate) fn observe(&mut self, world: &World, happening: &Happening<'_>) {
+        self.streams.observe(happening);
         match happening {
             Happening::Started(Process::Master) => *self = Self::default(),
+            Happening::MasterHearsScheduler { conn, call: Call::Revive { roles }, .. } if roles.is_empty() => {
+                let revived = self.streams.framework(*conn).and_then(|id| self.until.remove(id));
+                self.count -= revived.map_or(0, |revived| revived.len());
+            }
             Happening::MasterHearsScheduler {
                 call: Call::Accept { offers, refuse, .. } | Call::Decline { offers, refuse, .. },
                 ..
@@ -42,7 +49,7 @@ impl Refusals {
 
     /// True while the framework may be kept from the agent.
     pub(crate) fn hold_between(&self, framework: &FrameworkId, agent: &AgentId, now: Time) -> bool {
-        self.until.get(&(framework.clone(), agent.clone())).is_some_and(|until| *until >= now)
+        self.until.get(framework).and_then(|agents| agents.get(agent)).is_some_and(|until| *until >= now)
     }
 
     fn refused(&mut self, world: &World, offers: &[OfferId], refuse: Duration) {
@@ -57,11 +64,16 @@ impl Refusals {
 
     fn hold(&mut self, now: Time, who: (FrameworkId, AgentId), lasts: Duration) {
         let until = now + lasts + lasts / 500 + SLACK;
-        let known = self.until.entry(who).or_insert(until);
+        let known = self.until.entry(who.0).or_default().entry(who.1).or_insert_with(|| {
+            self.count += 1;
+            until
+        });
         *known = until.max(*known);
-        if self.until.len() > self.prune_at {
-            self.until.retain(|_, until| *until >= now);
-            self.prune_at = 1024 + 2 * self.until.len();
+        if self.count > self.prune_at {
+            self.until.values_mut().for_each(|agents| agents.retain(|_, until| *until >= now));
+            self.until.retain(|_, agents| !agents.is_empty());
+            self.count = self.until.values().map(BTreeMap::len).sum();
+            self.prune_at = 1024 + 2 * self.count;
         }
     }
 }

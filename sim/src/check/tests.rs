@@ -114,7 +114,8 @@ fn answers() {
     let offers = vec![OfferId::new("m1-O99999999").unwrap()];
     let call = Call::Decline { offers, refuse: None, reason: String::new() };
     assert!(
-        after(&Happening::SchedulerCalls { framework: 0, call: &call }, "answers").contains("does not hold")
+        after(&Happening::SchedulerCalls { framework: 0, call_id: 0, call: &call }, "answers")
+            .contains("does not hold")
     );
 }
 
@@ -210,7 +211,7 @@ fn kills() {
     let mut sim = running();
     let (key, _) = task(&sim);
     let call = Call::Kill { task_id: key.1, grace: None };
-    sim.world_mut().observe(&Happening::SchedulerCalls { framework: 0, call: &call });
+    sim.world_mut().observe(&Happening::SchedulerCalls { framework: 0, call_id: 0, call: &call });
     assert!(at_rest(sim, "kills").contains("was asked to end"));
 }
 

@@ -82,7 +82,11 @@ impl Check for Updates {
             Happening::SchedulerHears { framework, event: Event::Update(status) } => {
                 return self.heard(world, framework, status);
             }
-            Happening::SchedulerCalls { framework, call: Call::Acknowledge { task_id, update_id, .. } } => {
+            Happening::SchedulerCalls {
+                framework,
+                call: Call::Acknowledge { task_id, update_id, .. },
+                ..
+            } => {
                 if self.heard.get(&framework) != Some(update_id) {
                     return Err(format!(
                         "framework {framework} acknowledges {update_id:?} of task {task_id}, which it did not just hear"

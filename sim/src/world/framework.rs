@@ -151,7 +151,7 @@ impl World {
                 if !matches!(call, Call::Decline { .. } | Call::Suppress { .. } | Call::Revive { .. }) {
                     self.progress();
                 }
-                self.observe(&Happening::SchedulerCalls { framework: number, call: &call });
+                self.observe(&Happening::SchedulerCalls { framework: number, call_id, call: &call });
                 if let Some(conn) = self.frameworks[number].conn {
                     self.send_up(conn, Up::Scheduler { call_id, call });
                 }

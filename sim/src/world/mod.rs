@@ -304,13 +304,13 @@ impl World {
         self.agents[number].core.as_ref()?.view().agent_id
     }
 
-    /// True when no fault is to come or holds, and every process that should be up is.
+    /// True when no fault is to come or holds, and every process that should be up is, and has a connection.
     pub(crate) fn is_calm(&self) -> bool {
         self.faults_begun == self.script.len()
             && self.now >= self.faults_over_at
             && self.master.core.is_some()
-            && self.agents.iter().all(|agent| agent.core.is_some())
-            && self.frameworks.iter().all(|framework| framework.process.is_some() || framework.ended.is_some())
+            && self.agents.iter().all(|agent| agent.conn().is_some())
+            && self.frameworks.iter().all(|framework| framework.conn().is_some() || framework.ended.is_some())
     }
 
     /// True when some container is going to end, or to start, by itself.

@@ -3,9 +3,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use apportion_sdk::{
-    AgentId, Context, Offer, Scheduler, Subscription, Task, TaskId, TaskInfo, TaskState, TaskStatus, async_trait,
+    AgentId, Context, Offer, Scheduler, Subscription, Task, TaskId, TaskInfo, TaskState, TaskStatus,
+    async_trait,
 };
-use apportion_sim::{Behaviour, Chaos, Cluster, Delays, Ending, Failure, Framework, Handle, OnTerm, Rng, Sim, Store};
+use apportion_sim::{
+    Behaviour, Chaos, Cluster, Delays, Ending, Failure, Framework, Handle, OnTerm, Rng, Sim, Store,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -54,7 +57,8 @@ impl Mixed {
                 Some(["done"]) => mixed.done += 1,
                 Some(["again", attempt]) => mixed.waiting.push((number, attempt.parse().unwrap())),
                 Some([task_id, agent_id]) => {
-                    let (task_id, agent_id) = (TaskId::new(*task_id).unwrap(), AgentId::new(*agent_id).unwrap());
+                    let (task_id, agent_id) =
+                        (TaskId::new(*task_id).unwrap(), AgentId::new(*agent_id).unwrap());
                     mixed.alive.insert(number, Alive { task_id, agent_id, seen: 0, runs: false });
                 }
                 Some(other) => panic!("{other:?}"),
@@ -70,8 +74,10 @@ impl Mixed {
 
     fn place(&mut self, offer: &mut Offer) {
         while let Some((number, attempt)) = self.waiting.pop() {
-            let mut task = Task::new(format!("t-{number}-{attempt}")).command(["work"]).cpus(1.0).mem_mib(128);
-            task = task.label("kind", kind(number)).label("attempt", attempt.to_string()).kill_grace(2 * SECOND);
+            let mut task =
+                Task::new(format!("t-{number}-{attempt}")).command(["work"]).cpus(1.0).mem_mib(128);
+            task =
+                task.label("kind", kind(number)).label("attempt", attempt.to_string()).kill_grace(2 * SECOND);
             if kind(number) == "port" {
                 let Some(ports) = offer.take_ports(1) else {
                     self.waiting.push((number, attempt));
@@ -105,7 +111,7 @@ impl Scheduler for Mixed {
             self.place(&mut offer);
             if self.greedy && offer.placed().is_empty() && self.kept.len() < 2 {
                 self.kept.push(offer);
-            } else if self.waiting.len() % 2 == 0 {
+            } else if self.waiting.len().is_multiple_of(2) {
                 offer.refuse_for(SECOND);
             }
         }
@@ -133,7 +139,9 @@ impl Scheduler for Mixed {
         let mut parts = status.task_id.as_str().split('-').skip(1);
         let number: usize = parts.next().unwrap().parse().unwrap();
         let attempt: u32 = parts.next().unwrap().parse().unwrap();
-        let Some(alive) = self.alive.get_mut(&number).filter(|alive| alive.task_id == status.task_id) else { return };
+        let Some(alive) = self.alive.get_mut(&number).filter(|alive| alive.task_id == status.task_id) else {
+            return;
+        };
         alive.runs |= status.state == TaskState::Running;
         let killed = ["deaf", "killed"].contains(&kind(number)) && status.state == TaskState::Killed;
         if status.state == TaskState::Finished || killed {
@@ -164,9 +172,14 @@ fn behaviour(task: &TaskInfo, rng: &mut Rng) -> Behaviour {
         "oom" if first => Behaviour { ends: Ending::OutOfMemory, ..Behaviour::succeeds_after(time) },
         "deaf" => Behaviour { on_term: OnTerm::Hangs, ..Behaviour::runs() },
         "service" => Behaviour::runs(),
-        "killed" => Behaviour { on_term: OnTerm::Ends(Duration::from_millis(rng.u64(0..4_000))), ..Behaviour::runs() },
+        "killed" => {
+            Behaviour { on_term: OnTerm::Ends(Duration::from_millis(rng.u64(0..4_000))), ..Behaviour::runs() }
+        }
         "missing" if first => Behaviour::not_found(),
-        _ => Behaviour { starts_after: Duration::from_millis(rng.u64(0..500)), ..Behaviour::succeeds_after(time) },
+        _ => Behaviour {
+            starts_after: Duration::from_millis(rng.u64(0..500)),
+            ..Behaviour::succeeds_after(time)
+        },
     }
 }
 

@@ -104,7 +104,7 @@ impl Check for Keeper {
                 ledger.at_work_on = Some(format!("{told:?}"))
             }
             Happening::SchedulerHandled { framework: FRAMEWORK } => ledger.at_work_on = None,
-            Happening::SchedulerCalls { framework: FRAMEWORK, call } => ledger.calls(world, call),
+            Happening::SchedulerCalls { framework: FRAMEWORK, call, .. } => ledger.calls(world, call),
             Happening::SchedulerHears { framework: FRAMEWORK, event } => ledger.hears(world, event),
             _ => {}
         }
