@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use apportion_master_core::view::{AgentState, AgentView, FrameworkState, FrameworkView, OfferView, TaskView};
+use apportion_master_core::view::{
+    AgentState, AgentView, FrameworkState, FrameworkView, OfferView, TaskView,
+};
 use apportion_types::{
     FrameworkId, OfferId, Resources, TaskState, limits,
     protocol::{
@@ -20,7 +22,8 @@ const SOON: Duration = Duration::from_secs(1);
 /// Every offer has an id of its own, in the order made. In the decision that opens it, it is told to its framework, as it stands in
 /// the books. It never changes. It is closed once: by a call of its framework that names it, which always closes it; by a rescission,
 /// which is told, and is due when it was held for too long; or because its framework is no longer connected as it was. What was made
-/// is accepted, declined, rescinded or outstanding.
+/// is accepted, declined, rescinded or outstanding. None is made for a role that its framework has suppressed, and none stands of an
+/// agent or for a framework that is not connected.
 ///
 /// A task begins with an accept, on the agent and for the role of its offers and within their resources, and only when all offers of
 /// the accept were outstanding and its framework's.
@@ -130,7 +133,9 @@ impl Offers {
             let framework = world.view().frameworks.get(&offer.framework_id);
             if framework.is_some_and(|view| view.suppressed.contains(&offer.role)) {
                 let (framework, role) = (&offer.framework_id, &offer.role);
-                return Err(format!("offer {id} is for role {role}, which framework {framework} has suppressed"));
+                return Err(format!(
+                    "offer {id} is for role {role}, which framework {framework} has suppressed"
+                ));
             }
             let master = &world.view().master_id;
             if id.as_str().strip_prefix(master.as_str()).is_none_or(|rest| !rest.starts_with("-O")) {

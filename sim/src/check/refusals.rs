@@ -25,7 +25,9 @@ impl Refusals {
         self.streams.observe(happening);
         match happening {
             Happening::Started(Process::Master) => *self = Self::default(),
-            Happening::MasterHearsScheduler { conn, call: Call::Revive { roles }, .. } if roles.is_empty() => {
+            Happening::MasterHearsScheduler { conn, call: Call::Revive { roles }, .. }
+                if roles.is_empty() =>
+            {
                 let revived = self.streams.framework(*conn).and_then(|id| self.until.remove(id));
                 self.count -= revived.map_or(0, |revived| revived.len());
             }
