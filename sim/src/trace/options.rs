@@ -2,7 +2,6 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use apportion_types::limits;
 use serde::{Serialize, Serializer};
 
 /// How a trace is replayed. A report tells these, since they change what it says.
@@ -25,14 +24,15 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// As in the trace, with one hour after it.
+    /// Tasks come as in the trace, with one hour after the last. Intervals are longer than those of a real cluster, where a month takes a
+    /// month.
     fn default() -> Self {
         Self {
             seed: 0,
             load: NonZeroU32::MIN,
             tail: Duration::from_secs(3600),
             ping_interval: Duration::from_secs(86_400),
-            refuse: limits::REFUSE_MAX,
+            refuse: Duration::from_secs(600),
         }
     }
 }
