@@ -8,7 +8,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use apportion_allocator::{Allocation, Allocator, Hierarchical};
-use apportion_benches::{Table, median, ms, ns_each, timed};
+use apportion_benches::{Table, cpu_timed, median, ms, ns_each};
 use apportion_types::{AgentId, FrameworkId, Resources, Role, Time, limits};
 
 const AGENTS: [usize; 5] = [1_000, 5_000, 10_000, 20_000, 50_000];
@@ -57,21 +57,6 @@ const MESOS: [Mesos; 18] = [
     mesos((50_000, 200), 3664.0, None, None),
     mesos((50_000, 1_000), 4663.0, None, None),
 ];
-
-/// How much CPU time a call takes, so that the figures hold on a machine that does other things too; wall time where the
-/// kernel does not say.
-fn cpu_timed<T>(call: impl FnOnce() -> T) -> (Duration, T) {
-    let cpu = || {
-        // The kernel brings the figure up to date when the thread gives way.
-        std::thread::yield_now();
-        let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-        Some(Duration::from_nanos(stat.split(' ').next()?.parse().ok()?))
-    };
-    let before = cpu();
-    let (wall, result) = timed(call);
-    let spent = before.zip(cpu()).map(|(before, after)| after - before);
-    (spent.unwrap_or(wall), result)
-}
 
 struct Cluster {
     allocator: Hierarchical,

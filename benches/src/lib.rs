@@ -12,6 +12,21 @@ pub fn timed<T>(call: impl FnOnce() -> T) -> (Duration, T) {
     (start.elapsed(), result)
 }
 
+/// How much CPU time a call takes, so that the figures hold on a machine that does other things too; wall time where the
+/// kernel does not say.
+pub fn cpu_timed<T>(call: impl FnOnce() -> T) -> (Duration, T) {
+    let cpu = || {
+        // The kernel brings the figure up to date when the thread gives way.
+        std::thread::yield_now();
+        let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        Some(Duration::from_nanos(stat.split(' ').next()?.parse().ok()?))
+    };
+    let before = cpu();
+    let (wall, result) = timed(call);
+    let spent = before.zip(cpu()).map(|(before, after)| after - before);
+    (spent.unwrap_or(wall), result)
+}
+
 /// The middle one; the upper of two. Panics when there are none.
 pub fn median(mut durations: Vec<Duration>) -> Duration {
     durations.sort();
