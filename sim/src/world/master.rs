@@ -126,7 +126,15 @@ impl World {
 
     fn tell_scheduler(&mut self, conn: ConnId, event: SchedulerEvent) {
         let number = conn.0 as usize;
-        let Some(Peer::Framework(framework)) = self.network.conn_ref(number).map(|conn| conn.peer) else { return };
+        let Some(Peer::Framework(framework)) = self.network.conn_ref(number).map(|conn| conn.peer) else {
+            return;
+        };
+        if !matches!(
+            event,
+            SchedulerEvent::Heartbeat | SchedulerEvent::Offers(_) | SchedulerEvent::Rescind(_)
+        ) {
+            self.progress();
+        }
         self.observe(&Happening::MasterTellsScheduler { framework, conn, event: &event });
         self.send_down(number, Down::Scheduler(event));
     }
@@ -134,6 +142,9 @@ impl World {
     fn tell_agent(&mut self, conn: ConnId, message: MasterMessage) {
         let number = conn.0 as usize;
         let Some(Peer::Agent(agent)) = self.network.conn_ref(number).map(|conn| conn.peer) else { return };
+        if !matches!(message, MasterMessage::Ping { .. }) {
+            self.progress();
+        }
         self.observe(&Happening::MasterTellsAgent { agent, conn, message: &message });
         self.send_down(number, Down::Agent(message));
     }
@@ -164,7 +175,8 @@ impl World {
             master.wake = None;
         }
         let shown = master.clock.shows(self.now);
-        let due = master.core.as_ref().and_then(Master::next_deadline).is_some_and(|deadline| deadline <= shown);
+        let due =
+            master.core.as_ref().and_then(Master::next_deadline).is_some_and(|deadline| deadline <= shown);
         if due {
             self.master_handles(Event::Tick);
         } else {
