@@ -21,7 +21,8 @@ impl Clock {
 
     /// A clock that is wrong by up to so much, and by up to a thousandth too fast or too slow.
     pub(crate) fn skewed(rng: &mut fastrand::Rng, skew_max: Duration) -> Self {
-        let most = i64::try_from(skew_max.as_micros()).unwrap_or(i64::MAX / 2).min(START.as_micros() as i64 / 2);
+        let most =
+            i64::try_from(skew_max.as_micros()).unwrap_or(i64::MAX / 2).min(START.as_micros() as i64 / 2);
         if most == 0 {
             return Clock::TRUE;
         }
@@ -44,8 +45,7 @@ impl Clock {
         if self == Clock::TRUE {
             return shown;
         }
-        let wanted =
-            i128::from(shown.as_micros()) - i128::from(START.as_micros()) - i128::from(self.offset);
+        let wanted = i128::from(shown.as_micros()) - i128::from(START.as_micros()) - i128::from(self.offset);
         let elapsed = (wanted * 1_000_000).div_euclid(1_000_000 + i128::from(self.drift));
         let at = |elapsed: i128| {
             let at = i128::from(START.as_micros()) + elapsed;

@@ -80,7 +80,9 @@ pub fn check<H>(
 ) -> Searched {
     #[expect(clippy::disallowed_methods, reason = "says which seed is to be run, never how")]
     let only = std::env::var(SEED_VARIABLE).ok().map(|text| {
-        text.parse().unwrap_or_else(|_| panic!("{SEED_VARIABLE} is `{text}`; set it to a number from 0 to {}", u64::MAX))
+        text.parse().unwrap_or_else(|_| {
+            panic!("{SEED_VARIABLE} is `{text}`; set it to a number from 0 to {}", u64::MAX)
+        })
     });
     let found = match only {
         Some(seed) => find([seed], &build, &story),

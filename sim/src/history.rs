@@ -62,7 +62,9 @@ pub(crate) fn describe(happening: &Happening<'_>) -> Option<String> {
         Happening::Rebooted { agent } => format!("agent {agent}: the machine starts anew"),
         Happening::Wiped { agent } => format!("agent {agent}: begins with an empty disk"),
         Happening::Fault(fault) => format!("fault: {fault}"),
-        Happening::SchedulerCalls { framework, call, .. } => format!("framework {framework} calls {}", Said(call)),
+        Happening::SchedulerCalls { framework, call, .. } => {
+            format!("framework {framework} calls {}", Said(call))
+        }
         Happening::SchedulerHears { framework, event } => {
             if matches!(event, Event::Heartbeat) {
                 return None;
@@ -148,9 +150,7 @@ impl fmt::Display for Said<'_> {
             Call::Kill { task_id, .. } => write!(f, " {task_id}"),
             Call::Acknowledge { task_id, update_id, .. } => write!(f, " {task_id} {}", short(*update_id)),
             Call::Reconcile { tasks } if tasks.is_empty() => f.write_str(" all"),
-            Call::Reconcile { tasks } => {
-                tasks.iter().try_for_each(|(task_id, _)| write!(f, " {task_id}"))
-            }
+            Call::Reconcile { tasks } => tasks.iter().try_for_each(|(task_id, _)| write!(f, " {task_id}")),
         }
     }
 }
@@ -205,7 +205,10 @@ fn told_agent(message: &MasterMessage) -> Option<String> {
         MasterMessage::Ping { .. } => return None,
         MasterMessage::Registered { agent_id, missing_tasks, .. } => {
             let missing: Vec<_> = missing_tasks.iter().map(|(_, task_id)| task_id).collect();
-            format!("registered as {agent_id}, missing: {}", if missing.is_empty() { "none".to_owned() } else { list(&missing) })
+            format!(
+                "registered as {agent_id}, missing: {}",
+                if missing.is_empty() { "none".to_owned() } else { list(&missing) }
+            )
         }
         MasterMessage::RunTasks { framework_id, tasks, .. } => {
             let tasks: Vec<_> = tasks.iter().map(|task| &task.task_id).collect();
@@ -241,6 +244,8 @@ fn written(record: &Record) -> String {
         Record::Agent { agent_id } => format!("agent {agent_id}"),
         Record::Task(task) => format!("task {}", task.info.task_id),
         Record::Update { status: told, .. } => format!("update {}", status(told)),
-        Record::Acknowledgement { task_id, update_id, .. } => format!("acknowledged {task_id} {}", short(*update_id)),
+        Record::Acknowledgement { task_id, update_id, .. } => {
+            format!("acknowledged {task_id} {}", short(*update_id))
+        }
     }
 }

@@ -76,7 +76,9 @@ pub(crate) enum Stage {
     Made,
     /// Its runner lives, its command is not executed yet.
     Starting,
-    Running { since: Time },
+    Running {
+        since: Time,
+    },
     Ended(Termination),
 }
 
@@ -96,9 +98,23 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    pub(crate) fn new(task: TaskKey, resources: Resources, behaviour: Behaviour, memory_limit_bytes: u64) -> Self {
+    pub(crate) fn new(
+        task: TaskKey,
+        resources: Resources,
+        behaviour: Behaviour,
+        memory_limit_bytes: u64,
+    ) -> Self {
         let stage = Stage::Made;
-        Self { task, resources, behaviour, stage, cancelled: false, step: 0, signalled: None, memory_limit_bytes }
+        Self {
+            task,
+            resources,
+            behaviour,
+            stage,
+            cancelled: false,
+            step: 0,
+            signalled: None,
+            memory_limit_bytes,
+        }
     }
 
     pub(crate) fn is_running(&self) -> bool {

@@ -9,11 +9,7 @@ use std::{
 };
 
 use crate::{
-    Cluster, Failure, Sim, Timed, check,
-    fault::Fault,
-    harness::Found,
-    history::History,
-    network::Peer,
+    Cluster, Failure, Sim, Timed, check, fault::Fault, harness::Found, history::History, network::Peer,
 };
 
 /// Happenings that may be spent on making a failure smaller, as a multiple of the run that failed, and at least; what is found by

@@ -7,12 +7,7 @@ use apportion_master_core::{OperatorCall, OperatorError, OperatorReply, View};
 use apportion_sdk::{FrameworkId, Scheduler, Stop, TaskId};
 use apportion_types::Time;
 
-use crate::{
-    fault::Fault,
-    history::stamp,
-    process::Handle,
-    world::World,
-};
+use crate::{fault::Fault, history::stamp, process::Handle, world::World};
 
 /// After so long in which nothing but signs of life, and offers that come and go, has happened, nothing more is going to: longer than any
 /// pause of a driver or an agent before it tries again, but for an agent that nobody has acknowledged for half an hour.
@@ -219,7 +214,9 @@ impl Sim {
     pub fn running(&self) -> impl Iterator<Item = (usize, &TaskKey)> {
         self.world.agents.iter().enumerate().flat_map(|(number, agent)| {
             let containers = agent.machine.containers.values();
-            containers.filter(|container| container.is_running()).map(move |container| (number, &container.task))
+            containers
+                .filter(|container| container.is_running())
+                .map(move |container| (number, &container.task))
         })
     }
 

@@ -81,7 +81,7 @@ fn interfere(sim: &mut Sim, seed: u64, frameworks: &[Handle<Busy>]) {
         sim.kill(Some(framework_id.clone()), task_id.clone(), None);
     }
     let removed = sim.framework_id(frameworks[seed as usize % 2]).cloned();
-    if let Some(framework_id) = removed.filter(|_| seed % 3 == 0) {
+    if let Some(framework_id) = removed.filter(|_| seed.is_multiple_of(3)) {
         sim.teardown(framework_id);
     }
 }

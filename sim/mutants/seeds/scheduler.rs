@@ -184,10 +184,10 @@ impl Scheduler for Busy {
         let service = Self::is_service(&status.task_id);
         match status.state {
             TaskState::Running if service => {
-                if !self.serve_until.contains_key(&number) {
-                    self.serve_until.insert(number, cx.now() + SERVES);
+                self.serve_until.entry(number).or_insert_with(|| {
                     cx.wake_after(SERVES);
-                }
+                    cx.now() + SERVES
+                });
             }
             TaskState::Finished => self.set(number, Job::Done),
             TaskState::Killed if service => self.set(number, Job::Done),

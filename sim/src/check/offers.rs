@@ -92,10 +92,8 @@ impl Check for Offers {
                         self.turn.told.insert(offer.offer_id.clone());
                     }
                 }
-                Event::Rescind(offer) => {
-                    if !self.turn.rescinded.insert(offer.clone()) {
-                        return Err(format!("offer {offer} is rescinded twice"));
-                    }
+                Event::Rescind(offer) if !self.turn.rescinded.insert(offer.clone()) => {
+                    return Err(format!("offer {offer} is rescinded twice"));
                 }
                 Event::Subscribed { framework_id, .. } => {
                     self.turn.renewed.insert(framework_id.clone());

@@ -1,9 +1,6 @@
 //! An agent's process, and the machine under it.
 
-use std::{
-    collections::VecDeque,
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use apportion_agent_core::{
     Action, AgentCore, Backoff, Config, ContainerId, ContainerPlan, Event, LaunchFailure, LaunchFailureKind,
@@ -331,7 +328,8 @@ impl World {
 
     pub(super) fn container_steps(&mut self, number: usize, id: &ContainerId, step: u64) {
         let machine = &mut self.agents[number].machine;
-        let Some(container) = machine.containers.get_mut(id).filter(|container| container.step == step) else {
+        let Some(container) = machine.containers.get_mut(id).filter(|container| container.step == step)
+        else {
             return;
         };
         self.progress_at = self.now;
@@ -393,7 +391,12 @@ impl World {
         let Some(container) = agent.machine.containers.get_mut(id) else { return };
         let termination = container.end(self.now, exit, limitation);
         let task = container.task.clone();
-        self.observe(&Happening::Ended { agent: number, container: id, task: &task, termination: &termination });
+        self.observe(&Happening::Ended {
+            agent: number,
+            container: id,
+            task: &task,
+            termination: &termination,
+        });
         self.agent_handles(number, Event::Terminated { container_id: id.clone(), termination });
     }
 

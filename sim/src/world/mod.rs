@@ -15,7 +15,11 @@ use apportion_agent_core::ContainerId;
 use apportion_master_core::{CommitId, Master, View};
 use apportion_types::{AgentId, FrameworkId, TaskInfo, Time};
 
-pub(crate) use self::{agent::Agent, framework::{Death, FrameworkProcess}, master::MasterProcess};
+pub(crate) use self::{
+    agent::Agent,
+    framework::{Death, FrameworkProcess},
+    master::MasterProcess,
+};
 use crate::{
     check::{Check, Happening},
     clock::{Clock, START},
@@ -139,8 +143,7 @@ pub(crate) struct Parts {
 
 impl World {
     pub(crate) fn new(parts: Parts) -> Self {
-        let faults_over_at =
-            START + parts.script.iter().map(Timed::over).max().unwrap_or_default();
+        let faults_over_at = START + parts.script.iter().map(Timed::over).max().unwrap_or_default();
         let mut world = Self {
             now: START,
             seed: parts.seed,
@@ -204,7 +207,10 @@ impl World {
         self.now = at;
         self.steps += 1;
         if self.at_once > AT_ONCE_MAX {
-            self.violate("time", format!("{AT_ONCE_MAX} things have happened at one instant, the last: {what:?}"));
+            self.violate(
+                "time",
+                format!("{AT_ONCE_MAX} things have happened at one instant, the last: {what:?}"),
+            );
             return false;
         }
         match what {

@@ -119,7 +119,9 @@ impl World {
             Way::ToMaster => (conn.up.due(), conn.up.scheduled),
             Way::FromMaster => (conn.down.due(), conn.down.scheduled),
         };
-        let Some(due) = due.filter(|_| !scheduled && !self.network.link(conn.peer).is_cut(way)) else { return };
+        let Some(due) = due.filter(|_| !scheduled && !self.network.link(conn.peer).is_cut(way)) else {
+            return;
+        };
         let due = due.max(self.now);
         if let Some(conn) = self.network.conn(number) {
             match way {

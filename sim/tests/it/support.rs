@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use apportion_sdk::{
-    AgentId, Context, Offer, Scheduler, Task, TaskId, TaskState, TaskStatus, async_trait,
-};
+use apportion_sdk::{AgentId, Context, Offer, Scheduler, Task, TaskId, TaskState, TaskStatus, async_trait};
 use apportion_sim::{Behaviour, Chaos, Cluster, Framework, Handle, Store};
 
 /// Runs so many tasks, each until it has succeeded once. Stores what it launches before it does, and ends before they are
@@ -19,7 +17,8 @@ pub(crate) struct Jobs {
 
 impl Jobs {
     pub(crate) fn new(store: &Store, tasks: usize) -> Self {
-        let mut jobs = Jobs { store: store.clone(), launched: BTreeMap::new(), waiting: Vec::new(), finished: 0 };
+        let mut jobs =
+            Jobs { store: store.clone(), launched: BTreeMap::new(), waiting: Vec::new(), finished: 0 };
         for number in 0..tasks {
             let text = store.load(&number.to_string()).map(|text| String::from_utf8(text).unwrap());
             match text.as_deref().map(|text| text.split(' ').collect::<Vec<_>>()).as_deref() {
@@ -49,7 +48,8 @@ impl Scheduler for Jobs {
     async fn offers(&mut self, _cx: &mut Context<'_>, offers: Vec<Offer>) {
         for mut offer in offers {
             while let Some((number, attempt)) = self.waiting.pop() {
-                let task = Task::new(format!("job-{number}-{attempt}")).command(["job"]).cpus(1.0).mem_mib(128);
+                let task =
+                    Task::new(format!("job-{number}-{attempt}")).command(["job"]).cpus(1.0).mem_mib(128);
                 let task = task.build().unwrap();
                 let task_id = task.task_id.clone();
                 let agent_id = offer.agent_id().clone();

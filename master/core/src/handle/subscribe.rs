@@ -79,7 +79,8 @@ impl State {
         }
         if let Some(old) = self.scheduler_conn(&id) {
             if old > conn {
-                let message = format!("framework {id} has subscribed on a stream that it opened after this one");
+                let message =
+                    format!("framework {id} has subscribed on a stream that it opened after this one");
                 return self.refuse_subscription(turn, conn, ErrorCode::FailedOver, message);
             }
             turn.end_scheduler(
