@@ -33,10 +33,28 @@ struct Alive {
     /// Times that it was seen running at a wake-up.
     seen: u32,
     runs: bool,
+    /// Times that it was seen unreachable in a row.
+    lost: u32,
+    unreachable: bool,
 }
+
+impl Alive {
+    fn new(task_id: TaskId, agent_id: AgentId) -> Self {
+        Alive { task_id, agent_id, seen: 0, runs: false, lost: 0, unreachable: false }
+    }
+}
+
+/// Times that a task is seen unreachable before another is launched in its place: its agent may never return.
+const LOST_MAX: u32 = 30;
 
 fn kind(number: usize) -> &'static str {
     KINDS[number % KINDS.len()]
+}
+
+/// The number and the attempt in a task's name.
+fn parts(task_id: &TaskId) -> (usize, u32) {
+    let mut parts = task_id.as_str().split('-').skip(1);
+    (parts.next().unwrap().parse().unwrap(), parts.next().unwrap().parse().unwrap())
 }
 
 impl Mixed {
@@ -59,7 +77,7 @@ impl Mixed {
                 Some([task_id, agent_id]) => {
                     let (task_id, agent_id) =
                         (TaskId::new(*task_id).unwrap(), AgentId::new(*agent_id).unwrap());
-                    mixed.alive.insert(number, Alive { task_id, agent_id, seen: 0, runs: false });
+                    mixed.alive.insert(number, Alive::new(task_id, agent_id));
                 }
                 Some(other) => panic!("{other:?}"),
             }
@@ -70,6 +88,13 @@ impl Mixed {
     /// One that always wants offers, and keeps some for a while.
     fn greedy(store: &Store, tasks: usize) -> Self {
         Self { greedy: true, ..Self::new(store, tasks) }
+    }
+
+    /// The next attempt at a task.
+    fn again(&mut self, number: usize, attempt: u32) {
+        self.alive.remove(&number);
+        self.store.save(&number.to_string(), format!("again {}", attempt + 1));
+        self.waiting.push((number, attempt + 1));
     }
 
     fn place(&mut self, offer: &mut Offer) {
@@ -93,7 +118,7 @@ impl Mixed {
                 self.waiting.push((number, attempt));
                 break;
             }
-            self.alive.insert(number, Alive { task_id, agent_id, seen: 0, runs: false });
+            self.alive.insert(number, Alive::new(task_id, agent_id));
         }
     }
 }
@@ -127,31 +152,39 @@ impl Scheduler for Mixed {
             let mut offer = self.kept.remove(0);
             self.place(&mut offer);
         }
+        let mut given_up = Vec::new();
         for (number, alive) in &mut self.alive {
             alive.seen += u32::from(alive.runs);
+            alive.lost = if alive.unreachable { alive.lost + 1 } else { 0 };
             if ["deaf", "killed"].contains(&kind(*number)) && alive.seen == 2 {
                 cx.kill(&alive.task_id, None);
             }
+            if alive.lost == LOST_MAX {
+                given_up.push((*number, parts(&alive.task_id).1));
+            }
+        }
+        for (number, attempt) in given_up {
+            self.again(number, attempt);
         }
     }
 
-    async fn update(&mut self, _cx: &mut Context<'_>, status: TaskStatus) {
-        let mut parts = status.task_id.as_str().split('-').skip(1);
-        let number: usize = parts.next().unwrap().parse().unwrap();
-        let attempt: u32 = parts.next().unwrap().parse().unwrap();
+    async fn update(&mut self, cx: &mut Context<'_>, status: TaskStatus) {
+        let (number, attempt) = parts(&status.task_id);
         let Some(alive) = self.alive.get_mut(&number).filter(|alive| alive.task_id == status.task_id) else {
+            if status.state.holds_resources() {
+                cx.kill(&status.task_id, None); // it was given up, and has returned
+            }
             return;
         };
         alive.runs |= status.state == TaskState::Running;
+        alive.unreachable = status.state == TaskState::Unreachable;
         let killed = ["deaf", "killed"].contains(&kind(number)) && status.state == TaskState::Killed;
         if status.state == TaskState::Finished || killed {
             self.alive.remove(&number);
             self.store.save(&number.to_string(), "done");
             self.done += 1;
         } else if status.state.is_terminal() || status.state == TaskState::Unknown {
-            self.alive.remove(&number);
-            self.store.save(&number.to_string(), format!("again {}", attempt + 1));
-            self.waiting.push((number, attempt + 1));
+            self.again(number, attempt);
         }
     }
 
