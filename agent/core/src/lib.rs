@@ -35,7 +35,7 @@ pub use view::View;
 use state::{
     link::{Link, Shutdown},
     stream::Stream,
-    task::Task,
+    task::{Task, Waiting},
     timers::Timer,
 };
 
@@ -60,6 +60,9 @@ pub struct AgentCore {
     tasks: BTreeMap<TaskKey, Task>,
     containers: BTreeMap<ContainerId, TaskKey>,
     streams: BTreeMap<TaskKey, Stream>,
+    /// What the master said on this stream of tasks whose names are not free yet: the acknowledgement of an older task's end is on its
+    /// way to the disk. In order.
+    waiting: BTreeMap<TaskKey, Vec<Waiting>>,
     /// What is on its way to the disk, in order, and what follows when it is there.
     fences: VecDeque<(CheckpointId, Fence)>,
     timers: Timers<Timer>,
@@ -100,6 +103,7 @@ impl AgentCore {
             tasks: BTreeMap::new(),
             containers: BTreeMap::new(),
             streams: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             fences: VecDeque::new(),
             timers: Timers::default(),
             free: resources.clone(),

@@ -2,12 +2,15 @@
 
 use apportion_types::{FrameworkId, Reason, Time};
 
-use crate::{AgentCore, action::Actions, event::TaskKey};
+use crate::{AgentCore, action::Actions, event::TaskKey, state::task::Waiting};
 
 impl AgentCore {
     /// Kills what runs of it; nobody acknowledges its updates any more, so each of its streams is dropped once it has ended.
     pub(super) fn remove_framework(&mut self, now: Time, framework_id: &FrameworkId, actions: &mut Actions) {
         let of_it = |key: &&TaskKey| key.0 == *framework_id;
+        for (_, waiting) in self.waiting.iter_mut().filter(|(key, _)| of_it(key)) {
+            waiting.push(Waiting::FrameworkRemoved);
+        }
         let tasks: Vec<TaskKey> = self.tasks.keys().filter(of_it).cloned().collect();
         for key in tasks {
             self.kill(now, &key, None, Reason::FrameworkRemoved, actions);

@@ -11,7 +11,7 @@ use crate::{
     event::TaskKey,
     handle::update::Draft,
     state::{
-        task::{Kill, Phase},
+        task::{Kill, Phase, Waiting},
         timers::Timer,
     },
 };
@@ -25,7 +25,9 @@ impl AgentCore {
         reason: Reason,
         actions: &mut Actions,
     ) {
-        if self.tasks.contains_key(&key) {
+        if self.waiting.contains_key(&key) {
+            self.wait(key, Waiting::Kill { grace, reason });
+        } else if self.tasks.contains_key(&key) {
             self.kill(now, &key, grace, reason, actions);
         } else if !self.streams.contains_key(&key) {
             let draft =

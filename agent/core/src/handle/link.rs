@@ -14,6 +14,7 @@ use crate::{
     handle::{note, update::Draft},
     state::{
         link::{Link, Shutdown},
+        task::Waiting,
         timers::Timer,
     },
 };
@@ -62,6 +63,8 @@ impl AgentCore {
     fn close_link(&mut self, link: Link) {
         self.link = link;
         self.view.master_id = None;
+        // What was not taken on the master will miss when the agent registers again.
+        self.waiting.clear();
         self.timers.cancel(&Timer::Link);
         for key in self.streams.keys() {
             self.timers.cancel(&Timer::Retry(key.clone()));
@@ -108,7 +111,10 @@ impl AgentCore {
 
     /// A task that the master believes here. A task whose end was acknowledged is missed by nobody, since acknowledgements come through
     /// the master; so what a whole log does not know was never received.
-    fn answer_missing(&mut self, now: Time, key: (FrameworkId, TaskId), actions: &mut Actions) {
+    pub(super) fn answer_missing(&mut self, now: Time, key: (FrameworkId, TaskId), actions: &mut Actions) {
+        if self.is_over(&key) {
+            return self.wait(key, Waiting::Missing);
+        }
         if self.tasks.contains_key(&key) || self.streams.contains_key(&key) {
             return;
         }

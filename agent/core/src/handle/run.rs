@@ -8,7 +8,10 @@ use crate::{
     container::{ContainerId, ContainerPlan},
     event::{TaskKey, TaskRecord},
     handle::{note, update::Draft},
-    state::task::{Phase, Task},
+    state::{
+        stream::Stream,
+        task::{Phase, Task, Waiting},
+    },
 };
 
 impl AgentCore {
@@ -23,6 +26,11 @@ impl AgentCore {
     ) {
         for info in tasks {
             let key = (framework_id.clone(), info.task_id.clone());
+            if self.is_over(&key) {
+                let (framework_info, role) = (framework_info.clone(), role.clone());
+                self.wait(key, Waiting::Run { framework_info, role, info: Box::new(info) });
+                continue;
+            }
             if self.tasks.contains_key(&key) || self.streams.contains_key(&key) {
                 let message = "is known here already and its end is not acknowledged; the second description is ignored";
                 note(actions, format!("task {} of framework {}: {message}", key.1, key.0));
@@ -61,6 +69,30 @@ impl AgentCore {
             self.tasks.insert(key.clone(), task);
             self.show(&key);
             self.checkpoint(Record::Task(Box::new(record)), Fence::Task(key), actions);
+        }
+    }
+
+    /// True while nothing is left of a task but to write that its end is acknowledged. Its framework may use the name again.
+    pub(super) fn is_over(&self, key: &TaskKey) -> bool {
+        self.streams.get(key).is_some_and(Stream::is_over)
+    }
+
+    /// Keeps what the master said of a task until its name is free.
+    pub(super) fn wait(&mut self, key: TaskKey, waiting: Waiting) {
+        self.waiting.entry(key).or_default().push(waiting);
+    }
+
+    /// Does what the master has said meanwhile of a task whose name is now free.
+    pub(super) fn name_is_free(&mut self, now: Time, key: &TaskKey, actions: &mut Actions) {
+        for waiting in self.waiting.remove(key).unwrap_or_default() {
+            match waiting {
+                Waiting::Run { framework_info, role, info } => {
+                    self.run_tasks(now, &key.0, &framework_info, &role, vec![*info], actions);
+                }
+                Waiting::Kill { grace, reason } => self.kill_task(now, key.clone(), grace, reason, actions),
+                Waiting::Missing => self.answer_missing(now, key.clone(), actions),
+                Waiting::FrameworkRemoved => self.remove_framework(now, &key.0, actions),
+            }
         }
     }
 

@@ -203,6 +203,7 @@ impl AgentCore {
             }
         }
         self.show(key);
+        self.name_is_free(now, key, actions);
     }
 
     /// Takes every update off an ended stream that nobody will acknowledge. The master is told of the end once, for its books.

@@ -58,6 +58,11 @@ impl Stream {
         self.durable_state = Some(update.status.state);
     }
 
+    /// True when nothing is left of it but to write that its end is acknowledged.
+    pub(crate) fn is_over(&self) -> bool {
+        self.has_ended() && self.pending.iter().all(|update| update.acknowledged)
+    }
+
     /// True when the newest state is terminal and on disk.
     pub(crate) fn has_ended(&self) -> bool {
         self.durable_state.is_some_and(TaskState::is_terminal)

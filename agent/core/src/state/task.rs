@@ -1,6 +1,8 @@
 //! One task on this agent, from RunTasks to the acknowledgement of its end.
 
-use apportion_types::{Reason, TaskState, Time};
+use std::time::Duration;
+
+use apportion_types::{FrameworkInfo, Reason, Role, TaskInfo, TaskState, Time};
 
 use crate::event::TaskRecord;
 
@@ -48,4 +50,17 @@ pub(crate) struct Kill {
     pub(crate) kill_at: Time,
     /// True when it came before the command was executed.
     pub(crate) during_launch: bool,
+}
+
+/// Something that the master said of a task, to be done once its name is free.
+#[derive(Debug)]
+pub(crate) enum Waiting {
+    /// It is to run.
+    Run { framework_info: FrameworkInfo, role: Role, info: Box<TaskInfo> },
+    /// It is to end.
+    Kill { grace: Option<Duration>, reason: Reason },
+    /// It is believed here.
+    Missing,
+    /// Its framework is gone for ever.
+    FrameworkRemoved,
 }
