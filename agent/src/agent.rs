@@ -262,6 +262,7 @@ fn core_config(
         address,
         resources: detect::resources(config.resources.clone(), paths.root())?,
         attributes: config.attributes.clone(),
+        domain: None,
         unenforced: containerizer.unenforced().to_vec(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };

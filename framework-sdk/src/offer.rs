@@ -10,6 +10,7 @@ use std::{
 
 use apportion_types::{
     AgentId, OfferId, Resources, Role, TaskInfo, limits,
+    protocol::scheduler::{self, DeclineCode},
     resources::{Name, Ranges, Value},
 };
 
@@ -92,6 +93,17 @@ impl DeclineReason {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<&DeclineReason> for scheduler::DeclineReason {
+    fn from(reason: &DeclineReason) -> Self {
+        let known = DeclineCode::ALL.into_iter().find(|code| code.as_str() == reason.as_str());
+        match known {
+            Some(code) => Self::new(code),
+            None if *reason == DeclineReason::NOT_USED => Self::new(DeclineCode::NotSaid),
+            None => Self { code: DeclineCode::Other, detail: reason.to_string() },
+        }
     }
 }
 
@@ -209,7 +221,7 @@ impl Offer {
         }
         self.left.saturating_sub(&task.resources);
         if let Some(ports) = task.resources.ports() {
-            self.taken.subtract(ports);
+            self.taken.subtract(&ports);
         }
         self.placed_bytes += bytes;
         self.placed.push(task);

@@ -153,6 +153,7 @@ impl<S: Scheduler> Harness<S> {
             hostname: format!("host-of-{agent}"),
             address: format!("{agent}:5051"),
             attributes: attributes.collect(),
+            domain: None,
         }
     }
 
@@ -275,10 +276,10 @@ impl<S: Scheduler> Harness<S> {
     /// The tasks launched since the calls were taken last, in order; takes the calls.
     pub fn launched(&mut self) -> Vec<TaskInfo> {
         let tasks = self.calls().into_iter().flat_map(|call| match call {
-            Call::Accept { tasks, .. } => tasks,
+            Call::Accept(accept) => accept.tasks().filter_map(|task| task.as_ref().ok().cloned()).collect(),
             _ => Vec::new(),
         });
-        tasks.filter_map(Result::ok).collect()
+        tasks.collect()
     }
 
     /// How many tasks were placed on offers that were no longer valid: what a scheduler that keeps offers should leave at zero.

@@ -90,6 +90,7 @@ impl Cluster {
                 hostname,
                 resources: resources.clone(),
                 attributes: attributes.clone(),
+                domain: None,
                 unenforced: Vec::new(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             });

@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    AgentId, AgentInfo, ContainerStatus, FrameworkId, FrameworkInfo, OfferId, Reason, Resources, Role,
-    Source, TaskId, TaskInfo, TaskState, TaskStatus, Time,
+    AgentId, AgentInfo, ContainerStatus, FaultDomain, FrameworkId, FrameworkInfo, OfferId, Reason, Resources,
+    Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time,
     container::{Exit, Limitation, Unenforced},
 };
 
@@ -24,7 +24,11 @@ impl Serialize for Amounts {
             text: String,
             scalars: BTreeMap<&'a str, f64>,
         }
-        let scalars = self.0.scalars().map(|(name, milli)| (name.as_str(), milli as f64 / 1000.0)).collect();
+        // A name that is held on several terms counts once.
+        let mut scalars = BTreeMap::new();
+        for (name, milli) in self.0.scalars() {
+            *scalars.entry(name.as_str()).or_insert(0.0) += milli as f64 / 1000.0;
+        }
         Form { text: self.0.to_string(), scalars }.serialize(serializer)
     }
 }
@@ -64,6 +68,9 @@ pub struct Agent {
     pub registered_at_us: Time,
     /// What frameworks may place by.
     pub attributes: BTreeMap<String, String>,
+    /// Where it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<FaultDomain>,
     /// Controls that it cannot enforce, and why; written as an object by control.
     #[serde(serialize_with = "by_control")]
     pub unenforced: Vec<Unenforced>,
@@ -85,6 +92,7 @@ impl Agent {
     pub fn new(
         agent_id: AgentId,
         info: &AgentInfo,
+        total: &Resources,
         state: &'static str,
         registered_at: Time,
         held: Held,
@@ -97,8 +105,9 @@ impl Agent {
             version: info.version.clone(),
             registered_at_us: registered_at,
             attributes: info.attributes.clone(),
+            domain: info.domain.clone(),
             unenforced: info.unenforced.clone(),
-            total: Amounts(info.resources.clone()),
+            total: Amounts(total.clone()),
             held,
         }
     }
@@ -354,6 +363,7 @@ mod tests {
             address: "127.0.0.1:5051".into(),
             resources: of("cpus:4;mem:8GiB;ports:[1-9]"),
             attributes: [("rack".into(), "a".into())].into(),
+            domain: None,
             unenforced: vec![Unenforced { control: Control::Memory, reason: "why".into() }],
             version: "0.1.0".into(),
         };
@@ -365,7 +375,7 @@ mod tests {
             "allocated": {"text": "cpus:1.5;mem:512", "scalars": {"cpus": 1.5, "mem": 512.0}},
             "offered": {"text": "", "scalars": {}}, "tasks": 3,
         });
-        let agent = Agent::new(of("a1"), &info, "active", Time::from_micros(7), held);
+        let agent = Agent::new(of("a1"), &info, &info.resources, "active", Time::from_micros(7), held);
         assert_eq!(written(agent), expected);
     }
 

@@ -1,10 +1,14 @@
 //! Frameworks and agents as they describe themselves, and what is offered to whom.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    constraints::OfferConstraints,
     container::Unenforced,
     ids::{AgentId, FrameworkId, OfferId, Role},
     resources::Resources,
@@ -25,6 +29,52 @@ pub struct FrameworkInfo {
     pub labels: BTreeMap<String, String>,
 }
 
+/// What a framework wishes of offers. Told at subscription, changed while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FrameworkOptions {
+    /// What it can deal with; what it cannot is not offered to it.
+    pub capabilities: BTreeSet<Capability>,
+    /// By role: which agents it wants offers of; all, for a role without.
+    pub constraints: BTreeMap<Role, OfferConstraints>,
+    /// By role: an offer must contain one of these whole; the master's own minimum, for a role without. An empty list is no minimum.
+    pub min_allocatable: BTreeMap<Role, Vec<Resources>>,
+    /// The most offers that it wants to hold at once; the master's own bound when none or when that is less.
+    pub offers_max: Option<u32>,
+}
+
+/// Something that not every framework is prepared for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Capability {
+    /// Its tasks may be killed at any time to give back what was only lent.
+    RevocableResources,
+    /// Several of its tasks may use one volume at once.
+    SharedResources,
+    /// It uses gpus. Where the master is so configured, agents with gpus are offered to no other.
+    GpuResources,
+    /// It knows that agents of other regions than the master's are far away.
+    RegionAware,
+}
+
+impl Capability {
+    /// Every capability.
+    pub const ALL: [Capability; 4] = [
+        Capability::RevocableResources,
+        Capability::SharedResources,
+        Capability::GpuResources,
+        Capability::RegionAware,
+    ];
+}
+
+/// Where a machine stands: what fails together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FaultDomain {
+    /// Far from others: latency matters between regions.
+    pub region: String,
+    /// Within its region.
+    pub zone: String,
+}
+
 /// An agent as it describes itself at registration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentInfo {
@@ -32,10 +82,13 @@ pub struct AgentInfo {
     pub hostname: String,
     /// `host:port` of its own services (sandbox, health, metrics).
     pub address: String,
-    /// All that it has to offer.
+    /// All that it has to offer by its own settings, with the reservations that stand there. What operations made of it is told beside
+    /// it.
     pub resources: Resources,
     /// What frameworks may place by.
     pub attributes: BTreeMap<String, String>,
+    /// Where it stands, if that is known.
+    pub domain: Option<FaultDomain>,
     /// What it cannot hold tasks to, and why.
     pub unenforced: Vec<Unenforced>,
     /// The version of its software.
@@ -61,4 +114,6 @@ pub struct Offer {
     pub address: String,
     /// The agent's attributes.
     pub attributes: BTreeMap<String, String>,
+    /// Where the agent stands, if that is known.
+    pub domain: Option<FaultDomain>,
 }

@@ -139,6 +139,16 @@ id!(
     TaskId,
     "task id"
 );
+id!(
+    /// Names a persistent volume for its role on its agent; chosen by whoever creates it.
+    VolumeId,
+    "volume id"
+);
+id!(
+    /// Names an operation within its framework; chosen by the framework, which is told what became of it.
+    OperationId,
+    "operation id"
+);
 
 /// A role: what resources are offered *for*. `*` is the default role; others are paths such as `eng/ads`.
 ///
@@ -203,6 +213,29 @@ impl Role {
     /// The role as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// True for `*`.
+    pub fn is_default(&self) -> bool {
+        &*self.0 == "*"
+    }
+
+    /// True when `above` is on the path to this role: `eng/ads` is below `eng`, and no role is below itself.
+    pub fn is_below(&self, above: &Role) -> bool {
+        self.0.strip_prefix(&*above.0).is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// The role one step up; none for one that stands at the top.
+    pub fn parent(&self) -> Option<Role> {
+        self.0.rsplit_once('/').map(|(parent, _)| Self(parent.into()))
+    }
+
+    /// The role at the top of its path; itself, when it stands there.
+    pub fn top(&self) -> Role {
+        match self.0.split_once('/') {
+            Some((top, _)) => Self(top.into()),
+            None => self.clone(),
+        }
     }
 }
 

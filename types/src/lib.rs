@@ -2,12 +2,14 @@
 //!
 //! Pure: no clock, no I/O, no runtime. [`convert`] is the only place that knows both these types and the wire.
 
+pub mod constraints;
 pub mod container;
 pub mod convert;
 pub mod document;
 pub mod framework;
 pub mod ids;
 pub mod limits;
+pub mod operation;
 pub mod protocol;
 pub mod resources;
 pub mod task;
@@ -15,8 +17,10 @@ pub mod text;
 pub mod time;
 pub mod timers;
 
-pub use framework::{AgentInfo, FrameworkInfo, Offer};
-pub use ids::{AgentId, FrameworkId, OfferId, Role, TaskId, UpdateId};
+pub use constraints::OfferConstraints;
+pub use framework::{AgentInfo, Capability, FaultDomain, FrameworkInfo, FrameworkOptions, Offer};
+pub use ids::{AgentId, FrameworkId, OfferId, OperationId, Role, TaskId, UpdateId, VolumeId};
+pub use operation::{Operation, OperationState, OperationStatus};
 pub use resources::Resources;
 pub use task::{Command, ContainerStatus, Reason, Source, TaskInfo, TaskState, TaskStatus, Volume};
 pub use time::Time;

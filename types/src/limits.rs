@@ -135,3 +135,39 @@ pub const ALLOCATABLE_CPUS_MILLI_MIN: i64 = 10;
 
 /// See [`ALLOCATABLE_CPUS_MILLI_MIN`]; in thousandths of a MiB.
 pub const ALLOCATABLE_MEM_MILLI_MIN: i64 = 32_000;
+
+/// Bytes of a regular expression as it is written.
+pub const PATTERN_TEXT_BYTES_MAX: usize = 4096;
+
+/// Bytes that a regular expression may need once compiled (Mesos: 4 KB of RE2, which is too little for `[a-z]{1,63}`).
+pub const PATTERN_BYTES_MAX: usize = 64 << 10;
+
+/// How deep parentheses of a regular expression may be nested.
+pub const PATTERN_DEPTH_MAX: u32 = 32;
+
+/// Offer constraints of one role, over all groups: each costs a comparison for every agent.
+pub const CONSTRAINTS_MAX: usize = 128;
+
+/// Operations of one accept, a launch counting as one.
+pub const OPERATIONS_PER_ACCEPT_MAX: usize = 1000;
+
+/// Accepts of one gang.
+pub const ACCEPTS_PER_GANG_MAX: usize = 10_000;
+
+/// Operations of one framework whose outcome it has not acknowledged.
+pub const OPERATIONS_PER_FRAMEWORK_MAX: usize = 10_000;
+
+/// Outstanding offers of one framework, unless an operator sets otherwise: one that needs little is not given the whole cluster to hold.
+pub const OFFERS_PER_FRAMEWORK_MAX: u32 = 10_000;
+
+/// The longest that a lease may hold an offer.
+pub const LEASE_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// Bytes of what a decline says of its reason, beyond its kind.
+pub const DECLINE_DETAIL_BYTES_MAX: usize = 256;
+
+/// Between reports of an agent on what it could lend (Mesos: 15 s).
+pub const OVERSUBSCRIPTION_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Kinds of tasks that a framework may say it waits to place, for preemption and explanations.
+pub const REQUESTS_MAX: usize = 256;

@@ -165,11 +165,19 @@ pub enum Reason {
     AgentForgot,
     /// An answer to a reconciliation.
     Reconciliation,
+    /// Killed for a role of higher priority, or because what was lent is needed by its owner.
+    Preempted,
+    /// Its agent has not the reserved resources or the volumes that it was to use.
+    ResourcesUnknown,
+    /// Another part of its gang could not be taken.
+    GangRefused,
+    /// The operation makes no sense, or not with what the accept has.
+    OperationInvalid,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 17] = [
+    pub const ALL: [Reason; 21] = [
         Reason::CommandExited,
         Reason::CommandNotExecuted,
         Reason::ContainerLaunchFailed,
@@ -187,6 +195,10 @@ impl Reason {
         Reason::AgentReregistered,
         Reason::AgentForgot,
         Reason::Reconciliation,
+        Reason::Preempted,
+        Reason::ResourcesUnknown,
+        Reason::GangRefused,
+        Reason::OperationInvalid,
     ];
 
     /// The name shown to people and in JSON.
@@ -209,6 +221,10 @@ impl Reason {
             Reason::AgentReregistered => "agent_reregistered",
             Reason::AgentForgot => "agent_forgot",
             Reason::Reconciliation => "reconciliation",
+            Reason::Preempted => "preempted",
+            Reason::ResourcesUnknown => "resources_unknown",
+            Reason::GangRefused => "gang_refused",
+            Reason::OperationInvalid => "operation_invalid",
         }
     }
 }

@@ -1,10 +1,10 @@
 //! What other settings would have given, beside what is given.
 
-use std::{collections::BTreeSet, fmt};
+use std::fmt;
 
-use apportion_types::{AgentId, FrameworkId, Resources, Role, Time};
+use apportion_types::{AgentId, AgentInfo, FrameworkId, Resources, Role, Time, operation::Conversion};
 
-use crate::{Allocation, Allocator, Hierarchical, HierarchicalConfig, QuotaLimit, Share, Weight};
+use crate::{Allocation, Allocator, Hierarchical, HierarchicalConfig, Quota, Share, Wants, Weight};
 
 /// One cycle in which other settings would have given something else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +49,26 @@ impl<S> fmt::Debug for Compared<S> {
 }
 
 impl<S: FnMut(Difference) + Send> Allocator for Compared<S> {
-    fn add_agent(&mut self, agent: &AgentId, total: &Resources) {
-        self.real.add_agent(agent, total);
+    fn add_agent(&mut self, agent: &AgentId, info: &AgentInfo, total: &Resources) {
+        self.real.add_agent(agent, info, total);
+    }
+
+    fn set_revocable(&mut self, agent: &AgentId, revocable: &Resources) {
+        self.real.set_revocable(agent, revocable);
+    }
+
+    fn convert_free(&mut self, agent: &AgentId, conversion: &Conversion) -> bool {
+        self.real.convert_free(agent, conversion)
+    }
+
+    fn convert_allocated(
+        &mut self,
+        framework: &FrameworkId,
+        role: &Role,
+        agent: &AgentId,
+        conversion: &Conversion,
+    ) {
+        self.real.convert_allocated(framework, role, agent, conversion);
     }
 
     fn remove_agent(&mut self, agent: &AgentId) {
@@ -61,8 +79,8 @@ impl<S: FnMut(Difference) + Send> Allocator for Compared<S> {
         self.real.set_agent_active(agent, active);
     }
 
-    fn add_framework(&mut self, framework: &FrameworkId, roles: &[Role], suppressed: &BTreeSet<Role>) {
-        self.real.add_framework(framework, roles, suppressed);
+    fn add_framework(&mut self, framework: &FrameworkId, wants: Wants<'_>) {
+        self.real.add_framework(framework, wants);
     }
 
     fn remove_framework(&mut self, framework: &FrameworkId) {
@@ -73,8 +91,12 @@ impl<S: FnMut(Difference) + Send> Allocator for Compared<S> {
         self.real.set_framework_active(framework, active);
     }
 
-    fn set_framework_roles(&mut self, framework: &FrameworkId, roles: &[Role], suppressed: &BTreeSet<Role>) {
-        self.real.set_framework_roles(framework, roles, suppressed);
+    fn set_framework_wants(&mut self, framework: &FrameworkId, wants: Wants<'_>) {
+        self.real.set_framework_wants(framework, wants);
+    }
+
+    fn offers_closed(&mut self, framework: &FrameworkId, offers: u32) {
+        self.real.offers_closed(framework, offers);
     }
 
     fn suppress(&mut self, framework: &FrameworkId, roles: &[Role]) {
@@ -90,10 +112,10 @@ impl<S: FnMut(Difference) + Send> Allocator for Compared<S> {
         self.real.set_weight(role, weight);
     }
 
-    fn set_quota_limit(&mut self, role: &Role, limit: Option<QuotaLimit>) {
+    fn set_quota(&mut self, role: &Role, quota: Quota) {
         self.shadow.quota_limits.remove(role);
-        self.shadow.quota_limits.extend(limit.iter().map(|limit| (role.clone(), limit.clone())));
-        self.real.set_quota_limit(role, limit);
+        self.shadow.quota_limits.extend(quota.limit.iter().map(|limit| (role.clone(), limit.clone())));
+        self.real.set_quota(role, quota);
     }
 
     fn charge(&mut self, framework: &FrameworkId, role: &Role, agent: &AgentId, resources: &Resources) {

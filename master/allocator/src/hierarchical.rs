@@ -9,10 +9,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apportion_types::{AgentId, FrameworkId, Resources, Role, Time};
+use apportion_types::{AgentId, AgentInfo, FrameworkId, Resources, Role, Time, operation::Conversion};
 
 use crate::{
-    Allocation, Allocator, HierarchicalConfig, QuotaLimit, Share, SorterKind, Weight,
+    Allocation, Allocator, HierarchicalConfig, Quota, QuotaLimit, Share, SorterKind, Wants, Weight,
     amount::Measure,
     bits::BitSet,
     index::Index,
@@ -149,7 +149,7 @@ impl Hierarchical {
 }
 
 impl Allocator for Hierarchical {
-    fn add_agent(&mut self, agent: &AgentId, total: &Resources) {
+    fn add_agent(&mut self, agent: &AgentId, _info: &AgentInfo, total: &Resources) {
         let total = self.measure.amount(total.clone());
         self.capacity.add(total.quantities());
         let key = self.agents.insert(Agent {
@@ -186,7 +186,38 @@ impl Allocator for Hierarchical {
         }
     }
 
-    fn add_framework(&mut self, framework: &FrameworkId, roles: &[Role], suppressed: &BTreeSet<Role>) {
+    fn set_revocable(&mut self, _agent: &AgentId, _revocable: &Resources) {}
+
+    fn convert_free(&mut self, agent: &AgentId, conversion: &Conversion) -> bool {
+        let key = self.agent_key(agent);
+        let Some(free) = conversion.apply(&self.free(agent)) else { return false };
+        let total = conversion.apply(&self.agents[key].total).expect("what is free is part of the whole");
+        self.agents[key].free = (!free.is_empty()).then(|| self.measure.amount(free));
+        self.agents[key].total = self.measure.amount(total);
+        self.settle(key);
+        true
+    }
+
+    fn convert_allocated(
+        &mut self,
+        framework: &FrameworkId,
+        role: &Role,
+        agent: &AgentId,
+        conversion: &Conversion,
+    ) {
+        let key = self.agent_key(agent);
+        let framework = &self.frameworks[self.framework_key(framework)];
+        let client = framework.clients[framework.find(role).expect("it holds something")].1;
+        let index = self.agents[key].find(client).expect("it holds something");
+        let held = conversion.apply(&self.agents[key].allocated[index].1).expect("it holds what is consumed");
+        let total = conversion.apply(&self.agents[key].total).expect("what is held is part of the whole");
+        self.agents[key].allocated[index].1 = self.measure.amount(held);
+        self.agents[key].total = self.measure.amount(total);
+    }
+
+    fn offers_closed(&mut self, _framework: &FrameworkId, _offers: u32) {}
+
+    fn add_framework(&mut self, framework: &FrameworkId, Wants { roles, suppressed, .. }: Wants<'_>) {
         let state = Framework { id: framework.clone(), active: true, clients: Vec::new() };
         let key = self.frameworks.insert(state);
         let known = self.framework_keys.insert(framework.clone(), key);
@@ -229,9 +260,7 @@ impl Allocator for Hierarchical {
         }
     }
 
-    /// A role in `suppressed` is suppressed from now on; one that stays and is not in it keeps its suppression, if any, until
-    /// it is revived.
-    fn set_framework_roles(&mut self, framework: &FrameworkId, roles: &[Role], suppressed: &BTreeSet<Role>) {
+    fn set_framework_wants(&mut self, framework: &FrameworkId, Wants { roles, suppressed, .. }: Wants<'_>) {
         let key = self.framework_key(framework);
         for client in self.clients_of(key) {
             if !roles.contains(&self.clients[client].role_name) {
@@ -243,6 +272,19 @@ impl Allocator for Hierarchical {
             }
         }
         self.subscribe(key, roles, suppressed);
+        let no_more = |client: &ClientKey| {
+            let client = &self.clients[*client];
+            client.suppressed && !suppressed.contains(&client.role_name)
+        };
+        let no_more: Vec<Role> = self
+            .clients_of(key)
+            .iter()
+            .filter(|key| no_more(key))
+            .map(|key| self.clients[*key].role_name.clone())
+            .collect();
+        if !no_more.is_empty() {
+            self.revive(framework, &no_more);
+        }
     }
 
     fn suppress(&mut self, framework: &FrameworkId, roles: &[Role]) {
@@ -270,7 +312,7 @@ impl Allocator for Hierarchical {
         }
     }
 
-    fn set_quota_limit(&mut self, role: &Role, limit: Option<QuotaLimit>) {
+    fn set_quota(&mut self, role: &Role, Quota { limit, .. }: Quota) {
         if let Some(key) = self.role_keys.find(role) {
             let kinds = &mut self.measure.kinds;
             self.roles[key].limit = limit.as_ref().map(|limit| Limit::new(kinds, limit));

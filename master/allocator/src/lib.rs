@@ -15,6 +15,7 @@ mod hierarchical;
 mod index;
 mod ledger;
 mod quantities;
+mod quota;
 mod quota_limit;
 mod reconfigure;
 mod room;
@@ -26,11 +27,14 @@ mod weight;
 
 use std::collections::BTreeSet;
 
-use apportion_types::{AgentId, FrameworkId, Resources, Role, Time};
+use apportion_types::{
+    AgentId, AgentInfo, FrameworkId, FrameworkOptions, Resources, Role, Time, operation::Conversion,
+};
 
 pub use compare::{Compared, Difference};
 pub use config::{HierarchicalConfig, SorterKind};
 pub use hierarchical::Hierarchical;
+pub use quota::Quota;
 pub use quota_limit::{QuotaLimit, QuotaLimitError};
 pub use weight::{Weight, WeightError};
 
@@ -45,6 +49,17 @@ pub struct Allocation {
     pub agent: AgentId,
     /// What; counted as allocated from now on.
     pub resources: Resources,
+}
+
+/// What a framework wants of offers.
+#[derive(Debug, Clone, Copy)]
+pub struct Wants<'a> {
+    /// The roles for which it takes offers.
+    pub roles: &'a [Role],
+    /// Those of them for which it wants none now.
+    pub suppressed: &'a BTreeSet<Role>,
+    /// Its wishes.
+    pub options: &'a FrameworkOptions,
 }
 
 /// The share of a role or framework, for listings and explanations.
@@ -67,8 +82,9 @@ pub struct Share {
 /// The caller keeps the books straight: what it names exists, and it gives back no more than was given. Breaking that is a
 /// bug of the caller and panics. Every law is on exact integers and every order is determined by the calls alone.
 pub trait Allocator: Send {
-    /// Adds an agent, active, with nothing allocated.
-    fn add_agent(&mut self, agent: &AgentId, total: &Resources);
+    /// Adds an agent, active, with nothing allocated. `total` is what it has after all operations; what it lends comes by
+    /// [`Allocator::set_revocable`]. By `info` it is judged who may be offered it: attributes, host, fault domain.
+    fn add_agent(&mut self, agent: &AgentId, info: &AgentInfo, total: &Resources);
 
     /// Removes an agent, everything allocated on it, and every filter about it.
     fn remove_agent(&mut self, agent: &AgentId);
@@ -76,8 +92,23 @@ pub trait Allocator: Send {
     /// Offers of an inactive agent are not made; what is allocated on it stays so.
     fn set_agent_active(&mut self, agent: &AgentId, active: bool);
 
-    /// Adds a framework, active, for these roles, some of them suppressed.
-    fn add_framework(&mut self, framework: &FrameworkId, roles: &[Role], suppressed: &BTreeSet<Role>);
+    /// Changes what an agent lends: all of it revocable, given or not. What is given beyond it stays given until it is recovered.
+    fn set_revocable(&mut self, agent: &AgentId, revocable: &Resources);
+
+    /// Does an operation with what is free on an agent; false, and nothing is changed, when it is not all free.
+    fn convert_free(&mut self, agent: &AgentId, conversion: &Conversion) -> bool;
+
+    /// Does an operation with what a framework has allocated for a role on an agent, which holds what is consumed.
+    fn convert_allocated(
+        &mut self,
+        framework: &FrameworkId,
+        role: &Role,
+        agent: &AgentId,
+        conversion: &Conversion,
+    );
+
+    /// Adds a framework, active, that wants this.
+    fn add_framework(&mut self, framework: &FrameworkId, wants: Wants<'_>);
 
     /// Removes a framework, everything allocated to it, and its filters.
     fn remove_framework(&mut self, framework: &FrameworkId);
@@ -85,9 +116,9 @@ pub trait Allocator: Send {
     /// An inactive framework is given nothing and its filters are forgotten; what is allocated to it stays so.
     fn set_framework_active(&mut self, framework: &FrameworkId, active: bool);
 
-    /// Changes a framework's roles. Filters and suppression of a role that stays are kept; allocations under a role that goes
-    /// stay counted until they are recovered.
-    fn set_framework_roles(&mut self, framework: &FrameworkId, roles: &[Role], suppressed: &BTreeSet<Role>);
+    /// Changes what a framework wants. Filters of a role that stays are kept, unless it was suppressed and is not any more: then they
+    /// are forgotten. Allocations under a role that goes stay counted until they are recovered.
+    fn set_framework_wants(&mut self, framework: &FrameworkId, wants: Wants<'_>);
 
     /// Gives the framework nothing more for these of its roles; all when empty.
     fn suppress(&mut self, framework: &FrameworkId, roles: &[Role]);
@@ -99,9 +130,8 @@ pub trait Allocator: Send {
     /// and returns.
     fn set_weight(&mut self, role: &Role, weight: Weight);
 
-    /// Changes the most that a role may have allocated; none lifts the limit. It need not be known, as for a weight. What it has
-    /// already is not taken from it.
-    fn set_quota_limit(&mut self, role: &Role, limit: Option<QuotaLimit>);
+    /// Changes the quota of a role. It need not be known, as for a weight. What it has already is not taken from it.
+    fn set_quota(&mut self, role: &Role, quota: Quota);
 
     /// Counts resources as allocated that were not given by a cycle: tasks of an agent that returned. The role need not be among
     /// the framework's, and may exceed its quota limit. The caller has checked that the agent has them free.
@@ -118,6 +148,10 @@ pub trait Allocator: Send {
         resources: &Resources,
         refuse_until: Option<Time>,
     );
+
+    /// Notes that offers of a framework were closed, whatever became of their resources: each allocation of a cycle is one offer until
+    /// then.
+    fn offers_closed(&mut self, framework: &FrameworkId, offers: u32);
 
     /// True when something changed since the last cycle that may let the next one give something. A refusal by the last who
     /// could want an agent is no such change.

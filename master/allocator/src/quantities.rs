@@ -29,7 +29,8 @@ impl Kinds {
     pub(crate) fn quantities(&mut self, resources: &Resources) -> Quantities {
         let mut quantities = Quantities::default();
         for (name, milli) in resources.scalars() {
-            quantities.put(self.number(name), milli);
+            let kind = self.number(name);
+            quantities.put(kind, quantities.of(kind).saturating_add(milli));
         }
         quantities
     }

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use apportion_types::{
-    AgentId, AgentInfo, FrameworkId, FrameworkInfo, Offer, OfferId, Resources, Role, TaskId, TaskInfo,
-    TaskState, TaskStatus, Time,
+    AgentId, AgentInfo, FrameworkId, FrameworkInfo, FrameworkOptions, Offer, OfferId, Resources, Role,
+    TaskId, TaskInfo, TaskState, TaskStatus, Time,
 };
 use imbl::OrdMap;
 
@@ -38,6 +38,10 @@ pub struct AgentView {
     pub agent_id: AgentId,
     /// As it described itself.
     pub info: AgentInfo,
+    /// What it has now, as operations have changed what it says of itself; without what it lends.
+    pub total: Resources,
+    /// What it lends.
+    pub revocable: Resources,
     /// Whether it takes part.
     pub state: AgentState,
     /// When it was registered first.
@@ -74,6 +78,8 @@ pub struct FrameworkView {
     pub subscribed_at: Time,
     /// Roles for which it wants no offers.
     pub suppressed: Vec<Role>,
+    /// What it wishes of offers.
+    pub options: Arc<FrameworkOptions>,
     /// Held by its tasks. Scalars only: ranges and sets of different agents are different things and have no sum.
     pub allocated: Resources,
     /// In its outstanding offers; scalars only.

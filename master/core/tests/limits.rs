@@ -57,6 +57,7 @@ impl Peers {
             address: "h:1".to_owned(),
             resources: resources.parse().unwrap(),
             attributes: BTreeMap::new(),
+            domain: None,
             unenforced: Vec::new(),
             version: String::new(),
         };

@@ -53,7 +53,7 @@ pub(super) fn offers(view: &View) -> Vec<Offer> {
 fn agent(agent: &AgentView) -> Agent {
     let state = summary::agent_state(agent.state);
     let held = Held::new(&agent.allocated, &agent.offered, agent.tasks as u64);
-    Agent::new(agent.agent_id.clone(), &agent.info, state, agent.registered_at, held)
+    Agent::new(agent.agent_id.clone(), &agent.info, &agent.total, state, agent.registered_at, held)
 }
 
 fn framework(framework: &FrameworkView) -> Framework {

@@ -63,8 +63,8 @@ pub(super) fn event(record: Record) -> Result<Event, ConvertError> {
 }
 
 fn invalid_tasks(call: &Call) -> Vec<v1::JournalInvalidTask> {
-    let Call::Accept { tasks, .. } = call else { return Vec::new() };
-    let invalid = tasks.iter().enumerate().filter_map(|(index, task)| Some((index, task.as_ref().err()?)));
+    let invalid =
+        call.tasks().into_iter().enumerate().filter_map(|(index, task)| Some((index, task.as_ref().err()?)));
     let record = |(index, task): (usize, &InvalidTask)| v1::JournalInvalidTask {
         index: u32::try_from(index).expect("an accept fits in one message"),
         task_id: task.task_id.as_ref().map(ToString::to_string),
@@ -77,7 +77,7 @@ fn scheduler_call(wire: v1::JournalSchedulerCall) -> Result<Event, ConvertError>
     let request = required("request", wire.request)?;
     let call_id = request.call_id;
     let mut call = Call::try_from(request)?;
-    let tasks: &mut [_] = if let Call::Accept { tasks, .. } = &mut call { tasks } else { &mut [] };
+    let mut tasks = call.tasks_mut();
     let count = wire.invalid_tasks.len();
     for (at, invalid) in wire.invalid_tasks.into_iter().enumerate() {
         let field = |name: &str| format!("invalid_tasks[{at}].{name}");
@@ -85,7 +85,7 @@ fn scheduler_call(wire: v1::JournalSchedulerCall) -> Result<Event, ConvertError>
             return Err(ConvertError::new(field("index"), "there is no such task in the call"));
         };
         let task_id = invalid.task_id.map(|text| id(&field("task_id"), &text)).transpose()?;
-        *task = Err(InvalidTask { task_id, message: invalid.message });
+        **task = Err(InvalidTask { task_id, message: invalid.message });
     }
     // What the master took when it recorded must not be refused here by a rule that it did not know.
     let mut refused = tasks.iter().filter_map(|task| task.as_ref().err());

@@ -119,7 +119,15 @@ impl Recorder {
 /// What an event counts among those that wait: itself, and what a list in it holds.
 fn items(event: &Event) -> usize {
     let listed = match event {
-        Event::SchedulerCall { call: Call::Accept { offers, tasks, .. }, .. } => offers.len() + tasks.len(),
+        Event::SchedulerCall { call: Call::Accept(accept), .. } => {
+            accept.offers.len() + accept.tasks().count()
+        }
+        Event::SchedulerCall { call: Call::Gang { accepts }, .. } => {
+            accepts.iter().map(|accept| accept.offers.len() + accept.tasks().count()).sum()
+        }
+        Event::SchedulerCall { call: Call::Commit { claims, .. }, .. } => {
+            claims.iter().map(|claim| 1 + claim.tasks.len()).sum()
+        }
         Event::SchedulerCall { call: Call::Decline { offers, .. }, .. } => offers.len(),
         Event::SchedulerCall { call: Call::Reconcile { tasks }, .. } => tasks.len(),
         Event::AgentMessage { message: AgentMessage::Register { tasks, .. }, .. } => tasks.len(),

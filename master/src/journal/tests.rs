@@ -63,6 +63,7 @@ pub(crate) fn agent_info() -> AgentInfo {
         address: "127.0.0.1:5051".into(),
         resources: of("cpus:4;mem:4096;ports:[1-9,20-30];x:{a,b}"),
         attributes: [("rack".into(), "a".into())].into(),
+        domain: None,
         unenforced: Vec::new(),
         version: "0".into(),
     }

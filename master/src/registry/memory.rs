@@ -52,6 +52,7 @@ mod tests {
             address: "h:1".to_owned(),
             resources: Resources::new(),
             attributes: BTreeMap::new(),
+            domain: None,
             unenforced: Vec::new(),
             version: version.to_owned(),
         };

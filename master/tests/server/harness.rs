@@ -274,6 +274,7 @@ pub(crate) fn agent_info(text: &str) -> apportion_types::AgentInfo {
         address: "127.0.0.1:5051".to_owned(),
         resources: resources(text),
         attributes: [("rack".to_owned(), "r1".to_owned())].into(),
+        domain: None,
         unenforced: Vec::new(),
         version: "0".to_owned(),
     }

@@ -145,6 +145,7 @@ impl<S: Scheduler + 'static> Conformance<S> {
                 hostname,
                 resources: resources.clone(),
                 attributes: self.attributes.clone(),
+                domain: None,
                 unenforced: Vec::new(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             });

@@ -226,6 +226,7 @@ impl Declared {
                 address: format!("{}:5051", host(number)),
                 resources: agents.resources.clone(),
                 attributes: agents.attributes.clone(),
+                domain: None,
                 unenforced: Vec::new(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             });

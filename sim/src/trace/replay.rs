@@ -147,6 +147,7 @@ fn cluster(nodes: &[Node], options: &Options) -> Cluster {
             address: format!("{}:5051", node.name),
             resources: node.resources.clone(),
             attributes: node.attributes.clone(),
+            domain: None,
             unenforced: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })

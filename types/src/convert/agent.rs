@@ -12,25 +12,36 @@ use super::{
     reason, refuse_code, task_state, update_id, update_id_bytes,
 };
 use crate::{
-    FrameworkId, TaskId, limits,
-    protocol::agent::{AgentMessage, AgentTask, MasterMessage},
+    AgentInfo, FrameworkId, Resources, TaskId, limits,
+    protocol::agent::{AgentMessage, AgentOperation, AgentTask, MasterMessage},
     text::cut,
 };
 
 impl From<AgentMessage> for v1::AgentServiceConnectRequest {
     fn from(message: AgentMessage) -> Self {
         let message = match message {
-            AgentMessage::Register { info, agent_id, tasks } => WireRequest::Register(v1::Register {
-                agent_info: Some(info.into()),
-                agent_id: agent_id.map(|id| id.to_string()),
-                tasks: tasks.into_iter().map(Into::into).collect(),
-            }),
+            AgentMessage::Register { info, agent_id, total, tasks, operations } => {
+                WireRequest::Register(v1::Register {
+                    agent_info: Some(info.into()),
+                    agent_id: agent_id.map(|id| id.to_string()),
+                    total: Some(total.into()),
+                    tasks: tasks.into_iter().map(Into::into).collect(),
+                    operations: operations.into_iter().map(Into::into).collect(),
+                })
+            }
             AgentMessage::StatusUpdate { framework_id, status, latest_state } => {
                 WireRequest::StatusUpdate(v1::StatusUpdate {
                     framework_id: framework_id.to_string(),
                     status: Some(status.into()),
                     latest_state: v1::TaskState::from(latest_state) as i32,
                 })
+            }
+            AgentMessage::OperationUpdate(operation) => {
+                WireRequest::OperationUpdate(v1::AgentOperationUpdate { operation: Some(operation.into()) })
+            }
+            AgentMessage::Total { total } => WireRequest::Total(v1::Total { total: Some(total.into()) }),
+            AgentMessage::Oversubscribed { revocable } => {
+                WireRequest::Oversubscribed(v1::Oversubscribed { revocable: Some(revocable.into()) })
             }
             AgentMessage::Pong { sequence } => WireRequest::Pong(v1::Pong { sequence }),
             AgentMessage::Unregister { message } => WireRequest::Unregister(v1::Unregister { message }),
@@ -43,12 +54,24 @@ impl TryFrom<v1::AgentServiceConnectRequest> for AgentMessage {
     type Error = ConvertError;
 
     fn try_from(wire: v1::AgentServiceConnectRequest) -> Result<Self, ConvertError> {
-        let message = wire
+        let said = wire
             .message
             .ok_or_else(|| ConvertError::new("message", "is missing, or of a kind not known here"))?;
-        Ok(match message {
+        Ok(match said {
             WireRequest::Register(register) => self::register(register).within("register")?,
             WireRequest::StatusUpdate(update) => self::status_update(update).within("status_update")?,
+            WireRequest::OperationUpdate(update) => {
+                AgentMessage::OperationUpdate(message("operation_update.operation", update.operation)?)
+            }
+            WireRequest::Total(total) => AgentMessage::Total { total: settled("total.total", total.total)? },
+            WireRequest::Oversubscribed(oversubscribed) => {
+                let revocable: Resources = message("oversubscribed.revocable", oversubscribed.revocable)?;
+                if revocable.revocable() != revocable {
+                    let what = format_args!("`{revocable}` is not all revocable");
+                    return Err(ConvertError::new("oversubscribed.revocable", what));
+                }
+                AgentMessage::Oversubscribed { revocable }
+            }
             WireRequest::Pong(v1::Pong { sequence }) => AgentMessage::Pong { sequence },
             // Every framework is told it.
             WireRequest::Unregister(v1::Unregister { message }) => {
@@ -59,11 +82,43 @@ impl TryFrom<v1::AgentServiceConnectRequest> for AgentMessage {
 }
 
 fn register(wire: v1::Register) -> Result<AgentMessage, ConvertError> {
+    let info: AgentInfo = message("agent_info", wire.agent_info)?;
     Ok(AgentMessage::Register {
-        info: message("agent_info", wire.agent_info)?,
         agent_id: optional_id("agent_id", wire.agent_id)?,
+        total: match wire.total {
+            Some(total) => settled("total", Some(total))?,
+            None => info.resources.clone(),
+        },
+        info,
         tasks: messages("tasks", wire.tasks)?,
+        operations: messages("operations", wire.operations)?,
     })
+}
+
+/// What an agent has, none of it lent.
+fn settled(field: &str, wire: Option<v1::Resources>) -> Result<Resources, ConvertError> {
+    let total: Resources = message(field, wire)?;
+    match total.revocable().is_empty() {
+        true => Ok(total),
+        false => Err(ConvertError::new(field, "revocable resources are told by Oversubscribed alone")),
+    }
+}
+
+impl From<AgentOperation> for v1::AgentOperation {
+    fn from(operation: AgentOperation) -> Self {
+        Self { framework_id: operation.framework_id.to_string(), status: Some(operation.status.into()) }
+    }
+}
+
+impl TryFrom<v1::AgentOperation> for AgentOperation {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::AgentOperation) -> Result<Self, ConvertError> {
+        Ok(Self {
+            framework_id: id("framework_id", &wire.framework_id)?,
+            status: message("status", wire.status)?,
+        })
+    }
 }
 
 fn status_update(wire: v1::StatusUpdate) -> Result<AgentMessage, ConvertError> {
@@ -126,6 +181,20 @@ impl From<MasterMessage> for v1::AgentServiceConnectResponse {
                     tasks: tasks.into_iter().map(Into::into).collect(),
                 })
             }
+            MasterMessage::Apply { framework_id, operation_id, operation } => {
+                WireResponse::Apply(v1::Apply {
+                    framework_id: framework_id.map(|id| id.to_string()),
+                    operation_id: operation_id.map(|id| id.to_string()),
+                    operation: Some(operation.into()),
+                })
+            }
+            MasterMessage::AcknowledgeOperation { framework_id, operation_id, update_id } => {
+                WireResponse::AcknowledgeOperation(v1::AgentAcknowledgeOperation {
+                    framework_id: framework_id.to_string(),
+                    operation_id: operation_id.to_string(),
+                    update_id: update_id_bytes(update_id),
+                })
+            }
             MasterMessage::KillTask { framework_id, task_id, grace, reason } => {
                 WireResponse::KillTask(v1::KillTask {
                     framework_id: framework_id.to_string(),
@@ -156,13 +225,23 @@ impl TryFrom<v1::AgentServiceConnectResponse> for MasterMessage {
     type Error = ConvertError;
 
     fn try_from(wire: v1::AgentServiceConnectResponse) -> Result<Self, ConvertError> {
-        let message = wire
+        let said = wire
             .message
             .ok_or_else(|| ConvertError::new("message", "is missing, or of a kind not known here"))?;
-        Ok(match message {
+        Ok(match said {
             WireResponse::Registered(registered) => self::registered(registered).within("registered")?,
             WireResponse::Ping(v1::Ping { sequence }) => MasterMessage::Ping { sequence },
             WireResponse::RunTasks(run) => self::run_tasks(run).within("run_tasks")?,
+            WireResponse::Apply(apply) => MasterMessage::Apply {
+                framework_id: optional_id("apply.framework_id", apply.framework_id)?,
+                operation_id: optional_id("apply.operation_id", apply.operation_id)?,
+                operation: message("apply.operation", apply.operation)?,
+            },
+            WireResponse::AcknowledgeOperation(acknowledge) => MasterMessage::AcknowledgeOperation {
+                framework_id: id("acknowledge_operation.framework_id", &acknowledge.framework_id)?,
+                operation_id: id("acknowledge_operation.operation_id", &acknowledge.operation_id)?,
+                update_id: update_id("acknowledge_operation.update_id", &acknowledge.update_id)?,
+            },
             WireResponse::KillTask(kill) => self::kill_task(kill).within("kill_task")?,
             WireResponse::AcknowledgeUpdate(acknowledge) => MasterMessage::AcknowledgeUpdate {
                 framework_id: id("acknowledge_update.framework_id", &acknowledge.framework_id)?,
@@ -215,5 +294,6 @@ fn kill_task(wire: v1::KillTask) -> Result<MasterMessage, ConvertError> {
 from_ref!(
     AgentMessage => v1::AgentServiceConnectRequest,
     AgentTask => v1::AgentTask,
+    AgentOperation => v1::AgentOperation,
     MasterMessage => v1::AgentServiceConnectResponse,
 );

@@ -4,10 +4,12 @@ use apportion_proto::v1;
 
 use super::ConvertError;
 use crate::{
+    Capability,
     container::Control,
+    operation::OperationState,
     protocol::{
         agent::RefuseCode,
-        scheduler::{ErrorCode, Refusal},
+        scheduler::{ClaimRefusal, DeclineCode, ErrorCode, Refusal},
     },
     task::{Reason, Source, TaskState},
 };
@@ -57,7 +59,8 @@ wire_enum! {
     reason: Reason, Reason {
         CommandExited, CommandNotExecuted, ContainerLaunchFailed, ContainerLimitationMemory, ContainerLost,
         KilledDuringLaunch, KilledByFramework, KilledByOperator, FrameworkRemoved, InvalidOffers, TaskInvalid,
-        AgentDisconnected, AgentRemoved, AgentUnreachable, AgentReregistered, AgentForgot, Reconciliation,
+        AgentDisconnected, AgentRemoved, AgentUnreachable, AgentReregistered, AgentForgot, Reconciliation, Preempted,
+        ResourcesUnknown, GangRefused, OperationInvalid,
     }
 }
 
@@ -75,7 +78,7 @@ wire_enum! {
 
 wire_enum! {
     /// The refusal of a call of this number on the wire; refuses none and unknown ones, naming the field.
-    refusal: Refusal, RefusalCode { Invalid, OutOfOrder, InvalidOffers, Limit, NotFound }
+    refusal: Refusal, RefusalCode { Invalid, OutOfOrder, InvalidOffers, Limit, NotFound, RateLimited }
 }
 
 wire_enum! {
@@ -86,6 +89,51 @@ wire_enum! {
 wire_enum! {
     /// The refusal of an agent of this number on the wire; refuses none and unknown ones, naming the field.
     refuse_code: RefuseCode, RefuseCode { Invalid, Removed, Replaced, TooSlow, ShuttingDown }
+}
+
+wire_enum! {
+    /// The state of an operation of this number on the wire; refuses none and unknown ones, naming the field.
+    operation_state: OperationState, OperationState { Pending, Finished, Failed, Error, Dropped, Unreachable, Unknown }
+}
+
+wire_enum! {
+    /// The capability of this number on the wire; refuses none and unknown ones, naming the field.
+    capability: Capability, Capability { RevocableResources, SharedResources, GpuResources, RegionAware }
+}
+
+wire_enum! {
+    /// The refusal of a claim of this number on the wire; refuses none and unknown ones, naming the field.
+    claim_refusal: ClaimRefusal, ClaimRefusal { NotFree, Fairness, Quota, NotAllowed, AllOrNothing }
+}
+
+/// The code of a decline of this number on the wire; a call that does not say has one too.
+pub fn decline_code(field: &str, number: i32) -> Result<DeclineCode, ConvertError> {
+    let wire = v1::DeclineCode::try_from(number).map_err(|_| {
+        ConvertError::new(field, format_args!("{number} is not a number of DeclineCode known here"))
+    })?;
+    Ok(match wire {
+        v1::DeclineCode::Unspecified => DeclineCode::NotSaid,
+        v1::DeclineCode::NoWork => DeclineCode::NoWork,
+        v1::DeclineCode::TooSmall => DeclineCode::TooSmall,
+        v1::DeclineCode::Constraint => DeclineCode::Constraint,
+        v1::DeclineCode::Spread => DeclineCode::Spread,
+        v1::DeclineCode::Waiting => DeclineCode::Waiting,
+        v1::DeclineCode::Other => DeclineCode::Other,
+    })
+}
+
+impl From<DeclineCode> for v1::DeclineCode {
+    fn from(code: DeclineCode) -> Self {
+        match code {
+            DeclineCode::NotSaid => Self::Unspecified,
+            DeclineCode::NoWork => Self::NoWork,
+            DeclineCode::TooSmall => Self::TooSmall,
+            DeclineCode::Constraint => Self::Constraint,
+            DeclineCode::Spread => Self::Spread,
+            DeclineCode::Waiting => Self::Waiting,
+            DeclineCode::Other => Self::Other,
+        }
+    }
 }
 
 /// A reason where none is a value of its own: an ordinary step forward.

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use apportion_proto::v1;
 
 use super::{
-    ConvertError, bounded, control, duration, from_ref, id, ids, map_bytes, message, messages, millis, shown,
+    ConvertError, bounded, control, duration, from_ref, id, ids, map_bytes, message, messages, millis,
+    optional, shown,
 };
 use crate::{
     AgentInfo, FrameworkInfo, Offer, Role,
@@ -88,6 +89,7 @@ impl From<AgentInfo> for v1::AgentInfo {
             attributes: info.attributes.into_iter().collect(),
             unenforced: info.unenforced.into_iter().map(Into::into).collect(),
             version: info.version,
+            domain: info.domain.map(Into::into),
         }
     }
 }
@@ -128,6 +130,7 @@ impl TryFrom<v1::AgentInfo> for AgentInfo {
             address: wire.address,
             attributes: wire.attributes.into_iter().collect(),
             version: wire.version,
+            domain: optional("domain", wire.domain)?,
         })
     }
 }
@@ -157,6 +160,7 @@ impl From<Offer> for v1::Offer {
             hostname: offer.hostname,
             address: offer.address,
             attributes: offer.attributes.into_iter().collect(),
+            domain: offer.domain.map(Into::into),
         }
     }
 }
@@ -174,6 +178,7 @@ impl TryFrom<v1::Offer> for Offer {
             hostname: wire.hostname,
             address: wire.address,
             attributes: wire.attributes.into_iter().collect(),
+            domain: optional("domain", wire.domain)?,
         })
     }
 }

@@ -9,6 +9,9 @@
 mod agent;
 mod enums;
 mod framework;
+mod free;
+mod operation;
+mod options;
 mod resources;
 mod scheduler;
 mod task;
@@ -21,7 +24,10 @@ mod tests;
 use std::{fmt::Display, str::FromStr, time::Duration};
 
 pub use self::{
-    enums::{control, error_code, reason, refusal, refuse_code, source, task_state},
+    enums::{
+        capability, claim_refusal, control, decline_code, error_code, operation_state, reason, refusal,
+        refuse_code, source, task_state,
+    },
     resources::resources_sum,
     scheduler::scheduler_request,
 };

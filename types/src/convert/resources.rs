@@ -5,10 +5,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use apportion_proto::v1::{self, resource::Value as Wire};
 use prost::Message as _;
 
-use super::{ConvertError, from_ref, shown};
+use super::{ConvertError, Within as _, from_ref, id, shown};
 use crate::{
     limits,
-    resources::{Name, Ranges, Resources, Value},
+    resources::{Dynamic, Entry, Name, PersistentVolume, Ranges, Reservation, Resources, Terms, Value},
 };
 
 impl From<Resources> for v1::Resources {
@@ -19,17 +19,18 @@ impl From<Resources> for v1::Resources {
 
 impl From<&Resources> for v1::Resources {
     fn from(resources: &Resources) -> Self {
-        let each = |(name, value): (&Name, &Value)| v1::Resource {
-            name: name.as_str().to_owned(),
-            value: Some(match value {
+        let each = |entry: &Entry| v1::Resource {
+            name: entry.name().as_str().to_owned(),
+            value: Some(match entry.value() {
                 Value::Scalar(milli) => Wire::ScalarMilli(*milli),
                 Value::Ranges(ranges) => Wire::Ranges(ranges.into()),
                 Value::Set(set) => {
                     Wire::Set(v1::Set { members: set.iter().map(|member| (**member).to_owned()).collect() })
                 }
             }),
+            terms: entry.terms().map(Into::into),
         };
-        Self { resources: resources.iter().map(each).collect() }
+        Self { resources: resources.entries().map(each).collect() }
     }
 }
 
@@ -58,7 +59,7 @@ const ONE: Bounds = Bounds {
 /// Of many of them.
 const SUM: Bounds = Bounds { bytes: usize::MAX, names: usize::MAX, scalar_milli: i64::MAX };
 
-/// Refuses: a name that is none or stands twice for a kind of value, an amount that is missing, negative or above
+/// Refuses: a name that is none or stands twice for a kind of value on the same terms, terms that contradict themselves, an amount that is missing, negative or above
 /// [`limits::SCALAR_MILLI_MAX`], a range that ends before it begins, more than [`limits::RANGES_MAX`] disjoint ranges,
 /// members of sets that the text form cannot hold, more than [`limits::RESOURCE_NAMES_MAX`] resources.
 impl TryFrom<v1::Resources> for Resources {
@@ -89,7 +90,7 @@ fn resources(wire: v1::Resources, bounds: &Bounds) -> Result<Resources, ConvertE
     }
     let mut resources = Resources::new();
     let mut seen = BTreeSet::new();
-    for (index, v1::Resource { name: text, value }) in wire.resources.into_iter().enumerate() {
+    for (index, v1::Resource { name: text, value, terms }) in wire.resources.into_iter().enumerate() {
         let Some(name) = Name::new(&text) else {
             let what = format_args!(
                 "`{}` is not a name (a letter, then letters, digits, `_-.`; at most 64)",
@@ -110,12 +111,70 @@ fn resources(wire: v1::Resources, bounds: &Bounds) -> Result<Resources, ConvertE
             Value::Ranges(_) => "ranges",
             Value::Set(_) => "set",
         };
-        if !seen.insert((name.clone(), kind)) {
+        let terms = terms.map(Terms::try_from).transpose().within(&text)?;
+        if let Some(terms) = &terms {
+            terms.fit(&name).map_err(refuse)?;
+        }
+        let terms = terms.filter(|terms| !terms.is_plain()).map(Arc::new);
+        if !seen.insert((name.clone(), terms.clone(), kind)) {
             return Err(refuse("is given twice".to_owned()));
         }
-        resources.insert(name, value);
+        resources.insert_on(name, terms, value);
     }
     Ok(resources)
+}
+
+impl From<&Terms> for v1::ResourceTerms {
+    fn from(terms: &Terms) -> Self {
+        let dynamic = |dynamic: &Dynamic| v1::DynamicReservation {
+            principal: dynamic.principal.clone(),
+            labels: dynamic.labels.clone().into_iter().collect(),
+        };
+        let reservation = |reservation: &Reservation| v1::Reservation {
+            role: reservation.role.to_string(),
+            dynamic: reservation.dynamic.as_ref().map(dynamic),
+        };
+        let volume = |volume: &PersistentVolume| v1::PersistentVolume {
+            volume_id: volume.id.to_string(),
+            path: volume.path.clone(),
+            shared: volume.shared,
+        };
+        Self {
+            reservations: terms.reservations.iter().map(reservation).collect(),
+            volume: terms.volume.as_ref().map(volume),
+            revocable: terms.revocable,
+        }
+    }
+}
+
+/// Refuses what [`Terms::judge`] refuses, and a role or volume id that is none.
+impl TryFrom<v1::ResourceTerms> for Terms {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::ResourceTerms) -> Result<Self, ConvertError> {
+        let reservation = |wire: v1::Reservation| {
+            let dynamic = wire.dynamic.map(|v1::DynamicReservation { principal, labels }| Dynamic {
+                principal,
+                labels: labels.into_iter().collect(),
+            });
+            Ok(Reservation { role: id("reservations.role", &wire.role)?, dynamic })
+        };
+        let volume = |wire: v1::PersistentVolume| {
+            let id = id("volume.volume_id", &wire.volume_id)?;
+            Ok(PersistentVolume { id, path: wire.path, shared: wire.shared })
+        };
+        let terms = Terms {
+            reservations: wire
+                .reservations
+                .into_iter()
+                .map(reservation)
+                .collect::<Result<_, ConvertError>>()?,
+            volume: wire.volume.map(volume).transpose()?,
+            revocable: wire.revocable,
+        };
+        terms.judge().map_err(|what| ConvertError::new("", what))?;
+        Ok(terms)
+    }
 }
 
 fn scalar(name: &Name, milli: i64, milli_max: i64) -> Result<Value, String> {

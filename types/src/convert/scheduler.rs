@@ -1,17 +1,20 @@
 //! Calls of schedulers and events for them.
 
 use apportion_proto::v1::{
-    self, scheduler_service_connect_request::Call as WireCall,
+    self, operation::Operation as WireOperation, scheduler_service_connect_request::Call as WireCall,
     scheduler_service_connect_response::Event as WireEvent,
 };
 
 use super::{
-    ConvertError, Within, error_code, framework::texts, from_ref, id, ids, message, messages, millis,
-    optional_duration, optional_id, refusal, update_id, update_id_bytes,
+    ConvertError, Within, decline_code, error_code, framework::texts, from_ref, id, ids, message, messages,
+    millis, optional, optional_duration, optional_id, refusal, update_id, update_id_bytes,
 };
 use crate::{
-    TaskInfo, limits,
-    protocol::scheduler::{Call, Event, InvalidTask},
+    Operation, OperationId, TaskInfo, limits,
+    protocol::scheduler::{
+        Accept, Call, Claim, DeclineReason, Event, InvalidTask, OfferOperation, ResourceRequest,
+    },
+    text::cut,
 };
 
 /// A call with its number, ready to be sent.
@@ -22,21 +25,35 @@ pub fn scheduler_request(call_id: u64, call: Call) -> v1::SchedulerServiceConnec
 impl From<Call> for WireCall {
     fn from(call: Call) -> Self {
         match call {
-            Call::Subscribe { info, framework_id, suppressed } => WireCall::Subscribe(v1::Subscribe {
-                framework_info: Some(info.into()),
-                framework_id: framework_id.map(|id| id.to_string()),
-                suppressed_roles: texts(&suppressed),
-            }),
+            Call::Subscribe { info, framework_id, suppressed, options } => {
+                WireCall::Subscribe(v1::Subscribe {
+                    framework_info: Some(info.into()),
+                    framework_id: framework_id.map(|id| id.to_string()),
+                    suppressed_roles: texts(&suppressed),
+                    options: Some((*options).into()),
+                })
+            }
+            Call::UpdateFramework { info, suppressed, options } => {
+                WireCall::UpdateFramework(v1::UpdateFramework {
+                    framework_info: Some(info.into()),
+                    suppressed_roles: texts(&suppressed),
+                    options: Some((*options).into()),
+                })
+            }
             Call::Teardown => WireCall::Teardown(v1::Teardown {}),
-            Call::Accept { offers, tasks, refuse } => WireCall::Accept(v1::Accept {
+            Call::Accept(accept) => WireCall::Accept(accept.into()),
+            Call::Gang { accepts } => {
+                WireCall::Gang(v1::Gang { accepts: accepts.into_iter().map(Into::into).collect() })
+            }
+            Call::Lease { offers, hold } => WireCall::Lease(v1::Lease {
                 offer_ids: offers.iter().map(ToString::to_string).collect(),
-                operations: launch(tasks),
-                filters: filters(refuse),
+                hold_ms: millis(hold),
             }),
             Call::Decline { offers, refuse, reason } => WireCall::Decline(v1::Decline {
                 offer_ids: offers.iter().map(ToString::to_string).collect(),
                 filters: filters(refuse),
-                reason,
+                code: v1::DeclineCode::from(reason.code) as i32,
+                detail: reason.detail,
             }),
             Call::Suppress { roles } => WireCall::Suppress(v1::Suppress { roles: texts(&roles) }),
             Call::Revive { roles } => WireCall::Revive(v1::Revive { roles: texts(&roles) }),
@@ -55,24 +72,71 @@ impl From<Call> for WireCall {
                 };
                 WireCall::Reconcile(v1::Reconcile { tasks: tasks.into_iter().map(each).collect() })
             }
+            Call::AcknowledgeOperation { agent_id, operation_id, update_id } => {
+                WireCall::AcknowledgeOperation(v1::AcknowledgeOperation {
+                    agent_id: agent_id.to_string(),
+                    operation_id: operation_id.to_string(),
+                    update_id: update_id_bytes(update_id),
+                })
+            }
+            Call::ReconcileOperations { operations } => {
+                let each = |(operation_id, agent_id): (crate::OperationId, Option<crate::AgentId>)| {
+                    let agent_id = agent_id.map(|id| id.to_string());
+                    v1::ReconcileOperation { operation_id: operation_id.to_string(), agent_id }
+                };
+                let operations = operations.into_iter().map(each).collect();
+                WireCall::ReconcileOperations(v1::ReconcileOperations { operations })
+            }
+            Call::Request { role, requests } => {
+                let each = |request: ResourceRequest| v1::ResourceRequest {
+                    resources: Some(request.resources.into()),
+                    count: request.count,
+                };
+                let requests = requests.into_iter().map(each).collect();
+                WireCall::Request(v1::Request { role: role.to_string(), requests })
+            }
+            Call::WatchFree { on } => WireCall::WatchFree(v1::WatchFree { on }),
+            Call::Commit { role, claims, all_or_nothing } => {
+                let each = |claim: Claim| v1::Claim {
+                    agent_id: claim.agent_id.to_string(),
+                    tasks: claim.tasks.into_iter().map(wire_task).collect(),
+                };
+                let claims = claims.into_iter().map(each).collect();
+                WireCall::Commit(v1::Commit { role: role.to_string(), claims, all_or_nothing })
+            }
         }
     }
 }
 
-/// All tasks in one operation; none when there is no task. A task that could not be taken stays one that cannot.
-fn launch(tasks: Vec<Result<TaskInfo, InvalidTask>>) -> Vec<v1::Operation> {
-    if tasks.is_empty() {
-        return Vec::new();
-    }
-    let wire = |task: Result<TaskInfo, InvalidTask>| match task {
+/// A task that could not be taken stays one that cannot.
+fn wire_task(task: Result<TaskInfo, InvalidTask>) -> v1::TaskInfo {
+    match task {
         Ok(info) => info.into(),
         Err(InvalidTask { task_id, .. }) => v1::TaskInfo {
             task_id: task_id.map(|id| id.to_string()).unwrap_or_default(),
             ..Default::default()
         },
-    };
-    let launch = v1::Launch { tasks: tasks.into_iter().map(wire).collect() };
-    vec![v1::Operation { operation: Some(v1::operation::Operation::Launch(launch)) }]
+    }
+}
+
+impl From<Accept> for v1::Accept {
+    fn from(accept: Accept) -> Self {
+        let each = |operation| match operation {
+            OfferOperation::Launch(tasks) => {
+                let launch = v1::Launch { tasks: tasks.into_iter().map(wire_task).collect() };
+                v1::Operation { operation: Some(WireOperation::Launch(launch)), operation_id: None }
+            }
+            OfferOperation::Convert { id, operation } => v1::Operation {
+                operation: Some(WireOperation::Convert(operation.into())),
+                operation_id: id.map(|id| id.to_string()),
+            },
+        };
+        Self {
+            offer_ids: accept.offers.iter().map(ToString::to_string).collect(),
+            operations: accept.operations.into_iter().map(each).collect(),
+            filters: filters(accept.refuse),
+        }
+    }
 }
 
 fn filters(refuse: Option<std::time::Duration>) -> Option<v1::Filters> {
@@ -95,7 +159,17 @@ impl TryFrom<v1::SchedulerServiceConnectRequest> for Call {
         Ok(match call {
             WireCall::Subscribe(subscribe) => self::subscribe(subscribe).within("subscribe")?,
             WireCall::Teardown(v1::Teardown {}) => Call::Teardown,
-            WireCall::Accept(accept) => self::accept(accept).within("accept")?,
+            WireCall::UpdateFramework(update) => update_framework(update).within("update_framework")?,
+            WireCall::Accept(accept) => Call::Accept(self::accept(accept).within("accept")?),
+            WireCall::Gang(v1::Gang { accepts }) => {
+                let each =
+                    |(index, accept)| self::accept(accept).within(format_args!("gang.accepts[{index}]"));
+                Call::Gang { accepts: accepts.into_iter().enumerate().map(each).collect::<Result<_, _>>()? }
+            }
+            WireCall::Lease(lease) => Call::Lease {
+                offers: ids("lease.offer_ids", &lease.offer_ids)?,
+                hold: super::duration("lease.hold_ms", lease.hold_ms, limits::LEASE_MAX)?,
+            },
             WireCall::Decline(decline) => self::decline(decline).within("decline")?,
             WireCall::Suppress(v1::Suppress { roles }) => {
                 Call::Suppress { roles: ids("suppress.roles", &roles)? }
@@ -118,6 +192,26 @@ impl TryFrom<v1::SchedulerServiceConnectRequest> for Call {
                 };
                 Call::Reconcile { tasks: tasks.into_iter().enumerate().map(each).collect::<Result<_, _>>()? }
             }
+            WireCall::AcknowledgeOperation(acknowledge) => {
+                let v1::AcknowledgeOperation { agent_id, operation_id, update_id: bytes } = acknowledge;
+                Call::AcknowledgeOperation {
+                    agent_id: id("acknowledge_operation.agent_id", &agent_id)?,
+                    operation_id: id("acknowledge_operation.operation_id", &operation_id)?,
+                    update_id: update_id("acknowledge_operation.update_id", &bytes)?,
+                }
+            }
+            WireCall::ReconcileOperations(v1::ReconcileOperations { operations }) => {
+                let each = |(index, operation): (usize, v1::ReconcileOperation)| {
+                    let pair = id("operation_id", &operation.operation_id)
+                        .and_then(|id| Ok((id, optional_id("agent_id", operation.agent_id)?)));
+                    pair.within(format_args!("reconcile_operations.operations[{index}]"))
+                };
+                let operations = operations.into_iter().enumerate().map(each).collect::<Result<_, _>>()?;
+                Call::ReconcileOperations { operations }
+            }
+            WireCall::Request(request) => self::request(request).within("request")?,
+            WireCall::WatchFree(v1::WatchFree { on }) => Call::WatchFree { on },
+            WireCall::Commit(commit) => self::commit(commit).within("commit")?,
         })
     }
 }
@@ -127,26 +221,86 @@ fn subscribe(wire: v1::Subscribe) -> Result<Call, ConvertError> {
         info: message("framework_info", wire.framework_info)?,
         framework_id: optional_id("framework_id", wire.framework_id)?,
         suppressed: ids("suppressed_roles", &wire.suppressed_roles)?,
+        options: Box::new(optional("options", wire.options)?.unwrap_or_default()),
     })
 }
 
-fn accept(wire: v1::Accept) -> Result<Call, ConvertError> {
-    let mut tasks = Vec::new();
-    for (index, operation) in wire.operations.into_iter().enumerate() {
-        match operation.operation {
-            Some(v1::operation::Operation::Launch(launch)) => {
-                for task in launch.tasks {
-                    let task = self::task(task, tasks.len());
-                    tasks.push(task);
-                }
+fn update_framework(wire: v1::UpdateFramework) -> Result<Call, ConvertError> {
+    Ok(Call::UpdateFramework {
+        info: message("framework_info", wire.framework_info)?,
+        suppressed: ids("suppressed_roles", &wire.suppressed_roles)?,
+        options: Box::new(optional("options", wire.options)?.unwrap_or_default()),
+    })
+}
+
+/// Refuses a request for nothing or for none, and more than [`limits::REQUESTS_MAX`].
+fn request(wire: v1::Request) -> Result<Call, ConvertError> {
+    if wire.requests.len() > limits::REQUESTS_MAX {
+        let (count, most) = (wire.requests.len(), limits::REQUESTS_MAX);
+        return Err(ConvertError::new(
+            "requests",
+            format_args!("{count} requests are more than are allowed, {most}"),
+        ));
+    }
+    let each = |(index, wire): (usize, v1::ResourceRequest)| {
+        let at = format!("requests[{index}]");
+        let resources: crate::Resources = message("resources", wire.resources).within(&at)?;
+        if wire.count == 0 || resources.is_empty() {
+            return Err(ConvertError::new(at, "asks for nothing; leave it out"));
+        }
+        Ok(ResourceRequest { resources, count: wire.count })
+    };
+    Ok(Call::Request {
+        role: id("role", &wire.role)?,
+        requests: wire.requests.into_iter().enumerate().map(each).collect::<Result<_, _>>()?,
+    })
+}
+
+fn commit(wire: v1::Commit) -> Result<Call, ConvertError> {
+    let each = |(index, wire): (usize, v1::Claim)| {
+        let agent_id = id("agent_id", &wire.agent_id).within(format_args!("claims[{index}]"))?;
+        let tasks = wire.tasks.into_iter().enumerate().map(|(index, wire)| task(wire, index)).collect();
+        Ok(Claim { agent_id, tasks })
+    };
+    Ok(Call::Commit {
+        role: id("role", &wire.role)?,
+        claims: wire.claims.into_iter().enumerate().map(each).collect::<Result<_, ConvertError>>()?,
+        all_or_nothing: wire.all_or_nothing,
+    })
+}
+
+fn accept(wire: v1::Accept) -> Result<Accept, ConvertError> {
+    let mut tasks = 0;
+    let mut operations = Vec::with_capacity(wire.operations.len());
+    for (index, wire) in wire.operations.into_iter().enumerate() {
+        let at = format!("operations[{index}]");
+        let id: Option<OperationId> = optional_id("operation_id", wire.operation_id).within(&at)?;
+        operations.push(match wire.operation {
+            Some(WireOperation::Launch(_)) if id.is_some() => {
+                return Err(ConvertError::new(
+                    at,
+                    "a launch has no operation id: its tasks are answered one by one",
+                ));
+            }
+            Some(WireOperation::Launch(launch)) => {
+                let first = tasks;
+                tasks += launch.tasks.len();
+                let numbered = (first..).zip(launch.tasks);
+                OfferOperation::Launch(numbered.map(|(index, wire)| task(wire, index)).collect())
+            }
+            Some(WireOperation::Convert(operation)) => {
+                let operation = Operation::try_from(operation).within(format_args!("{at}.convert"))?;
+                OfferOperation::Convert { id, operation }
             }
             None => {
-                let what = "is missing, or of a kind not known here";
-                return Err(ConvertError::new(format!("operations[{index}].operation"), what));
+                return Err(ConvertError::new(
+                    format!("{at}.operation"),
+                    "is missing, or of a kind not known here",
+                ));
             }
-        }
+        });
     }
-    Ok(Call::Accept { offers: ids("offer_ids", &wire.offer_ids)?, tasks, refuse: refuse(wire.filters)? })
+    Ok(Accept { offers: ids("offer_ids", &wire.offer_ids)?, operations, refuse: refuse(wire.filters)? })
 }
 
 fn task(wire: v1::TaskInfo, index: usize) -> Result<TaskInfo, InvalidTask> {
@@ -161,7 +315,10 @@ fn decline(wire: v1::Decline) -> Result<Call, ConvertError> {
     Ok(Call::Decline {
         offers: ids("offer_ids", &wire.offer_ids)?,
         refuse: refuse(wire.filters)?,
-        reason: wire.reason,
+        reason: DeclineReason {
+            code: decline_code("code", wire.code)?,
+            detail: cut(wire.detail, limits::DECLINE_DETAIL_BYTES_MAX),
+        },
     })
 }
 
@@ -190,6 +347,15 @@ impl From<Event> for v1::SchedulerServiceConnectResponse {
                 WireEvent::Error(v1::Error { code: v1::ErrorCode::from(code) as i32, message })
             }
             Event::Heartbeat => WireEvent::Heartbeat(v1::Heartbeat {}),
+            Event::OperationUpdate(status) => {
+                WireEvent::OperationUpdate(v1::OperationUpdate { status: Some(status.into()) })
+            }
+            Event::Preempt(preemption) => WireEvent::Preempt(preemption.into()),
+            Event::Free(free) => WireEvent::FreeState(free.into()),
+            Event::Committed { call_id, claims } => WireEvent::Committed(v1::Committed {
+                call_id,
+                claims: claims.into_iter().map(Into::into).collect(),
+            }),
         };
         Self { event: Some(event) }
     }
@@ -224,6 +390,14 @@ impl TryFrom<v1::SchedulerServiceConnectResponse> for Event {
                 Event::Error { code: error_code("error.code", error.code)?, message: error.message }
             }
             WireEvent::Heartbeat(v1::Heartbeat {}) => Event::Heartbeat,
+            WireEvent::OperationUpdate(update) => {
+                Event::OperationUpdate(message("operation_update.status", update.status)?)
+            }
+            WireEvent::Preempt(preempt) => Event::Preempt(preempt.try_into().within("preempt")?),
+            WireEvent::FreeState(free) => Event::Free(free.try_into().within("free_state")?),
+            WireEvent::Committed(v1::Committed { call_id, claims }) => {
+                Event::Committed { call_id, claims: messages("committed.claims", claims)? }
+            }
         })
     }
 }

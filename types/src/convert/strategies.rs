@@ -5,15 +5,21 @@ use std::{sync::Arc, time::Duration};
 use proptest::{collection, option, prelude::*};
 
 use crate::{
-    AgentId, AgentInfo, Command, ContainerStatus, FrameworkId, FrameworkInfo, Offer, OfferId, Reason,
-    Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, Volume,
+    AgentId, AgentInfo, Capability, Command, ContainerStatus, FaultDomain, FrameworkId, FrameworkInfo,
+    FrameworkOptions, Offer, OfferConstraints, OfferId, Operation, OperationId, OperationState,
+    OperationStatus, Reason, Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time,
+    UpdateId, Volume, VolumeId,
+    constraints::{Constraint, Pattern, Predicate, Selector},
     container::{Control, Exit, Limitation, Unenforced, Usage},
     limits,
     protocol::{
-        agent::{AgentMessage, AgentTask, MasterMessage, RefuseCode},
-        scheduler::{Call, ErrorCode, Event, Refusal},
+        agent::{AgentMessage, AgentOperation, AgentTask, MasterMessage, RefuseCode},
+        scheduler::{
+            Accept, Call, Claim, ClaimRefusal, ClaimResult, DeclineCode, DeclineReason, ErrorCode, Event,
+            FreeAgent, FreeState, OfferOperation, Place, Preemption, Refusal, ResourceRequest,
+        },
     },
-    resources::{Name, Ranges, Value},
+    resources::{Dynamic, Name, PersistentVolume, Ranges, Reservation, Terms, Value},
 };
 
 macro_rules! ids {
@@ -24,7 +30,14 @@ macro_rules! ids {
     )*};
 }
 
-ids!(framework_id: FrameworkId, agent_id: AgentId, offer_id: OfferId, task_id: TaskId);
+ids!(
+    framework_id: FrameworkId,
+    agent_id: AgentId,
+    offer_id: OfferId,
+    task_id: TaskId,
+    operation_id: OperationId,
+    volume_id: VolumeId
+);
 
 fn role() -> impl Strategy<Value = Role> {
     "(\\*|[a-z]{1,3}(/[a-z]{1,3}){0,2})".prop_map(|text| Role::new(text).unwrap())
@@ -61,17 +74,118 @@ pub(super) fn resources() -> impl Strategy<Value = Resources> {
         .prop_map(|set| Value::Set(set.into_iter().map(Arc::from).collect()));
     let custom = prop_oneof![scalar.clone(), ranges.clone(), set];
     let known = prop_oneof![Just(Name::Cpus), Just(Name::Mem), Just(Name::Disk), Just(Name::Gpus)];
+    let on_terms = collection::vec((terms(), 1..1000i64), 0..3);
     (
         collection::btree_map(known, scalar, 0..4),
         collection::btree_map("[A-Z][a-z0-9_.-]{0,9}", custom, 0..4),
         option::of(ranges),
+        on_terms,
     )
-        .prop_map(|(known, custom, ports)| {
+        .prop_map(|(known, custom, ports, on_terms)| {
             let mut all = Resources::new();
+            for (terms, milli) in on_terms {
+                let there = all.entries().any(|entry| entry.terms() == Some(&terms));
+                if !there {
+                    all.insert_on(Name::Disk, Some(Arc::new(terms)), Value::Scalar(milli));
+                }
+            }
             known.into_iter().for_each(|(name, value)| all.insert(name, value));
             custom.into_iter().for_each(|(name, value)| all.insert(Name::new(&name).unwrap(), value));
             ports.into_iter().for_each(|ports| all.insert(Name::Ports, ports));
             all
+        })
+}
+
+/// Terms that disk can be on.
+pub(super) fn terms() -> impl Strategy<Value = Terms> {
+    let dynamic = || (".{0,8}", texts()).prop_map(|(principal, labels)| Some(Dynamic { principal, labels }));
+    let step = || ("[a-z;:(]{1,3}", dynamic());
+    let reservations = (prop_oneof![Just(None), dynamic()], "[a-z]{1,3}", collection::vec(step(), 0..3))
+        .prop_map(|(dynamic, top, steps)| {
+            let mut path = top;
+            let mut reservations = vec![Reservation { role: Role::new(&path).unwrap(), dynamic }];
+            for (name, dynamic) in steps {
+                path = format!("{path}/{name}");
+                reservations.push(Reservation { role: Role::new(&path).unwrap(), dynamic });
+            }
+            reservations
+        });
+    let volume = (volume_id(), "[a-z]{1,3}(/[a-zA-Z ;\\]=]{1,3}){0,2}", any::<bool>())
+        .prop_map(|(id, path, shared)| PersistentVolume { id, path, shared });
+    prop_oneof![
+        Just(Terms { revocable: true, ..Terms::default() }),
+        (reservations, option::of(volume)).prop_map(|(reservations, volume)| Terms {
+            reservations,
+            volume,
+            revocable: false
+        }),
+    ]
+}
+
+pub(super) fn framework_options() -> impl Strategy<Value = FrameworkOptions> {
+    let selector = prop_oneof![
+        Just(Selector::Hostname),
+        Just(Selector::Region),
+        Just(Selector::Zone),
+        "[a-z]{1,4}".prop_map(Selector::Attribute),
+    ];
+    let predicate = prop_oneof![
+        Just(Predicate::Exists),
+        ".{0,8}".prop_map(Predicate::Equals),
+        "[a-z]{1,4}(\\.\\*)?".prop_map(|text| Predicate::Matches(Pattern::new(text).unwrap())),
+    ];
+    let constraint = (selector, predicate, any::<bool>())
+        .prop_map(|(selector, predicate, negated)| Constraint { selector, predicate, negated });
+    let groups = collection::vec(collection::vec(constraint, 0..3), 1..3)
+        .prop_map(|groups| OfferConstraints { groups });
+    (
+        collection::btree_set(proptest::sample::select(&Capability::ALL[..]), 0..4),
+        collection::btree_map(role(), groups, 0..3),
+        collection::btree_map(role(), collection::vec(resources(), 0..3), 0..3),
+        option::of(1..u32::MAX),
+    )
+        .prop_map(|(capabilities, constraints, min_allocatable, offers_max)| FrameworkOptions {
+            capabilities,
+            constraints,
+            min_allocatable,
+            offers_max,
+        })
+}
+
+fn domain() -> impl Strategy<Value = Option<FaultDomain>> {
+    option::of((".{1,8}", ".{1,8}").prop_map(|(region, zone)| FaultDomain { region, zone }))
+}
+
+pub(super) fn operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        resources().prop_map(|resources| Operation::Reserve { resources }),
+        resources().prop_map(|resources| Operation::Unreserve { resources }),
+        resources().prop_map(|volumes| Operation::Create { volumes }),
+        resources().prop_map(|volumes| Operation::Destroy { volumes }),
+        (resources(), resources()).prop_map(|(volume, addition)| Operation::Grow { volume, addition }),
+        (resources(), any::<i64>())
+            .prop_map(|(volume, subtract_milli)| Operation::Shrink { volume, subtract_milli }),
+    ]
+}
+
+pub(super) fn operation_status() -> impl Strategy<Value = OperationStatus> {
+    (
+        operation_id(),
+        option::of(agent_id()),
+        proptest::sample::select(&OperationState::ALL[..]),
+        option::of(reason()),
+        ".{0,8}",
+        time(),
+        option::of(update_id()),
+    )
+        .prop_map(|(operation_id, agent_id, state, reason, message, at, update_id)| OperationStatus {
+            operation_id,
+            agent_id,
+            state,
+            reason,
+            message,
+            at,
+            update_id,
         })
 }
 
@@ -95,32 +209,38 @@ pub(super) fn agent_info() -> impl Strategy<Value = AgentInfo> {
         "[a-z]{1,8}:[1-9][0-9]{0,3}",
         resources(),
         texts(),
+        domain(),
         collection::vec(unenforced, 0..3),
         ".{0,8}",
     )
-        .prop_map(|(hostname, address, resources, attributes, unenforced, version)| AgentInfo {
+        .prop_map(|(hostname, address, resources, attributes, domain, unenforced, version)| AgentInfo {
             hostname,
             address,
             resources,
             attributes,
+            domain,
             unenforced,
             version,
         })
 }
 
 pub(super) fn offer() -> impl Strategy<Value = Offer> {
-    (offer_id(), framework_id(), agent_id(), role(), resources(), ".{0,8}", ".{0,8}", texts()).prop_map(
-        |(offer_id, framework_id, agent_id, role, resources, hostname, address, attributes)| Offer {
-            offer_id,
-            framework_id,
-            agent_id,
-            role,
-            resources,
-            hostname,
-            address,
-            attributes,
-        },
-    )
+    (offer_id(), framework_id(), agent_id(), role(), resources(), ".{0,8}", ".{0,8}", texts(), domain())
+        .prop_map(
+            |(offer_id, framework_id, agent_id, role, resources, hostname, address, attributes, domain)| {
+                Offer {
+                    offer_id,
+                    framework_id,
+                    agent_id,
+                    role,
+                    resources,
+                    hostname,
+                    address,
+                    attributes,
+                    domain,
+                }
+            },
+        )
 }
 
 fn command() -> impl Strategy<Value = Command> {
@@ -197,16 +317,53 @@ pub(super) fn task_status() -> impl Strategy<Value = TaskStatus> {
         })
 }
 
+fn accept() -> impl Strategy<Value = Accept> {
+    let each = prop_oneof![
+        collection::vec(task_info().prop_map(Ok), 0..3).prop_map(OfferOperation::Launch),
+        (option::of(operation_id()), operation())
+            .prop_map(|(id, operation)| OfferOperation::Convert { id, operation }),
+    ];
+    let offers = collection::vec(offer_id(), 0..4);
+    (offers, collection::vec(each, 0..3), option::of(millis(limits::REFUSE_MAX)))
+        .prop_map(|(offers, operations, refuse)| Accept { offers, operations, refuse })
+}
+
 pub(super) fn call() -> impl Strategy<Value = Call> {
     let offers = || collection::vec(offer_id(), 0..4);
     let refuse = || option::of(millis(limits::REFUSE_MAX));
+    let decline = (proptest::sample::select(&DeclineCode::ALL[..]), ".{0,8}")
+        .prop_map(|(code, detail)| DeclineReason { code, detail });
+    let some = resources().prop_filter("something", |resources| !resources.is_empty());
+    let request = (some, 1..u32::MAX).prop_map(|(resources, count)| ResourceRequest { resources, count });
+    let claim = (agent_id(), collection::vec(task_info().prop_map(Ok), 0..3))
+        .prop_map(|(agent_id, tasks)| Claim { agent_id, tasks });
     prop_oneof![
-        (framework_info(), option::of(framework_id()), roles(0))
-            .prop_map(|(info, framework_id, suppressed)| Call::Subscribe { info, framework_id, suppressed }),
+        (framework_info(), option::of(framework_id()), roles(0), framework_options()).prop_map(
+            |(info, framework_id, suppressed, options)| Call::Subscribe {
+                info,
+                framework_id,
+                suppressed,
+                options: Box::new(options)
+            }
+        ),
+        (framework_info(), roles(0), framework_options()).prop_map(|(info, suppressed, options)| {
+            Call::UpdateFramework { info, suppressed, options: Box::new(options) }
+        }),
         Just(Call::Teardown),
-        (offers(), collection::vec(task_info().prop_map(Ok), 0..3), refuse())
-            .prop_map(|(offers, tasks, refuse)| Call::Accept { offers, tasks, refuse }),
-        (offers(), refuse(), ".{0,8}").prop_map(|(offers, refuse, reason)| Call::Decline {
+        accept().prop_map(Call::Accept),
+        collection::vec(accept(), 0..3).prop_map(|accepts| Call::Gang { accepts }),
+        (offers(), millis(limits::LEASE_MAX)).prop_map(|(offers, hold)| Call::Lease { offers, hold }),
+        (agent_id(), operation_id(), update_id()).prop_map(|(agent_id, operation_id, update_id)| {
+            Call::AcknowledgeOperation { agent_id, operation_id, update_id }
+        }),
+        collection::vec((operation_id(), option::of(agent_id())), 0..4)
+            .prop_map(|operations| Call::ReconcileOperations { operations }),
+        (role(), collection::vec(request, 0..3))
+            .prop_map(|(role, requests)| Call::Request { role, requests }),
+        any::<bool>().prop_map(|on| Call::WatchFree { on }),
+        (role(), collection::vec(claim, 0..3), any::<bool>())
+            .prop_map(|(role, claims, all_or_nothing)| Call::Commit { role, claims, all_or_nothing }),
+        (offers(), refuse(), decline).prop_map(|(offers, refuse, reason)| Call::Decline {
             offers,
             refuse,
             reason
@@ -232,7 +389,30 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         Refusal::InvalidOffers,
         Refusal::Limit,
         Refusal::NotFound,
+        Refusal::RateLimited,
     ]);
+    let claim_refusal = proptest::sample::select(vec![
+        ClaimRefusal::NotFree,
+        ClaimRefusal::Fairness,
+        ClaimRefusal::Quota,
+        ClaimRefusal::NotAllowed,
+        ClaimRefusal::AllOrNothing,
+    ]);
+    let claim = prop_oneof![
+        Just(ClaimResult::Taken),
+        (claim_refusal, ".{0,8}", option::of(framework_id()))
+            .prop_map(|(code, message, winner)| ClaimResult::Refused { code, message, winner }),
+    ];
+    let place = (".{0,8}", ".{0,8}", texts(), domain())
+        .prop_map(|(hostname, address, attributes, domain)| Place { hostname, address, attributes, domain });
+    let free = (agent_id(), resources(), option::of(place)).prop_map(|(agent_id, free, place)| FreeAgent {
+        agent_id,
+        free,
+        place,
+    });
+    let preemption = (agent_id(), resources(), collection::vec(task_id(), 0..3), time(), role()).prop_map(
+        |(agent_id, resources, tasks, at, for_role)| Preemption { agent_id, resources, tasks, at, for_role },
+    );
     let error = proptest::sample::select(vec![
         ErrorCode::FailedOver,
         ErrorCode::Removed,
@@ -251,6 +431,12 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         collection::vec(offer(), 0..3).prop_map(Event::Offers),
         offer_id().prop_map(Event::Rescind),
         task_status().prop_map(Event::Update),
+        operation_status().prop_map(Event::OperationUpdate),
+        preemption.prop_map(Event::Preempt),
+        (any::<u64>(), any::<bool>(), collection::vec(free, 0..3))
+            .prop_map(|(version, snapshot, agents)| Event::Free(FreeState { version, snapshot, agents })),
+        (any::<u64>(), collection::vec(claim, 0..3))
+            .prop_map(|(call_id, claims)| Event::Committed { call_id, claims }),
         (agent_id(), ".{0,8}").prop_map(|(agent_id, message)| Event::AgentLost { agent_id, message }),
         (any::<u64>(), refusal, ".{0,8}").prop_map(|(call_id, code, message)| Event::Refused {
             call_id,
@@ -275,10 +461,35 @@ fn agent_task() -> impl Strategy<Value = AgentTask> {
     )
 }
 
+fn agent_operation() -> impl Strategy<Value = AgentOperation> {
+    (framework_id(), operation_status())
+        .prop_map(|(framework_id, status)| AgentOperation { framework_id, status })
+}
+
+/// What is not lent.
+fn settled(resources: &Resources) -> Resources {
+    resources.only(|entry| !entry.is_revocable())
+}
+
 pub(super) fn agent_message() -> impl Strategy<Value = AgentMessage> {
     prop_oneof![
-        (agent_info(), option::of(agent_id()), collection::vec(agent_task(), 0..3))
-            .prop_map(|(info, agent_id, tasks)| AgentMessage::Register { info, agent_id, tasks }),
+        (
+            agent_info(),
+            option::of(agent_id()),
+            resources(),
+            collection::vec(agent_task(), 0..3),
+            collection::vec(agent_operation(), 0..3)
+        )
+            .prop_map(|(info, agent_id, total, tasks, operations)| AgentMessage::Register {
+                info,
+                agent_id,
+                total: settled(&total),
+                tasks,
+                operations
+            }),
+        agent_operation().prop_map(AgentMessage::OperationUpdate),
+        resources().prop_map(|total| AgentMessage::Total { total: settled(&total) }),
+        resources().prop_map(|revocable| AgentMessage::Oversubscribed { revocable: revocable.revocable() }),
         (framework_id(), task_status(), task_state()).prop_map(|(framework_id, status, latest_state)| {
             AgentMessage::StatusUpdate { framework_id, status, latest_state }
         }),
@@ -326,6 +537,16 @@ pub(super) fn master_message() -> impl Strategy<Value = MasterMessage> {
             MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id }
         }),
         framework_id().prop_map(|framework_id| MasterMessage::RemoveFramework { framework_id }),
+        (option::of(framework_id()), option::of(operation_id()), operation()).prop_map(
+            |(framework_id, operation_id, operation)| MasterMessage::Apply {
+                framework_id,
+                operation_id,
+                operation
+            }
+        ),
+        (framework_id(), operation_id(), update_id()).prop_map(|(framework_id, operation_id, update_id)| {
+            MasterMessage::AcknowledgeOperation { framework_id, operation_id, update_id }
+        }),
         (refuse, ".{0,8}").prop_map(|(code, message)| MasterMessage::Refuse { code, message }),
     ]
 }

@@ -8,12 +8,12 @@ use prost::Message;
 
 use super::{strategies, *};
 use crate::{
-    Reason, Resources, Source, TaskId, TaskState, TaskStatus,
+    Capability, OperationState, Reason, Resources, Source, TaskId, TaskState, TaskStatus,
     container::Control,
     limits,
     protocol::{
         agent::{AgentMessage, RefuseCode},
-        scheduler::{Call, ErrorCode, InvalidTask, Refusal},
+        scheduler::{Call, ClaimRefusal, ErrorCode, InvalidTask, Refusal},
     },
 };
 
@@ -107,16 +107,19 @@ fn every_known_number_of_an_enum_converts_and_every_other_is_named() {
         }
     }
     check(13, task_state, |value: TaskState| v1::TaskState::from(value) as i32);
-    check(17, reason, |value: Reason| v1::Reason::from(value) as i32);
+    check(21, reason, |value: Reason| v1::Reason::from(value) as i32);
     check(2, source, |value: Source| v1::Source::from(value) as i32);
     check(9, control, |value: Control| v1::Control::from(value) as i32);
-    check(5, refusal, |value: Refusal| v1::RefusalCode::from(value) as i32);
+    check(6, refusal, |value: Refusal| v1::RefusalCode::from(value) as i32);
     check(5, error_code, |value: ErrorCode| v1::ErrorCode::from(value) as i32);
+    check(7, operation_state, |value: OperationState| v1::OperationState::from(value) as i32);
+    check(4, capability, |value: Capability| v1::Capability::from(value) as i32);
+    check(5, claim_refusal, |value: ClaimRefusal| v1::ClaimRefusal::from(value) as i32);
     check(5, refuse_code, |value: RefuseCode| v1::RefuseCode::from(value) as i32);
 }
 
 fn wire_resource(name: &str, value: Option<WireValue>) -> v1::Resource {
-    v1::Resource { name: name.to_owned(), value }
+    v1::Resource { name: name.to_owned(), value, terms: None }
 }
 
 fn wire_ranges(ranges: impl IntoIterator<Item = (u64, u64)>) -> Option<WireValue> {
@@ -282,15 +285,16 @@ fn wire_task() -> v1::TaskInfo {
 
 fn accept(tasks: Vec<v1::TaskInfo>) -> Call {
     let operation = v1::operation::Operation::Launch(v1::Launch { tasks });
-    let operations = vec![v1::Operation { operation: Some(operation) }];
+    let operations = vec![v1::Operation { operation: Some(operation), operation_id: None }];
     let accept = v1::Accept { offer_ids: vec!["o".to_owned()], operations, filters: None };
     let request = v1::SchedulerServiceConnectRequest { call_id: 1, call: Some(WireCall::Accept(accept)) };
     Call::try_from(request).unwrap()
 }
 
 fn refused_task(wire: v1::TaskInfo) -> InvalidTask {
-    let Call::Accept { tasks, .. } = accept(vec![wire_task(), wire]) else { panic!("an accept stays one") };
-    let [Ok(_), Err(invalid)] = &tasks[..] else { panic!("only the second is bad: {tasks:?}") };
+    let Call::Accept(taken) = accept(vec![wire_task(), wire]) else { panic!("an accept stays one") };
+    let tasks: Vec<_> = taken.tasks().collect();
+    let [Ok(_), Err(invalid)] = tasks[..] else { panic!("only the second is bad: {tasks:?}") };
     invalid.clone()
 }
 
@@ -352,11 +356,9 @@ fn a_bad_task_keeps_its_place_and_its_id_while_the_others_go_on() {
         assert!(invalid.message.len() < 300 && !invalid.message.contains('\0'), "{}", invalid.message);
     }
     // Sent on as it is, it is refused again.
-    let Call::Accept { tasks, .. } = accept(vec![v1::TaskInfo { command: None, ..wire_task() }]) else {
-        panic!()
-    };
-    let again = Call::Accept { offers: Vec::new(), tasks, refuse: None };
-    let Ok(Call::Accept { tasks, .. }) = Call::try_from(scheduler_request(1, again)) else { panic!() };
+    let Call::Accept(taken) = accept(vec![v1::TaskInfo { command: None, ..wire_task() }]) else { panic!() };
+    let Ok(Call::Accept(again)) = Call::try_from(scheduler_request(1, Call::Accept(taken))) else { panic!() };
+    let tasks: Vec<_> = again.tasks().collect();
     assert_eq!(tasks[0].as_ref().unwrap_err().task_id, Some(TaskId::new("t").unwrap()));
 }
 
@@ -364,7 +366,7 @@ fn a_bad_task_keeps_its_place_and_its_id_while_the_others_go_on() {
 fn calls_that_break_a_rule_are_refused_by_path() {
     let text = |text: &str| text.to_owned();
     let filters = |refuse_ms| Some(v1::Filters { refuse_ms });
-    let nothing = v1::Operation { operation: None };
+    let nothing = v1::Operation::default();
     let bad_agent = v1::ReconcileTask { task_id: text("t"), agent_id: Some(text("")) };
     let acknowledge =
         v1::Acknowledge { agent_id: text("a"), task_id: text("t"), update_id: vec![1, 2].into() };

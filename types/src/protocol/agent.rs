@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    AgentId, AgentInfo, FrameworkId, FrameworkInfo, Reason, Role, TaskId, TaskInfo, TaskState, TaskStatus,
-    UpdateId,
+    AgentId, AgentInfo, FrameworkId, FrameworkInfo, Operation, OperationId, OperationStatus, Reason,
+    Resources, Role, TaskId, TaskInfo, TaskState, TaskStatus, UpdateId,
 };
 
 /// A message by an agent.
@@ -20,8 +20,12 @@ pub enum AgentMessage {
         info: AgentInfo,
         /// Its id, when it has registered before.
         agent_id: Option<AgentId>,
+        /// What it has now, its settings as operations have changed them; without what it lends.
+        total: Resources,
         /// Its tasks, but for those whose end is acknowledged.
         tasks: Vec<AgentTask>,
+        /// What became of operations, as far as it is not acknowledged.
+        operations: Vec<AgentOperation>,
     },
     /// The head of a task's update stream.
     StatusUpdate {
@@ -31,6 +35,18 @@ pub enum AgentMessage {
         status: TaskStatus,
         /// The newest state of the task.
         latest_state: TaskState,
+    },
+    /// What became of an operation that its framework named; repeated until it is acknowledged.
+    OperationUpdate(AgentOperation),
+    /// What it has after an operation that it could not do as it was told: the master's books follow.
+    Total {
+        /// All, without what it lends.
+        total: Resources,
+    },
+    /// What it could lend now, all of it revocable; replaces what it said before.
+    Oversubscribed {
+        /// All that there is to lend, whether tasks use it already or not.
+        revocable: Resources,
     },
     /// Answers a ping.
     Pong {
@@ -50,6 +66,9 @@ impl AgentMessage {
         match self {
             AgentMessage::Register { .. } => "register",
             AgentMessage::StatusUpdate { .. } => "status_update",
+            AgentMessage::OperationUpdate(_) => "operation_update",
+            AgentMessage::Total { .. } => "total",
+            AgentMessage::Oversubscribed { .. } => "oversubscribed",
             AgentMessage::Pong { .. } => "pong",
             AgentMessage::Unregister { .. } => "unregister",
         }
@@ -71,6 +90,15 @@ pub struct AgentTask {
     pub state: TaskState,
     /// The head of its update stream.
     pub unacknowledged: Option<TaskStatus>,
+}
+
+/// What became of an operation, as its agent knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentOperation {
+    /// Who asked for it.
+    pub framework_id: FrameworkId,
+    /// What became of it.
+    pub status: OperationStatus,
 }
 
 /// A message to an agent.
@@ -102,6 +130,24 @@ pub enum MasterMessage {
         role: Role,
         /// The tasks, in order.
         tasks: Vec<TaskInfo>,
+    },
+    /// Changes what the agent has. In order with [`MasterMessage::RunTasks`]: what follows may use what it makes.
+    Apply {
+        /// Who asked for it; none for an operator.
+        framework_id: Option<FrameworkId>,
+        /// How it wants to hear what became of it; not at all when none.
+        operation_id: Option<OperationId>,
+        /// What is done.
+        operation: Operation,
+    },
+    /// The framework's acknowledgement of what became of an operation.
+    AcknowledgeOperation {
+        /// The framework.
+        framework_id: FrameworkId,
+        /// The operation.
+        operation_id: OperationId,
+        /// The update.
+        update_id: UpdateId,
     },
     /// Asks for a task to end.
     KillTask {

@@ -1,13 +1,17 @@
 //! Amounts of named resources, with exact arithmetic.
 //!
 //! Scalars are integers in thousandths of a unit (cpus: processors; mem and disk: MiB), ranges are inclusive and coalesced,
-//! sets hold texts. Names with nothing left are absent, so equal amounts are equal values. Nothing is ever negative.
+//! sets hold texts. Names with nothing left are absent, so equal amounts are equal values. Nothing is ever negative. Amounts on
+//! different terms (reserved, a volume, revocable) are different things.
 //! Follows Mesos' src/common/{values,resources}.cpp, without its floating point.
 
+mod escape;
 mod parse;
 mod ranges;
+mod reserve;
+mod terms;
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{borrow::Cow, cmp::Ordering, collections::BTreeSet, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -15,7 +19,9 @@ use smallvec::SmallVec;
 pub use self::{
     parse::{ParseError, parse_scalar},
     ranges::Ranges,
+    terms::{Dynamic, PersistentVolume, Reservation, Terms},
 };
+use crate::Role;
 
 /// The name of a resource. Order: the five that every agent has first, then custom names by text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -137,9 +143,85 @@ impl Value {
     }
 }
 
-type Entry = (Name, Value);
+/// An amount of one resource, on its terms.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Entry {
+    name: Name,
+    /// None when they set nothing apart.
+    terms: Option<Arc<Terms>>,
+    value: Value,
+}
 
-/// Amounts of named resources. One name may hold a scalar and ranges and a set beside each other; they never mix.
+impl Entry {
+    /// What it is.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// What sets it apart; none when nothing does.
+    pub fn terms(&self) -> Option<&Terms> {
+        self.terms.as_deref()
+    }
+
+    /// How much of it.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// For whom it is kept, if it is.
+    pub fn role(&self) -> Option<&Role> {
+        self.terms()?.role()
+    }
+
+    /// The volume on it, if there is one.
+    pub fn volume(&self) -> Option<&PersistentVolume> {
+        self.terms()?.volume.as_ref()
+    }
+
+    /// True when it is only lent.
+    pub fn is_revocable(&self) -> bool {
+        self.terms().is_some_and(|terms| terms.revocable)
+    }
+
+    /// True for a shared volume.
+    pub fn is_shared(&self) -> bool {
+        self.terms().is_some_and(Terms::is_shared)
+    }
+
+    fn order(&self, name: &Name, terms: Option<&Terms>, kind: u8) -> Ordering {
+        let by_name = self.name.cmp(name);
+        by_name.then_with(|| self.terms().cmp(&terms)).then(self.value.kind().cmp(&kind))
+    }
+
+    /// A volume is whole or not there.
+    fn contains(&self, value: &Value) -> bool {
+        match self.volume() {
+            Some(_) => self.value == *value,
+            None => self.value.contains(value),
+        }
+    }
+
+    fn subtract(&mut self, value: &Value) {
+        match self.volume() {
+            None => self.value.subtract(value),
+            Some(_) if self.value == *value => self.value = Value::Scalar(0),
+            Some(_) => {}
+        }
+    }
+
+    fn add(&mut self, value: &Value) {
+        match self.volume() {
+            // There is one of it, however many hold it.
+            Some(_) => debug_assert!(self.value == *value, "a volume is one size at a time"),
+            None => self.value.add(value),
+        }
+    }
+}
+
+/// Amounts of named resources. One name may hold a scalar and ranges and a set beside each other, and each on several [`Terms`];
+/// they never mix.
+///
+/// A persistent volume is an entry of its own, whole or not there; adding one that is there already changes nothing.
 ///
 /// ```
 /// use apportion_types::Resources;
@@ -151,9 +233,22 @@ type Entry = (Name, Value);
 /// assert_eq!(rest + &task, agent);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// Terms stand between the name and its colon: reservations (`+` for dynamic ones, with `@principal` and `?label=value`), a
+/// volume, `{revocable}`.
+///
+/// ```
+/// use apportion_types::{Resources, Role};
+///
+/// let agent: Resources = "cpus:2;cpus(eng):4;cpus{revocable}:1;disk(eng,+eng/ads@ann)[data=var/lib]:100".parse()?;
+/// assert_eq!(agent.cpus_milli(), 7000);
+/// assert_eq!(agent.unreserved().to_string(), "cpus:2;cpus{revocable}:1");
+/// assert_eq!(agent.reserved_for(&Role::new("eng")?).to_string(), "cpus(eng):4");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Resources {
-    /// Sorted by name, then kind; each pair once; no empty value.
+    /// Sorted by name, then terms, then kind; each such once; no empty value.
     entries: SmallVec<[Entry; 4]>,
 }
 
@@ -177,24 +272,30 @@ impl Resources {
         resources
     }
 
-    /// Adds an amount of one resource.
+    /// Adds an amount of one resource, on no terms.
     pub fn insert(&mut self, name: Name, value: Value) {
+        self.insert_on(name, None, value);
+    }
+
+    /// Adds an amount of one resource on some terms, which [`Terms::judge`] has found good.
+    pub fn insert_on(&mut self, name: Name, terms: Option<Arc<Terms>>, value: Value) {
         if value.is_empty() {
             return;
         }
         debug_assert!(!matches!(value, Value::Scalar(milli) if milli < 0), "an amount is never negative");
-        match self.position(&name, value.kind()) {
-            Ok(index) => self.entries[index].1.add(&value),
-            Err(index) => self.entries.insert(index, (name, value)),
+        let terms = terms.filter(|terms| !terms.is_plain());
+        match self.position(&name, terms.as_deref(), value.kind()) {
+            Ok(index) => self.entries[index].add(&value),
+            Err(index) => self.entries.insert(index, Entry { name, terms, value }),
         }
     }
 
-    fn position(&self, name: &Name, kind: u8) -> Result<usize, usize> {
-        self.entries.binary_search_by(|(n, v)| n.cmp(name).then(v.kind().cmp(&kind)))
+    fn position(&self, name: &Name, terms: Option<&Terms>, kind: u8) -> Result<usize, usize> {
+        self.entries.binary_search_by(|entry| entry.order(name, terms, kind))
     }
 
-    fn find(&self, name: &Name, kind: u8) -> Option<&Value> {
-        self.position(name, kind).ok().map(|index| &self.entries[index].1)
+    fn position_of(&self, entry: &Entry) -> Result<usize, usize> {
+        self.position(&entry.name, entry.terms(), entry.value.kind())
     }
 
     /// True when there is nothing.
@@ -202,17 +303,21 @@ impl Resources {
         self.entries.is_empty()
     }
 
-    /// Each name and value, in the order of names.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Name, &Value)> {
-        self.entries.iter().map(|(name, value)| (name, value))
+    /// Each amount on its terms, in the order of names, terms and kinds.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = &Entry> {
+        self.entries.iter()
     }
 
-    /// Thousandths of a scalar; zero when there is none.
+    /// Each name and value, in the order of names. A name stands there once for all terms that it is on.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Name, &Value)> {
+        self.entries.iter().map(|entry| (&entry.name, &entry.value))
+    }
+
+    /// Thousandths of a scalar, on whatever terms; zero when there is none.
     pub fn milli(&self, name: &Name) -> i64 {
-        match self.find(name, 0) {
-            Some(Value::Scalar(milli)) => *milli,
-            _ => 0,
-        }
+        self.scalars()
+            .filter(|(known, _)| *known == name)
+            .fold(0, |sum: i64, (_, milli)| sum.saturating_add(milli))
     }
 
     /// Thousandths of a processor.
@@ -230,40 +335,58 @@ impl Resources {
         milli_mib_to_bytes(self.mem_milli())
     }
 
-    /// The ranges of a name, if there are some.
-    pub fn ranges(&self, name: &Name) -> Option<&Ranges> {
-        match self.find(name, 1) {
-            Some(Value::Ranges(ranges)) => Some(ranges),
+    /// The ranges of a name, on whatever terms, if there are some.
+    pub fn ranges(&self, name: &Name) -> Option<Cow<'_, Ranges>> {
+        let ranges = self.entries.iter().filter_map(|entry| match &entry.value {
+            Value::Ranges(ranges) if entry.name == *name => Some(Cow::Borrowed(ranges)),
             _ => None,
-        }
+        });
+        ranges.reduce(|mut all, more| {
+            all.to_mut().add(&more);
+            all
+        })
     }
 
     /// The ports, if there are some.
-    pub fn ports(&self) -> Option<&Ranges> {
+    pub fn ports(&self) -> Option<Cow<'_, Ranges>> {
         self.ranges(&Name::Ports)
     }
 
-    /// Each scalar and its thousandths, in the order of names.
+    /// Each scalar and its thousandths, in the order of names; once for all terms that it is on.
     pub fn scalars(&self) -> impl Iterator<Item = (&Name, i64)> {
-        self.entries.iter().filter_map(|(name, value)| match value {
-            Value::Scalar(milli) => Some((name, *milli)),
+        self.entries.iter().filter_map(|entry| match entry.value {
+            Value::Scalar(milli) => Some((&entry.name, milli)),
             _ => None,
         })
     }
 
-    /// What of it can be summed over agents: ranges and sets of different agents are not the same things.
+    /// What of it can be summed over agents: ranges and sets of different agents are not the same things, and neither are volumes.
+    /// Terms but for volumes are kept.
     #[must_use]
     pub fn summable(&self) -> Resources {
-        let scalars = self.entries.iter().filter(|(_, value)| matches!(value, Value::Scalar(_)));
-        Resources { entries: scalars.cloned().collect() }
-    }
-
-    /// True when all of `other` is in here.
-    pub fn contains(&self, other: &Resources) -> bool {
-        other
+        if self
             .entries
             .iter()
-            .all(|(name, value)| self.find(name, value.kind()).is_some_and(|here| here.contains(value)))
+            .all(|entry| matches!(entry.value, Value::Scalar(_)) && entry.volume().is_none())
+        {
+            return self.clone();
+        }
+        let mut sum = Resources::new();
+        for entry in self.entries.iter().filter(|entry| matches!(entry.value, Value::Scalar(_))) {
+            let terms = match entry.volume() {
+                None => entry.terms.clone(),
+                Some(_) => entry.terms().map(|terms| Arc::new(Terms { volume: None, ..terms.clone() })),
+            };
+            sum.insert_on(entry.name.clone(), terms, entry.value.clone());
+        }
+        sum
+    }
+
+    /// True when all of `other` is in here, on the same terms.
+    pub fn contains(&self, other: &Resources) -> bool {
+        other.entries.iter().all(|entry| {
+            self.position_of(entry).is_ok_and(|index| self.entries[index].contains(&entry.value))
+        })
     }
 
     /// This less `other`; none when `other` is not all in here.
@@ -278,10 +401,10 @@ impl Resources {
 
     /// Takes away what is here of `other`, never more.
     pub fn saturating_sub(&mut self, other: &Resources) {
-        for (name, value) in &other.entries {
-            if let Ok(index) = self.position(name, value.kind()) {
-                self.entries[index].1.subtract(value);
-                if self.entries[index].1.is_empty() {
+        for entry in &other.entries {
+            if let Ok(index) = self.position_of(entry) {
+                self.entries[index].subtract(&entry.value);
+                if self.entries[index].value.is_empty() {
                     self.entries.remove(index);
                 }
             }
@@ -309,10 +432,10 @@ pub fn bytes_to_milli_mib(bytes: u64) -> i64 {
 
 impl std::ops::AddAssign<&Resources> for Resources {
     fn add_assign(&mut self, other: &Resources) {
-        for (name, value) in &other.entries {
-            match self.position(name, value.kind()) {
-                Ok(index) => self.entries[index].1.add(value),
-                Err(index) => self.entries.insert(index, (name.clone(), value.clone())),
+        for entry in &other.entries {
+            match self.position_of(entry) {
+                Ok(index) => self.entries[index].add(&entry.value),
+                Err(index) => self.entries.insert(index, entry.clone()),
             }
         }
     }
@@ -363,9 +486,12 @@ fn write_milli(f: &mut fmt::Formatter<'_>, milli: i64) -> fmt::Result {
 /// The text that [`Resources::from_str`](std::str::FromStr) reads back: `cpus:2;mem:1024;ports:[31000-32000]`.
 impl fmt::Display for Resources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (name, value)) in self.entries.iter().enumerate() {
+        for (index, Entry { name, terms, value }) in self.entries.iter().enumerate() {
             f.write_str(if index == 0 { "" } else { ";" })?;
-            write!(f, "{name}:{value}")?;
+            match terms {
+                None => write!(f, "{name}:{value}")?,
+                Some(terms) => write!(f, "{name}{terms}:{value}")?,
+            }
         }
         Ok(())
     }

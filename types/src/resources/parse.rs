@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, str::FromStr, sync::Arc};
 
-use super::{Name, Ranges, Resources, Value};
+use super::{Name, Ranges, Resources, Terms, Value};
 use crate::limits;
 
 /// Why a text is not resources, and at which column (in characters, from 1).
@@ -66,7 +66,8 @@ impl FromStr for Resources {
     type Err = ParseError;
 
     /// Reads `name:value;name:value`. A value is a number, ranges (`[31000-31009,31020]`) or a set (`{a,b}`).
-    /// White space around parts does not matter; an empty text is no resources; a name given twice is refused.
+    /// Between a name and its colon may stand [`Terms`]. White space around parts does not matter; an empty text is no resources; a
+    /// name given twice on the same terms is refused.
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let mut resources = Resources::new();
         let mut offset = 0;
@@ -84,22 +85,29 @@ impl FromStr for Resources {
                 return Err(error(text, start + leading(part), "expected `name:value`, such as `cpus:2`"));
             };
             let name_at = start + leading(name_text);
-            let name = Name::new(name_text.trim()).ok_or_else(|| {
+            let (bare, terms_text) = name_text
+                .trim()
+                .split_at(name_text.trim().find(['(', '[', '{']).unwrap_or(name_text.trim().len()));
+            let name = Name::new(bare.trim_end()).ok_or_else(|| {
                 let what =
-                    format!("`{}` is not a name (a letter, then letters, digits, `_-.`)", name_text.trim());
+                    format!("`{}` is not a name (a letter, then letters, digits, `_-.`)", bare.trim_end());
                 error(text, name_at, &what)
             })?;
+            let terms = Terms::parse(terms_text)
+                .and_then(|terms| terms.fit(&name).map(|()| terms))
+                .map_err(|what| error(text, name_at + bare.len(), &what))?;
+            let terms = (!terms.is_plain()).then(|| Arc::new(terms));
             let value_at = start + name_text.len() + 1 + leading(value_text);
             let value = parse_value(&name, value_text.trim())
                 .map_err(|(at, what)| error(text, value_at + at, &what))?;
-            if resources.find(&name, value.kind()).is_some() {
+            if resources.position(&name, terms.as_deref(), value.kind()).is_ok() {
                 return Err(error(text, name_at, &format!("{name} is given twice")));
             }
             if resources.entries.len() >= limits::RESOURCE_NAMES_MAX {
                 let what = format!("more than {} resources", limits::RESOURCE_NAMES_MAX);
                 return Err(error(text, name_at, &what));
             }
-            resources.insert(name, value);
+            resources.insert_on(name, terms, value);
         }
         Ok(resources)
     }

@@ -27,7 +27,9 @@ impl AgentCore {
         actions.push(Action::Send(AgentMessage::Register {
             info: self.config.info.clone(),
             agent_id: self.agent_id.clone(),
+            total: self.config.info.resources.clone(),
             tasks: self.tasks.keys().map(|key| self.agent_task(key)).collect(),
+            operations: Vec::new(),
         }));
     }
 

@@ -86,6 +86,7 @@ impl AgentCore {
             MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id } => {
                 self.acknowledged((framework_id, task_id), update_id, actions);
             }
+            MasterMessage::Apply { .. } | MasterMessage::AcknowledgeOperation { .. } => {}
             MasterMessage::RemoveFramework { framework_id } => {
                 self.remove_framework(now, &framework_id, actions)
             }

@@ -60,6 +60,7 @@ pub(crate) fn config() -> Config {
         address: String::new(),
         resources: total(),
         attributes: BTreeMap::new(),
+        domain: None,
         unenforced: Vec::new(),
         version: String::new(),
     })

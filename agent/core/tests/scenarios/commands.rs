@@ -68,6 +68,7 @@ impl World {
             address: "host:5051".to_owned(),
             resources: "cpus:4;mem:4096;ports:[31000-31009]".parse().unwrap(),
             attributes: BTreeMap::new(),
+            domain: None,
             unenforced: Vec::new(),
             version: "1".to_owned(),
         };

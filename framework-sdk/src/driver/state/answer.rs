@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use apportion_types::{
-    AgentId, OfferId, Reason, Source, TaskId, TaskState, TaskStatus, Time, limits, protocol::scheduler::Call,
+    AgentId, OfferId, Reason, Source, TaskId, TaskState, TaskStatus, Time, limits,
+    protocol::scheduler::{Accept, Call},
 };
 
 use super::{Callback, State};
@@ -34,8 +35,7 @@ impl State {
             } else if valid.len() == count {
                 let refuse = Some(refuse.unwrap_or_else(|| self.refusal()));
                 let task_ids: Vec<TaskId> = tasks.iter().map(|task| task.task_id.clone()).collect();
-                let tasks = tasks.into_iter().map(Ok).collect();
-                let accept = self.send(Call::Accept { offers: valid, tasks, refuse });
+                let accept = self.send(Call::Accept(Accept::launch(valid, tasks, refuse)));
                 for task_id in task_ids {
                     self.tasks.launched(task_id, agent_id.clone(), accept);
                 }
@@ -58,7 +58,7 @@ impl State {
                 self.send_subscribed(Call::Decline {
                     offers: chunk.to_vec(),
                     refuse,
-                    reason: reason.to_string(),
+                    reason: (&reason).into(),
                 });
             }
         }

@@ -64,6 +64,7 @@ impl State {
             Event::AgentLost { agent_id, message } => self.tell(Callback::AgentLost { agent_id, message }),
             Event::Refused { call_id, code, message } => self.refused(now, call_id, code, message),
             Event::Heartbeat => {}
+            Event::OperationUpdate(_) | Event::Preempt(_) | Event::Free(_) | Event::Committed { .. } => {}
             Event::Subscribed { .. } => {
                 tracing::warn!("the master confirmed a subscription that stands; ignored")
             }

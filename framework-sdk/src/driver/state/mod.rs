@@ -148,7 +148,7 @@ impl State {
         self.suppressed = !self.wants_offers;
         let suppressed = if self.suppressed { self.config.info.roles.clone() } else { Vec::new() };
         let (info, framework_id) = (self.config.info.clone(), self.framework_id.clone());
-        self.send(Call::Subscribe { info, framework_id, suppressed });
+        self.send(Call::Subscribe { info, framework_id, suppressed, options: Box::default() });
     }
 
     pub(crate) fn disconnected(&mut self, now: Time, clean: bool, why: String) {

@@ -1,12 +1,12 @@
 //! A framework uses offers.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use apportion_types::{
     AgentId, FrameworkId, OfferId, Reason, Resources, Role, TaskId, TaskInfo, TaskState, limits,
     protocol::{
         agent::MasterMessage,
-        scheduler::{InvalidTask, Refusal},
+        scheduler::{Accept, InvalidTask, OfferOperation, Refusal},
     },
     resources::Name,
 };
@@ -21,14 +21,15 @@ use crate::{
 type Described = Result<TaskInfo, InvalidTask>;
 
 impl State {
-    pub(super) fn accept(
-        &mut self,
-        turn: &mut Turn<'_>,
-        caller: &Caller,
-        offers: Vec<OfferId>,
-        tasks: Vec<Described>,
-        refuse: Option<Duration>,
-    ) {
+    pub(super) fn accept(&mut self, turn: &mut Turn<'_>, caller: &Caller, accept: Accept) {
+        let Accept { offers, operations, refuse } = accept;
+        let tasks: Vec<Described> = operations
+            .into_iter()
+            .flat_map(|operation| match operation {
+                OfferOperation::Launch(tasks) => tasks,
+                OfferOperation::Convert { .. } => Vec::new(),
+            })
+            .collect();
         if self.refuse_too_many_offers(turn, caller, offers.len()) {
             return;
         }

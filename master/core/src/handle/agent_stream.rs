@@ -16,8 +16,11 @@ impl State {
     pub(super) fn agent_message(&mut self, turn: &mut Turn<'_>, conn: ConnId, message: AgentMessage) {
         match (self.agent_streams.get(&conn).cloned(), message) {
             (Some(AgentStream::Closing), _) => {}
-            (None | Some(AgentStream::Registered(_)), AgentMessage::Register { info, agent_id, tasks }) => {
-                self.register(turn, conn, info, agent_id, tasks);
+            (
+                None | Some(AgentStream::Registered(_)),
+                AgentMessage::Register { info, agent_id, total, tasks, operations },
+            ) => {
+                self.register(turn, conn, info, agent_id, total, tasks, operations);
             }
             (None, _) => {
                 self.agent_streams.insert(conn, AgentStream::Closing);
@@ -37,6 +40,9 @@ impl State {
                 AgentMessage::StatusUpdate { framework_id, status, latest_state } => {
                     self.status_update(turn, conn, &id, framework_id, status, latest_state);
                 }
+                AgentMessage::OperationUpdate(_)
+                | AgentMessage::Total { .. }
+                | AgentMessage::Oversubscribed { .. } => {}
                 AgentMessage::Pong { sequence } => self.pong(turn, &id, sequence),
                 AgentMessage::Unregister { message } => self.unregister(turn, conn, id, message),
             },

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use apportion_types::{FrameworkId, OfferId, Time, limits, protocol::scheduler::Refusal, text::cut};
+use apportion_types::{
+    FrameworkId, OfferId, Time, limits,
+    protocol::scheduler::{DeclineCode, DeclineReason, Refusal},
+    text::cut,
+};
 
 use super::scheduler_stream::Caller;
 use crate::{
@@ -18,7 +22,7 @@ impl State {
         caller: &Caller,
         offers: Vec<OfferId>,
         refuse: Option<Duration>,
-        reason: &str,
+        reason: &DeclineReason,
     ) {
         if self.refuse_too_many_offers(turn, caller, offers.len()) {
             return;
@@ -29,7 +33,11 @@ impl State {
             self.close_offer(turn, &id, Close::Declined { refuse_until });
             declined += 1;
         }
-        self.count_decline_reason(&caller.framework_id, reason, declined);
+        let text = match reason.code {
+            DeclineCode::Other => &reason.detail,
+            code => code.as_str(),
+        };
+        self.count_decline_reason(&caller.framework_id, text, declined);
     }
 
     /// Refuses a call that names more offers than one may; nothing of it is done.
@@ -63,7 +71,7 @@ impl State {
             return;
         }
         let reason = match cut(reason.to_owned(), DECLINE_REASON_BYTES_MAX) {
-            none if none.is_empty() => "no reason given".to_owned(),
+            none if none.is_empty() => DeclineCode::NotSaid.as_str().to_owned(),
             reason => reason,
         };
         let declined = &mut self.framework_view(framework_id).declined;

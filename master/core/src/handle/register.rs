@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use apportion_types::{
-    AgentId, AgentInfo, FrameworkId, Reason, TaskId, TaskState, TaskStatus, Time, UpdateId,
-    protocol::agent::{AgentTask, MasterMessage, RefuseCode},
+    AgentId, AgentInfo, FrameworkId, Reason, Resources, TaskId, TaskState, TaskStatus, Time, UpdateId,
+    protocol::agent::{AgentOperation, AgentTask, MasterMessage, RefuseCode},
 };
 
 use crate::{
@@ -40,9 +40,11 @@ impl State {
         conn: ConnId,
         info: AgentInfo,
         agent_id: Option<AgentId>,
+        total: Resources,
         tasks: Vec<AgentTask>,
+        operations: Vec<AgentOperation>,
     ) {
-        if let Err((code, message)) = self.judge_registration(agent_id.as_ref(), &info, &tasks) {
+        if let Err((code, message)) = self.judge_registration(agent_id.as_ref(), &total, &tasks) {
             return self.refuse_agent(turn, conn, code, message);
         }
         // A stream speaks for one agent; should it now name another, the first is disconnected.
@@ -70,7 +72,8 @@ impl State {
         if losing {
             self.timers.set(Timer::Reregister(id.clone()), turn.now + self.config.agent_reregister_timeout);
         }
-        let registration = Box::new(Registration { conn, agent_id: id.clone(), fresh, info, tasks });
+        let registration =
+            Box::new(Registration { conn, agent_id: id.clone(), fresh, info, total, tasks, operations });
         if unchanged && !losing && !superseded {
             return self.admit_agent(turn, *registration);
         }
@@ -87,7 +90,7 @@ impl State {
         commit: CommitId,
         registration: Registration,
     ) {
-        let Registration { conn, agent_id: id, fresh, info, tasks } = &registration;
+        let Registration { conn, agent_id: id, fresh, total, tasks, .. } = &registration;
         let waiting =
             matches!(self.agent_streams.get(conn), Some(AgentStream::Registering(c, _)) if c == &commit);
         if self.registering.get(id) == Some(conn) {
@@ -102,7 +105,7 @@ impl State {
         }
         if waiting {
             // Things may have changed during the write: the agent or a framework may be removed.
-            let judged = if *fresh { Ok(()) } else { self.judge_registration(Some(id), info, tasks) };
+            let judged = if *fresh { Ok(()) } else { self.judge_registration(Some(id), total, tasks) };
             match judged {
                 Ok(()) => return self.admit_agent(turn, registration),
                 Err((code, message)) => self.refuse_agent(turn, *conn, code, message),
@@ -118,8 +121,8 @@ impl State {
     }
 
     fn admit_agent(&mut self, turn: &mut Turn<'_>, registration: Registration) {
-        let Registration { conn, agent_id: id, info, tasks, .. } = registration;
-        self.activate_agent(turn, conn, &id, info);
+        let Registration { conn, agent_id: id, info, total, tasks, .. } = registration;
+        self.activate_agent(turn, conn, &id, info, total);
         let mut named = Named::default();
         for task in tasks {
             self.take_named_task(turn, &id, task, &mut named);
@@ -263,7 +266,7 @@ impl State {
                 // The agent still has an older task of that name, so this one never got there; nor could it say so.
                 let message = format!("agent {id} was disconnected before the task reached it");
                 Some((TaskState::Dropped, Reason::AgentDisconnected, message))
-            } else if holds && !self.allocator.free(id).contains(&task.info.resources) {
+            } else if holds && !self.allocator.free(id).contains(&task.info.resources.firm()) {
                 // The agent has less to offer than before, and holds other tasks with it: this one cannot be there.
                 let message =
                     format!("agent {id} is registered again, with fewer resources and without the task");
@@ -291,7 +294,7 @@ impl State {
     fn judge_registration(
         &self,
         id: Option<&AgentId>,
-        info: &AgentInfo,
+        total: &Resources,
         tasks: &[AgentTask],
     ) -> Result<(), (RefuseCode, String)> {
         match id {
@@ -307,7 +310,7 @@ impl State {
         }
         let invalid = |message: String| Err((RefuseCode::Invalid, message));
         let mut keys = BTreeSet::new();
-        let mut rest = info.resources.clone();
+        let mut rest = total.clone();
         for task in tasks {
             let what = format!("task `{}` of framework {}", task.info.task_id, task.framework_id);
             let key = (task.framework_id.clone(), task.info.task_id.clone());
@@ -334,15 +337,15 @@ impl State {
                 return invalid(format!("{what} is of a framework whose id was never given by this master"));
             }
             if task.state.holds_resources() {
-                rest = match rest.checked_sub(&task.info.resources) {
+                rest = match rest.checked_sub(&task.info.resources.firm()) {
                     Some(rest) => rest,
                     None => {
                         return invalid(format!(
                             "{what} needs {}, but beside its other tasks the agent has {} of its total {}; missing {}",
                             task.info.resources,
                             rest,
-                            info.resources,
-                            rest.missing(&task.info.resources)
+                            total,
+                            rest.missing(&task.info.resources.firm())
                         ));
                     }
                 };

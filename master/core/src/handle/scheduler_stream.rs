@@ -26,10 +26,10 @@ impl State {
         let framework_id = match (self.scheduler_streams.get(&conn), &call) {
             (Some(SchedulerStream::Closing), _) => return,
             (None, Call::Subscribe { .. }) => {
-                let Call::Subscribe { info, framework_id, suppressed } = call else {
+                let Call::Subscribe { info, framework_id, suppressed, options } = call else {
                     unreachable!("the call was just matched")
                 };
-                return self.subscribe(turn, conn, info, framework_id, suppressed);
+                return self.subscribe(turn, conn, info, framework_id, suppressed, options);
             }
             (Some(_), Call::Subscribe { .. }) => {
                 let message =
@@ -50,7 +50,7 @@ impl State {
         match call {
             Call::Subscribe { .. } => unreachable!("handled above"),
             Call::Teardown => self.teardown(turn, &caller),
-            Call::Accept { offers, tasks, refuse } => self.accept(turn, &caller, offers, tasks, refuse),
+            Call::Accept(accept) => self.accept(turn, &caller, accept),
             Call::Decline { offers, refuse, reason } => self.decline(turn, &caller, offers, refuse, &reason),
             Call::Suppress { roles } => self.suppress(turn, &caller, roles),
             Call::Revive { roles } => self.revive(turn, &caller, roles),
@@ -59,6 +59,16 @@ impl State {
                 self.acknowledge(turn, &caller.framework_id, &agent_id, task_id, update_id);
             }
             Call::Reconcile { tasks } => self.reconcile(turn, &caller, tasks),
+            Call::UpdateFramework { .. }
+            | Call::Gang { .. }
+            | Call::Lease { .. }
+            | Call::AcknowledgeOperation { .. }
+            | Call::ReconcileOperations { .. }
+            | Call::Request { .. }
+            | Call::WatchFree { .. }
+            | Call::Commit { .. } => {
+                self.refuse(turn, conn, call_id, Refusal::Invalid, "the call is not known here");
+            }
         }
     }
 

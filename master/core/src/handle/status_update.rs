@@ -90,7 +90,7 @@ impl State {
         if let Some(task) = self.view.tasks.get(key).filter(|task| task.agent_id == *agent_id)
             && task.state == TaskState::Unreachable
             && state.holds_resources()
-            && !self.allocator.free(agent_id).contains(&task.info.resources)
+            && !self.allocator.free(agent_id).contains(&task.info.resources.firm())
         {
             return Err(format!(
                 "{} says {state}, but the agent did not name the task at registration",

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use apportion_types::{
-    FrameworkId, FrameworkInfo, Role, limits,
+    FrameworkId, FrameworkInfo, FrameworkOptions, Role, limits,
     protocol::scheduler::{ErrorCode, Event as SchedulerEvent},
 };
 
@@ -29,6 +29,7 @@ impl State {
         info: FrameworkInfo,
         framework_id: Option<FrameworkId>,
         suppressed: Vec<Role>,
+        options: Box<FrameworkOptions>,
     ) {
         let judged = judge_info(&info, &suppressed)
             .map_err(|message| (ErrorCode::Refused, message))
@@ -38,7 +39,7 @@ impl State {
         }
         let fresh = framework_id.is_none();
         let framework_id = framework_id.unwrap_or_else(|| self.ids.framework());
-        let subscription = Box::new(Subscription { conn, framework_id, fresh, info, suppressed });
+        let subscription = Box::new(Subscription { conn, framework_id, fresh, info, suppressed, options });
         let id = &subscription.framework_id;
         let recorded = self.frameworks.get(id).is_some_and(|framework| framework.recorded)
             && self.view.frameworks.get(id).is_some_and(|view| view.info == subscription.info);
@@ -73,7 +74,7 @@ impl State {
     }
 
     fn let_in(&mut self, turn: &mut Turn<'_>, subscription: Subscription) {
-        let Subscription { conn, framework_id: id, info, suppressed, .. } = subscription;
+        let Subscription { conn, framework_id: id, info, suppressed, options, .. } = subscription;
         if !self.frameworks.contains_key(&id) {
             self.add_framework(turn.now, &id, info.clone(), FrameworkState::Disconnected);
         }
@@ -91,7 +92,7 @@ impl State {
             self.scheduler_streams.insert(old, SchedulerStream::Closing);
             self.disconnect_framework(turn, &id, Close::FailedOver);
         }
-        self.activate_framework(turn, conn, &id, info, suppressed);
+        self.activate_framework(turn, conn, &id, info, suppressed, options);
         let subscribed = SchedulerEvent::Subscribed {
             framework_id: id.clone(),
             heartbeat_interval: self.config.scheduler_heartbeat,

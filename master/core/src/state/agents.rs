@@ -6,7 +6,7 @@ use std::{
 };
 
 use apportion_types::{
-    AgentId, AgentInfo, OfferId, Reason, TaskState, protocol::scheduler::Event as SchedulerEvent,
+    AgentId, AgentInfo, OfferId, Reason, Resources, TaskState, protocol::scheduler::Event as SchedulerEvent,
 };
 
 use super::{
@@ -97,6 +97,7 @@ impl State {
         conn: ConnId,
         id: &AgentId,
         info: AgentInfo,
+        total: Resources,
     ) {
         if self.agents.contains_key(id) {
             assert!(
@@ -115,6 +116,8 @@ impl State {
             let view = AgentView {
                 agent_id: id.clone(),
                 info: info.clone(),
+                total: Resources::new(),
+                revocable: Resources::new(),
                 state: AgentState::Active,
                 registered_at: turn.now,
                 allocated: Default::default(),
@@ -124,9 +127,11 @@ impl State {
             self.view.agents.insert(id.clone(), Arc::new(view));
             self.agents.insert(id.clone(), Agent::default());
         }
-        self.allocator.add_agent(id, &info.resources);
+        self.allocator.add_agent(id, &info, &total);
         let view = self.agent_view(id);
         view.info = info;
+        view.total = total;
+        view.revocable = Resources::new(); // it says anew what it lends
         view.state = AgentState::Active;
         let agent = self.agent(id);
         agent.conn = Some(conn);

@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
-use apportion_types::{AgentId, AgentInfo, FrameworkId, FrameworkInfo, Role, protocol::agent::AgentTask};
+use apportion_types::{
+    AgentId, AgentInfo, FrameworkId, FrameworkInfo, FrameworkOptions, Resources, Role,
+    protocol::agent::{AgentOperation, AgentTask},
+};
 
 use crate::{
     action::{Action, RegistryOp},
@@ -49,7 +52,9 @@ pub(crate) struct Registration {
     /// The id was made for it; nobody knows it yet.
     pub(crate) fresh: bool,
     pub(crate) info: AgentInfo,
+    pub(crate) total: Resources,
     pub(crate) tasks: Vec<AgentTask>,
+    pub(crate) operations: Vec<AgentOperation>,
 }
 
 /// A framework's wish to subscribe.
@@ -61,6 +66,7 @@ pub(crate) struct Subscription {
     pub(crate) fresh: bool,
     pub(crate) info: FrameworkInfo,
     pub(crate) suppressed: Vec<Role>,
+    pub(crate) options: Box<FrameworkOptions>,
 }
 
 /// Writes that are asked for, in order.

@@ -5,9 +5,10 @@ use std::{
     sync::Arc,
 };
 
+use apportion_allocator::Wants;
 use apportion_types::{
-    AgentId, FrameworkId, FrameworkInfo, OfferId, Reason, Role, TaskId, TaskState, Time, limits,
-    protocol::agent::MasterMessage,
+    AgentId, FrameworkId, FrameworkInfo, FrameworkOptions, OfferId, Reason, Role, TaskId, TaskState, Time,
+    limits, protocol::agent::MasterMessage,
 };
 
 use super::{
@@ -68,6 +69,7 @@ impl State {
             state,
             subscribed_at: now,
             suppressed: Vec::new(),
+            options: Arc::default(),
             allocated: Default::default(),
             offered: Default::default(),
             tasks: 0,
@@ -91,7 +93,8 @@ impl State {
         }
         let view = self.view.frameworks[id].clone();
         let suppressed = view.suppressed.iter().cloned().collect();
-        self.allocator.add_framework(id, &view.info.roles, &suppressed);
+        let wants = Wants { roles: &view.info.roles, suppressed: &suppressed, options: &view.options };
+        self.allocator.add_framework(id, wants);
         self.allocator.set_framework_active(id, false);
     }
 
@@ -103,6 +106,7 @@ impl State {
         id: &FrameworkId,
         info: FrameworkInfo,
         suppressed: Vec<Role>,
+        options: Box<FrameworkOptions>,
     ) {
         self.timers.cancel(&Timer::Failover(id.clone()));
         self.timers.set(Timer::Heartbeat(id.clone()), turn.now + self.config.scheduler_heartbeat);
@@ -110,27 +114,22 @@ impl State {
         assert_eq!(view.state, FrameworkState::Disconnected, "framework {id} is activated");
         view.state = FrameworkState::Active;
         view.info = info;
-        let roles = view.info.roles.clone();
-        let no_more: Vec<Role> = view
-            .suppressed
-            .iter()
-            .filter(|r| roles.contains(r) && !suppressed.contains(r))
-            .cloned()
-            .collect();
-        view.suppressed = suppressed.clone();
+        view.suppressed = suppressed;
+        view.options = Arc::from(options);
         let framework = self.framework(id);
         framework.conn = Some(conn);
         framework.recorded = true;
-        self.allocator.set_framework_roles(id, &roles, &suppressed.iter().cloned().collect());
-        // Said on top, since the roles that stay keep what they had; an empty list would mean all roles.
-        if !suppressed.is_empty() {
-            self.allocator.suppress(id, &suppressed);
-        }
-        if !no_more.is_empty() {
-            self.allocator.revive(id, &no_more);
-        }
+        self.tell_allocator_wants(id);
         self.allocator.set_framework_active(id, true);
         self.scheduler_streams.insert(conn, SchedulerStream::Subscribed(id.clone()));
+    }
+
+    /// Has the allocator go by what the framework's view says that it wants.
+    pub(crate) fn tell_allocator_wants(&mut self, id: &FrameworkId) {
+        let view = self.view.frameworks[id].clone();
+        let suppressed = view.suppressed.iter().cloned().collect();
+        let wants = Wants { roles: &view.info.roles, suppressed: &suppressed, options: &view.options };
+        self.allocator.set_framework_wants(id, wants);
     }
 
     /// Ends the participation of a framework whose stream ended or was replaced; its tasks run on.

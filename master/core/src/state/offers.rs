@@ -82,6 +82,7 @@ impl State {
             hostname: agent.info.hostname.clone(),
             address: agent.info.address.clone(),
             attributes: agent.info.attributes.clone(),
+            domain: agent.info.domain.clone(),
         };
         self.agent(&offer.agent_id).offers.insert(offer_id.clone());
         self.framework_view(&offer.framework_id).offered += &offer.resources.summable();

@@ -74,6 +74,7 @@ impl Agent {
             address: format!("host{}:1", self.number),
             resources: self.total.clone(),
             attributes: BTreeMap::new(),
+            domain: None,
             unenforced: Vec::new(),
             version: String::new(),
         }

@@ -283,6 +283,7 @@ impl Scenario {
                         address: format!("{host}:5051"),
                         resources: said(resources.parse())?,
                         attributes: BTreeMap::new(),
+                        domain: None,
                         unenforced: Vec::new(),
                         version: String::new(),
                     },
