@@ -1,10 +1,13 @@
 //! What other settings would have given, beside what is given.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use apportion_types::{AgentId, AgentInfo, FrameworkId, Resources, Role, Time, operation::Conversion};
 
-use crate::{Allocation, Allocator, Hierarchical, HierarchicalConfig, Quota, Share, Wants, Weight};
+use crate::{
+    Allocation, Allocator, ClaimDenied, Explanation, Hierarchical, HierarchicalConfig, Question, Quota,
+    Share, Wants, Weight,
+};
 
 /// One cycle in which other settings would have given something else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,6 +151,41 @@ impl<S: FnMut(Difference) + Send> Allocator for Compared<S> {
             (self.sink)(Difference { at: now, real: real.clone(), shadow });
         }
         real
+    }
+
+    fn claim(
+        &mut self,
+        now: Time,
+        framework: &FrameworkId,
+        role: &Role,
+        agent: &AgentId,
+        resources: &Resources,
+    ) -> Result<(), ClaimDenied> {
+        self.real.claim(now, framework, role, agent, resources)
+    }
+
+    fn explain(&self, now: Time, question: &Question) -> Explanation {
+        self.real.explain(now, question)
+    }
+
+    fn judge_quotas(&self, quotas: &BTreeMap<Role, Quota>) -> Result<(), String> {
+        self.real.judge_quotas(quotas)
+    }
+
+    fn over_limit(&self, role: &Role) -> Resources {
+        self.real.over_limit(role)
+    }
+
+    fn short_of_guarantees(&self) -> Resources {
+        self.real.short_of_guarantees()
+    }
+
+    fn watch_free(&mut self, on: bool) {
+        self.real.watch_free(on);
+    }
+
+    fn free_changes(&mut self) -> Vec<AgentId> {
+        self.real.free_changes()
     }
 
     fn free(&self, agent: &AgentId) -> Resources {

@@ -9,10 +9,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apportion_types::{AgentId, AgentInfo, FrameworkId, Resources, Role, Time, operation::Conversion};
+use apportion_types::{
+    AgentId, AgentInfo, FrameworkId, Resources, Role, Time, operation::Conversion,
+    protocol::scheduler::ClaimRefusal,
+};
 
 use crate::{
-    Allocation, Allocator, HierarchicalConfig, Quota, QuotaLimit, Share, SorterKind, Wants, Weight,
+    Allocation, Allocator, ClaimDenied, Explanation, HierarchicalConfig, Question, Quota, QuotaLimit, Share,
+    SorterKind, Wants, Weight,
     amount::Measure,
     bits::BitSet,
     index::Index,
@@ -384,6 +388,44 @@ impl Allocator for Hierarchical {
 
     fn allocate(&mut self, now: Time, allocations_max: usize) -> Vec<Allocation> {
         self.cycle(now, allocations_max)
+    }
+
+    fn claim(
+        &mut self,
+        _now: Time,
+        framework: &FrameworkId,
+        role: &Role,
+        agent: &AgentId,
+        resources: &Resources,
+    ) -> Result<(), ClaimDenied> {
+        if !self.free(agent).contains(resources) {
+            let message = format!("`{resources}` is not all free on agent {agent}");
+            return Err(ClaimDenied { code: ClaimRefusal::NotFree, message, winner: None });
+        }
+        self.charge(framework, role, agent, resources);
+        Ok(())
+    }
+
+    fn explain(&self, _now: Time, _question: &Question) -> Explanation {
+        Explanation { roles: Vec::new() }
+    }
+
+    fn judge_quotas(&self, _quotas: &BTreeMap<Role, Quota>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn over_limit(&self, _role: &Role) -> Resources {
+        Resources::new()
+    }
+
+    fn short_of_guarantees(&self) -> Resources {
+        Resources::new()
+    }
+
+    fn watch_free(&mut self, _on: bool) {}
+
+    fn free_changes(&mut self) -> Vec<AgentId> {
+        Vec::new()
     }
 
     fn free(&self, agent: &AgentId) -> Resources {

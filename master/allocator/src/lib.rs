@@ -6,10 +6,12 @@
 mod amount;
 mod bits;
 mod check;
+mod claim;
 mod clients;
 mod compare;
 mod config;
 mod cycle;
+mod explain;
 mod filters;
 mod hierarchical;
 mod index;
@@ -25,14 +27,16 @@ mod sorter;
 mod state;
 mod weight;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use apportion_types::{
     AgentId, AgentInfo, FrameworkId, FrameworkOptions, Resources, Role, Time, operation::Conversion,
 };
 
+pub use claim::ClaimDenied;
 pub use compare::{Compared, Difference};
 pub use config::{HierarchicalConfig, SorterKind};
+pub use explain::{Explanation, Obstacle, Question, RoleExplanation, Verdict};
 pub use hierarchical::Hierarchical;
 pub use quota::Quota;
 pub use quota_limit::{QuotaLimit, QuotaLimitError};
@@ -169,9 +173,42 @@ pub trait Allocator: Send {
     /// passed over when too little is left of something to be worth offering, though the agent has enough of it.
     fn allocate(&mut self, now: Time, allocations_max: usize) -> Vec<Allocation>;
 
-    /// What is free on an agent.
+    /// Gives a framework what it claims of an agent, if all of it is free and a cycle for this agent would give it to nobody before it:
+    /// under the same quotas, headroom, constraints and order. It counts as an allocation, but not as an offer. The framework need not
+    /// take offers for the role, which must be among its own; its filters and its suppression do not matter.
+    fn claim(
+        &mut self,
+        now: Time,
+        framework: &FrameworkId,
+        role: &Role,
+        agent: &AgentId,
+        resources: &Resources,
+    ) -> Result<(), ClaimDenied>;
+
+    /// What the next cycle, were it now, would do for a framework, and what is in its way. Asked of nothing that is not known.
+    fn explain(&self, now: Time, question: &Question) -> Explanation;
+
+    /// Why these quotas cannot stand together with the others, if so: the first role whose limit is below its guarantee, or whose
+    /// guarantee is above that of a role above it, or guarantees that together exceed the cluster, or a role that has more than its
+    /// limit already.
+    fn judge_quotas(&self, quotas: &BTreeMap<Role, Quota>) -> Result<(), String>;
+
+    /// What a role, with those below it, has above its quota limit; nothing when it has no limit.
+    fn over_limit(&self, role: &Role) -> Resources;
+
+    /// What is missing, of free resources, to fulfil every guarantee that has somebody who could be offered it; plain scalars.
+    fn short_of_guarantees(&self) -> Resources;
+
+    /// Begins to note on which agents what is free changes, or ceases to.
+    fn watch_free(&mut self, on: bool);
+
+    /// The agents on which what is free has changed since this was asked last, in the order of their keys; those that are gone among
+    /// them. Nothing while it is not noted.
+    fn free_changes(&mut self) -> Vec<AgentId>;
+
+    /// What is free on an agent; nothing when it is not known or takes no part.
     fn free(&self, agent: &AgentId) -> Resources;
 
-    /// Shares of every role, and of every framework in it, in order of fairness.
+    /// Shares of every role in the tree, and of every framework in it, in order of fairness: a role, its frameworks, the roles below it.
     fn shares(&self) -> Vec<Share>;
 }

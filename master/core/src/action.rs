@@ -1,11 +1,15 @@
 //! Everything that a master can want done: the closed list of what comes out of [`crate::Master::handle`].
 
+use apportion_allocator::{Explanation, Share};
 use apportion_types::{
-    AgentId, AgentInfo, FrameworkId, FrameworkInfo,
+    AgentId, AgentInfo, FrameworkId, FrameworkInfo, Role,
     protocol::{agent::MasterMessage, scheduler::Event as SchedulerEvent},
 };
 
-use crate::event::{CommitId, ConnId, RequestId};
+use crate::{
+    event::{CommitId, ConnId, RequestId},
+    view::RoleSettings,
+};
 
 /// Something to be done, in the order given. Nothing here can fail back into the decision that made it: what goes wrong comes
 /// in as a later [`crate::Event`].
@@ -79,6 +83,13 @@ pub enum RegistryOp {
         /// As it described itself.
         info: FrameworkInfo,
     },
+    /// What is set for a role; the default for each is none.
+    SetRole {
+        /// The role.
+        role: Role,
+        /// All that is set for it.
+        settings: RoleSettings,
+    },
     /// A framework is gone for ever; its id is refused from now on.
     RemoveFramework {
         /// Its id.
@@ -96,6 +107,14 @@ pub enum OperatorReply {
     },
     /// The framework is removed.
     TornDown,
+    /// The roles are changed, and that is written.
+    RolesUpdated,
+    /// The operation is sent to its agent.
+    Operated,
+    /// Why.
+    Explained(Box<Explanation>),
+    /// In order of fairness.
+    Shares(Vec<Share>),
 }
 
 /// Why an operator is refused.
@@ -115,6 +134,18 @@ pub enum OperatorError {
         task_id: String,
         /// Their ids.
         frameworks: String,
+    },
+    /// It cannot be done as things are.
+    #[error("{why}")]
+    Conflict {
+        /// What is in the way, and the remedy.
+        why: String,
+    },
+    /// It makes no sense, whatever the state.
+    #[error("{why}")]
+    Invalid {
+        /// What is wrong with it.
+        why: String,
     },
     /// It has already ended.
     #[error("{what} has already ended")]

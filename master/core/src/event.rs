@@ -1,9 +1,10 @@
 //! Everything that can happen to a master: the closed list of what goes into [`crate::Master::handle`].
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+use apportion_allocator::{Question, Quota, Weight};
 use apportion_types::{
-    FrameworkId, TaskId,
+    AgentId, FrameworkId, Operation, Role, TaskId,
     protocol::{agent::AgentMessage, scheduler::Call},
 };
 
@@ -89,4 +90,33 @@ pub enum OperatorCall {
         /// The framework.
         framework_id: FrameworkId,
     },
+    /// Changes what is set for roles, all together or not at all.
+    UpdateRoles {
+        /// By role; what is not named of it stays.
+        changes: BTreeMap<Role, RoleChange>,
+        /// Also where guarantees exceed the cluster, or a role has more than its new limit.
+        force: bool,
+    },
+    /// Reserves resources of an agent, makes or ends volumes on it. What is needed and offered is rescinded.
+    Operate {
+        /// The agent.
+        agent_id: AgentId,
+        /// What is done.
+        operation: Operation,
+    },
+    /// Asks why a framework is, or is not, offered something.
+    Explain(Question),
+    /// Asks for the shares of all roles and frameworks.
+    Shares,
+}
+
+/// What is to change of what is set for a role.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RoleChange {
+    /// How much it counts beside others.
+    pub weight: Option<Weight>,
+    /// What it is sure of, and the most that it may have.
+    pub quota: Option<Quota>,
+    /// Whom it may preempt: those of lower priority.
+    pub priority: Option<i32>,
 }

@@ -28,7 +28,7 @@ pub mod view;
 
 pub use action::{Action, Actions, OperatorError, OperatorReply, RegistryOp};
 pub use config::Config;
-pub use event::{CommitId, ConnId, Event, OperatorCall, RequestId};
+pub use event::{CommitId, ConnId, Event, OperatorCall, RequestId, RoleChange};
 pub use view::View;
 
 use apportion_allocator::{Allocator, Hierarchical, Share};

@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use apportion_allocator::{Quota, Weight};
 use apportion_types::{
     AgentId, AgentInfo, FrameworkId, FrameworkInfo, FrameworkOptions, Offer, OfferId, Resources, Role,
     TaskId, TaskInfo, TaskState, TaskStatus, Time,
+    protocol::scheduler::{DeclineReason, ResourceRequest},
 };
 use imbl::OrdMap;
 
@@ -27,8 +29,36 @@ pub struct View {
     pub completed: OrdMap<u64, Arc<TaskView>>,
     /// Outstanding offers, in the order made.
     pub offers: OrdMap<OfferId, Arc<OfferView>>,
+    /// What is set for roles; a role without anything set is not among them.
+    pub roles: OrdMap<Role, RoleSettings>,
     /// Counts since the start.
     pub counters: Counters,
+}
+
+/// What an operator has set for a role.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RoleSettings {
+    /// How much it counts beside others.
+    pub weight: Weight,
+    /// What it is sure of, and the most that it may have.
+    pub quota: Quota,
+    /// Whom it may preempt: those of lower priority; roles without one have 0.
+    pub priority: i32,
+}
+
+/// An offer that was declined, kept as a sample.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclineSample {
+    /// When.
+    pub at: Time,
+    /// Why.
+    pub reason: DeclineReason,
+    /// Whose resources they were.
+    pub agent_id: AgentId,
+    /// For which role.
+    pub role: Role,
+    /// What was offered.
+    pub offered: Resources,
 }
 
 /// An agent as the master sees it.
@@ -88,6 +118,10 @@ pub struct FrameworkView {
     pub tasks: usize,
     /// Why it declined offers; at most 32 different reasons, the rest under `other`.
     pub declined: BTreeMap<String, u64>,
+    /// The newest declines of each reason, oldest first; at most four of each.
+    pub decline_samples: Vec<DeclineSample>,
+    /// What it waits to place, by role.
+    pub requests: BTreeMap<Role, Vec<ResourceRequest>>,
 }
 
 /// Whether a framework takes part.

@@ -19,6 +19,22 @@ impl State {
                 let result = self.operator_kill(turn, framework_id, task_id, grace);
                 turn.reply(request, result);
             }
+            OperatorCall::UpdateRoles { .. } | OperatorCall::Operate { .. } => {
+                let why = "the call is not known here".to_owned();
+                turn.reply(request, Err(OperatorError::Invalid { why }));
+            }
+            OperatorCall::Explain(question) => {
+                let result = match self.frameworks.contains_key(&question.framework) {
+                    true => {
+                        Ok(OperatorReply::Explained(Box::new(self.allocator.explain(turn.now, &question))))
+                    }
+                    false => {
+                        Err(OperatorError::NotFound { what: format!("framework `{}`", question.framework) })
+                    }
+                };
+                turn.reply(request, result);
+            }
+            OperatorCall::Shares => turn.reply(request, Ok(OperatorReply::Shares(self.allocator.shares()))),
             OperatorCall::TeardownFramework { framework_id: id } => {
                 let what = format!("framework `{id}`");
                 match self.view.frameworks.get(&id).map(|view| view.state) {

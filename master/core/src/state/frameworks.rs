@@ -74,6 +74,8 @@ impl State {
             offered: Default::default(),
             tasks: 0,
             declined: BTreeMap::new(),
+            decline_samples: Vec::new(),
+            requests: BTreeMap::new(),
         };
         let before = self.view.frameworks.insert(id.clone(), Arc::new(view));
         assert!(before.is_none(), "framework {id} is added twice");
