@@ -59,14 +59,18 @@ fn an_inactive_framework_keeps_what_it_holds_and_counts_it() {
 fn suppression_is_by_role_and_ends_with_revive() {
     let mut c = Cluster::default().agents(1, WHOLE);
     let (x, y) = (role("x"), role("y"));
-    c.0.add_framework(&framework("f1"), &[x.clone(), y.clone()], &BTreeSet::from([x.clone()]));
+    subscribe(&mut c.0, "f1", &[x.clone(), y.clone()], std::slice::from_ref(&x));
     assert_eq!(c.cycle(0), ["f1 y a1 cpus:4;mem:4096"]);
     c.recover("f1 y a1 cpus:4;mem:4096", None);
     c.0.suppress(&framework("f1"), &[]);
     assert!(!c.0.is_dirty(), "nobody wants it");
     assert_eq!(c.cycle(0), [""; 0]);
-    c.0.set_framework_roles(&framework("f1"), &[x.clone(), y], &BTreeSet::new());
-    assert_eq!(c.cycle(0), [""; 0], "a role that stays is still suppressed");
+    resubscribe(&mut c.0, "f1", &[x.clone(), y.clone()], &[x.clone(), y.clone()]);
+    assert_eq!(c.cycle(0), [""; 0], "both are still suppressed");
+    resubscribe(&mut c.0, "f1", &[x.clone(), y.clone()], std::slice::from_ref(&x));
+    assert_eq!(c.cycle(0), ["f1 y a1 cpus:4;mem:4096"], "what is not named any more is wanted again");
+    c.recover("f1 y a1 cpus:4;mem:4096", None);
+    resubscribe(&mut c.0, "f1", &[x.clone(), y.clone()], &[x.clone(), y]);
     c.0.revive(&framework("f1"), &[x]);
     assert_eq!(c.cycle(0), ["f1 x a1 cpus:4;mem:4096"]);
 }
@@ -75,7 +79,7 @@ fn suppression_is_by_role_and_ends_with_revive() {
 fn what_is_held_under_a_role_that_went_counts_until_it_is_recovered() {
     let mut c = Cluster::default().agents(1, WHOLE).framework("f1", "x");
     c.cycle(0);
-    c.0.set_framework_roles(&framework("f1"), &[role("y")], &BTreeSet::new());
+    resubscribe(&mut c.0, "f1", &[role("y")], &[]);
     let names = |c: &Cluster| c.0.shares().iter().map(|share| share.role.to_string()).collect::<Vec<_>>();
     assert_eq!(names(&c), ["y", "y", "x", "x"]);
     c.recover("f1 x a1 cpus:4;mem:4096", Some(100));

@@ -11,8 +11,10 @@ mod random;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apportion_allocator::{Allocation, Allocator, Hierarchical, HierarchicalConfig, QuotaLimit, Weight};
-use apportion_types::{AgentId, FrameworkId, Resources, Role, Time};
+use apportion_allocator::{
+    Allocation, Allocator, Hierarchical, HierarchicalConfig, Quota, QuotaLimit, Wants, Weight,
+};
+use apportion_types::{AgentId, AgentInfo, FrameworkId, FrameworkOptions, Resources, Role, Time};
 
 const ALL: usize = usize::MAX;
 
@@ -36,6 +38,37 @@ fn quota_limit(text: &str) -> QuotaLimit {
     text.parse().expect("a test's limit is good")
 }
 
+/// A quota of a limit alone; none at all without.
+fn limited(limit: Option<&str>) -> Quota {
+    Quota { limit: limit.map(quota_limit), ..Quota::default() }
+}
+
+/// An agent of which nothing is known but what it has.
+fn info() -> AgentInfo {
+    AgentInfo {
+        hostname: "host".to_owned(),
+        address: "host:5051".to_owned(),
+        resources: Resources::new(),
+        attributes: BTreeMap::new(),
+        domain: None,
+        unenforced: Vec::new(),
+        version: "1".to_owned(),
+    }
+}
+
+/// Adds a framework without options.
+fn subscribe(allocator: &mut dyn Allocator, id: &str, roles: &[Role], suppressed: &[Role]) {
+    let (suppressed, options) = (suppressed.iter().cloned().collect(), FrameworkOptions::default());
+    allocator.add_framework(&framework(id), Wants { roles, suppressed: &suppressed, options: &options });
+}
+
+/// Changes the roles of a framework without options.
+fn resubscribe(allocator: &mut dyn Allocator, id: &str, roles: &[Role], suppressed: &[Role]) {
+    let (suppressed, options) = (suppressed.iter().cloned().collect(), FrameworkOptions::default());
+    allocator
+        .set_framework_wants(&framework(id), Wants { roles, suppressed: &suppressed, options: &options });
+}
+
 fn at(seconds: u64) -> Time {
     Time::from_micros(seconds * 1_000_000)
 }
@@ -48,13 +81,13 @@ impl Cluster {
     /// Agents `a1`, `a2`, … with the same total.
     fn agents(mut self, count: usize, total: &str) -> Self {
         for number in 1..=count {
-            self.0.add_agent(&agent(&format!("a{number}")), &resources(total));
+            self.0.add_agent(&agent(&format!("a{number}")), &info(), &resources(total));
         }
         self
     }
 
     fn framework(mut self, id: &str, of: &str) -> Self {
-        self.0.add_framework(&framework(id), &[role(of)], &BTreeSet::new());
+        subscribe(&mut self.0, id, &[role(of)], &[]);
         self
     }
 

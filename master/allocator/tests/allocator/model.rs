@@ -5,8 +5,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use apportion_allocator::{Allocation, Allocator, QuotaLimit, Share, Weight};
-use apportion_types::{AgentId, FrameworkId, Resources, Role, Time};
+use apportion_allocator::{
+    Allocation, Allocator, ClaimDenied, Explanation, Question, Quota, QuotaLimit, Share, Wants, Weight,
+};
+use apportion_types::{AgentId, AgentInfo, FrameworkId, Resources, Role, Time, operation::Conversion};
 
 #[derive(Debug, Clone)]
 struct Agent {
@@ -208,7 +210,7 @@ fn named(roles: &[Role], role: &Role) -> bool {
 }
 
 impl Allocator for Model {
-    fn add_agent(&mut self, agent: &AgentId, total: &Resources) {
+    fn add_agent(&mut self, agent: &AgentId, _: &AgentInfo, total: &Resources) {
         let taken: BTreeSet<usize> = self.agents.values().map(|agent| agent.place).collect();
         let place = (0..).find(|place| !taken.contains(place)).expect("places do not end");
         self.agents.insert(agent.clone(), Agent { total: total.clone(), active: true, place, visits: 0 });
@@ -229,7 +231,7 @@ impl Allocator for Model {
         }
     }
 
-    fn add_framework(&mut self, framework: &FrameworkId, roles: &[Role], suppressed: &BTreeSet<Role>) {
+    fn add_framework(&mut self, framework: &FrameworkId, Wants { roles, suppressed, .. }: Wants<'_>) {
         let roles = roles.iter().map(|role| (role.clone(), suppressed.contains(role))).collect();
         self.frameworks.insert(framework.clone(), Framework { active: true, roles });
     }
@@ -255,14 +257,12 @@ impl Allocator for Model {
         }
     }
 
-    fn set_framework_roles(&mut self, framework: &FrameworkId, roles: &[Role], suppressed: &BTreeSet<Role>) {
+    fn set_framework_wants(&mut self, framework: &FrameworkId, Wants { roles, suppressed, .. }: Wants<'_>) {
         let state = self.frameworks.get_mut(framework).expect("it exists");
-        let before = std::mem::take(&mut state.roles);
-        for role in roles {
-            let was = before.get(role).copied().unwrap_or(false);
-            state.roles.insert(role.clone(), was || suppressed.contains(role));
-        }
-        self.forget_filters(framework, |role| !roles.contains(role));
+        let now = roles.iter().map(|role| (role.clone(), suppressed.contains(role))).collect();
+        let before = std::mem::replace(&mut state.roles, now);
+        let revived = |role: &Role| before.get(role) == Some(&true) && !suppressed.contains(role);
+        self.forget_filters(framework, |role| !roles.contains(role) || revived(role));
         self.forget_unknown();
     }
 
@@ -289,7 +289,7 @@ impl Allocator for Model {
         self.weights.insert(role.clone(), weight);
     }
 
-    fn set_quota_limit(&mut self, role: &Role, limit: Option<QuotaLimit>) {
+    fn set_quota(&mut self, role: &Role, Quota { limit, .. }: Quota) {
         self.limits.remove(role);
         self.limits.extend(limit.map(|limit| (role.clone(), limit)));
     }
@@ -330,6 +330,57 @@ impl Allocator for Model {
         }
         self.consider(agent);
         self.forget_unknown();
+    }
+
+    fn set_revocable(&mut self, _: &AgentId, _: &Resources) {
+        unreachable!("it is not asked")
+    }
+
+    fn convert_free(&mut self, _: &AgentId, _: &Conversion) -> bool {
+        unreachable!("it is not asked")
+    }
+
+    fn convert_allocated(&mut self, _: &FrameworkId, _: &Role, _: &AgentId, _: &Conversion) {
+        unreachable!("it is not asked")
+    }
+
+    fn offers_closed(&mut self, _: &FrameworkId, _: u32) {
+        unreachable!("it is not asked")
+    }
+
+    fn claim(
+        &mut self,
+        _: Time,
+        _: &FrameworkId,
+        _: &Role,
+        _: &AgentId,
+        _: &Resources,
+    ) -> Result<(), ClaimDenied> {
+        unreachable!("it is not asked")
+    }
+
+    fn explain(&self, _: Time, _: &Question) -> Explanation {
+        unreachable!("it is not asked")
+    }
+
+    fn judge_quotas(&self, _: &BTreeMap<Role, Quota>) -> Result<(), String> {
+        unreachable!("it is not asked")
+    }
+
+    fn over_limit(&self, _: &Role) -> Resources {
+        unreachable!("it is not asked")
+    }
+
+    fn short_of_guarantees(&self) -> Resources {
+        unreachable!("it is not asked")
+    }
+
+    fn watch_free(&mut self, _: bool) {
+        unreachable!("it is not asked")
+    }
+
+    fn free_changes(&mut self) -> Vec<AgentId> {
+        unreachable!("it is not asked")
     }
 
     /// It always looks.

@@ -1,12 +1,13 @@
 //! Any sequence of calls: the same offers, in the same order, as the model's.
 
-use std::collections::BTreeSet;
-
-use apportion_allocator::{Allocation, Allocator, Hierarchical, HierarchicalConfig, QuotaLimit, Weight};
+use apportion_allocator::{Allocation, Allocator, Hierarchical, HierarchicalConfig, Weight};
 use apportion_types::{Resources, Role, Time, resources::Name};
 use proptest::prelude::*;
 
-use crate::{ALL, agent, at, framework, model::Model, quota_limit, resources, role};
+use crate::{
+    ALL, agent, at, framework, info, limited, model::Model, quota_limit, resources, resubscribe, role,
+    subscribe,
+};
 
 const TOTALS: [&str; 5] = [
     "cpus:4;mem:64;ports:[1-8]",
@@ -107,7 +108,6 @@ impl Pair {
     fn apply(&mut self, call: &Call) {
         let agent_name = |number: u8| agent(&format!("a{number}"));
         let framework_name = |number: u8| framework(&format!("f{number}"));
-        let set = |mask: u8| chosen(mask).into_iter().collect::<BTreeSet<_>>();
         match *call {
             Call::AddAgent { agent: number, .. }
             | Call::RemoveAgent { agent: number }
@@ -126,14 +126,14 @@ impl Pair {
                     == matches!(call, Call::AddFramework { .. }) => {}
 
             Call::AddAgent { agent, total } => {
-                self.tell(|a| a.add_agent(&agent_name(agent), &resources(TOTALS[total])));
+                self.tell(|a| a.add_agent(&agent_name(agent), &info(), &resources(TOTALS[total])));
             }
             Call::RemoveAgent { agent } => self.tell(|a| a.remove_agent(&agent_name(agent))),
             Call::SetAgentActive { agent, active } => {
                 self.tell(|a| a.set_agent_active(&agent_name(agent), active))
             }
             Call::AddFramework { framework, roles, suppressed } => {
-                self.tell(|a| a.add_framework(&framework_name(framework), &chosen(roles), &set(suppressed)));
+                self.tell(|a| subscribe(a, &format!("f{framework}"), &chosen(roles), &chosen(suppressed)));
             }
             Call::RemoveFramework { framework } => {
                 self.tell(|a| a.remove_framework(&framework_name(framework)))
@@ -142,9 +142,7 @@ impl Pair {
                 self.tell(|a| a.set_framework_active(&framework_name(framework), active));
             }
             Call::SetFrameworkRoles { framework, roles, suppressed } => {
-                self.tell(|a| {
-                    a.set_framework_roles(&framework_name(framework), &chosen(roles), &set(suppressed))
-                });
+                self.tell(|a| resubscribe(a, &format!("f{framework}"), &chosen(roles), &chosen(suppressed)));
             }
             Call::Suppress { framework, roles } => {
                 self.tell(|a| a.suppress(&framework_name(framework), &chosen(roles)));
@@ -158,12 +156,12 @@ impl Pair {
                 self.tell(|a| a.set_weight(&role(ROLES[index]), weight));
             }
             Call::SetQuotaLimit { role: index, limit } => {
-                let limit: Option<QuotaLimit> = limit.map(|limit| quota_limit(LIMITS[limit]));
+                let limit = limit.map(|limit| LIMITS[limit]);
                 self.config.quota_limits.remove(&role(ROLES[index]));
                 self.config
                     .quota_limits
-                    .extend(limit.iter().map(|limit| (role(ROLES[index]), limit.clone())));
-                self.tell(|a| a.set_quota_limit(&role(ROLES[index]), limit.clone()));
+                    .extend(limit.iter().map(|limit| (role(ROLES[index]), quota_limit(limit))));
+                self.tell(|a| a.set_quota(&role(ROLES[index]), limited(limit)));
             }
             Call::Charge { framework, role: index, agent, part } => {
                 let amount = part_of(&self.model.free(&agent_name(agent)), part);
@@ -227,7 +225,7 @@ impl Pair {
                 let (name, limit) = (role(ROLES[turn]), quota_limit(LIMITS[turn]));
                 let weight = Weight::from_milli(700 * (turn as u32 + 1)).expect("it is not zero");
                 model.set_weight(&name, weight);
-                model.set_quota_limit(&name, Some(limit.clone()));
+                model.set_quota(&name, limited(Some(LIMITS[turn])));
                 config.weights.insert(name.clone(), weight);
                 config.quota_limits.insert(name, limit);
                 self.real.reconfigured(&config)

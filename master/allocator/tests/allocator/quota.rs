@@ -4,7 +4,7 @@ use super::*;
 
 fn cluster(agents: usize, total: &str, limit: &str) -> Cluster {
     let mut c = Cluster::default().agents(agents, total);
-    c.0.set_quota_limit(&role("eng"), Some(quota_limit(limit)));
+    c.0.set_quota(&role("eng"), limited(Some(limit)));
     c.framework("f1", "eng")
 }
 
@@ -14,7 +14,7 @@ fn a_role_is_given_what_it_has_room_for_and_others_the_rest() {
     assert_eq!(c.cycle(0), ["f1 eng a1 cpus:1;mem:1024;ports:[1-9]", "f2 ops a1 cpus:3"]);
     c.recover("f2 ops a1 cpus:3", None);
     c.recover("f1 eng a1 cpus:1;mem:1024;ports:[1-9]", None);
-    c.0.set_quota_limit(&role("eng"), Some(quota_limit("mem:31")));
+    c.0.set_quota(&role("eng"), limited(Some("mem:31")));
     assert_eq!(c.cycle(1), ["f2 ops a1 cpus:4;mem:1024;ports:[1-9]"], "31 MiB are not worth offering");
 }
 
@@ -50,12 +50,12 @@ fn room_that_comes_back_on_one_agent_is_used_on_another() {
 fn a_limit_that_is_raised_or_lifted_wakes_its_role() {
     let mut c = cluster(3, "cpus:4;mem:1024", "cpus:4");
     c.cycle(0);
-    c.0.set_quota_limit(&role("eng"), Some(quota_limit("cpus:6")));
+    c.0.set_quota(&role("eng"), limited(Some("cpus:6")));
     assert!(c.0.is_dirty());
     assert_eq!(c.cycle(1), ["f1 eng a2 cpus:2;mem:1024"]);
-    c.0.set_quota_limit(&role("eng"), Some(quota_limit("cpus:5")));
+    c.0.set_quota(&role("eng"), limited(Some("cpus:5")));
     assert_eq!(c.cycle(2), [""; 0]);
-    c.0.set_quota_limit(&role("eng"), None);
+    c.0.set_quota(&role("eng"), limited(None));
     assert!(c.0.is_dirty());
     assert_eq!(c.cycle(3), ["f1 eng a3 cpus:4;mem:1024", "f1 eng a2 cpus:2"]);
 }
@@ -77,7 +77,7 @@ fn what_was_refused_in_part_is_offered_when_there_is_room_for_more() {
     assert_eq!(c.cycle(0), ["f1 eng a1 cpus:2;mem:1024"]);
     c.recover("f1 eng a1 cpus:2;mem:1024", Some(100));
     assert_eq!(c.cycle(1), [""; 0]);
-    c.0.set_quota_limit(&role("eng"), Some(quota_limit("cpus:3")));
+    c.0.set_quota(&role("eng"), limited(Some("cpus:3")));
     assert_eq!(c.cycle(2), ["f1 eng a1 cpus:3;mem:1024"]);
 }
 
