@@ -206,7 +206,7 @@ pub trait Allocator: Send {
     /// them. Nothing while it is not noted.
     fn free_changes(&mut self) -> Vec<AgentId>;
 
-    /// What is free on an agent; nothing when it is not known or takes no part.
+    /// What is free on an agent, active or not; nothing when it is not known.
     fn free(&self, agent: &AgentId) -> Resources;
 
     /// Shares of every role in the tree, and of every framework in it, in order of fairness: a role, its frameworks, the roles below it.
