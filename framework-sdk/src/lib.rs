@@ -111,6 +111,7 @@
 mod address;
 mod answers;
 mod context;
+mod decline;
 pub mod driver;
 mod offer;
 #[cfg(feature = "net")]
@@ -133,8 +134,9 @@ pub use async_trait::async_trait;
 pub use self::driver::{BuildError, Driver, Handle, Outcome};
 pub use self::{
     context::Context,
+    decline::DeclineReason,
     driver::DriverError,
-    offer::{DeclineReason, DoesNotFit, Offer},
+    offer::{DoesNotFit, Offer},
     scheduler::{Refused, Scheduler, Stop, Subscription},
     task::{Task, TaskError},
 };

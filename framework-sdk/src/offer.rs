@@ -1,7 +1,6 @@
 //! Offers that cannot leak and cannot be overspent.
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::Arc,
@@ -10,11 +9,11 @@ use std::{
 
 use apportion_types::{
     AgentId, OfferId, Resources, Role, TaskInfo, limits,
-    protocol::scheduler::{self, DeclineCode},
     resources::{Name, Ranges, Value},
 };
 
 use crate::{
+    DeclineReason,
     answers::{Answer, Answers},
     task::text_bytes,
 };
@@ -70,58 +69,6 @@ impl fmt::Display for Missing<'_> {
         } else {
             write!(f, "`{}` is missing", self.0)
         }
-    }
-}
-
-/// Why an offer is given back. The master counts declines by it and shows the counts, so the set of texts should be small:
-/// no ids, no amounts.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DeclineReason(Cow<'static, str>);
-
-impl DeclineReason {
-    /// Nothing waits to be placed.
-    pub const NO_WORK: DeclineReason = DeclineReason(Cow::Borrowed("no work"));
-    /// Nothing that waits fits in.
-    pub const TOO_SMALL: DeclineReason = DeclineReason(Cow::Borrowed("too small"));
-    /// The agent's attributes are not what is wanted.
-    pub const CONSTRAINT: DeclineReason = DeclineReason(Cow::Borrowed("constraint"));
-    /// There are enough tasks on this agent.
-    pub const SPREAD: DeclineReason = DeclineReason(Cow::Borrowed("spread"));
-    /// It was dropped without a reason.
-    pub const NOT_USED: DeclineReason = DeclineReason(Cow::Borrowed("not used"));
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&DeclineReason> for scheduler::DeclineReason {
-    fn from(reason: &DeclineReason) -> Self {
-        let known = DeclineCode::ALL.into_iter().find(|code| code.as_str() == reason.as_str());
-        match known {
-            Some(code) => Self::new(code),
-            None if *reason == DeclineReason::NOT_USED => Self::new(DeclineCode::NotSaid),
-            None => Self { code: DeclineCode::Other, detail: reason.to_string() },
-        }
-    }
-}
-
-impl fmt::Display for DeclineReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl From<&'static str> for DeclineReason {
-    fn from(text: &'static str) -> Self {
-        Self(Cow::Borrowed(text))
-    }
-}
-
-impl From<String> for DeclineReason {
-    fn from(text: String) -> Self {
-        Self(Cow::Owned(text))
     }
 }
 
@@ -320,11 +267,8 @@ impl Offer {
     fn declined_because(&mut self) -> DeclineReason {
         match self.reason.take() {
             Some(reason) => reason,
-            None if self.lacking.is_empty() => DeclineReason::NOT_USED,
-            None => {
-                let names: Vec<&str> = self.lacking.iter().map(Name::as_str).collect();
-                DeclineReason::from(format!("too small: {}", names.join(", ")))
-            }
+            None if self.lacking.is_empty() => DeclineReason::NOT_SAID,
+            None => DeclineReason::too_little_of(&self.lacking),
         }
     }
 }

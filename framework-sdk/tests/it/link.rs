@@ -127,8 +127,9 @@ async fn a_lost_stream_is_opened_again_with_the_same_id_and_tasks_are_reconciled
     let (mut session, id) = master.subscribed(QUIET).await;
     assert_eq!(id, None);
     session.send(offers(&[("o1", "a1")])).await;
-    let Call::Accept { offers: ids, tasks, .. } = session.call().await else { panic!("an accept") };
-    assert_eq!((ids[0].as_str(), tasks[0].as_ref().unwrap().task_id.as_str()), ("o1", "on-o1"));
+    let Call::Accept(accept) = session.call().await else { panic!("an accept") };
+    let task = accept.tasks().next().unwrap().as_ref().unwrap();
+    assert_eq!((accept.offers[0].as_str(), task.task_id.as_str()), ("o1", "on-o1"));
     drop(session);
 
     let (mut session, id) = master.subscribed(QUIET).await;
@@ -292,7 +293,7 @@ async fn an_offer_dropped_by_another_task_is_answered_and_outliving_the_driver_d
     let second = timeout(LONG, elsewhere.recv()).await.unwrap().unwrap();
     tokio::task::spawn_blocking(move || first.decline("elsewhere")).await.unwrap();
     let Call::Decline { offers, reason, .. } = session.call().await else { panic!("a decline") };
-    assert_eq!((offers.len(), offers[0].as_str(), reason.as_str()), (1, "o1", "elsewhere"));
+    assert_eq!((offers.len(), offers[0].as_str(), reason.detail.as_str()), (1, "o1", "elsewhere"));
 
     handle.stop(Stop::Disconnect).await.unwrap();
     assert_eq!(session.next().await, None);

@@ -9,7 +9,7 @@ use apportion_sdk::{
     Context, DoesNotFit, Offer, Scheduler, Stop, Task, TaskInfo, TaskStatus, async_trait,
     limits::TASKS_PER_ACCEPT_MAX,
     placement::{best_fit, first_fit, fits, worst_fit},
-    protocol::{Call, Event},
+    protocol::{Accept, Call, Event},
     testing::Harness,
 };
 
@@ -83,7 +83,7 @@ fn an_accept_that_can_carry_no_more_says_so() {
     harness.flush();
     let calls = harness.calls();
     assert!(
-        matches!(calls[0], Call::Accept { refuse: Some(Duration::ZERO), .. }),
+        matches!(&calls[0], Call::Accept(accept) if accept.refuse == Some(Duration::ZERO)),
         "the rest comes back at once"
     );
     for call in calls {
@@ -111,7 +111,8 @@ fn offers_of_one_agent_become_one_accept() {
     drop(offers);
     harness.flush();
     let calls = harness.calls();
-    let [Call::Accept { offers: accepted, .. }, Call::Decline { offers: declined, .. }] = calls.as_slice()
+    let [Call::Accept(Accept { offers: accepted, .. }), Call::Decline { offers: declined, .. }] =
+        calls.as_slice()
     else {
         panic!("{calls:?}");
     };

@@ -16,8 +16,8 @@ use std::{
 };
 
 use apportion_sdk::{
-    AgentId, Context, FrameworkId, FrameworkInfo, Offer, OfferId, Reason, Refused, Role, Scheduler, Source,
-    Stop, Subscription, Task, TaskId, TaskState, TaskStatus, Time, UpdateId, async_trait,
+    AgentId, Context, DeclineReason, FrameworkId, FrameworkInfo, Offer, OfferId, Reason, Refused, Role,
+    Scheduler, Source, Stop, Subscription, Task, TaskId, TaskState, TaskStatus, Time, UpdateId, async_trait,
     driver::{Action, Config, Engine, Input},
     protocol::{Call, ErrorCode, Event, Refusal},
 };
@@ -304,6 +304,7 @@ fn offer(words: &[&str]) -> apportion_types::Offer {
         hostname: agent.to_owned(),
         address: format!("{agent}:5051"),
         attributes: BTreeMap::new(),
+        domain: None,
     }
 }
 
@@ -352,11 +353,12 @@ fn shown(action: &Action) -> String {
             format!("subscribe id={id} suppressed={}", roles(suppressed))
         }
         Call::Teardown => "teardown".to_owned(),
-        Call::Accept { offers, tasks, refuse: filter } => {
-            let tasks = tasks.iter().map(|task| task.as_ref().unwrap().task_id.to_string()).collect();
-            format!("accept {} launch {} refuse {}", ids(offers), list(tasks), refuse(filter))
+        Call::Accept(accept) => {
+            let tasks = accept.tasks().map(|task| task.as_ref().unwrap().task_id.to_string()).collect();
+            format!("accept {} launch {} refuse {}", ids(&accept.offers), list(tasks), refuse(&accept.refuse))
         }
         Call::Decline { offers, refuse: filter, reason } => {
+            let reason = DeclineReason::from(reason.clone());
             format!("decline {} ({reason}) refuse {}", ids(offers), refuse(filter))
         }
         Call::Suppress { roles: of } => format!("suppress {}", roles(of)),
@@ -375,6 +377,7 @@ fn shown(action: &Action) -> String {
             });
             format!("reconcile {}", list(tasks.collect()))
         }
+        other => other.name().to_owned(),
     };
     format!("#{call_id} {call}")
 }

@@ -116,6 +116,7 @@ pub(crate) fn offers(offers: &[(&str, &str)]) -> Event {
         hostname: (*agent).to_owned(),
         address: format!("{agent}:5051"),
         attributes: Default::default(),
+        domain: None,
     };
     Event::Offers(offers.iter().map(offer).collect())
 }

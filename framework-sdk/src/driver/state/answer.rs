@@ -40,7 +40,12 @@ impl State {
                     self.tasks.launched(task_id, agent_id.clone(), accept);
                 }
             } else {
-                gather(&mut declines, Some(Duration::ZERO), "another part was rescinded".into(), valid);
+                gather(
+                    &mut declines,
+                    Some(Duration::ZERO),
+                    DeclineReason::WAITING.with("another part was rescinded"),
+                    valid,
+                );
                 self.launched_on_void += tasks.len() as u64;
                 let message = "its offer was no longer valid when it was used; launch it on another";
                 for task in tasks {
@@ -58,7 +63,7 @@ impl State {
                 self.send_subscribed(Call::Decline {
                     offers: chunk.to_vec(),
                     refuse,
-                    reason: (&reason).into(),
+                    reason: reason.clone().into(),
                 });
             }
         }

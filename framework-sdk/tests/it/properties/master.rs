@@ -11,7 +11,7 @@ use apportion_sdk::{
     AgentId, FrameworkId, FrameworkInfo, OfferId, Resources, Role, Source, Stop, TaskId, TaskState,
     TaskStatus, Time, UpdateId,
     driver::{Action, Config, Engine, Input},
-    protocol::{Call, ErrorCode, Event, Refusal},
+    protocol::{Accept, Call, ErrorCode, Event, Refusal},
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -174,7 +174,9 @@ impl World {
         }
         assert_eq!(self.stream, Stream::Subscribed, "{call:?} without a subscription");
         match call {
-            Call::Accept { offers, tasks, refuse } => {
+            Call::Accept(accept) => {
+                let Accept { offers, refuse, .. } = accept;
+                let tasks: Vec<_> = accept.tasks().collect();
                 assert!(refuse.is_some() && !tasks.is_empty());
                 let mut sum = Resources::new();
                 let mut agents = BTreeSet::new();
@@ -357,6 +359,7 @@ impl World {
                 hostname: String::new(),
                 address: String::new(),
                 attributes: BTreeMap::new(),
+                domain: None,
             });
         }
         self.input(Input::Event(Event::Offers(made)));
