@@ -7,11 +7,12 @@ use std::{
 
 use apportion_agent_core::Record;
 use apportion_master_core::OperatorCall;
+use apportion_sdk::DeclineReason;
 use apportion_types::{
-    TaskStatus, Time, UpdateId,
+    OperationStatus, TaskInfo, TaskStatus, Time, UpdateId,
     protocol::{
         agent::{AgentMessage, MasterMessage},
-        scheduler::{Call, Event},
+        scheduler::{Accept, Call, ClaimResult, Event, InvalidTask, OfferOperation, Preemption},
     },
 };
 
@@ -87,6 +88,13 @@ pub(crate) fn describe(happening: &Happening<'_>) -> Option<String> {
         Happening::OperatorCalls { call: OperatorCall::TeardownFramework { framework_id } } => {
             format!("operator: tear down {framework_id}")
         }
+        Happening::OperatorCalls { call: OperatorCall::UpdateRoles { changes, .. } } => {
+            format!("operator: set {}", list(&changes.keys().collect::<Vec<_>>()))
+        }
+        Happening::OperatorCalls { call: OperatorCall::Operate { agent_id, operation } } => {
+            format!("operator: {operation} on {agent_id}")
+        }
+        Happening::OperatorCalls { call: OperatorCall::Explain(_) | OperatorCall::Shares } => return None,
         Happening::MasterHearsAgent { agent, message, .. } => {
             if matches!(message, AgentMessage::Pong { .. }) {
                 return None;
@@ -136,22 +144,53 @@ impl fmt::Display for Said<'_> {
                 if suppressed.is_empty() { Ok(()) } else { f.write_str(" suppressed") }
             }
             Call::Teardown | Call::Suppress { .. } | Call::Revive { .. } => Ok(()),
-            Call::Accept { offers, tasks, .. } => {
-                write!(f, " {}:", list(offers))?;
-                for task in tasks {
-                    match task {
-                        Ok(task) => write!(f, " {} ({})", task.task_id, task.resources)?,
-                        Err(error) => write!(f, " invalid ({})", error.message)?,
-                    }
-                }
-                Ok(())
+            Call::Accept(accept) => accepted(f, accept),
+            Call::Gang { accepts } => accepts.iter().try_for_each(|accept| accepted(f, accept)),
+            Call::Commit { role, claims, .. } => {
+                write!(f, " {role}")?;
+                claims.iter().try_for_each(|claim| {
+                    write!(f, " {}:", claim.agent_id)?;
+                    claim.tasks.iter().try_for_each(|task| launched(f, task))
+                })
             }
-            Call::Decline { offers, reason, .. } => write!(f, " {}: {reason}", list(offers)),
+            Call::Lease { offers, hold } => write!(f, " {} for {hold:?}", list(offers)),
+            Call::Decline { offers, reason, .. } => {
+                write!(f, " {}: {}", list(offers), DeclineReason::from(reason.clone()))
+            }
             Call::Kill { task_id, .. } => write!(f, " {task_id}"),
             Call::Acknowledge { task_id, update_id, .. } => write!(f, " {task_id} {}", short(*update_id)),
             Call::Reconcile { tasks } if tasks.is_empty() => f.write_str(" all"),
             Call::Reconcile { tasks } => tasks.iter().try_for_each(|(task_id, _)| write!(f, " {task_id}")),
+            Call::AcknowledgeOperation { operation_id, update_id, .. } => {
+                write!(f, " {operation_id} {}", short(*update_id))
+            }
+            Call::ReconcileOperations { operations } if operations.is_empty() => f.write_str(" all"),
+            Call::ReconcileOperations { operations } => {
+                operations.iter().try_for_each(|(operation_id, _)| write!(f, " {operation_id}"))
+            }
+            Call::Request { role, requests } => {
+                write!(f, " {role}:")?;
+                requests.iter().try_for_each(|one| write!(f, " {} of {}", one.count, one.resources))
+            }
+            Call::WatchFree { on } => f.write_str(if *on { " on" } else { " off" }),
+            Call::UpdateFramework { .. } => Ok(()),
         }
+    }
+}
+
+fn accepted(f: &mut fmt::Formatter<'_>, accept: &Accept) -> fmt::Result {
+    write!(f, " {}:", list(&accept.offers))?;
+    accept.operations.iter().try_for_each(|operation| match operation {
+        OfferOperation::Launch(tasks) => tasks.iter().try_for_each(|task| launched(f, task)),
+        OfferOperation::Convert { id: Some(id), operation } => write!(f, " {operation} ({id})"),
+        OfferOperation::Convert { id: None, operation } => write!(f, " {operation}"),
+    })
+}
+
+fn launched(f: &mut fmt::Formatter<'_>, task: &Result<TaskInfo, InvalidTask>) -> fmt::Result {
+    match task {
+        Ok(task) => write!(f, " {} ({})", task.task_id, task.resources),
+        Err(error) => write!(f, " invalid ({})", error.message),
     }
 }
 
@@ -174,6 +213,23 @@ impl fmt::Display for Told<'_> {
             Event::AgentLost { agent_id, .. } => write!(f, "agent lost {agent_id}"),
             Event::Refused { call_id, message, .. } => write!(f, "refused call {call_id}: {message}"),
             Event::Error { code, message } => write!(f, "error {code}: {message}"),
+            Event::OperationUpdate(told) => write!(f, "operation {}", operation(told)),
+            Event::Preempt(told) => {
+                let Preemption { agent_id, resources, tasks, at, for_role } = told;
+                let at = stamp(*at);
+                write!(f, "preempt {resources} on {agent_id} at {at} for {for_role}: {}", list(tasks))
+            }
+            Event::Free(free) => {
+                write!(f, "free {}{}", free.version, if free.snapshot { " snapshot" } else { "" })?;
+                free.agents.iter().try_for_each(|one| write!(f, " {} ({})", one.agent_id, one.free))
+            }
+            Event::Committed { call_id, claims } => {
+                write!(f, "committed {call_id}:")?;
+                claims.iter().try_for_each(|claim| match claim {
+                    ClaimResult::Taken => f.write_str(" taken"),
+                    ClaimResult::Refused { message, .. } => write!(f, " refused ({message})"),
+                })
+            }
             Event::Heartbeat => f.write_str("heartbeat"),
         }
     }
@@ -191,6 +247,11 @@ fn status(status: &TaskStatus) -> String {
     let reason = status.reason.map(|reason| format!(" ({})", reason.name())).unwrap_or_default();
     let update = status.update_id.map(|id| format!(" {}", short(id))).unwrap_or_default();
     format!("{} {}{reason}{update}", status.task_id, status.state)
+}
+
+fn operation(status: &OperationStatus) -> String {
+    let update = status.update_id.map(|id| format!(" {}", short(id))).unwrap_or_default();
+    format!("{} {}{update}", status.operation_id, status.state)
 }
 
 /// An update id as its process and its number within it.
@@ -218,6 +279,11 @@ fn told_agent(message: &MasterMessage) -> Option<String> {
         MasterMessage::AcknowledgeUpdate { task_id, update_id, .. } => {
             format!("acknowledge {task_id} {}", short(*update_id))
         }
+        MasterMessage::Apply { operation_id: Some(id), operation, .. } => format!("apply {operation} ({id})"),
+        MasterMessage::Apply { operation, .. } => format!("apply {operation}"),
+        MasterMessage::AcknowledgeOperation { operation_id, update_id, .. } => {
+            format!("acknowledge operation {operation_id} {}", short(*update_id))
+        }
         MasterMessage::RemoveFramework { framework_id } => format!("remove framework {framework_id}"),
         MasterMessage::Refuse { code, message } => format!("refuse {code:?}: {message}"),
     })
@@ -235,6 +301,9 @@ fn said_by_agent(message: &AgentMessage) -> Option<String> {
             text
         }
         AgentMessage::StatusUpdate { status: told, .. } => format!("update {}", status(told)),
+        AgentMessage::OperationUpdate(told) => format!("operation {}", operation(&told.status)),
+        AgentMessage::Total { total } => format!("total {total}"),
+        AgentMessage::Oversubscribed { revocable } => format!("lends {revocable}"),
         AgentMessage::Unregister { .. } => "unregister".to_owned(),
     })
 }

@@ -169,7 +169,7 @@ impl BatchScheduler {
             return DeclineReason::NO_WORK;
         }
         let names: Vec<_> = missing.iter().map(|(name, _)| name.as_str()).collect();
-        DeclineReason::from(format!("too small: {}", names.join(", ")))
+        DeclineReason::TOO_SMALL.with(names.join(", "))
     }
 }
 

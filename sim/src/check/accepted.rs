@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 
 use apportion_agent_core::TaskKey;
 use apportion_master_core::view::{AgentState, FrameworkState};
-use apportion_types::{
-    AgentId, FrameworkId, TaskId, TaskState,
-    protocol::scheduler::{Call, Event},
-};
+use apportion_types::{AgentId, FrameworkId, TaskId, TaskState, protocol::scheduler::Event};
 
 use super::{Check, Happening, Verdict, agents_by_id};
 use crate::{fault::Process, world::World};
@@ -37,10 +34,10 @@ impl Check for Accepted {
 
     fn observe(&mut self, world: &World, happening: &Happening<'_>) -> Verdict {
         match *happening {
-            Happening::SchedulerCalls { framework, call_id, call: Call::Accept { tasks, .. } } => {
+            Happening::SchedulerCalls { framework, call_id, call } => {
                 let Some(id) = world.framework_id(framework) else { return Ok(()) };
                 let launches = self.tasks.entry(id.clone()).or_default();
-                for task in tasks.iter().flatten() {
+                for task in call.tasks().into_iter().flatten() {
                     launches.insert(
                         task.task_id.clone(),
                         Launch { by: Some((framework, call_id)), taken: false },

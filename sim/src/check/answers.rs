@@ -2,12 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apportion_types::{
-    OfferId,
-    protocol::scheduler::{Call, Event},
-};
+use apportion_types::{OfferId, protocol::scheduler::Event};
 
-use super::{Check, Happening, Verdict};
+use super::{Check, Happening, Verdict, answered};
 use crate::{fault::Process, world::World};
 
 /// An offer that a driver accepts or declines was told to it on this connection, was not rescinded since, and is not answered
@@ -35,13 +32,10 @@ impl Check for Answers {
                     _ => {}
                 }
             }
-            Happening::SchedulerCalls {
-                framework,
-                call: Call::Accept { offers, .. } | Call::Decline { offers, .. },
-                ..
-            } => {
+            Happening::SchedulerCalls { framework, call, .. } => {
                 let held = self.held.entry(framework).or_default();
-                if let Some(id) = offers.iter().find(|id| !held.remove(*id)) {
+                let mut offers = answered(call).into_iter().flat_map(|(offers, _)| offers);
+                if let Some(id) = offers.find(|id| !held.remove(*id)) {
                     return Err(format!("framework {framework} answers offer {id}, which it does not hold"));
                 }
             }

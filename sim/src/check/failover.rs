@@ -106,6 +106,7 @@ impl Failover {
                 OperatorCall::TeardownFramework { framework_id } => {
                     self.teardown = Some(framework_id.clone())
                 }
+                _ => {}
             },
             Happening::MasterTellsScheduler { conn, event, .. } => {
                 return self.master_tells(world, conn, event);

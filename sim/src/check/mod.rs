@@ -5,6 +5,7 @@
 
 mod accepted;
 mod answers;
+mod calls;
 mod changes;
 mod failover;
 mod fairness;
@@ -41,7 +42,10 @@ use apportion_types::{
     },
 };
 
-pub(crate) use self::changes::{Change, Changes};
+pub(crate) use self::{
+    calls::answered,
+    changes::{Change, Changes},
+};
 use crate::{
     fault::{Fault, Process},
     process::Told,

@@ -13,7 +13,7 @@ use apportion_types::{
     },
 };
 
-use super::{Changes, Check, Happening, Verdict, streams::Streams};
+use super::{Changes, Check, Happening, Verdict, answered, streams::Streams};
 use crate::{fault::Process, world::World};
 
 /// How late what is due may be done.
@@ -66,14 +66,16 @@ impl Check for Offers {
         match *happening {
             Happening::Started(Process::Master) => *self = Self::default(),
             Happening::MasterHearsScheduler { conn, call, .. } => {
-                let (offers, is_accept) = match call {
-                    Call::Accept { offers, .. } => (offers, true),
-                    Call::Decline { offers, .. } => (offers, false),
-                    _ => return Ok(()),
-                };
+                let answered = answered(call);
+                if answered.is_empty() {
+                    return Ok(());
+                }
+                let offers: Vec<OfferId> =
+                    answered.iter().flat_map(|(offers, _)| offers.iter().cloned()).collect();
+                let is_accept = !matches!(call, Call::Decline { .. });
                 let Some(framework) = self.streams.framework(conn).cloned() else { return Ok(()) };
                 if offers.len() <= limits::OFFERS_PER_CALL_MAX {
-                    self.turn.called = Some(Called { framework, offers: offers.clone(), is_accept });
+                    self.turn.called = Some(Called { framework, offers, is_accept });
                 }
             }
             Happening::MasterTellsScheduler { conn, event, .. } => match event {

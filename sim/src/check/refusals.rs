@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use apportion_types::{AgentId, FrameworkId, OfferId, Time, limits, protocol::scheduler::Call};
 
-use super::{Happening, streams::Streams};
+use super::{Happening, answered, streams::Streams};
 use crate::{fault::Process, world::World};
 
 /// Clocks go wrong by a thousandth, and what is due is done a moment later.
@@ -31,10 +31,11 @@ impl Refusals {
                 let revived = self.streams.framework(*conn).and_then(|id| self.until.remove(id));
                 self.count -= revived.map_or(0, |revived| revived.len());
             }
-            Happening::MasterHearsScheduler {
-                call: Call::Accept { offers, refuse, .. } | Call::Decline { offers, refuse, .. },
-                ..
-            } => self.refused(world, offers, refuse.unwrap_or(limits::REFUSE_DEFAULT)),
+            Happening::MasterHearsScheduler { call, .. } => {
+                for (offers, refuse) in answered(call) {
+                    self.refused(world, offers, refuse.unwrap_or(limits::REFUSE_DEFAULT));
+                }
+            }
             Happening::MasterDecided(changes) => {
                 for view in changes.offers.iter().filter_map(|change| change.removed()) {
                     let offer = &view.offer;

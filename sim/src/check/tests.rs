@@ -11,7 +11,7 @@ use apportion_types::{
     AgentId, Offer, OfferId, Reason, Resources, Source, TaskState, TaskStatus, Time, UpdateId,
     protocol::{
         agent::{AgentMessage, MasterMessage, RefuseCode},
-        scheduler::{Call, Event},
+        scheduler::{Call, DeclineCode, DeclineReason, Event},
     },
 };
 
@@ -56,6 +56,7 @@ fn offer(sim: &Sim, id: &str, role: &str, resources: &str) -> OfferView {
             hostname: String::new(),
             address: String::new(),
             attributes: Default::default(),
+            domain: None,
         },
         made_at: Time::ZERO,
         expires_at: Time::ZERO,
@@ -112,7 +113,8 @@ fn an_offer_that_nobody_is_told() {
 #[test]
 fn answers() {
     let offers = vec![OfferId::new("m1-O99999999").unwrap()];
-    let call = Call::Decline { offers, refuse: None, reason: String::new() };
+    let reason = DeclineReason::new(DeclineCode::NoWork);
+    let call = Call::Decline { offers, refuse: None, reason };
     assert!(
         after(&Happening::SchedulerCalls { framework: 0, call_id: 0, call: &call }, "answers")
             .contains("does not hold")

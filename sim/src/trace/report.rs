@@ -248,10 +248,13 @@ mod tests {
                 state: FrameworkState::Active,
                 subscribed_at: Time::ZERO,
                 suppressed: Vec::new(),
+                options: Default::default(),
                 allocated: Resources::new(),
                 offered: Resources::new(),
                 tasks: 0,
                 declined: declined.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+                decline_samples: Vec::new(),
+                requests: BTreeMap::new(),
             };
             (framework_id, Arc::new(view))
         };

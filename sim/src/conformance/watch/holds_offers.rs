@@ -9,7 +9,7 @@ use apportion_sdk::{
 
 use super::FRAMEWORK;
 use crate::{
-    check::{Check, Happening, Verdict},
+    check::{Check, Happening, Verdict, answered},
     conformance::Promise,
     process::Told,
     world::World,
@@ -50,17 +50,14 @@ impl Check for HoldsOffers {
             Happening::SchedulerHears { event: Event::Rescind(offer), .. } => {
                 self.forget(std::slice::from_ref(offer));
             }
-            Happening::SchedulerCalls {
-                call: Call::Accept { offers, .. } | Call::Decline { offers, .. },
-                ..
-            } => {
-                self.forget(offers);
-            }
             // They are void, or the run is over.
             Happening::SchedulerHandles { told: Told::Start | Told::Disconnected { .. }, .. }
             | Happening::SchedulerCalls { call: Call::Subscribe { .. } | Call::Teardown, .. } => {
                 self.held.clear();
                 self.oldest = None;
+            }
+            Happening::SchedulerCalls { call, .. } => {
+                answered(call).into_iter().for_each(|(offers, _)| self.forget(offers));
             }
             _ => {}
         }

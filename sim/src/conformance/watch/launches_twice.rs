@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use apportion_agent_core::TaskKey;
-use apportion_sdk::{TaskInfo, protocol::Call};
+use apportion_sdk::TaskInfo;
 
 use super::{FRAMEWORK, Shared, ledger};
 use crate::{
@@ -54,8 +54,8 @@ impl Check for LaunchesTwice {
 
     fn observe(&mut self, world: &World, happening: &Happening<'_>) -> Verdict {
         match happening {
-            Happening::SchedulerCalls { call: Call::Accept { tasks, .. }, .. } => {
-                tasks.iter().flatten().try_for_each(|task| self.launches(world, task))
+            Happening::SchedulerCalls { call, .. } => {
+                call.tasks().into_iter().flatten().try_for_each(|task| self.launches(world, task))
             }
             Happening::Running { task, .. } if !self.rivals.is_empty() => {
                 for other in ledger::running(world) {

@@ -114,23 +114,18 @@ impl Check for Keeper {
 
 impl Ledger {
     fn calls(&mut self, world: &World, call: &Call) {
-        match call {
-            Call::Accept { tasks, .. } => {
-                for task in tasks.iter().flatten() {
-                    let Some(key) = key(world, &task.task_id) else { continue };
-                    let input = world.frameworks[FRAMEWORK].inputs;
-                    let work = self.work_of(task);
-                    self.launches += 1;
-                    self.told.remove(&key);
-                    self.launched.insert(key, Launched { work, input, killed: false });
-                }
-            }
-            Call::Kill { task_id, .. } => {
-                if let Some(task) = key(world, task_id).and_then(|key| self.launched.get_mut(&key)) {
-                    task.killed = true;
-                }
-            }
-            _ => {}
+        for task in call.tasks().into_iter().flatten() {
+            let Some(key) = key(world, &task.task_id) else { continue };
+            let input = world.frameworks[FRAMEWORK].inputs;
+            let work = self.work_of(task);
+            self.launches += 1;
+            self.told.remove(&key);
+            self.launched.insert(key, Launched { work, input, killed: false });
+        }
+        if let Call::Kill { task_id, .. } = call
+            && let Some(task) = key(world, task_id).and_then(|key| self.launched.get_mut(&key))
+        {
+            task.killed = true;
         }
     }
 
