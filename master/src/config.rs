@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use apportion_allocator::{HierarchicalConfig, QuotaLimit, Weight};
+use apportion_allocator::{HierarchicalConfig, Quota, QuotaLimit, Weight};
 use apportion_types::{Role, limits};
 use serde::{Deserialize, Serialize};
 
@@ -95,9 +95,12 @@ impl Config {
 
     /// The part that the allocator decides by.
     pub fn allocator(&self) -> HierarchicalConfig {
+        let quota = |(role, limit): (&Role, &QuotaLimit)| {
+            (role.clone(), Quota { limit: Some(limit.clone()), ..Quota::default() })
+        };
         HierarchicalConfig {
             weights: self.weights.clone(),
-            quota_limits: self.quota_limits.clone(),
+            quotas: self.quota_limits.iter().map(quota).collect(),
             ..HierarchicalConfig::default()
         }
     }
@@ -172,7 +175,8 @@ mod tests {
         let config: Config = serde_json::from_str(text).unwrap();
         let allocator = config.allocator();
         assert_eq!(allocator.weights[&"eng/ads".parse().unwrap()].milli(), 2500);
-        assert_eq!(allocator.quota_limits[&Role::default()].to_string(), "mem:64;gpus:0");
+        let limit = allocator.quotas[&Role::default()].limit.clone();
+        assert_eq!(limit.unwrap().to_string(), "mem:64;gpus:0");
         let text = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config);
         let error = serde_json::from_str::<Config>(r#"{"weights": {"eng": "0"}}"#).unwrap_err().to_string();

@@ -56,10 +56,10 @@ impl Change {
                 settings.weights.insert(role.clone(), *weight);
             }
             Change::Quota(role, Some(limit)) => {
-                settings.quota_limits.insert(role.clone(), limit.clone());
+                settings.quotas.entry(role.clone()).or_default().limit = Some(limit.clone());
             }
             Change::Quota(role, None) => {
-                settings.quota_limits.remove(role);
+                settings.quotas.remove(role);
             }
             Change::Allocator(sorter) => settings.sorter = *sorter,
         }
@@ -98,13 +98,13 @@ mod tests {
             assert_eq!(change.to_string(), text);
             change.make(&mut settings);
         }
-        let (weights, limits) = (&settings.weights, &settings.quota_limits);
+        let (weights, limits) = (&settings.weights, &settings.quotas);
         assert_eq!((weights.len(), limits.len()), (2, 1));
         assert_eq!(weights[&"a=b".parse().unwrap()].milli(), 500);
         assert_eq!(settings.sorter, SorterKind::Random { seed: SEED });
         Change::parse("quota.*=none").unwrap().make(&mut settings);
         Change::parse("allocator=drf").unwrap().make(&mut settings);
-        assert!(settings.quota_limits.is_empty() && settings.sorter == SorterKind::Drf);
+        assert!(settings.quotas.is_empty() && settings.sorter == SorterKind::Drf);
     }
 
     #[test]

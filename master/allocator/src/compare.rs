@@ -116,8 +116,7 @@ impl<S: FnMut(Difference) + Send> Allocator for Compared<S> {
     }
 
     fn set_quota(&mut self, role: &Role, quota: Quota) {
-        self.shadow.quota_limits.remove(role);
-        self.shadow.quota_limits.extend(quota.limit.iter().map(|limit| (role.clone(), limit.clone())));
+        self.shadow.quotas.insert(role.clone(), quota.clone());
         self.real.set_quota(role, quota);
     }
 

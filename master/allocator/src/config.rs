@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use apportion_types::{Resources, Role, limits, resources::Name};
 
-use crate::{QuotaLimit, Weight};
+use crate::{Quota, Weight};
 
 /// Settings of a [`Hierarchical`](crate::Hierarchical).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +15,17 @@ pub struct HierarchicalConfig {
     pub fairness_excluded: Vec<Name>,
     /// Of roles, known already or not; all others have [`Weight::default`].
     pub weights: BTreeMap<Role, Weight>,
-    /// Of roles, known already or not; all others may have whatever there is.
-    pub quota_limits: BTreeMap<Role, QuotaLimit>,
+    /// Of roles, known already or not; all others are sure of nothing, and may have whatever there is.
+    pub quotas: BTreeMap<Role, Quota>,
     /// In which order those who want something are asked.
     pub sorter: SorterKind,
+    /// Agents with gpus are offered only to frameworks that say that they can use some.
+    pub filter_gpus: bool,
+    /// The master's own region: agents of others are offered only to frameworks that are aware of regions. None when it does not
+    /// matter.
+    pub region: Option<String>,
+    /// The most offers that one framework may hold; a framework may ask for fewer.
+    pub offers_max: u32,
 }
 
 impl Default for HierarchicalConfig {
@@ -30,8 +37,11 @@ impl Default for HierarchicalConfig {
             ],
             fairness_excluded: Vec::new(),
             weights: BTreeMap::new(),
-            quota_limits: BTreeMap::new(),
+            quotas: BTreeMap::new(),
             sorter: SorterKind::default(),
+            filter_gpus: false,
+            region: None,
+            offers_max: limits::OFFERS_PER_FRAMEWORK_MAX,
         }
     }
 }

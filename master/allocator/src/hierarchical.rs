@@ -76,7 +76,7 @@ impl Hierarchical {
             capacity: Capacity::new(&mut kinds, &config.fairness_excluded),
             measure: Measure { kinds, allocatable_min: config.allocatable_min },
             weights: config.weights,
-            quota_limits: config.quota_limits,
+            quota_limits: crate::quota::limits(&config.quotas),
             sorter: config.sorter,
             agents: Slab::default(),
             agent_keys: Index::default(),

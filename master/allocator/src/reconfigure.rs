@@ -7,7 +7,8 @@ use crate::{Hierarchical, HierarchicalConfig, room::Limit, slab::AgentKey};
 impl Hierarchical {
     /// A copy with other settings: the same agents, frameworks, books, filters and turn. Its next cycle looks at every agent.
     pub fn reconfigured(&self, config: &HierarchicalConfig) -> Hierarchical {
-        let HierarchicalConfig { allocatable_min, fairness_excluded, weights, quota_limits, sorter } = config;
+        let HierarchicalConfig { allocatable_min, fairness_excluded, weights, quotas, sorter, .. } = config;
+        let quota_limits = &crate::quota::limits(quotas);
         let mut copy = self.clone();
         copy.capacity.exclude(&mut copy.measure.kinds, fairness_excluded);
         copy.weights.clone_from(weights);

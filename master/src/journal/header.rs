@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use apportion_allocator::{Allocator, HierarchicalConfig, QuotaLimit, SorterKind, Weight};
+use apportion_allocator::{Allocator, HierarchicalConfig, Quota, QuotaLimit, SorterKind, Weight};
 use apportion_master_core::{Config as CoreConfig, Master};
 use apportion_proto::v1;
 use apportion_types::{OfferId, Resources, Role, Time, convert::ConvertError, resources::Name};
@@ -49,25 +49,37 @@ impl From<&Header> for v1::JournalHeader {
             agent_reregister_timeout_us: micros(core.agent_reregister_timeout),
             scheduler_heartbeat_us: micros(core.scheduler_heartbeat),
         };
-        let HierarchicalConfig { allocatable_min, fairness_excluded, weights, quota_limits, sorter } =
-            &header.allocator;
+        let HierarchicalConfig {
+            allocatable_min,
+            fairness_excluded,
+            weights,
+            quotas,
+            sorter,
+            filter_gpus,
+            region,
+            offers_max,
+        } = &header.allocator;
         let weight = |(role, weight): (&Role, &Weight)| v1::JournalWeight {
             role: role.to_string(),
             weight_milli: weight.milli(),
         };
-        let quota_limit = |(role, limit): (&Role, &QuotaLimit)| v1::JournalQuotaLimit {
+        let quota = |(role, quota): (&Role, &Quota)| v1::JournalQuotaLimit {
             role: role.to_string(),
-            limit: limit.to_string(),
+            limit: quota.limit.as_ref().map(QuotaLimit::to_string).unwrap_or_default(),
+            guarantee: Some((&quota.guarantee).into()),
         };
         let allocator = v1::JournalAllocator {
             allocatable_min: allocatable_min.iter().map(Into::into).collect(),
             fairness_excluded: fairness_excluded.iter().map(ToString::to_string).collect(),
             weights: weights.iter().map(weight).collect(),
-            quota_limits: quota_limits.iter().map(quota_limit).collect(),
+            quota_limits: quotas.iter().map(quota).collect(),
             random_seed: match sorter {
                 SorterKind::Drf => None,
                 SorterKind::Random { seed } => Some(*seed),
             },
+            gpus_filtered: *filter_gpus,
+            region: region.clone(),
+            offers_max: *offers_max,
         };
         Self {
             version: header.version.clone(),
@@ -120,16 +132,22 @@ fn allocator_config(wire: v1::JournalAllocator) -> Result<HierarchicalConfig, Co
         let weight = Weight::from_milli(wire.weight_milli);
         Ok((role(&wire.role)?, weight.ok_or_else(|| ConvertError::new("weights", "one is zero"))?))
     };
-    let quota_limit = |wire: v1::JournalQuotaLimit| {
-        let limit = wire.limit.parse().map_err(|error| ConvertError::new("quota_limits", error))?;
-        Ok((role(&wire.role)?, limit))
+    let quota = |wire: v1::JournalQuotaLimit| {
+        let limit = (!wire.limit.is_empty()).then(|| wire.limit.parse()).transpose();
+        let limit = limit.map_err(|error| ConvertError::new("quota_limits", error))?;
+        let guarantee = wire.guarantee.unwrap_or_default().try_into();
+        let guarantee = guarantee.map_err(|error: ConvertError| error.within("quota_limits"))?;
+        Ok((role(&wire.role)?, Quota { guarantee, limit }))
     };
     Ok(HierarchicalConfig {
         allocatable_min: wire.allocatable_min.into_iter().map(resources).collect::<Result<_, _>>()?,
         fairness_excluded: wire.fairness_excluded.iter().map(name).collect::<Result<_, _>>()?,
         weights: wire.weights.into_iter().map(weight).collect::<Result<_, _>>()?,
-        quota_limits: wire.quota_limits.into_iter().map(quota_limit).collect::<Result<_, _>>()?,
+        quotas: wire.quota_limits.into_iter().map(quota).collect::<Result<_, _>>()?,
         sorter: wire.random_seed.map_or(SorterKind::Drf, |seed| SorterKind::Random { seed }),
+        filter_gpus: wire.gpus_filtered,
+        region: wire.region,
+        offers_max: wire.offers_max,
     })
 }
 

@@ -49,8 +49,9 @@ fn busy() -> (Cluster, Vec<Handle<Busy>>) {
             config.offer_timeout = Duration::from_secs(6);
         })
         .allocator(|config| {
+            let left = "left".parse().expect("it is written here");
             let limit = "cpus:5;mem:5120".parse().expect("it is written here");
-            config.quota_limits.insert("left".parse().expect("it is written here"), limit);
+            config.quotas.entry(left).or_default().limit = Some(limit);
         })
         .workload(|task, rng| {
             let lasts = Duration::from_millis(rng.u64(100..20_000));

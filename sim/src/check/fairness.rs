@@ -99,7 +99,7 @@ impl Fairness {
             }
             for role in &framework.info.roles {
                 let restrained = framework.suppressed.contains(role)
-                    || world.master.allocator.quota_limits.contains_key(role);
+                    || world.master.allocator.quotas.contains_key(role);
                 if *role == offer.role || restrained {
                     continue;
                 }

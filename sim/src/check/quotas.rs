@@ -17,7 +17,7 @@ impl Check for Quotas {
     }
 
     fn observe(&mut self, world: &World, happening: &Happening<'_>) -> Verdict {
-        let limits = &world.master.allocator.quota_limits;
+        let limits = &world.master.allocator.quotas;
         match happening {
             _ if limits.is_empty() => {}
             Happening::Started(Process::Master) => *self = Self::default(),
@@ -25,7 +25,7 @@ impl Check for Quotas {
                 self.sums.follow(changes);
                 for view in changes.offers.iter().filter_map(|change| change.added()) {
                     let offer = &view.offer;
-                    let Some(limit) = limits.get(&offer.role) else { continue };
+                    let Some(limit) = limits.get(&offer.role).and_then(|quota| quota.limit.as_ref()) else { continue };
                     let has = self.sums.of(&offer.role);
                     if let Some((name, milli)) = limit
                         .iter()

@@ -90,7 +90,7 @@ impl Rest {
 
 /// True for a connected framework that wants offers for a role that may have any.
 fn wants(world: &World, view: &FrameworkView) -> bool {
-    let limits = &world.master.allocator.quota_limits;
+    let limits = &world.master.allocator.quotas;
     let wanted = |role| !view.suppressed.contains(role) && !limits.contains_key(role);
     view.state == FrameworkState::Active && view.info.roles.iter().any(wanted)
 }

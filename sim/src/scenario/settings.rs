@@ -81,7 +81,7 @@ impl Settings {
                 self.allocator.weights.insert(role.clone(), weight);
             } else {
                 let limit: QuotaLimit = value.read("scalars such as cpus:4;mem:4096")?;
-                self.allocator.quota_limits.insert(role.clone(), limit);
+                self.allocator.quotas.entry(role.clone()).or_default().limit = Some(limit);
             }
         }
         Ok(())

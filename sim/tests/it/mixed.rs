@@ -242,7 +242,8 @@ pub(crate) fn mixed() -> (Cluster, Frameworks) {
         })
         .allocator(|config| {
             config.weights.insert("right".parse().unwrap(), "2".parse().unwrap());
-            config.quota_limits.insert("limited".parse().unwrap(), "cpus:7;mem:2048".parse().unwrap());
+            let limited = config.quotas.entry("limited".parse().unwrap()).or_default();
+            limited.limit = Some("cpus:7;mem:2048".parse().unwrap());
         })
         .workload(behaviour)
         .clock_skew(5 * SECOND)
