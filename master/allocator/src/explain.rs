@@ -33,24 +33,26 @@ pub struct RoleExplanation {
     pub dominant_share_ppm: u64,
     /// What its share is divided by.
     pub weight: Weight,
-    /// The framework's place, from 1, among all who may be offered something; none when it may not.
+    /// The framework's place, from 1, among all who may be offered something; none when it may not, or when the order is drawn.
     pub place: Option<usize>,
     /// Who is before it, nearest last; at most ten.
     pub ahead: Vec<(Role, FrameworkId)>,
     /// What keeps it from every offer, whatever the agent.
     pub obstacles: Vec<Obstacle>,
-    /// For each agent asked about, what the next cycle does for it, were nobody before the framework; in the order of ids.
+    /// For each agent asked about, what the next cycle would do with it, were it the only agent that is looked at; in the order of ids.
     pub agents: Vec<(AgentId, Verdict)>,
     /// How many agents there are of each verdict, over all that were asked about, by [`Verdict::code`].
     pub counts: BTreeMap<&'static str, u64>,
 }
 
-/// What one agent is to a framework in a role.
+/// What one agent is to a framework in a role. The law, when no needs are asked about: it is `Offered` exactly when the next cycle, were
+/// it now and were the agent the only one that it looks at, gives the framework something of it for the role, and that first;
+/// `Behind` exactly when the framework could be given something of it as things stand, but such a cycle gives it nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It would be offered this.
     Offered(Resources),
-    /// Somebody before it in the order takes it.
+    /// Somebody before it in the order takes it: he who is given some of the agent first.
     Behind(FrameworkId),
     /// It is not offered, because.
     Blocked(Obstacle),

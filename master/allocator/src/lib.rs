@@ -96,7 +96,8 @@ pub trait Allocator: Send {
     /// Offers of an inactive agent are not made; what is allocated on it stays so.
     fn set_agent_active(&mut self, agent: &AgentId, active: bool);
 
-    /// Changes what an agent lends: all of it revocable, given or not. What is given beyond it stays given until it is recovered.
+    /// Changes what an agent lends: all of it revocable, given or not. What is given beyond it stays given until it is recovered. It
+    /// counts as part of the cluster for shares, of which none is more than the whole; guarantees cannot rest on it.
     fn set_revocable(&mut self, agent: &AgentId, revocable: &Resources);
 
     /// Does an operation with what is free on an agent; false, and nothing is changed, when it is not all free.
@@ -166,16 +167,28 @@ pub trait Allocator: Send {
     fn next_deadline(&self) -> Option<Time>;
 
     /// Runs one cycle and returns at most about `allocations_max` allocations, in the order made. When it stops at the bound,
-    /// [`Allocator::is_dirty`] stays true. Each agent's free resources go as a whole to the first in order of share who is not
-    /// filtered, shares being counted anew after each.
+    /// [`Allocator::is_dirty`] stays true. Each agent's free resources go to the first in order of share who may have them, shares
+    /// being counted anew after each; what is left goes to the next, until nobody takes any of it. In a first round over the agents
+    /// only those are asked whose role at the top of the tree lacks something of its guarantee that the agent has free and unreserved.
     ///
-    /// To a role with a quota limit goes what it has room for, filters being asked about that; the rest goes to the next. It is
-    /// passed over when too little is left of something to be worth offering, though the agent has enough of it.
+    /// In order: at every level of the tree, the roles below one by dominant share divided by weight, then fewer allocations, then
+    /// name, and among them, of weight 1 and before all others of equal share, the frameworks of that role itself, in the same order.
+    ///
+    /// A client is given what is open to its role ([`Resources::open_to`]), less what is revocable or shared when it cannot deal with
+    /// it, less shared volumes of which it holds a copy on this agent. Of unreserved scalars that are not revocable, and of nothing
+    /// else, it is given no more than the room that each limit on its path leaves (limit less consumption), and no more than its top
+    /// role lacks of its guarantee plus the headroom: what is free of such scalars on all active agents less what all guarantees
+    /// lack. A role consumes what of such scalars is allocated in its subtree, and what is reserved for a role of its subtree, given
+    /// or not.
+    ///
+    /// It is passed over when what is open to it holds no minimum of its own (the sums of scalars on whatever terms count), when a
+    /// limit or headroom leaves it less than a minimum that it would else hold whole, or when it refused all of it.
     fn allocate(&mut self, now: Time, allocations_max: usize) -> Vec<Allocation>;
 
     /// Gives a framework what it claims of an agent, if all of it is free and a cycle for this agent would give it to nobody before it:
-    /// under the same quotas, headroom, constraints and order. It counts as an allocation, but not as an offer. The framework need not
-    /// take offers for the role, which must be among its own; its filters and its suppression do not matter.
+    /// under the same quotas, headroom, constraints and order: nobody who stands before it would take some of it now. It counts as an
+    /// allocation, but not as an offer. The framework need not take offers for the role, which must be among its own; its filters, its
+    /// suppression, the bound of its offers and minimums do not matter.
     fn claim(
         &mut self,
         now: Time,
@@ -189,14 +202,15 @@ pub trait Allocator: Send {
     fn explain(&self, now: Time, question: &Question) -> Explanation;
 
     /// Why these quotas cannot stand together with the others, if so: the first role whose limit is below its guarantee, or whose
-    /// guarantee is above that of a role above it, or guarantees that together exceed the cluster, or a role that has more than its
+    /// guarantee is that of no top-level role, or guarantees that together exceed the cluster, or a role that consumes more than its
     /// limit already.
     fn judge_quotas(&self, quotas: &BTreeMap<Role, Quota>) -> Result<(), String>;
 
     /// What a role, with those below it, has above its quota limit; nothing when it has no limit.
     fn over_limit(&self, role: &Role) -> Resources;
 
-    /// What is missing, of free resources, to fulfil every guarantee that has somebody who could be offered it; plain scalars.
+    /// What is missing, of free resources, to fulfil every guarantee that has somebody who could be offered it: what those guarantees
+    /// lack, less what is free of unreserved scalars on active agents, lent ones apart; plain scalars.
     fn short_of_guarantees(&self) -> Resources;
 
     /// Begins to note on which agents what is free changes, or ceases to.
@@ -209,6 +223,7 @@ pub trait Allocator: Send {
     /// What is free on an agent, active or not; nothing when it is not known.
     fn free(&self, agent: &AgentId) -> Resources;
 
-    /// Shares of every role in the tree, and of every framework in it, in order of fairness: a role, its frameworks, the roles below it.
+    /// Shares of every role that has frameworks or is above one that has, and of every framework in it, in order of fairness: a role,
+    /// its frameworks, the roles below it. Shared volumes count for nobody.
     fn shares(&self) -> Vec<Share>;
 }

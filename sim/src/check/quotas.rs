@@ -25,7 +25,9 @@ impl Check for Quotas {
                 self.sums.follow(changes);
                 for view in changes.offers.iter().filter_map(|change| change.added()) {
                     let offer = &view.offer;
-                    let Some(limit) = limits.get(&offer.role).and_then(|quota| quota.limit.as_ref()) else { continue };
+                    let Some(limit) = limits.get(&offer.role).and_then(|quota| quota.limit.as_ref()) else {
+                        continue;
+                    };
                     let has = self.sums.of(&offer.role);
                     if let Some((name, milli)) = limit
                         .iter()
