@@ -59,7 +59,7 @@ fn weighted(weight: &str) -> HierarchicalConfig {
 #[test]
 fn the_same_settings_never_differ() {
     let limited =
-        HierarchicalConfig { quota_limits: [(role("y"), quota_limit("cpus:5"))].into(), ..weighted("0.3") };
+        HierarchicalConfig { quotas: [(role("y"), limited(Some("cpus:5")))].into(), ..weighted("0.3") };
     let drawn = HierarchicalConfig { sorter: SorterKind::Random { seed: 3 }, ..limited.clone() };
     for config in [HierarchicalConfig::default(), limited, drawn] {
         assert_eq!(differences(config.clone(), config), []);
@@ -71,7 +71,7 @@ fn each_setting_makes_a_difference() {
     let base = HierarchicalConfig::default;
     let others = [
         weighted("5"),
-        HierarchicalConfig { quota_limits: [(role("y"), quota_limit("cpus:5"))].into(), ..base() },
+        HierarchicalConfig { quotas: [(role("y"), limited(Some("cpus:5")))].into(), ..base() },
         HierarchicalConfig { sorter: SorterKind::Random { seed: 3 }, ..base() },
         HierarchicalConfig { allocatable_min: vec![resources("cpus:4")], ..base() },
     ];

@@ -8,6 +8,7 @@ mod model;
 mod property;
 mod quota;
 mod random;
+mod starvation;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -5,8 +5,7 @@ use apportion_types::{Resources, Role, Time, resources::Name};
 use proptest::prelude::*;
 
 use crate::{
-    ALL, agent, at, framework, info, limited, model::Model, quota_limit, resources, resubscribe, role,
-    subscribe,
+    ALL, agent, at, framework, info, limited, model::Model, resources, resubscribe, role, subscribe,
 };
 
 const TOTALS: [&str; 5] = [
@@ -157,10 +156,7 @@ impl Pair {
             }
             Call::SetQuotaLimit { role: index, limit } => {
                 let limit = limit.map(|limit| LIMITS[limit]);
-                self.config.quota_limits.remove(&role(ROLES[index]));
-                self.config
-                    .quota_limits
-                    .extend(limit.iter().map(|limit| (role(ROLES[index]), quota_limit(limit))));
+                self.config.quotas.insert(role(ROLES[index]), limited(limit));
                 self.tell(|a| a.set_quota(&role(ROLES[index]), limited(limit)));
             }
             Call::Charge { framework, role: index, agent, part } => {
@@ -206,7 +202,8 @@ impl Pair {
     fn check_limits(&self, given: &[Allocation]) {
         let held = self.model.allocations();
         for one in given {
-            let Some(limit) = self.config.quota_limits.get(&one.role) else { continue };
+            let quota = self.config.quotas.get(&one.role);
+            let Some(limit) = quota.and_then(|quota| quota.limit.as_ref()) else { continue };
             for (name, most) in limit.iter().filter(|(name, _)| one.resources.milli(name) > 0) {
                 let of_role = held.iter().filter(|held| held.role == one.role);
                 let sum: i64 = of_role.map(|held| held.resources.milli(name)).sum();
@@ -222,12 +219,12 @@ impl Pair {
         self.cycles += 1;
         let mut real = match turn.checked_sub(ROLES.len()) {
             None => {
-                let (name, limit) = (role(ROLES[turn]), quota_limit(LIMITS[turn]));
+                let name = role(ROLES[turn]);
                 let weight = Weight::from_milli(700 * (turn as u32 + 1)).expect("it is not zero");
                 model.set_weight(&name, weight);
                 model.set_quota(&name, limited(Some(LIMITS[turn])));
                 config.weights.insert(name.clone(), weight);
-                config.quota_limits.insert(name, limit);
+                config.quotas.insert(name, limited(Some(LIMITS[turn])));
                 self.real.reconfigured(&config)
             }
             Some(0) => self.real.reconfigured(&config),

@@ -1,7 +1,8 @@
 //! What a scenario can say.
 //!
 //! ```text
-//! config [minimum=cpus:1|mem:64] [excluded=gpus] [weight=R:2]… [limit=R:cpus:4]… [random=SEED]   before everything else
+//! config [minimum=cpus:1|mem:64] [excluded=gpus] [weight=R:2]… [limit=R:cpus:4]… [random=SEED] [filter_gpus=yes] [region=R]
+//!        [offers_max=N]  before everything else
 //! agent A RESOURCES [host=H] [region=R] [zone=Z] [ATTRIBUTE=TEXT]…
 //! agent A gone | active | inactive | lends RESOURCES
 //! framework F roles=R,… [suppressed=R,…] [can=CAPABILITY,…] [offers_max=N] [minimum=R:cpus:1|mem:64]… [only=R:rack=r1&zone!=b|…]…
@@ -128,10 +129,15 @@ impl World {
         }
         for limit in settings.all("limit") {
             let (role, limit) = words::of_role(&limit);
-            config.quota_limits.insert(role, limit.parse().unwrap());
+            config.quotas.entry(role).or_default().limit = Some(limit.parse().unwrap());
         }
         if let Some(seed) = settings.one("random") {
             config.sorter = SorterKind::Random { seed: seed.parse().unwrap() };
+        }
+        config.filter_gpus = settings.one("filter_gpus").is_some();
+        config.region = settings.one("region");
+        if let Some(most) = settings.one("offers_max") {
+            config.offers_max = most.parse().unwrap();
         }
         settings.end();
         *self = Self { allocator: Hierarchical::new(config), ..Self::default() };
