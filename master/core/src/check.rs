@@ -64,7 +64,7 @@ fn agents(state: &State) {
             assert_eq!(task.agent_id, *id, "task {} stands with agent {id}", key.1);
             unended += usize::from(!task.state.is_terminal());
             if task.state.holds_resources() {
-                add_apart(&mut allocated, &task.info.resources, id);
+                add_apart(&mut allocated, &task.info.resources.exclusive(), id);
             }
         }
         for stray in agent.strays.values() {
@@ -72,7 +72,7 @@ fn agents(state: &State) {
         }
         let mut offered = Resources::new();
         for offer in &agent.offers {
-            add_apart(&mut offered, &state.view.offers[offer].offer.resources, id);
+            add_apart(&mut offered, &state.view.offers[offer].offer.resources.exclusive(), id);
         }
         assert_eq!(view.allocated, allocated, "what tasks hold of agent {id}");
         assert_eq!(view.offered, offered, "what is offered of agent {id}");
@@ -86,11 +86,14 @@ fn agents(state: &State) {
             assert!(allocated.is_empty(), "unreachable agent {id} holds tasks to resources");
         } else {
             let free = state.allocator.free(id);
-            let mut sum = free.clone();
+            let mut sum = free.exclusive();
             add_apart(&mut sum, &allocated, id);
             add_apart(&mut sum, &offered, id);
+            state.preemptions.held_on(id).for_each(|held| add_apart(&mut sum, held, id));
+            // What is lent may be called back while it is in use.
             assert_eq!(
-                sum, view.info.resources,
+                sum.firm(),
+                view.total.exclusive(),
                 "agent {id}: free {free}, held {allocated}, offered {offered}"
             );
         }
@@ -136,21 +139,22 @@ fn frameworks(state: &State) {
             unended += usize::from(!task.state.is_terminal());
             if task.state.holds_resources() {
                 holding += 1;
-                allocated += &task.info.resources.summable();
+                allocated += &task.info.resources.exclusive().summable();
             }
         }
         for resources in strays.remove(id).unwrap_or_default() {
             holding += 1;
-            allocated += &resources.summable();
+            allocated += &resources.exclusive().summable();
         }
         let offers = framework.offers.iter().map(|offer| &state.view.offers[offer].offer.resources);
-        let offered = offers.fold(Resources::new(), |sum, each| sum + &each.summable());
+        let offered = offers.fold(Resources::new(), |sum, each| sum + &each.exclusive().summable());
         assert_eq!(view.allocated, allocated, "what tasks of framework {id} hold");
         assert_eq!(view.offered, offered, "what framework {id} is offered");
         assert_eq!(view.tasks, unended, "tasks of framework {id}");
         assert_eq!(framework.holding, holding, "tasks of framework {id} that hold resources");
         let share = shares.remove(id).unwrap_or_default();
-        assert_eq!(share, allocated + &offered, "what the allocator counts for framework {id}");
+        let held: Resources = state.preemptions.held_for(id).sum();
+        assert_eq!(share, (allocated + &offered + &held).plain(), "what the allocator counts for framework {id}");
         assert_eq!(
             framework.conn.is_some(),
             view.state == FrameworkState::Active,

@@ -1,8 +1,10 @@
 //! What an operator may set about the master's decisions. Defaults are those of [`apportion_types::limits`].
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use apportion_types::limits;
+use apportion_types::{Role, limits};
+
+use crate::view::RoleSettings;
 
 /// Settings of the state machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +23,23 @@ pub struct Config {
     pub agent_reregister_timeout: Duration,
     /// Between heartbeats to a scheduler.
     pub scheduler_heartbeat: Duration,
+    /// How many calls the frameworks of a principal may make together, but for acknowledgements: those end what waits.
+    pub rate_limits: BTreeMap<String, RateLimit>,
+    /// The same for each principal that is not named; no limit when none.
+    pub rate_limit_default: Option<RateLimit>,
+    /// What is set for roles at the start.
+    pub roles: BTreeMap<Role, RoleSettings>,
+    /// From the notice of a preemption to the kill.
+    pub preemption_grace: Duration,
+}
+
+/// A number of calls per time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Thousandths of a call each second, on and on.
+    pub per_second_milli: u64,
+    /// How many may be made at once after a pause; at least one.
+    pub capacity: u32,
 }
 
 impl Config {
@@ -34,6 +53,10 @@ impl Config {
             agent_pings_missed_max: limits::AGENT_PINGS_MISSED_MAX,
             agent_reregister_timeout: limits::AGENT_REREGISTER_TIMEOUT,
             scheduler_heartbeat: limits::SCHEDULER_HEARTBEAT,
+            rate_limits: BTreeMap::new(),
+            rate_limit_default: None,
+            roles: BTreeMap::new(),
+            preemption_grace: limits::PREEMPTION_GRACE,
         }
     }
 }

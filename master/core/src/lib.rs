@@ -27,7 +27,7 @@ mod turn;
 pub mod view;
 
 pub use action::{Action, Actions, OperatorError, OperatorReply, RegistryOp};
-pub use config::Config;
+pub use config::{Config, RateLimit};
 pub use event::{CommitId, ConnId, Event, OperatorCall, RequestId, RoleChange};
 pub use view::View;
 
@@ -78,7 +78,7 @@ impl Master {
         if state.shut_down {
             return None;
         }
-        [state.timers.next(), state.allocate_at, state.allocator.next_deadline()].into_iter().flatten().min()
+        [state.timers.next(), state.allocate_at, state.free_at, state.allocator.next_deadline()].into_iter().flatten().min()
     }
 
     /// A snapshot for readers, at the cost of a few reference counts.

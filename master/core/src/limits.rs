@@ -16,3 +16,6 @@ pub(crate) const DECLINE_REASON_BYTES_MAX: usize = 128;
 
 /// Where further reasons are counted.
 pub(crate) const DECLINE_OTHER: &str = "other";
+
+/// Declines of each kind that are kept as samples for each framework.
+pub(crate) const DECLINE_SAMPLES_MAX: usize = 4;

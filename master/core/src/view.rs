@@ -120,6 +120,8 @@ pub struct FrameworkView {
     pub declined: BTreeMap<String, u64>,
     /// The newest declines of each reason, oldest first; at most four of each.
     pub decline_samples: Vec<DeclineSample>,
+    /// Calls that were refused because its principal makes too many.
+    pub calls_rate_limited: u64,
     /// What it waits to place, by role.
     pub requests: BTreeMap<Role, Vec<ResourceRequest>>,
 }
@@ -174,6 +176,12 @@ pub struct Counters {
     pub offers_made: u64,
     /// Offers consumed by accepts that launched something.
     pub offers_accepted: u64,
+    /// Claims of free resources that were taken.
+    pub claims_taken: u64,
+    /// Claims of free resources that were refused.
+    pub claims_refused: u64,
+    /// Tasks that were killed for a role of higher priority.
+    pub tasks_preempted: u64,
     /// Offers given back: declined, accepted without a task, or used in an accept of which nothing was launched.
     pub offers_declined: u64,
     /// Offers that became void: held too long, agent lost, framework gone or subscribed anew.

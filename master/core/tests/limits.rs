@@ -7,14 +7,15 @@ use std::{
     time::Duration,
 };
 
-use apportion_allocator::{Allocation, Allocator, QuotaLimit, Share, Weight};
 use apportion_master_core::{Action, Actions, Config, ConnId, Event, Master};
 use apportion_types::{
     AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, OfferId, Resources, Role, TaskId, TaskInfo,
     TaskState, Time, limits,
     protocol::{
         agent::AgentMessage,
-        scheduler::{Call, Event as SchedulerEvent, Refusal},
+        scheduler::{
+            Accept, Call, DeclineCode, DeclineReason, Event as SchedulerEvent, InvalidTask, OfferOperation, Refusal,
+        },
     },
 };
 
@@ -61,11 +62,21 @@ impl Peers {
             unenforced: Vec::new(),
             version: String::new(),
         };
-        let message = AgentMessage::Register { info, agent_id: None, tasks: Vec::new() };
+        let message = AgentMessage::Register {
+            total: info.resources.clone(),
+            info,
+            agent_id: None,
+            tasks: Vec::new(),
+            operations: Vec::new(),
+        };
         self.happen(Event::AgentMessage { conn, message });
     }
 
     fn subscribe(&mut self) {
+        self.subscribe_on(SCHEDULER);
+    }
+
+    fn subscribe_on(&mut self, conn: ConnId) {
         let info = FrameworkInfo {
             name: String::new(),
             principal: String::new(),
@@ -73,7 +84,8 @@ impl Peers {
             failover_timeout: Duration::from_secs(60),
             labels: BTreeMap::new(),
         };
-        self.call(Call::Subscribe { info, framework_id: None, suppressed: Vec::new() });
+        let call = Call::Subscribe { info, framework_id: None, suppressed: Vec::new(), options: Box::default() };
+        self.happen(Event::SchedulerCall { conn, call_id: 7, call });
     }
 
     fn tick(&mut self) -> Actions {
@@ -114,7 +126,7 @@ fn an_accept_of_too_many_tasks_is_refused_and_each_task_is_answered() {
     let offers: Vec<OfferId> = view.offers.keys().cloned().collect();
     assert_eq!(offers.len(), 1);
     let tasks = (0..=limits::TASKS_PER_ACCEPT_MAX).map(|number| Ok(task(number))).collect();
-    let actions = peers.call(Call::Accept { offers, tasks, refuse: None });
+    let actions = peers.call(accept(offers, tasks));
     assert_eq!(refusals(&actions), [Refusal::Limit]);
     let errors = actions.iter().filter(|action| {
         matches!(action, Action::ToScheduler { event: SchedulerEvent::Update(s), .. } if s.state == TaskState::Error)
@@ -127,7 +139,7 @@ fn an_accept_of_too_many_tasks_is_refused_and_each_task_is_answered() {
 
     let offers: Vec<OfferId> = peers.master.view().offers.keys().cloned().collect();
     let tasks = (0..limits::TASKS_PER_ACCEPT_MAX).map(|number| Ok(task(number))).collect();
-    let actions = peers.call(Call::Accept { offers, tasks, refuse: None });
+    let actions = peers.call(accept(offers, tasks));
     assert_eq!(refusals(&actions), []);
     assert_eq!(peers.master.view().tasks.len(), limits::TASKS_PER_ACCEPT_MAX);
 }
@@ -141,9 +153,9 @@ fn calls_that_name_too_much_are_refused_and_nothing_is_done() {
     let offer = peers.master.view().offers.keys().next().cloned().unwrap();
     let offers = vec![offer; limits::OFFERS_PER_CALL_MAX + 1];
     let refuse = None;
-    let actions = peers.call(Call::Decline { offers: offers.clone(), refuse, reason: String::new() });
+    let actions = peers.call(Call::Decline { offers: offers.clone(), refuse, reason: DeclineReason::new(DeclineCode::NotSaid) });
     assert_eq!(refusals(&actions), [Refusal::Limit]);
-    let actions = peers.call(Call::Accept { offers, tasks: Vec::new(), refuse });
+    let actions = peers.call(Call::Accept(Accept { offers, operations: Vec::new(), refuse }));
     assert_eq!(refusals(&actions), [Refusal::Limit]);
     let tasks = vec![(task(0).task_id, None); limits::RECONCILE_TASKS_MAX + 1];
     assert_eq!(refusals(&peers.call(Call::Reconcile { tasks })), [Refusal::Limit]);
@@ -160,6 +172,7 @@ fn reasons_to_decline_are_counted_up_to_a_bound() {
         let offers = peers.master.view().offers.keys().cloned().collect();
         // Long enough to be cut, in the middle of a character.
         let reason = format!("{number}{}", "ä".repeat(200));
+        let reason = DeclineReason { code: DeclineCode::Other, detail: reason };
         peers.call(Call::Decline { offers, refuse: Some(Duration::ZERO), reason });
     }
     let view = peers.master.view();
@@ -170,120 +183,28 @@ fn reasons_to_decline_are_counted_up_to_a_bound() {
     assert!(declined.keys().all(|reason| reason.len() <= 128));
 }
 
-/// Gives a thousandth of a cpu in each allocation, as long as there is one.
-#[derive(Default)]
-struct Crumbs {
-    free: i64,
-    given: i64,
-    agent: Option<AgentId>,
-    framework: Option<FrameworkId>,
-    dirty: bool,
-}
-
-impl Allocator for Crumbs {
-    fn add_agent(&mut self, agent: &AgentId, total: &Resources) {
-        self.agent = Some(agent.clone());
-        self.free = total.cpus_milli();
-        self.dirty = true;
-    }
-
-    fn remove_agent(&mut self, _: &AgentId) {}
-
-    fn set_agent_active(&mut self, _: &AgentId, _: bool) {}
-
-    fn add_framework(&mut self, _: &FrameworkId, _: &[Role], _: &BTreeSet<Role>) {}
-
-    fn remove_framework(&mut self, _: &FrameworkId) {}
-
-    fn set_framework_active(&mut self, framework: &FrameworkId, active: bool) {
-        self.framework = active.then(|| framework.clone());
-        self.dirty = true;
-    }
-
-    fn set_framework_roles(&mut self, _: &FrameworkId, _: &[Role], _: &BTreeSet<Role>) {}
-
-    fn suppress(&mut self, _: &FrameworkId, _: &[Role]) {}
-
-    fn revive(&mut self, _: &FrameworkId, _: &[Role]) {}
-
-    fn set_weight(&mut self, _: &Role, _: Weight) {}
-
-    fn set_quota_limit(&mut self, _: &Role, _: Option<QuotaLimit>) {}
-
-    fn charge(&mut self, _: &FrameworkId, _: &Role, _: &AgentId, resources: &Resources) {
-        self.free -= resources.cpus_milli();
-        self.given += resources.cpus_milli();
-    }
-
-    fn recover(&mut self, _: &FrameworkId, _: &Role, _: &AgentId, resources: &Resources, _: Option<Time>) {
-        self.free += resources.cpus_milli();
-        self.given -= resources.cpus_milli();
-        self.dirty = true;
-    }
-
-    fn is_dirty(&self) -> bool {
-        self.dirty
-    }
-
-    fn next_deadline(&self) -> Option<Time> {
-        None
-    }
-
-    fn allocate(&mut self, _: Time, allocations_max: usize) -> Vec<Allocation> {
-        let (Some(agent), Some(framework)) = (&self.agent, &self.framework) else { return Vec::new() };
-        let count = usize::try_from(self.free).unwrap().min(allocations_max);
-        self.free -= count as i64;
-        self.given += count as i64;
-        self.dirty = self.free > 0;
-        let crumb = Allocation {
-            framework: framework.clone(),
-            role: Role::default(),
-            agent: agent.clone(),
-            resources: "cpus:0.001".parse().unwrap(),
-        };
-        vec![crumb; count]
-    }
-
-    fn free(&self, _: &AgentId) -> Resources {
-        Resources::scalar(apportion_types::resources::Name::Cpus, self.free)
-    }
-
-    fn shares(&self) -> Vec<Share> {
-        let share = |framework: &FrameworkId| Share {
-            role: Role::default(),
-            framework: Some(framework.clone()),
-            allocated: Resources::scalar(apportion_types::resources::Name::Cpus, self.given),
-            dominant_share_ppm: 0,
-            allocations: 0,
-        };
-        self.framework.iter().map(share).collect()
-    }
-}
-
 #[test]
 fn a_cycle_stops_at_its_bound_and_goes_on_at_once() {
-    let offers = |actions: &Actions| -> Vec<usize> {
+    let offers = |actions: &Actions| -> usize {
         let sizes = actions.iter().filter_map(|action| match action {
             Action::ToScheduler { event: SchedulerEvent::Offers(offers), .. } => Some(offers.len()),
             _ => None,
         });
-        sizes.collect()
+        sizes.sum()
     };
-    let allocator = Box::new(Crumbs::default());
-    let mut peers = Peers::new(Master::with_allocator(Config::new("m"), allocator, Time::ZERO));
-    peers.subscribe();
-    peers.register(AGENT, "cpus:25");
-    assert_eq!(offers(&peers.tick()), [limits::OFFERS_PER_CYCLE_MAX]);
+    let mut peers = Peers::new(Master::new(Config::new("m"), Time::ZERO));
+    for stream in 0..3 {
+        peers.subscribe_on(ConnId(10_000_000 + stream));
+    }
+    for agent in 0..25_000 {
+        peers.register(ConnId(20_000_000 + agent), "cpus:1");
+    }
+    assert_eq!(offers(&peers.tick()), limits::OFFERS_PER_CYCLE_MAX);
     let before = peers.now;
-    assert_eq!(offers(&peers.tick()), [25_000 - limits::OFFERS_PER_CYCLE_MAX]);
+    assert_eq!(offers(&peers.tick()), 25_000 - limits::OFFERS_PER_CYCLE_MAX);
     assert_eq!(peers.now, before);
     assert_eq!(peers.master.view().offers.len(), 25_000);
-
-    // All at once, and only as much remembered as is promised.
-    let all: Vec<OfferId> = peers.master.view().offers.keys().cloned().collect();
-    assert!(all.is_sorted());
-    peers.call(Call::Decline { offers: all, refuse: Some(Duration::ZERO), reason: String::new() });
-    assert_eq!(peers.master.view().counters.offers_declined, 25_000);
+    assert!(peers.master.view().offers.keys().is_sorted());
 }
 
 /// What a task asks for and an agent has may fill hundreds of KiB when it is written out.
@@ -297,7 +218,7 @@ fn what_is_said_of_a_task_is_short_however_long_its_description() {
     let ports: Vec<String> = (0..limits::RANGES_MAX).map(|n| format!("{0}-{0}", n * 1_000_000)).collect();
     let resources = format!("cpus:1;ports:[{}]", ports.join(",")).parse().unwrap();
     let tasks = vec![Ok(TaskInfo { resources, ..task(0) })];
-    let actions = peers.call(Call::Accept { offers, tasks, refuse: None });
+    let actions = peers.call(accept(offers, tasks));
     let status = actions.iter().find_map(|action| match action {
         Action::ToScheduler { event: SchedulerEvent::Update(status), .. } => Some(status),
         _ => None,
@@ -306,4 +227,8 @@ fn what_is_said_of_a_task_is_short_however_long_its_description() {
     assert_eq!(status.state, TaskState::Error);
     assert!(status.message.starts_with("task `t0` needs"), "{}", status.message);
     assert!(status.message.len() <= limits::STATUS_MESSAGE_BYTES_MAX, "{} bytes", status.message.len());
+}
+
+fn accept(offers: Vec<OfferId>, tasks: Vec<Result<TaskInfo, InvalidTask>>) -> Call {
+    Call::Accept(Accept { offers, operations: vec![OfferOperation::Launch(tasks)], refuse: None })
 }

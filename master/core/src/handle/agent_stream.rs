@@ -40,9 +40,9 @@ impl State {
                 AgentMessage::StatusUpdate { framework_id, status, latest_state } => {
                     self.status_update(turn, conn, &id, framework_id, status, latest_state);
                 }
-                AgentMessage::OperationUpdate(_)
-                | AgentMessage::Total { .. }
-                | AgentMessage::Oversubscribed { .. } => {}
+                AgentMessage::OperationUpdate(told) => self.operation_update(turn, conn, &id, told),
+                AgentMessage::Total { total } => self.correct_total(turn, &id, total),
+                AgentMessage::Oversubscribed { revocable } => self.set_revocable(turn, &id, revocable),
                 AgentMessage::Pong { sequence } => self.pong(turn, &id, sequence),
                 AgentMessage::Unregister { message } => self.unregister(turn, conn, id, message),
             },

@@ -20,6 +20,9 @@ impl State {
             let offer = self.open_offer(turn.now, allocation);
             offers.entry(offer.framework_id.clone()).or_default().push(offer);
         }
+        if !self.free_watchers.is_empty() {
+            self.free_at = Some(turn.now);
+        }
         for (framework_id, offers) in offers {
             let conn =
                 self.scheduler_conn(&framework_id).expect("only a connected framework is given anything");

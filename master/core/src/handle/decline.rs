@@ -3,16 +3,17 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use apportion_types::{
-    FrameworkId, OfferId, Time, limits,
+    FrameworkId, Offer, OfferId, Time, limits,
     protocol::scheduler::{DeclineCode, DeclineReason, Refusal},
     text::cut,
 };
 
 use super::scheduler_stream::Caller;
 use crate::{
-    limits::{DECLINE_OTHER, DECLINE_REASON_BYTES_MAX, DECLINE_REASONS_MAX},
+    limits::{DECLINE_OTHER, DECLINE_SAMPLES_MAX, DECLINE_REASON_BYTES_MAX, DECLINE_REASONS_MAX},
     state::{State, offers::Close},
     turn::Turn,
+    view::DeclineSample,
 };
 
 impl State {
@@ -30,7 +31,10 @@ impl State {
         let refuse_until = refuse_until(turn.now, refuse);
         let mut declined = 0;
         for id in self.outstanding_of(&caller.framework_id, &offers) {
-            self.close_offer(turn, &id, Close::Declined { refuse_until });
+            let closed = self.close_offer(turn, &id, Close::Declined { refuse_until });
+            if declined == 0 {
+                self.sample_decline(turn, reason, &closed.offer);
+            }
             declined += 1;
         }
         let text = match reason.code {
@@ -38,6 +42,27 @@ impl State {
             code => code.as_str(),
         };
         self.count_decline_reason(&caller.framework_id, text, declined);
+    }
+
+    /// Keeps the newest declines of each reason, for people who ask why nothing is launched.
+    fn sample_decline(&mut self, turn: &Turn<'_>, reason: &DeclineReason, offer: &Offer) {
+        let sample = DeclineSample {
+            at: turn.now,
+            reason: DeclineReason {
+                code: reason.code,
+                detail: cut(reason.detail.clone(), limits::DECLINE_DETAIL_BYTES_MAX),
+            },
+            agent_id: offer.agent_id.clone(),
+            role: offer.role.clone(),
+            offered: offer.resources.clone(),
+        };
+        let samples = &mut self.framework_view(&offer.framework_id).decline_samples;
+        let same = |known: &DeclineSample| known.reason.code == sample.reason.code;
+        if samples.iter().filter(|known| same(known)).count() >= DECLINE_SAMPLES_MAX {
+            let oldest = samples.iter().position(same).expect("there are some");
+            samples.remove(oldest);
+        }
+        samples.push(sample);
     }
 
     /// Refuses a call that names more offers than one may; nothing of it is done.

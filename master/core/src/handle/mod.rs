@@ -4,17 +4,24 @@ mod accept;
 mod acknowledge;
 mod agent_stream;
 mod allocate;
+mod claims;
 mod committed;
 mod decline;
+mod free;
 mod kill;
+mod operations;
 mod operator;
+mod preempt;
 mod reconcile;
 mod register;
+mod request;
 mod roles;
 mod scheduler_stream;
 mod status_update;
 mod subscribe;
 mod tick;
+mod update_framework;
+mod update_roles;
 
 use crate::{event::Event, state::State, turn::Turn};
 
@@ -24,6 +31,7 @@ impl State {
         if self.shut_down {
             return;
         }
+        let tick = matches!(event, Event::Tick);
         match event {
             Event::SchedulerCall { conn, call_id, call } => self.scheduler_call(turn, conn, call_id, call),
             Event::SchedulerClosed { conn } => self.scheduler_closed(turn, conn),
@@ -33,6 +41,12 @@ impl State {
             Event::Committed { commit } => self.committed(turn, commit),
             Event::Tick => self.tick(turn),
             Event::Shutdown => self.shut_down(turn),
+        }
+        if !self.preemptions.active.is_empty() {
+            self.gather_all(turn);
+        }
+        if !tick && !self.free_watchers.is_empty() && self.free_at.is_none() {
+            self.free_at = Some(turn.now + self.config.allocation_coalesce);
         }
         if self.allocate_at.is_none() && self.allocator.is_dirty() && !self.shut_down {
             self.allocate_at = Some(turn.now + self.config.allocation_coalesce);

@@ -19,9 +19,10 @@ impl State {
                 let result = self.operator_kill(turn, framework_id, task_id, grace);
                 turn.reply(request, result);
             }
-            OperatorCall::UpdateRoles { .. } | OperatorCall::Operate { .. } => {
-                let why = "the call is not known here".to_owned();
-                turn.reply(request, Err(OperatorError::Invalid { why }));
+            OperatorCall::UpdateRoles { changes, force } => self.update_roles(turn, request, changes, force),
+            OperatorCall::Operate { agent_id, operation } => {
+                let result = self.operate(turn, &agent_id, operation);
+                turn.reply(request, result);
             }
             OperatorCall::Explain(question) => {
                 let result = match self.frameworks.contains_key(&question.framework) {

@@ -121,7 +121,7 @@ impl State {
     }
 
     fn admit_agent(&mut self, turn: &mut Turn<'_>, registration: Registration) {
-        let Registration { conn, agent_id: id, info, total, tasks, .. } = registration;
+        let Registration { conn, agent_id: id, info, total, tasks, operations, .. } = registration;
         self.activate_agent(turn, conn, &id, info, total);
         let mut named = Named::default();
         for task in tasks {
@@ -129,12 +129,13 @@ impl State {
         }
         let missing_tasks = self.settle_missing_tasks(turn, &id, &named);
         let registered = MasterMessage::Registered {
-            agent_id: id,
+            agent_id: id.clone(),
             master_id: self.config.master_id.clone(),
             ping_timeout: self.config.agent_ping_interval * self.config.agent_pings_missed_max.max(1),
             missing_tasks,
         };
         turn.tell_agent(conn, registered);
+        self.take_named_operations(turn, conn, &id, operations);
         for framework_id in named.removed_frameworks {
             turn.tell_agent(conn, MasterMessage::RemoveFramework { framework_id });
         }
@@ -185,7 +186,7 @@ impl State {
                     return;
                 }
                 if !self.view.tasks[&key].state.is_terminal() {
-                    self.add_stray(id, &key, Stray { role, resources: info.resources });
+                    self.add_stray(id, &key, Stray { role, resources: info.resources.exclusive() });
                     named.strays.push(key);
                     return;
                 }

@@ -9,6 +9,7 @@ impl State {
     pub(super) fn suppress(&mut self, turn: &mut Turn<'_>, caller: &Caller, roles: Vec<Role>) {
         let Some(roles) = self.own_roles(turn, caller, roles) else { return };
         self.allocator.suppress(&caller.framework_id, &roles);
+        self.cancel_preemptions(|one| one.framework_id == caller.framework_id && roles.contains(&one.role));
         let view = self.framework_view(&caller.framework_id);
         for role in roles {
             if !view.suppressed.contains(&role) {

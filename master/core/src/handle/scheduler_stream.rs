@@ -1,7 +1,7 @@
 //! A scheduler's stream: which calls are heard, and what its end means.
 
 use apportion_types::{
-    FrameworkId,
+    FrameworkId, limits,
     protocol::scheduler::{Call, Refusal},
 };
 
@@ -47,6 +47,9 @@ impl State {
             (Some(SchedulerStream::Subscribed(id)), _) => id.clone(),
         };
         let caller = Caller { conn, call_id, framework_id };
+        if let Err(message) = self.take_from_rate(turn, &caller, &call) {
+            return self.refuse(turn, conn, call_id, Refusal::RateLimited, message);
+        }
         match call {
             Call::Subscribe { .. } => unreachable!("handled above"),
             Call::Teardown => self.teardown(turn, &caller),
@@ -59,17 +62,42 @@ impl State {
                 self.acknowledge(turn, &caller.framework_id, &agent_id, task_id, update_id);
             }
             Call::Reconcile { tasks } => self.reconcile(turn, &caller, tasks),
-            Call::UpdateFramework { .. }
-            | Call::Gang { .. }
-            | Call::Lease { .. }
-            | Call::AcknowledgeOperation { .. }
-            | Call::ReconcileOperations { .. }
-            | Call::Request { .. }
-            | Call::WatchFree { .. }
-            | Call::Commit { .. } => {
-                self.refuse(turn, conn, call_id, Refusal::Invalid, "the call is not known here");
+            Call::UpdateFramework { info, suppressed, options } => {
+                self.update_framework(turn, &caller, info, suppressed, options);
+            }
+            Call::Gang { accepts } => self.gang(turn, &caller, accepts),
+            Call::Lease { offers, hold } => {
+                let until = turn.now + hold.min(limits::LEASE_MAX);
+                self.lease(turn, &caller, offers, until);
+            }
+            Call::AcknowledgeOperation { agent_id, operation_id, update_id } => {
+                self.acknowledge_operation(turn, &caller.framework_id, &agent_id, operation_id, update_id);
+            }
+            Call::ReconcileOperations { operations } => self.reconcile_operations(turn, &caller, operations),
+            Call::Request { role, requests } => self.request(turn, &caller, role, requests),
+            Call::WatchFree { on } => self.watch_free(turn, &caller, on),
+            Call::Commit { role, claims, all_or_nothing } => {
+                self.commit_claims(turn, &caller, role, claims, all_or_nothing);
             }
         }
+    }
+
+    /// Counts a call against the rate of its principal. Acknowledgements are free: they end what waits.
+    fn take_from_rate(&mut self, turn: &Turn<'_>, caller: &Caller, call: &Call) -> Result<(), String> {
+        if matches!(call, Call::Acknowledge { .. } | Call::AcknowledgeOperation { .. } | Call::Teardown) {
+            return Ok(());
+        }
+        let principal = &self.view.frameworks[&caller.framework_id].info.principal;
+        let limit = self.config.rate_limits.get(principal).copied().or(self.config.rate_limit_default);
+        let Some(limit) = limit else { return Ok(()) };
+        let principal = principal.clone();
+        self.rates.take(turn.now, &principal, &limit).map_err(|wait| {
+            self.framework_view(&caller.framework_id).calls_rate_limited += 1;
+            format!(
+                "principal `{principal}` may make {} calls a second; the next is taken in {wait:?}, nothing of this one was done",
+                limit.per_second_milli as f64 / 1000.0
+            )
+        })
     }
 
     /// The stream of a scheduler ended.

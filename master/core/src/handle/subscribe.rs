@@ -169,7 +169,7 @@ impl State {
 }
 
 /// Judges how a framework describes itself, as far as the form on the wire does not.
-fn judge_info(info: &FrameworkInfo, suppressed: &[Role]) -> Result<(), String> {
+pub(super) fn judge_info(info: &FrameworkInfo, suppressed: &[Role]) -> Result<(), String> {
     let roles: BTreeSet<&Role> = info.roles.iter().collect();
     if roles.is_empty() {
         return Err("the framework names no role; name at least one, such as `*`".to_owned());

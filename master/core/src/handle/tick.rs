@@ -24,11 +24,16 @@ impl State {
                     self.tear_down_framework(turn, &id, "the failover time-out has passed", None)
                 }
                 Timer::Heartbeat(id) => self.heartbeat(turn, id),
+                Timer::Preempt(number) => self.preempt(turn, number),
             }
         }
         let due = [self.allocate_at, self.allocator.next_deadline()];
         if due.into_iter().flatten().any(|at| at <= turn.now) {
             self.allocate(turn);
+            self.plan_preemptions(turn);
+        }
+        if self.free_at.is_some_and(|at| at <= turn.now) {
+            self.tell_free(turn);
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use apportion_types::{
-    AgentId, AgentInfo, OfferId, Reason, Resources, TaskState, protocol::scheduler::Event as SchedulerEvent,
+    AgentId, AgentInfo, OfferId, Reason, Resources, TaskState, operation::Conversion, protocol::scheduler::Event as SchedulerEvent,
 };
 
 use super::{
@@ -143,12 +143,32 @@ impl State {
         self.agent_streams.insert(conn, AgentStream::Registered(id.clone()));
     }
 
+    /// An operation was done with what the agent has; the allocator has been told.
+    pub(crate) fn convert_agent(&mut self, id: &AgentId, conversion: &Conversion) {
+        let view = self.agent_view(id);
+        view.total = conversion.apply(&view.total).expect("it was judged that it can be done");
+    }
+
+    /// Begins an agent's books anew: with nothing charged on it, and no offer outstanding. Its tasks are to be charged by the caller.
+    pub(crate) fn reset_agent(&mut self, id: &AgentId) {
+        self.cancel_preemptions_on(id);
+        let keys: Vec<TaskKey> = self.agents[id].tasks.iter().cloned().collect();
+        for key in &keys {
+            self.release_task(key);
+        }
+        self.allocator.remove_agent(id);
+        let view = self.view.agents[id].clone();
+        self.allocator.add_agent(id, &view.info, &view.total);
+        self.allocator.set_revocable(id, &view.revocable);
+    }
+
     /// Ends the participation of an agent whose stream ended or was replaced; its tasks are believed to run on.
     pub(crate) fn disconnect_agent(&mut self, turn: &mut Turn<'_>, id: &AgentId) {
         self.agent(id).conn = None;
         self.agent_view(id).state = AgentState::Disconnected;
+        self.cancel_preemptions_on(id);
         self.allocator.set_agent_active(id, false);
-        self.close_offers_of_agent(turn, id);
+        self.close_offers_of_agent(turn, id, Close::AgentLost);
         self.timers.cancel(&Timer::Ping(id.clone()));
         let agent = &self.agents[id];
         if agent.losing.is_none() && !agent.leaving {
@@ -157,9 +177,9 @@ impl State {
     }
 
     /// Rescinds all offers of an agent.
-    pub(crate) fn close_offers_of_agent(&mut self, turn: &mut Turn<'_>, id: &AgentId) {
+    pub(crate) fn close_offers_of_agent(&mut self, turn: &mut Turn<'_>, id: &AgentId, close: Close) {
         while let Some(offer) = self.agents[id].offers.first().cloned() {
-            self.close_offer(turn, &offer, Close::AgentLost);
+            self.close_offer(turn, &offer, close);
         }
     }
 
@@ -190,6 +210,9 @@ impl State {
             self.step_task(turn, key, Step { state, status: Some(status), last });
         }
         self.drop_strays(id);
+        if loss == Loss::Removed {
+            self.drop_operations(turn, id, Reason::AgentRemoved, message);
+        }
         if was_listed {
             self.allocator.remove_agent(id);
         }

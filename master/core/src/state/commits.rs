@@ -1,6 +1,6 @@
 //! Writes to the registry that are asked for and not yet done, and what follows when they are.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use apportion_types::{
     AgentId, AgentInfo, FrameworkId, FrameworkInfo, FrameworkOptions, Resources, Role,
@@ -11,6 +11,7 @@ use crate::{
     action::{Action, RegistryOp},
     event::{CommitId, ConnId, RequestId},
     turn::Turn,
+    view::RoleSettings,
 };
 
 /// What is to be done when a write is in the registry.
@@ -31,6 +32,10 @@ pub(crate) enum Then {
     },
     /// Let the framework in.
     Subscribe(Box<Subscription>),
+    /// Take over what the framework says of itself.
+    UpdateFramework(Box<FrameworkUpdate>),
+    /// Take over what is set for roles, when the last of them is written.
+    UpdateRoles(Box<RolesUpdate>),
     /// Tell those who asked that the framework is removed.
     FrameworkRemoved {
         /// Its stream, to be ended.
@@ -67,6 +72,22 @@ pub(crate) struct Subscription {
     pub(crate) info: FrameworkInfo,
     pub(crate) suppressed: Vec<Role>,
     pub(crate) options: Box<FrameworkOptions>,
+}
+
+/// A framework's wish to be known otherwise.
+#[derive(Debug)]
+pub(crate) struct FrameworkUpdate {
+    pub(crate) framework_id: FrameworkId,
+    pub(crate) info: FrameworkInfo,
+    pub(crate) suppressed: Vec<Role>,
+    pub(crate) options: Box<FrameworkOptions>,
+}
+
+/// An operator's wish for roles.
+#[derive(Debug)]
+pub(crate) struct RolesUpdate {
+    pub(crate) request: RequestId,
+    pub(crate) settings: BTreeMap<Role, RoleSettings>,
 }
 
 /// Writes that are asked for, in order.

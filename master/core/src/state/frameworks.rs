@@ -50,6 +50,8 @@ pub(crate) struct Framework {
     pub(crate) in_allocator: bool,
     /// The registry knows it as it is; not so when it was learned from agents.
     pub(crate) recorded: bool,
+    /// The number of the last message about the free state; none while it does not watch.
+    pub(crate) free_version: Option<u64>,
 }
 
 impl State {
@@ -75,6 +77,7 @@ impl State {
             tasks: 0,
             declined: BTreeMap::new(),
             decline_samples: Vec::new(),
+            calls_rate_limited: 0,
             requests: BTreeMap::new(),
         };
         let before = self.view.frameworks.insert(id.clone(), Arc::new(view));
@@ -137,6 +140,9 @@ impl State {
     /// Ends the participation of a framework whose stream ended or was replaced; its tasks run on.
     pub(crate) fn disconnect_framework(&mut self, turn: &mut Turn<'_>, id: &FrameworkId, close: Close) {
         self.framework(id).conn = None;
+        self.stop_watching_free(id);
+        self.cancel_preemptions_for(id);
+        self.framework_view(id).requests.clear(); // it says anew what it waits for
         self.close_offers_of_framework(turn, id, close);
         let view = self.framework_view(id);
         view.state = FrameworkState::Disconnected;
@@ -159,6 +165,7 @@ impl State {
             self.disconnect_framework(turn, id, Close::FrameworkGone);
         }
         self.timers.cancel(&Timer::Failover(id.clone()));
+        self.operations.forget_framework(id);
         self.framework_view(id).state = FrameworkState::Removed;
 
         let keys: Vec<TaskKey> =

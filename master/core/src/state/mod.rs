@@ -8,15 +8,21 @@ pub(crate) mod completed;
 pub(crate) mod frameworks;
 pub(crate) mod ids;
 pub(crate) mod offers;
+pub(crate) mod operations;
+pub(crate) mod preemptions;
+pub(crate) mod rates;
 pub(crate) mod strays;
 pub(crate) mod tasks;
 pub(crate) mod timers;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use apportion_allocator::Allocator;
 use apportion_types::{
-    AgentId, FrameworkId, Reason, Source, TaskId, TaskState, TaskStatus, Time, limits,
+    AgentId, FrameworkId, OfferId, Reason, Source, TaskId, TaskState, TaskStatus, Time, limits,
     protocol::scheduler::Event as SchedulerEvent, protocol::scheduler::Refusal, text::cut, timers::Timers,
 };
 
@@ -27,6 +33,9 @@ use self::{
     frameworks::{Framework, SchedulerStream},
     ids::Ids,
     offers::ClosedOffers,
+    operations::Operations,
+    preemptions::Preemptions,
+    rates::Rates,
     tasks::{Task, TaskKey},
     timers::Timer,
 };
@@ -63,6 +72,15 @@ pub(crate) struct State {
     /// Where to find what is in `view.completed`.
     pub(crate) completed: Completed,
     pub(crate) closed_offers: ClosedOffers,
+    pub(crate) operations: Operations,
+    /// Frameworks that are told what is free.
+    pub(crate) free_watchers: BTreeSet<FrameworkId>,
+    /// When they are told next, once something has changed.
+    pub(crate) free_at: Option<Time>,
+    pub(crate) preemptions: Preemptions,
+    /// Outstanding offers that no cycle made.
+    pub(crate) gathered_offers: BTreeSet<OfferId>,
+    pub(crate) rates: Rates,
     /// The process ends; whatever still comes in is the closing of streams.
     pub(crate) shut_down: bool,
 }
@@ -70,7 +88,7 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(config: Config, allocator: Box<dyn Allocator>, now: Time) -> Self {
         let view = View { master_id: config.master_id.clone(), started_at: now, ..View::default() };
-        Self {
+        let mut state = Self {
             ids: Ids::new(&config.master_id),
             config,
             view,
@@ -88,8 +106,18 @@ impl State {
             tasks: BTreeMap::new(),
             completed: Completed::default(),
             closed_offers: ClosedOffers::default(),
+            operations: Operations::default(),
+            free_watchers: BTreeSet::new(),
+            free_at: None,
+            preemptions: Preemptions::default(),
+            gathered_offers: BTreeSet::new(),
+            rates: Rates::default(),
             shut_down: false,
+        };
+        for (role, settings) in state.config.roles.clone() {
+            state.set_role(role, settings);
         }
+        state
     }
 
     /// An agent as readers see it, to be changed; copied first when a reader holds it.

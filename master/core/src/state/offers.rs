@@ -27,6 +27,12 @@ pub(crate) enum Close {
     TimedOut,
     /// Its agent was disconnected, lost or removed, or has changed.
     AgentLost,
+    /// What it holds is needed for an operation, or is no more.
+    Changed,
+    /// What it holds is needed for a quota.
+    Quota,
+    /// Its role is no longer among the framework's.
+    RoleGone,
     /// Its framework was disconnected or removed.
     FrameworkGone,
     /// Its framework has subscribed anew.
@@ -42,6 +48,9 @@ impl Close {
             Close::Void => "it was already used, in an accept that was refused",
             Close::TimedOut => "it was rescinded, because it was held too long",
             Close::AgentLost => "it was rescinded, because its agent was lost",
+            Close::Changed => "it was rescinded, because an operation changes what it holds",
+            Close::Quota => "it was rescinded, to make room for a quota",
+            Close::RoleGone => "it was rescinded, because its role is no longer among the framework's",
             Close::FrameworkGone => "it was rescinded, because the framework was disconnected",
             Close::FailedOver => "it became void when the framework subscribed anew",
         }
@@ -68,11 +77,18 @@ impl ClosedOffers {
 }
 
 impl State {
+    /// Makes an offer of what was gathered for a preemption, which no cycle counts.
+    pub(crate) fn open_gathered_offer(&mut self, now: Time, given: Allocation) -> Offer {
+        let offer = self.open_offer(now, given);
+        self.gathered_offers.insert(offer.offer_id.clone());
+        offer
+    }
+
     /// Makes an offer of what a cycle gave. The one door by which an offer comes to be.
     pub(crate) fn open_offer(&mut self, now: Time, given: Allocation) -> Offer {
         let offer_id = self.ids.offer();
         let agent = self.agent_view(&given.agent);
-        agent.offered += &given.resources;
+        agent.offered += &given.resources.exclusive();
         let offer = Offer {
             offer_id: offer_id.clone(),
             framework_id: given.framework,
@@ -85,7 +101,7 @@ impl State {
             domain: agent.info.domain.clone(),
         };
         self.agent(&offer.agent_id).offers.insert(offer_id.clone());
-        self.framework_view(&offer.framework_id).offered += &offer.resources.summable();
+        self.framework_view(&offer.framework_id).offered += &offer.resources.exclusive().summable();
         self.framework(&offer.framework_id).offers.insert(offer_id.clone());
         let expires_at = now + self.config.offer_timeout;
         self.timers.set(Timer::Offer(offer_id.clone()), expires_at);
@@ -101,17 +117,26 @@ impl State {
         let closed = self.view.offers.remove(id).expect("the offer is outstanding");
         let offer = &closed.offer;
         self.timers.cancel(&Timer::Offer(id.clone()));
-        self.agent_view(&offer.agent_id).offered.saturating_sub(&offer.resources);
+        self.agent_view(&offer.agent_id).offered.saturating_sub(&offer.resources.exclusive());
         self.agent(&offer.agent_id).offers.remove(id);
-        self.framework_view(&offer.framework_id).offered.saturating_sub(&offer.resources.summable());
+        self.framework_view(&offer.framework_id).offered.saturating_sub(&offer.resources.exclusive().summable());
         self.framework(&offer.framework_id).offers.remove(id);
         self.closed_offers.push(id.clone(), close);
+        if !self.gathered_offers.remove(id) {
+            self.allocator.offers_closed(&offer.framework_id, 1);
+        }
 
         let refuse_until = match close {
             Close::Accepted => return closed,
             Close::Declined { refuse_until } => refuse_until,
             Close::TimedOut => Some(turn.now + limits::REFUSE_DEFAULT),
-            Close::Void | Close::AgentLost | Close::FrameworkGone | Close::FailedOver => None,
+            Close::Void
+            | Close::AgentLost
+            | Close::Changed
+            | Close::Quota
+            | Close::RoleGone
+            | Close::FrameworkGone
+            | Close::FailedOver => None,
         };
         self.allocator.recover(
             &offer.framework_id,
@@ -127,10 +152,15 @@ impl State {
                 counters.offers_timed_out += 1;
                 counters.offers_rescinded += 1;
             }
-            Close::AgentLost | Close::FrameworkGone | Close::FailedOver => counters.offers_rescinded += 1,
+            Close::AgentLost
+            | Close::Changed
+            | Close::Quota
+            | Close::RoleGone
+            | Close::FrameworkGone
+            | Close::FailedOver => counters.offers_rescinded += 1,
             Close::Accepted => {}
         }
-        if matches!(close, Close::TimedOut | Close::AgentLost)
+        if matches!(close, Close::TimedOut | Close::AgentLost | Close::Changed | Close::Quota | Close::RoleGone)
             && let Some(conn) = self.scheduler_conn(&offer.framework_id)
         {
             turn.tell_scheduler(conn, SchedulerEvent::Rescind(id.clone()));

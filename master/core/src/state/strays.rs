@@ -12,6 +12,7 @@ use crate::view::FrameworkState;
 #[derive(Debug, Clone)]
 pub(crate) struct Stray {
     pub(crate) role: Role,
+    /// Without shared volumes.
     pub(crate) resources: Resources,
 }
 

@@ -147,18 +147,19 @@ impl State {
         turn.tell_scheduler(conn, SchedulerEvent::Update(status));
     }
 
-    /// Puts a task's resources into the books, unless they are there.
+    /// Puts a task's resources into the books, unless they are there. Shared volumes are in nobody's books: none is used up by a task.
     pub(crate) fn charge_task(&mut self, key: &TaskKey, charge: Charge) {
         if std::mem::replace(&mut self.task(key).charged, true) {
             return;
         }
         let task = self.view.tasks[key].clone();
+        let held = task.info.resources.exclusive();
         if charge == Charge::Free {
             self.list_in_allocator(&key.0);
-            self.allocator.charge(&key.0, &task.role, &task.agent_id, &task.info.resources);
+            self.allocator.charge(&key.0, &task.role, &task.agent_id, &held);
         }
-        self.agent_view(&task.agent_id).allocated += &task.info.resources;
-        self.framework_view(&key.0).allocated += &task.info.resources.summable();
+        self.agent_view(&task.agent_id).allocated += &held;
+        self.framework_view(&key.0).allocated += &held.summable();
         self.framework(&key.0).holding += 1;
     }
 
@@ -168,10 +169,11 @@ impl State {
             return;
         }
         let task = self.view.tasks[key].clone();
-        self.allocator.recover(&key.0, &task.role, &task.agent_id, &task.info.resources, None);
-        self.agent_view(&task.agent_id).allocated.saturating_sub(&task.info.resources);
+        let held = task.info.resources.exclusive();
+        self.allocator.recover(&key.0, &task.role, &task.agent_id, &held, None);
+        self.agent_view(&task.agent_id).allocated.saturating_sub(&held);
         let framework = self.framework_view(&key.0);
-        framework.allocated.saturating_sub(&task.info.resources.summable());
+        framework.allocated.saturating_sub(&held.summable());
         let removed = framework.state == FrameworkState::Removed;
         self.framework(&key.0).holding -= 1;
         if removed {

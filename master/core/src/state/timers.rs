@@ -15,4 +15,6 @@ pub(crate) enum Timer {
     Failover(FrameworkId),
     /// A scheduler is to be sent a sign of life.
     Heartbeat(FrameworkId),
+    /// The grace of a preemption is over.
+    Preempt(u64),
 }

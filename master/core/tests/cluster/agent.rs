@@ -246,7 +246,13 @@ impl Cluster {
             unacknowledged: task.updates.front().cloned(),
         });
         let tasks = tasks.collect();
-        let message = AgentMessage::Register { info: agent.info(), agent_id: agent.agent_id.clone(), tasks };
+        let message = AgentMessage::Register {
+            info: agent.info(),
+            agent_id: agent.agent_id.clone(),
+            total: agent.info().resources,
+            tasks,
+            operations: Vec::new(),
+        };
         self.happen(Event::AgentMessage { conn, message });
     }
 
@@ -336,6 +342,8 @@ impl Cluster {
             }
             6 => AgentMessage::Register {
                 info: agent.info(),
+                total: agent.info().resources,
+                operations: Vec::new(),
                 agent_id: AgentId::new("m1-A0001").ok(),
                 tasks: vec![AgentTask {
                     framework_id: FrameworkId::new("m0-F0001").unwrap(),
@@ -348,6 +356,8 @@ impl Cluster {
             },
             _ => AgentMessage::Register {
                 info: agent.info(),
+                total: agent.info().resources,
+                operations: Vec::new(),
                 agent_id: AgentId::new("m1-A0099").ok(),
                 tasks: Vec::new(),
             },

@@ -8,7 +8,9 @@ use std::{
 use apportion_master_core::{ConnId, Event};
 use apportion_types::{
     AgentId, Command, FrameworkId, FrameworkInfo, OfferId, Resources, Role, TaskId, TaskInfo, UpdateId,
-    protocol::scheduler::{Call, ErrorCode, Event as SchedulerEvent, InvalidTask},
+    protocol::scheduler::{
+        Accept, Call, DeclineCode, DeclineReason, ErrorCode, Event as SchedulerEvent, InvalidTask, OfferOperation,
+    },
 };
 
 use super::Cluster;
@@ -133,7 +135,7 @@ impl Cluster {
         let suppressed = if variant == 9 { vec![Role::default()] } else { Vec::new() };
         self.scheduler_call(
             framework,
-            Call::Subscribe { info: framework_info(variant), framework_id, suppressed },
+            Call::Subscribe { info: framework_info(variant), framework_id, suppressed, options: Box::default() },
         );
     }
 
@@ -163,7 +165,11 @@ impl Cluster {
             _ => Ok(task_info(*number, *size)),
         });
         let tasks = tasks.collect();
-        self.scheduler_call(framework, Call::Accept { offers, tasks, refuse: refuse(choice) });
+        self.scheduler_call(framework, Call::Accept(Accept {
+            offers,
+            operations: vec![OfferOperation::Launch(tasks)],
+            refuse: refuse(choice),
+        }));
     }
 
     pub(super) fn accept_any(&mut self, framework: usize, offers: &[usize], task: u8) {
@@ -171,7 +177,7 @@ impl Cluster {
         let offers = offers.iter().map(any).collect();
         self.scheduler_call(
             framework,
-            Call::Accept { offers, tasks: vec![Ok(task_info(task, 0))], refuse: None },
+            Call::Accept(Accept::launch(offers, vec![task_info(task, 0)], None)),
         );
     }
 

@@ -26,7 +26,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use apportion_master_core::{ConnId, Event, OperatorCall, RequestId};
 use apportion_types::{
-    AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, OfferId, Reason, Role, Source, TaskId, TaskInfo,
+    AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, OfferId, Reason, Resources, Role, Source, TaskId, TaskInfo,
     TaskState, TaskStatus, UpdateId,
     protocol::{
         agent::{AgentMessage, AgentTask},
@@ -277,11 +277,15 @@ impl Scenario {
                 };
                 conn = Some(self.session(name, same));
                 let host = words.one("host").unwrap_or(name);
+                let resources: Resources = said(resources.parse())?;
+                let total = words.one("total").map_or(Ok(resources.clone()), |text| said(text.parse()))?;
                 AgentMessage::Register {
+                    total,
+                    operations: Vec::new(),
                     info: AgentInfo {
                         hostname: host.to_owned(),
                         address: format!("{host}:5051"),
-                        resources: said(resources.parse())?,
+                        resources,
                         attributes: BTreeMap::new(),
                         domain: None,
                         unenforced: Vec::new(),
@@ -354,14 +358,14 @@ impl Scenario {
                 };
                 conn = Some(self.session(name, rest.contains(&"same")));
                 let suppressed = roles(&words.all("suppress").collect::<Vec<_>>())?;
-                Call::Subscribe { info: framework_info(&words)?, framework_id, suppressed }
+                Call::Subscribe { info: framework_info(&words)?, framework_id, suppressed, options: Box::default() }
             }
             ("teardown", []) => Call::Teardown,
             ("accept", rest) => accept(rest, &words)?,
             ("decline", rest) => Call::Decline {
                 offers: rest.iter().map(|w| offer_id(w)).collect::<Parsed<_>>()?,
                 refuse: words.duration("refuse")?,
-                reason: words.one("reason").unwrap_or("").to_owned(),
+                reason: decline_reason(words.one("reason")),
             },
             ("suppress", rest) => Call::Suppress { roles: roles(rest)? },
             ("revive", rest) => Call::Revive { roles: roles(rest)? },
@@ -415,5 +419,16 @@ fn accept(rest: &[&str], words: &Words<'_>) -> Parsed<Call> {
     for number in 0..words.one("many").map_or(Ok(0), |n| said(n.parse::<usize>()))? {
         tasks.push(Ok(task_info(&format!("t{number}"), "cpus:0.001")?));
     }
-    Ok(Call::Accept { offers, tasks, refuse: words.duration("refuse")? })
+    let operations = match tasks.is_empty() {
+        true => Vec::new(),
+        false => vec![OfferOperation::Launch(tasks)],
+    };
+    Ok(Call::Accept(Accept { offers, operations, refuse: words.duration("refuse")? }))
+}
+
+fn decline_reason(word: Option<&str>) -> DeclineReason {
+    match word {
+        None => DeclineReason::new(DeclineCode::NotSaid),
+        Some(detail) => DeclineReason { code: DeclineCode::Other, detail: detail.to_owned() },
+    }
 }

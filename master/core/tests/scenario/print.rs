@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use apportion_master_core::{Action, ConnId, Master, OperatorReply, RegistryOp};
+use apportion_allocator::Share;
+use apportion_master_core::{Action, ConnId, Master, OperatorReply, RegistryOp, view::RoleSettings};
 use apportion_types::{
-    FrameworkId, Role, TaskId, TaskStatus, UpdateId,
-    protocol::{agent::MasterMessage, scheduler::Event},
+    FrameworkId, OperationStatus, Role, TaskId, TaskStatus, UpdateId,
+    protocol::{
+        agent::MasterMessage,
+        scheduler::{ClaimResult, Event, FreeAgent},
+    },
 };
 
 /// Shortens the ids in a line.
@@ -68,6 +72,27 @@ fn event(event: &Event) -> String {
         Event::Refused { call_id, code, message } => format!("refused call {call_id} {code:?}: {message}"),
         Event::Error { code, message } => format!("error {code:?}: {message}"),
         Event::Heartbeat => "heartbeat".to_owned(),
+        Event::OperationUpdate(said) => format!("operation {}", operation_status(said)),
+        Event::Preempt(preemption) => {
+            let tasks: Vec<&str> = preemption.tasks.iter().map(|task| task.as_str()).collect();
+            let (agent, resources, role) = (&preemption.agent_id, &preemption.resources, &preemption.for_role);
+            format!("preempt {} on {agent} for role {role}: {resources}, at {}", tasks.join(","), preemption.at)
+        }
+        Event::Free(free) => {
+            let each = |agent: &FreeAgent| format!("{} {}", agent.agent_id, agent.free);
+            let what = if free.snapshot { "free snapshot" } else { "free" };
+            format!("{what} {}: {}", free.version, free.agents.iter().map(each).collect::<Vec<_>>().join(", "))
+        }
+        Event::Committed { call_id, claims } => {
+            let each = |claim: &ClaimResult| match claim {
+                ClaimResult::Taken => "taken".to_owned(),
+                ClaimResult::Refused { code, message, winner } => {
+                    let winner = winner.as_ref().map_or(String::new(), |id| format!(", winner {id}"));
+                    format!("{code:?}: {message}{winner}")
+                }
+            };
+            format!("committed call {call_id}: {}", claims.iter().map(each).collect::<Vec<_>>().join(", "))
+        }
     }
 }
 
@@ -91,6 +116,14 @@ fn message(message: &MasterMessage) -> String {
         MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id } => {
             format!("acknowledge {framework_id}/{task_id} {}", update(*update_id))
         }
+        MasterMessage::Apply { framework_id, operation_id, operation } => {
+            let framework = framework_id.as_ref().map_or("an operator".to_owned(), ToString::to_string);
+            let id = operation_id.as_ref().map_or(String::new(), |id| format!(" {id}"));
+            format!("apply for {framework}{id}: {operation}")
+        }
+        MasterMessage::AcknowledgeOperation { framework_id, operation_id, update_id } => {
+            format!("acknowledge operation {framework_id}/{operation_id} {}", update(*update_id))
+        }
         MasterMessage::RemoveFramework { framework_id } => format!("remove framework {framework_id}"),
         MasterMessage::Refuse { code, message } => format!("refuse {code:?}: {message}"),
     }
@@ -109,12 +142,29 @@ pub(crate) fn action(action: &Action, labels: &BTreeMap<ConnId, String>) -> Stri
             RegistryOp::AdmitFramework { framework_id, .. } => {
                 format!("write: admit framework {framework_id}")
             }
+            RegistryOp::SetRole { role, settings } => {
+                let RoleSettings { weight, quota, priority } = settings;
+                let limit = quota.limit.as_ref().map_or("none".to_owned(), ToString::to_string);
+                format!("write: role {role} weight {weight} guarantee `{}` limit {limit} priority {priority}", quota.guarantee)
+            }
             RegistryOp::RemoveFramework { framework_id } => format!("write: remove framework {framework_id}"),
         },
         Action::Reply { result: Ok(OperatorReply::KillRequested { framework_id }), .. } => {
             format!("operator <- kill requested of {framework_id}")
         }
         Action::Reply { result: Ok(OperatorReply::TornDown), .. } => "operator <- torn down".to_owned(),
+        Action::Reply { result: Ok(OperatorReply::RolesUpdated), .. } => "operator <- roles updated".to_owned(),
+        Action::Reply { result: Ok(OperatorReply::Operated), .. } => "operator <- operated".to_owned(),
+        Action::Reply { result: Ok(OperatorReply::Explained(explanation)), .. } => {
+            format!("operator <- {explanation:?}")
+        }
+        Action::Reply { result: Ok(OperatorReply::Shares(shares)), .. } => {
+            let each = |share: &Share| match &share.framework {
+                None => format!("{} {} ppm", share.role, share.dominant_share_ppm),
+                Some(id) => format!("{}: {id} {} ppm", share.role, share.dominant_share_ppm),
+            };
+            format!("operator <- shares {}", shares.iter().map(each).collect::<Vec<_>>().join(", "))
+        }
         Action::Reply { result: Err(error), .. } => format!("operator <- {error}"),
     };
     short(&line)
@@ -196,4 +246,13 @@ pub(crate) fn view(master: &mut Master, what: &str) -> Result<Vec<String>, Strin
         lines.push("none".to_owned());
     }
     Ok(lines.iter().map(|line| short(line)).collect())
+}
+
+fn operation_status(status: &OperationStatus) -> String {
+    let OperationStatus { operation_id, agent_id, state, reason, message, update_id, .. } = status;
+    let agent = agent_id.as_ref().map_or(String::new(), |id| format!(" on {id}"));
+    let reason = reason.map_or(String::new(), |reason| format!(" {reason}"));
+    let id = update_id.map_or(String::new(), |id| format!(" {}", update(id)));
+    let message = if message.is_empty() { String::new() } else { format!(": {message}") };
+    format!("{operation_id} {state}{agent}{reason}{id}{message}")
 }

@@ -1,0 +1,243 @@
+//! What an accept will do, worked out without doing it.
+
+use std::collections::BTreeSet;
+
+use apportion_types::{
+    AgentId, FrameworkId, OfferId, Operation, OperationId, Resources, Role, TaskId, TaskInfo, Time, limits,
+    operation::Conversion,
+    protocol::scheduler::{Accept, InvalidTask, OfferOperation},
+};
+
+use super::super::decline::refuse_until;
+use crate::state::State;
+
+/// What an accept will do.
+pub(crate) struct Plan {
+    pub(crate) agent_id: AgentId,
+    pub(crate) role: Role,
+    /// The offers that it uses.
+    pub(crate) offers: Vec<OfferId>,
+    /// In order.
+    pub(crate) steps: Vec<Step>,
+    /// What was offered and is not used.
+    pub(crate) unused: Resources,
+    /// What conversions made and is not used: offered again at once, for nobody has refused it.
+    pub(crate) made: Resources,
+    /// Until when what is not used is not offered again.
+    pub(crate) refuse_until: Option<Time>,
+    /// What cannot be done.
+    pub(crate) faults: Vec<Fault>,
+}
+
+impl Plan {
+    /// What its tasks need together.
+    pub(crate) fn needs(&self) -> Resources {
+        let tasks = self.steps.iter().flat_map(|step| match step {
+            Step::Launch(tasks) => tasks.as_slice(),
+            Step::Convert { .. } => &[],
+        });
+        tasks.map(|info| &info.resources).sum::<Resources>().exclusive()
+    }
+}
+
+/// One thing that will be done.
+pub(crate) enum Step {
+    Launch(Vec<TaskInfo>),
+    Convert { id: Option<OperationId>, operation: Operation, conversion: Conversion },
+}
+
+/// One thing that cannot be done, and why.
+pub(crate) enum Fault {
+    Task {
+        task_id: Option<TaskId>,
+        problem: String,
+        /// The framework has too many tasks.
+        limit: bool,
+    },
+    Operation {
+        id: Option<OperationId>,
+        problem: String,
+    },
+}
+
+/// The names that the plans of one call give.
+#[derive(Default)]
+pub(crate) struct Names {
+    tasks: BTreeSet<TaskId>,
+    operations: BTreeSet<OperationId>,
+}
+
+/// What an agent has left for the rest of a plan.
+struct Left {
+    /// May be used by what follows.
+    usable: Resources,
+    /// What of it conversions made.
+    made: Resources,
+    /// Made, and usable only in later offers.
+    later: Resources,
+    /// All that the agent has.
+    total: Resources,
+}
+
+impl Left {
+    fn convert(&mut self, operation: &Operation, conversion: &Conversion) {
+        self.usable = self.usable.checked_sub(&conversion.consumed).expect("it was judged that it is there");
+        self.made.saturating_sub(&conversion.consumed);
+        self.total = conversion.apply(&self.total).expect("it was judged that it can be done");
+        if operation.is_usable_at_once() {
+            self.usable += &conversion.produced;
+            self.made += &conversion.produced;
+        } else {
+            self.later += &conversion.produced;
+        }
+    }
+
+    /// Shared volumes are not used up.
+    fn launch(&mut self, task: &TaskInfo) {
+        let used = task.resources.exclusive();
+        self.usable = self.usable.checked_sub(&used).expect("it was judged that it is there");
+        self.made.saturating_sub(&used);
+    }
+}
+
+impl State {
+    /// Plans an accept whose offers were judged good.
+    pub(crate) fn plan(&self, now: Time, id: &FrameworkId, accept: Accept, names: &mut Names) -> Plan {
+        let mut offered = Resources::new();
+        for offer in &accept.offers {
+            offered += &self.view.offers[offer].offer.resources;
+        }
+        let first = &self.view.offers[&accept.offers[0]].offer;
+        let mut plan = Plan {
+            agent_id: first.agent_id.clone(),
+            role: first.role.clone(),
+            offers: accept.offers,
+            steps: Vec::new(),
+            unused: Resources::new(),
+            made: Resources::new(),
+            refuse_until: refuse_until(now, accept.refuse),
+            faults: Vec::new(),
+        };
+        self.plan_operations(id, &mut plan, offered, accept.operations, names);
+        plan
+    }
+
+    /// Plans tasks on what was claimed for them.
+    pub(crate) fn plan_claim(
+        &self,
+        id: &FrameworkId,
+        role: &Role,
+        agent_id: AgentId,
+        tasks: Vec<Result<TaskInfo, InvalidTask>>,
+        names: &mut Names,
+    ) -> Plan {
+        let claimed: Resources = tasks.iter().flatten().map(|info| &info.resources).sum();
+        let mut plan = Plan {
+            agent_id,
+            role: role.clone(),
+            offers: Vec::new(),
+            steps: Vec::new(),
+            unused: Resources::new(),
+            made: Resources::new(),
+            refuse_until: None,
+            faults: Vec::new(),
+        };
+        self.plan_operations(id, &mut plan, claimed, vec![OfferOperation::Launch(tasks)], names);
+        plan
+    }
+
+    fn plan_operations(
+        &self,
+        id: &FrameworkId,
+        plan: &mut Plan,
+        offered: Resources,
+        operations: Vec<OfferOperation>,
+        names: &mut Names,
+    ) {
+        let total = self.view.agents[&plan.agent_id].total.clone();
+        let mut left = Left { usable: offered, made: Resources::new(), later: Resources::new(), total };
+        for operation in operations {
+            match operation {
+                OfferOperation::Launch(tasks) => self.plan_launch(id, plan, &mut left, tasks, names),
+                OfferOperation::Convert { id: operation_id, operation } => {
+                    let judged = self.judge_operation_id(id, operation_id.as_ref(), names).and_then(|()| {
+                        self.judge_operation(id, &plan.agent_id, &plan.role, &operation, &left.usable, &left.total)
+                    });
+                    match judged {
+                        Ok(conversion) => {
+                            left.convert(&operation, &conversion);
+                            names.operations.extend(operation_id.clone());
+                            plan.steps.push(Step::Convert { id: operation_id, operation, conversion });
+                        }
+                        Err(problem) => plan.faults.push(Fault::Operation { id: operation_id, problem }),
+                    }
+                }
+            }
+        }
+        plan.unused = left.usable.clone();
+        plan.unused.saturating_sub(&left.made);
+        plan.made = left.made + &left.later;
+    }
+
+    fn plan_launch(
+        &self,
+        id: &FrameworkId,
+        plan: &mut Plan,
+        left: &mut Left,
+        tasks: Vec<Result<TaskInfo, InvalidTask>>,
+        names: &mut Names,
+    ) {
+        let mut good = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            let info = match task {
+                Ok(info) => info,
+                Err(InvalidTask { task_id, message }) => {
+                    plan.faults.push(Fault::Task { task_id, problem: message, limit: false });
+                    continue;
+                }
+            };
+            let limit = self.frameworks[id].tasks.len() + names.tasks.len() >= limits::TASKS_PER_FRAMEWORK_MAX;
+            let judged = if limit {
+                let most = limits::TASKS_PER_FRAMEWORK_MAX;
+                Err(format!("the framework has {most} tasks, the most that is allowed"))
+            } else if names.tasks.contains(&info.task_id) {
+                Err(format!("task id `{}` is given to another task of the same call", info.task_id))
+            } else {
+                self.judge_task(id, &plan.agent_id, &info, &left.usable)
+            };
+            match judged {
+                Ok(()) => {
+                    left.launch(&info);
+                    names.tasks.insert(info.task_id.clone());
+                    good.push(info);
+                }
+                Err(problem) => {
+                    plan.faults.push(Fault::Task { task_id: Some(info.task_id), problem, limit });
+                }
+            }
+        }
+        if !good.is_empty() {
+            plan.steps.push(Step::Launch(good));
+        }
+    }
+
+    fn judge_operation_id(
+        &self,
+        framework_id: &FrameworkId,
+        id: Option<&OperationId>,
+        names: &Names,
+    ) -> Result<(), String> {
+        let Some(id) = id else { return Ok(()) };
+        let known = self.operations.of(framework_id);
+        if known.contains_key(id) || names.operations.contains(id) {
+            return Err(format!(
+                "operation id `{id}` is in use; it is free again when what became of its operation is acknowledged"
+            ));
+        }
+        if known.len() + names.operations.len() >= limits::OPERATIONS_PER_FRAMEWORK_MAX {
+            let most = limits::OPERATIONS_PER_FRAMEWORK_MAX;
+            return Err(format!("the framework has {most} named operations, the most that is allowed; acknowledge some"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,230 @@
+//! Preemption: a role of higher priority that waits for what nobody has free gets it from roles of lower priority, after a notice.
+//!
+//! Who waits has said so ([`Request`](apportion_types::protocol::scheduler::Call::Request)), and an operator gave its role a priority.
+//! What is given back on the agent meanwhile is gathered for it, by whomever; what is still missing after the grace is taken.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use apportion_allocator::Allocation;
+use apportion_types::{
+    AgentId, FrameworkId, Reason, Resources, Role, TaskId, limits,
+    protocol::scheduler::{Event as SchedulerEvent, Preemption as Notice, ResourceRequest},
+};
+
+use crate::{
+    state::{State, preemptions::Preemption, tasks::TaskKey, timers::Timer},
+    turn::Turn,
+    view::{AgentState, AgentView, FrameworkState},
+};
+
+impl State {
+    fn priority(&self, role: &Role) -> i32 {
+        self.view.roles.get(role).map_or(0, |settings| settings.priority)
+    }
+
+    /// Begins what preemptions are called for now.
+    pub(super) fn plan_preemptions(&mut self, turn: &mut Turn<'_>) {
+        if self.view.roles.values().all(|settings| settings.priority == 0) {
+            return;
+        }
+        let mut waiting: Vec<(i32, FrameworkId, Role, ResourceRequest)> = Vec::new();
+        for (id, view) in self.view.frameworks.iter().filter(|(_, view)| view.state == FrameworkState::Active) {
+            for (role, requests) in view.requests.iter().filter(|(role, _)| !view.suppressed.contains(role)) {
+                let each = requests.iter().map(|request| (-self.priority(role), id.clone(), role.clone(), request.clone()));
+                waiting.extend(each);
+            }
+        }
+        waiting.sort_by(|a, b| (a.0, &a.1, &a.2).cmp(&(b.0, &b.1, &b.2)));
+        for (_, id, role, request) in waiting {
+            self.preempt_for(turn, &id, &role, &request);
+        }
+    }
+
+    fn preempt_for(&mut self, turn: &mut Turn<'_>, id: &FrameworkId, role: &Role, request: &ResourceRequest) {
+        loop {
+            let own: Vec<&Preemption> =
+                self.preemptions.active.values().filter(|one| one.framework_id == *id).collect();
+            let same = own.iter().filter(|one| one.role == *role && one.wanted == request.resources).count();
+            if same >= request.count as usize || own.len() >= limits::PREEMPTIONS_PER_FRAMEWORK_MAX {
+                return;
+            }
+            if self.could_have(id, role, &request.resources) {
+                return;
+            }
+            let Some((agent_id, victims)) = self.choose_victims(id, role, &request.resources) else { return };
+            self.begin_preemption(turn, id, role, &request.resources, agent_id, victims);
+        }
+    }
+
+    /// True when the framework is offered what it waits for, or it is free for it.
+    fn could_have(&self, id: &FrameworkId, role: &Role, wanted: &Resources) -> bool {
+        let offered = self.frameworks[id].offers.iter().any(|offer| {
+            let offer = &self.view.offers[offer].offer;
+            offer.role == *role && offer.resources.plain().contains(wanted)
+        });
+        offered || self.agents_for(id, role).any(|(agent_id, _)| self.open_on(agent_id, role).contains(wanted))
+    }
+
+    /// What is free on an agent for a role, on no terms.
+    fn open_on(&self, agent_id: &AgentId, role: &Role) -> Resources {
+        firm_for(&self.allocator.free(agent_id), role).plain()
+    }
+
+    /// The agents that take part and that the framework's constraints admit.
+    fn agents_for<'a>(&'a self, id: &'a FrameworkId, role: &'a Role) -> impl Iterator<Item = (&'a AgentId, &'a AgentView)> {
+        let constraints = self.view.frameworks[id].options.constraints.get(role);
+        self.view.agents.iter().map(|(id, view)| (id, &**view)).filter(move |(_, view)| {
+            view.state == AgentState::Active && constraints.is_none_or(|constraints| constraints.admit(&view.info))
+        })
+    }
+
+    /// The agent on which the least has to go, and what: few tasks before many, tasks of low priority before others, the youngest
+    /// first.
+    fn choose_victims(&self, id: &FrameworkId, role: &Role, wanted: &Resources) -> Option<(AgentId, Vec<TaskKey>)> {
+        let taken: BTreeSet<&TaskKey> = self.preemptions.active.values().flat_map(|one| &one.victims).collect();
+        let priority = self.priority(role);
+        let mut best: Option<(usize, i32, AgentId, Vec<TaskKey>)> = None;
+        for (agent_id, _) in self.agents_for(id, role) {
+            let mut candidates: Vec<_> = self.agents[agent_id]
+                .tasks
+                .iter()
+                .map(|key| (key, &self.view.tasks[key]))
+                .filter(|(key, task)| task.state.holds_resources() && !taken.contains(key))
+                .map(|(key, task)| (self.priority(&task.role), std::cmp::Reverse(task.accepted_at), key, task))
+                .filter(|(of_task, ..)| *of_task < priority)
+                .collect();
+            candidates.sort_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)));
+            let mut open = self.open_on(agent_id, role);
+            let mut victims: Vec<(i32, &TaskKey, Resources)> = Vec::new();
+            for (of_task, _, key, task) in candidates {
+                let missing = open.missing(wanted);
+                if missing.is_empty() {
+                    break;
+                }
+                let freed = firm_for(&task.info.resources, role).plain();
+                if missing.missing(&freed) != freed {
+                    open += &freed;
+                    victims.push((of_task, key, freed));
+                }
+            }
+            if !open.contains(wanted) || victims.is_empty() {
+                continue;
+            }
+            // What was taken first may have become needless by what was taken later.
+            for index in (0..victims.len()).rev() {
+                let without = open.checked_sub(&victims[index].2).expect("it was added");
+                if without.contains(wanted) {
+                    open = without;
+                    victims.remove(index);
+                }
+            }
+            let highest = victims.iter().map(|(of_task, ..)| *of_task).max().unwrap_or(i32::MIN);
+            let cost = (victims.len(), highest);
+            if best.as_ref().is_none_or(|(count, priority, ..)| cost < (*count, *priority)) {
+                let keys = victims.into_iter().map(|(_, key, _)| key.clone()).collect();
+                best = Some((cost.0, cost.1, agent_id.clone(), keys));
+            }
+        }
+        best.map(|(_, _, agent_id, victims)| (agent_id, victims))
+    }
+
+    /// Tells the victims' frameworks, and begins to gather.
+    fn begin_preemption(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: &FrameworkId,
+        role: &Role,
+        wanted: &Resources,
+        agent_id: AgentId,
+        victims: Vec<TaskKey>,
+    ) {
+        let at = turn.now + self.config.preemption_grace;
+        let mut of: BTreeMap<&FrameworkId, (Resources, Vec<TaskId>)> = BTreeMap::new();
+        for key in &victims {
+            let (resources, tasks) = of.entry(&key.0).or_default();
+            *resources += &self.view.tasks[key].info.resources;
+            tasks.push(key.1.clone());
+        }
+        for (framework_id, (resources, tasks)) in of {
+            if let Some(conn) = self.scheduler_conn(framework_id) {
+                let notice = Notice { agent_id: agent_id.clone(), resources, tasks, at, for_role: role.clone() };
+                turn.tell_scheduler(conn, SchedulerEvent::Preempt(notice));
+            }
+        }
+        let number = self.preemptions.begin(Preemption {
+            framework_id: id.clone(),
+            role: role.clone(),
+            wanted: wanted.clone(),
+            agent_id,
+            victims,
+            held: Resources::new(),
+        });
+        self.timers.set(Timer::Preempt(number), at);
+        self.gather(turn, number);
+    }
+
+    /// The grace is over: what is still missing is taken.
+    pub(super) fn preempt(&mut self, turn: &mut Turn<'_>, number: u64) {
+        let Some(one) = self.preemptions.active.get(&number) else { return };
+        let victims = one.victims.clone();
+        for key in victims {
+            if self.view.tasks.get(&key).is_some_and(|task| task.state.holds_resources()) {
+                self.view.counters.tasks_preempted += 1;
+                self.wish_kill(turn, &key, None, Reason::Preempted);
+            }
+        }
+    }
+
+    /// Gathers what has become free for the preemptions under way, before a cycle can give it to others.
+    pub(super) fn gather_all(&mut self, turn: &mut Turn<'_>) {
+        let numbers: Vec<u64> = self.preemptions.active.keys().copied().collect();
+        for number in numbers {
+            self.gather(turn, number);
+        }
+    }
+
+    fn gather(&mut self, turn: &mut Turn<'_>, number: u64) {
+        let one = &self.preemptions.active[&number];
+        let (id, role, agent_id) = (one.framework_id.clone(), one.role.clone(), one.agent_id.clone());
+        let missing = one.held.plain().missing(&one.wanted);
+        let open = firm_for(&self.allocator.free(&agent_id), &role);
+        let lacking = open.plain().missing(&missing);
+        let part = open.pick(&lacking.missing(&missing)).unwrap_or_default();
+        if !part.is_empty() {
+            self.allocator.charge(&id, &role, &agent_id, &part);
+            let one = self.preemptions.active.get_mut(&number).expect("it is under way");
+            one.held += &part;
+        }
+        if lacking.is_empty() {
+            let one = self.preemptions.active.remove(&number).expect("it is under way");
+            self.timers.cancel(&Timer::Preempt(number));
+            if !self.allocator.over_limit(&role).is_empty() {
+                return self.allocator.recover(&id, &role, &agent_id, &one.held, None);
+            }
+            let given = Allocation { framework: id.clone(), role, agent: agent_id, resources: one.held };
+            let offer = self.open_gathered_offer(turn.now, given);
+            let conn = self.scheduler_conn(&id).expect("only for a connected framework is anything gathered");
+            return turn.tell_scheduler(conn, SchedulerEvent::Offers(vec![offer]));
+        }
+        let one = &self.preemptions.active[&number];
+        let hope = |key: &TaskKey| {
+            self.view.tasks.get(key).is_some_and(|task| task.agent_id == agent_id && task.state.holds_resources())
+        };
+        if !one.victims.iter().any(hope) {
+            self.cancel_preemption(number);
+        }
+    }
+
+    /// Ends the preemptions for what a framework does not wait for any more.
+    pub(super) fn cancel_unrequested(&mut self, id: &FrameworkId, role: &Role, requests: &[ResourceRequest]) {
+        self.cancel_preemptions(|one| {
+            let wanted = requests.iter().any(|request| request.resources == one.wanted);
+            one.framework_id == *id && one.role == *role && !wanted
+        });
+    }
+}
+
+/// What of some free resources somebody of a role may be given for good.
+fn firm_for(free: &Resources, role: &Role) -> Resources {
+    free.open_to(role).only(|entry| !entry.is_revocable() && entry.volume().is_none())
+}
