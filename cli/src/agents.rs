@@ -36,7 +36,7 @@ fn document(agent: AgentSummary) -> Agent {
         _ => "unknown",
     };
     let held = Held::new(&agent.allocated, &agent.offered, agent.tasks);
-    Agent::new(agent.agent_id, &agent.info, state, agent.registered_at, held)
+    Agent::new(agent.agent_id, &agent.info, &agent.total, state, agent.registered_at, held)
 }
 
 impl Listing {
@@ -118,6 +118,7 @@ mod tests {
                 })
                 .collect(),
             version: "0.1.0".into(),
+            domain: None,
         };
         let summary = v1::AgentSummary {
             agent_id: id.into(),
@@ -127,6 +128,8 @@ mod tests {
             allocated: amounts("cpus:1.5;mem:512"),
             offered: None,
             tasks: 3,
+            total: amounts("cpus:4;mem:8GiB;ports:[1-9]"),
+            revocable: None,
         };
         document(AgentSummary::try_from(summary).unwrap())
     }

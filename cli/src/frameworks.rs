@@ -126,6 +126,7 @@ mod tests {
             offered: None,
             tasks: 1,
             declined: [("too small".into(), 5), ("far".into(), 2)].into(),
+            ..Default::default()
         };
         Listing { frameworks: vec![document(FrameworkSummary::try_from(summary).unwrap())] }
     }

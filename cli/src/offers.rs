@@ -75,6 +75,7 @@ mod tests {
             hostname: "host".into(),
             address: "127.0.0.1:1".into(),
             attributes: [].into(),
+            domain: None,
         };
         let summary = v1::OfferSummary { offer: Some(offer), made_at_us: 1, expires_at_us: 2 };
         Listing { offers: vec![document(OfferSummary::try_from(summary).unwrap())] }

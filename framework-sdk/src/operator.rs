@@ -114,6 +114,10 @@ pub struct AgentSummary {
     pub state: AgentState,
     /// When it was registered first.
     pub registered_at: Time,
+    /// What it has now: what it says of itself, as operations have changed it.
+    pub total: Resources,
+    /// What it lends beside that.
+    pub revocable: Resources,
     /// Held by tasks.
     pub allocated: Resources,
     /// In outstanding offers.
@@ -250,7 +254,7 @@ impl Operator {
     /// Every agent, in the order of registration.
     pub async fn agents(&self) -> Result<Vec<AgentSummary>, OperatorError> {
         const CALL: &str = "listing agents";
-        let answer = self.client.clone().list_agents(v1::ListAgentsRequest {}).await;
+        let answer = self.client.clone().list_agents(v1::ListAgentsRequest::default()).await;
         let wire = answer.map_err(|status| self.failed(CALL, &status))?.into_inner();
         self.understood(CALL, all("agents", wire.agents))
     }
@@ -258,7 +262,7 @@ impl Operator {
     /// Every framework, in the order of subscription.
     pub async fn frameworks(&self) -> Result<Vec<FrameworkSummary>, OperatorError> {
         const CALL: &str = "listing frameworks";
-        let answer = self.client.clone().list_frameworks(v1::ListFrameworksRequest {}).await;
+        let answer = self.client.clone().list_frameworks(v1::ListFrameworksRequest::default()).await;
         let wire = answer.map_err(|status| self.failed(CALL, &status))?.into_inner();
         self.understood(CALL, all("frameworks", wire.frameworks))
     }
@@ -270,6 +274,7 @@ impl Operator {
             framework_id: filter.framework_id.as_ref().map(ToString::to_string),
             task_id: filter.task_id.as_ref().map(ToString::to_string),
             completed: filter.completed,
+            ..Default::default()
         };
         let answer = self.client.clone().list_tasks(request).await;
         let wire = answer.map_err(|status| self.failed(CALL, &status))?.into_inner();
@@ -279,7 +284,7 @@ impl Operator {
     /// Every outstanding offer, in the order made.
     pub async fn offers(&self) -> Result<Vec<OfferSummary>, OperatorError> {
         const CALL: &str = "listing offers";
-        let answer = self.client.clone().list_offers(v1::ListOffersRequest {}).await;
+        let answer = self.client.clone().list_offers(v1::ListOffersRequest::default()).await;
         let wire = answer.map_err(|status| self.failed(CALL, &status))?.into_inner();
         self.understood(CALL, all("offers", wire.offers))
     }
@@ -390,6 +395,8 @@ impl TryFrom<v1::AgentSummary> for AgentSummary {
             info: part("info", wire.info)?,
             state,
             registered_at: Time::from_micros(wire.registered_at_us),
+            total: amounts("total", wire.total)?,
+            revocable: amounts("revocable", wire.revocable)?,
             allocated: amounts("allocated", wire.allocated)?,
             offered: amounts("offered", wire.offered)?,
             tasks: wire.tasks,

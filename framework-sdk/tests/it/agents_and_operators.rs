@@ -58,7 +58,10 @@ impl OperatorService for World {
         &self,
         _request: Request<v1::ListAgentsRequest>,
     ) -> Result<Response<v1::ListAgentsResponse>, Status> {
-        Ok(Response::new(v1::ListAgentsResponse { agents: vec![agent("a1"), agent("a2")] }))
+        Ok(Response::new(v1::ListAgentsResponse {
+            agents: vec![agent("a1"), agent("a2")],
+            ..Default::default()
+        }))
     }
 
     async fn list_frameworks(
@@ -73,7 +76,7 @@ impl OperatorService for World {
             state: 99,
             ..Default::default()
         };
-        Ok(Response::new(v1::ListFrameworksResponse { frameworks: vec![framework] }))
+        Ok(Response::new(v1::ListFrameworksResponse { frameworks: vec![framework], ..Default::default() }))
     }
 
     async fn list_tasks(
@@ -97,7 +100,7 @@ impl OperatorService for World {
             ..Default::default()
         };
         let copies = if request.completed { 2 } else { 1 };
-        Ok(Response::new(v1::ListTasksResponse { tasks: vec![task; copies] }))
+        Ok(Response::new(v1::ListTasksResponse { tasks: vec![task; copies], ..Default::default() }))
     }
 
     async fn list_offers(
@@ -113,7 +116,7 @@ impl OperatorService for World {
             ..Default::default()
         };
         let summary = v1::OfferSummary { offer: Some(offer), made_at_us: 1, expires_at_us: 2 };
-        Ok(Response::new(v1::ListOffersResponse { offers: vec![summary] }))
+        Ok(Response::new(v1::ListOffersResponse { offers: vec![summary], ..Default::default() }))
     }
 
     async fn kill_task(

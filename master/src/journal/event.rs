@@ -12,9 +12,11 @@ use apportion_types::{
     },
 };
 
-/// The record of an event.
-pub(super) fn record(event: Event) -> Record {
-    match event {
+use crate::rpc::change;
+
+/// The record of an event; none of a question, which leaves the core as it was.
+pub(super) fn record(event: Event) -> Option<Record> {
+    Some(match event {
         Event::SchedulerCall { conn, call_id, call } => {
             let invalid_tasks = invalid_tasks(&call);
             let request = Some(scheduler_request(call_id, call));
@@ -26,13 +28,13 @@ pub(super) fn record(event: Event) -> Record {
         }
         Event::AgentClosed { conn } => Record::AgentClosedConn(conn.0),
         Event::Operator { request, call } => {
-            let call = Some(operator_record(call));
+            let call = Some(operator_record(call)?);
             Record::OperatorCall(v1::JournalOperatorCall { request: request.0, call })
         }
         Event::Committed { commit } => Record::Committed(commit.0),
         Event::Tick => Record::Tick(v1::JournalTick {}),
         Event::Shutdown => Record::Shutdown(v1::JournalShutdown {}),
-    }
+    })
 }
 
 /// The event of a record that is not a mark between events.
@@ -97,8 +99,8 @@ fn scheduler_call(wire: v1::JournalSchedulerCall) -> Result<Event, ConvertError>
     }
 }
 
-fn operator_record(call: OperatorCall) -> WireOperatorCall {
-    match call {
+fn operator_record(call: OperatorCall) -> Option<WireOperatorCall> {
+    Some(match call {
         OperatorCall::KillTask { framework_id, task_id, grace } => {
             WireOperatorCall::KillTask(v1::JournalKillTask {
                 framework_id: framework_id.map(|id| id.to_string()),
@@ -110,7 +112,14 @@ fn operator_record(call: OperatorCall) -> WireOperatorCall {
             let framework_id = framework_id.to_string();
             WireOperatorCall::TeardownFramework(v1::JournalTeardownFramework { framework_id })
         }
-    }
+        OperatorCall::UpdateRoles { changes, force } => {
+            WireOperatorCall::UpdateRoles(change::update_roles_request(changes, force))
+        }
+        OperatorCall::Operate { agent_id, operation } => {
+            WireOperatorCall::Operate(change::operate_request(&agent_id, operation))
+        }
+        OperatorCall::Explain(_) | OperatorCall::Shares => return None,
+    })
 }
 
 fn operator_call(wire: WireOperatorCall) -> Result<OperatorCall, ConvertError> {
@@ -124,6 +133,10 @@ fn operator_call(wire: WireOperatorCall) -> Result<OperatorCall, ConvertError> {
             let framework_id = id("teardown_framework.framework_id", &teardown.framework_id)?;
             OperatorCall::TeardownFramework { framework_id }
         }
+        WireOperatorCall::UpdateRoles(wire) => {
+            change::update_roles(wire).map_err(|error| error.within("update_roles"))?
+        }
+        WireOperatorCall::Operate(wire) => change::operate(wire).map_err(|error| error.within("operate"))?,
     })
 }
 

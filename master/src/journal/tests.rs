@@ -1,14 +1,18 @@
 use std::{io::Cursor, time::Duration};
 
-use apportion_allocator::{HierarchicalConfig, SorterKind};
-use apportion_master_core::{CommitId, Config as CoreConfig, ConnId, Event, OperatorCall, RequestId};
+use apportion_allocator::{HierarchicalConfig, Question, Quota, SorterKind, Weight};
+use apportion_master_core::{
+    CommitId, Config as CoreConfig, ConnId, Event, OperatorCall, RequestId, RoleChange,
+};
 use apportion_proto::v1::{self, journal_record::Record as WireRecord};
 use apportion_types::{
-    AgentInfo, Command, FrameworkInfo, Resources, Role, Source, TaskInfo, TaskState, TaskStatus, Time,
-    UpdateId,
+    AgentInfo, Command, FrameworkInfo, Operation, Resources, Role, Source, TaskInfo, TaskState, TaskStatus,
+    Time, UpdateId,
     protocol::{
         agent::{AgentMessage, AgentTask},
-        scheduler::{Call, InvalidTask},
+        scheduler::{
+            Accept, Call, Claim, DeclineCode, DeclineReason, InvalidTask, OfferOperation, ResourceRequest,
+        },
     },
 };
 use proptest::{collection, option, prelude::*};
@@ -31,7 +35,7 @@ pub(crate) fn journal(header: &Header, records: &[(Time, WireRecord)]) -> Vec<u8
 
 /// The record of an event.
 pub(crate) fn record(event: Event) -> WireRecord {
-    event::record(event)
+    event::record(event).expect("it changes something")
 }
 
 /// Opens a journal in memory.
@@ -119,16 +123,36 @@ fn event() -> impl Strategy<Value = Event> {
     let conn = || any::<u64>().prop_map(ConnId);
     let refuse = option::of((0..1_000_000u64).prop_map(Duration::from_millis));
     let accept = (collection::vec("[a-z]{1,4}", 0..3), collection::vec(task(), 0..6), refuse).prop_map(
-        |(offers, tasks, refuse)| Call::Accept {
-            offers: offers.iter().map(|id| of(id)).collect(),
-            tasks,
-            refuse,
+        |(offers, tasks, refuse)| {
+            let operations = vec![OfferOperation::Launch(tasks)];
+            Call::Accept(Accept { offers: offers.iter().map(|id| of(id)).collect(), operations, refuse })
         },
     );
+    let convert = OfferOperation::Convert {
+        id: Some(of("op1")),
+        operation: Operation::Reserve { resources: of("cpus(+etl@ann):1") },
+    };
+    let waiting = vec![ResourceRequest { resources: of("cpus:1"), count: 3 }];
+    let claim = Claim { agent_id: of("a1"), tasks: vec![Ok(task_info("t"))] };
     let others = proptest::sample::select(vec![
-        Call::Subscribe { info: framework_info(), framework_id: Some(of("f1")), suppressed: vec![of("etl")] },
+        Call::Subscribe {
+            info: framework_info(),
+            framework_id: Some(of("f1")),
+            suppressed: vec![of("etl")],
+            options: Box::default(),
+        },
+        Call::Gang {
+            accepts: vec![Accept { offers: vec![of("o1")], operations: vec![convert], refuse: None }],
+        },
+        Call::Request { role: of("etl"), requests: waiting },
+        Call::WatchFree { on: true },
+        Call::Commit { role: of("etl"), claims: vec![claim], all_or_nothing: true },
         Call::Teardown,
-        Call::Decline { offers: vec![of("o1"), of("o2")], refuse: None, reason: "small".into() },
+        Call::Decline {
+            offers: vec![of("o1"), of("o2")],
+            refuse: None,
+            reason: DeclineReason::new(DeclineCode::TooSmall),
+        },
         Call::Suppress { roles: Vec::new() },
         Call::Revive { roles: vec![of("a/b")] },
         Call::Kill { task_id: of("t"), grace: Some(Duration::ZERO) },
@@ -144,7 +168,13 @@ fn event() -> impl Strategy<Value = Event> {
         unacknowledged: Some(status("t", TaskState::Starting, 3)),
     };
     let messages = proptest::sample::select(vec![
-        AgentMessage::Register { info: agent_info(), agent_id: None, tasks: vec![agent_task] },
+        AgentMessage::Register {
+            info: agent_info(),
+            agent_id: None,
+            total: of("cpus(+etl@ann):1"),
+            tasks: vec![agent_task],
+            operations: Vec::new(),
+        },
         AgentMessage::StatusUpdate {
             framework_id: of("f1"),
             status: status("t", TaskState::Running, 1),
@@ -161,6 +191,18 @@ fn event() -> impl Strategy<Value = Event> {
             grace
         }),
         Just(OperatorCall::TeardownFramework { framework_id: of("f1") }),
+        (option::of(1..u32::MAX), option::of(any::<i32>()), any::<bool>()).prop_map(
+            |(weight, priority, force)| {
+                let quota = Some(Quota { guarantee: of("cpus:2"), limit: Some(of("cpus:4;gpus:0")) });
+                let weight = weight.and_then(Weight::from_milli);
+                let changes = [(of("etl"), RoleChange { weight, quota, priority })].into();
+                OperatorCall::UpdateRoles { changes, force }
+            }
+        ),
+        Just(OperatorCall::Operate {
+            agent_id: of("a1"),
+            operation: Operation::Create { volumes: of("disk(+etl@ann)[data=data]:64") },
+        }),
     ];
     prop_oneof![
         (conn(), any::<u64>(), prop_oneof![accept, others])
@@ -186,12 +228,24 @@ proptest! {
 }
 
 #[test]
+fn a_question_leaves_no_record() {
+    let question = Question { framework: of("f1"), agent: None, needs: Resources::new() };
+    for call in [OperatorCall::Explain(question), OperatorCall::Shares] {
+        assert_eq!(event::record(Event::Operator { request: RequestId(1), call }), None);
+    }
+}
+
+#[test]
 fn settings_of_the_allocator_come_back_as_they_were() {
     let mut header = header();
     header.allocator.allocatable_min = vec![Resources::new(), of("cpus:1;mem:3")];
     header.allocator.fairness_excluded = vec![apportion_types::resources::Name::Gpus];
     header.allocator.weights = [(of("etl"), of("1.5"))].into();
-    header.allocator.quota_limits = [(Role::default(), of("cpus:4;gpus:0"))].into();
+    let quota = Quota { guarantee: of("cpus:2"), limit: Some(of("cpus:4;gpus:0")) };
+    header.allocator.quotas = [(Role::default(), quota)].into();
+    header.allocator.filter_gpus = true;
+    header.allocator.region = Some("eu".to_owned());
+    header.allocator.offers_max = 7;
     header.allocator.sorter = SorterKind::Random { seed: u64::MAX };
     assert_eq!(open(journal(&header, &[])).unwrap().header(), &header);
 }
@@ -213,12 +267,14 @@ fn a_header_that_no_master_can_have_is_refused_by_name() {
 
 #[test]
 fn a_task_that_was_taken_and_is_refused_now_is_an_error() {
-    let call = Call::Accept { offers: Vec::new(), tasks: vec![Ok(task_info("t"))], refuse: None };
+    let call = Call::Accept(Accept::launch(Vec::new(), vec![task_info("t")], None));
     let mut wire = record(Event::SchedulerCall { conn: ConnId(1), call_id: 1, call });
     let WireRecord::SchedulerCall(call) = &mut wire else { panic!("{wire:?}") };
     let request = call.request.as_mut().unwrap().call.as_mut().unwrap();
     let v1::scheduler_service_connect_request::Call::Accept(accept) = request else { panic!("{request:?}") };
-    let v1::operation::Operation::Launch(launch) = accept.operations[0].operation.as_mut().unwrap();
+    let Some(v1::operation::Operation::Launch(launch)) = &mut accept.operations[0].operation else {
+        panic!("{accept:?}")
+    };
     launch.tasks[0].pids_max = Some(0);
     let error =
         open(journal(&header(), &[(header().started_at, wire)])).unwrap().next().unwrap().unwrap_err();

@@ -126,7 +126,9 @@ impl Writer {
             match message {
                 Ok(Message::Batch { events, items, digest }) => {
                     for (at, event) in events {
-                        self.append(at, event::record(event))?;
+                        if let Some(record) = event::record(event) {
+                            self.append(at, record)?;
+                        }
                     }
                     if let Some(view) = digest {
                         self.append(self.last, Record::Digest(Digest::of(&view).into()))?;
@@ -219,9 +221,9 @@ mod tests {
         let file = create(&path).unwrap();
         let header = header();
         let mut writer = Writer::new(path.clone(), file, &header, Arc::default(), Arc::default());
-        writer.append(header.started_at, event::record(Event::Tick)).unwrap();
+        writer.append(header.started_at, event::record(Event::Tick).unwrap()).unwrap();
         writer.flush().unwrap();
-        writer.append(header.started_at, event::record(Event::Shutdown)).unwrap();
+        writer.append(header.started_at, event::record(Event::Shutdown).unwrap()).unwrap();
         writer.file.write_all(&writer.buffer[..5]).unwrap();
         writer.give_up(&Failure::Io(io::ErrorKind::StorageFull.into()));
         let records: Vec<Record> = Journal::open(&path).unwrap().map(|entry| entry.unwrap().record).collect();

@@ -40,6 +40,7 @@ impl Registry for InMemory {
 mod tests {
     use std::collections::BTreeMap;
 
+    use apportion_master_core::view::RoleSettings;
     use apportion_types::{AgentId, AgentInfo, FrameworkId, FrameworkInfo, Resources, Role, limits};
 
     use super::*;
@@ -63,6 +64,8 @@ mod tests {
             failover_timeout: limits::FAILOVER_TIMEOUT_DEFAULT,
             labels: BTreeMap::new(),
         };
+        let role = |name| Role::new(name).unwrap();
+        let none = RoleSettings::default();
         vec![
             RegistryOp::AdmitAgent { agent_id: agent("a"), info: info("1") },
             RegistryOp::MarkUnreachable { agent_id: agent("a") },
@@ -74,6 +77,10 @@ mod tests {
             RegistryOp::AdmitFramework { framework_id: framework("f"), info: framework_info.clone() },
             RegistryOp::RemoveFramework { framework_id: framework("f") },
             RegistryOp::AdmitFramework { framework_id: framework("g"), info: framework_info },
+            RegistryOp::SetRole { role: role("eng"), settings: RoleSettings { priority: 1, ..none.clone() } },
+            RegistryOp::SetRole { role: role("eng"), settings: RoleSettings { priority: 2, ..none.clone() } },
+            RegistryOp::SetRole { role: role("ops"), settings: RoleSettings { priority: 1, ..none.clone() } },
+            RegistryOp::SetRole { role: role("ops"), settings: none },
         ]
     }
 
@@ -92,6 +99,9 @@ mod tests {
         assert_eq!(contents.removed_agents.iter().map(AgentId::as_str).collect::<Vec<_>>(), ["c"]);
         assert_eq!(contents.frameworks.keys().map(FrameworkId::as_str).collect::<Vec<_>>(), ["g"]);
         assert_eq!(contents.removed_frameworks.iter().map(FrameworkId::as_str).collect::<Vec<_>>(), ["f"]);
+        let roles: Vec<_> =
+            contents.roles.iter().map(|(role, settings)| (role.as_str(), settings.priority)).collect();
+        assert_eq!(roles, [("eng", 2)]);
     }
 
     #[tokio::test]

@@ -1,11 +1,11 @@
-//! Where slow facts are kept: which agents and frameworks take part, and which are gone for ever.
+//! Where slow facts are kept: which agents and frameworks take part, which are gone for ever, and what is set for roles.
 
 mod memory;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apportion_master_core::RegistryOp;
-use apportion_types::{AgentId, AgentInfo, FrameworkId, FrameworkInfo};
+use apportion_master_core::{RegistryOp, view::RoleSettings};
+use apportion_types::{AgentId, AgentInfo, FrameworkId, FrameworkInfo, Role};
 use async_trait::async_trait;
 
 pub use memory::InMemory;
@@ -49,6 +49,8 @@ pub struct Contents {
     pub agents: BTreeMap<AgentId, Agent>,
     /// Ids of agents that were removed; refused for ever.
     pub removed_agents: BTreeSet<AgentId>,
+    /// What is set for roles; one for which nothing is set is not among them.
+    pub roles: BTreeMap<Role, RoleSettings>,
     /// Frameworks that take part.
     pub frameworks: BTreeMap<FrameworkId, FrameworkInfo>,
     /// Ids of frameworks that were removed; refused for ever.
@@ -90,6 +92,13 @@ impl Contents {
             RegistryOp::AdmitFramework { framework_id, info } => {
                 if !self.removed_frameworks.contains(&framework_id) {
                     self.frameworks.insert(framework_id, info);
+                }
+            }
+            RegistryOp::SetRole { role, settings } => {
+                if settings == RoleSettings::default() {
+                    self.roles.remove(&role);
+                } else {
+                    self.roles.insert(role, settings);
                 }
             }
             RegistryOp::RemoveFramework { framework_id } => {

@@ -1,12 +1,13 @@
 use std::collections::VecDeque;
 
+use apportion_allocator::Quota;
 use apportion_master_core::{CommitId, ConnId, Event};
 use apportion_proto::v1::{self, journal_record::Record as WireRecord};
 use apportion_types::{
     FrameworkId, Role, TaskState,
     protocol::{
         agent::{AgentMessage, MasterMessage},
-        scheduler::{Call, Event as SchedulerEvent},
+        scheduler::{Accept, Call, DeclineCode, DeclineReason, Event as SchedulerEvent},
     },
 };
 use proptest::prelude::*;
@@ -35,13 +36,20 @@ impl Run {
             run.handle(match conn.0 % 2 {
                 0 => Event::AgentMessage {
                     conn,
-                    message: AgentMessage::Register { info: agent_info(), agent_id: None, tasks: Vec::new() },
+                    message: AgentMessage::Register {
+                        info: agent_info(),
+                        agent_id: None,
+                        total: agent_info().resources,
+                        tasks: Vec::new(),
+                        operations: Vec::new(),
+                    },
                 },
                 _ => {
                     let call = Call::Subscribe {
                         info: framework_info(),
                         framework_id: None,
                         suppressed: Vec::new(),
+                        options: Box::default(),
                     };
                     Event::SchedulerCall { conn, call_id: 1, call }
                 }
@@ -84,13 +92,16 @@ impl Run {
             Action::ToScheduler { conn, event: SchedulerEvent::Offers(offers) } => {
                 for offer in offers {
                     self.tasks += 1;
-                    let tasks = vec![Ok(task_info(&format!("t{}", self.tasks)))];
+                    let tasks = vec![task_info(&format!("t{}", self.tasks))];
                     let offers = vec![offer.offer_id];
                     self.answers.push_back(call(
                         conn,
                         match self.tasks % 3 {
-                            0 => Call::Decline { offers, refuse: None, reason: "enough".into() },
-                            _ => Call::Accept { offers, tasks, refuse: None },
+                            0 => {
+                                let reason = DeclineReason::new(DeclineCode::NoWork);
+                                Call::Decline { offers, refuse: None, reason }
+                            }
+                            _ => Call::Accept(Accept::launch(offers, tasks, None)),
                         },
                     ));
                 }
@@ -189,7 +200,13 @@ fn what_cannot_have_happened_is_refused_before_it_gets_to_the_core() {
     let pong = |conn| Event::AgentMessage { conn, message: AgentMessage::Pong { sequence: 1 } };
     let call = |conn| Event::SchedulerCall { conn, call_id: 1, call: Call::Teardown };
     let committed = |number| Event::Committed { commit: CommitId(number) };
-    let register = AgentMessage::Register { info: agent_info(), agent_id: None, tasks: Vec::new() };
+    let register = AgentMessage::Register {
+        info: agent_info(),
+        agent_id: None,
+        total: agent_info().resources,
+        tasks: Vec::new(),
+        operations: Vec::new(),
+    };
     let ask = |number| Event::Operator {
         request: apportion_master_core::RequestId(number),
         call: apportion_master_core::OperatorCall::TeardownFramework {
@@ -235,10 +252,9 @@ fn a_replay_that_comes_to_know_something_else_says_so() {
 fn other_settings_are_asked_in_each_cycle_and_change_nothing() {
     let run = Run::of(&header());
     let bytes = journal(&header(), &run.records());
-    let other = HierarchicalConfig {
-        quota_limits: [(Role::new("etl").unwrap(), "cpus:0".parse().unwrap())].into(),
-        ..header().allocator
-    };
+    let none = Quota { limit: Some("cpus:0".parse().unwrap()), ..Quota::default() };
+    let other =
+        HierarchicalConfig { quotas: [(Role::new("etl").unwrap(), none)].into(), ..header().allocator };
     for (other, differs) in [(header().allocator, false), (other, true)] {
         let (mut replay, what_if) = WhatIf::new(&header(), other);
         let ending = replay.run(&mut open(bytes.clone()).unwrap(), None).unwrap();

@@ -1,6 +1,7 @@
 //! The services on the wire.
 
 pub(crate) mod agent;
+pub(crate) mod change;
 pub(crate) mod operator;
 pub(crate) mod scheduler;
 mod status;

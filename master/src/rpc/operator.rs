@@ -87,7 +87,7 @@ impl OperatorService for Operators {
         _request: Request<v1::ListAgentsRequest>,
     ) -> Result<Response<v1::ListAgentsResponse>, Status> {
         let agents = summary::agents(&self.view()).into_iter().map(agent).collect();
-        answer(v1::ListAgentsResponse { agents })
+        answer(v1::ListAgentsResponse { agents, ..Default::default() })
     }
 
     async fn list_frameworks(
@@ -95,7 +95,7 @@ impl OperatorService for Operators {
         _request: Request<v1::ListFrameworksRequest>,
     ) -> Result<Response<v1::ListFrameworksResponse>, Status> {
         let frameworks = summary::frameworks(&self.view()).into_iter().map(framework).collect();
-        answer(v1::ListFrameworksResponse { frameworks })
+        answer(v1::ListFrameworksResponse { frameworks, ..Default::default() })
     }
 
     async fn list_tasks(
@@ -113,7 +113,7 @@ impl OperatorService for Operators {
             return Err(Status::not_found(format!("framework `{id}` does not exist")));
         }
         let tasks = summary::tasks(&view, &filter).into_iter().map(|each| task(&view, each)).collect();
-        answer(v1::ListTasksResponse { tasks })
+        answer(v1::ListTasksResponse { tasks, ..Default::default() })
     }
 
     async fn list_offers(
@@ -121,7 +121,7 @@ impl OperatorService for Operators {
         _request: Request<v1::ListOffersRequest>,
     ) -> Result<Response<v1::ListOffersResponse>, Status> {
         let offers = summary::offers(&self.view()).into_iter().map(offer).collect();
-        answer(v1::ListOffersResponse { offers })
+        answer(v1::ListOffersResponse { offers, ..Default::default() })
     }
 
     async fn kill_task(
@@ -146,7 +146,7 @@ impl OperatorService for Operators {
             OperatorReply::KillRequested { framework_id } => {
                 answer(v1::KillTaskResponse { framework_id: framework_id.to_string() })
             }
-            OperatorReply::TornDown => unreachable!("the core answers what it was asked"),
+            _ => unreachable!("the core answers what it was asked"),
         }
     }
 
@@ -157,7 +157,7 @@ impl OperatorService for Operators {
         let framework_id = framework_id(&request.into_inner().framework_id)?;
         match self.ask(OperatorCall::TeardownFramework { framework_id }).await? {
             OperatorReply::TornDown => answer(v1::TeardownFrameworkResponse {}),
-            OperatorReply::KillRequested { .. } => unreachable!("the core answers what it was asked"),
+            _ => unreachable!("the core answers what it was asked"),
         }
     }
 }
@@ -176,6 +176,8 @@ fn agent(agent: &AgentView) -> v1::AgentSummary {
         allocated: Some((&agent.allocated).into()),
         offered: Some((&agent.offered).into()),
         tasks: agent.tasks as u64,
+        total: Some((&agent.total).into()),
+        revocable: Some((&agent.revocable).into()),
     }
 }
 
@@ -195,6 +197,7 @@ fn framework(framework: &FrameworkView) -> v1::FrameworkSummary {
         offered: Some((&framework.offered).into()),
         tasks: framework.tasks as u64,
         declined: framework.declined.iter().map(|(reason, count)| (reason.clone(), *count)).collect(),
+        ..Default::default()
     }
 }
 

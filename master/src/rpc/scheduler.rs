@@ -150,6 +150,7 @@ mod tests {
             resources: Resources::new(),
             hostname: "h".to_owned(),
             address: "h:1".to_owned(),
+            domain: None,
             attributes: [("k".to_owned(), "x".repeat(attribute_bytes))].into(),
         }
     }

@@ -210,7 +210,7 @@ impl Scheduler {
     }
 
     pub(crate) async fn subscribe(&mut self, info: FrameworkInfo) -> apportion_types::FrameworkId {
-        self.call(Call::Subscribe { info, framework_id: None, suppressed: Vec::new() }).await;
+        self.call(subscribe(info)).await;
         match self.expect().await {
             Event::Subscribed { framework_id, .. } => framework_id,
             other => panic!("{other:?} instead of a subscription"),
@@ -256,7 +256,9 @@ impl Agent {
 
     pub(crate) async fn register(&mut self, resources: &str) -> apportion_types::AgentId {
         let info = agent_info(resources);
-        self.send(AgentMessage::Register { info, agent_id: None, tasks: Vec::new() }).await;
+        let total = info.resources.clone();
+        let (tasks, operations) = (Vec::new(), Vec::new());
+        self.send(AgentMessage::Register { info, agent_id: None, total, tasks, operations }).await;
         match self.expect().await {
             MasterMessage::Registered { agent_id, missing_tasks, .. } if missing_tasks.is_empty() => agent_id,
             other => panic!("{other:?} instead of a registration"),
@@ -278,6 +280,11 @@ pub(crate) fn agent_info(text: &str) -> apportion_types::AgentInfo {
         unenforced: Vec::new(),
         version: "0".to_owned(),
     }
+}
+
+/// The first subscription of a framework without wishes.
+pub(crate) fn subscribe(info: FrameworkInfo) -> Call {
+    Call::Subscribe { info, framework_id: None, suppressed: Vec::new(), options: Box::default() }
 }
 
 pub(crate) fn framework(name: &str) -> FrameworkInfo {

@@ -12,7 +12,7 @@ use apportion_types::{
     Source, TaskState, TaskStatus, Time, UpdateId,
     protocol::{
         agent::{AgentMessage, MasterMessage},
-        scheduler::Call,
+        scheduler::{Accept, Call, DeclineCode, DeclineReason},
     },
 };
 
@@ -28,17 +28,19 @@ async fn launch(scheduler: &mut Scheduler, agent: &mut Agent, id: &str) -> TaskS
     let invalid = task("invalid", "cpus:1;mem:1");
     let mut wire: v1::SchedulerServiceConnectRequest = apportion_types::convert::scheduler_request(
         7,
-        Call::Accept {
-            offers: vec![offer.offer_id],
-            tasks: vec![Ok(task(id, "cpus:1;mem:64")), Ok(invalid)],
-            refuse: Some(Duration::from_secs(3600)),
-        },
+        Call::Accept(Accept::launch(
+            vec![offer.offer_id],
+            vec![task(id, "cpus:1;mem:64"), invalid],
+            Some(Duration::from_secs(3600)),
+        )),
     );
     // The second task is one that cannot be taken.
     let Some(v1::scheduler_service_connect_request::Call::Accept(accept)) = &mut wire.call else {
         panic!("{wire:?}")
     };
-    let v1::operation::Operation::Launch(launch) = accept.operations[0].operation.as_mut().unwrap();
+    let Some(v1::operation::Operation::Launch(launch)) = &mut accept.operations[0].operation else {
+        panic!("{accept:?}")
+    };
     launch.tasks[1].pids_max = Some(0);
     scheduler.send(wire).await;
     let refused = scheduler.update(TaskState::Error).await;
@@ -75,7 +77,12 @@ async fn a_replay_comes_to_know_what_the_master_knew() {
     two.subscribe(framework("two")).await;
     let offer = two.offer().await;
     let refuse = Some(Duration::from_secs(3600));
-    two.call(Call::Decline { offers: vec![offer.offer_id], refuse, reason: "small".into() }).await;
+    two.call(Call::Decline {
+        offers: vec![offer.offer_id],
+        refuse,
+        reason: DeclineReason::new(DeclineCode::TooSmall),
+    })
+    .await;
     let mut operator = master.operator().await;
     let kill = v1::KillTaskRequest { task_id: "t1".into(), ..Default::default() };
     operator.kill_task(kill).await.unwrap();

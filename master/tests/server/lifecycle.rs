@@ -6,7 +6,7 @@ use apportion_types::{
     Reason, Source, TaskState, TaskStatus, Time, UpdateId,
     protocol::{
         agent::{AgentMessage, AgentTask, MasterMessage},
-        scheduler::{Call, Event},
+        scheduler::{Accept, Call, Event},
     },
 };
 
@@ -58,12 +58,8 @@ async fn from_registration_to_the_last_acknowledgement() {
     assert_eq!(offer.attributes["rack"], "r1");
 
     let info = task("t", "cpus:1;mem:512");
-    let accept = Call::Accept {
-        offers: vec![offer.offer_id],
-        tasks: vec![Ok(info.clone())],
-        refuse: Some(Duration::from_secs(3600)),
-    };
-    scheduler.call(accept).await;
+    let refuse = Some(Duration::from_secs(3600));
+    scheduler.call(Call::Accept(Accept::launch(vec![offer.offer_id], vec![info.clone()], refuse))).await;
     let MasterMessage::RunTasks { framework_id: of, tasks, .. } = agent.expect().await else {
         panic!("it is to run")
     };
@@ -74,13 +70,13 @@ async fn from_registration_to_the_last_acknowledgement() {
 
     // Operators see it, over gRPC and as JSON.
     let mut operator = master.operator().await;
-    let agents = operator.list_agents(v1::ListAgentsRequest {}).await.unwrap().into_inner().agents;
+    let agents = operator.list_agents(v1::ListAgentsRequest::default()).await.unwrap().into_inner().agents;
     assert_eq!((agents[0].agent_id.as_str(), agents[0].tasks), (agent_id.as_str(), 1));
     let tasks = operator.list_tasks(v1::ListTasksRequest::default()).await.unwrap().into_inner().tasks;
     assert_eq!(tasks[0].state(), v1::TaskState::Running);
     assert_eq!(tasks[0].agent_address, "127.0.0.1:5051");
     let frameworks =
-        operator.list_frameworks(v1::ListFrameworksRequest {}).await.unwrap().into_inner().frameworks;
+        operator.list_frameworks(v1::ListFrameworksRequest::default()).await.unwrap().into_inner().frameworks;
     assert_eq!((frameworks[0].framework_id.as_str(), frameworks[0].tasks), (framework_id.as_str(), 1));
     let cluster = operator.get_cluster(v1::GetClusterRequest {}).await.unwrap().into_inner();
     assert_eq!((cluster.agents, cluster.frameworks, cluster.tasks), (1, 1, 1));
@@ -130,8 +126,8 @@ async fn a_bad_task_of_an_accept_is_answered_alone() {
     let offer = scheduler.offer().await;
     let mut bad = task("bad", "cpus:1;mem:512");
     bad.command.argv = vec!["a\0b".to_owned()];
-    let tasks = vec![Ok(bad), Ok(task("good", "cpus:1;mem:512"))];
-    scheduler.call(Call::Accept { offers: vec![offer.offer_id], tasks, refuse: None }).await;
+    let tasks = vec![bad, task("good", "cpus:1;mem:512")];
+    scheduler.call(Call::Accept(Accept::launch(vec![offer.offer_id], tasks, None))).await;
     let error = scheduler.update(TaskState::Error).await;
     assert_eq!((error.task_id.as_str(), error.reason), ("bad", Some(Reason::TaskInvalid)));
     assert!(error.message.contains("accept.tasks[0].command.argv[0]: holds a NUL"), "{}", error.message);
@@ -157,8 +153,8 @@ async fn an_agent_that_returns_brings_its_tasks() {
     let framework_id = scheduler.subscribe(framework("f")).await;
     let agent_id = agent.register("cpus:4;mem:4096").await;
     let offer = scheduler.offer().await;
-    let tasks = vec![Ok(task("kept", "cpus:1;mem:512")), Ok(task("lost", "cpus:1;mem:512"))];
-    scheduler.call(Call::Accept { offers: vec![offer.offer_id], tasks, refuse: None }).await;
+    let tasks = vec![task("kept", "cpus:1;mem:512"), task("lost", "cpus:1;mem:512")];
+    scheduler.call(Call::Accept(Accept::launch(vec![offer.offer_id], tasks, None))).await;
     assert!(matches!(agent.expect().await, MasterMessage::RunTasks { .. }));
     advance(&mut scheduler, &mut agent, &framework_id, status(&agent_id, "kept", TaskState::Running, 1))
         .await;
@@ -176,7 +172,9 @@ async fn an_agent_that_returns_brings_its_tasks() {
         unacknowledged: None,
     };
     let info = agent_info("cpus:4;mem:4096");
-    agent.send(AgentMessage::Register { info, agent_id: Some(agent_id.clone()), tasks: vec![kept] }).await;
+    let (total, id) = (info.resources.clone(), Some(agent_id.clone()));
+    let (tasks, operations) = (vec![kept], Vec::new());
+    agent.send(AgentMessage::Register { info, agent_id: id, total, tasks, operations }).await;
     let MasterMessage::Registered { agent_id: same, missing_tasks, .. } = agent.expect().await else {
         panic!("it is registered again")
     };
@@ -198,6 +196,7 @@ async fn a_framework_that_returns_ends_its_older_stream() {
         info: framework("f"),
         framework_id: Some(framework_id.clone()),
         suppressed: Vec::new(),
+        options: Box::default(),
     };
     second.call(call).await;
     let Event::Subscribed { framework_id: same, .. } = second.expect().await else {

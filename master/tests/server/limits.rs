@@ -5,12 +5,12 @@ use apportion_types::{
     limits,
     protocol::{
         agent::{AgentMessage, AgentTask, MasterMessage},
-        scheduler::{Call, ErrorCode, Event},
+        scheduler::{Accept, Call, DeclineCode, DeclineReason, ErrorCode, Event},
     },
 };
 use tonic::Code;
 
-use crate::harness::{Master, agent_info, config, framework, patiently, task};
+use crate::harness::{Master, agent_info, config, framework, patiently, subscribe, task};
 
 fn task_id(index: usize) -> TaskId {
     TaskId::new(format!("t{index}")).unwrap()
@@ -21,7 +21,8 @@ async fn a_message_above_the_limit_ends_its_stream_with_the_limit() {
     let master = Master::start(config()).await;
     let mut scheduler = master.scheduler().await;
     scheduler.subscribe(framework("f")).await;
-    let reason = "x".repeat(limits::MESSAGE_BYTES_MAX);
+    let detail = "x".repeat(limits::MESSAGE_BYTES_MAX);
+    let reason = DeclineReason { code: DeclineCode::Other, detail };
     scheduler.call(Call::Decline { offers: Vec::new(), refuse: None, reason }).await;
     let status = loop {
         match scheduler.event().await {
@@ -49,8 +50,7 @@ async fn a_large_but_allowed_accept_reaches_the_agent_whole() {
         TaskInfo { name: "x".repeat(100_000), ..task }
     };
     let tasks: Vec<_> = (0..41).map(large).collect();
-    let accepted = tasks.iter().cloned().map(Ok).collect();
-    scheduler.call(Call::Accept { offers: vec![offer.offer_id], tasks: accepted, refuse: None }).await;
+    scheduler.call(Call::Accept(Accept::launch(vec![offer.offer_id], tasks.clone(), None))).await;
     let MasterMessage::RunTasks { tasks: received, .. } = agent.expect().await else {
         panic!("they are to run")
     };
@@ -73,7 +73,9 @@ async fn an_agent_with_many_tasks_can_register() {
     let tasks: Vec<AgentTask> = (0..60).map(named).collect();
     let agent_id = AgentId::new("of-an-earlier-master").unwrap();
     let info = agent_info("cpus:64");
-    agent.send(AgentMessage::Register { info, agent_id: Some(agent_id.clone()), tasks }).await;
+    let total = info.resources.clone();
+    let (id, operations) = (Some(agent_id.clone()), Vec::new());
+    agent.send(AgentMessage::Register { info, agent_id: id, total, tasks, operations }).await;
     let MasterMessage::Registered { agent_id: registered, missing_tasks, .. } = agent.expect().await else {
         panic!("it is registered")
     };
@@ -105,7 +107,7 @@ async fn a_flood_of_calls_is_handled_in_order() {
     let master = Master::start(config()).await;
     let (calls, receiver) = tokio::sync::mpsc::channel(64);
     let mut client = SchedulerServiceClient::new(master.channel().await);
-    let subscribe = Call::Subscribe { info: framework("f"), framework_id: None, suppressed: Vec::new() };
+    let subscribe = subscribe(framework("f"));
     calls.send(scheduler_request(0, subscribe)).await.unwrap();
     let receiver = tokio_stream::wrappers::ReceiverStream::new(receiver);
     let mut events = client.connect(receiver).await.unwrap().into_inner();
@@ -138,7 +140,7 @@ async fn a_scheduler_that_never_reads_is_ended_and_nobody_else_notices() {
     let mut other = master.scheduler().await;
     other.subscribe(framework("other")).await;
 
-    let subscribe = Call::Subscribe { info: framework("slow"), framework_id: None, suppressed: Vec::new() };
+    let subscribe = subscribe(framework("slow"));
     let tasks = (0..limits::RECONCILE_TASKS_MAX).map(|index| (task_id(index), None)).collect();
     let reconcile = scheduler_request(1, Call::Reconcile { tasks });
     let enough = 1 + 2 * limits::OUTBOX_ITEMS_MAX / limits::RECONCILE_TASKS_MAX;

@@ -26,7 +26,12 @@ async fn a_malformed_call_is_refused_by_its_number_and_path_and_the_stream_goes_
     assert!(call_id == 78 && message.starts_with("call: is missing"), "{message}");
     // The stream goes on.
     let call_id = scheduler
-        .call(Call::Subscribe { info: framework("f"), framework_id: None, suppressed: vec![] })
+        .call(Call::Subscribe {
+            info: framework("f"),
+            framework_id: None,
+            suppressed: vec![],
+            options: Box::default(),
+        })
         .await;
     let Event::Refused { call_id: refused, code, .. } = scheduler.expect().await else {
         panic!("it is refused")
@@ -43,7 +48,9 @@ async fn a_subscription_that_cannot_stand_ends_its_stream() {
     let master = Master::start(config()).await;
     let mut scheduler = master.scheduler().await;
     let info = apportion_types::FrameworkInfo { roles: Vec::new(), ..framework("f") };
-    scheduler.call(Call::Subscribe { info, framework_id: None, suppressed: Vec::new() }).await;
+    scheduler
+        .call(Call::Subscribe { info, framework_id: None, suppressed: Vec::new(), options: Box::default() })
+        .await;
     let Event::Error { code, message } = scheduler.expect().await else { panic!("it is refused") };
     assert_eq!(code, ErrorCode::Refused);
     assert!(message.starts_with("subscribe.framework_info.roles: is empty"), "{message}");
@@ -56,7 +63,7 @@ async fn a_malformed_message_ends_an_agents_stream() {
     let mut agent = master.agent().await;
     let mut info = v1::AgentInfo::from(agent_info("cpus:2"));
     info.hostname.clear();
-    let register = v1::Register { agent_info: Some(info), agent_id: None, tasks: Vec::new() };
+    let register = v1::Register { agent_info: Some(info), ..Default::default() };
     agent.send_wire(v1::AgentServiceConnectRequest { message: Some(Message::Register(register)) }).await;
     let MasterMessage::Refuse { code, message } = agent.expect().await else { panic!("it is refused") };
     assert_eq!(code, RefuseCode::Invalid);

@@ -108,7 +108,12 @@ async fn a_registry_that_fails_ends_the_master_before_it_promises_anything() {
     let framework_id = first.subscribe(framework("kept")).await;
     let mut second = master.scheduler().await;
     second
-        .call(Call::Subscribe { info: framework("lost"), framework_id: None, suppressed: Vec::new() })
+        .call(Call::Subscribe {
+            info: framework("lost"),
+            framework_id: None,
+            suppressed: Vec::new(),
+            options: Box::default(),
+        })
         .await;
     let error = master.ended().await.unwrap_err();
     assert!(matches!(error, ServeError::Registry(RegistryError::Write { count: 1, .. })), "{error:?}");
