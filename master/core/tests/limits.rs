@@ -3,13 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     time::Duration,
 };
 
 use apportion_master_core::{Action, Actions, Config, ConnId, Event, Master};
 use apportion_types::{
-    AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, OfferId, Resources, Role, TaskId, TaskInfo,
+    AgentInfo, Command, FrameworkInfo, OfferId, Resources, Role, TaskId, TaskInfo,
     TaskState, Time, limits,
     protocol::{
         agent::AgentMessage,

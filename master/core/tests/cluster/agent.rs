@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, VecDeque};
 
 use apportion_master_core::{ConnId, Event};
 use apportion_types::{
-    AgentId, AgentInfo, FrameworkId, FrameworkInfo, Resources, Role, Source, TaskId, TaskInfo, TaskState,
+    AgentId, AgentInfo, FrameworkId, FrameworkInfo, OperationId, OperationState, OperationStatus, Resources, Role, Source, TaskId, TaskInfo, TaskState,
     TaskStatus, Time, UpdateId,
-    protocol::agent::{AgentMessage, AgentTask, MasterMessage, RefuseCode},
+    protocol::agent::{AgentMessage, AgentOperation, AgentTask, MasterMessage, RefuseCode},
 };
 
 use super::{Cluster, scheduler};
 
 type Key = (FrameworkId, TaskId);
+
+const SETTINGS: &str = "cpus:4;mem:1024;disk:40;ports:[31000-31009]";
 
 struct Task {
     framework_info: FrameworkInfo,
@@ -28,7 +30,12 @@ pub(crate) struct Agent {
     pub(super) agent_id: Option<AgentId>,
     pub(super) inbox: VecDeque<MasterMessage>,
     outbox: VecDeque<AgentMessage>,
+    /// By its settings.
+    settings: Resources,
+    /// As operations have changed them.
     total: Resources,
+    /// What became of operations that is not acknowledged.
+    operations: BTreeMap<(FrameworkId, OperationId), OperationStatus>,
     tasks: BTreeMap<Key, Task>,
     /// It has said what is not so; what follows of that is its own doing.
     lies: bool,
@@ -42,7 +49,9 @@ impl Agent {
             agent_id: None,
             inbox: VecDeque::new(),
             outbox: VecDeque::new(),
-            total: "cpus:4;mem:1024;ports:[31000-31009]".parse().unwrap(),
+            settings: SETTINGS.parse().unwrap(),
+            total: SETTINGS.parse().unwrap(),
+            operations: BTreeMap::new(),
             tasks: BTreeMap::new(),
             lies: false,
         }
@@ -57,6 +66,8 @@ impl Agent {
     /// The agent starts anew, as another one.
     fn forget(&mut self) {
         self.agent_id = None;
+        self.total = self.settings.clone();
+        self.operations.clear();
         self.tasks.clear();
         self.outbox.clear();
     }
@@ -72,12 +83,20 @@ impl Agent {
         AgentInfo {
             hostname: format!("host{}", self.number),
             address: format!("host{}:1", self.number),
-            resources: self.total.clone(),
+            resources: self.settings.clone(),
             attributes: BTreeMap::new(),
             domain: None,
             unenforced: Vec::new(),
             version: String::new(),
         }
+    }
+
+    fn told_operations(&self) -> Vec<AgentOperation> {
+        let each = |(key, status): (&(FrameworkId, OperationId), &OperationStatus)| AgentOperation {
+            framework_id: key.0.clone(),
+            status: status.clone(),
+        };
+        self.operations.iter().map(each).collect()
     }
 
     /// Adds an update to a task's stream, and tells it when it is the first.
@@ -158,7 +177,7 @@ impl Agent {
                 }
                 let mut rest = self.total.clone();
                 for task in self.tasks.values().filter(|task| task.state.holds_resources()) {
-                    let left = rest.checked_sub(&task.info.resources);
+                    let left = rest.checked_sub(&task.info.resources.exclusive());
                     assert!(
                         self.lies || left.is_some(),
                         "agent {} has {rest} left for {:?}",
@@ -200,6 +219,36 @@ impl Agent {
                     }
                 }
             }
+            MasterMessage::Apply { framework_id, operation_id, operation } => {
+                let conversion = operation.conversion().expect("the master passes on only what makes sense");
+                let done = conversion.apply(&self.total);
+                assert!(self.lies || done.is_some(), "agent {} has {} for {operation}", self.number, self.total);
+                let state = if done.is_some() { OperationState::Finished } else { OperationState::Dropped };
+                match done {
+                    Some(total) => self.total = total,
+                    None => self.outbox.push_back(AgentMessage::Total { total: self.total.clone() }),
+                }
+                if let (Some(framework_id), Some(operation_id)) = (framework_id, operation_id) {
+                    let status = OperationStatus {
+                        operation_id: operation_id.clone(),
+                        agent_id: None,
+                        state,
+                        reason: None,
+                        message: String::new(),
+                        at: Time::ZERO,
+                        update_id: Some(UpdateId::new(8, next())),
+                    };
+                    self.operations.insert((framework_id, operation_id), status);
+                    let told = self.told_operations();
+                    self.outbox.extend(told.into_iter().map(AgentMessage::OperationUpdate));
+                }
+            }
+            MasterMessage::AcknowledgeOperation { framework_id, operation_id, update_id } => {
+                let key = (framework_id, operation_id);
+                if self.operations.get(&key).is_some_and(|status| status.update_id == Some(update_id)) {
+                    self.operations.remove(&key);
+                }
+            }
             MasterMessage::Refuse { code: RefuseCode::Removed | RefuseCode::Invalid, .. } => self.forget(),
             MasterMessage::Refuse { .. } => {}
         }
@@ -233,7 +282,8 @@ impl Cluster {
                 agent.tasks.insert(key, task);
             }
             2 => {
-                agent.total = "cpus:3;mem:2048;ports:[31000-31004]".parse().unwrap();
+                agent.settings = "cpus:3;mem:2048;disk:40;ports:[31000-31004]".parse().unwrap();
+                agent.total = agent.settings.clone();
             }
             _ => {}
         }
@@ -249,9 +299,9 @@ impl Cluster {
         let message = AgentMessage::Register {
             info: agent.info(),
             agent_id: agent.agent_id.clone(),
-            total: agent.info().resources,
+            total: agent.total.clone(),
             tasks,
-            operations: Vec::new(),
+            operations: agent.told_operations(),
         };
         self.happen(Event::AgentMessage { conn, message });
     }
@@ -342,7 +392,7 @@ impl Cluster {
             }
             6 => AgentMessage::Register {
                 info: agent.info(),
-                total: agent.info().resources,
+                total: agent.total.clone(),
                 operations: Vec::new(),
                 agent_id: AgentId::new("m1-A0001").ok(),
                 tasks: vec![AgentTask {
@@ -356,7 +406,7 @@ impl Cluster {
             },
             _ => AgentMessage::Register {
                 info: agent.info(),
-                total: agent.info().resources,
+                total: agent.total.clone(),
                 operations: Vec::new(),
                 agent_id: AgentId::new("m1-A0099").ok(),
                 tasks: Vec::new(),

@@ -2,6 +2,7 @@
 //! clock. What the peers do is told by operations, so that a sequence of them is a test case.
 
 mod agent;
+mod model;
 mod scheduler;
 
 use std::{collections::VecDeque, time::Duration};
@@ -49,6 +50,10 @@ pub(crate) enum Op {
     Call { framework: usize, kind: u8, task: u8 },
     /// An operator asks for something.
     Operator { kind: u8, framework: usize, task: u8 },
+    /// A scheduler does what is not an ordinary launch: operations, gangs, claims.
+    Model { framework: usize, kind: u8, number: u8 },
+    /// An operator sets roles, reserves, asks.
+    OperatorModel { kind: u8, number: u8 },
     /// Writes wait from now on, or are done at once.
     Hold { on: bool },
     /// The first write that waits is done.
@@ -85,7 +90,9 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         1 => (three.clone(), 0u8..4).prop_map(|(framework, refuse)| Op::Decline { framework, refuse }),
         6 => three.clone().prop_map(|framework| Op::Acknowledge { framework }),
         3 => (three.clone(), 0u8..10, 0u8..8).prop_map(|(framework, kind, task)| Op::Call { framework, kind, task }),
-        1 => (0u8..6, three, 0u8..8).prop_map(|(kind, framework, task)| Op::Operator { kind, framework, task }),
+        1 => (0u8..6, three.clone(), 0u8..8).prop_map(|(kind, framework, task)| Op::Operator { kind, framework, task }),
+        8 => (three.clone(), 0..model::KINDS, 0u8..8).prop_map(|(framework, kind, number)| Op::Model { framework, kind, number }),
+        3 => (0u8..7, 0u8..8).prop_map(|(kind, number)| Op::OperatorModel { kind, number }),
         1 => any::<bool>().prop_map(|on| Op::Hold { on }),
         3 => Just(Op::Commit),
         4 => (1u8..4).prop_map(|steps| Op::Live { steps }),
@@ -237,6 +244,8 @@ impl Cluster {
             }
             Op::Call { framework, kind, task } => self.call(*framework, *kind, *task),
             Op::Operator { kind, framework, task } => self.operator(*kind, *framework, *task),
+            Op::Model { framework, kind, number } => self.model(*framework, *kind, *number),
+            Op::OperatorModel { kind, number } => self.operator_model(*kind, *number),
             Op::Hold { on } => self.hold = *on,
             Op::Commit => self.commit(),
             Op::Live { steps } => self.live(*steps),

@@ -7,13 +7,13 @@ use std::{
 
 use apportion_master_core::{ConnId, Event};
 use apportion_types::{
-    AgentId, Command, FrameworkId, FrameworkInfo, OfferId, Resources, Role, TaskId, TaskInfo, UpdateId,
+    AgentId, Command, FrameworkId, FrameworkInfo, OfferId, OperationId, Resources, Role, TaskId, TaskInfo, UpdateId,
     protocol::scheduler::{
         Accept, Call, DeclineCode, DeclineReason, ErrorCode, Event as SchedulerEvent, InvalidTask, OfferOperation,
     },
 };
 
-use super::Cluster;
+use super::{Cluster, model};
 
 pub(crate) struct Scheduler {
     number: usize,
@@ -21,9 +21,18 @@ pub(crate) struct Scheduler {
     pub(super) framework_id: Option<FrameworkId>,
     pub(super) inbox: VecDeque<SchedulerEvent>,
     /// Offers that it believes to have, oldest first.
-    offers: VecDeque<OfferId>,
+    pub(super) offers: VecDeque<Held>,
     /// Updates that it has yet to acknowledge.
     updates: VecDeque<(AgentId, TaskId, UpdateId)>,
+    /// Of operations.
+    pub(super) operations: VecDeque<(AgentId, OperationId, UpdateId)>,
+}
+
+/// An offer that a scheduler has.
+pub(super) struct Held {
+    pub(super) offer_id: OfferId,
+    pub(super) resources: Resources,
+    pub(super) role: Role,
 }
 
 pub(super) fn task_id(number: u8) -> TaskId {
@@ -77,7 +86,7 @@ fn refuse(choice: u8) -> Option<Duration> {
 impl Scheduler {
     pub(super) fn new(number: usize) -> Self {
         let (inbox, offers, updates) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
-        Self { number, conn: None, framework_id: None, inbox, offers, updates }
+        Self { number, conn: None, framework_id: None, inbox, offers, updates, operations: VecDeque::new() }
     }
 
     pub(super) fn stream_ended(&mut self) {
@@ -88,18 +97,29 @@ impl Scheduler {
         self.conn = None;
         self.offers.clear();
         self.updates.clear();
+        self.operations.clear();
     }
 
     fn hear(&mut self, event: SchedulerEvent) {
         match event {
             SchedulerEvent::Subscribed { framework_id, .. } => self.framework_id = Some(framework_id),
             SchedulerEvent::Offers(offers) => {
-                self.offers.extend(offers.into_iter().map(|offer| offer.offer_id))
+                let held = |offer: apportion_types::Offer| Held {
+                    offer_id: offer.offer_id,
+                    resources: offer.resources,
+                    role: offer.role,
+                };
+                self.offers.extend(offers.into_iter().map(held))
             }
-            SchedulerEvent::Rescind(id) => self.offers.retain(|offer| *offer != id),
+            SchedulerEvent::Rescind(id) => self.offers.retain(|offer| offer.offer_id != id),
             SchedulerEvent::Update(status) => {
                 if let (Some(agent_id), Some(update_id)) = (status.agent_id, status.update_id) {
                     self.updates.push_back((agent_id, status.task_id, update_id));
+                }
+            }
+            SchedulerEvent::OperationUpdate(status) => {
+                if let (Some(agent_id), Some(update_id)) = (status.agent_id, status.update_id) {
+                    self.operations.push_back((agent_id, status.operation_id, update_id));
                 }
             }
             SchedulerEvent::Error { code: ErrorCode::Removed | ErrorCode::Refused, .. } => {
@@ -111,7 +131,7 @@ impl Scheduler {
 }
 
 impl Cluster {
-    fn scheduler_call(&mut self, framework: usize, call: Call) {
+    pub(super) fn scheduler_call(&mut self, framework: usize, call: Call) {
         let conn = self.schedulers[framework].conn;
         let conn = conn.unwrap_or_else(|| self.conn());
         self.happen(Event::SchedulerCall { conn, call_id: 1, call });
@@ -135,7 +155,7 @@ impl Cluster {
         let suppressed = if variant == 9 { vec![Role::default()] } else { Vec::new() };
         self.scheduler_call(
             framework,
-            Call::Subscribe { info: framework_info(variant), framework_id, suppressed, options: Box::default() },
+            Call::Subscribe { info: framework_info(variant), framework_id, suppressed, options: model::options(variant) },
         );
     }
 
@@ -158,7 +178,7 @@ impl Cluster {
         }
         self.scheduler_hears(framework);
         let scheduler = &mut self.schedulers[framework];
-        let offers = scheduler.offers.drain(..offers.min(scheduler.offers.len())).collect();
+        let offers = scheduler.offers.drain(..offers.min(scheduler.offers.len())).map(|offer| offer.offer_id).collect();
         let tasks = tasks.iter().map(|(number, size)| match size {
             7 if *number == 0 => Err(InvalidTask { task_id: None, message: "no id".to_owned() }),
             7 => Err(InvalidTask { task_id: Some(task_id(*number)), message: "no command".to_owned() }),
@@ -182,8 +202,8 @@ impl Cluster {
     }
 
     pub(super) fn decline(&mut self, framework: usize, choice: u8) {
-        let offers = self.schedulers[framework].offers.pop_front().into_iter().collect();
-        let reason = format!("too small by {choice}");
+        let offers = self.schedulers[framework].offers.pop_front().into_iter().map(|offer| offer.offer_id).collect();
+        let reason = DeclineReason { code: DeclineCode::TooSmall, detail: format!("by {choice}") };
         self.scheduler_call(framework, Call::Decline { offers, refuse: refuse(choice), reason });
     }
 

@@ -30,7 +30,7 @@ use apportion_types::{
     TaskState, TaskStatus, UpdateId,
     protocol::{
         agent::{AgentMessage, AgentTask},
-        scheduler::{Call, InvalidTask},
+        scheduler::{Accept, Call, DeclineCode, DeclineReason, InvalidTask, OfferOperation},
     },
 };
 
