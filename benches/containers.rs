@@ -132,6 +132,7 @@ fn spec(folder: &Path, number: u32) -> std::io::Result<ContainerSpec> {
         env: BTreeMap::new(),
         sandbox,
         volumes: Vec::new(),
+        persistent: Vec::new(),
         limits: LIMITS,
         tethered: true,
     })

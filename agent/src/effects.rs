@@ -11,12 +11,17 @@ use std::{
 };
 
 use apportion_agent_core::{ContainerId, ContainerPlan, Event, LaunchFailure, LaunchFailureKind, Signal};
-use apportion_containerizer::{self as containerizer, ContainerSpec, Containerizer, LaunchError, Limits};
+use apportion_containerizer::{
+    self as containerizer, ContainerSpec, Containerizer, LaunchError, Limits, PersistentVolume,
+};
 use apportion_types::text::chain;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::paths::Paths;
+use crate::{
+    paths::Paths,
+    volumes::{VolumeError, Volumes},
+};
 
 /// What a task finds programs by when it does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -29,6 +34,7 @@ pub(crate) struct Effects {
     shared: Arc<Shared>,
     containers: HashMap<ContainerId, Container>,
     running: TaskTracker,
+    pub(crate) volumes: Volumes,
 }
 
 struct Shared {
@@ -62,15 +68,18 @@ impl Effects {
     ) -> Self {
         let leftovers = containerizer.leftovers().await.into_iter().map(|leftover| leftover.id.0).collect();
         let launches = Semaphore::new(2 * thread::available_parallelism().map_or(1, |count| count.get()));
+        let volumes = Volumes::new(paths.clone());
         let shared = Shared { containerizer, paths, tethered, leftovers, launches, events };
-        Self { shared: Arc::new(shared), containers: HashMap::new(), running: TaskTracker::new() }
+        Self { shared: Arc::new(shared), containers: HashMap::new(), running: TaskTracker::new(), volumes }
     }
 
     pub(crate) fn launch(&mut self, plan: ContainerPlan) {
         let (shared, id) = (self.shared.clone(), plan.container_id.clone());
+        let persistent: Result<Vec<_>, VolumeError> =
+            plan.persistent.iter().map(|volume| self.volumes.mount(volume)).collect();
         self.spawn(id, |commands, cancel| async move {
             let container_id = plan.container_id.clone();
-            let event = match shared.launch(plan, cancel).await {
+            let event = match shared.launch(plan, persistent, cancel).await {
                 Ok(()) => Event::Launched { container_id: container_id.clone() },
                 Err(failure) => Event::LaunchFailed { container_id: container_id.clone(), failure },
             };
@@ -151,7 +160,12 @@ impl Shared {
         let _ = self.events.send(event);
     }
 
-    async fn launch(&self, plan: ContainerPlan, cancel: CancellationToken) -> Result<(), LaunchFailure> {
+    async fn launch(
+        &self,
+        plan: ContainerPlan,
+        persistent: Result<Vec<PersistentVolume>, VolumeError>,
+        cancel: CancellationToken,
+    ) -> Result<(), LaunchFailure> {
         let cancelled = || failure(LaunchFailureKind::Cancelled, "the launch was cancelled before it began");
         let _permit = tokio::select! {
             biased;
@@ -159,6 +173,7 @@ impl Shared {
             permit = self.launches.acquire() => permit.map_err(|_| cancelled())?,
         };
         let container = |message: String| failure(LaunchFailureKind::Container, message);
+        let persistent = persistent.map_err(|error| container(chain(&error)))?;
         let folder = self.paths.task(&plan.framework_id, &plan.task_id);
         let sandbox = folder.join(&plan.container_id.0);
         let made = tokio::task::spawn_blocking({
@@ -168,7 +183,7 @@ impl Shared {
         made.await
             .unwrap_or_else(|error| Err(io::Error::other(error)))
             .map_err(|error| container(format!("sandbox {sandbox:?} cannot be made: {error}")))?;
-        let spec = spec(plan, sandbox, self.tethered);
+        let spec = spec(plan, sandbox, persistent, self.tethered);
         self.containerizer.launch(spec).await.map_err(|error| failure(kind(&error), chain(&error)))
     }
 
@@ -241,7 +256,12 @@ fn make_sandbox(folder: &Path, sandbox: &Path, name: &str) -> io::Result<()> {
     fs::rename(&link, folder.join(Paths::LATEST))
 }
 
-fn spec(plan: ContainerPlan, sandbox: PathBuf, tethered: bool) -> ContainerSpec {
+fn spec(
+    plan: ContainerPlan,
+    sandbox: PathBuf,
+    persistent: Vec<PersistentVolume>,
+    tethered: bool,
+) -> ContainerSpec {
     let mut env = plan.env;
     let place = sandbox.to_string_lossy().into_owned();
     let tmp = sandbox.join("tmp").to_string_lossy().into_owned();
@@ -257,6 +277,7 @@ fn spec(plan: ContainerPlan, sandbox: PathBuf, tethered: bool) -> ContainerSpec 
         env,
         sandbox,
         volumes: plan.volumes.into_iter().map(PathBuf::from).collect(),
+        persistent,
         limits: Limits {
             cpus_request_milli: ceilings.cpus_request_milli,
             cpus_limit_milli: Some(ceilings.cpus_limit_milli),

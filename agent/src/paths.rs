@@ -4,18 +4,20 @@
 //! WORK_DIR/                      mode 0700
 //!   lock                         held by the agent's process; its pid, for people
 //!   agent_id                     the agent's id, for people; the log is what counts
-//!   log                          what the agent has promised: tasks, updates, acknowledgements
+//!   log                          what the agent has promised: reservations, volumes, tasks, updates, acknowledgements
 //!   log.new                      while the log is being rewritten
 //!   containers/ID/               the containerizer's own, for each container that is not forgotten
 //!   sandboxes/FRAMEWORK/TASK/
 //!     CONTAINER/                 the working directory of one run of the task
 //!       stdout  stderr  tmp/
 //!     latest -> CONTAINER        the newest run
+//!   volumes/ROLE/-/VOLUME/       persistent volumes, their data; a role `a/b` is a folder in a folder, and no id is `-`
+//!   volumes.deleted/             of destroyed volumes, until it is deleted
 //! ```
 
 use std::path::{Path, PathBuf};
 
-use apportion_types::{FrameworkId, TaskId};
+use apportion_types::{FrameworkId, Role, TaskId, VolumeId};
 
 /// The places in an agent's work directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +74,24 @@ impl Paths {
     /// The sandbox of one run of a task.
     pub fn sandbox(&self, framework_id: &FrameworkId, task_id: &TaskId, container_id: &str) -> PathBuf {
         self.task(framework_id, task_id).join(container_id)
+    }
+
+    /// The persistent volumes of all roles.
+    pub fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+
+    /// The persistent volumes of a role; no role and no volume id is called so.
+    pub const VOLUMES_OF_ROLE: &'static str = "-";
+
+    /// The data of a persistent volume.
+    pub fn volume(&self, role: &Role, volume_id: &VolumeId) -> PathBuf {
+        self.volumes().join(role.as_str()).join(Self::VOLUMES_OF_ROLE).join(volume_id.as_str())
+    }
+
+    /// What is left of destroyed volumes.
+    pub fn deleted_volumes(&self) -> PathBuf {
+        self.root.join("volumes.deleted")
     }
 
     /// The name of the link, in a task's folder, to its newest run.

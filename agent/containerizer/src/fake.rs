@@ -249,6 +249,7 @@ mod tests {
             env: BTreeMap::new(),
             sandbox: "/nowhere".into(),
             volumes: Vec::new(),
+            persistent: Vec::new(),
             limits: Limits {
                 cpus_request_milli: 100,
                 cpus_limit_milli: None,

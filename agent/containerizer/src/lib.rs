@@ -23,4 +23,4 @@ pub use fake::Fake;
 pub use linux::bare_loop;
 pub use linux::runner_main;
 pub use native::{Native, NativeConfig};
-pub use spec::{ContainerId, ContainerSpec, Leftover, Limits, Signal};
+pub use spec::{ContainerId, ContainerSpec, Leftover, Limits, PersistentVolume, Signal};

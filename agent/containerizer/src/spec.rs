@@ -50,10 +50,22 @@ pub struct ContainerSpec {
     /// Folders and files of the host that it reads although it has `/tmp` and `/var/tmp` of its own; absolute.
     #[serde(default)]
     pub volumes: Vec<PathBuf>,
+    /// Folders of the host that it reads and writes as folders of its sandbox; other containers may have them at the same time.
+    #[serde(default)]
+    pub persistent: Vec<PersistentVolume>,
     /// What it is held to.
     pub limits: Limits,
     /// Ends the container when the agent's process ends, however it ends; for clusters that must leave nothing behind.
     pub tethered: bool,
+}
+
+/// A folder of the host that a container reads and writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PersistentVolume {
+    /// The folder; absolute, not a symbolic link.
+    pub source: PathBuf,
+    /// Where the container sees it: relative to its sandbox, without `.` and `..`. Folders that are missing are made.
+    pub path: PathBuf,
 }
 
 /// What a container is held to.

@@ -1,6 +1,11 @@
 //! Everything that an agent can want done: the closed list of what comes out of [`crate::AgentCore::handle`].
 
-use apportion_types::{AgentId, FrameworkId, TaskId, TaskStatus, UpdateId, protocol::agent::AgentMessage};
+use std::collections::BTreeSet;
+
+use apportion_types::{
+    AgentId, FrameworkId, OperationId, Resources, Role, TaskId, TaskStatus, UpdateId, VolumeId,
+    protocol::agent::{AgentMessage, AgentOperation},
+};
 
 use crate::{
     container::{ContainerId, ContainerPlan, Signal},
@@ -52,6 +57,13 @@ pub enum Action {
         /// The container.
         container_id: ContainerId,
     },
+    /// Make the folder of a persistent volume, empty, before anything that is wanted later. One that is there is left as it is.
+    MakeVolume(VolumeKey),
+    /// Delete a persistent volume and what is stored in it; one that is not there is no error. It must seem gone to what is wanted
+    /// later. What fails or is cut off is made good by the [`Action::KeepVolumes`] of the next process.
+    DeleteVolume(VolumeKey),
+    /// Delete every persistent volume but these, as by [`Action::DeleteVolume`], and make those that are missing.
+    KeepVolumes(BTreeSet<VolumeKey>),
     /// Write into the journal of the process, for people.
     Note {
         /// What.
@@ -69,7 +81,10 @@ pub enum Action {
     },
 }
 
-/// One record of the log. Replayed in order, it says which tasks there are and what of them is still to be told.
+/// A persistent volume's name on its agent: the role that its disk is reserved for, and its id.
+pub type VolumeKey = (Role, VolumeId);
+
+/// One record of the log. Replayed in order, it says what the agent has, which tasks there are, and what of them is still to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     /// The agent was registered.
@@ -93,6 +108,22 @@ pub enum Record {
         /// The task.
         task_id: TaskId,
         /// The head.
+        update_id: UpdateId,
+    },
+    /// An operation was done or refused; in one record, so that neither is on disk without the other.
+    Operation {
+        /// All that the agent has after it; none when it has changed nothing.
+        total: Option<Resources>,
+        /// What became of it; none when its framework did not name it.
+        outcome: Option<AgentOperation>,
+    },
+    /// What became of an operation is acknowledged.
+    OperationAcknowledgement {
+        /// The operation's framework.
+        framework_id: FrameworkId,
+        /// The operation.
+        operation_id: OperationId,
+        /// The update.
         update_id: UpdateId,
     },
 }

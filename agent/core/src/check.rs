@@ -1,10 +1,18 @@
 //! The laws that hold after every event, checked by code.
 
+use std::collections::BTreeSet;
+
 use apportion_types::{Resources, TaskState};
 
 use crate::{
     AgentCore,
-    state::{link::Link, task::Phase, timers::Timer},
+    container::volume_key,
+    state::{
+        link::Link,
+        pool::{Pool, unmade},
+        task::Phase,
+        timers::Timer,
+    },
 };
 
 impl AgentCore {
@@ -12,6 +20,7 @@ impl AgentCore {
     /// number of tasks.
     pub fn check(&self) {
         self.check_resources();
+        self.check_outcomes();
         for (key, task) in &self.tasks {
             let ended = matches!(task.phase, Phase::Ended { .. });
             assert_eq!(ended, task.state.is_terminal(), "{key:?}: {} with {:?}", task.state, task.phase);
@@ -59,9 +68,32 @@ impl AgentCore {
     }
 
     fn check_resources(&self) {
-        let live = self.tasks.values().filter(|task| !task.state.is_terminal());
-        let held: Resources = live.map(|task| &task.record.info.resources).sum();
-        let total = &self.config.info.resources;
-        assert_eq!(held + &self.free, *total, "what tasks hold and what is free are all there is");
+        let Pool { total, free, borrowed, .. } = &self.pool;
+        let live = || {
+            let live = self.tasks.values().filter(|task| !task.state.is_terminal());
+            live.map(|task| &task.record.info.resources)
+        };
+        let rest = live().try_fold(total.clone(), |rest, held| rest.checked_sub(&held.firm()));
+        assert_eq!(rest.as_ref(), Some(free), "what tasks hold and what is free are all there is");
+        assert!(
+            live().all(|held| total.contains(&held.shared())),
+            "a shared volume is there while tasks use it"
+        );
+        let lent: Resources = live().map(Resources::revocable).collect::<Vec<_>>().iter().sum();
+        assert_eq!(lent, *borrowed, "what tasks were lent is counted");
+        assert!(total.revocable().is_empty(), "{total}: what is lent is told by itself");
+        assert_eq!(unmade(total), self.config.info.resources, "operations make nothing out of nothing");
+        let volumes: Vec<_> = total.entries().filter_map(volume_key).collect();
+        let names: BTreeSet<_> = volumes.iter().collect();
+        assert_eq!(names.len(), volumes.len(), "{total}: each volume is there once");
+    }
+
+    fn check_outcomes(&self) {
+        for (key, outcome) in &self.outcomes {
+            assert!(outcome.status.state.is_terminal(), "{key:?}: the agent knows what became of it");
+            let repeated = self.timers.is_set(&Timer::RetryOperation(key.clone()));
+            let told = outcome.is_open() && self.link == Link::Registered;
+            assert_eq!(repeated, told, "{key:?}: an outcome is repeated while connected");
+        }
     }
 }

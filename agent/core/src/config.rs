@@ -1,14 +1,16 @@
 //! What an operator may set about the agent's decisions. Defaults are those of [`apportion_types::limits`].
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use apportion_types::{AgentInfo, limits};
+use apportion_types::{AgentInfo, limits, resources::Name};
 
 /// Settings of the state machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The agent as it describes itself; its resources are what tasks may hold in all.
+    /// The agent as it describes itself. Its resources are what it has before any operation: on no terms but static reservations.
     pub info: AgentInfo,
+    /// Resources whose amounts nobody has set: at a restart they grow to what is held of them, where others make it fail.
+    pub detected: BTreeSet<Name>,
     /// Processes and threads of a container when its task does not say.
     pub pids_default: u64,
     /// What a shutdown does to the tasks.
@@ -40,6 +42,7 @@ impl Config {
     pub fn new(info: AgentInfo) -> Self {
         Self {
             info,
+            detected: BTreeSet::new(),
             pids_default: limits::PIDS_DEFAULT,
             on_shutdown: OnShutdown::Keep,
             register_timeout: Duration::from_secs(60),

@@ -4,8 +4,10 @@ use std::{collections::BTreeMap, fmt};
 
 use apportion_types::{
     AgentId, FrameworkId, TaskId, TaskInfo, limits,
-    resources::{Name, milli_mib_to_bytes},
+    resources::{Entry, Name, milli_mib_to_bytes},
 };
+
+use crate::action::VolumeKey;
 
 /// Names a container on this machine: one path component, never reused, also not by later processes of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +17,13 @@ impl ContainerId {
     /// The `sequence`th container of the agent process known by `incarnation`.
     pub fn new(incarnation: u64, sequence: u64) -> Self {
         Self(format!("{incarnation:x}-{sequence}"))
+    }
+
+    /// Later containers have a higher one, as far as later processes of the agent have higher incarnations. None for a name that
+    /// [`ContainerId::new`] does not give.
+    pub(crate) fn age(&self) -> Option<(u64, u64)> {
+        let (incarnation, sequence) = self.0.split_once('-')?;
+        Some((u64::from_str_radix(incarnation, 16).ok()?, sequence.parse().ok()?))
     }
 }
 
@@ -49,14 +58,25 @@ pub struct ContainerPlan {
     pub env: BTreeMap<String, String>,
     /// Folders and files of the machine that it reads, beside what every task sees.
     pub volumes: Vec<String>,
+    /// Persistent volumes that it reads and writes.
+    pub persistent: Vec<VolumePlan>,
     /// What it is held to, as far as this machine can.
     pub ceilings: Ceilings,
+}
+
+/// A persistent volume as a container sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumePlan {
+    /// Which; several containers may see a shared one at once.
+    pub volume: VolumeKey,
+    /// Where: relative to the task's working directory, without `.` and `..`.
+    pub path: String,
 }
 
 /// What a container is held to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ceilings {
-    /// Its share of the processors under contention, in thousandths of one.
+    /// Its share of the processors under contention, in thousandths of one. What is lent counts for a hundredth of the same.
     pub cpus_request_milli: u64,
     /// The most processor time, in thousandths of a processor.
     pub cpus_limit_milli: u64,
@@ -67,6 +87,10 @@ pub struct Ceilings {
     /// The most processes and threads.
     pub pids_max: u64,
 }
+
+/// How many lent processors weigh as much under contention as one that is held for good (Mesos: `CPU_SHARES_PER_CPU_REVOCABLE`, 10 in
+/// place of 1024 shares).
+const LENT_CPUS_WEIGHT: i64 = 100;
 
 /// Ports that a task finds in its environment: the first so many, since the environment of a process is bounded.
 pub const PORTS_IN_ENVIRONMENT_MAX: usize = 1000;
@@ -87,9 +111,21 @@ impl ContainerPlan {
             argv: info.command.argv.clone(),
             env: environment(framework_id, agent_id, info),
             volumes: info.volumes.iter().map(|volume| volume.host_path.clone()).collect(),
+            persistent: info.resources.entries().filter_map(VolumePlan::of).collect(),
             ceilings: Ceilings::of(info, pids_default),
         }
     }
+}
+
+impl VolumePlan {
+    fn of(entry: &Entry) -> Option<Self> {
+        Some(Self { volume: volume_key(entry)?, path: entry.volume()?.path.clone() })
+    }
+}
+
+/// The name of the volume on a resource, if there is one.
+pub(crate) fn volume_key(entry: &Entry) -> Option<VolumeKey> {
+    Some((entry.role()?.clone(), entry.volume()?.id.clone()))
 }
 
 fn environment(
@@ -121,8 +157,9 @@ impl Ceilings {
     fn of(info: &TaskInfo, pids_default: u64) -> Self {
         let ceiling =
             |name: &Name, least: i64| info.limits.milli(name).max(info.resources.milli(name)).max(least);
+        let lent = info.resources.revocable().cpus_milli();
         Self {
-            cpus_request_milli: info.resources.cpus_milli().unsigned_abs(),
+            cpus_request_milli: (info.resources.cpus_milli() - lent + lent / LENT_CPUS_WEIGHT).unsigned_abs(),
             cpus_limit_milli: ceiling(&Name::Cpus, limits::ALLOCATABLE_CPUS_MILLI_MIN).unsigned_abs(),
             memory_request_bytes: info.resources.mem_bytes(),
             memory_limit_bytes: milli_mib_to_bytes(ceiling(&Name::Mem, limits::ALLOCATABLE_MEM_MILLI_MIN)),

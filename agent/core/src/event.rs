@@ -1,8 +1,9 @@
 //! Everything that can happen to an agent: the closed list of what goes into [`crate::AgentCore::handle`].
 
 use apportion_types::{
-    AgentId, FrameworkId, FrameworkInfo, Role, TaskId, TaskInfo, TaskStatus, container::Termination,
-    protocol::agent::MasterMessage,
+    AgentId, FrameworkId, FrameworkInfo, Resources, Role, TaskId, TaskInfo, TaskStatus,
+    container::Termination,
+    protocol::agent::{AgentOperation, MasterMessage},
 };
 
 use crate::container::ContainerId;
@@ -69,6 +70,11 @@ pub enum Event {
         /// Why, for people.
         message: String,
     },
+    /// How much could be lent was estimated, however it compares to what is lent already. Before the first estimate nothing is.
+    Oversubscribed {
+        /// All of it revocable, whether tasks use it already or not.
+        revocable: Resources,
+    },
     /// The deadline of [`crate::AgentCore::next_deadline`] is reached.
     Tick,
     /// The process is asked to end. A second one ends it without waiting any longer.
@@ -100,6 +106,10 @@ pub enum LaunchFailureKind {
 pub struct Recovered {
     /// The agent's id, if it was ever registered.
     pub agent_id: Option<AgentId>,
+    /// What it had when an operation had changed that last; none when none ever did.
+    pub total: Option<Resources>,
+    /// What became of operations, as far as it was not acknowledged, in any order.
+    pub operations: Vec<AgentOperation>,
     /// Its tasks, but for those whose end was acknowledged, in any order.
     pub tasks: Vec<RecoveredTask>,
     /// Update streams of tasks that it never had (answers to a master that asked for them).
@@ -117,6 +127,14 @@ pub struct RecoveredTask {
     pub acknowledged: Option<TaskStatus>,
     /// Updates that were not acknowledged, the oldest first.
     pub updates: Vec<TaskStatus>,
+}
+
+impl RecoveredTask {
+    /// True when the newest status says so.
+    pub(crate) fn has_ended(&self) -> bool {
+        let newest = self.updates.last().or(self.acknowledged.as_ref());
+        newest.is_some_and(|status| status.state.is_terminal())
+    }
 }
 
 /// What the log says of a task when it is taken on.

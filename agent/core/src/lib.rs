@@ -5,7 +5,8 @@
 //!
 //! What it promises: a task is on disk before it is launched; a status is on disk before it is sent; every status is sent, in order,
 //! until it is acknowledged; an acknowledgement is on disk before what it ends is forgotten; a task that was asked to end is
-//! signalled until it has ended.
+//! signalled until it has ended. What an operation makes of the agent's resources is on disk before it is told, and before data of a
+//! volume is deleted.
 
 mod action;
 mod backoff;
@@ -20,12 +21,12 @@ pub mod view;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use apportion_types::{AgentId, Resources, Time, UpdateId, timers::Timers};
+use apportion_types::{AgentId, Time, UpdateId, timers::Timers};
 
-pub use action::{Action, Actions, Record};
+pub use action::{Action, Actions, Record, VolumeKey};
 pub use backoff::Backoff;
 pub use config::{Config, OnShutdown};
-pub use container::{Ceilings, ContainerId, ContainerPlan, PORTS_IN_ENVIRONMENT_MAX, Signal};
+pub use container::{Ceilings, ContainerId, ContainerPlan, PORTS_IN_ENVIRONMENT_MAX, Signal, VolumePlan};
 pub use event::{
     CheckpointId, Event, LaunchFailure, LaunchFailureKind, Recovered, RecoveredTask, TaskKey, TaskRecord,
 };
@@ -34,6 +35,8 @@ pub use view::View;
 
 use state::{
     link::{Link, Shutdown},
+    outcome::{OperationKey, Outcome},
+    pool::Pool,
     stream::Stream,
     task::{Task, Waiting},
     timers::Timer,
@@ -66,8 +69,11 @@ pub struct AgentCore {
     /// What is on its way to the disk, in order, and what follows when it is there.
     fences: VecDeque<(CheckpointId, Fence)>,
     timers: Timers<Timer>,
-    /// What tasks that have not ended do not hold.
-    free: Resources,
+    pool: Pool,
+    /// What became of operations, as far as it is not acknowledged.
+    outcomes: BTreeMap<OperationKey, Outcome>,
+    /// True once a total was told on this stream: what the master had sent by then it took for granted.
+    total_told: bool,
     view: View,
 }
 
@@ -82,6 +88,19 @@ enum Fence {
     Update(TaskKey, UpdateId),
     /// The head leaves its stream.
     Acknowledgement(TaskKey, UpdateId),
+    /// Volumes are made and deleted, and the outcome may be sent.
+    Operation(Box<Done>),
+    /// The outcome is forgotten.
+    OperationAcknowledgement(OperationKey, UpdateId),
+}
+
+/// What is to follow an operation once it is on disk.
+#[derive(Debug, Default)]
+struct Done {
+    deleted: Vec<VolumeKey>,
+    made: Vec<VolumeKey>,
+    /// Its name and that of its outcome, if it was named.
+    named: Option<(OperationKey, UpdateId)>,
 }
 
 impl AgentCore {
@@ -106,8 +125,10 @@ impl AgentCore {
             waiting: BTreeMap::new(),
             fences: VecDeque::new(),
             timers: Timers::default(),
-            free: resources.clone(),
-            view: View { started_at: now, resources: resources.clone(), free: resources, ..View::default() },
+            pool: Pool::new(resources),
+            outcomes: BTreeMap::new(),
+            total_told: false,
+            view: View { started_at: now, ..View::default() },
             config,
         }
     }
@@ -119,6 +140,12 @@ impl AgentCore {
 
     /// A snapshot for readers, at the cost of a few reference counts.
     pub fn view(&self) -> View {
-        View { agent_id: self.agent_id.clone(), free: self.free.clone(), ..self.view.clone() }
+        View {
+            agent_id: self.agent_id.clone(),
+            resources: self.pool.total.clone(),
+            free: self.pool.free.clone(),
+            lent: self.pool.lent.clone().unwrap_or_default(),
+            ..self.view.clone()
+        }
     }
 }

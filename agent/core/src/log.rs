@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use apportion_types::{AgentId, TaskId, TaskStatus, UpdateId};
+use apportion_types::{
+    AgentId, FrameworkId, OperationId, OperationStatus, Resources, TaskId, TaskStatus, UpdateId,
+    protocol::agent::AgentOperation,
+};
 
 use crate::{
     action::Record,
     event::{Recovered, RecoveredTask, TaskKey, TaskRecord},
+    state::outcome::OperationKey,
 };
 
 /// The sum of a log's records, in the order in which they were written.
@@ -16,6 +20,10 @@ use crate::{
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Log {
     agent_id: Option<AgentId>,
+    /// What the agent had when an operation had changed that last.
+    total: Option<Resources>,
+    /// What became of operations, as far as it is not acknowledged.
+    outcomes: BTreeMap<OperationKey, OperationStatus>,
     tasks: BTreeMap<TaskKey, TaskLog>,
 }
 
@@ -54,6 +62,18 @@ pub enum LogError {
         /// What was acknowledged.
         update_id: UpdateId,
     },
+    /// What became of an operation is not known, not to be acknowledged, or told already.
+    #[error("outcome of operation `{operation_id}` is no new one that can be acknowledged")]
+    Outcome {
+        /// The operation.
+        operation_id: OperationId,
+    },
+    /// An acknowledgement of what nobody was told.
+    #[error("acknowledgement names no outcome of operation `{operation_id}`")]
+    NoOutcome {
+        /// The operation.
+        operation_id: OperationId,
+    },
 }
 
 impl Log {
@@ -79,7 +99,29 @@ impl Log {
             Record::Acknowledgement { framework_id, task_id, update_id } => {
                 self.acknowledge(&(framework_id, task_id), update_id)?;
             }
+            Record::Operation { total, outcome } => {
+                if let Some(AgentOperation { framework_id, status }) = outcome {
+                    self.add_outcome(framework_id, status)?;
+                }
+                self.total = total.or(self.total.take());
+            }
+            Record::OperationAcknowledgement { framework_id, operation_id, update_id } => {
+                let key = (framework_id, operation_id);
+                if self.outcomes.get(&key).is_none_or(|status| status.update_id != Some(update_id)) {
+                    return Err(LogError::NoOutcome { operation_id: key.1 });
+                }
+                self.outcomes.remove(&key);
+            }
         }
+        Ok(())
+    }
+
+    fn add_outcome(&mut self, framework_id: FrameworkId, status: OperationStatus) -> Result<(), LogError> {
+        let key = (framework_id, status.operation_id.clone());
+        if status.update_id.is_none() || !status.state.is_terminal() || self.outcomes.contains_key(&key) {
+            return Err(LogError::Outcome { operation_id: status.operation_id });
+        }
+        self.outcomes.insert(key, status);
         Ok(())
     }
 
@@ -116,13 +158,36 @@ impl Log {
             let task = log.task.iter().cloned().map(Record::Task);
             task.chain(acknowledged).chain(log.updates.iter().map(update))
         });
-        agent.chain(tasks)
+        let total =
+            self.total.iter().map(|total| Record::Operation { total: Some(total.clone()), outcome: None });
+        let outcomes =
+            self.outcomes().map(|outcome| Record::Operation { total: None, outcome: Some(outcome) });
+        agent.chain(total).chain(outcomes).chain(tasks)
+    }
+
+    /// What is left of it for another agent in its place, when this one has left the cluster: reservations and volumes are the machine's.
+    #[must_use]
+    pub fn legacy(&self) -> Log {
+        Log { total: self.total.clone(), ..Log::default() }
+    }
+
+    fn outcomes(&self) -> impl Iterator<Item = AgentOperation> {
+        let of = |((framework_id, _), status): (&OperationKey, &OperationStatus)| AgentOperation {
+            framework_id: framework_id.clone(),
+            status: status.clone(),
+        };
+        self.outcomes.iter().map(of)
     }
 
     /// What the next process of the agent is to know: tasks in the order of their keys. Whether anything behind these records was
     /// damaged is for the log's keeper to say.
     pub fn recovered(&self) -> Recovered {
-        let mut recovered = Recovered { agent_id: self.agent_id.clone(), ..Recovered::default() };
+        let mut recovered = Recovered {
+            agent_id: self.agent_id.clone(),
+            total: self.total.clone(),
+            operations: self.outcomes().collect(),
+            ..Recovered::default()
+        };
         for ((framework_id, _), log) in &self.tasks {
             let updates = log.updates.iter().cloned();
             match &log.task {

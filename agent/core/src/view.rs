@@ -16,10 +16,12 @@ pub struct View {
     pub master_id: Option<String>,
     /// When this process started.
     pub started_at: Time,
-    /// All that it has to offer.
+    /// All that it has to offer, but for what it lends.
     pub resources: Resources,
     /// What of it tasks do not hold.
     pub free: Resources,
+    /// What it could lend, by the last estimate.
+    pub lent: Resources,
     /// Tasks whose end is not acknowledged.
     pub tasks: OrdMap<TaskKey, Arc<TaskView>>,
     /// Counts since the process started.
@@ -58,4 +60,10 @@ pub struct Counters {
     pub acknowledgements: u64,
     /// Registrations that stood.
     pub registrations: u64,
+    /// Operations done.
+    pub operations_done: u64,
+    /// Operations refused.
+    pub operations_refused: u64,
+    /// Tasks killed because what they were lent is needed.
+    pub tasks_preempted: u64,
 }

@@ -4,7 +4,7 @@ use std::{fmt::Display, str::FromStr};
 
 use apportion_agent_core::{ContainerId, Record, TaskRecord};
 use apportion_proto::v1::{self, checkpoint_record::Record as Wire};
-use apportion_types::{UpdateId, convert::ConvertError};
+use apportion_types::{Resources, UpdateId, convert::ConvertError, protocol::agent::AgentOperation};
 
 pub(super) fn to_wire(record: Record) -> v1::CheckpointRecord {
     let record = match record {
@@ -30,6 +30,21 @@ pub(super) fn to_wire(record: Record) -> v1::CheckpointRecord {
                 update_id: prost::bytes::Bytes::copy_from_slice(&update_id.0),
             })
         }
+        Record::Operation { total, outcome } => {
+            let (framework_id, status) = outcome.map(|of| (of.framework_id, of.status)).unzip();
+            Wire::Operation(v1::CheckpointOperation {
+                total: total.map(Into::into),
+                framework_id: framework_id.map(|id| id.to_string()),
+                status: status.map(Into::into),
+            })
+        }
+        Record::OperationAcknowledgement { framework_id, operation_id, update_id } => {
+            Wire::OperationAcknowledgement(v1::CheckpointOperationAcknowledgement {
+                framework_id: framework_id.to_string(),
+                operation_id: operation_id.to_string(),
+                update_id: prost::bytes::Bytes::copy_from_slice(&update_id.0),
+            })
+        }
     };
     v1::CheckpointRecord { record: Some(record) }
 }
@@ -50,7 +65,26 @@ pub(super) fn from_wire(wire: v1::CheckpointRecord) -> Result<Record, ConvertErr
             task_id: id("task_id", &acknowledgement.task_id)?,
             update_id: update_id("update_id", &acknowledgement.update_id)?,
         },
+        Wire::Operation(operation) => from_wire_operation(operation)?,
+        Wire::OperationAcknowledgement(acknowledgement) => Record::OperationAcknowledgement {
+            framework_id: id("framework_id", &acknowledgement.framework_id)?,
+            operation_id: id("operation_id", &acknowledgement.operation_id)?,
+            update_id: update_id("update_id", &acknowledgement.update_id)?,
+        },
     })
+}
+
+fn from_wire_operation(wire: v1::CheckpointOperation) -> Result<Record, ConvertError> {
+    let within = |field: &'static str| move |error: ConvertError| error.within(field);
+    let total = wire.total.map(Resources::try_from).transpose().map_err(within("total"))?;
+    let outcome = match (wire.framework_id, wire.status) {
+        (None, None) => None,
+        (framework_id, status) => Some(AgentOperation {
+            framework_id: id("framework_id", &required("framework_id", framework_id)?)?,
+            status: required("status", status)?.try_into().map_err(within("status"))?,
+        }),
+    };
+    Ok(Record::Operation { total, outcome })
 }
 
 fn from_wire_task(wire: v1::CheckpointTask) -> Result<TaskRecord, ConvertError> {

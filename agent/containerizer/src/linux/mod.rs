@@ -5,6 +5,7 @@
 mod bare;
 mod birth;
 mod init;
+mod persistent;
 pub(crate) mod pidfd;
 mod privileges;
 mod root;

@@ -2,7 +2,7 @@
 //!
 //! Runs in the container's fresh mount namespace, before privileges are dropped. What a task can write to:
 //!
-//! - its sandbox, at the sandbox's own path;
+//! - its sandbox, at the sandbox's own path, and the persistent volumes on folders of it;
 //! - `/tmp` and `/var/tmp`: the folder `.tmp` of its sandbox. On disk, so that a large temporary file is no memory of the
 //!   task; in the sandbox, so that it is counted and deleted with it;
 //! - `/dev/shm`, `/dev/mqueue` and `/run`: memory of its own, charged to it.
@@ -30,7 +30,10 @@ use rustix::{
     },
 };
 
-use super::{sys, volumes};
+use super::{
+    persistent::{self, Persistent},
+    sys, volumes,
+};
 use crate::folder::{Failure, Isolation, Order};
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -101,6 +104,7 @@ pub(super) fn set_up(order: &Order, sandbox: &Path) -> Result<(), Failure> {
         .at("making mounts private:", root)?;
     let kept = keep(sandbox)?;
     let volumes = volumes::open(&order.spec.volumes, &order.hidden)?;
+    let persistent = persistent::open(&order.spec.persistent)?;
     restrict(root)?;
 
     cover_run(&kept)?;
@@ -118,7 +122,21 @@ pub(super) fn set_up(order: &Order, sandbox: &Path) -> Result<(), Failure> {
     // Only missing where one of the covers above lies over it.
     fs::create_dir_all(sandbox).at("making the sandbox's mount point", sandbox)?;
     bind(&kept.sandbox, sandbox, PLAIN)?;
+    for volume in &persistent {
+        mount_in_sandbox(volume, sandbox)?;
+    }
     make_proc()
+}
+
+/// Mounts a persistent volume on a folder of the sandbox.
+fn mount_in_sandbox(volume: &Persistent, sandbox: &Path) -> Result<(), Failure> {
+    let folder = open_folder(sandbox)?;
+    let target = volume.make_target(&folder)?;
+    mount_bind(by_descriptor(&volume.source), by_descriptor(&target))
+        .at("mounting a volume below", sandbox)?;
+    // The target's own descriptor still means what lies under the mount.
+    let mounted = volume.mounted(&folder)?;
+    remount(&by_descriptor(&mounted), PLAIN).at("setting the flags of a volume below", sandbox)
 }
 
 fn keep(sandbox: &Path) -> Result<Kept, Failure> {
@@ -184,9 +202,12 @@ fn remount(point: &Path, flags: MountFlags) -> Result<(), Errno> {
 
 /// Binds what a descriptor refers to, with exactly these flags.
 fn bind(source: &OwnedFd, target: &Path, flags: MountFlags) -> Result<(), Failure> {
-    let source = format!("/proc/self/fd/{}", source.as_raw_fd());
-    mount_bind(source, target).at("binding", target)?;
+    mount_bind(by_descriptor(source), target).at("binding", target)?;
     remount(target, flags).at("setting the flags of", target)
+}
+
+fn by_descriptor(descriptor: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
 }
 
 fn tmpfs(target: &Path, flags: MountFlags, options: &str) -> Result<(), Failure> {

@@ -19,7 +19,7 @@ use super::{NativeConfig, Plan, Shared, runner};
 use crate::{
     containerizer::LAUNCH_TIMEOUT,
     error::LaunchError,
-    folder::{self, Failure, Order, Report},
+    folder::{self, Failure, Isolation, Order, Report},
     spec::ContainerSpec,
 };
 
@@ -32,6 +32,7 @@ const LOG_BYTES_SHOWN: usize = 2048;
 /// Launches a container; goes on to its end even if the caller stops waiting for it.
 pub(super) async fn launch(shared: Arc<Shared>, spec: ContainerSpec) -> Result<(), LaunchError> {
     check(&spec)?;
+    can_mount(&spec, shared.plan.isolation)?;
     let id = spec.id.clone();
     if !shared.with_own(|own| own.launching.insert(id.clone())) {
         return Err(LaunchError::IdUsed { id });
@@ -70,6 +71,13 @@ fn check(spec: &ContainerSpec) -> Result<(), LaunchError> {
         }
     }
     Ok(())
+}
+
+/// Without namespaces there are no mounts of the container's own.
+fn can_mount(spec: &ContainerSpec, isolation: Isolation) -> Result<(), LaunchError> {
+    let Some(volume) = spec.persistent.first().filter(|_| !isolation.namespaces()) else { return Ok(()) };
+    let what = "cannot be mounted: this machine gives the agent's containers no namespaces of their own, as it says among what it does not enforce; run the agent as root, or on a machine that lets its user make user namespaces";
+    Err(LaunchError::Volume { path: volume.path.clone(), what: what.to_owned() })
 }
 
 /// The order for the runner of a container.
@@ -250,6 +258,7 @@ mod tests {
             env: Default::default(),
             sandbox: dir.path().to_owned(),
             volumes: Vec::new(),
+            persistent: Vec::new(),
             limits: Limits {
                 cpus_request_milli: 0,
                 cpus_limit_milli: None,

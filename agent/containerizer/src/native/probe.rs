@@ -86,6 +86,7 @@ async fn trial(config: &NativeConfig, plan: &Plan, number: usize) -> Result<(), 
         env: BTreeMap::new(),
         sandbox: sandbox_path,
         volumes: Vec::new(),
+        persistent: Vec::new(),
         limits: LIMITS,
         tethered: true,
     };

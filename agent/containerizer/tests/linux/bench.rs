@@ -186,6 +186,7 @@ impl Bench {
             env: BTreeMap::from([("PATH".to_owned(), env::var("PATH").unwrap())]),
             sandbox,
             volumes: Vec::new(),
+            persistent: Vec::new(),
             limits: NO_LIMITS,
             tethered: false,
         }

@@ -43,13 +43,12 @@ impl AgentCore {
         self.view.counters.launch_failures += 1;
         let LaunchFailure { kind, message } = failure;
         let draft = match (task.kill, kind) {
-            (Some(_), LaunchFailureKind::Cancelled) => {
-                Draft::new(TaskState::Killed, "killed before it was started")
-                    .because(Reason::KilledDuringLaunch)
+            (Some(kill), LaunchFailureKind::Cancelled) => {
+                Draft::new(TaskState::Killed, "killed before it was started").because(kill.told_reason())
             }
-            (Some(_), _) => {
+            (Some(kill), _) => {
                 let message = format!("killed while it was being started, which failed: {message}");
-                Draft::new(TaskState::Killed, message).because(Reason::KilledDuringLaunch)
+                Draft::new(TaskState::Killed, message).because(kill.told_reason())
             }
             (None, LaunchFailureKind::Command) => {
                 Draft::new(TaskState::Failed, message).because(Reason::CommandNotExecuted)
@@ -92,7 +91,7 @@ impl AgentCore {
         let draft = match task.kill {
             Some(kill) => {
                 Draft::new(TaskState::Killed, format!("after the kill its container was lost: {message}"))
-                    .because(kill_reason(kill))
+                    .because(kill.told_reason())
             }
             None => Draft::new(TaskState::Failed, message).because(Reason::ContainerLost),
         };
@@ -112,17 +111,13 @@ impl AgentCore {
     }
 }
 
-fn kill_reason(kill: Kill) -> Reason {
-    if kill.during_launch { Reason::KilledDuringLaunch } else { kill.reason }
-}
-
 /// The terminal status of a task whose container has ended.
 fn ended(kill: Option<Kill>, termination: Termination) -> Draft {
     let Termination { exit, limitation, usage, started_at, finished_at } = termination;
     let how = exit.map_or("nobody was left to see how it ended".to_owned(), |exit| exit.to_string());
     let draft = match (kill, limitation, exit) {
         (Some(kill), _, _) => {
-            Draft::new(TaskState::Killed, format!("killed: {how}")).because(kill_reason(kill))
+            Draft::new(TaskState::Killed, format!("killed: {how}")).because(kill.told_reason())
         }
         (None, Some(Limitation::Memory { limit_bytes }), _) => {
             let peak =

@@ -2,7 +2,12 @@
 
 use apportion_types::{FrameworkId, Reason, Time};
 
-use crate::{AgentCore, action::Actions, event::TaskKey, state::task::Waiting};
+use crate::{
+    AgentCore,
+    action::Actions,
+    event::TaskKey,
+    state::{outcome::OperationKey, task::Waiting},
+};
 
 impl AgentCore {
     /// Kills what runs of it; nobody acknowledges its updates any more, so each of its streams is dropped once it has ended.
@@ -13,7 +18,7 @@ impl AgentCore {
         }
         let tasks: Vec<TaskKey> = self.tasks.keys().filter(of_it).cloned().collect();
         for key in tasks {
-            self.kill(now, &key, None, Reason::FrameworkRemoved, actions);
+            self.kill(now, &key, None, Reason::FrameworkRemoved, None, actions);
             self.tasks.get_mut(&key).expect("a kill removes nothing").framework_removed = true;
         }
         let streams: Vec<TaskKey> = self.streams.keys().filter(of_it).cloned().collect();
@@ -23,6 +28,11 @@ impl AgentCore {
             if stream.has_ended() {
                 self.drop_stream(&key, actions);
             }
+        }
+        let outcomes: Vec<OperationKey> =
+            self.outcomes.keys().filter(|key| key.0 == *framework_id).cloned().collect();
+        for key in outcomes {
+            self.forget_outcome(key, actions);
         }
     }
 }

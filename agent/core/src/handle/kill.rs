@@ -28,7 +28,7 @@ impl AgentCore {
         if self.waiting.contains_key(&key) {
             self.wait(key, Waiting::Kill { grace, reason });
         } else if self.tasks.contains_key(&key) {
-            self.kill(now, &key, grace, reason, actions);
+            self.kill(now, &key, grace, reason, None, actions);
         } else if !self.streams.contains_key(&key) {
             let draft =
                 Draft::new(TaskState::Gone, "the agent was asked to kill the task and does not know it");
@@ -36,7 +36,7 @@ impl AgentCore {
         }
     }
 
-    /// Asks a task to end. Every grace counts from the first wish, so that another wish can only shorten what is left of it; one that
+    /// Asks a task to end; `why` is for people, where the reason does not say all. Every grace counts from the first wish, so that another wish can only shorten what is left of it; one that
     /// finds KILL sent sends it again.
     pub(super) fn kill(
         &mut self,
@@ -44,6 +44,7 @@ impl AgentCore {
         key: &TaskKey,
         grace: Option<Duration>,
         reason: Reason,
+        why: Option<String>,
         actions: &mut Actions,
     ) {
         let task = self.tasks.get_mut(key).expect("the caller has looked");
@@ -61,10 +62,11 @@ impl AgentCore {
         let container_id = task.record.container_id.clone();
         let phase = task.phase;
         if first && phase != Phase::Checkpointing {
-            let message = match grace {
+            let mut message = match grace {
                 Duration::ZERO => "asked to end at once".to_owned(),
                 grace => format!("asked to end within {grace:?}"),
             };
+            message.extend(why.map(|why| format!("; {why}")));
             self.update(now, key, Draft::new(TaskState::Killing, message).because(reason), actions);
         }
         match phase {

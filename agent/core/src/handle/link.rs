@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use apportion_types::{
     AgentId, FrameworkId, Reason, TaskId, TaskState, Time,
-    protocol::agent::{AgentMessage, AgentTask, RefuseCode},
+    protocol::agent::{AgentMessage, AgentOperation, AgentTask, RefuseCode},
 };
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     handle::{note, update::Draft},
     state::{
         link::{Link, Shutdown},
+        outcome::OperationKey,
         task::Waiting,
         timers::Timer,
     },
@@ -27,9 +28,9 @@ impl AgentCore {
         actions.push(Action::Send(AgentMessage::Register {
             info: self.config.info.clone(),
             agent_id: self.agent_id.clone(),
-            total: self.config.info.resources.clone(),
+            total: self.pool.total.clone(),
             tasks: self.tasks.keys().map(|key| self.agent_task(key)).collect(),
-            operations: Vec::new(),
+            operations: self.open_outcomes(),
         }));
     }
 
@@ -71,6 +72,10 @@ impl AgentCore {
         for key in self.streams.keys() {
             self.timers.cancel(&Timer::Retry(key.clone()));
         }
+        for key in self.outcomes.keys() {
+            self.timers.cancel(&Timer::RetryOperation(key.clone()));
+        }
+        self.total_told = false;
     }
 
     fn reconnect(&mut self, reason: String, actions: &mut Actions) {
@@ -106,9 +111,24 @@ impl AgentCore {
         for key in keys {
             self.send_head_afresh(now, &key, actions);
         }
+        let keys: Vec<OperationKey> = self.outcomes.keys().cloned().collect();
+        for key in keys {
+            self.send_outcome_afresh(now, &key, actions);
+        }
+        self.tell_lent(actions);
         for key in missing_tasks {
             self.answer_missing(now, key, actions);
         }
+    }
+
+    /// What became of operations, as far as it may be told and is not acknowledged.
+    fn open_outcomes(&self) -> Vec<AgentOperation> {
+        let open = self.outcomes.iter().filter(|(_, outcome)| outcome.is_open());
+        open.map(|((framework_id, _), outcome)| AgentOperation {
+            framework_id: framework_id.clone(),
+            status: outcome.status.clone(),
+        })
+        .collect()
     }
 
     /// A task that the master believes here. A task whose end was acknowledged is missed by nobody, since acknowledgements come through
@@ -161,7 +181,7 @@ impl AgentCore {
         }
     }
 
-    fn fail(&mut self, reason: String, actions: &mut Actions) {
+    pub(super) fn fail(&mut self, reason: String, actions: &mut Actions) {
         self.close_link(Link::Closing);
         self.shutdown = Some(Shutdown::Done);
         actions.push(Action::Fail { reason });

@@ -3,7 +3,9 @@
 mod container;
 mod framework;
 mod kill;
+mod lend;
 mod link;
+mod operation;
 mod recover;
 mod run;
 mod shutdown;
@@ -49,6 +51,7 @@ impl AgentCore {
             Event::SignalFailed { container_id, message } => {
                 note(actions, format!("container {container_id}: a signal did not get through: {message}"));
             }
+            Event::Oversubscribed { revocable } => self.oversubscribed(now, revocable, actions),
             Event::Tick => {}
             Event::Shutdown => self.shut_down(now, actions),
         }
@@ -57,6 +60,7 @@ impl AgentCore {
                 Timer::Link => self.link_timed_out(actions),
                 Timer::Kill(key) => self.kill_due(now, key, actions),
                 Timer::Retry(key) => self.send_head(now, &key, actions),
+                Timer::RetryOperation(key) => self.send_outcome(now, &key, actions),
                 Timer::Shutdown => self.done(actions),
             }
         }
@@ -86,7 +90,12 @@ impl AgentCore {
             MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id } => {
                 self.acknowledged((framework_id, task_id), update_id, actions);
             }
-            MasterMessage::Apply { .. } | MasterMessage::AcknowledgeOperation { .. } => {}
+            MasterMessage::Apply { framework_id, operation_id, operation } => {
+                self.apply(now, framework_id, operation_id, &operation, actions);
+            }
+            MasterMessage::AcknowledgeOperation { framework_id, operation_id, update_id } => {
+                self.operation_acknowledged((framework_id, operation_id), update_id, actions);
+            }
             MasterMessage::RemoveFramework { framework_id } => {
                 self.remove_framework(now, &framework_id, actions)
             }
@@ -117,6 +126,8 @@ impl AgentCore {
                 Fence::Acknowledgement(key, update_id) => {
                     self.acknowledgement_durable(now, &key, update_id, actions)
                 }
+                Fence::Operation(done) => self.operation_durable(now, *done, actions),
+                Fence::OperationAcknowledgement(key, update_id) => self.outcome_over(&key, update_id),
             }
         }
         for key in written {

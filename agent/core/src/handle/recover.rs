@@ -1,13 +1,20 @@
-//! What an earlier process has left: its tasks are attached to again, its un-acknowledged updates go on.
+//! What an earlier process has left: its tasks are attached to again, its un-acknowledged updates go on, and what operations made stays.
 
-use apportion_types::{Reason, Resources, TaskState, TaskStatus, Time, limits};
+use std::collections::BTreeSet;
+
+use apportion_types::{
+    Reason, Resources, TaskState, TaskStatus, Time, limits, protocol::agent::AgentOperation,
+};
 
 use crate::{
     AgentCore,
     action::{Action, Actions},
+    container::volume_key,
     event::{Recovered, RecoveredTask, TaskKey},
     handle::note,
     state::{
+        pool::{Lack, Pool, is_made, unmade},
+        repeat::Repeat,
         stream::{Stream, Update},
         task::{Kill, Phase, Task},
     },
@@ -18,6 +25,17 @@ impl AgentCore {
         assert!(self.tasks.is_empty() && self.checkpoints_asked == 0, "the log is replayed first and once");
         self.agent_id = recovered.agent_id;
         self.log_damaged = recovered.damaged;
+        if let Err(missing) = self.recover_pool(recovered.total.as_ref(), &recovered.tasks, actions) {
+            return self.fail(too_small(&missing), actions);
+        }
+        // Volumes that were made behind the damage are not known, and their data may be all that is left of them.
+        if recovered.total.is_some() && !recovered.damaged {
+            let volumes: BTreeSet<_> = self.pool.total.entries().filter_map(volume_key).collect();
+            actions.push(Action::KeepVolumes(volumes));
+        }
+        for AgentOperation { framework_id, status } in recovered.operations {
+            self.keep_outcome(framework_id, status, true);
+        }
         for task in recovered.tasks {
             self.recover_task(now, task, actions);
         }
@@ -46,7 +64,6 @@ impl AgentCore {
             self.recover_stream(&key, state, updates);
         }
         if !ended {
-            self.hold(&record.info.resources, actions);
             actions.push(Action::Attach { container_id });
         }
         let phase = if ended { Phase::Ended { kept: true } } else { Phase::Attaching };
@@ -56,7 +73,7 @@ impl AgentCore {
     }
 
     fn recover_stream(&mut self, key: &TaskKey, state: Option<TaskState>, updates: Vec<TaskStatus>) {
-        let mut stream = Stream::new(self.config.update_retry_min);
+        let mut stream = Stream::new(Repeat::new(&self.config));
         stream.durable_state = state;
         stream.pending = updates
             .into_iter()
@@ -65,21 +82,45 @@ impl AgentCore {
         self.streams.insert(key.clone(), stream);
     }
 
-    /// Takes what a running task holds. An agent that was started with less than its tasks hold goes on offering all that they hold:
-    /// a total below it would be a lie to the master.
-    fn hold(&mut self, resources: &Resources, actions: &mut Actions) {
-        let missing = self.free.missing(resources);
-        if !missing.is_empty() {
-            note(
-                actions,
-                format!(
-                    "running tasks hold {missing} more than this agent is set to; it is added to its totals"
-                ),
-            );
-            self.config.info.resources += &missing;
-            self.view.resources += &missing;
-            self.free += &missing;
+    /// Has the settings of this process changed as those of earlier ones were, and takes what tasks hold of that; or says what is
+    /// missing.
+    fn recover_pool(
+        &mut self,
+        total: Option<&Resources>,
+        tasks: &[RecoveredTask],
+        actions: &mut Actions,
+    ) -> Result<(), Resources> {
+        let made = total.map(|total| total.only(is_made)).unwrap_or_default();
+        let held = || {
+            let live = tasks.iter().filter(|task| !task.has_ended());
+            live.map(|task| &task.task.info.resources)
+        };
+        let untouched = held().map(|held| held.firm().only(|entry| !is_made(entry)));
+        let needed = untouched.fold(unmade(&made), |sum, each| sum + &each);
+        let missing = self.config.info.resources.missing(&needed);
+        if missing.entries().any(|entry| !self.config.detected.contains(entry.name())) {
+            return Err(missing);
         }
-        self.free = self.free.checked_sub(resources).expect("what was missing was added");
+        if !missing.is_empty() {
+            let more = "more than was detected is reserved, holds volumes, or is held by tasks; it is added";
+            note(actions, format!("{missing} {more}"));
+            self.config.info.resources += &missing;
+        }
+        let rest = self.config.info.resources.checked_sub(&unmade(&made));
+        let mut pool = Pool::new(rest.expect("what was missing was added") + &made);
+        for held in held() {
+            pool.take_back(held).map_err(|lack| match lack {
+                Lack::Unknown(missing) | Lack::Taken(missing) | Lack::Lent(missing) => missing,
+            })?;
+        }
+        self.pool = pool;
+        Ok(())
     }
+}
+
+fn too_small(missing: &Resources) -> String {
+    format!(
+        "the settings hold {missing} less than what is reserved, what holds volumes, and what tasks use; set `resources` to hold it too, \
+         or start the agent as it was set before and first end those reservations, volumes and tasks"
+    )
 }

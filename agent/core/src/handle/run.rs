@@ -9,6 +9,7 @@ use crate::{
     event::{TaskKey, TaskRecord},
     handle::{note, update::Draft},
     state::{
+        pool::Lack,
         stream::Stream,
         task::{Phase, Task, Waiting},
     },
@@ -42,14 +43,10 @@ impl AgentCore {
                 self.update(now, &key, draft, actions);
                 continue;
             }
-            let Some(free) = self.free.checked_sub(&info.resources) else {
-                let missing = self.free.missing(&info.resources);
-                let message = format!("the agent has not enough free for it: {missing} more would be needed");
-                let draft = Draft::new(TaskState::Dropped, message).because(Reason::InvalidOffers);
-                self.update(now, &key, draft, actions);
+            if let Err(lack) = self.pool.take(&info.resources) {
+                self.update(now, &key, lacking(lack), actions);
                 continue;
-            };
-            self.free = free;
+            }
             self.containers_named += 1;
             let record = TaskRecord {
                 framework_id: framework_id.clone(),
@@ -100,10 +97,10 @@ impl AgentCore {
     pub(super) fn taken_on(&mut self, now: Time, key: &TaskKey, actions: &mut Actions) {
         let task = self.tasks.get_mut(key).expect("a task stays until its end is acknowledged");
         assert_eq!(task.phase, Phase::Checkpointing, "{key:?} is taken on once");
-        if task.kill.is_some() {
+        if let Some(kill) = task.kill {
             task.phase = Phase::Ended { kept: false };
             let draft = Draft::new(TaskState::Killed, "killed before it was started");
-            return self.update(now, key, draft.because(Reason::KilledDuringLaunch), actions);
+            return self.update(now, key, draft.because(kill.told_reason()), actions);
         }
         task.phase = Phase::Launching;
         let plan = ContainerPlan::new(
@@ -117,4 +114,21 @@ impl AgentCore {
         self.update(now, key, Draft::new(TaskState::Starting, ""), actions);
         actions.push(Action::Launch(Box::new(plan)));
     }
+}
+
+/// The answer to a task that cannot have what it is to use.
+fn lacking(lack: Lack) -> Draft {
+    let (message, reason) = match lack {
+        Lack::Unknown(missing) => {
+            (format!("the agent has not {missing} of what it is to use"), Reason::ResourcesUnknown)
+        }
+        Lack::Taken(missing) => (
+            format!("the agent has not enough free for it: {missing} more would be needed"),
+            Reason::InvalidOffers,
+        ),
+        Lack::Lent(missing) => {
+            (format!("{missing} of what it is to use is not lent any more"), Reason::Preempted)
+        }
+    };
+    Draft::new(TaskState::Dropped, message).because(reason)
 }

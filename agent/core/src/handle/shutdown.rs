@@ -31,7 +31,7 @@ impl AgentCore {
                 let keys: Vec<TaskKey> = self.tasks.keys().cloned().collect();
                 for key in keys {
                     let own = self.tasks[&key].record.info.kill_grace.unwrap_or(limits::KILL_GRACE_DEFAULT);
-                    self.kill(now, &key, Some(own.min(grace_max)), Reason::KilledByOperator, actions);
+                    self.kill(now, &key, Some(own.min(grace_max)), Reason::KilledByOperator, None, actions);
                 }
             }
         }

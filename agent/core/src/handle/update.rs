@@ -13,6 +13,7 @@ use crate::{
     event::TaskKey,
     state::{
         link::Link,
+        repeat::Repeat,
         stream::{Stream, Update},
         task::Phase,
         timers::Timer,
@@ -71,7 +72,7 @@ impl AgentCore {
                         matches!(task.phase, Phase::Ended { .. }),
                         "{key:?} ends while its container may run"
                     );
-                    self.free += &task.record.info.resources;
+                    self.pool.give_back(&task.record.info.resources);
                     self.timers.cancel(&Timer::Kill(key.clone()));
                 }
             }
@@ -85,7 +86,7 @@ impl AgentCore {
             *self.view.counters.tasks_ended.entry(status.state.name()).or_default() += 1;
         }
         let stream =
-            self.streams.entry(key.clone()).or_insert_with(|| Stream::new(self.config.update_retry_min));
+            self.streams.entry(key.clone()).or_insert_with(|| Stream::new(Repeat::new(&self.config)));
         stream.dropped |= self.tasks.get(key).is_some_and(|task| task.framework_removed);
         let record = Record::Update { framework_id: key.0.clone(), status: status.clone() };
         stream.pending.push_back(Update { status, durable: false, sent: false, acknowledged: false });
@@ -136,7 +137,7 @@ impl AgentCore {
     /// Sends the head, if there is one that may be sent, and starts its repetitions from the shortest pause.
     pub(super) fn send_head_afresh(&mut self, now: Time, key: &TaskKey, actions: &mut Actions) {
         if let Some(stream) = self.streams.get_mut(key) {
-            stream.pause = self.config.update_retry_min;
+            stream.repeat = Repeat::new(&self.config);
         }
         self.send_head(now, key, actions);
     }
@@ -158,8 +159,8 @@ impl AgentCore {
             latest_state,
         }));
         self.view.counters.updates_sent += 1;
-        self.timers.set(Timer::Retry(key.clone()), now + stream.pause);
-        stream.pause = (stream.pause * 2).min(self.config.update_retry_max);
+        let pause = stream.repeat.pause(&self.config);
+        self.timers.set(Timer::Retry(key.clone()), now + pause);
     }
 
     /// The scheduler's acknowledgement. One that does not name the head is of an update that was acknowledged before.

@@ -1,6 +1,9 @@
 //! What an agent knows. Data and its own small rules; what happens to it is in [`crate::handle`].
 
 pub(crate) mod link;
+pub(crate) mod outcome;
+pub(crate) mod pool;
+pub(crate) mod repeat;
 pub(crate) mod stream;
 pub(crate) mod task;
 pub(crate) mod timers;

@@ -1,8 +1,10 @@
 //! The updates of one task that are not yet acknowledged, in order; only the head is ever under way.
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
 use apportion_types::{TaskState, TaskStatus, UpdateId};
+
+use super::repeat::Repeat;
 
 /// The update stream of one task.
 #[derive(Debug)]
@@ -11,8 +13,8 @@ pub(crate) struct Stream {
     pub(crate) pending: VecDeque<Update>,
     /// The newest state that is on disk: the newest that may be told.
     pub(crate) durable_state: Option<TaskState>,
-    /// The pause after the next sending.
-    pub(crate) pause: Duration,
+    /// The pauses between the sendings of the head.
+    pub(crate) repeat: Repeat,
     /// True once the end was there to be told beside the head.
     pub(crate) end_told: bool,
     /// True once nobody will acknowledge it.
@@ -41,8 +43,8 @@ impl Update {
 
 impl Stream {
     /// A stream without updates.
-    pub(crate) fn new(pause: Duration) -> Self {
-        Self { pending: VecDeque::new(), durable_state: None, pause, end_told: false, dropped: false }
+    pub(crate) fn new(repeat: Repeat) -> Self {
+        Self { pending: VecDeque::new(), durable_state: None, repeat, end_told: false, dropped: false }
     }
 
     /// The head, if it is on disk.

@@ -52,6 +52,17 @@ pub(crate) struct Kill {
     pub(crate) during_launch: bool,
 }
 
+impl Kill {
+    /// What the terminal status says of it. Whose wish it was counts for less than that nothing ran; but a preempted task is no
+    /// failure of its framework's, which is to know it.
+    pub(crate) fn told_reason(&self) -> Reason {
+        match self.during_launch && self.reason != Reason::Preempted {
+            true => Reason::KilledDuringLaunch,
+            false => self.reason,
+        }
+    }
+}
+
 /// Something that the master said of a task, to be done once its name is free.
 #[derive(Debug)]
 pub(crate) enum Waiting {

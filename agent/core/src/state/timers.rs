@@ -1,5 +1,6 @@
 //! Everything that the agent waits for by the clock.
 
+use super::outcome::OperationKey;
 use crate::event::TaskKey;
 
 /// Something that is due at a time; each at most once.
@@ -11,6 +12,8 @@ pub(crate) enum Timer {
     Kill(TaskKey),
     /// The head of an update stream is to be sent again.
     Retry(TaskKey),
+    /// What became of an operation is to be sent again.
+    RetryOperation(OperationKey),
     /// The master has not ended the stream after Unregister.
     Shutdown,
 }

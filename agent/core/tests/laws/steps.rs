@@ -10,15 +10,57 @@ use apportion_agent_core::{
     TaskKey,
 };
 use apportion_types::{
-    AgentId, Command, FrameworkId, FrameworkInfo, Reason, Resources, Role, TaskId, TaskInfo, TaskStatus,
-    container::Exit, protocol::agent::MasterMessage,
+    AgentId, Command, FrameworkId, FrameworkInfo, Operation, OperationId, Reason, Resources, Role, TaskId,
+    TaskInfo, TaskStatus, UpdateId,
+    container::Exit,
+    protocol::agent::{AgentOperation, MasterMessage},
+    resources::{Name, Terms, Value},
 };
 use proptest::prelude::*;
 
-use crate::world::{Container, World, config, total};
+use crate::world::{Container, OperationKey, World, config, volumes_of};
 
 const FRAMEWORKS: u8 = 2;
 const TASKS: u8 = 4;
+const OPERATIONS: u8 = 3;
+
+/// What tasks are to use; whether it is there is another question.
+const USES: [&str; 10] = [
+    "cpus:1",
+    "cpus:2",
+    "cpus:4",
+    "cpus(+eng):1",
+    "cpus:1;cpus(+eng):1",
+    "cpus:1;disk(+eng)[data=data]:2",
+    "disk(+eng)[data=data]:3",
+    "cpus:1;disk(+eng)[logs=a/b shared]:1",
+    "disk(+eng)[logs=a/b shared]:1",
+    "cpus{revocable}:1",
+];
+
+fn resources(text: &str) -> Resources {
+    text.parse().unwrap()
+}
+
+/// An operation that may fit what the agent has.
+fn operation(what: u8) -> Operation {
+    match what % 14 {
+        0 | 1 => Operation::Reserve { resources: resources("cpus(+eng):1") },
+        2 => Operation::Reserve { resources: resources("cpus(+eng,+eng/ads):1") },
+        3 | 4 => Operation::Reserve { resources: resources("disk(+eng):3") },
+        5 => Operation::Unreserve { resources: resources("cpus(+eng):1") },
+        6 => Operation::Unreserve { resources: resources("disk(+eng):2") },
+        7 | 8 => Operation::Create { volumes: resources("disk(+eng)[data=data]:2") },
+        9 => Operation::Create { volumes: resources("disk(+eng)[logs=a/b shared]:1") },
+        10 => Operation::Destroy { volumes: resources("disk(+eng)[data=data]:2") },
+        11 => Operation::Destroy { volumes: resources("disk(+eng)[logs=a/b shared]:1") },
+        12 => Operation::Grow {
+            volume: resources("disk(+eng)[data=data]:2"),
+            addition: resources("disk(+eng):1"),
+        },
+        _ => Operation::Shrink { volume: resources("disk(+eng)[data=data]:3"), subtract_milli: 1000 },
+    }
+}
 
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
@@ -30,7 +72,7 @@ pub(crate) enum Step {
     Ping,
     Run {
         framework: u8,
-        tasks: Vec<(u8, u8)>,
+        tasks: Vec<(u8, usize)>,
     },
     Kill {
         framework: u8,
@@ -56,6 +98,19 @@ pub(crate) enum Step {
         pick: u8,
         code: i32,
     },
+    /// An operation of a framework or, for none, of an operator; named or not.
+    Apply {
+        framework: Option<u8>,
+        operation: Option<u8>,
+        what: u8,
+    },
+    /// Acknowledges an outcome that was sent.
+    AcknowledgeOperation {
+        pick: u8,
+    },
+    Lend {
+        cpus: u8,
+    },
     Wait {
         millis: u16,
     },
@@ -69,7 +124,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Disconnect),
         4 => proptest::collection::vec(key(), 0..2).prop_map(|missing| Step::Registered { missing }),
         1 => Just(Step::Ping),
-        6 => (0..FRAMEWORKS, proptest::collection::vec((0..TASKS, 1..5u8), 1..4))
+        6 => (0..FRAMEWORKS, proptest::collection::vec((0..TASKS, 0..USES.len()), 1..4))
             .prop_map(|(framework, tasks)| Step::Run { framework, tasks }),
         4 => (key(), proptest::option::of(0..5000u16))
             .prop_map(|((framework, task), grace)| Step::Kill { framework, task, grace }),
@@ -78,6 +133,10 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         10 => (1..4u8).prop_map(|some| Step::Written { some }),
         8 => (any::<u8>(), 0..6u8).prop_map(|(pick, outcome)| Step::Answer { pick, outcome }),
         5 => (any::<u8>(), 0..3i32).prop_map(|(pick, code)| Step::End { pick, code }),
+        8 => (proptest::option::weighted(0.8, 0..FRAMEWORKS), proptest::option::weighted(0.7, 0..OPERATIONS), any::<u8>())
+            .prop_map(|(framework, operation, what)| Step::Apply { framework, operation, what }),
+        3 => any::<u8>().prop_map(|pick| Step::AcknowledgeOperation { pick }),
+        1 => (0..4u8).prop_map(|cpus| Step::Lend { cpus }),
         4 => (0..30_000u16).prop_map(|millis| Step::Wait { millis }),
         1 => Just(Step::Crash),
     ]
@@ -137,9 +196,33 @@ impl World {
             Step::Written { some } => self.write(usize::from(some)),
             Step::Answer { pick, outcome } => self.answer(pick, outcome),
             Step::End { pick, code } => self.end(pick, Exit::Code(code)),
+            Step::Apply { framework, operation, what } => {
+                let framework_id = framework.map(|framework| key(framework, 0).0);
+                if framework_id.as_ref().is_some_and(|framework_id| self.removed.contains(framework_id)) {
+                    return;
+                }
+                let operation_id = operation.map(|number| OperationId::new(format!("o{number}")).unwrap());
+                let operation = self::operation(what);
+                self.message(MasterMessage::Apply { framework_id, operation_id, operation });
+            }
+            Step::AcknowledgeOperation { pick } => {
+                if let Some((key, update_id)) = Self::pick(self.outcomes_sent.clone(), pick) {
+                    self.acknowledge_operation(key, update_id);
+                }
+            }
+            Step::Lend { cpus } => {
+                let lent = Terms { revocable: true, ..Terms::default() };
+                let mut revocable = Resources::new();
+                revocable.insert_on(Name::Cpus, Some(lent.into()), Value::Scalar(1000 * i64::from(cpus)));
+                self.feed(Event::Oversubscribed { revocable });
+            }
             Step::Wait { millis } => self.wait(Duration::from_millis(millis.into())),
             Step::Crash => self.crash(),
         }
+    }
+
+    fn acknowledge_operation(&mut self, (framework_id, operation_id): OperationKey, update_id: UpdateId) {
+        self.message(MasterMessage::AcknowledgeOperation { framework_id, operation_id, update_id });
     }
 
     fn register(&mut self, missing: Vec<(u8, u8)>) {
@@ -158,15 +241,15 @@ impl World {
         }));
     }
 
-    fn run(&mut self, framework: u8, tasks: &[(u8, u8)]) {
+    fn run(&mut self, framework: u8, tasks: &[(u8, usize)]) {
         let framework_id = key(framework, 0).0;
         if self.removed.contains(&framework_id) {
             return;
         }
-        let info = |(task, cpus): &(u8, u8)| TaskInfo {
+        let info = |(task, uses): &(u8, usize)| TaskInfo {
             task_id: key(framework, *task).1,
             name: String::new(),
-            resources: format!("cpus:{cpus}").parse().unwrap(),
+            resources: resources(USES[*uses]),
             limits: Resources::new(),
             pids_max: None,
             volumes: Vec::new(),
@@ -257,6 +340,8 @@ impl World {
         self.forgotten = self.removed.clone();
         (self.connected, self.registered) = (false, false);
         self.sent.clear();
+        self.outcomes_sent.clear();
+        self.outcomes.clear();
         self.asked.truncate(self.written);
         self.before = self.written;
         self.streams.clear();
@@ -291,6 +376,16 @@ impl World {
         for record in &self.asked {
             match record.clone() {
                 Record::Agent { agent_id } => recovered.agent_id = Some(agent_id),
+                Record::Operation { total, outcome } => {
+                    recovered.total = total.or(recovered.total);
+                    recovered.operations.extend(outcome);
+                }
+                Record::OperationAcknowledgement { framework_id, operation_id, .. } => {
+                    let is = |o: &AgentOperation| {
+                        (&o.framework_id, &o.status.operation_id) == (&framework_id, &operation_id)
+                    };
+                    recovered.operations.retain(|operation| !is(operation));
+                }
                 Record::Task(task) => {
                     recovered.tasks.push(RecoveredTask {
                         task: *task,
@@ -315,6 +410,7 @@ impl World {
             }
         }
         recovered.tasks.sort_by(|one, other| task_key(one).cmp(&task_key(other)));
+        recovered.operations.sort_by_key(|o| (o.framework_id.clone(), o.status.operation_id.clone()));
         recovered.strays.sort_by_key(|(framework_id, status)| (framework_id.clone(), status.task_id.clone()));
         assert_eq!(log.recovered(), recovered);
         assert_eq!(short, log);
@@ -338,6 +434,7 @@ impl World {
         }
         for _ in 0..400 {
             if self.streams.is_empty()
+                && self.outcomes.is_empty()
                 && self.core.view().tasks.is_empty()
                 && self.written == self.asked.len()
             {
@@ -347,6 +444,9 @@ impl World {
             self.step(Step::Answer { pick: 0, outcome: 5 });
             self.step(Step::End { pick: 0, code: 1 });
             self.step(Step::Ping);
+            for (key, update_id) in std::mem::take(&mut self.outcomes_sent) {
+                self.acknowledge_operation(key, update_id);
+            }
             for ((framework_id, task_id), update_id) in std::mem::take(&mut self.sent) {
                 // Of a removed framework nobody is there to acknowledge.
                 if !self.removed.contains(&framework_id) {
@@ -354,9 +454,15 @@ impl World {
                 }
             }
         }
+        assert!(self.outcomes.is_empty(), "outcomes that nobody was told: {:?}", self.outcomes);
+        assert_eq!(
+            self.volumes,
+            volumes_of(&self.core.view().resources),
+            "volumes have folders, and no others"
+        );
         assert!(self.streams.is_empty(), "updates that nobody was told: {:?}", self.streams);
         let view = self.core.view();
-        assert!(view.tasks.is_empty() && view.free == total(), "{view:?}");
+        assert!(view.tasks.is_empty() && view.free == view.resources, "{view:?}");
         for (id, (_, container)) in &self.containers {
             assert_eq!(*container, Container::Removed, "{id} is left");
         }

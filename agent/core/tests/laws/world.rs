@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apportion_agent_core::{Action, AgentCore, Config, ContainerId, Event, Record, Signal, TaskKey};
+use apportion_agent_core::{
+    Action, AgentCore, Config, ContainerId, Event, Record, Signal, TaskKey, VolumeKey,
+};
 use apportion_types::{
-    AgentInfo, FrameworkId, Resources, TaskState, TaskStatus, Time, UpdateId,
+    AgentInfo, FrameworkId, OperationId, OperationStatus, Resources, TaskState, TaskStatus, Time, UpdateId,
     container::{Exit, Termination, Usage},
-    protocol::agent::{AgentMessage, MasterMessage},
+    protocol::agent::{AgentMessage, AgentOperation, MasterMessage},
+    resources::Entry,
 };
 
 /// What is true of a container.
@@ -48,10 +51,22 @@ pub(crate) struct World {
     pub(crate) forgotten: BTreeSet<FrameworkId>,
     pub(crate) sent: Vec<(TaskKey, UpdateId)>,
     pub(crate) queue: Vec<Event>,
+    /// Operations whose outcome was written and is not acknowledged in writing.
+    pub(crate) outcomes: BTreeMap<OperationKey, OperationStatus>,
+    pub(crate) outcomes_sent: Vec<(OperationKey, UpdateId)>,
+    /// Volumes that have a folder.
+    pub(crate) volumes: BTreeSet<VolumeKey>,
 }
 
+pub(crate) type OperationKey = (FrameworkId, OperationId);
+
 pub(crate) fn total() -> Resources {
-    "cpus:6".parse().unwrap()
+    "cpus:6;disk:10".parse().unwrap()
+}
+
+pub(crate) fn volumes_of(resources: &Resources) -> BTreeSet<VolumeKey> {
+    let key = |entry: &Entry| Some((entry.role()?.clone(), entry.volume()?.id.clone()));
+    resources.entries().filter_map(key).collect()
 }
 
 pub(crate) fn config() -> Config {
@@ -83,6 +98,9 @@ impl World {
             forgotten: BTreeSet::new(),
             sent: Vec::new(),
             queue: Vec::new(),
+            outcomes: BTreeMap::new(),
+            outcomes_sent: Vec::new(),
+            volumes: BTreeSet::new(),
         }
     }
 
@@ -93,10 +111,10 @@ impl World {
         for action in actions {
             self.act(action);
         }
-        let live = self.core.view().tasks.iter().map(|(_, task)| task.clone()).collect::<Vec<_>>();
-        let held: Resources =
-            live.iter().filter(|task| !task.state.is_terminal()).map(|task| &task.info.resources).sum();
-        assert!(total().contains(&held), "{held} is more than there is");
+        let view = self.core.view();
+        assert_eq!(view.resources.plain(), total(), "operations make nothing out of nothing");
+        let firm = self.live().try_fold(view.resources.clone(), |rest, held| rest.checked_sub(&held.firm()));
+        assert_eq!(firm.as_ref(), Some(&view.free), "no two tasks hold the same");
     }
 
     pub(crate) fn message(&mut self, message: MasterMessage) {
@@ -119,6 +137,10 @@ impl World {
                     |record| matches!(record, Record::Task(task) if task.container_id == plan.container_id),
                 );
                 assert!(on_disk, "{} is launched before its task is on disk", plan.container_id);
+                for persistent in &plan.persistent {
+                    let there = self.volumes.contains(&persistent.volume);
+                    assert!(there, "{:?} is used before it is made", persistent.volume);
+                }
                 let key = (plan.framework_id, plan.task_id);
                 let before = self.containers.insert(plan.container_id, (key, Container::Launching(false)));
                 assert_eq!(before, None, "a container is launched once");
@@ -138,6 +160,19 @@ impl World {
                     assert!(over, "{container_id} is removed, but {container:?}");
                     *container = Container::Removed;
                 }
+            }
+            Action::MakeVolume(volume) => {
+                assert!(self.has_volume(&volume), "{volume:?} is made before that is on disk");
+                self.volumes.insert(volume);
+            }
+            Action::DeleteVolume(volume) => {
+                let used = self.live().any(|held| volumes_of(&held).contains(&volume));
+                assert!(!used, "{volume:?} is deleted while it is used");
+                self.volumes.remove(&volume);
+            }
+            Action::KeepVolumes(volumes) => {
+                assert_eq!(volumes, volumes_of(&self.total_on_disk()), "what is on disk is kept");
+                self.volumes = volumes;
             }
             Action::Note { .. } => {}
             Action::Fail { reason } => panic!("{reason}"),
@@ -215,14 +250,50 @@ impl World {
                     self.streams.remove(&key);
                 }
             }
+            Record::Operation { outcome, .. } => {
+                if let Some(AgentOperation { framework_id, status }) = outcome {
+                    let key = (framework_id, status.operation_id.clone());
+                    let before = self.outcomes.insert(key.clone(), status);
+                    assert_eq!(before, None, "{key:?}: its name is not free");
+                }
+            }
+            Record::OperationAcknowledgement { framework_id, operation_id, update_id } => {
+                let over = self.outcomes.remove(&(framework_id, operation_id)).unwrap();
+                assert_eq!(over.update_id, Some(update_id));
+            }
         }
+    }
+
+    /// What tasks that have not ended hold.
+    fn live(&self) -> impl Iterator<Item = Resources> {
+        let tasks = self.core.view().tasks;
+        let live = tasks.values().filter(|task| !task.state.is_terminal());
+        live.map(|task| task.info.resources.clone()).collect::<Vec<_>>().into_iter()
+    }
+
+    pub(crate) fn total_on_disk(&self) -> Resources {
+        let totals = self.asked[..self.written].iter().rev().find_map(|record| match record {
+            Record::Operation { total, .. } => total.clone(),
+            _ => None,
+        });
+        totals.unwrap_or_else(total)
+    }
+
+    fn has_volume(&self, volume: &VolumeKey) -> bool {
+        self.asked[..self.written].iter().any(|record| match record {
+            Record::Operation { total: Some(total), .. } => volumes_of(total).contains(volume),
+            _ => false,
+        })
     }
 
     /// The laws of what is said.
     fn said(&mut self, message: AgentMessage) {
         assert!(self.connected);
         match message {
-            AgentMessage::Register { tasks, .. } => {
+            AgentMessage::Register { tasks, operations, .. } => {
+                for operation in &operations {
+                    self.outcome_must_be_on_disk(operation);
+                }
                 for task in tasks {
                     let key = (task.framework_id, task.info.task_id);
                     if let Some(head) = task.unacknowledged {
@@ -254,9 +325,29 @@ impl World {
                 }
                 self.sent.push((key, update_id));
             }
+            AgentMessage::OperationUpdate(operation) => {
+                assert!(self.registered, "an update while there is no registration");
+                self.outcome_must_be_on_disk(&operation);
+                let AgentOperation { framework_id, status } = operation;
+                let key = (framework_id, status.operation_id.clone());
+                assert_eq!(self.outcomes.get(&key), Some(&status), "{key:?}: an update of what is over");
+                self.outcomes_sent.push((key, status.update_id.unwrap()));
+            }
+            AgentMessage::Total { total } => assert_eq!(total, self.core.view().resources),
+            AgentMessage::Oversubscribed { revocable } => {
+                assert!(self.registered);
+                assert_eq!(revocable, self.core.view().lent);
+            }
             AgentMessage::Pong { .. } => {}
             AgentMessage::Unregister { .. } => panic!("nobody asked for an end"),
         }
+    }
+
+    fn outcome_must_be_on_disk(&self, told: &AgentOperation) {
+        let on_disk = self.asked[..self.written].iter().any(
+            |record| matches!(record, Record::Operation { outcome: Some(outcome), .. } if outcome == told),
+        );
+        assert!(on_disk, "{told:?} is told before it is on disk");
     }
 
     fn must_be_on_disk(&self, key: &TaskKey, status: &TaskStatus) {

@@ -1,10 +1,14 @@
 //! What a scenario can say.
 //!
 //! ```text
-//! config pids=N | on_shutdown=keep | on_shutdown=kill:2s | resources=cpus:4   before everything else; starts afresh
+//! config pids=N | on_shutdown=keep | on_shutdown=kill:2s | resources=cpus:4 | detected=cpus   before everything else; starts afresh
 //! connect | disconnect | registered AGENT [missing=F/T]… | ping N | refuse CODE TEXT
 //! run F T RESOURCES [limits=…] [grace=1s] [pids=N] [env=A=B] [; T RESOURCES …]
 //! kill F T [grace=1s] [reason=…]     ack F T N     remove F
+//! apply F|operator O|- reserve|unreserve|create|destroy RESOURCES        an operation, named or not
+//! apply F|operator O|- grow|shrink VOLUME by DISK                        DISK of shrink is its MiB alone
+//! ack operation F O N
+//! lend RESOURCES|nothing             what could be lent is estimated
 //! written [N]                        all records asked for (or up to N) are on disk
 //! launched C | launch failed C command|container|cancelled TEXT
 //! ended C code=0|signal=9|lost [memory=LIMIT:PEAK]     lost C TEXT     signal failed C TEXT
@@ -22,11 +26,12 @@ use apportion_agent_core::{
     OnShutdown, Record,
 };
 use apportion_types::{
-    AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, Reason, Resources, Role, TaskId, TaskInfo, Time,
-    UpdateId,
+    AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, Operation, OperationId, Reason, Resources, Role,
+    TaskId, TaskInfo, Time, UpdateId,
     container::{Exit, Limitation, Termination, Usage},
     limits,
     protocol::agent::{MasterMessage, RefuseCode},
+    resources::Name,
 };
 
 use crate::show;
@@ -36,6 +41,8 @@ pub(crate) struct World {
     incarnation: u64,
     config: Config,
     agent: AgentCore,
+    /// What earlier processes have written.
+    log: Log,
     asked: Vec<Record>,
     written: usize,
     containers: Vec<ContainerId>,
@@ -78,10 +85,21 @@ impl World {
     fn started(config: Config) -> Self {
         let now = Time::ZERO;
         let agent = AgentCore::new(config.clone(), 1, now);
-        Self { now, incarnation: 1, config, agent, asked: Vec::new(), written: 0, containers: Vec::new() }
+        Self {
+            now,
+            incarnation: 1,
+            config,
+            agent,
+            log: Log::default(),
+            asked: Vec::new(),
+            written: 0,
+            containers: Vec::new(),
+        }
     }
 
     pub(crate) fn command(&mut self, line: &str) -> Vec<String> {
+        // The one space within resources.
+        let line = line.replace(" shared]", "\u{1}shared]");
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             ["config", settings @ ..] => {
@@ -111,7 +129,10 @@ impl World {
         for setting in settings {
             match setting.split_once('=').unwrap() {
                 ("pids", number) => config.pids_default = number.parse().unwrap(),
-                ("resources", text) => config.info.resources = text.parse().unwrap(),
+                ("resources", text) => config.info.resources = resources(text),
+                ("detected", names) => {
+                    config.detected = names.split(',').map(|name| Name::new(name).unwrap()).collect();
+                }
                 ("on_shutdown", "keep") => config.on_shutdown = OnShutdown::Keep,
                 ("on_shutdown", kill) => {
                     let grace_max = duration(kill.strip_prefix("kill:").unwrap());
@@ -158,6 +179,8 @@ impl World {
             ["signal", "failed", c, text @ ..] => {
                 Event::SignalFailed { container_id: self.container(c), message: text.join(" ") }
             }
+            ["lend", "nothing"] => Event::Oversubscribed { revocable: Resources::new() },
+            ["lend", text] => Event::Oversubscribed { revocable: resources(text) },
             ["shutdown"] => Event::Shutdown,
             words => Event::MasterMessage(self.message(words)),
         }
@@ -236,19 +259,33 @@ impl World {
                 }
                 MasterMessage::KillTask { framework_id: framework(f), task_id: task(t), grace, reason }
             }
+            ["apply", f, o, operation @ ..] => MasterMessage::Apply {
+                framework_id: (*f != "operator").then(|| framework(f)),
+                operation_id: (*o != "-").then(|| OperationId::new(*o).unwrap()),
+                operation: self::operation(operation),
+            },
+            ["ack", "operation", f, o, number] => MasterMessage::AcknowledgeOperation {
+                framework_id: framework(f),
+                operation_id: OperationId::new(*o).unwrap(),
+                update_id: self.update_id(number),
+            },
             ["ack", f, t, number] => MasterMessage::AcknowledgeUpdate {
                 framework_id: framework(f),
                 task_id: task(t),
-                update_id: number.split_once('.').map_or_else(
-                    || UpdateId::new(self.incarnation, number.parse().unwrap()),
-                    |(incarnation, number)| {
-                        UpdateId::new(incarnation.parse().unwrap(), number.parse().unwrap())
-                    },
-                ),
+                update_id: self.update_id(number),
             },
             ["remove", f] => MasterMessage::RemoveFramework { framework_id: framework(f) },
             _ => panic!("`{}`", words.join(" ")),
         }
+    }
+
+    /// An update of this process, or, as `1.7`, of an earlier one.
+    fn update_id(&self, number: &str) -> UpdateId {
+        let (incarnation, number) = match number.split_once('.') {
+            Some((incarnation, number)) => (incarnation.parse().unwrap(), number),
+            None => (self.incarnation, number),
+        };
+        UpdateId::new(incarnation, number.parse().unwrap())
     }
 
     fn handle(&mut self, event: Event) -> Vec<String> {
@@ -283,14 +320,13 @@ impl World {
 
     /// Replays what is on disk.
     fn restart(&mut self) -> Vec<String> {
-        let mut log = Log::default();
         for record in self.asked.drain(..).take(self.written) {
-            log.apply(record).unwrap();
+            self.log.apply(record).unwrap();
         }
         self.written = 0;
         self.incarnation += 1;
         self.agent = AgentCore::new(self.config.clone(), self.incarnation, self.now);
-        self.handle(Event::Recovered(log.recovered()))
+        self.handle(Event::Recovered(self.log.recovered()))
     }
 
     fn view(&self) -> Vec<String> {
@@ -301,12 +337,36 @@ impl World {
             view.master_id,
             view.free
         )];
+        if view.resources != self.config.info.resources {
+            out.push(format!("total {}", view.resources));
+        }
         out.extend(
             view.tasks
                 .iter()
                 .map(|((f, t), task)| format!("{f}/{t} {} in {}", task.state, task.container_id)),
         );
         out
+    }
+}
+
+fn resources(text: &str) -> Resources {
+    text.replace('\u{1}', " ").parse().unwrap()
+}
+
+fn operation(words: &[&str]) -> Operation {
+    match *words {
+        ["reserve", text] => Operation::Reserve { resources: resources(text) },
+        ["unreserve", text] => Operation::Unreserve { resources: resources(text) },
+        ["create", text] => Operation::Create { volumes: resources(text) },
+        ["destroy", text] => Operation::Destroy { volumes: resources(text) },
+        ["grow", volume, "by", disk] => {
+            Operation::Grow { volume: resources(volume), addition: resources(disk) }
+        }
+        ["shrink", volume, "by", mib] => {
+            let subtract_milli = 1000 * mib.parse::<i64>().unwrap();
+            Operation::Shrink { volume: resources(volume), subtract_milli }
+        }
+        _ => panic!("operation `{}`", words.join(" ")),
     }
 }
 
@@ -318,7 +378,7 @@ fn task_info(words: &[&str]) -> TaskInfo {
     let mut info = TaskInfo {
         task_id: task(id),
         name: (*id).to_owned(),
-        resources: resources.parse().unwrap(),
+        resources: self::resources(resources),
         limits: Resources::new(),
         pids_max: None,
         volumes: Vec::new(),

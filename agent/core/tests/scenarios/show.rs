@@ -1,7 +1,10 @@
 //! Actions as one line each.
 
-use apportion_agent_core::{Action, Record, Signal};
-use apportion_types::{TaskStatus, protocol::agent::AgentMessage};
+use apportion_agent_core::{Action, Record, Signal, VolumePlan};
+use apportion_types::{
+    TaskStatus,
+    protocol::agent::{AgentMessage, AgentOperation},
+};
 
 pub(crate) fn action(action: &Action) -> String {
     match action {
@@ -13,8 +16,12 @@ pub(crate) fn action(action: &Action) -> String {
         Action::Launch(plan) => {
             let env: Vec<String> = plan.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
             let c = plan.ceilings;
+            let volume = |VolumePlan { volume: (role, id), path }: &VolumePlan| {
+                format!(" volume {role}/{id} at {path}")
+            };
+            let volumes: String = plan.persistent.iter().map(volume).collect();
             format!(
-                "launch {} {:?} cpus {}/{} mem {}/{} pids {} env {}",
+                "launch {} {:?} cpus {}/{} mem {}/{} pids {}{volumes} env {}",
                 plan.container_id,
                 plan.argv,
                 c.cpus_request_milli,
@@ -30,6 +37,12 @@ pub(crate) fn action(action: &Action) -> String {
         Action::Signal { container_id, signal: Signal::Term } => format!("TERM {container_id}"),
         Action::Signal { container_id, signal: Signal::Kill } => format!("KILL {container_id}"),
         Action::Remove { container_id } => format!("remove {container_id}"),
+        Action::MakeVolume((role, id)) => format!("make volume {role}/{id}"),
+        Action::DeleteVolume((role, id)) => format!("delete volume {role}/{id}"),
+        Action::KeepVolumes(volumes) => {
+            let names: Vec<String> = volumes.iter().map(|(role, id)| format!("{role}/{id}")).collect();
+            format!("keep volumes {names:?}")
+        }
         Action::Note { message } => format!("note: {message}"),
         Action::Fail { reason } => format!("fail: {reason}"),
         Action::Done { unregistered } => format!("done{}", if *unregistered { ", unregistered" } else { "" }),
@@ -49,22 +62,37 @@ fn record(record: &Record) -> String {
         Record::Acknowledgement { framework_id, task_id, update_id } => {
             format!("acknowledgement {framework_id}/{task_id} #{}", update_id.0[15])
         }
+        Record::Operation { total, outcome } => {
+            let total = total.as_ref().map(|total| format!(" makes {total}")).unwrap_or_default();
+            let outcome = outcome.as_ref().map(|outcome| format!(" {}", self::outcome(outcome)));
+            format!("operation{}{total}", outcome.unwrap_or_default())
+        }
+        Record::OperationAcknowledgement { framework_id, operation_id, update_id } => {
+            format!("acknowledgement of operation {framework_id}/{operation_id} #{}", update_id.0[15])
+        }
     }
 }
 
 fn message(message: &AgentMessage) -> String {
     match message {
-        AgentMessage::Register { info, agent_id, tasks } => {
+        AgentMessage::Register { info: _, agent_id, total, tasks, operations } => {
             let id = agent_id.as_ref().map_or("a new agent".to_owned(), ToString::to_string);
-            let mut text = format!("register as {id} with {}", info.resources);
+            let mut text = format!("register as {id} with {total}");
             for task in tasks {
                 text += &format!(" | {}/{} {}", task.framework_id, task.info.task_id, task.state);
                 if let Some(head) = &task.unacknowledged {
                     text += &format!(", head #{} {}", head.update_id.unwrap().0[15], head.state);
                 }
             }
+            for operation in operations {
+                text += &format!(" | operation {}", outcome(operation));
+            }
             text
         }
+        AgentMessage::OperationUpdate(operation) => format!("operation {}", outcome(operation)),
+        AgentMessage::Total { total } => format!("total {total}"),
+        AgentMessage::Oversubscribed { revocable } if revocable.is_empty() => "lends nothing".to_owned(),
+        AgentMessage::Oversubscribed { revocable } => format!("lends {revocable}"),
         AgentMessage::StatusUpdate { framework_id, status, latest_state } => {
             let latest =
                 if *latest_state == status.state { String::new() } else { format!(" (now {latest_state})") };
@@ -73,6 +101,16 @@ fn message(message: &AgentMessage) -> String {
         AgentMessage::Pong { sequence } => format!("pong {sequence}"),
         AgentMessage::Unregister { message } => format!("unregister: {message}"),
     }
+}
+
+fn outcome(operation: &AgentOperation) -> String {
+    let status = &operation.status;
+    let number = status.update_id.unwrap().0[15];
+    let mut text = format!("{}/{} #{number} {}", operation.framework_id, status.operation_id, status.state);
+    if let Some(reason) = status.reason {
+        text += &format!(" {reason} `{}`", status.message);
+    }
+    text
 }
 
 fn status(status: &TaskStatus) -> String {
