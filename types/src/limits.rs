@@ -169,5 +169,40 @@ pub const DECLINE_DETAIL_BYTES_MAX: usize = 256;
 /// Between reports of an agent on what it could lend (Mesos: 15 s).
 pub const OVERSUBSCRIPTION_INTERVAL: Duration = Duration::from_secs(15);
 
+/// From the notice of a preemption to the kill: time to write down what was done.
+pub const PREEMPTION_GRACE: Duration = Duration::from_secs(30);
+
+/// Preemptions under way for one framework.
+pub const PREEMPTIONS_PER_FRAMEWORK_MAX: usize = 64;
+
 /// Kinds of tasks that a framework may say it waits to place, for preemption and explanations.
 pub const REQUESTS_MAX: usize = 256;
+
+/// Entries of one page of a list when it is not said: some hundred kilobytes.
+pub const PAGE_SIZE_DEFAULT: usize = 500;
+
+/// The most entries of one page of a list: a page is made at once, and beyond this size larger ones save nothing.
+pub const PAGE_SIZE_MAX: usize = 5000;
+
+/// Bytes after which a page of a list, or a part of what a watcher is told, ends: with one entry more it stays below what gRPC
+/// clients take by default, 4 MiB.
+pub const PAGE_BYTES_MAX: usize = 2 << 20;
+
+/// Operators that watch at once: each may hold a snapshot, and a few messages beside it.
+pub const WATCHERS_MAX: usize = 256;
+
+/// Changes that are kept for watchers, one second of a busy master: a watcher that falls behind further is ended, and one that
+/// returns later is told everything anew.
+pub const WATCH_CHANGES_MAX: usize = 100_000;
+
+/// How long changes are kept for watchers to return when nobody watches any more.
+pub const WATCH_LINGER: Duration = Duration::from_secs(60);
+
+/// Between signs of life to a watcher.
+pub const WATCH_HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Frameworks of a role that are listed with it, those first in order of fairness.
+pub const ROLE_FRAMEWORKS_LISTED: usize = 100;
+
+/// Agents of each verdict that an explanation names.
+pub const EXPLAIN_EXAMPLES: usize = 5;

@@ -9,7 +9,7 @@
 //! shutdown
 //! open a1                                    opens a stream, on which nothing is said yet; `same` says it there
 //!
-//! agent a1 cpus:4;mem:1024 [id=A1|none] [same] [host=h] [F1/t1=running:cpus:1,u3] …     opens a stream and registers
+//! agent a1 cpus:4;mem:1024 [id=A1|none] [same] [host=h] [attr=rack:r1] … [total=RESOURCES] [F1/t1=running:cpus:1,u3] …     opens a stream and registers
 //! status a1 F1/t1 running [latest=finished] [update=u3|none] [reason=command_exited]
 //! pong a1 2 | unregister a1 [message] | close a1
 //!
@@ -19,33 +19,35 @@
 //! suppress f1 [r …] | revive f1 [r …]
 //! kill f1 t1 [grace=5s] | ack f1 t1 [agent=A1] [update=u3] | reconcile f1 [t1] [t2@A1] … | teardown f1 | close f1
 //!
+//! Also what `model.rs` says.
+//!
 //! operator kill t1 [framework=F1] [grace=5s] | operator teardown F1
 //! ```
 
 use std::{collections::BTreeMap, time::Duration};
 
-use apportion_master_core::{ConnId, Event, OperatorCall, RequestId};
+use apportion_master_core::{ConnId, Event, OperatorCall, RateLimit, RequestId};
 use apportion_types::{
     AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, OfferId, Reason, Resources, Role, Source, TaskId, TaskInfo,
     TaskState, TaskStatus, UpdateId,
     protocol::{
         agent::{AgentMessage, AgentTask},
-        scheduler::{Accept, Call, DeclineCode, DeclineReason, InvalidTask, OfferOperation},
+        scheduler::{Call, DeclineCode, DeclineReason},
     },
 };
 
-use super::{STEP, Scenario, print};
+use super::{STEP, Scenario, model, print};
 
-type Parsed<T> = Result<T, String>;
+pub(super) type Parsed<T> = Result<T, String>;
 
 /// The words of a command: those with `=` are options, and may stand more than once.
-struct Words<'a> {
-    plain: Vec<&'a str>,
+pub(super) struct Words<'a> {
+    pub(super) plain: Vec<&'a str>,
     options: Vec<(&'a str, &'a str)>,
 }
 
 impl<'a> Words<'a> {
-    fn new(words: &[&'a str], known: &[&str]) -> Self {
+    pub(super) fn new(words: &[&'a str], known: &[&str]) -> Self {
         let (mut plain, mut options) = (Vec::new(), Vec::new());
         for word in words {
             match word.split_once('=').filter(|(key, _)| known.contains(key)) {
@@ -56,16 +58,16 @@ impl<'a> Words<'a> {
         Self { plain, options }
     }
 
-    fn all(&self, key: &str) -> impl Iterator<Item = &'a str> {
+    pub(super) fn all(&self, key: &str) -> impl Iterator<Item = &'a str> {
         let wanted: Vec<&str> = self.options.iter().filter(|(k, _)| *k == key).map(|(_, v)| *v).collect();
         wanted.into_iter()
     }
 
-    fn one(&self, key: &str) -> Option<&'a str> {
+    pub(super) fn one(&self, key: &str) -> Option<&'a str> {
         self.all(key).last()
     }
 
-    fn duration(&self, key: &str) -> Parsed<Option<Duration>> {
+    pub(super) fn duration(&self, key: &str) -> Parsed<Option<Duration>> {
         self.one(key).map(duration).transpose()
     }
 }
@@ -82,7 +84,7 @@ fn duration(text: &str) -> Parsed<Duration> {
     }
 }
 
-fn said<T, E: ToString>(result: Result<T, E>) -> Parsed<T> {
+pub(super) fn said<T, E: ToString>(result: Result<T, E>) -> Parsed<T> {
     result.map_err(|problem| problem.to_string())
 }
 
@@ -92,15 +94,15 @@ fn full(text: &str, kind: char, width: usize) -> String {
     number.map_or(text.to_owned(), |n| format!("m1-{}{n:0width$}", kind.to_ascii_uppercase()))
 }
 
-fn agent_id(text: &str) -> Parsed<AgentId> {
+pub(super) fn agent_id(text: &str) -> Parsed<AgentId> {
     said(AgentId::new(full(text, 'A', 4)))
 }
 
-fn framework_id(text: &str) -> Parsed<FrameworkId> {
+pub(super) fn framework_id(text: &str) -> Parsed<FrameworkId> {
     said(FrameworkId::new(full(text, 'F', 4)))
 }
 
-fn offer_id(text: &str) -> Parsed<OfferId> {
+pub(super) fn offer_id(text: &str) -> Parsed<OfferId> {
     said(OfferId::new(full(text, 'o', 8)))
 }
 
@@ -108,7 +110,7 @@ fn state(text: &str) -> Parsed<TaskState> {
     TaskState::ALL.into_iter().find(|s| s.name() == text).ok_or_else(|| format!("`{text}` is no state"))
 }
 
-fn update_id(text: &str) -> Parsed<UpdateId> {
+pub(super) fn update_id(text: &str) -> Parsed<UpdateId> {
     let number = text.strip_prefix('u').and_then(|digits| digits.parse().ok());
     number.map(|n| UpdateId::new(0, n)).ok_or_else(|| format!("`{text}` is no update"))
 }
@@ -132,7 +134,7 @@ fn framework_info(words: &Words<'_>) -> Parsed<FrameworkInfo> {
 }
 
 /// `cpus:1;mem:64`, with limits after `^`.
-fn task_info(task_id: &str, resources: &str) -> Parsed<TaskInfo> {
+pub(super) fn task_info(task_id: &str, resources: &str) -> Parsed<TaskInfo> {
     let (resources, limits) = resources.split_once('^').unwrap_or((resources, ""));
     Ok(TaskInfo {
         task_id: said(TaskId::new(task_id))?,
@@ -199,6 +201,13 @@ impl Scenario {
                         "offer_timeout" => config.offer_timeout = duration(value)?,
                         "agent_reregister_timeout" => config.agent_reregister_timeout = duration(value)?,
                         "agent_ping_interval" => config.agent_ping_interval = duration(value)?,
+                        "preemption_grace" => config.preemption_grace = duration(value)?,
+                        "rate" => {
+                            let (per_second, capacity) = value.split_once(',').ok_or("a rate is written 2,5")?;
+                            let per_second_milli = said(per_second.parse::<u64>())? * 1000;
+                            config.rate_limit_default =
+                                Some(RateLimit { per_second_milli, capacity: said(capacity.parse())? });
+                        }
                         "scheduler_heartbeat" => config.scheduler_heartbeat = duration(value)?,
                         "agent_pings_missed_max" => config.agent_pings_missed_max = said(value.parse())?,
                         _ => return Err(format!("`{key}` is no setting")),
@@ -234,7 +243,7 @@ impl Scenario {
                     Event::SchedulerClosed { conn }
                 });
             }
-            "agent" | "status" | "pong" | "unregister" => self.agent_command(verb, words)?,
+            "agent" | "status" | "pong" | "unregister" | "operation" | "total" | "lend" => self.agent_command(verb, words)?,
             _ => self.scheduler_command(verb, words)?,
         }
         self.advance(STEP);
@@ -243,14 +252,15 @@ impl Scenario {
 
     fn operator(&mut self, words: &[&str]) -> Parsed<()> {
         let words = Words::new(words, &["framework", "grace"]);
-        let call = match words.plain[..] {
+        let all: Vec<&str> = words.plain.clone();
+        let call = match all[..] {
             ["kill", task] => OperatorCall::KillTask {
                 framework_id: words.one("framework").map(framework_id).transpose()?,
                 task_id: said(TaskId::new(task))?,
                 grace: words.duration("grace")?,
             },
             ["teardown", id] => OperatorCall::TeardownFramework { framework_id: framework_id(id)? },
-            _ => return Err("an operator can kill or tear down".to_owned()),
+            ref words => model::operator(words)?.ok_or("an operator can kill, tear down, set roles and operate")?,
         };
         self.requests += 1;
         self.happen(Event::Operator { request: RequestId(self.requests), call });
@@ -263,7 +273,7 @@ impl Scenario {
     }
 
     fn agent_command(&mut self, verb: &str, words: &[&str]) -> Parsed<()> {
-        let words = Words::new(words, &["id", "host", "latest", "update", "reason"]);
+        let words = Words::new(words, &["id", "host", "total", "attr", "latest", "update", "reason"]);
         let (name, rest) = words.plain.split_first().ok_or("which agent?")?;
         let mut conn = None;
         let message = match (verb, rest) {
@@ -286,7 +296,7 @@ impl Scenario {
                         hostname: host.to_owned(),
                         address: format!("{host}:5051"),
                         resources,
-                        attributes: BTreeMap::new(),
+                        attributes: words.all("attr").filter_map(|word| word.split_once(':')).map(|(name, text)| (name.to_owned(), text.to_owned())).collect(),
                         domain: None,
                         unenforced: Vec::new(),
                         version: String::new(),
@@ -324,7 +334,7 @@ impl Scenario {
             }
             ("pong", [sequence]) => AgentMessage::Pong { sequence: said(sequence.parse())? },
             ("unregister", rest) => AgentMessage::Unregister { message: rest.join(" ") },
-            _ => return Err("not understood".to_owned()),
+            (verb, rest) => model::message(verb, rest)?.ok_or("not understood")?,
         };
         let conn = conn.unwrap_or_else(|| self.conn(name));
         self.happen(Event::AgentMessage { conn, message });
@@ -333,6 +343,11 @@ impl Scenario {
 
     fn scheduler_command(&mut self, verb: &str, words: &[&str]) -> Parsed<()> {
         let known = [
+            "cap",
+            "offers_max",
+            "min",
+            "only",
+            "hold",
             "role",
             "id",
             "principal",
@@ -358,10 +373,16 @@ impl Scenario {
                 };
                 conn = Some(self.session(name, rest.contains(&"same")));
                 let suppressed = roles(&words.all("suppress").collect::<Vec<_>>())?;
-                Call::Subscribe { info: framework_info(&words)?, framework_id, suppressed, options: Box::default() }
+                let options = model::options(&words)?;
+                Call::Subscribe { info: framework_info(&words)?, framework_id, suppressed, options }
             }
+            ("update", []) => Call::UpdateFramework {
+                info: framework_info(&words)?,
+                suppressed: roles(&words.all("suppress").collect::<Vec<_>>())?,
+                options: model::options(&words)?,
+            },
             ("teardown", []) => Call::Teardown,
-            ("accept", rest) => accept(rest, &words)?,
+            ("accept", rest) => Call::Accept(model::accept(rest, &words)?),
             ("decline", rest) => Call::Decline {
                 offers: rest.iter().map(|w| offer_id(w)).collect::<Parsed<_>>()?,
                 refuse: words.duration("refuse")?,
@@ -394,7 +415,7 @@ impl Scenario {
                 }
                 Call::Reconcile { tasks }
             }
-            _ => return Err("not understood".to_owned()),
+            (verb, rest) => model::call(verb, rest, &words)?.ok_or("not understood")?,
         };
         let conn = conn.unwrap_or_else(|| self.conn(name));
         self.calls += 1;
@@ -402,28 +423,6 @@ impl Scenario {
         self.happen(Event::SchedulerCall { conn, call_id, call });
         Ok(())
     }
-}
-
-fn accept(rest: &[&str], words: &Words<'_>) -> Parsed<Call> {
-    let (mut offers, mut tasks) = (Vec::new(), Vec::new());
-    for word in rest {
-        if let Some((task, problem)) = word.split_once('!') {
-            let task_id = if task.is_empty() { None } else { Some(said(TaskId::new(task))?) };
-            tasks.push(Err(InvalidTask { task_id, message: problem.replace('_', " ") }));
-        } else if let Some((task, resources)) = word.split_once('=') {
-            tasks.push(Ok(task_info(task, resources)?));
-        } else {
-            offers.push(offer_id(word)?);
-        }
-    }
-    for number in 0..words.one("many").map_or(Ok(0), |n| said(n.parse::<usize>()))? {
-        tasks.push(Ok(task_info(&format!("t{number}"), "cpus:0.001")?));
-    }
-    let operations = match tasks.is_empty() {
-        true => Vec::new(),
-        false => vec![OfferOperation::Launch(tasks)],
-    };
-    Ok(Call::Accept(Accept { offers, operations, refuse: words.duration("refuse")? }))
 }
 
 fn decline_reason(word: Option<&str>) -> DeclineReason {

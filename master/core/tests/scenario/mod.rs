@@ -1,6 +1,7 @@
 //! Plays commands against a master with a clock of its own.
 
 mod commands;
+mod model;
 mod print;
 
 use std::{
