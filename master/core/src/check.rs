@@ -154,7 +154,11 @@ fn frameworks(state: &State) {
         assert_eq!(framework.holding, holding, "tasks of framework {id} that hold resources");
         let share = shares.remove(id).unwrap_or_default();
         let held: Resources = state.preemptions.held_for(id).sum();
-        assert_eq!(share, (allocated + &offered + &held).plain(), "what the allocator counts for framework {id}");
+        assert_eq!(
+            share,
+            (allocated + &offered + &held).plain(),
+            "what the allocator counts for framework {id}"
+        );
         assert_eq!(
             framework.conn.is_some(),
             view.state == FrameworkState::Active,

@@ -78,7 +78,10 @@ impl Master {
         if state.shut_down {
             return None;
         }
-        [state.timers.next(), state.allocate_at, state.free_at, state.allocator.next_deadline()].into_iter().flatten().min()
+        [state.timers.next(), state.allocate_at, state.free_at, state.allocator.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// A snapshot for readers, at the cost of a few reference counts.

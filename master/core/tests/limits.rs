@@ -2,19 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
-use std::{
-    collections::BTreeMap,
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use apportion_master_core::{Action, Actions, Config, ConnId, Event, Master};
 use apportion_types::{
-    AgentInfo, Command, FrameworkInfo, OfferId, Resources, Role, TaskId, TaskInfo,
-    TaskState, Time, limits,
+    AgentInfo, Command, FrameworkInfo, OfferId, Resources, Role, TaskId, TaskInfo, TaskState, Time, limits,
     protocol::{
         agent::AgentMessage,
         scheduler::{
-            Accept, Call, DeclineCode, DeclineReason, Event as SchedulerEvent, InvalidTask, OfferOperation, Refusal,
+            Accept, Call, DeclineCode, DeclineReason, Event as SchedulerEvent, InvalidTask, OfferOperation,
+            Refusal,
         },
     },
 };
@@ -84,7 +81,8 @@ impl Peers {
             failover_timeout: Duration::from_secs(60),
             labels: BTreeMap::new(),
         };
-        let call = Call::Subscribe { info, framework_id: None, suppressed: Vec::new(), options: Box::default() };
+        let call =
+            Call::Subscribe { info, framework_id: None, suppressed: Vec::new(), options: Box::default() };
         self.happen(Event::SchedulerCall { conn, call_id: 7, call });
     }
 
@@ -153,7 +151,11 @@ fn calls_that_name_too_much_are_refused_and_nothing_is_done() {
     let offer = peers.master.view().offers.keys().next().cloned().unwrap();
     let offers = vec![offer; limits::OFFERS_PER_CALL_MAX + 1];
     let refuse = None;
-    let actions = peers.call(Call::Decline { offers: offers.clone(), refuse, reason: DeclineReason::new(DeclineCode::NotSaid) });
+    let actions = peers.call(Call::Decline {
+        offers: offers.clone(),
+        refuse,
+        reason: DeclineReason::new(DeclineCode::NotSaid),
+    });
     assert_eq!(refusals(&actions), [Refusal::Limit]);
     let actions = peers.call(Call::Accept(Accept { offers, operations: Vec::new(), refuse }));
     assert_eq!(refusals(&actions), [Refusal::Limit]);

@@ -11,11 +11,7 @@ use super::{
     accept::{Answer, Names, Plan},
     scheduler_stream::Caller,
 };
-use crate::{
-    state::State,
-    turn::Turn,
-    view::AgentState,
-};
+use crate::{state::State, turn::Turn, view::AgentState};
 
 /// A claim that was judged, and what it has of the allocator.
 type Judged = Result<Plan, (ClaimRefusal, String, Option<FrameworkId>)>;
@@ -46,7 +42,11 @@ impl State {
                     self.unclaim(caller, &plan, &claim);
                     let message = "another claim of the commit was refused".to_owned();
                     self.answer_claim(turn, caller, &claim, &message);
-                    results.push(ClaimResult::Refused { code: ClaimRefusal::AllOrNothing, message, winner: None });
+                    results.push(ClaimResult::Refused {
+                        code: ClaimRefusal::AllOrNothing,
+                        message,
+                        winner: None,
+                    });
                 }
                 Ok(mut plan) => {
                     let faults = std::mem::take(&mut plan.faults);
@@ -106,16 +106,29 @@ impl State {
     ) -> Judged {
         let (id, agent_id) = (&caller.framework_id, &claim.agent_id);
         if self.view.agents.get(agent_id).is_none_or(|view| view.state != AgentState::Active) {
-            return Err((ClaimRefusal::NotFree, format!("agent {agent_id} is not there, or takes no part now"), None));
+            return Err((
+                ClaimRefusal::NotFree,
+                format!("agent {agent_id} is not there, or takes no part now"),
+                None,
+            ));
         }
         let plan = self.plan_claim(id, role, agent_id.clone(), claim.tasks.clone(), names);
         if plan.steps.is_empty() || all_or_nothing && !plan.faults.is_empty() {
-            return Err((ClaimRefusal::NotAllowed, format!("tasks for agent {agent_id} are not valid as described"), None));
+            return Err((
+                ClaimRefusal::NotAllowed,
+                format!("tasks for agent {agent_id} are not valid as described"),
+                None,
+            ));
         }
         let needed = plan.needs();
-        let shared: Resources = claim.tasks.iter().flatten().map(|info| &info.resources).sum::<Resources>().shared();
+        let shared: Resources =
+            claim.tasks.iter().flatten().map(|info| &info.resources).sum::<Resources>().shared();
         if !self.allocator.free(agent_id).open_to(role).contains(&shared) {
-            return Err((ClaimRefusal::NotFree, format!("agent {agent_id} has no volume `{shared}` for the role"), None));
+            return Err((
+                ClaimRefusal::NotFree,
+                format!("agent {agent_id} has no volume `{shared}` for the role"),
+                None,
+            ));
         }
         match self.allocator.claim(turn.now, id, role, agent_id, &needed) {
             Ok(()) => Ok(Plan { unused: Resources::new(), ..plan }),
@@ -137,7 +150,8 @@ impl State {
         };
         let agent = &self.agents[agent_id];
         let offers = agent.offers.iter().rev().map(|offer| &self.view.offers[offer].offer);
-        let offered = offers.filter(|offer| helps(&offer.resources)).map(|offer| offer.framework_id.clone()).next();
+        let offered =
+            offers.filter(|offer| helps(&offer.resources)).map(|offer| offer.framework_id.clone()).next();
         offered.or_else(|| {
             let tasks = agent.tasks.iter().map(|key| &self.view.tasks[key]);
             let holding = tasks.filter(|task| task.state.holds_resources() && helps(&task.info.resources));

@@ -10,7 +10,7 @@ use apportion_types::{
 
 use super::scheduler_stream::Caller;
 use crate::{
-    limits::{DECLINE_OTHER, DECLINE_SAMPLES_MAX, DECLINE_REASON_BYTES_MAX, DECLINE_REASONS_MAX},
+    limits::{DECLINE_OTHER, DECLINE_REASON_BYTES_MAX, DECLINE_REASONS_MAX, DECLINE_SAMPLES_MAX},
     state::{State, offers::Close},
     turn::Turn,
     view::DeclineSample,

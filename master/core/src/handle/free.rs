@@ -24,7 +24,8 @@ impl State {
         }
         let all: Vec<AgentId> = self.view.agents.keys().cloned().collect();
         self.framework(id).free_version = Some(1);
-        let agents = self.free_agents(id, &all, true).into_iter().filter(|agent| !agent.free.is_empty()).collect();
+        let agents =
+            self.free_agents(id, &all, true).into_iter().filter(|agent| !agent.free.is_empty()).collect();
         let free = FreeState { version: 1, snapshot: true, agents };
         turn.tell_scheduler(caller.conn, SchedulerEvent::Free(free));
     }

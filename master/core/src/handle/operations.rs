@@ -1,7 +1,8 @@
 //! What became of operations on agents' resources: told by agents, confirmed and asked for by frameworks, wished for by operators.
 
 use apportion_types::{
-    AgentId, FrameworkId, Operation, OperationId, OperationState, Reason, Resources, TaskState, UpdateId, limits,
+    AgentId, FrameworkId, Operation, OperationId, OperationState, Reason, Resources, TaskState, UpdateId,
+    limits,
     operation::Conversion,
     protocol::{
         agent::{AgentOperation, MasterMessage},
@@ -25,15 +26,25 @@ use crate::{
 
 impl State {
     /// An agent says what became of an operation.
-    pub(super) fn operation_update(&mut self, turn: &mut Turn<'_>, conn: ConnId, id: &AgentId, told: AgentOperation) {
+    pub(super) fn operation_update(
+        &mut self,
+        turn: &mut Turn<'_>,
+        conn: ConnId,
+        id: &AgentId,
+        told: AgentOperation,
+    ) {
         let AgentOperation { framework_id, status } = told;
         let status = apportion_types::OperationStatus { agent_id: Some(id.clone()), ..status };
-        let gone = self.view.frameworks.get(&framework_id).is_some_and(|view| view.state == FrameworkState::Removed);
+        let gone =
+            self.view.frameworks.get(&framework_id).is_some_and(|view| view.state == FrameworkState::Removed);
         if gone {
             // Nobody is left to acknowledge it.
             if let Some(update_id) = status.update_id {
                 let operation_id = status.operation_id;
-                turn.tell_agent(conn, MasterMessage::AcknowledgeOperation { framework_id, operation_id, update_id });
+                turn.tell_agent(
+                    conn,
+                    MasterMessage::AcknowledgeOperation { framework_id, operation_id, update_id },
+                );
             }
             return;
         }
@@ -60,7 +71,13 @@ impl State {
     }
 
     /// Gives up the operations on an agent of which it has said nothing, and never will.
-    pub(crate) fn drop_operations(&mut self, turn: &mut Turn<'_>, id: &AgentId, reason: Reason, message: &str) {
+    pub(crate) fn drop_operations(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: &AgentId,
+        reason: Reason,
+        message: &str,
+    ) {
         for (framework_id, operation_id) in self.operations.pending_on(id) {
             self.operations.forget(&framework_id, &operation_id);
             let status = operation_status(turn.now, &operation_id, Some(id), OperationState::Dropped);
@@ -79,7 +96,8 @@ impl State {
     ) {
         let known = self.operations.of(framework_id).get(&operation_id);
         let current = known.is_some_and(|sent| {
-            sent.agent_id == *agent_id && sent.status.as_ref().is_some_and(|status| status.update_id == Some(update_id))
+            sent.agent_id == *agent_id
+                && sent.status.as_ref().is_some_and(|status| status.update_id == Some(update_id))
         });
         if !current {
             self.view.counters.acknowledgements_ignored += 1;
@@ -90,7 +108,10 @@ impl State {
         // An agent that is not connected says it again when it returns, and is answered then.
         if let Some(conn) = self.agent_conn(agent_id) {
             let framework_id = framework_id.clone();
-            turn.tell_agent(conn, MasterMessage::AcknowledgeOperation { framework_id, operation_id, update_id });
+            turn.tell_agent(
+                conn,
+                MasterMessage::AcknowledgeOperation { framework_id, operation_id, update_id },
+            );
         }
     }
 
@@ -116,12 +137,19 @@ impl State {
         }
     }
 
-    fn answer_operation(&self, turn: &mut Turn<'_>, id: &FrameworkId, operation: &OperationId, agent: Option<&AgentId>) {
+    fn answer_operation(
+        &self,
+        turn: &mut Turn<'_>,
+        id: &FrameworkId,
+        operation: &OperationId,
+        agent: Option<&AgentId>,
+    ) {
         let known = self.operations.of(id).get(operation);
         let agent_id = known.map(|sent| &sent.agent_id).or(agent);
         let state = known.and_then(|sent| sent.status.as_ref());
-        let unreachable =
-            agent_id.is_some_and(|id| self.view.agents.get(id).is_some_and(|view| view.state == AgentState::Unreachable));
+        let unreachable = agent_id.is_some_and(|id| {
+            self.view.agents.get(id).is_some_and(|view| view.state == AgentState::Unreachable)
+        });
         let (state, message) = match (known, state) {
             (Some(_), Some(status)) => (status.state, status.message.as_str()),
             (Some(_), None) if unreachable => (OperationState::Unreachable, "its agent cannot be reached"),
@@ -150,7 +178,9 @@ impl State {
         if !revocable.contains(&before) {
             let lent = |view: &crate::view::OfferView| !view.offer.resources.revocable().is_empty();
             let offers: Vec<_> = self.agents[id].offers.iter().cloned().collect();
-            for offer in offers.iter().filter(|offer| lent(&self.view.offers[*offer])).cloned().collect::<Vec<_>>() {
+            for offer in
+                offers.iter().filter(|offer| lent(&self.view.offers[*offer])).cloned().collect::<Vec<_>>()
+            {
                 self.close_offer(turn, &offer, Close::Changed);
             }
         }
@@ -231,7 +261,9 @@ impl State {
                 break;
             }
             let helps = self.view.offers[&offer].offer.resources.entries().any(|entry| {
-                missing.entries().any(|wanted| wanted.name() == entry.name() && wanted.terms() == entry.terms())
+                missing
+                    .entries()
+                    .any(|wanted| wanted.name() == entry.name() && wanted.terms() == entry.terms())
             });
             if helps {
                 self.close_offer(turn, &offer, Close::Changed);

@@ -28,9 +28,12 @@ impl State {
             return;
         }
         let mut waiting: Vec<(i32, FrameworkId, Role, ResourceRequest)> = Vec::new();
-        for (id, view) in self.view.frameworks.iter().filter(|(_, view)| view.state == FrameworkState::Active) {
+        for (id, view) in self.view.frameworks.iter().filter(|(_, view)| view.state == FrameworkState::Active)
+        {
             for (role, requests) in view.requests.iter().filter(|(role, _)| !view.suppressed.contains(role)) {
-                let each = requests.iter().map(|request| (-self.priority(role), id.clone(), role.clone(), request.clone()));
+                let each = requests
+                    .iter()
+                    .map(|request| (-self.priority(role), id.clone(), role.clone(), request.clone()));
                 waiting.extend(each);
             }
         }
@@ -62,7 +65,8 @@ impl State {
             let offer = &self.view.offers[offer].offer;
             offer.role == *role && offer.resources.plain().contains(wanted)
         });
-        offered || self.agents_for(id, role).any(|(agent_id, _)| self.open_on(agent_id, role).contains(wanted))
+        offered
+            || self.agents_for(id, role).any(|(agent_id, _)| self.open_on(agent_id, role).contains(wanted))
     }
 
     /// What is free on an agent for a role, on no terms.
@@ -71,17 +75,28 @@ impl State {
     }
 
     /// The agents that take part and that the framework's constraints admit.
-    fn agents_for<'a>(&'a self, id: &'a FrameworkId, role: &'a Role) -> impl Iterator<Item = (&'a AgentId, &'a AgentView)> {
+    fn agents_for<'a>(
+        &'a self,
+        id: &'a FrameworkId,
+        role: &'a Role,
+    ) -> impl Iterator<Item = (&'a AgentId, &'a AgentView)> {
         let constraints = self.view.frameworks[id].options.constraints.get(role);
         self.view.agents.iter().map(|(id, view)| (id, &**view)).filter(move |(_, view)| {
-            view.state == AgentState::Active && constraints.is_none_or(|constraints| constraints.admit(&view.info))
+            view.state == AgentState::Active
+                && constraints.is_none_or(|constraints| constraints.admit(&view.info))
         })
     }
 
     /// The agent on which the least has to go, and what: few tasks before many, tasks of low priority before others, the youngest
     /// first.
-    fn choose_victims(&self, id: &FrameworkId, role: &Role, wanted: &Resources) -> Option<(AgentId, Vec<TaskKey>)> {
-        let taken: BTreeSet<&TaskKey> = self.preemptions.active.values().flat_map(|one| &one.victims).collect();
+    fn choose_victims(
+        &self,
+        id: &FrameworkId,
+        role: &Role,
+        wanted: &Resources,
+    ) -> Option<(AgentId, Vec<TaskKey>)> {
+        let taken: BTreeSet<&TaskKey> =
+            self.preemptions.active.values().flat_map(|one| &one.victims).collect();
         let priority = self.priority(role);
         let mut best: Option<(usize, i32, AgentId, Vec<TaskKey>)> = None;
         for (agent_id, _) in self.agents_for(id, role) {
@@ -90,7 +105,9 @@ impl State {
                 .iter()
                 .map(|key| (key, &self.view.tasks[key]))
                 .filter(|(key, task)| task.state.holds_resources() && !taken.contains(key))
-                .map(|(key, task)| (self.priority(&task.role), std::cmp::Reverse(task.accepted_at), key, task))
+                .map(|(key, task)| {
+                    (self.priority(&task.role), std::cmp::Reverse(task.accepted_at), key, task)
+                })
                 .filter(|(of_task, ..)| *of_task < priority)
                 .collect();
             candidates.sort_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)));
@@ -147,7 +164,8 @@ impl State {
         }
         for (framework_id, (resources, tasks)) in of {
             if let Some(conn) = self.scheduler_conn(framework_id) {
-                let notice = Notice { agent_id: agent_id.clone(), resources, tasks, at, for_role: role.clone() };
+                let notice =
+                    Notice { agent_id: agent_id.clone(), resources, tasks, at, for_role: role.clone() };
                 turn.tell_scheduler(conn, SchedulerEvent::Preempt(notice));
             }
         }
@@ -201,6 +219,7 @@ impl State {
             if !self.allocator.over_limit(&role).is_empty() {
                 return self.allocator.recover(&id, &role, &agent_id, &one.held, None);
             }
+            self.count_off(&id, &one.role, &one.wanted);
             let given = Allocation { framework: id.clone(), role, agent: agent_id, resources: one.held };
             let offer = self.open_gathered_offer(turn.now, given);
             let conn = self.scheduler_conn(&id).expect("only for a connected framework is anything gathered");
@@ -208,10 +227,26 @@ impl State {
         }
         let one = &self.preemptions.active[&number];
         let hope = |key: &TaskKey| {
-            self.view.tasks.get(key).is_some_and(|task| task.agent_id == agent_id && task.state.holds_resources())
+            self.view
+                .tasks
+                .get(key)
+                .is_some_and(|task| task.agent_id == agent_id && task.state.holds_resources())
         };
         if !one.victims.iter().any(hope) {
             self.cancel_preemption(number);
+        }
+    }
+
+    /// One of what a framework waits for is on its way to it. It says anew when it waits for more.
+    fn count_off(&mut self, id: &FrameworkId, role: &Role, wanted: &Resources) {
+        let requests = &mut self.framework_view(id).requests;
+        let Some(of_role) = requests.get_mut(role) else { return };
+        if let Some(request) = of_role.iter_mut().find(|request| request.resources == *wanted) {
+            request.count -= 1;
+        }
+        of_role.retain(|request| request.count > 0);
+        if of_role.is_empty() {
+            requests.remove(role);
         }
     }
 

@@ -5,7 +5,12 @@ use apportion_types::{FrameworkInfo, FrameworkOptions, OfferId, Role, Time, prot
 use super::{scheduler_stream::Caller, subscribe::judge_info};
 use crate::{
     action::RegistryOp,
-    state::{State, commits::{FrameworkUpdate, Then}, offers::Close, timers::Timer},
+    state::{
+        State,
+        commits::{FrameworkUpdate, Then},
+        offers::Close,
+        timers::Timer,
+    },
     turn::Turn,
     view::FrameworkState,
 };
@@ -44,7 +49,8 @@ impl State {
     /// The change is written. A framework that was disconnected meanwhile says anew what it wants when it returns.
     pub(super) fn framework_update_committed(&mut self, turn: &mut Turn<'_>, update: FrameworkUpdate) {
         let FrameworkUpdate { framework_id: id, info, suppressed, options } = update;
-        let connected = self.view.frameworks.get(&id).is_some_and(|view| view.state == FrameworkState::Active);
+        let connected =
+            self.view.frameworks.get(&id).is_some_and(|view| view.state == FrameworkState::Active);
         if !connected {
             return;
         }

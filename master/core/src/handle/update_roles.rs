@@ -8,7 +8,11 @@ use apportion_types::{OfferId, Resources, Role};
 use crate::{
     action::{OperatorError, RegistryOp},
     event::{RequestId, RoleChange},
-    state::{State, commits::{RolesUpdate, Then}, offers::Close},
+    state::{
+        State,
+        commits::{RolesUpdate, Then},
+        offers::Close,
+    },
     turn::Turn,
     view::RoleSettings,
 };
@@ -55,7 +59,10 @@ impl State {
 
     fn judge_roles(&self, settings: &BTreeMap<Role, RoleSettings>, force: bool) -> Result<(), OperatorError> {
         if self.view.roles.len() + settings.len() > ROLES_SET_MAX {
-            let why = format!("something is set for {} roles; at most {ROLES_SET_MAX} are allowed", self.view.roles.len());
+            let why = format!(
+                "something is set for {} roles; at most {ROLES_SET_MAX} are allowed",
+                self.view.roles.len()
+            );
             return Err(OperatorError::Conflict { why });
         }
         let quotas: BTreeMap<Role, Quota> =
@@ -63,12 +70,17 @@ impl State {
         for (role, quota) in &quotas {
             let scalar = |(_, value): (_, &_)| matches!(value, apportion_types::resources::Value::Scalar(_));
             if quota.guarantee.has_terms() || !quota.guarantee.iter().all(scalar) {
-                let why = format!("role {role}: the guarantee `{}` is not plain scalars, such as `cpus:4;mem:1024`", quota.guarantee);
+                let why = format!(
+                    "role {role}: the guarantee `{}` is not plain scalars, such as `cpus:4;mem:1024`",
+                    quota.guarantee
+                );
                 return Err(OperatorError::Invalid { why });
             }
         }
         match self.allocator.judge_quotas(&quotas) {
-            Err(why) if !force => Err(OperatorError::Conflict { why: format!("{why}; nothing is changed, force it to have it all the same") }),
+            Err(why) if !force => Err(OperatorError::Conflict {
+                why: format!("{why}; nothing is changed, force it to have it all the same"),
+            }),
             _ => Ok(()),
         }
     }

@@ -6,7 +6,8 @@ use std::{
 };
 
 use apportion_types::{
-    AgentId, AgentInfo, OfferId, Reason, Resources, TaskState, operation::Conversion, protocol::scheduler::Event as SchedulerEvent,
+    AgentId, AgentInfo, OfferId, Reason, Resources, TaskState, operation::Conversion,
+    protocol::scheduler::Event as SchedulerEvent,
 };
 
 use super::{

@@ -119,7 +119,9 @@ impl State {
         self.timers.cancel(&Timer::Offer(id.clone()));
         self.agent_view(&offer.agent_id).offered.saturating_sub(&offer.resources.exclusive());
         self.agent(&offer.agent_id).offers.remove(id);
-        self.framework_view(&offer.framework_id).offered.saturating_sub(&offer.resources.exclusive().summable());
+        self.framework_view(&offer.framework_id)
+            .offered
+            .saturating_sub(&offer.resources.exclusive().summable());
         self.framework(&offer.framework_id).offers.remove(id);
         self.closed_offers.push(id.clone(), close);
         if !self.gathered_offers.remove(id) {
@@ -160,8 +162,10 @@ impl State {
             | Close::FailedOver => counters.offers_rescinded += 1,
             Close::Accepted => {}
         }
-        if matches!(close, Close::TimedOut | Close::AgentLost | Close::Changed | Close::Quota | Close::RoleGone)
-            && let Some(conn) = self.scheduler_conn(&offer.framework_id)
+        if matches!(
+            close,
+            Close::TimedOut | Close::AgentLost | Close::Changed | Close::Quota | Close::RoleGone
+        ) && let Some(conn) = self.scheduler_conn(&offer.framework_id)
         {
             turn.tell_scheduler(conn, SchedulerEvent::Rescind(id.clone()));
         }

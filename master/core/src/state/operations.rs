@@ -88,7 +88,12 @@ pub(crate) fn operation_status<'a>(
 
 impl State {
     /// Sends what became of an operation to its framework, if that is connected.
-    pub(crate) fn tell_operation(&self, turn: &mut Turn<'_>, framework_id: &FrameworkId, status: OperationStatus) {
+    pub(crate) fn tell_operation(
+        &self,
+        turn: &mut Turn<'_>,
+        framework_id: &FrameworkId,
+        status: OperationStatus,
+    ) {
         if let Some(conn) = self.scheduler_conn(framework_id) {
             turn.tell_scheduler(conn, SchedulerEvent::OperationUpdate(status));
         }

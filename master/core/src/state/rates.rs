@@ -36,7 +36,8 @@ impl Rates {
         if gained > 0 {
             bucket.at = now;
         }
-        bucket.micro_calls = u64::try_from(gained).unwrap_or(u64::MAX).saturating_add(bucket.micro_calls).min(full);
+        bucket.micro_calls =
+            u64::try_from(gained).unwrap_or(u64::MAX).saturating_add(bucket.micro_calls).min(full);
         match bucket.micro_calls.checked_sub(CALL) {
             Some(left) => {
                 bucket.micro_calls = left;
@@ -60,7 +61,10 @@ mod tests {
         let limit = RateLimit { per_second_milli: 2000, capacity: 3 };
         let mut rates = Rates::default();
         let at = |ms: u64| Time::from_micros(1_000_000 + ms * 1000);
-        assert_eq!((0..3).map(|_| rates.take(at(0), "ann", &limit)).collect::<Result<Vec<_>, _>>().map(|_| ()), Ok(()));
+        assert_eq!(
+            (0..3).map(|_| rates.take(at(0), "ann", &limit)).collect::<Result<Vec<_>, _>>().map(|_| ()),
+            Ok(())
+        );
         assert_eq!(rates.take(at(0), "ann", &limit), Err(Duration::from_millis(500)));
         assert_eq!(rates.take(at(0), "bob", &limit), Ok(()));
         assert_eq!(rates.take(at(400), "ann", &limit), Err(Duration::from_millis(100)));

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use apportion_master_core::{ConnId, Event};
 use apportion_types::{
-    AgentId, AgentInfo, FrameworkId, FrameworkInfo, OperationId, OperationState, OperationStatus, Resources, Role, Source, TaskId, TaskInfo, TaskState,
-    TaskStatus, Time, UpdateId,
+    AgentId, AgentInfo, FrameworkId, FrameworkInfo, OperationId, OperationState, OperationStatus, Resources,
+    Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId,
     protocol::agent::{AgentMessage, AgentOperation, AgentTask, MasterMessage, RefuseCode},
 };
 
@@ -222,7 +222,12 @@ impl Agent {
             MasterMessage::Apply { framework_id, operation_id, operation } => {
                 let conversion = operation.conversion().expect("the master passes on only what makes sense");
                 let done = conversion.apply(&self.total);
-                assert!(self.lies || done.is_some(), "agent {} has {} for {operation}", self.number, self.total);
+                assert!(
+                    self.lies || done.is_some(),
+                    "agent {} has {} for {operation}",
+                    self.number,
+                    self.total
+                );
                 let state = if done.is_some() { OperationState::Finished } else { OperationState::Dropped };
                 match done {
                     Some(total) => self.total = total,

@@ -52,16 +52,24 @@ impl Cluster {
                 let Held { offer_id, resources, role, .. } = offer;
                 let plain = |text: &str| text.parse::<Resources>().unwrap();
                 let reserve = Reservation::by(role.clone(), if number == 7 { "somebody" } else { "p" });
-                let reserved = Terms { reservations: vec![Reservation::by(role.clone(), "p")], ..Terms::default() };
+                let reserved =
+                    Terms { reservations: vec![Reservation::by(role.clone(), "p")], ..Terms::default() };
                 let volumes = resources.only(|entry| entry.volume().is_some());
                 let operations = match kind {
-                    0 => vec![convert(Operation::Reserve { resources: plain("cpus:1;mem:64").reserve(&reserve) }), launch(number)],
+                    0 => vec![
+                        convert(Operation::Reserve { resources: plain("cpus:1;mem:64").reserve(&reserve) }),
+                        launch(number),
+                    ],
                     1 => {
-                        let ours = resources.only(|entry| entry.role() == Some(&role) && entry.volume().is_none());
+                        let ours =
+                            resources.only(|entry| entry.role() == Some(&role) && entry.volume().is_none());
                         vec![launch(number), convert(Operation::Unreserve { resources: ours })]
                     }
                     2 => vec![
-                        OfferOperation::Convert { id: None, operation: Operation::Reserve { resources: plain("disk:10").reserve(&reserve) } },
+                        OfferOperation::Convert {
+                            id: None,
+                            operation: Operation::Reserve { resources: plain("disk:10").reserve(&reserve) },
+                        },
                         convert(Operation::Create { volumes: disk(volume(&role, number), 10_000) }),
                         OfferOperation::Launch(vec![Ok(apportion_types::TaskInfo {
                             resources: plain("cpus:0.5") + &disk(volume(&role, number), 10_000),
@@ -70,7 +78,10 @@ impl Cluster {
                     ],
                     3 => vec![convert(Operation::Destroy { volumes })],
                     4 => vec![
-                        OfferOperation::Convert { id: None, operation: Operation::Reserve { resources: plain("disk:5").reserve(&reserve) } },
+                        OfferOperation::Convert {
+                            id: None,
+                            operation: Operation::Reserve { resources: plain("disk:5").reserve(&reserve) },
+                        },
                         convert(Operation::Grow { volume: volumes, addition: disk(reserved, 5_000) }),
                     ],
                     _ => vec![convert(Operation::Shrink { volume: volumes, subtract_milli: 1_000 })],
@@ -87,7 +98,8 @@ impl Cluster {
                 Call::Gang { accepts: offers.into_iter().enumerate().map(accept).collect() }
             }
             7 => {
-                let offers = self.schedulers[framework].offers.iter().map(|offer| offer.offer_id.clone()).collect();
+                let offers =
+                    self.schedulers[framework].offers.iter().map(|offer| offer.offer_id.clone()).collect();
                 Call::Lease { offers, hold: Duration::from_secs(5) }
             }
             8 => Call::UpdateFramework {
@@ -98,7 +110,8 @@ impl Cluster {
             9 => {
                 let resources = if number < 2 { Resources::new() } else { "cpus:3;mem:128".parse().unwrap() };
                 let role = framework_info(framework as u8).roles[0].clone();
-                let requests = if number < 5 { Vec::new() } else { vec![ResourceRequest { resources, count: 1 }] };
+                let requests =
+                    if number < 5 { Vec::new() } else { vec![ResourceRequest { resources, count: 1 }] };
                 Call::Request { role, requests }
             }
             10 => Call::WatchFree { on: number < 6 },
@@ -114,7 +127,9 @@ impl Cluster {
             13 => Call::ReconcileOperations { operations: vec![(OperationId::new("op2").unwrap(), None)] },
             14 => Call::ReconcileOperations { operations: Vec::new() },
             _ => {
-                let Some((agent_id, operation_id, update_id)) = self.schedulers[framework].operations.pop_front() else {
+                let Some((agent_id, operation_id, update_id)) =
+                    self.schedulers[framework].operations.pop_front()
+                else {
                     return;
                 };
                 Call::AcknowledgeOperation { agent_id, operation_id, update_id }
@@ -128,13 +143,21 @@ impl Cluster {
         let role = Role::new(["*", "eng", "eng/ads"][usize::from(number) % 3]).unwrap();
         let agent_id = self.agents[usize::from(number) % 3].agent_id.clone();
         let agent_id = agent_id.unwrap_or_else(|| AgentId::new("nobody").unwrap());
-        let roles = |change| OperatorCall::UpdateRoles { changes: BTreeMap::from([(role.clone(), change)]), force: number % 2 == 0 };
-        let reserved = "cpus:1".parse::<Resources>().unwrap().reserve(&Reservation::by(Role::new("eng").unwrap(), "op"));
+        let roles = |change| OperatorCall::UpdateRoles {
+            changes: BTreeMap::from([(role.clone(), change)]),
+            force: number % 2 == 0,
+        };
+        let reserved =
+            "cpus:1".parse::<Resources>().unwrap().reserve(&Reservation::by(Role::new("eng").unwrap(), "op"));
         let call = match kind {
-            0 => roles(RoleChange { weight: Weight::from_milli(u32::from(number) * 500 + 1), ..RoleChange::default() }),
+            0 => roles(RoleChange {
+                weight: Weight::from_milli(u32::from(number) * 500 + 1),
+                ..RoleChange::default()
+            }),
             1 => roles(RoleChange { priority: Some(i32::from(number) - 3), ..RoleChange::default() }),
             2 => {
-                let guarantee = if number > 4 { Resources::new() } else { format!("cpus:{number}").parse().unwrap() };
+                let guarantee =
+                    if number > 4 { Resources::new() } else { format!("cpus:{number}").parse().unwrap() };
                 let limit = (number % 3 == 0).then(|| format!("cpus:{}", number + 2).parse().unwrap());
                 roles(RoleChange { quota: Some(Quota { guarantee, limit }), ..RoleChange::default() })
             }
@@ -142,7 +165,10 @@ impl Cluster {
             4 => OperatorCall::Operate { agent_id, operation: Operation::Unreserve { resources: reserved } },
             5 => OperatorCall::Shares,
             _ => OperatorCall::Explain(Question {
-                framework: self.schedulers[usize::from(number) % 3].framework_id.clone().unwrap_or_else(|| FrameworkId::new("x").unwrap()),
+                framework: self.schedulers[usize::from(number) % 3]
+                    .framework_id
+                    .clone()
+                    .unwrap_or_else(|| FrameworkId::new("x").unwrap()),
                 agent: None,
                 needs: "cpus:1".parse().unwrap(),
             }),

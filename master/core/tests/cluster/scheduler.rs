@@ -7,9 +7,11 @@ use std::{
 
 use apportion_master_core::{ConnId, Event};
 use apportion_types::{
-    AgentId, Command, FrameworkId, FrameworkInfo, OfferId, OperationId, Resources, Role, TaskId, TaskInfo, UpdateId,
+    AgentId, Command, FrameworkId, FrameworkInfo, OfferId, OperationId, Resources, Role, TaskId, TaskInfo,
+    UpdateId,
     protocol::scheduler::{
-        Accept, Call, DeclineCode, DeclineReason, ErrorCode, Event as SchedulerEvent, InvalidTask, OfferOperation,
+        Accept, Call, DeclineCode, DeclineReason, ErrorCode, Event as SchedulerEvent, InvalidTask,
+        OfferOperation,
     },
 };
 
@@ -155,7 +157,12 @@ impl Cluster {
         let suppressed = if variant == 9 { vec![Role::default()] } else { Vec::new() };
         self.scheduler_call(
             framework,
-            Call::Subscribe { info: framework_info(variant), framework_id, suppressed, options: model::options(variant) },
+            Call::Subscribe {
+                info: framework_info(variant),
+                framework_id,
+                suppressed,
+                options: model::options(variant),
+            },
         );
     }
 
@@ -178,31 +185,36 @@ impl Cluster {
         }
         self.scheduler_hears(framework);
         let scheduler = &mut self.schedulers[framework];
-        let offers = scheduler.offers.drain(..offers.min(scheduler.offers.len())).map(|offer| offer.offer_id).collect();
+        let offers = scheduler
+            .offers
+            .drain(..offers.min(scheduler.offers.len()))
+            .map(|offer| offer.offer_id)
+            .collect();
         let tasks = tasks.iter().map(|(number, size)| match size {
             7 if *number == 0 => Err(InvalidTask { task_id: None, message: "no id".to_owned() }),
             7 => Err(InvalidTask { task_id: Some(task_id(*number)), message: "no command".to_owned() }),
             _ => Ok(task_info(*number, *size)),
         });
         let tasks = tasks.collect();
-        self.scheduler_call(framework, Call::Accept(Accept {
-            offers,
-            operations: vec![OfferOperation::Launch(tasks)],
-            refuse: refuse(choice),
-        }));
+        self.scheduler_call(
+            framework,
+            Call::Accept(Accept {
+                offers,
+                operations: vec![OfferOperation::Launch(tasks)],
+                refuse: refuse(choice),
+            }),
+        );
     }
 
     pub(super) fn accept_any(&mut self, framework: usize, offers: &[usize], task: u8) {
         let any = |number: &usize| OfferId::new(format!("m1-O{number:08}")).unwrap();
         let offers = offers.iter().map(any).collect();
-        self.scheduler_call(
-            framework,
-            Call::Accept(Accept::launch(offers, vec![task_info(task, 0)], None)),
-        );
+        self.scheduler_call(framework, Call::Accept(Accept::launch(offers, vec![task_info(task, 0)], None)));
     }
 
     pub(super) fn decline(&mut self, framework: usize, choice: u8) {
-        let offers = self.schedulers[framework].offers.pop_front().into_iter().map(|offer| offer.offer_id).collect();
+        let offers =
+            self.schedulers[framework].offers.pop_front().into_iter().map(|offer| offer.offer_id).collect();
         let reason = DeclineReason { code: DeclineCode::TooSmall, detail: format!("by {choice}") };
         self.scheduler_call(framework, Call::Decline { offers, refuse: refuse(choice), reason });
     }

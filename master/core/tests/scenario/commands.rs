@@ -28,8 +28,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use apportion_master_core::{ConnId, Event, OperatorCall, RateLimit, RequestId};
 use apportion_types::{
-    AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, OfferId, Reason, Resources, Role, Source, TaskId, TaskInfo,
-    TaskState, TaskStatus, UpdateId,
+    AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, OfferId, Reason, Resources, Role, Source,
+    TaskId, TaskInfo, TaskState, TaskStatus, UpdateId,
     protocol::{
         agent::{AgentMessage, AgentTask},
         scheduler::{Call, DeclineCode, DeclineReason},
@@ -203,7 +203,8 @@ impl Scenario {
                         "agent_ping_interval" => config.agent_ping_interval = duration(value)?,
                         "preemption_grace" => config.preemption_grace = duration(value)?,
                         "rate" => {
-                            let (per_second, capacity) = value.split_once(',').ok_or("a rate is written 2,5")?;
+                            let (per_second, capacity) =
+                                value.split_once(',').ok_or("a rate is written 2,5")?;
                             let per_second_milli = said(per_second.parse::<u64>())? * 1000;
                             config.rate_limit_default =
                                 Some(RateLimit { per_second_milli, capacity: said(capacity.parse())? });
@@ -243,7 +244,9 @@ impl Scenario {
                     Event::SchedulerClosed { conn }
                 });
             }
-            "agent" | "status" | "pong" | "unregister" | "operation" | "total" | "lend" => self.agent_command(verb, words)?,
+            "agent" | "status" | "pong" | "unregister" | "operation" | "total" | "lend" => {
+                self.agent_command(verb, words)?
+            }
             _ => self.scheduler_command(verb, words)?,
         }
         self.advance(STEP);
@@ -260,7 +263,9 @@ impl Scenario {
                 grace: words.duration("grace")?,
             },
             ["teardown", id] => OperatorCall::TeardownFramework { framework_id: framework_id(id)? },
-            ref words => model::operator(words)?.ok_or("an operator can kill, tear down, set roles and operate")?,
+            ref words => {
+                model::operator(words)?.ok_or("an operator can kill, tear down, set roles and operate")?
+            }
         };
         self.requests += 1;
         self.happen(Event::Operator { request: RequestId(self.requests), call });
@@ -296,7 +301,11 @@ impl Scenario {
                         hostname: host.to_owned(),
                         address: format!("{host}:5051"),
                         resources,
-                        attributes: words.all("attr").filter_map(|word| word.split_once(':')).map(|(name, text)| (name.to_owned(), text.to_owned())).collect(),
+                        attributes: words
+                            .all("attr")
+                            .filter_map(|word| word.split_once(':'))
+                            .map(|(name, text)| (name.to_owned(), text.to_owned()))
+                            .collect(),
                         domain: None,
                         unenforced: Vec::new(),
                         version: String::new(),

@@ -24,8 +24,8 @@ use std::{collections::BTreeMap, time::Duration};
 use apportion_allocator::Quota;
 use apportion_master_core::{OperatorCall, RoleChange};
 use apportion_types::{
-    Capability, FrameworkOptions, OfferConstraints, Operation, OperationId, OperationState, OperationStatus, Resources,
-    Role, TaskInfo, Time, UpdateId,
+    Capability, FrameworkOptions, OfferConstraints, Operation, OperationId, OperationState, OperationStatus,
+    Resources, Role, TaskInfo, Time, UpdateId,
     constraints::{Constraint, Predicate, Selector},
     protocol::{
         agent::{AgentMessage, AgentOperation},
@@ -35,9 +35,6 @@ use apportion_types::{
 };
 
 use super::commands::{Parsed, Words, agent_id, framework_id, offer_id, said, task_info, update_id};
-
-/// The options of a subscription that are not the framework's description.
-pub(super) const OPTIONS: &[&str] = &["cap", "offers_max", "min", "only"];
 
 pub(super) fn options(words: &Words<'_>) -> Parsed<Box<FrameworkOptions>> {
     let mut options = FrameworkOptions::default();
@@ -57,13 +54,20 @@ pub(super) fn options(words: &Words<'_>) -> Parsed<Box<FrameworkOptions>> {
     }
     for word in words.all("only") {
         let (role, constraint) = word.split_once(':').ok_or("a constraint is written ROLE:attribute=text")?;
-        let (attribute, text) = constraint.split_once('=').ok_or("a constraint is written ROLE:attribute=text")?;
+        let (attribute, text) =
+            constraint.split_once('=').ok_or("a constraint is written ROLE:attribute=text")?;
         let constraint = Constraint {
-            selector: if attribute == "hostname" { Selector::Hostname } else { Selector::Attribute(attribute.to_owned()) },
+            selector: if attribute == "hostname" {
+                Selector::Hostname
+            } else {
+                Selector::Attribute(attribute.to_owned())
+            },
             predicate: Predicate::Equals(text.to_owned()),
             negated: false,
         };
-        options.constraints.insert(said(Role::new(role))?, OfferConstraints { groups: vec![vec![constraint]] });
+        options
+            .constraints
+            .insert(said(Role::new(role))?, OfferConstraints { groups: vec![vec![constraint]] });
     }
     Ok(Box::new(options))
 }
@@ -90,7 +94,10 @@ fn operation_of(verb: &str, text: &str) -> Parsed<Option<Operation>> {
         }
         "shrink" => {
             let (volume, less) = text.rsplit_once('-').ok_or("shrink=VOLUME-MIB")?;
-            Operation::Shrink { volume: resources(volume)?, subtract_milli: said(parse_scalar(&Name::Disk, less))? }
+            Operation::Shrink {
+                volume: resources(volume)?,
+                subtract_milli: said(parse_scalar(&Name::Disk, less))?,
+            }
         }
         _ => return Ok(None),
     }))
@@ -99,7 +106,9 @@ fn operation_of(verb: &str, text: &str) -> Parsed<Option<Operation>> {
 /// Offers, tasks and operations, in order; tasks that stand beside each other are one launch.
 pub(super) fn accept(rest: &[&str], words: &Words<'_>) -> Parsed<Accept> {
     let (mut offers, mut operations) = (Vec::new(), Vec::new());
-    let launch = |operations: &mut Vec<OfferOperation>, task: Result<TaskInfo, InvalidTask>| match operations.last_mut() {
+    let launch = |operations: &mut Vec<OfferOperation>, task: Result<TaskInfo, InvalidTask>| match operations
+        .last_mut()
+    {
         Some(OfferOperation::Launch(tasks)) => tasks.push(task),
         _ => operations.push(OfferOperation::Launch(vec![task])),
     };
@@ -107,7 +116,8 @@ pub(super) fn accept(rest: &[&str], words: &Words<'_>) -> Parsed<Accept> {
         if let Some(operation) = operation(word)? {
             operations.push(operation);
         } else if let Some((task, problem)) = word.split_once('!') {
-            let task_id = if task.is_empty() { None } else { Some(said(apportion_types::TaskId::new(task))?) };
+            let task_id =
+                if task.is_empty() { None } else { Some(said(apportion_types::TaskId::new(task))?) };
             launch(&mut operations, Err(InvalidTask { task_id, message: problem.replace('_', " ") }));
         } else if let Some((task, resources)) = word.split_once('=') {
             launch(&mut operations, Ok(task_info(task, resources)?));
@@ -125,7 +135,8 @@ pub(super) fn accept(rest: &[&str], words: &Words<'_>) -> Parsed<Accept> {
 pub(super) fn call(verb: &str, rest: &[&str], words: &Words<'_>) -> Parsed<Option<Call>> {
     Ok(Some(match (verb, rest) {
         ("gang", rest) => {
-            let accepts = rest.split(|word| *word == ",").map(|part| accept(part, words)).collect::<Parsed<_>>()?;
+            let accepts =
+                rest.split(|word| *word == ",").map(|part| accept(part, words)).collect::<Parsed<_>>()?;
             Call::Gang { accepts }
         }
         ("lease", rest) => Call::Lease {
@@ -137,7 +148,10 @@ pub(super) fn call(verb: &str, rest: &[&str], words: &Words<'_>) -> Parsed<Optio
                 let (resources, count) = word.rsplit_once('x').ok_or("a request is written cpus:3x2")?;
                 Ok(ResourceRequest { resources: said(resources.parse())?, count: said(count.parse())? })
             };
-            Call::Request { role: said(Role::new(role))?, requests: rest.iter().map(one).collect::<Parsed<_>>()? }
+            Call::Request {
+                role: said(Role::new(role))?,
+                requests: rest.iter().map(one).collect::<Parsed<_>>()?,
+            }
         }
         ("watch", [on]) => Call::WatchFree { on: *on == "on" },
         ("claim", [role, rest @ ..]) => {
@@ -149,7 +163,10 @@ pub(super) fn call(verb: &str, rest: &[&str], words: &Words<'_>) -> Parsed<Optio
                     let (task, resources) = word.split_once('=').ok_or("a task is written t1=cpus:1")?;
                     Ok(Ok(task_info(task, resources)?))
                 };
-                Ok(Claim { agent_id: agent_id(agent)?, tasks: tasks.iter().map(task).collect::<Parsed<_>>()? })
+                Ok(Claim {
+                    agent_id: agent_id(agent)?,
+                    tasks: tasks.iter().map(task).collect::<Parsed<_>>()?,
+                })
             };
             let claims = rest.split(|word| *word == ",").map(claim).collect::<Parsed<_>>()?;
             Call::Commit { role: said(Role::new(role))?, claims, all_or_nothing }
@@ -200,12 +217,14 @@ pub(super) fn operator(words: &[&str]) -> Parsed<Option<OperatorCall>> {
             for part in rest.split(|word| *word == ",") {
                 let words = Words::new(part, &["weight", "guarantee", "limit", "priority"]);
                 let role = said(Role::new(words.plain.first().ok_or("which role?")?))?;
-                let quota = (words.one("guarantee").is_some() || words.one("limit").is_some()).then(|| -> Parsed<Quota> {
-                    Ok(Quota {
-                        guarantee: said(words.one("guarantee").unwrap_or("").parse())?,
-                        limit: words.one("limit").map(|text| said(text.parse())).transpose()?,
-                    })
-                });
+                let quota = (words.one("guarantee").is_some() || words.one("limit").is_some()).then(
+                    || -> Parsed<Quota> {
+                        Ok(Quota {
+                            guarantee: said(words.one("guarantee").unwrap_or("").parse())?,
+                            limit: words.one("limit").map(|text| said(text.parse())).transpose()?,
+                        })
+                    },
+                );
                 let change = RoleChange {
                     weight: words.one("weight").map(|text| said(text.parse())).transpose()?,
                     quota: quota.transpose()?,

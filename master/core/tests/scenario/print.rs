@@ -75,13 +75,22 @@ fn event(event: &Event) -> String {
         Event::OperationUpdate(said) => format!("operation {}", operation_status(said)),
         Event::Preempt(preemption) => {
             let tasks: Vec<&str> = preemption.tasks.iter().map(|task| task.as_str()).collect();
-            let (agent, resources, role) = (&preemption.agent_id, &preemption.resources, &preemption.for_role);
-            format!("preempt {} on {agent} for role {role}: {resources}, at {}", tasks.join(","), preemption.at)
+            let (agent, resources, role) =
+                (&preemption.agent_id, &preemption.resources, &preemption.for_role);
+            format!(
+                "preempt {} on {agent} for role {role}: {resources}, at {}",
+                tasks.join(","),
+                preemption.at
+            )
         }
         Event::Free(free) => {
             let each = |agent: &FreeAgent| format!("{} {}", agent.agent_id, agent.free);
             let what = if free.snapshot { "free snapshot" } else { "free" };
-            format!("{what} {}: {}", free.version, free.agents.iter().map(each).collect::<Vec<_>>().join(", "))
+            format!(
+                "{what} {}: {}",
+                free.version,
+                free.agents.iter().map(each).collect::<Vec<_>>().join(", ")
+            )
         }
         Event::Committed { call_id, claims } => {
             let each = |claim: &ClaimResult| match claim {
@@ -145,7 +154,10 @@ pub(crate) fn action(action: &Action, labels: &BTreeMap<ConnId, String>) -> Stri
             RegistryOp::SetRole { role, settings } => {
                 let RoleSettings { weight, quota, priority } = settings;
                 let limit = quota.limit.as_ref().map_or("none".to_owned(), ToString::to_string);
-                format!("write: role {role} weight {weight} guarantee `{}` limit {limit} priority {priority}", quota.guarantee)
+                format!(
+                    "write: role {role} weight {weight} guarantee `{}` limit {limit} priority {priority}",
+                    quota.guarantee
+                )
             }
             RegistryOp::RemoveFramework { framework_id } => format!("write: remove framework {framework_id}"),
         },
@@ -153,7 +165,9 @@ pub(crate) fn action(action: &Action, labels: &BTreeMap<ConnId, String>) -> Stri
             format!("operator <- kill requested of {framework_id}")
         }
         Action::Reply { result: Ok(OperatorReply::TornDown), .. } => "operator <- torn down".to_owned(),
-        Action::Reply { result: Ok(OperatorReply::RolesUpdated), .. } => "operator <- roles updated".to_owned(),
+        Action::Reply { result: Ok(OperatorReply::RolesUpdated), .. } => {
+            "operator <- roles updated".to_owned()
+        }
         Action::Reply { result: Ok(OperatorReply::Operated), .. } => "operator <- operated".to_owned(),
         Action::Reply { result: Ok(OperatorReply::Explained(explanation)), .. } => {
             format!("operator <- {explanation:?}")
@@ -184,7 +198,7 @@ pub(crate) fn view(master: &mut Master, what: &str) -> Result<Vec<String>, Strin
             .agents
             .values()
             .map(|a| {
-                let (id, total) = (&a.agent_id, &a.info.resources);
+                let (id, total) = (&a.agent_id, a.total.clone() + &a.revocable);
                 format!(
                     "{id} {:?} total {total} allocated {} offered {} tasks {}",
                     a.state, a.allocated, a.offered, a.tasks

@@ -20,7 +20,8 @@ impl State {
         let counters = &mut self.view.counters;
         let used = offers.len() as u64;
         *if steps.is_empty() { &mut counters.offers_declined } else { &mut counters.offers_accepted } += used;
-        let conn = self.agent_conn(&agent_id).expect("an agent whose resources are offered or claimed is connected");
+        let conn =
+            self.agent_conn(&agent_id).expect("an agent whose resources are offered or claimed is connected");
         for step in steps {
             match step {
                 Step::Launch(tasks) => {
@@ -30,7 +31,8 @@ impl State {
                     }
                     let framework_info = self.view.frameworks[id].info.clone();
                     let role = role.clone();
-                    let run = MasterMessage::RunTasks { framework_id: id.clone(), framework_info, role, tasks };
+                    let run =
+                        MasterMessage::RunTasks { framework_id: id.clone(), framework_info, role, tasks };
                     turn.tell_agent(conn, run);
                 }
                 Step::Convert { id: operation_id, operation, conversion } => {
@@ -74,12 +76,19 @@ impl State {
     }
 
     /// Takes back the offers that hold a shared volume which is about to go.
-    pub(crate) fn rescind_shared(&mut self, turn: &mut Turn<'_>, agent_id: &apportion_types::AgentId, going: &Resources) {
+    pub(crate) fn rescind_shared(
+        &mut self,
+        turn: &mut Turn<'_>,
+        agent_id: &apportion_types::AgentId,
+        going: &Resources,
+    ) {
         let shared = going.shared();
         if shared.is_empty() {
             return;
         }
-        let holds = |resources: &Resources| shared.entries().any(|volume| resources.entries().any(|entry| entry == volume));
+        let holds = |resources: &Resources| {
+            shared.entries().any(|volume| resources.entries().any(|entry| entry == volume))
+        };
         let offers: Vec<_> = self.agents[agent_id].offers.iter().cloned().collect();
         for offer in offers {
             if holds(&self.view.offers[&offer].offer.resources) {

@@ -19,12 +19,15 @@ impl State {
         if let Err((code, problem)) = self.judge_gang(caller, &accepts) {
             let refused = format!("{problem}; nothing of the gang is done");
             self.refuse(turn, caller.conn, caller.call_id, code, refused);
-            let reason = if code == Refusal::InvalidOffers { Reason::InvalidOffers } else { Reason::GangRefused };
+            let reason =
+                if code == Refusal::InvalidOffers { Reason::InvalidOffers } else { Reason::GangRefused };
             return self.drop_gang(turn, caller, &accepts, &Answer::dropped(reason), &problem);
         }
         let mut names = Names::default();
-        let plans: Vec<Plan> =
-            accepts.iter().map(|accept| self.plan(turn.now, &caller.framework_id, accept.clone(), &mut names)).collect();
+        let plans: Vec<Plan> = accepts
+            .iter()
+            .map(|accept| self.plan(turn.now, &caller.framework_id, accept.clone(), &mut names))
+            .collect();
         if plans.iter().all(|plan| plan.faults.is_empty()) {
             for plan in plans {
                 self.do_plan(turn, caller, plan);
@@ -41,13 +44,20 @@ impl State {
         }
         if accepts.len() > limits::ACCEPTS_PER_GANG_MAX {
             let (count, most) = (accepts.len(), limits::ACCEPTS_PER_GANG_MAX);
-            return Err((Refusal::Limit, format!("the gang holds {count} accepts; at most {most} are allowed")));
+            return Err((
+                Refusal::Limit,
+                format!("the gang holds {count} accepts; at most {most} are allowed"),
+            ));
         }
         let mut seen = BTreeSet::new();
         for accept in accepts {
-            self.judge_offers(&caller.framework_id, &accept.offers).map_err(|what| (Refusal::InvalidOffers, what))?;
+            self.judge_offers(&caller.framework_id, &accept.offers)
+                .map_err(|what| (Refusal::InvalidOffers, what))?;
             if let Some(twice) = accept.offers.iter().find(|offer| !seen.insert(*offer)) {
-                return Err((Refusal::InvalidOffers, format!("offer `{twice}` is in two accepts of the gang")));
+                return Err((
+                    Refusal::InvalidOffers,
+                    format!("offer `{twice}` is in two accepts of the gang"),
+                ));
             }
             judge_size(accept).map_err(|what| (Refusal::Limit, what))?;
         }
@@ -79,7 +89,14 @@ impl State {
         }
     }
 
-    fn drop_gang(&mut self, turn: &mut Turn<'_>, caller: &Caller, accepts: &[Accept], answer: &Answer, problem: &str) {
+    fn drop_gang(
+        &mut self,
+        turn: &mut Turn<'_>,
+        caller: &Caller,
+        accepts: &[Accept],
+        answer: &Answer,
+        problem: &str,
+    ) {
         for accept in accepts {
             self.void_accept(turn, caller, &accept.offers);
             self.answer_all(turn, caller, accept, answer, problem);

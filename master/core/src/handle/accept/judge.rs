@@ -85,7 +85,9 @@ impl State {
         let mixed = |entry: &&Entry| !entry.is_revocable() && lent.contains(entry.name());
         if let Some(entry) = info.resources.entries().find(mixed) {
             let name = entry.name();
-            return Err(format!("task `{task_id}` asks for {name} that is revocable and {name} that is not; ask for one kind"));
+            return Err(format!(
+                "task `{task_id}` asks for {name} that is revocable and {name} that is not; ask for one kind"
+            ));
         }
         if usable.contains(&info.resources) {
             return Ok(());
@@ -165,7 +167,9 @@ impl State {
         if shared.is_empty() {
             return Vec::new();
         }
-        let uses = |resources: &Resources| shared.entries().any(|volume| resources.entries().any(|entry| entry == volume));
+        let uses = |resources: &Resources| {
+            shared.entries().any(|volume| resources.entries().any(|entry| entry == volume))
+        };
         let live = self.agents[agent_id].tasks.iter().map(|key| &self.view.tasks[key]);
         let users = live.filter(|task| task.state.holds_resources() && uses(&task.info.resources));
         users.map(|task| format!("task `{}` of framework {}", task.info.task_id, task.framework_id)).collect()

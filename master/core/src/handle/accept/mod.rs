@@ -60,7 +60,14 @@ impl State {
     }
 
     /// Answers for everything in an accept of which nothing is done.
-    fn answer_all(&mut self, turn: &mut Turn<'_>, caller: &Caller, accept: &Accept, answer: &Answer, problem: &str) {
+    fn answer_all(
+        &mut self,
+        turn: &mut Turn<'_>,
+        caller: &Caller,
+        accept: &Accept,
+        answer: &Answer,
+        problem: &str,
+    ) {
         for operation in &accept.operations {
             match operation {
                 OfferOperation::Launch(tasks) => {
@@ -84,7 +91,13 @@ impl State {
     }
 
     /// Answers for each part of an accept that could not be done.
-    pub(super) fn answer_faults(&mut self, turn: &mut Turn<'_>, caller: &Caller, faults: Vec<Fault>, answer: &Answer) {
+    pub(super) fn answer_faults(
+        &mut self,
+        turn: &mut Turn<'_>,
+        caller: &Caller,
+        faults: Vec<Fault>,
+        answer: &Answer,
+    ) {
         let mut over_limit = 0;
         for fault in faults {
             match fault {
@@ -93,8 +106,13 @@ impl State {
                     self.answer_task(turn, caller, answer, task_id.as_ref(), &problem);
                 }
                 Fault::Operation { id: Some(id), problem } => {
-                    let status = operation_status(turn.now, &id, answer.agent_id.as_ref(), OperationState::Error);
-                    self.tell_operation(turn, &caller.framework_id, status(Some(Reason::OperationInvalid), &problem));
+                    let status =
+                        operation_status(turn.now, &id, answer.agent_id.as_ref(), OperationState::Error);
+                    self.tell_operation(
+                        turn,
+                        &caller.framework_id,
+                        status(Some(Reason::OperationInvalid), &problem),
+                    );
                 }
                 Fault::Operation { id: None, problem } => {
                     self.refuse(turn, caller.conn, caller.call_id, Refusal::Invalid, problem);
@@ -167,6 +185,11 @@ impl Answer {
 
     /// It is at fault itself.
     pub(super) fn error(agent_id: Option<AgentId>) -> Self {
-        Self { state: TaskState::Error, operation: OperationState::Error, reason: Reason::TaskInvalid, agent_id }
+        Self {
+            state: TaskState::Error,
+            operation: OperationState::Error,
+            reason: Reason::TaskInvalid,
+            agent_id,
+        }
     }
 }

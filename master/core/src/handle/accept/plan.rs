@@ -161,7 +161,14 @@ impl State {
                 OfferOperation::Launch(tasks) => self.plan_launch(id, plan, &mut left, tasks, names),
                 OfferOperation::Convert { id: operation_id, operation } => {
                     let judged = self.judge_operation_id(id, operation_id.as_ref(), names).and_then(|()| {
-                        self.judge_operation(id, &plan.agent_id, &plan.role, &operation, &left.usable, &left.total)
+                        self.judge_operation(
+                            id,
+                            &plan.agent_id,
+                            &plan.role,
+                            &operation,
+                            &left.usable,
+                            &left.total,
+                        )
                     });
                     match judged {
                         Ok(conversion) => {
@@ -196,7 +203,8 @@ impl State {
                     continue;
                 }
             };
-            let limit = self.frameworks[id].tasks.len() + names.tasks.len() >= limits::TASKS_PER_FRAMEWORK_MAX;
+            let limit =
+                self.frameworks[id].tasks.len() + names.tasks.len() >= limits::TASKS_PER_FRAMEWORK_MAX;
             let judged = if limit {
                 let most = limits::TASKS_PER_FRAMEWORK_MAX;
                 Err(format!("the framework has {most} tasks, the most that is allowed"))
@@ -236,7 +244,9 @@ impl State {
         }
         if known.len() + names.operations.len() >= limits::OPERATIONS_PER_FRAMEWORK_MAX {
             let most = limits::OPERATIONS_PER_FRAMEWORK_MAX;
-            return Err(format!("the framework has {most} named operations, the most that is allowed; acknowledge some"));
+            return Err(format!(
+                "the framework has {most} named operations, the most that is allowed; acknowledge some"
+            ));
         }
         Ok(())
     }
