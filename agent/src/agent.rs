@@ -4,7 +4,7 @@ use std::{fs, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use apportion_agent_core::{AgentCore, Config as CoreConfig, Event, OnShutdown, View};
 use apportion_containerizer::{Containerizer, Native, NativeConfig, ProbeError};
-use apportion_types::{AgentInfo, text::chain};
+use apportion_types::{AgentInfo, Resources, resources::Name, text::chain};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -19,6 +19,7 @@ use crate::{
     detect::{self, DetectError},
     effects::Effects,
     master_link::{self, Heard},
+    oversubscription::{self, ResourceEstimator},
     paths::Paths,
     services,
     store::{self, Store, StoreError},
@@ -105,6 +106,7 @@ pub struct Agent {
     local_addr: SocketAddr,
     routes: tonic::service::Routes,
     view: watch::Sender<Arc<View>>,
+    estimator: Option<Box<dyn ResourceEstimator>>,
 }
 
 impl std::fmt::Debug for Agent {
@@ -167,7 +169,26 @@ impl Agent {
         let core = AgentCore::new(core_config, incarnation(&clock), clock.now());
         let view = watch::Sender::new(Arc::new(core.view()));
         let routes = services::routes(paths.clone(), view.subscribe()).await?;
-        Ok(Agent { config, work_dir, containerizer, core, clock, replay, listener, local_addr, routes, view })
+        let estimator = config.estimator.make();
+        Ok(Agent {
+            config,
+            work_dir,
+            containerizer,
+            core,
+            clock,
+            replay,
+            listener,
+            local_addr,
+            routes,
+            view,
+            estimator,
+        })
+    }
+
+    /// Has another estimator say what can be lent than the one of the settings.
+    #[must_use]
+    pub fn with_estimator(self, estimator: impl ResourceEstimator) -> Self {
+        Self { estimator: Some(Box::new(estimator)), ..self }
     }
 
     /// Where it listens; useful when port 0 was asked for.
@@ -183,7 +204,19 @@ impl Agent {
     /// Connects to the master and runs tasks, until `shutdown` is ready and what it asks for is done: nothing, or every task killed and
     /// the master told.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Agent { config, work_dir, containerizer, core, clock, replay, listener, routes, view, .. } = self;
+        let Agent {
+            config,
+            work_dir,
+            containerizer,
+            core,
+            clock,
+            replay,
+            listener,
+            routes,
+            view,
+            estimator,
+            ..
+        } = self;
         let masters = config.masters().expect("checked at the start");
         let paths = work_dir.paths.clone();
         let ending = CancellationToken::new();
@@ -194,7 +227,13 @@ impl Agent {
         let (say, heard) = mpsc::channel::<Heard>(HEARD_MAX);
         let recovered = replay.recovered.clone();
         let store = Store::open(&paths, replay, move |told| drop(tell.send(told)))?;
-        let effects = Effects::new(containerizer.clone(), paths.clone(), config.tethered, events).await;
+        let effects =
+            Effects::new(containerizer.clone(), paths.clone(), config.tethered, events.clone()).await;
+        let interval = Duration::from_millis(config.oversubscription_interval_ms);
+        let seen = view.subscribe();
+        let estimating =
+            oversubscription::run(estimator, interval, clock, containerizer.clone(), seen, events);
+        let estimating = tokio::spawn(estimating);
         let link = tokio::spawn(master_link::run(masters, say));
         let mut actor = Actor { core, clock, store, written, effects, happened, heard, outbox: None, view };
         let ended = tokio::select! {
@@ -211,6 +250,7 @@ impl Agent {
             serving.abort();
         }
         link.abort();
+        estimating.abort();
         containerizer.close().await;
         if let Ended { unregistered: true } = ended? {
             forget(&paths)?;
@@ -262,7 +302,7 @@ fn core_config(
         address,
         resources: detect::resources(config.resources.clone(), paths.root())?,
         attributes: config.attributes.clone(),
-        domain: None,
+        domain: config.domain.clone(),
         unenforced: containerizer.unenforced().to_vec(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
@@ -270,7 +310,9 @@ fn core_config(
         true => OnShutdown::Kill { grace_max: Duration::from_millis(config.exit_grace_max_ms) },
         false => OnShutdown::Keep,
     };
-    Ok(CoreConfig { pids_default: config.pids_default, on_shutdown, ..CoreConfig::new(info) })
+    let set = |name: &&Name| config.resources.iter().flat_map(Resources::iter).any(|(set, _)| set == *name);
+    let detected = info.resources.iter().map(|(name, _)| name).filter(|name| !set(name)).cloned().collect();
+    Ok(CoreConfig { detected, pids_default: config.pids_default, on_shutdown, ..CoreConfig::new(info) })
 }
 
 /// Differs from that of every other process of this agent, also when the wall clock was set back: the time in microseconds, and
@@ -279,15 +321,12 @@ fn incarnation(clock: &Clock) -> u64 {
     (clock.now().as_micros() << 12) | (master_link::random() & 0xfff)
 }
 
-/// Removes what an agent that has left the cluster must not come back with.
+/// Removes what an agent that has left the cluster must not come back with. Reservations and volumes stay: they are the machine's.
 fn forget(paths: &Paths) -> Result<(), RunError> {
-    for path in [paths.log(), paths.agent_id()] {
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(RunError::Forget { path, source });
-            }
-            _ => {}
-        }
+    store::begin_anew(paths)?;
+    let path = paths.agent_id();
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(RunError::Forget { path, source }),
+        _ => Ok(()),
     }
-    Ok(())
 }

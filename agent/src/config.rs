@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
-use apportion_types::{Resources, limits};
+use apportion_types::{FaultDomain, Resources, limits, resources::Entry};
 use serde::{Deserialize, Serialize};
+
+use crate::oversubscription::Estimator;
 
 /// Settings of an agent. Every one but the work directory has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,10 +21,17 @@ pub struct Config {
     pub hostname: Option<String>,
     /// Where the agent keeps what must outlive it, and its tasks' files; for this agent alone, on a local disk.
     pub work_dir: PathBuf,
-    /// What it has to offer; of `cpus`, `mem`, `disk` and `ports` those that are not named are detected.
+    /// What it has to offer; of `cpus`, `mem`, `disk` and `ports` those that are not named are detected. Reservations of it, such as
+    /// `cpus(eng):4`, end only here.
     pub resources: Option<Resources>,
     /// What frameworks may place by.
     pub attributes: BTreeMap<String, String>,
+    /// Where the machine stands, for frameworks that spread or gather their tasks.
+    pub domain: Option<FaultDomain>,
+    /// What says how much of what tasks hold is idle and can be lent.
+    pub estimator: Estimator,
+    /// Between two estimates, in milliseconds.
+    pub oversubscription_interval_ms: u64,
     /// Processes and threads of a task that does not say.
     pub pids_default: u64,
     /// Kills the tasks when the agent is asked to end, and takes it out of the cluster; else they run on for the next process.
@@ -45,6 +54,10 @@ impl Default for Config {
             work_dir: PathBuf::new(),
             resources: None,
             attributes: BTreeMap::new(),
+            domain: None,
+            estimator: Estimator::None,
+            oversubscription_interval_ms: u64::try_from(limits::OVERSUBSCRIPTION_INTERVAL.as_millis())
+                .unwrap_or(u64::MAX),
             pids_default: limits::PIDS_DEFAULT,
             kill_tasks_on_exit: false,
             exit_grace_max_ms: 10_000,
@@ -73,6 +86,23 @@ pub enum ConfigError {
     /// No process at all.
     #[error("`pids_default` is 0, with which no task could start; give at least 1")]
     NoPids,
+    /// No pause at all.
+    #[error("`oversubscription_interval` is 0; give how long to wait between two estimates, such as 15s")]
+    NoInterval,
+    /// Resources on terms that no setting can give.
+    #[error(
+        "`resources` holds {resources}, which only an operation can make, or an estimator lend; give amounts with reservations at most, such as `cpus(eng):4`"
+    )]
+    Terms {
+        /// What it holds of these.
+        resources: Box<Resources>,
+    },
+    /// A part of a fault domain is missing.
+    #[error("`domain` has no {part}; give both, such as `eu/eu-1a`")]
+    Domain {
+        /// Which.
+        part: &'static str,
+    },
 }
 
 impl Config {
@@ -92,6 +122,18 @@ impl Config {
         if self.pids_default == 0 {
             return Err(ConfigError::NoPids);
         }
+        if self.oversubscription_interval_ms == 0 {
+            return Err(ConfigError::NoInterval);
+        }
+        let made = self.resources.iter().map(|resources| resources.only(is_made_later));
+        if let Some(resources) = made.into_iter().find(|made| !made.is_empty()) {
+            return Err(ConfigError::Terms { resources: Box::new(resources) });
+        }
+        let parts =
+            self.domain.iter().flat_map(|domain| [("region", &domain.region), ("zone", &domain.zone)]);
+        if let Some((part, _)) = parts.into_iter().find(|(_, name)| name.trim().is_empty()) {
+            return Err(ConfigError::Domain { part });
+        }
         self.masters().map(drop)
     }
 
@@ -99,6 +141,13 @@ impl Config {
     pub(crate) fn masters(&self) -> Result<Vec<String>, ConfigError> {
         self.master.iter().map(|address| master_uri(address)).collect()
     }
+}
+
+/// True for what is on other terms than reservations of the settings.
+fn is_made_later(entry: &Entry) -> bool {
+    entry.terms().is_some_and(|terms| {
+        terms.volume.is_some() || terms.revocable || terms.reservations.iter().any(|of| of.dynamic.is_some())
+    })
 }
 
 fn master_uri(address: &str) -> Result<String, ConfigError> {
@@ -133,6 +182,20 @@ mod tests {
         };
         assert_eq!(with(&|c| c.master.clear()), Err(ConfigError::NoMaster));
         assert_eq!(with(&|c| c.pids_default = 0), Err(ConfigError::NoPids));
+        assert_eq!(with(&|c| c.oversubscription_interval_ms = 0), Err(ConfigError::NoInterval));
+        let domain = |region: &str, zone: &str| {
+            let domain = FaultDomain { region: region.to_owned(), zone: zone.to_owned() };
+            with(&|c| c.domain = Some(domain.clone()))
+        };
+        assert_eq!(domain("eu", "eu-1a"), Ok(()));
+        assert_eq!(domain("eu", ""), Err(ConfigError::Domain { part: "zone" }));
+        assert_eq!(domain(" ", "a"), Err(ConfigError::Domain { part: "region" }));
+        let resources = |text: &str| with(&|c| c.resources = Some(text.parse().unwrap()));
+        assert_eq!(resources("cpus:1;cpus(eng):4;disk(eng/ads):10"), Ok(()));
+        for made in ["cpus(+eng):4", "cpus(eng,+eng/ads):4", "disk(eng)[data=data]:4", "mem{revocable}:1"] {
+            let message = resources(&format!("cpus:1;{made}")).unwrap_err().to_string();
+            assert!(message.contains(made) && message.contains("only an operation can make"), "{message}");
+        }
         for bad in ["", "host", ":5050", "host:", "host:0", "host:x", "ho st:1", "a/b:1", "user@host:1"] {
             let error = with(&|c| c.master = vec![bad.to_owned()]).unwrap_err();
             assert_eq!(error, ConfigError::Master { address: bad.to_owned() });

@@ -1,7 +1,7 @@
 //! The agent's shell: it offers a machine's resources to a master and runs tasks on it.
 //!
 //! Every decision is made by the pure core (crate `apportion-agent-core`); here are the things around it: the stream to the master
-//! (`master_link`), the log of what must outlive the process (`store`), the containers (`effects`), the data of persistent volumes (`volumes`), the files (`paths`), and what the
+//! (`master_link`), the log of what must outlive the process (`store`), the containers (`effects`), the data of persistent volumes (`volumes`), what can be lent (`oversubscription`), the files (`paths`), and what the
 //! agent serves by itself (`services`). `actor` is the one loop that feeds the core and runs what it wants.
 
 mod actor;
@@ -11,6 +11,7 @@ mod config;
 mod detect;
 mod effects;
 mod master_link;
+mod oversubscription;
 mod paths;
 mod services;
 mod store;
@@ -20,6 +21,7 @@ mod work_dir;
 pub use agent::{Agent, RunError, StartError};
 pub use config::{Config, ConfigError};
 pub use detect::{DetectError, resources as detected_resources};
+pub use oversubscription::{Estimator, EstimatorError, IdleCpus, ResourceEstimator, Sample, TaskSample};
 pub use paths::Paths;
 pub use store::{RecordError, Replay, StoreError, read};
 pub use work_dir::WorkDirError;

@@ -1,6 +1,10 @@
 //! `/healthz` and `/metrics`.
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    sync::Arc,
+};
 
 use apportion_agent_core::View;
 use apportion_types::TaskState;
@@ -68,12 +72,13 @@ fn exposition(view: &View) -> String {
     for (name, help, resources) in [
         ("resources_total", "What this agent has to offer; mem and disk in MiB.", &view.resources),
         ("resources_free", "What of it no task holds; mem and disk in MiB.", &view.free),
+        ("resources_lent", "What it could lend beside that; mem and disk in MiB.", &view.lent),
     ] {
-        let samples = view
-            .resources
-            .scalars()
-            .map(|(name, _)| (format!("{{resource=\"{name}\"}}"), resources.milli(name) as f64 / 1000.0));
-        family(name, "gauge", help, samples.collect());
+        // A name that is held on several terms counts once.
+        let names: BTreeSet<_> =
+            view.resources.scalars().chain(view.lent.scalars()).map(|(name, _)| name).collect();
+        let sample = |name| (format!("{{resource=\"{name}\"}}"), resources.milli(name) as f64 / 1000.0);
+        family(name, "gauge", help, names.into_iter().map(sample).collect());
     }
     let counters = &view.counters;
     let ended =
@@ -85,6 +90,13 @@ fn exposition(view: &View) -> String {
         ("updates_made_total", "Status updates made.", counters.updates_made),
         ("updates_sent_total", "Status updates sent, repetitions among them.", counters.updates_sent),
         ("acknowledgements_total", "Acknowledgements taken.", counters.acknowledgements),
+        ("operations_done_total", "Operations done.", counters.operations_done),
+        ("operations_refused_total", "Operations refused.", counters.operations_refused),
+        (
+            "tasks_preempted_total",
+            "Tasks killed because what they were lent is needed.",
+            counters.tasks_preempted,
+        ),
         ("registrations_total", "Registrations that stood.", counters.registrations),
     ] {
         family(name, "counter", help, one(count as f64));
@@ -99,7 +111,7 @@ mod tests {
     #[test]
     fn every_family_is_there_from_the_start() {
         let view = View {
-            resources: "cpus:2;mem:100".parse().unwrap(),
+            resources: "cpus:0.5;cpus(eng):1.5;mem:100".parse().unwrap(),
             free: "cpus:0.5".parse().unwrap(),
             ..View::default()
         };
@@ -110,9 +122,11 @@ mod tests {
             "apportion_agent_resources_total{resource=\"cpus\"} 2",
             "apportion_agent_resources_free{resource=\"cpus\"} 0.5",
             "apportion_agent_resources_free{resource=\"mem\"} 0",
+            "apportion_agent_resources_lent{resource=\"cpus\"} 0",
             "apportion_agent_launches_total 0",
+            "apportion_agent_operations_done_total 0",
         ] {
-            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+            assert_eq!(text.lines().filter(|l| *l == line).count(), 1, "{line} is not once in\n{text}");
         }
     }
 }

@@ -17,7 +17,7 @@ use apportion_agent_core::{Log, LogError, Recovered};
 use apportion_types::convert::ConvertError;
 
 use self::frame::Frames;
-pub(crate) use self::writer::Store;
+pub(crate) use self::writer::{Store, begin_anew};
 
 /// Why the log cannot be used.
 #[derive(Debug, thiserror::Error)]

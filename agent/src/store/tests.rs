@@ -2,8 +2,8 @@ use std::{collections::BTreeMap, sync::mpsc, time::Duration};
 
 use apportion_agent_core::{CheckpointId, ContainerId, Record, TaskRecord};
 use apportion_types::{
-    AgentId, Command, FrameworkId, FrameworkInfo, Resources, Role, Source, TaskId, TaskInfo, TaskState,
-    TaskStatus, Time, UpdateId,
+    AgentId, Command, FrameworkId, FrameworkInfo, OperationId, OperationState, OperationStatus, Resources,
+    Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, protocol::agent::AgentOperation,
 };
 use proptest::prelude::*;
 
@@ -83,7 +83,30 @@ fn some() -> Vec<Record> {
         acknowledgement("over", 5),
         acknowledgement("ended", 3),
         update("stray", 7, Gone),
+        operation("o1", 8, Some("cpus:1;cpus(+eng@ann?a=b):1;disk(eng)[data=var/data shared]:5")),
+        operation("o2", 9, None),
+        Record::OperationAcknowledgement {
+            framework_id: framework_id(),
+            operation_id: OperationId::new("o2").unwrap(),
+            update_id: UpdateId::new(1, 9),
+        },
     ]
+}
+
+fn operation(id: &str, number: u64, total: Option<&str>) -> Record {
+    let status = OperationStatus {
+        operation_id: OperationId::new(id).unwrap(),
+        agent_id: None,
+        state: OperationState::Finished,
+        reason: None,
+        message: String::new(),
+        at: Time::from_micros(number),
+        update_id: Some(UpdateId::new(1, number)),
+    };
+    Record::Operation {
+        total: total.map(|total| total.parse().unwrap()),
+        outcome: Some(AgentOperation { framework_id: framework_id(), status }),
+    }
 }
 
 fn write(paths: &Paths, first: u64, records: Vec<Record>) {
@@ -118,6 +141,10 @@ fn check(recovered: &Recovered) {
     use TaskState::*;
     assert_eq!(tasks, [("ended", Some(Starting), vec![Finished]), ("runs", Some(Starting), vec![Running])]);
     assert_eq!(recovered.strays.len(), 1);
+    let total = "cpus:1;cpus(+eng@ann?a=b):1;disk(eng)[data=var/data shared]:5";
+    assert_eq!(recovered.total.as_ref().unwrap().to_string(), total);
+    let operations: Vec<_> = recovered.operations.iter().map(|of| of.status.operation_id.as_str()).collect();
+    assert_eq!(operations, ["o1"]);
     assert_eq!(recovered.strays[0].1.state, Gone);
     assert!(!recovered.damaged);
 }

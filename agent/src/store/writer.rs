@@ -13,6 +13,7 @@ use apportion_agent_core::{CheckpointId, Log, Record};
 use super::{
     Replay, StoreError,
     frame::{HEADER, append},
+    read,
     record::to_wire,
 };
 use crate::paths::Paths;
@@ -131,17 +132,37 @@ impl Writer {
 
     /// Writes a new file with what still matters, and puts it in the place of the old one.
     fn rewrite(&mut self) -> io::Result<()> {
-        let mut bytes = HEADER.to_vec();
-        self.log.records().for_each(|record| append(&to_wire(record), &mut bytes));
-        let path = self.paths.log_new();
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&path, self.paths.log())?;
-        File::open(self.paths.root())?.sync_all()?;
+        let (file, bytes) = replace(&self.paths, &self.log)?;
         self.file = Some(file);
-        self.bytes = bytes.len() as u64;
-        self.rewritten_bytes = self.bytes;
+        (self.bytes, self.rewritten_bytes) = (bytes, bytes);
         Ok(())
+    }
+}
+
+/// Puts a new file in the place of the log; says how long it is.
+fn replace(paths: &Paths, log: &Log) -> io::Result<(File, u64)> {
+    let mut bytes = HEADER.to_vec();
+    log.records().for_each(|record| append(&to_wire(record), &mut bytes));
+    let path = paths.log_new();
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    fs::rename(&path, paths.log())?;
+    File::open(paths.root())?.sync_all()?;
+    Ok((file, bytes.len() as u64))
+}
+
+/// Leaves of a log that nobody writes to any more what another agent in this place is to know.
+pub(crate) fn begin_anew(paths: &Paths) -> Result<(), StoreError> {
+    let legacy = read(&paths.log())?.log.legacy();
+    let done = match legacy.records().next() {
+        Some(_) => replace(paths, &legacy).map(drop),
+        None => fs::remove_file(paths.log()),
+    };
+    match done {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::Write { path: paths.log(), source })
+        }
+        _ => Ok(()),
     }
 }

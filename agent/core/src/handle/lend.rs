@@ -14,17 +14,16 @@ impl AgentCore {
     /// Takes an estimate of what can be lent; kills the youngest borrowers when they hold more than that.
     pub(super) fn oversubscribed(&mut self, now: Time, revocable: Resources, actions: &mut Actions) {
         assert_eq!(revocable, revocable.revocable(), "only what is revocable is lent");
-        if self.pool.lent.as_ref() == Some(&revocable) {
-            return;
+        let before = self.pool.lent.replace(revocable.clone());
+        if before.unwrap_or_default() != revocable {
+            self.tell_lent(revocable, actions);
         }
-        self.pool.lent = Some(revocable);
-        self.tell_lent(actions);
         self.take_back(now, actions);
     }
 
-    /// Tells the master what can be lent, once that was estimated.
-    pub(super) fn tell_lent(&mut self, actions: &mut Actions) {
-        if let Some(revocable) = self.pool.lent.clone().filter(|_| self.link == Link::Registered) {
+    /// Tells the master what is lent, of which a registration says nothing.
+    pub(super) fn tell_lent(&mut self, revocable: Resources, actions: &mut Actions) {
+        if self.link == Link::Registered {
             actions.push(Action::Send(AgentMessage::Oversubscribed { revocable }));
         }
     }

@@ -115,7 +115,9 @@ impl AgentCore {
         for key in keys {
             self.send_outcome_afresh(now, &key, actions);
         }
-        self.tell_lent(actions);
+        if let Some(revocable) = self.pool.lent.clone().filter(|lent| !lent.is_empty()) {
+            self.tell_lent(revocable, actions);
+        }
         for key in missing_tasks {
             self.answer_missing(now, key, actions);
         }
