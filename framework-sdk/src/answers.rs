@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use apportion_types::{AgentId, OfferId, TaskInfo};
+use apportion_types::{AgentId, OfferId, protocol::scheduler::OfferOperation};
 
 use crate::DeclineReason;
 
@@ -15,36 +15,61 @@ use crate::DeclineReason;
 pub(crate) struct Answer {
     pub(crate) offers: Vec<OfferId>,
     pub(crate) agent_id: AgentId,
-    pub(crate) tasks: Vec<TaskInfo>,
+    /// What to do, in order; nothing gives them back.
+    pub(crate) operations: Vec<OfferOperation>,
     pub(crate) refuse: Option<Duration>,
     pub(crate) reason: DeclineReason,
 }
 
+/// What is said of offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// What became of one.
+    Answer(Answer),
+    /// What became of several, all or nothing.
+    Gang(Vec<Answer>),
+    /// They are to be held for so long.
+    Lease { offers: Vec<OfferId>, hold: Duration },
+}
+
 /// The answers of one driver's offers, in the order of their drops. Bounded by the offers that exist.
-#[derive(Debug, Default)]
-pub(crate) struct Answers(Mutex<Inner>);
+#[derive(Debug)]
+pub(crate) struct Answers {
+    /// In whose name reservations are made.
+    principal: String,
+    inner: Mutex<Inner>,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
-    waiting: Vec<Answer>,
+    waiting: Vec<Said>,
     waker: Option<Waker>,
     closed: bool,
 }
 
 impl Answers {
+    pub(crate) fn new(principal: impl Into<String>) -> Self {
+        Self { principal: principal.into(), inner: Mutex::default() }
+    }
+
+    /// In whose name reservations are made.
+    pub(crate) fn principal(&self) -> &str {
+        &self.principal
+    }
+
     /// Called by drops, so it must never panic: a lock poisoned by a panic elsewhere still holds good data.
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leaves an answer; forgets it when the driver has ended.
-    pub(crate) fn push(&self, answer: Answer) {
+    pub(crate) fn push(&self, said: Said) {
         let waker = {
             let mut inner = self.lock();
             if inner.closed {
                 return;
             }
-            inner.waiting.push(answer);
+            inner.waiting.push(said);
             inner.waker.take()
         };
         if let Some(waker) = waker {
@@ -53,7 +78,7 @@ impl Answers {
     }
 
     /// All that wait.
-    pub(crate) fn take(&self) -> Vec<Answer> {
+    pub(crate) fn take(&self) -> Vec<Said> {
         std::mem::take(&mut self.lock().waiting)
     }
 

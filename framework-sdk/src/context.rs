@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use apportion_types::{AgentId, FrameworkId, TaskId, Time};
+use apportion_types::{
+    AgentId, FrameworkId, FrameworkInfo, FrameworkOptions, OperationId, Role, TaskId, Time,
+    protocol::scheduler::{Claim, ResourceRequest},
+};
 
 use crate::Stop;
 
@@ -14,6 +17,8 @@ use crate::Stop;
 pub struct Context<'a> {
     pub(crate) now: Time,
     pub(crate) framework_id: Option<&'a FrameworkId>,
+    pub(crate) info: &'a FrameworkInfo,
+    pub(crate) options: &'a FrameworkOptions,
     pub(crate) subscribed: bool,
     pub(crate) asked: &'a mut Vec<Ask>,
 }
@@ -24,6 +29,11 @@ pub(crate) enum Ask {
     Kill { task_id: TaskId, grace: Option<Duration> },
     Reconcile(Vec<(TaskId, Option<AgentId>)>),
     ReconcileAll,
+    ReconcileOperations(Vec<(OperationId, Option<AgentId>)>),
+    UpdateFramework(Box<(FrameworkInfo, FrameworkOptions)>),
+    Request { role: Role, requests: Vec<ResourceRequest> },
+    WatchFree(bool),
+    Commit { role: Role, claims: Vec<Claim>, all_or_nothing: bool },
     Revive,
     Wake(Duration),
     Stop(Stop),
@@ -38,6 +48,16 @@ impl Context<'_> {
     /// The framework's id; none before the first subscription of a new framework.
     pub fn framework_id(&self) -> Option<&FrameworkId> {
         self.framework_id
+    }
+
+    /// The framework as it describes itself, such as its roles.
+    pub fn info(&self) -> &FrameworkInfo {
+        self.info
+    }
+
+    /// What the framework wishes of offers.
+    pub fn options(&self) -> &FrameworkOptions {
+        self.options
     }
 
     /// True while a subscription stands.
@@ -68,6 +88,53 @@ impl Context<'_> {
     /// forgotten. One that the master does not know is not told; see [`reconcile`](Context::reconcile).
     pub fn reconcile_all(&mut self) {
         self.asked.push(Ask::ReconcileAll);
+    }
+
+    /// Asks for the state of these operations, as [`reconcile`](Context::reconcile) for tasks; told to
+    /// [`operation`](crate::Scheduler::operation).
+    pub fn reconcile_operations(
+        &mut self,
+        operations: impl IntoIterator<Item = (OperationId, Option<AgentId>)>,
+    ) {
+        let operations: Vec<_> = operations.into_iter().collect();
+        if !operations.is_empty() {
+            self.asked.push(Ask::ReconcileOperations(operations));
+        }
+    }
+
+    /// Changes the framework's description and its wishes of offers, all at once; what is not to change is taken from
+    /// [`info`](Context::info) and [`options`](Context::options). Offers for roles that go are rescinded.
+    ///
+    /// Later subscriptions begin with what was given here. When the master refuses it, [`refused`](crate::Scheduler::refused) is told
+    /// and everything is as before; a principal, for one, must stay.
+    pub fn update_framework(&mut self, info: FrameworkInfo, options: FrameworkOptions) {
+        self.asked.push(Ask::UpdateFramework(Box::new((info, options))));
+    }
+
+    /// Says what waits to be placed for a role, instead of what was said before: nothing when `requests` is empty.
+    ///
+    /// It is the ground on which the master preempts for a role of higher priority, and what it explains. Offers come with or without
+    /// it. Told again after each lost connection; to repeat what was said costs nothing.
+    pub fn request(&mut self, role: &Role, requests: Vec<ResourceRequest>) {
+        self.asked.push(Ask::Request { role: role.clone(), requests });
+    }
+
+    /// Asks to be told what is free in the cluster and every change of it, by [`free`](crate::Scheduler::free); or no longer. The wish
+    /// outlives lost connections; each time everything is told anew.
+    pub fn watch_free(&mut self, on: bool) {
+        self.asked.push(Ask::WatchFree(on));
+    }
+
+    /// Launches tasks on free resources that were not offered: on all agents that the claims name or on none, or on each where it is
+    /// possible. A [`FreeView`](crate::FreeView) makes the claims.
+    ///
+    /// Judged as offers are: quota, headroom, constraints, the order of fairness. What became of each claim is told to
+    /// [`committed`](crate::Scheduler::committed), and of each task to [`update`](crate::Scheduler::update), as of one that was
+    /// placed on an offer.
+    pub fn commit(&mut self, role: &Role, claims: Vec<Claim>, all_or_nothing: bool) {
+        if !claims.is_empty() {
+            self.asked.push(Ask::Commit { role: role.clone(), claims, all_or_nothing });
+        }
     }
 
     /// Forgets every refusal, so that refused resources are offered again at once.

@@ -85,6 +85,20 @@
 //! with several masters, of each in turn. Meanwhile tasks run on, for as long as the framework's
 //! [failover time-out](driver::Builder::failover_timeout). Only the first connection must succeed in time.
 //!
+//! # More than launching
+//!
+//! **Reserved resources are used first**: a task that asks for `cpus:1` gets what is reserved for its role before what is not. An
+//! offer's resources can be [reserved](Offer::reserve) and made into [volumes](Offer::create_volume), in order with its launches.
+//!
+//! **Wishes** of offers, such as [constraints](Constraint) on agents, go with the subscription ([`driver::Builder::options`]) and
+//! change while the framework runs ([`Context::update_framework`]). Declines say [why](DeclineReason).
+//!
+//! **Several agents at once**: a [`Gang`] launches on all of its offers or on none. A scheduler that rather chooses for itself
+//! [watches](Context::watch_free) what is free and [commits](Context::commit) claims on it.
+//!
+//! **Priorities**: what waits is [said](Context::request), and for a role of higher priority the master preempts; whoever must give
+//! something back is [told](Scheduler::preempt) first.
+//!
 //! # Surviving a restart of the scheduler
 //!
 //! Store the framework id in [`subscribed`](Scheduler::subscribed), tasks before they are launched, and their states in
@@ -113,10 +127,14 @@ mod answers;
 mod context;
 mod decline;
 pub mod driver;
+mod free;
+mod gang;
 mod offer;
 #[cfg(feature = "net")]
 pub mod operator;
+mod options;
 pub mod placement;
+pub mod preempt;
 #[cfg(feature = "net")]
 pub mod sandbox;
 mod scheduler;
@@ -124,9 +142,10 @@ mod task;
 pub mod testing;
 
 pub use apportion_types::{
-    AgentId, AgentInfo, Command, ContainerStatus, FrameworkId, FrameworkInfo, OfferId, Reason, Resources,
-    Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, Volume, container, ids, limits,
-    protocol::scheduler as protocol, resources,
+    AgentId, AgentInfo, Capability, Command, ContainerStatus, FaultDomain, FrameworkId, FrameworkInfo,
+    FrameworkOptions, OfferId, Operation, OperationId, OperationState, OperationStatus, Reason, Resources,
+    Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, Volume, constraints, container,
+    ids, limits, protocol::scheduler as protocol, resources,
 };
 pub use async_trait::async_trait;
 
@@ -136,7 +155,10 @@ pub use self::{
     context::Context,
     decline::DeclineReason,
     driver::DriverError,
-    offer::{DoesNotFit, Offer},
+    free::{Claimed, FreeView},
+    gang::{Gang, GangTooLarge},
+    offer::{CannotConvert, DoesNotFit, Made, Offer},
+    options::{Constraint, Options, Property},
     scheduler::{Refused, Scheduler, Stop, Subscription},
     task::{Task, TaskError},
 };

@@ -4,9 +4,9 @@ use apportion_types::Resources;
 
 use crate::Offer;
 
-/// True when all of `wanted` is left in the offer.
+/// True when all of `wanted` is left in the offer, on whatever terms [`Offer::launch`] would take it.
 pub fn fits(offer: &Offer, wanted: &Resources) -> bool {
-    offer.resources().contains(wanted)
+    offer.missing(wanted).is_empty()
 }
 
 /// The index of the first offer in which `wanted` fits.
@@ -21,7 +21,7 @@ pub fn first_fit(offers: &[Offer], wanted: &Resources) -> Option<usize> {
 /// equal input gives equal output.
 pub fn best_fit(offers: &[Offer], wanted: &Resources) -> Option<usize> {
     let fitting = offers.iter().enumerate().filter(|(_, offer)| fits(offer, wanted));
-    fitting.min_by_key(|(_, offer)| slack(offer.resources(), wanted)).map(|(index, _)| index)
+    fitting.min_by_key(|(_, offer)| slack(&offer.usable(), wanted)).map(|(index, _)| index)
 }
 
 /// The index of the offer in which `wanted` leaves the most: load is spread.
@@ -29,7 +29,7 @@ pub fn best_fit(offers: &[Offer], wanted: &Resources) -> Option<usize> {
 /// Measured as in [`best_fit`].
 pub fn worst_fit(offers: &[Offer], wanted: &Resources) -> Option<usize> {
     let fitting = offers.iter().enumerate().filter(|(_, offer)| fits(offer, wanted));
-    fitting.min_by_key(|(_, offer)| u64::MAX - slack(offer.resources(), wanted)).map(|(index, _)| index)
+    fitting.min_by_key(|(_, offer)| u64::MAX - slack(&offer.usable(), wanted)).map(|(index, _)| index)
 }
 
 /// What is left of each wanted scalar, in millionths of what is there, summed.

@@ -1,9 +1,12 @@
 //! What a scheduler author implements.
 
-use apportion_types::{AgentId, FrameworkId, OfferId, TaskId, TaskStatus, protocol::scheduler::Refusal};
+use apportion_types::{
+    AgentId, FrameworkId, OfferId, OperationId, OperationStatus, TaskId, TaskStatus,
+    protocol::scheduler::{FreeState, Preemption, Refusal},
+};
 use async_trait::async_trait;
 
-use crate::{Context, Offer};
+use crate::{Claimed, Context, Offer};
 
 /// A scheduler: it is told what happens, and answers by using offers and by what it asks of its [`Context`].
 ///
@@ -60,6 +63,34 @@ pub trait Scheduler: Send {
         let _ = (cx, offer);
     }
 
+    /// What became of an operation that was [named](crate::Made::named). Acknowledged when this returns, as an update is, and told
+    /// at least once; after each subscription the driver asks for what was not told.
+    ///
+    /// One that was [`Dropped`](crate::OperationState::Dropped) was not done and may be asked for again; so may one that is
+    /// [`Unknown`](crate::OperationState::Unknown), if the next offer of its agent does not show that it was done after all.
+    async fn operation(&mut self, cx: &mut Context<'_>, status: OperationStatus) {
+        let _ = (cx, status);
+    }
+
+    /// Tasks of the framework will be killed for a role of higher priority, unless as much ends on that agent before. Best effort; to
+    /// do nothing is to let go of the tasks that are named. [`preempt::enough`](crate::preempt::enough) helps to choose others.
+    async fn preempt(&mut self, cx: &mut Context<'_>, preemption: Preemption) {
+        let _ = (cx, preemption);
+    }
+
+    /// What is free in the cluster, while it is [watched](Context::watch_free): first everything, then each change, none left out
+    /// while the connection stands. A [`FreeView`](crate::FreeView) keeps it.
+    async fn free(&mut self, cx: &mut Context<'_>, free: &FreeState) {
+        let _ = (cx, free);
+    }
+
+    /// What became of a [`commit`](Context::commit), claim for claim. Tasks of claims that were refused are told to
+    /// [`update`](Scheduler::update) as dropped afterwards. Not told when the connection is lost before; then the tasks are
+    /// reconciled.
+    async fn committed(&mut self, cx: &mut Context<'_>, claims: Vec<Claimed>) {
+        let _ = (cx, claims);
+    }
+
     /// An agent cannot be reached or was removed. Statuses for its tasks come by themselves; best effort.
     async fn agent_lost(&mut self, cx: &mut Context<'_>, agent: AgentId, message: String) {
         let _ = (cx, agent, message);
@@ -96,6 +127,12 @@ pub trait Scheduler: Send {
     /// became of them while nobody listened. Tasks launched through this driver are known to it; a scheduler that stores
     /// its tasks and was restarted returns them here.
     fn tasks(&self) -> Vec<(TaskId, Option<AgentId>)> {
+        Vec::new()
+    }
+
+    /// The operations whose end was not told, each with its agent where known. Asked after every subscription, as
+    /// [`tasks`](Scheduler::tasks) is; those of this driver are known to it.
+    fn operations(&self) -> Vec<(OperationId, Option<AgentId>)> {
         Vec::new()
     }
 }

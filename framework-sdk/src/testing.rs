@@ -1,20 +1,23 @@
 //! Testing a scheduler without a cluster: a hand-driven driver, whose time and whose master are the test.
 
 use std::{
+    collections::VecDeque,
     future::Future,
     pin::pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use apportion_types::{
-    AgentId, FrameworkId, FrameworkInfo, Offer, OfferId, Reason, Resources, Role, Source, TaskId, TaskInfo,
-    TaskState, TaskStatus, Time, UpdateId,
-    protocol::scheduler::{Call, Event},
+    AgentId, FrameworkId, FrameworkInfo, Offer, OfferId, OperationId, OperationState, OperationStatus,
+    Reason, Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId,
+    protocol::scheduler::{Call, ClaimResult, Event, FreeAgent, FreeState, Preemption},
 };
 
 use crate::{
     DriverError, Scheduler, Stop,
+    answers::Answers,
     driver::{Action, Config, Engine, Input},
 };
 
@@ -57,6 +60,9 @@ pub struct Harness<S: Scheduler> {
     connecting: bool,
     offers: u64,
     updates: u64,
+    role: Role,
+    /// Commits that are not answered, with how many claims each has.
+    commits: VecDeque<(u64, usize)>,
 }
 
 impl<S: Scheduler> Harness<S> {
@@ -68,12 +74,29 @@ impl<S: Scheduler> Harness<S> {
         harness
     }
 
+    /// A scheduler that is subscribed for another role than `*`: what it is offered is for that role.
+    ///
+    /// # Panics
+    ///
+    /// When the role is not one.
+    pub fn for_role(role: &str, scheduler: S) -> Self {
+        let mut harness = Self::about(role, scheduler);
+        harness.connect();
+        harness.subscribe();
+        harness
+    }
+
     /// A scheduler whose driver is about to connect.
     pub fn unconnected(scheduler: S) -> Self {
+        Self::about(Role::default().as_str(), scheduler)
+    }
+
+    fn about(role: &str, scheduler: S) -> Self {
+        let role = Role::new(role).expect("a good role");
         let info = FrameworkInfo {
             name: "test".to_owned(),
             principal: "test".to_owned(),
-            roles: vec![Role::default()],
+            roles: vec![role.clone()],
             failover_timeout: Duration::from_secs(60),
             labels: Default::default(),
         };
@@ -85,6 +108,8 @@ impl<S: Scheduler> Harness<S> {
             connecting: false,
             offers: 0,
             updates: 0,
+            role,
+            commits: VecDeque::new(),
         };
         harness.input(Input::Start);
         harness
@@ -143,18 +168,47 @@ impl<S: Scheduler> Harness<S> {
 
     fn make_offer(&mut self, agent: &str, resources: &str, attributes: &[(&str, &str)]) -> Offer {
         self.offers += 1;
+        let mut offer = made_offer(self.role.as_str(), agent, resources);
+        offer.offer_id = OfferId::new(format!("offer-{}", self.offers)).expect("a good id");
         let attributes = attributes.iter().map(|(name, value)| (String::from(*name), String::from(*value)));
-        Offer {
-            offer_id: OfferId::new(format!("offer-{}", self.offers)).expect("a good id"),
-            framework_id: FrameworkId::new("test").expect("a good id"),
-            agent_id: agent_id(agent),
-            role: Role::default(),
-            resources: resources.parse::<Resources>().expect("resources such as `cpus:1;mem:64`"),
-            hostname: format!("host-of-{agent}"),
-            address: format!("{agent}:5051"),
-            attributes: attributes.collect(),
-            domain: None,
-        }
+        offer.attributes = attributes.collect();
+        offer
+    }
+
+    /// Tells that an offer is no longer valid.
+    pub fn rescind(&mut self, offer: &OfferId) {
+        self.event(Event::Rescind(offer.clone()));
+    }
+
+    /// Tells what became of an operation as its agent does, with a new update id.
+    ///
+    /// # Panics
+    ///
+    /// When the ids are not such.
+    pub fn operation(&mut self, agent: &str, operation: &str, state: OperationState) -> UpdateId {
+        self.updates += 1;
+        let update_id = UpdateId::new(0, self.updates);
+        self.event(Event::OperationUpdate(OperationStatus {
+            operation_id: OperationId::new(operation).expect("a good operation id"),
+            agent_id: Some(agent_id(agent)),
+            state,
+            reason: None,
+            message: String::new(),
+            at: self.now,
+            update_id: Some(update_id),
+        }));
+        update_id
+    }
+
+    /// Answers the oldest commit that is not answered: each claim as told, those beyond as taken.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub fn committed(&mut self, results: &[ClaimResult]) {
+        let (call_id, claims) = self.commits.pop_front().expect("a commit that is not answered");
+        let results = results.iter().cloned().chain(std::iter::repeat(ClaimResult::Taken));
+        self.event(Event::Committed { call_id, claims: results.take(claims).collect() });
     }
 
     /// Tells the state of a task as its agent does, with a new update id.
@@ -261,7 +315,12 @@ impl<S: Scheduler> Harness<S> {
         for action in actions {
             match action {
                 Action::Connect { .. } => self.connecting = true,
-                Action::Send { call, .. } => self.calls.push(call),
+                Action::Send { call_id, call } => {
+                    if let Call::Commit { claims, .. } = &call {
+                        self.commits.push_back((call_id, claims.len()));
+                    }
+                    self.calls.push(call);
+                }
                 Action::Close => self.connecting = false,
                 Action::End(end) => self.end = Some(end),
             }
@@ -275,11 +334,8 @@ impl<S: Scheduler> Harness<S> {
 
     /// The tasks launched since the calls were taken last, in order; takes the calls.
     pub fn launched(&mut self) -> Vec<TaskInfo> {
-        let tasks = self.calls().into_iter().flat_map(|call| match call {
-            Call::Accept(accept) => accept.tasks().filter_map(|task| task.as_ref().ok().cloned()).collect(),
-            _ => Vec::new(),
-        });
-        tasks.collect()
+        let calls = self.calls();
+        calls.iter().flat_map(Call::tasks).flatten().cloned().collect()
     }
 
     /// How many tasks were placed on offers that were no longer valid: what a scheduler that keeps offers should leave at zero.
@@ -315,4 +371,56 @@ impl<S: Scheduler> Harness<S> {
 
 fn agent_id(agent: &str) -> AgentId {
     AgentId::new(agent).expect("a good agent id")
+}
+
+fn made_offer(role: &str, agent: &str, resources: &str) -> Offer {
+    Offer {
+        offer_id: OfferId::new("offer").expect("a good id"),
+        framework_id: FrameworkId::new("test").expect("a good id"),
+        agent_id: agent_id(agent),
+        role: Role::new(role).expect("a good role"),
+        resources: resources.parse::<Resources>().expect("resources such as `cpus:1;mem:64`"),
+        hostname: format!("host-of-{agent}"),
+        address: format!("{agent}:5051"),
+        attributes: Default::default(),
+        domain: None,
+    }
+}
+
+/// An offer to the principal `test` that nobody answers, for tests of what is placed on one.
+///
+/// # Panics
+///
+/// When the role, the agent's id or the resources are not such.
+pub fn offer(role: &str, agent: &str, resources: &str) -> crate::Offer {
+    crate::Offer::new(made_offer(role, agent, resources), Arc::new(Answers::new("test")))
+}
+
+/// What is free, as a master tells it: of each agent its id and its resources.
+///
+/// # Panics
+///
+/// When an agent's id or its resources are not such.
+pub fn free(version: u64, snapshot: bool, agents: &[(&str, &str)]) -> FreeState {
+    let agents = agents.iter().map(|(agent, free)| FreeAgent {
+        agent_id: agent_id(agent),
+        free: free.parse().expect("resources such as `cpus:1;mem:64`"),
+        place: None,
+    });
+    FreeState { version, snapshot, agents: agents.collect() }
+}
+
+/// Notice of a preemption at the beginning of time.
+///
+/// # Panics
+///
+/// When an id, the resources or the role are not such.
+pub fn preemption(agent: &str, resources: &str, tasks: &[&str], for_role: &str) -> Preemption {
+    Preemption {
+        agent_id: agent_id(agent),
+        resources: resources.parse().expect("resources such as `cpus:1;mem:64`"),
+        tasks: tasks.iter().map(|task| TaskId::new(task).expect("a good task id")).collect(),
+        at: Time::ZERO,
+        for_role: Role::new(for_role).expect("a good role"),
+    }
 }

@@ -36,7 +36,7 @@ impl Dropped {
 }
 
 /// Tells offers that outlive the driver that nobody listens any more.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Closing(Arc<Answers>);
 
 impl Drop for Closing {
@@ -52,7 +52,8 @@ impl<S: Scheduler> Engine<S> {
     ///
     /// When `config` names no master.
     pub fn new(config: Config, scheduler: S) -> Self {
-        Self { scheduler, state: State::new(config), answers: Closing::default(), asked: Vec::new() }
+        let answers = Closing(Arc::new(Answers::new(config.info.principal.as_str())));
+        Self { scheduler, state: State::new(config), answers, asked: Vec::new() }
     }
 
     /// Takes one input at its time and appends what is to be done to `actions`.
@@ -134,7 +135,7 @@ impl<S: Scheduler> Engine<S> {
         let told = match callback {
             Callback::Subscribed(subscription) => {
                 scheduler.subscribed(cx, subscription).await;
-                Some(Told::Subscribed(scheduler.tasks()))
+                Some(Told::Subscribed { tasks: scheduler.tasks(), operations: scheduler.operations() })
             }
             Callback::Offers(offers) => {
                 let answers = &self.answers.0;
@@ -153,6 +154,30 @@ impl<S: Scheduler> Engine<S> {
                 };
                 scheduler.update(cx, status).await;
                 told
+            }
+            Callback::Operation(status) => {
+                let told = match (&status.agent_id, status.update_id) {
+                    (Some(agent_id), Some(update_id)) => Some(Told::Operation {
+                        operation_id: status.operation_id.clone(),
+                        agent_id: agent_id.clone(),
+                        update_id,
+                    }),
+                    _ => None,
+                };
+                scheduler.operation(cx, status).await;
+                told
+            }
+            Callback::Preempt(preemption) => {
+                scheduler.preempt(cx, preemption).await;
+                None
+            }
+            Callback::Free(free) => {
+                scheduler.free(cx, &free).await;
+                None
+            }
+            Callback::Committed(claims) => {
+                scheduler.committed(cx, claims).await;
+                None
             }
             Callback::Rescinded(offer_id) => {
                 scheduler.rescinded(cx, offer_id).await;
@@ -187,5 +212,6 @@ impl<S: Scheduler> Engine<S> {
 }
 
 fn context<'a>(state: &'a State, asked: &'a mut Vec<Ask>, now: Time) -> Context<'a> {
-    Context { now, framework_id: state.framework_id(), subscribed: state.is_subscribed(), asked }
+    let (framework_id, (info, options)) = (state.framework_id(), state.described());
+    Context { now, framework_id, info, options, subscribed: state.is_subscribed(), asked }
 }

@@ -16,10 +16,17 @@ use std::{
 };
 
 use apportion_sdk::{
-    AgentId, Context, DeclineReason, FrameworkId, FrameworkInfo, Offer, OfferId, Reason, Refused, Role,
-    Scheduler, Source, Stop, Subscription, Task, TaskId, TaskState, TaskStatus, Time, UpdateId, async_trait,
+    AgentId, Claimed, Context, DeclineReason, FrameworkId, FrameworkInfo, FrameworkOptions, FreeView, Gang,
+    Offer, OfferId, OperationId, OperationState, OperationStatus, Reason, Refused, Role, Scheduler, Source,
+    Stop, Subscription, Task, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, async_trait,
     driver::{Action, Config, Engine, Input},
-    protocol::{Call, ErrorCode, Event, Refusal},
+    ids::VolumeId,
+    protocol::{
+        Accept, Call, ClaimRefusal, ClaimResult, ErrorCode, Event, FreeState, InvalidTask, OfferOperation,
+        Preemption, Refusal, ResourceRequest,
+    },
+    resources::PersistentVolume,
+    testing,
 };
 
 /// Does what the script says, and notes what it is told.
@@ -30,6 +37,9 @@ struct Scripted {
     kept: BTreeMap<String, Offer>,
     idle: bool,
     known: Vec<(TaskId, Option<AgentId>)>,
+    known_operations: Vec<OperationId>,
+    gang: Gang,
+    view: FreeView,
 }
 
 impl Scripted {
@@ -78,6 +88,70 @@ impl Scripted {
                 ["kill", task, grace] => cx.kill(&TaskId::new(task).unwrap(), Some(duration(grace))),
                 ["reconcile", tasks @ ..] => cx.reconcile(tasks.iter().map(|task| known(task))),
                 ["reconcile-all"] => cx.reconcile_all(),
+                ["reserve", offer, resources, id @ ..] => {
+                    let offer = offers.get_mut(*offer).or(self.kept.get_mut(*offer)).expect("an offer held");
+                    let no_labels: [(String, String); 0] = [];
+                    match (offer.reserve(&resources.parse().unwrap(), no_labels), id) {
+                        (Ok(made), [id]) => drop(made.named(OperationId::new(id).unwrap())),
+                        (Ok(_), _) => {}
+                        (Err(error), _) => self.note(error.to_string()),
+                    }
+                }
+                ["volume", what, offer, volume, mib] => {
+                    let offer = offers.get_mut(*offer).or(self.kept.get_mut(*offer)).expect("an offer held");
+                    let (id, mib) = (VolumeId::new(volume).unwrap(), mib.parse().unwrap());
+                    let made = match *what {
+                        "create" => {
+                            let volume = PersistentVolume { id, path: "data".to_owned(), shared: false };
+                            offer.create_volume(volume, mib)
+                        }
+                        "destroy" => offer.destroy(&id),
+                        "grow" => offer.grow(&id, mib),
+                        "shrink" => offer.shrink(&id, mib),
+                        _ => panic!("nothing is done to volumes by `{what}`"),
+                    };
+                    if let Err(error) = made {
+                        self.note(error.to_string());
+                    }
+                }
+                ["hold", offer, hold] => {
+                    let offer = offers.get_mut(*offer).or(self.kept.get_mut(*offer)).expect("an offer held");
+                    offer.hold_for(duration(hold));
+                }
+                ["gang", ids @ ..] => {
+                    for id in ids {
+                        self.gang.add(offers.remove(*id).or(self.kept.remove(*id)).expect("an offer held"));
+                    }
+                }
+                ["gang-commit"] => mem::take(&mut self.gang).commit().expect("it is small"),
+                ["gang-drop"] => drop(mem::take(&mut self.gang)),
+                ["reconcile-operations", ids @ ..] => {
+                    cx.reconcile_operations(ids.iter().map(|id| (OperationId::new(id).unwrap(), None)));
+                }
+                ["offers-max", most] => {
+                    let options =
+                        FrameworkOptions { offers_max: Some(most.parse().unwrap()), ..cx.options().clone() };
+                    cx.update_framework(cx.info().clone(), options);
+                }
+                ["wishes"] => self.note(format!("at most {:?} offers", cx.options().offers_max)),
+                ["request", role, count, resources] => {
+                    let resources = resources.parse().unwrap();
+                    let request = ResourceRequest { resources, count: count.parse().unwrap() };
+                    cx.request(&Role::new(role).unwrap(), vec![request]);
+                }
+                ["request", role] => cx.request(&Role::new(role).unwrap(), Vec::new()),
+                ["watch", on] => cx.watch_free(on.parse().unwrap()),
+                ["claim", all, claims @ ..] => {
+                    let claims = claims.chunks(3).map(|claim| {
+                        let task =
+                            Task::new(claim[1]).command(["true"]).resources(&claim[2].parse().unwrap());
+                        let (agent_id, tasks) =
+                            (AgentId::new(claim[0]).unwrap(), vec![task.build().unwrap()]);
+                        self.view.claim(&Role::default(), &agent_id, tasks).expect("it is free")
+                    });
+                    let claims = claims.collect();
+                    cx.commit(&Role::default(), claims, all.parse().unwrap());
+                }
                 ["revive"] => cx.revive(),
                 ["wake", after] => cx.wake_after(duration(after)),
                 ["stop", stop] => cx.stop(self::stop(stop)),
@@ -122,6 +196,35 @@ impl Scheduler for Scripted {
         self.act(cx, Vec::new());
     }
 
+    async fn operation(&mut self, cx: &mut Context<'_>, status: OperationStatus) {
+        let message = if status.message.is_empty() { String::new() } else { format!(": {}", status.message) };
+        self.note(format!("operation {} {}{message}", status.operation_id, status.state));
+        self.act(cx, Vec::new());
+    }
+
+    async fn preempt(&mut self, cx: &mut Context<'_>, preemption: Preemption) {
+        self.note(format!("preempt {} on {}", preemption.resources, preemption.agent_id));
+        self.act(cx, Vec::new());
+    }
+
+    async fn free(&mut self, cx: &mut Context<'_>, free: &FreeState) {
+        self.view.apply(free);
+        let free: Vec<String> = self.view.agents().map(|(agent, free)| format!("{agent} {free}")).collect();
+        self.note(format!("free at {}: {}", self.view.version(), free.join(", ")));
+        self.act(cx, Vec::new());
+    }
+
+    async fn committed(&mut self, cx: &mut Context<'_>, claims: Vec<Claimed>) {
+        for claim in claims {
+            let result = match claim.result {
+                ClaimResult::Taken => "taken".to_owned(),
+                ClaimResult::Refused { message, .. } => message,
+            };
+            self.note(format!("claim on {}: {result}", claim.agent_id));
+        }
+        self.act(cx, Vec::new());
+    }
+
     async fn agent_lost(&mut self, cx: &mut Context<'_>, agent: AgentId, message: String) {
         self.note(format!("agent-lost {agent}: {message}"));
         self.act(cx, Vec::new());
@@ -148,6 +251,10 @@ impl Scheduler for Scripted {
 
     fn tasks(&self) -> Vec<(TaskId, Option<AgentId>)> {
         self.known.clone()
+    }
+
+    fn operations(&self) -> Vec<(OperationId, Option<AgentId>)> {
+        self.known_operations.iter().map(|id| (id.clone(), None)).collect()
     }
 }
 
@@ -226,6 +333,32 @@ impl World {
             ["offers", offers @ ..] => self.event(Event::Offers(offers.chunks(2).map(offer).collect())),
             ["rescind", id] => self.event(Event::Rescind(OfferId::new(id).unwrap())),
             ["update", task, state, rest @ ..] => self.event(Event::Update(status(task, state, rest))),
+            ["operation", id, state, rest @ ..] => self.event(Event::OperationUpdate(OperationStatus {
+                operation_id: OperationId::new(id).unwrap(),
+                agent_id: rest.first().map(|_| AgentId::new("a1").unwrap()),
+                state: OperationState::ALL.into_iter().find(|each| each.to_string() == *state).unwrap(),
+                reason: None,
+                message: String::new(),
+                at: Time::ZERO,
+                update_id: rest.first().map(|id| UpdateId::new(0, id[1..].parse().unwrap())),
+            })),
+            ["preempt", agent, resources] => {
+                self.event(Event::Preempt(testing::preemption(agent, resources, &[], "prod")));
+            }
+            ["free", version, agents @ ..] => {
+                let snapshot = agents.first() == Some(&"snapshot");
+                let pairs: Vec<(&str, &str)> =
+                    agents[usize::from(snapshot)..].chunks(2).map(|pair| (pair[0], pair[1])).collect();
+                self.event(Event::Free(testing::free(version.parse().unwrap(), snapshot, &pairs)));
+            }
+            ["committed", call_id, results @ ..] => self.event(Event::Committed {
+                call_id: call_id.parse().unwrap(),
+                claims: results.iter().map(|result| result_of(result)).collect(),
+            }),
+            ["knows-operations", ids @ ..] => {
+                self.engine.scheduler_mut().known_operations =
+                    ids.iter().map(|id| OperationId::new(id).unwrap()).collect();
+            }
             ["agent-lost", agent, message @ ..] => self.event(Event::AgentLost {
                 agent_id: AgentId::new(agent).unwrap(),
                 message: message.join(" "),
@@ -273,6 +406,16 @@ fn known(text: &str) -> (TaskId, Option<AgentId>) {
     }
 }
 
+fn result_of(text: &str) -> ClaimResult {
+    let code = match text {
+        "taken" => return ClaimResult::Taken,
+        "not-free" => ClaimRefusal::NotFree,
+        "all-or-nothing" => ClaimRefusal::AllOrNothing,
+        _ => panic!("no result `{text}`"),
+    };
+    ClaimResult::Refused { code, message: text.to_owned(), winner: None }
+}
+
 fn duration(text: &str) -> Duration {
     let split = text.find(|c: char| c.is_ascii_alphabetic()).expect("a unit");
     let number: u64 = text[..split].parse().expect("a number");
@@ -299,7 +442,7 @@ fn offer(words: &[&str]) -> apportion_types::Offer {
         offer_id: OfferId::new(id).unwrap(),
         framework_id: FrameworkId::new("f1").unwrap(),
         agent_id: AgentId::new(agent).unwrap(),
-        role: Role::default(),
+        role: if words[1].contains("eng") { Role::new("eng").unwrap() } else { Role::default() },
         resources: words[1].parse().unwrap(),
         hostname: agent.to_owned(),
         address: format!("{agent}:5051"),
@@ -334,6 +477,24 @@ fn status(task: &str, state: &str, rest: &[&str]) -> TaskStatus {
     status
 }
 
+fn launched(tasks: &[Result<TaskInfo, InvalidTask>]) -> String {
+    let tasks = tasks.iter().map(|task| task.as_ref().unwrap());
+    let shown = tasks.map(|task| match task.resources.has_terms() {
+        true => format!("{} ({})", task.task_id, task.resources),
+        false => task.task_id.to_string(),
+    });
+    format!("launch {}", shown.collect::<Vec<_>>().join(","))
+}
+
+fn steps(accept: &Accept) -> String {
+    let steps = accept.operations.iter().map(|step| match step {
+        OfferOperation::Launch(tasks) => launched(tasks),
+        OfferOperation::Convert { id: Some(id), operation } => format!("{operation} as {id}"),
+        OfferOperation::Convert { id: None, operation } => operation.to_string(),
+    });
+    steps.collect::<Vec<_>>().join(", ")
+}
+
 fn shown(action: &Action) -> String {
     let list = |items: Vec<String>| if items.is_empty() { "-".to_owned() } else { items.join(",") };
     let ids = |offers: &[OfferId]| list(offers.iter().map(ToString::to_string).collect());
@@ -348,14 +509,40 @@ fn shown(action: &Action) -> String {
         _ => panic!("a new kind of action"),
     };
     let call = match call {
-        Call::Subscribe { framework_id, suppressed, .. } => {
+        Call::Subscribe { framework_id, suppressed, options, .. } => {
             let id = framework_id.as_ref().map_or("-", FrameworkId::as_str);
-            format!("subscribe id={id} suppressed={}", roles(suppressed))
+            let most = options.offers_max.map(|most| format!(" offers_max={most}")).unwrap_or_default();
+            format!("subscribe id={id} suppressed={}{most}", roles(suppressed))
         }
         Call::Teardown => "teardown".to_owned(),
         Call::Accept(accept) => {
-            let tasks = accept.tasks().map(|task| task.as_ref().unwrap().task_id.to_string()).collect();
-            format!("accept {} launch {} refuse {}", ids(&accept.offers), list(tasks), refuse(&accept.refuse))
+            format!("accept {} {} refuse {}", ids(&accept.offers), steps(accept), refuse(&accept.refuse))
+        }
+        Call::Gang { accepts } => {
+            let parts = accepts.iter().map(|accept| format!("{} {}", ids(&accept.offers), steps(accept)));
+            format!("gang {}", parts.collect::<Vec<_>>().join("; "))
+        }
+        Call::Lease { offers, hold } => format!("lease {} {hold:?}", ids(offers)),
+        Call::UpdateFramework { options, suppressed, .. } => {
+            format!("update_framework offers_max={:?} suppressed={}", options.offers_max, roles(suppressed))
+        }
+        Call::AcknowledgeOperation { agent_id, operation_id, .. } => {
+            format!("acknowledge_operation {operation_id}@{agent_id}")
+        }
+        Call::ReconcileOperations { operations } => {
+            format!(
+                "reconcile_operations {}",
+                list(operations.iter().map(|(id, _)| id.to_string()).collect())
+            )
+        }
+        Call::Request { role, requests } => {
+            let requests = requests.iter().map(|one| format!("{} of {}", one.count, one.resources));
+            format!("request {role} {}", list(requests.collect()))
+        }
+        Call::WatchFree { on } => format!("watch_free {on}"),
+        Call::Commit { claims, all_or_nothing, .. } => {
+            let claims = claims.iter().map(|claim| format!("{} {}", claim.agent_id, launched(&claim.tasks)));
+            format!("commit {} all={all_or_nothing}", claims.collect::<Vec<_>>().join("; "))
         }
         Call::Decline { offers, refuse: filter, reason } => {
             let reason = DeclineReason::from(reason.clone());
@@ -377,7 +564,6 @@ fn shown(action: &Action) -> String {
             });
             format!("reconcile {}", list(tasks.collect()))
         }
-        other => other.name().to_owned(),
     };
     format!("#{call_id} {call}")
 }

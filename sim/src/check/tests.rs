@@ -249,8 +249,8 @@ fn failover() {
 #[test]
 fn quotas() {
     let mut sim = running();
-    let limit = "cpus:4".parse().unwrap();
-    sim.world_mut().master.allocator.quota_limits.insert("*".parse().unwrap(), limit);
+    let quotas = &mut sim.world_mut().master.allocator.quotas;
+    quotas.entry("*".parse().unwrap()).or_default().limit = Some("cpus:4".parse().unwrap());
     let offers = ["m1-O99999998", "m1-O99999999"].map(|id| added(offer(&sim, id, "*", "cpus:3")));
     let changes = Changes { offers: offers.to_vec(), ..Changes::default() };
     let mut quotas = super::quotas::Quotas::default();

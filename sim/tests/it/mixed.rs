@@ -134,7 +134,7 @@ impl Scheduler for Mixed {
     async fn offers(&mut self, _cx: &mut Context<'_>, offers: Vec<Offer>) {
         for mut offer in offers {
             self.place(&mut offer);
-            if self.greedy && offer.placed().is_empty() && self.kept.len() < 2 {
+            if self.greedy && offer.is_untouched() && self.kept.len() < 2 {
                 self.kept.push(offer);
             } else if self.waiting.len().is_multiple_of(2) {
                 offer.refuse_for(SECOND);

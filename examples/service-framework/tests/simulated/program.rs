@@ -127,7 +127,8 @@ impl Program {
 pub(crate) fn ports_are_used_once(sim: &Sim) -> Result<(), Failure> {
     let mut users = BTreeMap::new();
     for task in sim.master().tasks.values().filter(|task| task.state == TaskState::Running) {
-        for port in task.info.resources.ports().into_iter().flat_map(|ports| ports.values()) {
+        let ports = task.info.resources.ports().map(|ports| ports.values().collect::<Vec<_>>());
+        for port in ports.unwrap_or_default() {
             if let Some(other) = users.insert((&task.agent_id, port), &task.info.task_id) {
                 let both =
                     format!("{other} and {} both use port {port} of {}", task.info.task_id, task.agent_id);

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use apportion_types::{FrameworkId, FrameworkInfo, Role, ids::RoleError, limits};
+use apportion_types::{FrameworkId, FrameworkInfo, FrameworkOptions, Role, ids::RoleError, limits};
 
 use super::{Driver, handle};
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
 #[must_use = "a driver is made by `build`"]
 pub struct Builder {
     info: FrameworkInfo,
+    options: FrameworkOptions,
     roles: Vec<String>,
     framework_id: Option<FrameworkId>,
     masters: Vec<String>,
@@ -32,6 +33,7 @@ impl Builder {
         Self {
             roles: info.roles.iter().map(Role::to_string).collect(),
             info,
+            options: FrameworkOptions::default(),
             framework_id: None,
             masters: Vec::new(),
             connect_timeout: CONNECT_TIMEOUT,
@@ -61,6 +63,12 @@ impl Builder {
     /// Free text for people and tools.
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.info.labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// What it wishes of offers, such as [`Options`](crate::Options) builds; no wishes when not given.
+    pub fn options(mut self, options: FrameworkOptions) -> Self {
+        self.options = options;
         self
     }
 
@@ -115,6 +123,7 @@ impl Builder {
         let (handle, inbox) = handle::channel();
         let config = Config {
             info,
+            options: self.options,
             framework_id: self.framework_id,
             masters: self.masters,
             connect_timeout: self.connect_timeout,

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use apportion_types::{
-    Offer, TaskState, TaskStatus, Time, limits,
+    Offer, OperationStatus, Reason, TaskState, TaskStatus, Time, limits,
     protocol::scheduler::{Call, ErrorCode, Event, Refusal},
 };
 
-use super::{Callback, Phase, State};
+use super::{Callback, Phase, State, answer::End};
 use crate::{DriverError, Refused, Stop, Subscription};
 
 impl State {
@@ -64,7 +64,10 @@ impl State {
             Event::AgentLost { agent_id, message } => self.tell(Callback::AgentLost { agent_id, message }),
             Event::Refused { call_id, code, message } => self.refused(now, call_id, code, message),
             Event::Heartbeat => {}
-            Event::OperationUpdate(_) | Event::Preempt(_) | Event::Free(_) | Event::Committed { .. } => {}
+            Event::OperationUpdate(status) => self.operation(status),
+            Event::Preempt(preemption) => self.tell(Callback::Preempt(preemption)),
+            Event::Free(free) => self.free(free),
+            Event::Committed { call_id, claims } => self.committed(now, call_id, claims),
             Event::Subscribed { .. } => {
                 tracing::warn!("the master confirmed a subscription that stands; ignored")
             }
@@ -117,14 +120,39 @@ impl State {
         self.tell(Callback::Update(status));
     }
 
+    fn operation(&mut self, status: OperationStatus) {
+        self.operations_asked.told(&status.operation_id);
+        self.operations.heard(&status);
+        if let (Some(update_id), Some(agent_id)) = (status.update_id, &status.agent_id)
+            && self.operations.is_acknowledged(&status.operation_id, update_id)
+        {
+            let (agent_id, operation_id) = (agent_id.clone(), status.operation_id);
+            self.send_subscribed(Call::AcknowledgeOperation { agent_id, operation_id, update_id });
+            return;
+        }
+        if status.update_id.is_some() && status.agent_id.is_none() {
+            let operation = status.operation_id.as_str();
+            tracing::warn!(
+                operation,
+                "what became of an operation names no agent and cannot be acknowledged; the master is at fault"
+            );
+        }
+        self.tell(Callback::Operation(status));
+    }
+
     fn refused(&mut self, now: Time, call_id: u64, code: Refusal, message: String) {
         let call = self.calls.iter().rev().find(|(id, _)| *id == call_id).map(|(_, kind)| *kind);
         tracing::warn!(call = call.unwrap_or("unknown"), ?code, "the master refused a call: {message}");
         self.tell(Callback::Refused(Refused { call, code, message: message.clone() }));
-        let state = if code == Refusal::Invalid { TaskState::Error } else { TaskState::Dropped };
-        for (task_id, agent_id) in self.tasks.refused(call_id) {
-            let message = format!("the accept that launched it was refused: {message}");
-            self.tell_ended(now, task_id, &agent_id, state, message);
+        self.described.refused(call_id);
+        self.claims.remove(&call_id);
+        let end = if code == Refusal::Invalid { End::Error } else { End::Dropped(Reason::InvalidOffers) };
+        let message = format!("the {} that held it was refused: {message}", call.unwrap_or("call"));
+        for (task_id, agent_id) in self.tasks.refused(call_id, |_| true) {
+            self.tell_ended(now, task_id, &agent_id, end, message.clone());
+        }
+        for (operation_id, agent_id) in self.operations.refused(call_id) {
+            self.tell_undone(now, operation_id, agent_id, end, message.clone());
         }
     }
 

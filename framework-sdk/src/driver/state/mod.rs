@@ -1,23 +1,32 @@
 //! The driver's decisions, pure: inputs and results of callbacks in, calls and callbacks out. No clock, no I/O, no runtime.
 
+mod acknowledged;
 mod answer;
+mod claims;
+mod described;
 mod event;
+mod operations;
 mod reconcile;
 mod step;
 mod tasks;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
-use apportion_types::{AgentId, FrameworkId, OfferId, TaskId, Time, limits, protocol::scheduler::Call};
+use apportion_types::{
+    AgentId, FrameworkId, FrameworkInfo, FrameworkOptions, OfferId, OperationId, Role, TaskId, Time, limits,
+    protocol::scheduler::{Call, ResourceRequest},
+};
 
 pub use self::step::{Action, Config, Input};
 pub(crate) use self::step::{Callback, Returned, Step, Told};
-use self::{reconcile::Reconciliation, tasks::Tasks};
+use self::{
+    claims::Claims, described::Described, operations::Operations, reconcile::Reconciliation, tasks::Tasks,
+};
 use super::{bounds, random::Random};
-use crate::{DriverError, Stop, answers::Answer, context::Ask};
+use crate::{DriverError, Stop, answers::Said, context::Ask};
 
 /// Where the connection stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +72,18 @@ pub(crate) struct State {
     outstanding: BTreeSet<OfferId>,
     /// Tasks placed on offers that were not outstanding any more.
     launched_on_void: u64,
+    described: Described,
     tasks: Tasks,
-    reconciliation: Reconciliation,
+    reconciliation: Reconciliation<TaskId>,
+    operations: Operations,
+    operations_asked: Reconciliation<OperationId>,
+    /// What waits to be placed, as it was said last.
+    requests: BTreeMap<Role, Vec<ResourceRequest>>,
+    /// Commits that are not answered, by their calls.
+    claims: BTreeMap<u64, Claims>,
+    /// The scheduler wants to know what is free; the version that it was told last, once a snapshot has come.
+    watching: bool,
+    free_version: Option<u64>,
     wakes: BTreeSet<Time>,
     steps: VecDeque<Step>,
 }
@@ -90,8 +109,15 @@ impl State {
             calls: VecDeque::new(),
             outstanding: BTreeSet::new(),
             launched_on_void: 0,
-            tasks: Tasks::default(),
-            reconciliation: Reconciliation::default(),
+            described: Described::new(config.info.clone(), config.options.clone()),
+            tasks: Tasks::new(),
+            reconciliation: Reconciliation::new(),
+            operations: Operations::new(),
+            operations_asked: Reconciliation::new(),
+            requests: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            watching: false,
+            free_version: None,
             wakes: BTreeSet::new(),
             steps: VecDeque::new(),
             config,
@@ -100,6 +126,11 @@ impl State {
 
     pub(crate) fn framework_id(&self) -> Option<&FrameworkId> {
         self.framework_id.as_ref()
+    }
+
+    /// The framework and its wishes, as they are to be.
+    pub(crate) fn described(&self) -> (&FrameworkInfo, &FrameworkOptions) {
+        self.described.current()
     }
 
     pub(crate) fn is_subscribed(&self) -> bool {
@@ -129,8 +160,9 @@ impl State {
             Phase::Subscribed { heard, heartbeat, .. } => heard + heartbeat * bounds::HEARTBEATS_MISSED_MAX,
         };
         let wake = self.wakes.first().copied().filter(|_| !self.is_ending());
-        let others = [self.first_by, self.teardown_by, self.reconciliation.deadline(), wake];
-        others.into_iter().flatten().chain([phase]).min()
+        let reconciliations = [self.reconciliation.deadline(), self.operations_asked.deadline()];
+        let others = [self.first_by, self.teardown_by, wake].into_iter().chain(reconciliations);
+        others.flatten().chain([phase]).min()
     }
 
     pub(crate) fn start(&mut self, now: Time, wants_offers: bool) {
@@ -146,9 +178,10 @@ impl State {
         }
         self.phase = Phase::Subscribing { by: now + bounds::ATTEMPT_TIMEOUT };
         self.suppressed = !self.wants_offers;
-        let suppressed = if self.suppressed { self.config.info.roles.clone() } else { Vec::new() };
-        let (info, framework_id) = (self.config.info.clone(), self.framework_id.clone());
-        self.send(Call::Subscribe { info, framework_id, suppressed, options: Box::default() });
+        let (info, options) = self.described.begin();
+        let suppressed = if self.suppressed { info.roles.clone() } else { Vec::new() };
+        let framework_id = self.framework_id.clone();
+        self.send(Call::Subscribe { info, framework_id, suppressed, options: Box::new(options) });
     }
 
     pub(crate) fn disconnected(&mut self, now: Time, clean: bool, why: String) {
@@ -190,6 +223,8 @@ impl State {
         }
         let open = self.reconciliation.ask_again(now);
         self.reconcile(open);
+        let open = self.operations_asked.ask_again(now);
+        self.reconcile_operations(open);
         let due = self.wakes.iter().take_while(|at| **at <= now).count();
         if due > 0 {
             self.wakes = self.wakes.split_off(&(now + Duration::from_micros(1)));
@@ -218,7 +253,11 @@ impl State {
                 self.tasks.acknowledge(task_id.clone(), update_id);
                 self.send_subscribed(Call::Acknowledge { agent_id, task_id, update_id });
             }
-            Some(Told::Subscribed(known)) => self.resume(now, known),
+            Some(Told::Operation { operation_id, agent_id, update_id }) => {
+                self.operations.acknowledge(operation_id.clone(), update_id);
+                self.send_subscribed(Call::AcknowledgeOperation { agent_id, operation_id, update_id });
+            }
+            Some(Told::Subscribed { tasks, operations }) => self.resume(now, tasks, operations),
             None => {}
         }
         self.answer(now, returned.answers);
@@ -233,8 +272,23 @@ impl State {
     }
 
     /// What was left open by the last connection, on the new one.
-    fn resume(&mut self, now: Time, known: Vec<(TaskId, Option<AgentId>)>) {
-        self.reconciliation.add(known);
+    fn resume(
+        &mut self,
+        now: Time,
+        tasks: Vec<(TaskId, Option<AgentId>)>,
+        operations: Vec<(OperationId, Option<AgentId>)>,
+    ) {
+        self.operations_asked.add(operations);
+        self.operations_asked.add(self.operations.open());
+        let open = self.operations_asked.restart(now);
+        self.reconcile_operations(open);
+        for (role, requests) in self.requests.clone() {
+            self.send_subscribed(Call::Request { role, requests });
+        }
+        if self.watching {
+            self.send_subscribed(Call::WatchFree { on: true });
+        }
+        self.reconciliation.add(tasks);
         self.reconciliation.add(self.tasks.live());
         self.reconciliation.add(self.tasks.kills().into_iter().map(|(task_id, _)| (task_id, None)));
         let open = self.reconciliation.restart(now);
@@ -271,6 +325,17 @@ impl State {
                     self.reconcile(tasks);
                 }
             }
+            Ask::ReconcileOperations(operations) => {
+                self.operations_asked.add(operations.iter().cloned());
+                if self.is_subscribed() {
+                    self.operations_asked.asked(now);
+                    self.reconcile_operations(operations);
+                }
+            }
+            Ask::UpdateFramework(described) => self.update_framework(*described),
+            Ask::Request { role, requests } => self.request(role, requests),
+            Ask::WatchFree(on) => self.watch_free(on),
+            Ask::Commit { role, claims, all_or_nothing } => self.commit(now, role, claims, all_or_nothing),
             Ask::ReconcileAll if self.is_subscribed() => {
                 self.send_subscribed(Call::Reconcile { tasks: Vec::new() });
             }
@@ -311,6 +376,7 @@ impl State {
                 self.teardown_by = Some(now + bounds::TEARDOWN_TIMEOUT);
                 self.steps.retain(|step| matches!(step, Step::Action(_)));
                 self.reconciliation.pause();
+                self.operations_asked.pause();
                 if self.is_subscribed() {
                     self.teardown();
                 }
@@ -349,12 +415,15 @@ impl State {
                 }
                 self.outstanding.clear();
                 self.reconciliation.pause();
+                self.operations_asked.pause();
+                self.claims.clear();
+                self.free_version = None;
                 self.teardown_sent = false;
                 self.tell(Callback::Disconnected(why.clone()));
             }
             _ => self.master = (self.master + 1) % self.config.masters.len(),
         }
-        let longest = (self.config.info.failover_timeout / 10)
+        let longest = (self.described.current().0.failover_timeout / 10)
             .clamp(bounds::RECONNECT_PAUSE_MIN, bounds::RECONNECT_PAUSE_MAX);
         let pause = bounds::RECONNECT_PAUSE_MIN.saturating_mul(1 << self.failures.min(16)).min(longest);
         self.failures = self.failures.saturating_add(1);
@@ -398,6 +467,12 @@ impl State {
         self.call_id
     }
 
+    fn reconcile_operations(&mut self, operations: Vec<(OperationId, Option<AgentId>)>) {
+        for chunk in operations.chunks(bounds::RECONCILE_TASKS_PER_CALL) {
+            self.send_subscribed(Call::ReconcileOperations { operations: chunk.to_vec() });
+        }
+    }
+
     fn reconcile(&mut self, tasks: Vec<(TaskId, Option<AgentId>)>) {
         for chunk in tasks.chunks(bounds::RECONCILE_TASKS_PER_CALL) {
             self.send_subscribed(Call::Reconcile { tasks: chunk.to_vec() });
@@ -405,7 +480,7 @@ impl State {
     }
 
     /// Offers were dropped outside of callbacks.
-    pub(crate) fn dropped(&mut self, now: Time, answers: Vec<Answer>) {
+    pub(crate) fn dropped(&mut self, now: Time, answers: Vec<Said>) {
         if self.phase != Phase::Ended {
             self.answer(now, answers);
         }

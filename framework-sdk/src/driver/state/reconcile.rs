@@ -1,31 +1,35 @@
-//! Asking for the state of tasks until each was told.
+//! Asking for the state of tasks and operations until each was told.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use apportion_types::{AgentId, TaskId, Time};
+use apportion_types::{AgentId, Time};
 
 use crate::driver::bounds::{RECONCILE_PAUSE_MAX, RECONCILE_PAUSE_MIN};
 
-/// The tasks whose state is asked for and not yet told, and when to ask again (Mesos: docs/reconciliation.md).
-#[derive(Debug, Default)]
-pub(super) struct Reconciliation {
-    open: BTreeMap<TaskId, Option<AgentId>>,
+/// What is asked for and not yet told, by its id, and when to ask again (Mesos: docs/reconciliation.md).
+#[derive(Debug)]
+pub(super) struct Reconciliation<Id> {
+    open: BTreeMap<Id, Option<AgentId>>,
     /// When to ask again; none while there is nobody to ask.
     next: Option<Time>,
     pause: Duration,
 }
 
-impl Reconciliation {
+impl<Id: Ord + Clone> Reconciliation<Id> {
+    pub(super) fn new() -> Self {
+        Self { open: BTreeMap::new(), next: None, pause: RECONCILE_PAUSE_MIN }
+    }
+
     /// Asks for these as well. An agent that is known is not forgotten again.
-    pub(super) fn add(&mut self, tasks: impl IntoIterator<Item = (TaskId, Option<AgentId>)>) {
-        for (task_id, agent_id) in tasks {
-            let known = self.open.entry(task_id).or_default();
+    pub(super) fn add(&mut self, asked: impl IntoIterator<Item = (Id, Option<AgentId>)>) {
+        for (id, agent_id) in asked {
+            let known = self.open.entry(id).or_default();
             *known = agent_id.or(known.take());
         }
     }
 
     /// The connection stands: everything is asked for from the beginning.
-    pub(super) fn restart(&mut self, now: Time) -> Vec<(TaskId, Option<AgentId>)> {
+    pub(super) fn restart(&mut self, now: Time) -> Vec<(Id, Option<AgentId>)> {
         self.pause = RECONCILE_PAUSE_MIN;
         self.ask(now)
     }
@@ -41,9 +45,9 @@ impl Reconciliation {
         self.next = None;
     }
 
-    /// The state of a task was told.
-    pub(super) fn told(&mut self, task_id: &TaskId) {
-        self.open.remove(task_id);
+    /// The state of one was told.
+    pub(super) fn told(&mut self, id: &Id) {
+        self.open.remove(id);
         if self.open.is_empty() {
             self.next = None;
         }
@@ -55,7 +59,7 @@ impl Reconciliation {
     }
 
     /// What is still open, when it is time; the next pause is twice as long.
-    pub(super) fn ask_again(&mut self, now: Time) -> Vec<(TaskId, Option<AgentId>)> {
+    pub(super) fn ask_again(&mut self, now: Time) -> Vec<(Id, Option<AgentId>)> {
         if self.next.is_none_or(|next| next > now) {
             return Vec::new();
         }
@@ -63,8 +67,8 @@ impl Reconciliation {
         self.ask(now)
     }
 
-    fn ask(&mut self, now: Time) -> Vec<(TaskId, Option<AgentId>)> {
+    fn ask(&mut self, now: Time) -> Vec<(Id, Option<AgentId>)> {
         self.next = (!self.open.is_empty()).then(|| now + self.pause);
-        self.open.iter().map(|(task_id, agent_id)| (task_id.clone(), agent_id.clone())).collect()
+        self.open.iter().map(|(id, agent_id)| (id.clone(), agent_id.clone())).collect()
     }
 }

@@ -1,12 +1,13 @@
 //! What the state is told and what it wants done.
 
 use apportion_types::{
-    AgentId, FrameworkInfo, Offer, OfferId, TaskId, TaskStatus,
-    protocol::scheduler::{Call, Event},
+    AgentId, FrameworkInfo, FrameworkOptions, Offer, OfferId, OperationId, OperationStatus, TaskId,
+    TaskStatus, UpdateId,
+    protocol::scheduler::{Call, Event, FreeState, Preemption},
 };
 use std::time::Duration;
 
-use crate::{DriverError, Refused, Stop, Subscription, answers::Answer, context::Ask};
+use crate::{Claimed, DriverError, Refused, Stop, Subscription, answers::Said, context::Ask};
 
 /// What a driver is made for.
 #[derive(Debug, Clone)]
@@ -14,6 +15,8 @@ use crate::{DriverError, Refused, Stop, Subscription, answers::Answer, context::
 pub struct Config {
     /// The framework, as it describes itself.
     pub info: FrameworkInfo,
+    /// What it wishes of offers.
+    pub options: FrameworkOptions,
     /// Its id from an earlier life.
     pub framework_id: Option<apportion_types::FrameworkId>,
     /// The masters, tried in turn; at least one.
@@ -31,6 +34,7 @@ impl Config {
     pub fn new(info: FrameworkInfo, master: impl Into<String>) -> Self {
         Self {
             info,
+            options: FrameworkOptions::default(),
             framework_id: None,
             masters: vec![master.into()],
             connect_timeout: crate::driver::CONNECT_TIMEOUT,
@@ -101,6 +105,10 @@ pub(crate) enum Callback {
     Subscribed(Subscription),
     Offers(Vec<Offer>),
     Update(TaskStatus),
+    Operation(OperationStatus),
+    Preempt(Preemption),
+    Free(FreeState),
+    Committed(Vec<Claimed>),
     Rescinded(OfferId),
     AgentLost { agent_id: AgentId, message: String },
     Disconnected(String),
@@ -113,7 +121,7 @@ pub(crate) enum Callback {
 pub(crate) struct Returned {
     /// What it was told, where that has consequences.
     pub(crate) told: Option<Told>,
-    pub(crate) answers: Vec<Answer>,
+    pub(crate) answers: Vec<Said>,
     pub(crate) asked: Vec<Ask>,
     pub(crate) wants_offers: bool,
 }
@@ -122,7 +130,9 @@ pub(crate) struct Returned {
 #[derive(Debug)]
 pub(crate) enum Told {
     /// An update that is to be acknowledged.
-    Update { task_id: TaskId, agent_id: AgentId, update_id: apportion_types::UpdateId },
-    /// The subscription, with the tasks that the scheduler believes alive.
-    Subscribed(Vec<(TaskId, Option<AgentId>)>),
+    Update { task_id: TaskId, agent_id: AgentId, update_id: UpdateId },
+    /// What became of an operation, which is to be acknowledged.
+    Operation { operation_id: OperationId, agent_id: AgentId, update_id: UpdateId },
+    /// The subscription, with the tasks that the scheduler believes alive, and the operations whose end it was not told.
+    Subscribed { tasks: Vec<(TaskId, Option<AgentId>)>, operations: Vec<(OperationId, Option<AgentId>)> },
 }

@@ -1,38 +1,36 @@
 //! The tasks that the driver knows, and the updates that it has acknowledged.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use apportion_types::{AgentId, TaskId, TaskState, TaskStatus, UpdateId};
 
-use crate::driver::bounds::UPDATES_REMEMBERED;
+use super::acknowledged::Acknowledged;
 
 /// A task that was launched or heard of, and has not ended.
 #[derive(Debug)]
 struct Live {
     agent_id: AgentId,
-    /// The accept that launched it, until it is heard of.
-    accept: Option<u64>,
+    /// The call that launched it, until it is heard of.
+    call: Option<u64>,
 }
 
 /// What is known of tasks: what to reconcile after a lost connection, whom to kill again, what was told already.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tasks {
     live: BTreeMap<TaskId, Live>,
     /// Wishes that are not yet told to have come true; none is the task's own grace.
     kills: BTreeMap<TaskId, Option<Duration>>,
-    /// With their tasks: agents make update ids, and do not know of each other.
-    acknowledged: BTreeSet<(TaskId, UpdateId)>,
-    /// The same, oldest first.
-    order: VecDeque<(TaskId, UpdateId)>,
+    acknowledged: Acknowledged<TaskId>,
 }
 
 impl Tasks {
-    /// Sent for launch by this accept.
-    pub(super) fn launched(&mut self, task_id: TaskId, agent_id: AgentId, accept: u64) {
-        self.live.insert(task_id, Live { agent_id, accept: Some(accept) });
+    pub(super) fn new() -> Self {
+        Self { live: BTreeMap::new(), kills: BTreeMap::new(), acknowledged: Acknowledged::new() }
+    }
+
+    /// Sent for launch by this call.
+    pub(super) fn launched(&mut self, task_id: TaskId, agent_id: AgentId, call: u64) {
+        self.live.insert(task_id, Live { agent_id, call: Some(call) });
     }
 
     /// Something was told of a task.
@@ -41,17 +39,17 @@ impl Tasks {
             self.live.remove(&status.task_id);
             self.kills.remove(&status.task_id);
         } else if let Some(agent_id) = &status.agent_id {
-            let live = Live { agent_id: agent_id.clone(), accept: None };
+            let live = Live { agent_id: agent_id.clone(), call: None };
             self.live.insert(status.task_id.clone(), live);
         }
     }
 
-    /// Forgets the tasks of an accept of which nothing was heard, and names them with their agents.
-    pub(super) fn refused(&mut self, accept: u64) -> Vec<(TaskId, AgentId)> {
+    /// Forgets those tasks of a call of which nothing was heard, as far as they are wanted, and names them with their agents.
+    pub(super) fn refused(&mut self, call: u64, wanted: impl Fn(&TaskId) -> bool) -> Vec<(TaskId, AgentId)> {
         let unheard: Vec<(TaskId, AgentId)> = self
             .live
             .iter()
-            .filter(|(_, live)| live.accept == Some(accept))
+            .filter(|(task_id, live)| live.call == Some(call) && wanted(task_id))
             .map(|(task_id, live)| (task_id.clone(), live.agent_id.clone()))
             .collect();
         for (task_id, _) in &unheard {
@@ -91,20 +89,11 @@ impl Tasks {
 
     /// True when the scheduler was told this update before, as far as that is remembered.
     pub(super) fn is_acknowledged(&self, task_id: &TaskId, update_id: UpdateId) -> bool {
-        self.acknowledged.contains(&(task_id.clone(), update_id))
+        self.acknowledged.contains(task_id, update_id)
     }
 
     /// The scheduler was told this update.
     pub(super) fn acknowledge(&mut self, task_id: TaskId, update_id: UpdateId) {
-        let update = (task_id, update_id);
-        if !self.acknowledged.insert(update.clone()) {
-            return;
-        }
-        self.order.push_back(update);
-        if self.order.len() > UPDATES_REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.acknowledged.remove(&oldest);
-        }
+        self.acknowledged.insert(task_id, update_id);
     }
 }

@@ -23,7 +23,7 @@ impl Scheduler for Hoarder {
     async fn offers(&mut self, _cx: &mut Context<'_>, offers: Vec<Offer>) {
         for mut offer in offers {
             self.right.place(&mut offer);
-            if offer.placed().is_empty() {
+            if offer.is_untouched() {
                 self.kept.push(offer); // wrong: who knows when it will be of use
             }
         }

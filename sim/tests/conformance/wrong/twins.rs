@@ -22,7 +22,7 @@ impl Scheduler for Twins {
     async fn offers(&mut self, _cx: &mut Context<'_>, offers: Vec<Offer>) {
         for mut offer in offers {
             self.right.place(&mut offer);
-            let placed: Vec<TaskId> = offer.placed().iter().map(|task| task.task_id.clone()).collect();
+            let placed: Vec<TaskId> = offer.placed().map(|task| task.task_id.clone()).collect();
             for task_id in placed {
                 let (number, attempt) = parts(&task_id);
                 _ = offer.launch(task(number, attempt)); // wrong: an id is that of one task

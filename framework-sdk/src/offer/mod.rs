@@ -1,27 +1,35 @@
 //! Offers that cannot leak and cannot be overspent.
 
+mod bytes;
+mod convert;
+mod fit;
+mod merge;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
+    fmt, mem,
     sync::Arc,
     time::Duration,
 };
 
 use apportion_types::{
-    AgentId, OfferId, Resources, Role, TaskInfo, limits,
+    AgentId, FaultDomain, OfferId, Resources, Role, TaskInfo, limits,
+    protocol::scheduler::OfferOperation,
     resources::{Name, Ranges, Value},
 };
 
+pub(crate) use self::bytes::{ACCEPT_BYTES_MAX, of_task};
+pub use self::convert::{CannotConvert, Made};
+pub(crate) use self::fit::pick;
 use crate::{
     DeclineReason,
-    answers::{Answer, Answers},
-    task::text_bytes,
+    answers::{Answer, Answers, Said},
 };
 
 /// Resources of one agent for one role, to be used or given back.
 ///
-/// It answers itself when it is dropped, wherever that happens: with an accept of the tasks [launched](Offer::launch) on it,
-/// or with a decline when there are none. So no offer is held by accident, and none is answered twice. What is left over is
+/// It answers itself when it is dropped, wherever that happens: with an accept of the tasks [launched](Offer::launch) on it and of
+/// what was made of its resources, in the order of the calls, or with a decline when there is nothing of both. So no offer is held by accident, and none is answered twice. What is left over is
 /// not offered again for a while (about 5 s; see [`refuse_for`](Offer::refuse_for)) unless the agent comes to have more.
 ///
 /// An offer dropped after its driver has ended, or while a panic unwinds, does nothing: the master takes it back with the
@@ -34,12 +42,17 @@ pub struct Offer {
     hostname: String,
     address: String,
     attributes: BTreeMap<String, String>,
+    domain: Option<FaultDomain>,
     /// Neither placed nor taken.
     left: Resources,
-    /// Handed out by `take_ports`, not yet placed.
-    taken: Ranges,
-    placed: Vec<TaskInfo>,
-    placed_bytes: usize,
+    /// Ports handed out by `take_ports`, not yet placed.
+    taken: Resources,
+    /// What is to be done, in order.
+    steps: Vec<OfferOperation>,
+    /// How many tasks that launches.
+    tasks: usize,
+    /// What it takes on the wire.
+    bytes: usize,
     refuse: Option<Duration>,
     reason: Option<DeclineReason>,
     /// What tasks were too large for, for the reason of a decline.
@@ -72,9 +85,6 @@ impl fmt::Display for Missing<'_> {
     }
 }
 
-/// Bytes of descriptions in one accept: what a message takes, with room for the resources' and the framing's own.
-const ACCEPT_BYTES_MAX: usize = limits::MESSAGE_BYTES_MAX - (512 << 10);
-
 impl Offer {
     pub(crate) fn new(offer: apportion_types::Offer, answers: Arc<Answers>) -> Offer {
         Offer {
@@ -84,10 +94,12 @@ impl Offer {
             hostname: offer.hostname,
             address: offer.address,
             attributes: offer.attributes,
+            domain: offer.domain,
             left: offer.resources,
-            taken: Ranges::default(),
-            placed: Vec::new(),
-            placed_bytes: 0,
+            taken: Resources::new(),
+            steps: Vec::new(),
+            tasks: 0,
+            bytes: 0,
             refuse: None,
             reason: None,
             lacking: BTreeSet::new(),
@@ -135,44 +147,95 @@ impl Offer {
         self.attributes.get(name).map(String::as_str)
     }
 
-    /// What is left: what was offered, less the tasks placed and the ports taken.
+    /// Where the agent stands, if that is known.
+    pub fn domain(&self) -> Option<&FaultDomain> {
+        self.domain.as_ref()
+    }
+
+    /// What is left, on its terms: what was offered, less the tasks placed and the ports taken, as conversions have changed it.
     pub fn resources(&self) -> &Resources {
         &self.left
     }
 
+    /// What is left for a task that asks for no terms, on none: what is reserved and what is not, without volumes and what is only
+    /// lent.
+    pub fn usable(&self) -> Resources {
+        fit::usable(&self.left)
+    }
+
+    /// What a task that needs this lacks here; nothing when it fits.
+    pub fn missing(&self, wanted: &Resources) -> Resources {
+        fit::pick(&self.left, wanted).err().unwrap_or_default()
+    }
+
     /// The tasks placed so far, in order.
-    pub fn placed(&self) -> &[TaskInfo] {
-        &self.placed
+    pub fn placed(&self) -> impl Iterator<Item = &TaskInfo> {
+        self.steps
+            .iter()
+            .flat_map(|step| match step {
+                OfferOperation::Launch(tasks) => tasks.as_slice(),
+                OfferOperation::Convert { .. } => &[],
+            })
+            .flatten()
+    }
+
+    /// True when nothing was placed on it and nothing made of it.
+    pub fn is_untouched(&self) -> bool {
+        self.steps.is_empty()
     }
 
     /// Places a task: it is sent for launch when the offer is dropped. Fails without any change when it does not fit.
     ///
+    /// What it asks for on no terms, plain `cpus:1`, it gets of what is reserved first, the closest reservation before others, and then
+    /// of what is not; the task that is sent says which. Volumes, and what is only lent, it gets only when it asks for them, such as
+    /// `disk(+eng@ann)[data=data]:100` or `cpus{revocable}:1`. A shared volume is not used up.
+    ///
     /// That a task is placed promises nothing: what became of it is told to [`update`](crate::Scheduler::update), be it
     /// running, dropped because the offer was no longer valid, or refused as it stands. Its id must not be that of another
     /// living task of the framework.
+    ///
+    /// ```
+    /// # use apportion_sdk::{Offer, Task, testing};
+    /// # let mut offer: Offer = testing::offer("eng", "agent-1", "cpus:2;cpus(eng):1;mem(eng):64");
+    /// offer.launch(Task::new("t").command(["true"]).cpus(2.0).mem_mib(64).build()?)?;
+    /// let sent = offer.placed().next().expect("one is placed");
+    /// assert_eq!(sent.resources.to_string(), "cpus:1;cpus(eng):1;mem(eng):64");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn launch(&mut self, task: TaskInfo) -> Result<(), DoesNotFit> {
-        let mut there = self.left.clone();
-        if !self.taken.is_empty() {
-            there.insert(Name::Ports, Value::Ranges(self.taken.clone()));
-        }
-        let missing = there.missing(&task.resources);
-        if !missing.is_empty() {
-            self.lacking.extend(missing.iter().map(|(name, _)| name.clone()));
-            return Err(self.does_not_fit(task, missing));
-        }
-        let bytes = message_bytes(&task);
-        if self.placed.len() >= limits::TASKS_PER_ACCEPT_MAX || self.placed_bytes + bytes > ACCEPT_BYTES_MAX {
+        let there = match self.taken.is_empty() {
+            true => None,
+            false => Some(self.left.clone() + &self.taken),
+        };
+        let picked = match fit::pick(there.as_ref().unwrap_or(&self.left), &task.resources) {
+            Ok(picked) => picked,
+            Err(missing) => {
+                self.lacking.extend(missing.iter().map(|(name, _)| name.clone()));
+                return Err(self.does_not_fit(task, missing));
+            }
+        };
+        let bytes = bytes::of_task(&task);
+        if self.tasks >= limits::TASKS_PER_ACCEPT_MAX || !self.has_room(bytes) {
             // What is left was not refused for being of no use.
             self.refuse.get_or_insert(Duration::ZERO);
             return Err(self.does_not_fit(task, Resources::new()));
         }
-        self.left.saturating_sub(&task.resources);
-        if let Some(ports) = task.resources.ports() {
-            self.taken.subtract(&ports);
+        let used = picked.exclusive();
+        self.left.saturating_sub(&used);
+        self.taken.saturating_sub(&used);
+        self.bytes += bytes;
+        self.tasks += 1;
+        let task = Ok(TaskInfo { resources: picked, ..task });
+        match self.steps.last_mut() {
+            Some(OfferOperation::Launch(tasks)) => tasks.push(task),
+            _ => self.steps.push(OfferOperation::Launch(vec![task])),
         }
-        self.placed_bytes += bytes;
-        self.placed.push(task);
         Ok(())
+    }
+
+    /// True when the accept can carry one step more, of so many bytes.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.steps.len() < limits::OPERATIONS_PER_ACCEPT_MAX && self.bytes + bytes <= ACCEPT_BYTES_MAX
     }
 
     fn does_not_fit(&self, task: TaskInfo, missing: Resources) -> DoesNotFit {
@@ -184,7 +247,8 @@ impl Offer {
     /// They are no longer in [`resources`](Offer::resources), and a task that asks for them can be launched on this offer. Ports
     /// taken and not used go back with the leftover.
     pub fn take_ports(&mut self, count: usize) -> Option<Vec<u16>> {
-        let ports: Vec<u16> = match self.left.ports() {
+        let free = fit::usable(&self.left.only(|entry| *entry.name() == Name::Ports));
+        let ports: Vec<u16> = match free.ports() {
             Some(ranges) => ranges.values().map_while(|port| u16::try_from(port).ok()).take(count).collect(),
             None => Vec::new(),
         };
@@ -193,9 +257,17 @@ impl Offer {
             return None;
         }
         let ranges: Ranges = ports.iter().map(|&port| (u64::from(port), u64::from(port))).collect();
-        self.left.saturating_sub(&Resources::of(Name::Ports, Value::Ranges(ranges.clone())));
-        self.taken.add(&ranges);
+        let wanted = Resources::of(Name::Ports, Value::Ranges(ranges));
+        let picked = fit::pick(&self.left, &wanted).expect("they were found there");
+        self.left.saturating_sub(&picked);
+        self.taken += &picked;
         Some(ports)
+    }
+
+    /// Asks to hold it for so long from now on instead of until its time-out (30 s unless configured otherwise), such as until the
+    /// other parts of a [`Gang`](crate::Gang) are there; at most 10 minutes. It may still be rescinded for other reasons than time.
+    pub fn hold_for(&mut self, hold: Duration) {
+        self.answers.push(Said::Lease { offers: self.ids.clone(), hold: hold.min(limits::LEASE_MAX) });
     }
 
     /// Decides for how long the leftover is not offered again, instead of the driver: zero for "at once", at most 365 days.
@@ -214,53 +286,34 @@ impl Offer {
         self.decline(reason);
     }
 
-    /// Takes another offer of the same agent and role into this one, so that a task may use both; gives it back when it is of
-    /// another agent or role.
-    ///
-    /// The whole is valid only as long as each part is.
-    pub fn merge(&mut self, mut other: Offer) -> Result<(), Box<Offer>> {
-        let room = self.placed.len() + other.placed.len() <= limits::TASKS_PER_ACCEPT_MAX
-            && self.placed_bytes + other.placed_bytes <= ACCEPT_BYTES_MAX;
-        let same = self.agent_id == other.agent_id && self.role == other.role;
-        if !same || !room || !Arc::ptr_eq(&self.answers, &other.answers) {
-            return Err(Box::new(other));
-        }
-        self.ids.append(&mut other.ids);
-        self.left += &other.left;
-        self.taken.add(&other.taken);
-        self.placed.append(&mut other.placed);
-        self.placed_bytes += other.placed_bytes;
-        self.refuse = self.refuse.or(other.refuse);
-        self.lacking.append(&mut other.lacking);
-        Ok(())
+    /// Forgets what was placed and made.
+    pub(crate) fn clear(&mut self) {
+        self.steps.clear();
     }
 
-    /// Merges offers of the same agent and role, in the order in which each pair is met first.
-    ///
-    /// ```no_run
-    /// # use apportion_sdk::Offer;
-    /// # fn place(kept: Vec<Offer>, new: Vec<Offer>) {
-    /// let offers = Offer::by_agent(kept.into_iter().chain(new));
-    /// # }
-    /// ```
-    pub fn by_agent(offers: impl IntoIterator<Item = Offer>) -> Vec<Offer> {
-        let mut merged: Vec<Offer> = Vec::new();
-        let mut places: BTreeMap<(AgentId, Role), usize> = BTreeMap::new();
-        for offer in offers {
-            let key = (offer.agent_id.clone(), offer.role.clone());
-            match places.get(&key) {
-                Some(&place) => {
-                    if let Err(apart) = merged[place].merge(offer) {
-                        merged.push(*apart);
-                    }
-                }
-                None => {
-                    places.insert(key, merged.len());
-                    merged.push(offer);
-                }
-            }
+    /// Its answer; it has none any more.
+    pub(crate) fn take_answer(&mut self) -> Option<Answer> {
+        // A merged offer is answered by the one that took it in.
+        if self.ids.is_empty() {
+            return None;
         }
-        merged
+        let reason = self.declined_because();
+        Some(Answer {
+            offers: mem::take(&mut self.ids),
+            agent_id: self.agent_id.clone(),
+            operations: mem::take(&mut self.steps),
+            refuse: self.refuse,
+            reason,
+        })
+    }
+
+    pub(crate) fn answers(&self) -> &Arc<Answers> {
+        &self.answers
+    }
+
+    /// What its accept takes on the wire, but for framing.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The reason of a decline: the one given, or what tasks were too large for.
@@ -275,18 +328,9 @@ impl Offer {
 
 impl Drop for Offer {
     fn drop(&mut self) {
-        // A merged offer is answered by the one that took it in.
-        if self.ids.is_empty() {
-            return;
+        if let Some(answer) = self.take_answer() {
+            self.answers.push(Said::Answer(answer));
         }
-        let reason = self.declined_because();
-        self.answers.push(Answer {
-            offers: std::mem::take(&mut self.ids),
-            agent_id: self.agent_id.clone(),
-            tasks: std::mem::take(&mut self.placed),
-            refuse: self.refuse,
-            reason,
-        });
     }
 }
 
@@ -297,25 +341,7 @@ impl fmt::Debug for Offer {
             .field("agent_id", &self.agent_id)
             .field("role", &self.role)
             .field("left", &self.left)
-            .field("placed", &self.placed.len())
+            .field("placed", &self.tasks)
             .finish_non_exhaustive()
     }
-}
-
-/// At least the bytes of a task on the wire, but for a few of framing.
-fn message_bytes(task: &TaskInfo) -> usize {
-    let parts = task.command.argv.len() + task.command.env.len() + task.labels.len();
-    let amounts: usize = [&task.resources, &task.limits]
-        .into_iter()
-        .flat_map(Resources::iter)
-        .map(|(name, value)| {
-            32 + name.as_str().len()
-                + match value {
-                    Value::Scalar(_) => 10,
-                    Value::Ranges(ranges) => ranges.iter().len() * 24,
-                    Value::Set(set) => set.iter().map(|member| member.len() + 4).sum(),
-                }
-        })
-        .sum();
-    128 + task.task_id.as_str().len() + text_bytes(task) + parts * 12 + amounts
 }
