@@ -74,6 +74,18 @@ impl<K: Key> BitSet<K> {
         }
     }
 
+    /// Adds those of `other` that are in `allowed`.
+    pub(crate) fn extend_from_both(&mut self, other: &BitSet<K>, allowed: &BitSet<K>) {
+        if self.words.len() < other.words.len() {
+            self.words.resize(other.words.len(), 0);
+        }
+        for ((word, theirs), allowed) in self.words.iter_mut().zip(&other.words).zip(&allowed.words) {
+            let both = theirs & allowed;
+            self.len += (both & !*word).count_ones() as usize;
+            *word |= both;
+        }
+    }
+
     /// The first that is not before `index`.
     pub(crate) fn next_from(&self, index: usize) -> Option<K> {
         let mut word = index / 64;
@@ -96,10 +108,13 @@ impl<K: Key> BitSet<K> {
         })
     }
 
-    /// True when none is that is not in `other`.
-    pub(crate) fn is_within(&self, other: &BitSet<K>) -> bool {
-        let theirs = other.words.iter().copied().chain(std::iter::repeat(0));
-        self.words.iter().zip(theirs).all(|(ours, theirs)| ours & !theirs == 0)
+    /// True when each is in one of the two.
+    pub(crate) fn is_within(&self, one: Option<&BitSet<K>>, other: Option<&BitSet<K>>) -> bool {
+        let word = |set: Option<&BitSet<K>>, index| {
+            set.and_then(|set| set.words.get(index)).copied().unwrap_or_default()
+        };
+        let within = |(index, ours): (usize, &u64)| ours & !(word(one, index) | word(other, index)) == 0;
+        self.words.iter().enumerate().all(within)
     }
 }
 
@@ -133,7 +148,15 @@ mod tests {
         ) {
             let (mut set, mut model) = both(&ours);
             let (other, other_model) = both(&theirs);
-            prop_assert_eq!(set.is_within(&other), model.is_subset(&other_model));
+            prop_assert_eq!(set.is_within(Some(&other), None), model.is_subset(&other_model));
+            let (odd, odd_model) = both(&ours.iter().copied().filter(|index| index % 2 == 1).collect::<Vec<_>>());
+            let joined: BTreeSet<usize> = other_model.union(&odd_model).copied().collect();
+            prop_assert_eq!(set.is_within(Some(&odd), Some(&other)), model.is_subset(&joined));
+            let mut some = odd.clone();
+            some.extend_from_both(&other, &set);
+            let common: BTreeSet<usize> = other_model.intersection(&model).copied().collect();
+            prop_assert_eq!(indexes(some.iter()), odd_model.union(&common).copied().collect::<Vec<_>>());
+            prop_assert_eq!(some.len(), some.iter().count());
             prop_assert_eq!(set.next_from(from).map(AgentKey::index), model.range(from..).next().copied());
 
             set.extend_from(&other);
@@ -141,7 +164,7 @@ mod tests {
             prop_assert_eq!(indexes(set.iter()), model.iter().copied().collect::<Vec<_>>());
             prop_assert_eq!(set.remove(AgentKey::at(from)), model.remove(&from));
             prop_assert_eq!((set.len(), set.is_empty()), (model.len(), model.is_empty()));
-            prop_assert!(set.is_within(&set.clone()));
+            prop_assert!(set.is_within(None, Some(&set.clone())));
         }
     }
 }

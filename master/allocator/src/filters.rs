@@ -103,8 +103,13 @@ impl Filters {
         self.earliest
     }
 
-    /// The clients whom a filter keeps from what is free.
-    pub(crate) fn blocked(&mut self, free: &Amount) -> &BitSet<ClientKey> {
+    /// The clients whom a filter keeps from what is free, as it was last learned.
+    pub(crate) fn blocked(&self) -> &BitSet<ClientKey> {
+        &self.blocked
+    }
+
+    /// Learns what is free.
+    pub(crate) fn learn(&mut self, free: &Amount) {
         if !self.has_learned(free) {
             let mut changed = false;
             for (_, refused) in self.refused.iter_mut() {
@@ -117,7 +122,12 @@ impl Filters {
             }
             self.learned = Some(free.clone());
         }
-        &self.blocked
+    }
+
+    /// True when it knows who refuses what is free, and no filter's time is over.
+    pub(crate) fn is_current(&self, free: &Amount, now: Option<Time>) -> bool {
+        self.has_learned(free)
+            && !now.is_some_and(|now| self.earliest.is_some_and(|earliest| earliest <= now))
     }
 
     fn has_learned(&self, free: &Amount) -> bool {
@@ -133,16 +143,22 @@ impl Filters {
         }
     }
 
-    /// A filter keeps the client from what is free, as [`Filters::blocked`] was last told it, or from the part of it.
-    pub(crate) fn forbid(&self, client: ClientKey, part: Option<&Amount>) -> bool {
-        self.blocked.contains(client) || part.is_some_and(|part| self.refuses(client, part))
-    }
-
     /// A filter keeps the client from these resources.
     pub(crate) fn refuses(&self, client: ClientKey, resources: &Resources) -> bool {
+        self.of(client).any(|(refused, _)| refused.contains(resources))
+    }
+
+    /// Until when filters keep the client from these resources.
+    pub(crate) fn until(&self, client: ClientKey, resources: &Resources) -> Option<Time> {
+        let containing = self.of(client).filter(|(refused, _)| refused.contains(resources));
+        containing.map(|(_, until)| until).max()
+    }
+
+    /// What one client refused, and until when.
+    fn of(&self, client: ClientKey) -> impl Iterator<Item = (&Amount, Time)> {
         let entries = self.entries.range((client, RefusedKey::at(0))..);
-        let mut of_client = entries.take_while(|((of, _), _)| *of == client);
-        of_client.any(|((_, refused), _)| self.refused[*refused].amount.contains(resources))
+        let of_client = entries.take_while(move |((of, _), _)| *of == client);
+        of_client.map(|((_, refused), filter)| (&self.refused[*refused].amount, filter.until))
     }
 
     /// Notes that the agent has been considered: from now on its filters end when their time is over.

@@ -1,65 +1,78 @@
-//! The allocator: roles in order of their dominant share, and in each its frameworks in order of theirs.
+//! The allocator: roles in order of their dominant share, level by level, and in each its frameworks in order of theirs.
 //!
-//! A cycle looks only at *candidates*: agents on which something happened that may let them be offered. An agent that nobody
-//! took is no candidate again until more of it is free, a filter on it expires or is forgotten, or a client becomes eligible.
-//! So a cycle costs what changed, not agents × frameworks, and one in which nothing changed costs nothing.
+//! A cycle looks only at *candidates*: agents on which something happened that may let them be offered. An agent of which nobody
+//! took any is no candidate again until more of it is free, a filter on it expires or is forgotten, a client becomes eligible, or
+//! a quota leaves room for more. So a cycle costs what changed, not agents × frameworks, and one in which nothing changed costs
+//! nothing.
 //!
-//! A *client* is a framework within one of its roles. Roles stand in one [`Sorter`], and each has one for its frameworks; all
-//! that a tree of roles adds is sorters between them.
+//! A *client* is a framework within one of its roles. The roles below one stand in one [`Sorter`] with the role's own frameworks as
+//! one of them, and these in another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apportion_types::{
-    AgentId, AgentInfo, FrameworkId, Resources, Role, Time, operation::Conversion,
-    protocol::scheduler::ClaimRefusal,
-};
+use apportion_types::{AgentId, AgentInfo, FrameworkId, Resources, Role, Time, operation::Conversion};
 
 use crate::{
-    Allocation, Allocator, ClaimDenied, Explanation, HierarchicalConfig, Question, Quota, QuotaLimit, Share,
-    SorterKind, Wants, Weight,
+    Allocation, Allocator, ClaimDenied, Explanation, HierarchicalConfig, Question, Quota, Share, SorterKind,
+    Wants, Weight,
     amount::Measure,
     bits::BitSet,
+    headroom::Headroom,
     index::Index,
     quantities::{Capacity, Kinds},
-    room::Limit,
     slab::{AgentKey, ClientKey, FrameworkKey, RoleKey, Slab},
     sorter::Sorter,
     state::{Agent, Client, Framework, RoleState},
 };
 
-/// Dominant-resource fairness at two levels: over roles, then over the frameworks of a role.
+/// Dominant-resource fairness over a tree of roles, then over the frameworks of a role; with quotas.
 ///
-/// Each role is one leaf at the top level, whatever its path. Order is exact: dominant share of the cluster's scalars divided
-/// by the role's weight, then fewer allocations, then name; or drawn, see [`SorterKind`]. Agents are visited in the order of their keys, beginning after the one that the last cycle
-/// gave first (or, when it stopped at its bound, last), so that none is always given to the same framework.
+/// Order is exact: dominant share of the cluster's scalars divided by the weight, then fewer allocations, then name; or drawn, see
+/// [`SorterKind`]. Agents are visited in the order of their keys, beginning after the one that the last cycle gave first (or, when it
+/// stopped at its bound, last), so that none is always given to the same framework.
 #[derive(Debug, Clone)]
 pub struct Hierarchical {
     pub(crate) measure: Measure,
     /// What was set for roles, known or not.
     pub(crate) weights: BTreeMap<Role, Weight>,
-    pub(crate) quota_limits: BTreeMap<Role, QuotaLimit>,
+    pub(crate) quotas: BTreeMap<Role, Quota>,
     pub(crate) sorter: SorterKind,
+    pub(crate) filter_gpus: bool,
+    pub(crate) region: Option<String>,
+    pub(crate) offers_max: u32,
     pub(crate) capacity: Capacity,
+    pub(crate) headroom: Headroom,
     pub(crate) agents: Slab<AgentKey, Agent>,
     pub(crate) agent_keys: Index<AgentId, AgentKey>,
     pub(crate) frameworks: Slab<FrameworkKey, Framework>,
     pub(crate) framework_keys: Index<FrameworkId, FrameworkKey>,
     pub(crate) roles: Slab<RoleKey, RoleState>,
     pub(crate) role_keys: Index<Role, RoleKey>,
-    pub(crate) role_order: Sorter<Role, RoleKey>,
+    /// The roles at the top of the tree.
+    pub(crate) top: Sorter<Role, RoleKey>,
     pub(crate) clients: Slab<ClientKey, Client>,
-    /// Clients that may be given something: subscribed, not suppressed, of an active framework.
+    /// Clients that may be given something: subscribed, not suppressed, of an active framework that may hold more offers.
     pub(crate) eligible: BitSet<ClientKey>,
+    /// Clients that may be excluded from some agents.
+    pub(crate) selective: BitSet<ClientKey>,
+    /// How many clients have minimums of their own.
+    pub(crate) own_minimums: usize,
     /// Active agents with enough free to be offered.
     pub(crate) allocatable: BitSet<AgentKey>,
     /// Those of them that the next cycle looks at.
     pub(crate) candidates: BitSet<AgentKey>,
+    /// How many frameworks hold as many offers as they may.
+    pub(crate) full: usize,
+    /// The agents that were passed over meanwhile: for those frameworks, they are to be looked at again.
+    pub(crate) passed_over: BitSet<AgentKey>,
     /// For each allocatable agent with filters: when the first of them expires.
     pub(crate) deadlines: BTreeSet<(Time, AgentKey)>,
     /// Where the next cycle begins.
     pub(crate) cursor: usize,
-    /// How many allocations were ever made.
+    /// How many allocations were made.
     pub(crate) allocations: u64,
+    /// The agents on which what is free has changed, while that is watched.
+    pub(crate) changes: Option<BTreeSet<(AgentKey, AgentId)>>,
 }
 
 impl Default for Hierarchical {
@@ -72,27 +85,40 @@ impl Hierarchical {
     /// An allocator without agents or frameworks.
     pub fn new(config: HierarchicalConfig) -> Self {
         let mut kinds = Kinds::default();
-        Self {
+        let mut new = Self {
             capacity: Capacity::new(&mut kinds, &config.fairness_excluded),
             measure: Measure { kinds, allocatable_min: config.allocatable_min },
             weights: config.weights,
-            quota_limits: crate::quota::limits(&config.quotas),
+            quotas: BTreeMap::new(),
             sorter: config.sorter,
+            filter_gpus: config.filter_gpus,
+            region: config.region,
+            offers_max: config.offers_max,
+            headroom: Headroom::default(),
             agents: Slab::default(),
             agent_keys: Index::default(),
             frameworks: Slab::default(),
             framework_keys: Index::default(),
             roles: Slab::default(),
             role_keys: Index::default(),
-            role_order: Sorter::default(),
+            top: Sorter::default(),
             clients: Slab::default(),
             eligible: BitSet::default(),
+            selective: BitSet::default(),
+            own_minimums: 0,
             allocatable: BitSet::default(),
             candidates: BitSet::default(),
+            full: 0,
+            passed_over: BitSet::default(),
             deadlines: BTreeSet::new(),
             cursor: 0,
             allocations: 0,
+            changes: None,
+        };
+        for (role, quota) in config.quotas {
+            new.change_quota(&role, quota);
         }
+        new
     }
 
     pub(crate) fn agent_key(&self, agent: &AgentId) -> AgentKey {
@@ -105,101 +131,46 @@ impl Hierarchical {
         key.unwrap_or_else(|| panic!("framework {framework} is not known to the allocator"))
     }
 
-    /// Decides whether the next cycle looks at an agent, after more of it became free or it became active.
-    ///
-    /// Where nobody is willing there is no need to: that spares a cycle after the last who could want it has declined.
-    pub(crate) fn settle(&mut self, key: AgentKey) {
-        let agent = &mut self.agents[key];
-        let Some(free) = agent.free.as_ref().filter(|free| agent.active && free.is_allocatable()) else {
-            self.withdraw(key);
-            return;
-        };
-        self.allocatable.insert(key);
-        let willing = match &mut agent.filters {
-            Some(filters) if !filters.is_empty() => !self.eligible.is_within(filters.blocked(free)),
-            _ => !self.eligible.is_empty(),
-        };
-        match willing {
-            true => {
-                self.candidates.insert(key);
+    /// The client of a framework for a role under which it holds something.
+    fn holder(&self, framework: &FrameworkId, role: &Role, resources: &Resources) -> ClientKey {
+        let framework = &self.frameworks[self.framework_key(framework)];
+        match framework.find(role) {
+            Ok(index) => framework.clients[index].1,
+            Err(_) => {
+                panic!(
+                    "framework {}: {resources} recovered under role {role}, nothing is allocated",
+                    framework.id
+                )
             }
-            false => self.pass_over(key),
-        }
-    }
-
-    /// Nobody wants what the agent has: it is looked at again when a filter on it expires.
-    pub(crate) fn pass_over(&mut self, key: AgentKey) {
-        self.candidates.remove(key);
-        let agent = &mut self.agents[key];
-        let Some(filters) = &mut agent.filters else { return };
-        filters.visit();
-        let deadline = filters.earliest();
-        if agent.deadline != deadline {
-            if let Some(old) = std::mem::replace(&mut agent.deadline, deadline) {
-                self.deadlines.remove(&(old, key));
-            }
-            self.deadlines.extend(deadline.map(|new| (new, key)));
-        }
-    }
-
-    /// The agent has nothing to offer now, and its filters do not matter.
-    pub(crate) fn withdraw(&mut self, key: AgentKey) {
-        self.allocatable.remove(key);
-        self.candidates.remove(key);
-        if let Some(old) = self.agents[key].deadline.take() {
-            self.deadlines.remove(&(old, key));
         }
     }
 }
 
 impl Allocator for Hierarchical {
-    fn add_agent(&mut self, agent: &AgentId, _info: &AgentInfo, total: &Resources) {
-        let total = self.measure.amount(total.clone());
-        self.capacity.add(total.quantities());
-        let key = self.agents.insert(Agent {
-            id: agent.clone(),
-            active: true,
-            free: (!total.is_empty()).then(|| total.clone()),
-            total,
-            allocated: Vec::new(),
-            filters: None,
-            deadline: None,
-        });
-        let known = self.agent_keys.insert(agent.clone(), key);
-        assert!(known.is_none(), "agent {agent} is added twice");
-        self.settle(key);
+    fn add_agent(&mut self, agent: &AgentId, info: &AgentInfo, total: &Resources) {
+        self.join_agent(agent, info, total);
     }
 
     fn remove_agent(&mut self, agent: &AgentId) {
-        let key = self.agent_key(agent);
-        for (client, amount) in self.agents[key].allocated.clone() {
-            self.release(client, key, &amount);
-            self.prune(client);
-        }
-        self.withdraw(key);
-        let gone = self.agents.remove(key);
-        self.agent_keys.remove(agent);
-        self.capacity.subtract(gone.total.quantities());
+        self.part_agent(self.agent_key(agent));
     }
 
     fn set_agent_active(&mut self, agent: &AgentId, active: bool) {
-        let key = self.agent_key(agent);
-        if self.agents[key].active != active {
-            self.agents[key].active = active;
-            self.settle(key);
-        }
+        self.activate_agent(self.agent_key(agent), active);
     }
 
-    fn set_revocable(&mut self, _agent: &AgentId, _revocable: &Resources) {}
+    fn set_revocable(&mut self, agent: &AgentId, revocable: &Resources) {
+        self.lend(self.agent_key(agent), revocable);
+    }
 
     fn convert_free(&mut self, agent: &AgentId, conversion: &Conversion) -> bool {
         let key = self.agent_key(agent);
-        let Some(free) = conversion.apply(&self.free(agent)) else { return false };
-        let total = conversion.apply(&self.agents[key].total).expect("what is free is part of the whole");
-        self.agents[key].free = (!free.is_empty()).then(|| self.measure.amount(free));
-        self.agents[key].total = self.measure.amount(total);
-        self.settle(key);
-        true
+        let done = self.convert_what_is_free(key, conversion);
+        if done {
+            self.settle(key);
+            self.check_agent(key);
+        }
+        done
     }
 
     fn convert_allocated(
@@ -210,85 +181,26 @@ impl Allocator for Hierarchical {
         conversion: &Conversion,
     ) {
         let key = self.agent_key(agent);
-        let framework = &self.frameworks[self.framework_key(framework)];
-        let client = framework.clients[framework.find(role).expect("it holds something")].1;
-        let index = self.agents[key].find(client).expect("it holds something");
-        let held = conversion.apply(&self.agents[key].allocated[index].1).expect("it holds what is consumed");
-        let total = conversion.apply(&self.agents[key].total).expect("what is held is part of the whole");
-        self.agents[key].allocated[index].1 = self.measure.amount(held);
-        self.agents[key].total = self.measure.amount(total);
+        let client = self.holder(framework, role, &conversion.consumed);
+        self.convert_held(client, key, conversion);
+        self.settle(key);
+        self.check_agent(key);
     }
 
-    fn offers_closed(&mut self, _framework: &FrameworkId, _offers: u32) {}
-
-    fn add_framework(&mut self, framework: &FrameworkId, Wants { roles, suppressed, .. }: Wants<'_>) {
-        let state = Framework { id: framework.clone(), active: true, clients: Vec::new() };
-        let key = self.frameworks.insert(state);
-        let known = self.framework_keys.insert(framework.clone(), key);
-        assert!(known.is_none(), "framework {framework} is added twice");
-        self.subscribe(key, roles, suppressed);
+    fn add_framework(&mut self, framework: &FrameworkId, wants: Wants<'_>) {
+        self.join_framework(framework, wants);
     }
 
     fn remove_framework(&mut self, framework: &FrameworkId) {
-        let key = self.framework_key(framework);
-        self.frameworks[key].active = false;
-        let clients = self.clients_of(key);
-        let mut freed = BitSet::default();
-        for &client in &clients {
-            self.reassess(client);
-            self.forget_filters(client);
-            for agent in self.clients[client].holds.iter().collect::<Vec<_>>() {
-                let index = self.agents[agent].find(client).expect("a holder holds something");
-                let held = self.agents[agent].allocated[index].1.clone();
-                self.release(client, agent, &held);
-                freed.insert(agent);
-            }
-            self.clients[client].subscribed = false;
-            self.prune(client);
-        }
-        self.frameworks.remove(key);
-        self.framework_keys.remove(framework);
-        for agent in freed.iter() {
-            self.settle(agent);
-        }
+        self.part_framework(self.framework_key(framework));
     }
 
     fn set_framework_active(&mut self, framework: &FrameworkId, active: bool) {
-        let key = self.framework_key(framework);
-        self.frameworks[key].active = active;
-        for client in self.clients_of(key) {
-            self.reassess(client);
-            if !active {
-                self.forget_filters(client);
-            }
-        }
+        self.activate_framework(self.framework_key(framework), active);
     }
 
-    fn set_framework_wants(&mut self, framework: &FrameworkId, Wants { roles, suppressed, .. }: Wants<'_>) {
-        let key = self.framework_key(framework);
-        for client in self.clients_of(key) {
-            if !roles.contains(&self.clients[client].role_name) {
-                self.clients[client].subscribed = false;
-                self.clients[client].suppressed = false;
-                self.reassess(client);
-                self.forget_filters(client);
-                self.prune(client);
-            }
-        }
-        self.subscribe(key, roles, suppressed);
-        let no_more = |client: &ClientKey| {
-            let client = &self.clients[*client];
-            client.suppressed && !suppressed.contains(&client.role_name)
-        };
-        let no_more: Vec<Role> = self
-            .clients_of(key)
-            .iter()
-            .filter(|key| no_more(key))
-            .map(|key| self.clients[*key].role_name.clone())
-            .collect();
-        if !no_more.is_empty() {
-            self.revive(framework, &no_more);
-        }
+    fn set_framework_wants(&mut self, framework: &FrameworkId, wants: Wants<'_>) {
+        self.change_wants(self.framework_key(framework), wants);
     }
 
     fn suppress(&mut self, framework: &FrameworkId, roles: &[Role]) {
@@ -300,32 +212,20 @@ impl Allocator for Hierarchical {
 
     fn revive(&mut self, framework: &FrameworkId, roles: &[Role]) {
         for client in self.named_clients(framework, roles) {
-            self.clients[client].suppressed = false;
-            self.reassess(client);
-            let forgotten = self.forget_filters(client);
-            if self.eligible.contains(client) {
-                self.candidates.extend_from(&forgotten);
-            }
+            self.revive_client(client);
         }
     }
 
     fn set_weight(&mut self, role: &Role, weight: Weight) {
         self.weights.insert(role.clone(), weight);
-        if let Some(key) = self.role_keys.find(role) {
-            self.role_order.set_weight(self.roles[key].node, weight);
+        let known = self.role_keys.find(role).map(|key| &self.roles[key]);
+        if let Some((node, parent)) = known.and_then(|role| Some((role.node?, role.parent))) {
+            self.level_mut(parent).set_weight(node, weight);
         }
     }
 
-    fn set_quota(&mut self, role: &Role, Quota { limit, .. }: Quota) {
-        if let Some(key) = self.role_keys.find(role) {
-            let kinds = &mut self.measure.kinds;
-            self.roles[key].limit = limit.as_ref().map(|limit| Limit::new(kinds, limit));
-            self.room_grew(key);
-        }
-        match limit {
-            Some(limit) => self.quota_limits.insert(role.clone(), limit),
-            None => self.quota_limits.remove(role),
-        };
+    fn set_quota(&mut self, role: &Role, quota: Quota) {
+        self.change_quota(role, quota);
     }
 
     fn charge(&mut self, framework: &FrameworkId, role: &Role, agent: &AgentId, resources: &Resources) {
@@ -335,18 +235,19 @@ impl Allocator for Hierarchical {
             return;
         }
         let free = self.agents[agent].free.as_ref();
-        assert!(free.is_some_and(|free| free.contains(resources)), "{resources} charged, and not free");
+        let firm = resources.firm();
+        assert!(
+            firm.is_empty() || free.is_some_and(|free| free.contains(&firm)),
+            "{resources} charged, and not free"
+        );
+        self.measure.learn(resources);
+        if resources.has_terms() && self.agents[agent].lent.is_none() && !resources.revocable().is_empty() {
+            self.agents[agent].lent = Some(Resources::new());
+        }
         let client = self.client_or_new(framework, role);
         let part = self.measure.amount(resources.clone());
         self.give_part(client, agent, part);
-        if self.agents[agent].offerable().is_none() {
-            self.withdraw(agent);
-        } else if !self.quota_limits.is_empty() {
-            // What is left may fit into a role that had no room for all that made it worth offering.
-            self.candidates.insert(agent);
-        }
-        // Else who did not want what was free wants no part of it, so it is no candidate if it was none.
-        self.check_agent(agent);
+        self.look_again(agent);
     }
 
     fn recover(
@@ -358,24 +259,21 @@ impl Allocator for Hierarchical {
         refuse_until: Option<Time>,
     ) {
         let agent = self.agent_key(agent);
-        let framework = &self.frameworks[self.framework_key(framework)];
         if resources.is_empty() {
             return;
         }
-        let Ok(index) = framework.find(role) else {
-            panic!(
-                "framework {}: {resources} recovered under role {role}, nothing is allocated",
-                framework.id
-            )
-        };
-        let (client, active) = (framework.clients[index].1, framework.active);
+        let client = self.holder(framework, role, resources);
         let refused = self.release(client, agent, resources);
+        let active = self.frameworks[self.clients[client].framework].active;
         if let Some(until) = refuse_until.filter(|_| active && self.clients[client].subscribed) {
-            self.clients[client].filtered.insert(agent);
-            self.agents[agent].filters.get_or_insert_default().refuse(client, &refused, until);
+            self.refuse(client, agent, &refused, until);
         }
         self.settle(agent);
         self.prune(client);
+    }
+
+    fn offers_closed(&mut self, framework: &FrameworkId, offers: u32) {
+        self.close_offers(self.framework_key(framework), offers);
     }
 
     fn is_dirty(&self) -> bool {
@@ -392,67 +290,54 @@ impl Allocator for Hierarchical {
 
     fn claim(
         &mut self,
-        _now: Time,
+        now: Time,
         framework: &FrameworkId,
         role: &Role,
         agent: &AgentId,
         resources: &Resources,
     ) -> Result<(), ClaimDenied> {
-        if !self.free(agent).contains(resources) {
-            let message = format!("`{resources}` is not all free on agent {agent}");
-            return Err(ClaimDenied { code: ClaimRefusal::NotFree, message, winner: None });
-        }
-        self.charge(framework, role, agent, resources);
-        Ok(())
+        self.commit(now, framework, role, self.agent_key(agent), resources)
     }
 
-    fn explain(&self, _now: Time, _question: &Question) -> Explanation {
-        Explanation { roles: Vec::new() }
+    fn explain(&self, now: Time, question: &Question) -> Explanation {
+        self.answer(now, question)
     }
 
-    fn judge_quotas(&self, _quotas: &BTreeMap<Role, Quota>) -> Result<(), String> {
-        Ok(())
+    fn judge_quotas(&self, quotas: &BTreeMap<Role, Quota>) -> Result<(), String> {
+        self.judge(quotas)
     }
 
-    fn over_limit(&self, _role: &Role) -> Resources {
-        Resources::new()
+    fn over_limit(&self, role: &Role) -> Resources {
+        self.excess_of(role)
     }
 
     fn short_of_guarantees(&self) -> Resources {
-        Resources::new()
+        self.shortage()
     }
 
-    fn watch_free(&mut self, _on: bool) {}
+    fn watch_free(&mut self, on: bool) {
+        match on {
+            true => {
+                self.changes.get_or_insert_default();
+            }
+            false => self.changes = None,
+        }
+    }
 
     fn free_changes(&mut self) -> Vec<AgentId> {
-        Vec::new()
+        let changes = self.changes.as_mut().map(std::mem::take).unwrap_or_default();
+        changes.into_iter().map(|(_, agent)| agent).collect()
     }
 
     fn free(&self, agent: &AgentId) -> Resources {
-        let free = &self.agents[self.agent_key(agent)].free;
-        free.as_ref().map_or_else(Resources::new, |free| Resources::clone(free))
+        let agent = self.agent_keys.find(agent).map(|key| &self.agents[key]);
+        let free = agent.and_then(|agent| agent.free.as_ref());
+        free.map_or_else(Resources::new, |free| Resources::clone(free))
     }
 
     fn shares(&self) -> Vec<Share> {
         let mut shares = Vec::new();
-        for (rank, allocated) in self.role_order.ranked(&self.capacity) {
-            shares.push(Share {
-                role: rank.name.clone(),
-                framework: None,
-                allocated: self.measure.kinds.resources(allocated),
-                dominant_share_ppm: rank.share.ppm(),
-                allocations: rank.allocations,
-            });
-            for (inner, allocated) in self.roles[rank.key].frameworks.ranked(&self.capacity) {
-                shares.push(Share {
-                    role: rank.name.clone(),
-                    framework: Some(inner.name),
-                    allocated: self.measure.kinds.resources(allocated),
-                    dominant_share_ppm: inner.share.ppm(),
-                    allocations: inner.allocations,
-                });
-            }
-        }
+        self.shares_below(None, &mut shares);
         shares
     }
 }

@@ -3,18 +3,23 @@
 //! Knows agents, frameworks, roles and amounts; knows nothing of offer ids, the wire, or a clock. Follows Mesos'
 //! src/master/allocator/mesos/hierarchical.cpp and sorter/drf/sorter.cpp, driven by events instead of a tick.
 
+mod admission;
+mod agents;
 mod amount;
+mod answer;
 mod bits;
 mod check;
 mod claim;
-mod clients;
 mod compare;
 mod config;
 mod cycle;
 mod explain;
 mod filters;
+mod frameworks;
+mod headroom;
 mod hierarchical;
 mod index;
+mod judge;
 mod ledger;
 mod quantities;
 mod quota;
@@ -22,9 +27,11 @@ mod quota_limit;
 mod reconfigure;
 mod room;
 mod share;
+mod shares;
 mod slab;
 mod sorter;
 mod state;
+mod tree;
 mod weight;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,6 +1,9 @@
 //! Amounts of scalars as arrays of integers, and the capacity of the cluster that shares are measured against.
 
-use apportion_types::{Resources, resources::Name};
+use apportion_types::{
+    Resources,
+    resources::{Entry, Name, Value},
+};
 use smallvec::SmallVec;
 
 use crate::{share::DominantShare, weight::Weight};
@@ -25,14 +28,26 @@ impl Kinds {
         })
     }
 
-    /// The scalars of some resources.
-    pub(crate) fn quantities(&mut self, resources: &Resources) -> Quantities {
+    /// The number of a name, if it has one.
+    pub(crate) fn find(&self, name: &Name) -> Option<usize> {
+        self.names.iter().position(|known| known == name)
+    }
+
+    /// The scalars of some resources, whose names have numbers.
+    pub(crate) fn quantities<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> Quantities {
         let mut quantities = Quantities::default();
-        for (name, milli) in resources.scalars() {
-            let kind = self.number(name);
-            quantities.put(kind, quantities.of(kind).saturating_add(milli));
+        for entry in entries {
+            if let Value::Scalar(milli) = entry.value() {
+                let kind = self.find(entry.name()).expect("a name is numbered when it first appears");
+                quantities.put(kind, quantities.of(kind).saturating_add(*milli));
+            }
         }
         quantities
+    }
+
+    /// So much of one kind.
+    pub(crate) fn one(&self, kind: usize, milli: i64) -> Resources {
+        Resources::scalar(self.names[kind].clone(), milli)
     }
 
     /// The other way: each scalar by its name.
@@ -68,6 +83,22 @@ impl Quantities {
             let sum = self.of(kind).checked_add(milli);
             self.put(kind, sum.expect("limits::SCALAR_MILLI_MAX keeps sums within an i64"));
         }
+    }
+
+    /// Each kind of which there is some, and how much.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, i64)> + '_ {
+        self.milli.iter().copied().enumerate().filter(|&(_, milli)| milli != 0)
+    }
+
+    /// Of each kind what is more, here or there.
+    pub(crate) fn raise(&mut self, other: &Quantities) {
+        for (kind, milli) in other.iter() {
+            self.put(kind, self.of(kind).max(milli));
+        }
+    }
+
+    pub(crate) fn is_zero(&self) -> bool {
+        self.milli.iter().all(|&milli| milli == 0)
     }
 
     pub(crate) fn subtract(&mut self, other: &Quantities) {
@@ -137,7 +168,11 @@ impl Capacity {
         let mut dominant = DominantShare::NONE;
         for (kind, &milli) in allocated.milli.iter().enumerate() {
             if milli > 0 && !self.excluded.get(kind).is_some_and(|excluded| *excluded) {
-                dominant = dominant.max(DominantShare::new(milli, self.total.of(kind), weight.milli()));
+                let total = self.total.of(kind);
+                // Of what was lent and is called back more may be given than there is.
+                if total > 0 {
+                    dominant = dominant.max(DominantShare::new(milli.min(total), total, weight.milli()));
+                }
             }
         }
         dominant

@@ -1,8 +1,6 @@
 //! What a role is sure of, and the most that it may have.
 
-use std::collections::BTreeMap;
-
-use apportion_types::{Resources, Role};
+use apportion_types::Resources;
 
 use crate::QuotaLimit;
 
@@ -14,10 +12,4 @@ pub struct Quota {
     pub guarantee: Resources,
     /// The most that it may have; whatever there is when none.
     pub limit: Option<QuotaLimit>,
-}
-
-/// Those that limit.
-pub(crate) fn limits(quotas: &BTreeMap<Role, Quota>) -> BTreeMap<Role, QuotaLimit> {
-    let limits = quotas.iter().map(|(role, quota)| Some((role.clone(), quota.limit.clone()?)));
-    limits.flatten().collect()
 }

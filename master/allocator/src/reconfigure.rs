@@ -1,30 +1,76 @@
 //! The same cluster under other settings.
 
-use apportion_types::Resources;
+use apportion_types::{Resources, Role};
 
-use crate::{Hierarchical, HierarchicalConfig, room::Limit, slab::AgentKey};
+use crate::{
+    Hierarchical, HierarchicalConfig, Quota,
+    slab::{ClientKey, FrameworkKey},
+};
 
 impl Hierarchical {
     /// A copy with other settings: the same agents, frameworks, books, filters and turn. Its next cycle looks at every agent.
     pub fn reconfigured(&self, config: &HierarchicalConfig) -> Hierarchical {
-        let HierarchicalConfig { allocatable_min, fairness_excluded, weights, quotas, sorter, .. } = config;
-        let quota_limits = &crate::quota::limits(quotas);
         let mut copy = self.clone();
+        let HierarchicalConfig {
+            allocatable_min,
+            fairness_excluded,
+            weights,
+            quotas,
+            sorter,
+            filter_gpus,
+            region,
+            offers_max,
+        } = config;
         copy.capacity.exclude(&mut copy.measure.kinds, fairness_excluded);
-        copy.weights.clone_from(weights);
-        copy.quota_limits.clone_from(quota_limits);
         copy.sorter = *sorter;
-        for (_, role) in copy.roles.iter_mut() {
-            copy.role_order.set_weight(role.node, weights.get(&role.name).copied().unwrap_or_default());
-            role.limit = quota_limits.get(&role.name).map(|limit| Limit::new(&mut copy.measure.kinds, limit));
-            role.short = false;
+        copy.reweigh(weights);
+        let gone: Vec<Role> =
+            copy.quotas.keys().filter(|role| !quotas.contains_key(*role)).cloned().collect();
+        for role in gone {
+            copy.change_quota(&role, Quota::default());
         }
-        if copy.measure.allocatable_min != *allocatable_min {
-            copy.measure.allocatable_min.clone_from(allocatable_min);
+        for (role, quota) in quotas {
+            copy.change_quota(role, quota.clone());
+        }
+        (copy.filter_gpus, copy.offers_max) = (*filter_gpus, *offers_max);
+        copy.region.clone_from(region);
+        copy.measure.allocatable_min.clone_from(allocatable_min);
+        if copy.measure.allocatable_min != self.measure.allocatable_min {
             copy.measure_again();
         }
+        copy.bound_again();
+        copy.settle_all();
         copy.candidates = copy.allocatable.clone();
         copy
+    }
+
+    fn reweigh(&mut self, weights: &std::collections::BTreeMap<Role, crate::Weight>) {
+        self.weights.clone_from(weights);
+        let nodes: Vec<_> = self
+            .roles
+            .iter()
+            .filter_map(|(_, role)| Some((role.parent, role.node?, role.name.clone())))
+            .collect();
+        for (parent, node, name) in nodes {
+            let weight = weights.get(&name).copied().unwrap_or_default();
+            self.level_mut(parent).set_weight(node, weight);
+        }
+    }
+
+    /// Finds out again who may hold how many offers, and who is excluded from what.
+    fn bound_again(&mut self) {
+        let frameworks: Vec<FrameworkKey> = self.frameworks.iter().map(|(key, _)| key).collect();
+        for key in frameworks {
+            let framework = &mut self.frameworks[key];
+            self.full -= usize::from(framework.is_full());
+            framework.offers_max = framework.options.offers_max.unwrap_or(u32::MAX).min(self.offers_max);
+            self.full += usize::from(framework.is_full());
+        }
+        let clients: Vec<ClientKey> = self.clients.iter().map(|(key, _)| key).collect();
+        for client in clients {
+            self.judge_client(client);
+            self.reassess(client);
+        }
     }
 
     /// Finds out again what is worth offering.
@@ -33,14 +79,6 @@ impl Hierarchical {
             let held = agent.allocated.iter_mut().map(|(_, amount)| amount);
             for amount in held.chain(&mut agent.free) {
                 *amount = self.measure.amount(Resources::clone(amount));
-            }
-        }
-        let keys: Vec<AgentKey> = self.agents.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            if self.agents[key].offerable().is_some() {
-                self.allocatable.insert(key);
-            } else {
-                self.withdraw(key);
             }
         }
     }

@@ -35,9 +35,9 @@ impl Random {
 }
 
 /// In which order children are asked.
-pub(crate) enum Turns<'a, K> {
-    /// As they stand.
-    Ranked(std::slice::Iter<'a, (K, NodeKey)>),
+pub(crate) enum Turns<K> {
+    /// As they stand, from this place on.
+    Ranked(usize),
     Drawn(Drawn<K>),
 }
 
@@ -48,12 +48,15 @@ pub(crate) struct Drawn<K> {
     random: Random,
 }
 
-impl<K: Copy> Iterator for Turns<'_, K> {
-    type Item = K;
-
-    fn next(&mut self) -> Option<K> {
+impl<K: Copy> Turns<K> {
+    /// The next of those that stand in `order`, which is always the same.
+    pub(crate) fn next(&mut self, order: &[(K, NodeKey)]) -> Option<K> {
         match self {
-            Turns::Ranked(order) => order.next().map(|&(key, _)| key),
+            Turns::Ranked(place) => {
+                let (key, _) = order.get(*place)?;
+                *place += 1;
+                Some(*key)
+            }
             Turns::Drawn(drawn) => drawn.next(),
         }
     }
@@ -80,10 +83,16 @@ impl<K: Copy> Iterator for Drawn<K> {
 
 impl<N: Ord + Clone, K: Key> Sorter<N, K> {
     /// The listed children as they are to be asked: in order of fairness, or drawn when there is something to draw by.
-    pub(crate) fn turns(&self, random: Option<Random>) -> Turns<'_, K> {
-        let Some(random) = random else { return Turns::Ranked(self.order.iter()) };
+    pub(crate) fn turns(&self, random: Option<Random>) -> Turns<K> {
+        let Some(random) = random else { return Turns::Ranked(0) };
         let left: Vec<_> = self.order.iter().map(|&(key, node)| (self.weight(node).milli(), key)).collect();
         let weights = left.iter().map(|&(weight, _)| u64::from(weight)).sum();
         Turns::Drawn(Drawn { left, weights, random })
+    }
+
+    /// All of them, as they are to be asked.
+    pub(crate) fn asked(&self, random: Option<Random>) -> Vec<K> {
+        let mut turns = self.turns(random);
+        std::iter::from_fn(|| turns.next(self.order())).collect()
     }
 }

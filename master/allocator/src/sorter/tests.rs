@@ -14,7 +14,7 @@ impl Fixture {
     fn new(total: &str) -> Self {
         let mut kinds = Kinds::default();
         let mut capacity = Capacity::new(&mut kinds, &[]);
-        capacity.add(&kinds.quantities(&resources(total)));
+        capacity.add(&kinds.quantities(resources(total).entries()));
         Self { kinds, capacity, sorter: Sorter::default(), nodes: Vec::new() }
     }
 
@@ -29,14 +29,14 @@ impl Fixture {
     }
 
     fn allocate(&mut self, name: &str, amount: &str) {
-        let quantities = self.kinds.quantities(&resources(amount));
+        let quantities = self.kinds.quantities(resources(amount).entries());
         let node = self.node(name);
         self.sorter.allocate(node, &quantities);
         self.sorter.count(node);
     }
 
     fn unallocate(&mut self, name: &str, amount: &str) {
-        let quantities = self.kinds.quantities(&resources(amount));
+        let quantities = self.kinds.quantities(resources(amount).entries());
         let node = self.node(name);
         self.sorter.unallocate(node, &quantities);
     }
@@ -44,7 +44,7 @@ impl Fixture {
     fn order(&mut self) -> String {
         self.sorter.check(&self.capacity);
         self.sorter.refresh(&self.capacity);
-        let names: Vec<_> = self.sorter.turns(None).map(|key| self.nodes[key.index()].0).collect();
+        let names: Vec<_> = self.sorter.asked(None).iter().map(|key| self.nodes[key.index()].0).collect();
         names.join(" ")
     }
 }
@@ -77,8 +77,8 @@ fn orders_by_dominant_share() {
     f.allocate("b", "cpus:1;mem:0");
     assert_eq!(f.order(), "c a b");
 
-    f.capacity.subtract(&f.kinds.quantities(&resources("cpus:50")));
-    f.capacity.add(&f.kinds.quantities(&resources("mem:100")));
+    f.capacity.subtract(&f.kinds.quantities(resources("cpus:50").entries()));
+    f.capacity.add(&f.kinds.quantities(resources("mem:100").entries()));
     f.add("e", 1);
     f.allocate("e", "cpus:1;mem:20");
     f.add("f", 1);
@@ -150,7 +150,7 @@ fn those_who_are_drawn_come_first_as_often_as_their_weights_say() {
     let mut first = [0; 3];
     for number in 0..8000 {
         let order: Vec<usize> =
-            f.sorter.turns(Some(Random::of([7, number, 0]))).map(ClientKey::index).collect();
+            f.sorter.asked(Some(Random::of([7, number, 0]))).into_iter().map(ClientKey::index).collect();
         first[order[0]] += 1;
         assert_eq!(order.iter().collect::<BTreeSet<_>>().len(), 3, "each is drawn once");
     }
@@ -164,7 +164,7 @@ fn those_who_are_drawn_come_first_as_often_as_their_weights_say() {
 fn excluded_names_and_names_without_total_make_no_share() {
     let mut kinds = Kinds::default();
     let mut capacity = Capacity::new(&mut kinds, &[Name::Gpus]);
-    capacity.add(&kinds.quantities(&resources("cpus:10;gpus:1;ports:[1-10]")));
-    let quantities = kinds.quantities(&resources("cpus:1;gpus:1;ports:[1-10]"));
+    capacity.add(&kinds.quantities(resources("cpus:10;gpus:1;ports:[1-10]").entries()));
+    let quantities = kinds.quantities(resources("cpus:1;gpus:1;ports:[1-10]").entries());
     assert_eq!(capacity.dominant_share(&quantities, milli(1)), DominantShare::new(1, 10, 1));
 }
