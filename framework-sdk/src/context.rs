@@ -114,7 +114,9 @@ impl Context<'_> {
     /// Says what waits to be placed for a role, instead of what was said before: nothing when `requests` is empty.
     ///
     /// It is the ground on which the master preempts for a role of higher priority, and what it explains. Offers come with or without
-    /// it. Told again after each lost connection; to repeat what was said costs nothing.
+    /// it. The master counts off what it gathers for it, so say it again, unchanged or not,
+    /// after each callback in which something was placed or not placed; what the master knows is not sent again. Told again after each
+    /// lost connection.
     pub fn request(&mut self, role: &Role, requests: Vec<ResourceRequest>) {
         self.asked.push(Ask::Request { role: role.clone(), requests });
     }
@@ -126,7 +128,7 @@ impl Context<'_> {
     }
 
     /// Launches tasks on free resources that were not offered: on all agents that the claims name or on none, or on each where it is
-    /// possible. A [`FreeView`](crate::FreeView) makes the claims.
+    /// possible; an agent is named once. A [`FreeView`](crate::FreeView) makes the claims.
     ///
     /// Judged as offers are: quota, headroom, constraints, the order of fairness. What became of each claim is told to
     /// [`committed`](crate::Scheduler::committed), and of each task to [`update`](crate::Scheduler::update), as of one that was

@@ -92,7 +92,7 @@ impl FreeView {
                     planned.push(Ok(TaskInfo { resources, ..task }));
                 }
                 Err(missing) => {
-                    let (task, missing) = (Box::new(task), Box::new(missing));
+                    let task = Box::new(task);
                     return Err(DoesNotFit { task, agent_id: agent.clone(), missing });
                 }
             }

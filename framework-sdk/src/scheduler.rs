@@ -85,7 +85,7 @@ pub trait Scheduler: Send {
     }
 
     /// What became of a [`commit`](Context::commit), claim for claim. Tasks of claims that were refused are told to
-    /// [`update`](Scheduler::update) as dropped afterwards. Not told when the connection is lost before; then the tasks are
+    /// [`update`](Scheduler::update) as dropped, too. Not told when the connection is lost before; then the tasks are
     /// reconciled.
     async fn committed(&mut self, cx: &mut Context<'_>, claims: Vec<Claimed>) {
         let _ = (cx, claims);

@@ -312,6 +312,15 @@ fn written(record: &Record) -> String {
     match record {
         Record::Agent { agent_id } => format!("agent {agent_id}"),
         Record::Task(task) => format!("task {}", task.info.task_id),
+        Record::Operation { total, outcome } => {
+            let total = total.as_ref().map(|total| format!(" {total}")).unwrap_or_default();
+            let told =
+                outcome.as_ref().map(|told| format!(" {}", operation(&told.status))).unwrap_or_default();
+            format!("operation{total}{told}")
+        }
+        Record::OperationAcknowledgement { operation_id, update_id, .. } => {
+            format!("acknowledged operation {operation_id} {}", short(*update_id))
+        }
         Record::Update { status: told, .. } => format!("update {}", status(told)),
         Record::Acknowledgement { task_id, update_id, .. } => {
             format!("acknowledged {task_id} {}", short(*update_id))

@@ -1,8 +1,11 @@
 //! An agent's machine: what outlives the agent's process. Its disk keeps the log, its kernel the containers.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use apportion_agent_core::{CheckpointId, ContainerId, LaunchFailureKind, Log, Record, TaskKey};
+use apportion_agent_core::{CheckpointId, ContainerId, LaunchFailureKind, Log, Record, TaskKey, VolumeKey};
 use apportion_types::{
     Resources, Time,
     container::{Exit, Limitation, Termination, Usage},
@@ -168,6 +171,8 @@ pub(crate) struct Machine {
     /// A write is under way: it takes down what was pending when it began.
     pub(crate) writing: usize,
     pub(crate) containers: BTreeMap<ContainerId, Container>,
+    /// The folders of persistent volumes.
+    pub(crate) volumes: BTreeSet<VolumeKey>,
 }
 
 impl Machine {

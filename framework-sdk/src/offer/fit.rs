@@ -9,9 +9,9 @@ use apportion_types::{
 ///
 /// What is wanted on terms (a volume, revocable, a certain reservation) is taken as it is. What is wanted on none is made up of what
 /// is reserved, the closest reservation first, and then of what is not; never of volumes, nor of what is only lent.
-pub(crate) fn pick(there: &Resources, wanted: &Resources) -> Result<Resources, Resources> {
+pub(crate) fn pick(there: &Resources, wanted: &Resources) -> Result<Resources, Box<Resources>> {
     if !there.has_terms() || !wanted.has_terms() {
-        return there.pick(wanted).ok_or_else(|| usable(there).missing(wanted));
+        return there.pick(wanted).ok_or_else(|| Box::new(usable(there).missing(wanted)));
     }
     let on_terms = wanted.only(|entry| entry.terms().is_some());
     let on_none = wanted.only(|entry| entry.terms().is_none());
@@ -20,7 +20,7 @@ pub(crate) fn pick(there: &Resources, wanted: &Resources) -> Result<Resources, R
     let missing = there.missing(&on_terms) + &usable(&rest).missing(&on_none);
     match rest.pick(&on_none) {
         Some(picked) if missing.is_empty() => Ok(picked + &on_terms),
-        _ => Err(missing),
+        _ => Err(Box::new(missing)),
     }
 }
 
@@ -62,10 +62,10 @@ mod tests {
             picked("cpus:1;disk(eng)[data=data]:50"),
             Ok("cpus(eng):1;disk(eng)[data=data]:50".to_owned())
         );
-        assert_eq!(pick(&there, &resources("cpus:5;disk:11")), Err(resources("cpus:1;disk:1")));
+        assert_eq!(pick(&there, &resources("cpus:5;disk:11")), Err(Box::new(resources("cpus:1;disk:1"))));
         assert_eq!(
             pick(&there, &resources("cpus:5;disk(eng)[other=data]:50")),
-            Err(resources("cpus:1;disk(eng)[other=data]:50"))
+            Err(Box::new(resources("cpus:1;disk(eng)[other=data]:50")))
         );
         assert_eq!(usable(&there), resources("cpus:4;disk:10"));
     }
@@ -74,6 +74,6 @@ mod tests {
     fn what_a_task_names_is_not_counted_for_it_again() {
         let there = resources("cpus:1;cpus(eng):1");
         assert_eq!(pick(&there, &resources("cpus(eng):1;cpus:1")), Ok(there.clone()));
-        assert_eq!(pick(&there, &resources("cpus(eng):1;cpus:2")), Err(resources("cpus:1")));
+        assert_eq!(pick(&there, &resources("cpus(eng):1;cpus:2")), Err(Box::new(resources("cpus:1"))));
     }
 }

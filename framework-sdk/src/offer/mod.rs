@@ -165,7 +165,7 @@ impl Offer {
 
     /// What a task that needs this lacks here; nothing when it fits.
     pub fn missing(&self, wanted: &Resources) -> Resources {
-        fit::pick(&self.left, wanted).err().unwrap_or_default()
+        fit::pick(&self.left, wanted).err().map(|missing| *missing).unwrap_or_default()
     }
 
     /// The tasks placed so far, in order.
@@ -218,7 +218,7 @@ impl Offer {
         if self.tasks >= limits::TASKS_PER_ACCEPT_MAX || !self.has_room(bytes) {
             // What is left was not refused for being of no use.
             self.refuse.get_or_insert(Duration::ZERO);
-            return Err(self.does_not_fit(task, Resources::new()));
+            return Err(self.does_not_fit(task, Box::default()));
         }
         let used = picked.exclusive();
         self.left.saturating_sub(&used);
@@ -238,8 +238,8 @@ impl Offer {
         self.steps.len() < limits::OPERATIONS_PER_ACCEPT_MAX && self.bytes + bytes <= ACCEPT_BYTES_MAX
     }
 
-    fn does_not_fit(&self, task: TaskInfo, missing: Resources) -> DoesNotFit {
-        DoesNotFit { task: Box::new(task), agent_id: self.agent_id.clone(), missing: Box::new(missing) }
+    fn does_not_fit(&self, task: TaskInfo, missing: Box<Resources>) -> DoesNotFit {
+        DoesNotFit { task: Box::new(task), agent_id: self.agent_id.clone(), missing }
     }
 
     /// Takes `count` ports, the lowest first, for a task about to be described; none when fewer are left.

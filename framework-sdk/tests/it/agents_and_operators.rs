@@ -39,6 +39,8 @@ fn agent(agent_id: &str) -> v1::AgentSummary {
 
 #[tonic::async_trait]
 impl OperatorService for World {
+    type WatchStream = ReceiverStream<Result<v1::WatchResponse, Status>>;
+
     async fn get_cluster(
         &self,
         _request: Request<v1::GetClusterRequest>,
@@ -101,6 +103,55 @@ impl OperatorService for World {
         };
         let copies = if request.completed { 2 } else { 1 };
         Ok(Response::new(v1::ListTasksResponse { tasks: vec![task; copies], ..Default::default() }))
+    }
+
+    async fn list_roles(
+        &self,
+        _request: Request<v1::ListRolesRequest>,
+    ) -> Result<Response<v1::ListRolesResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn list_reservations(
+        &self,
+        _request: Request<v1::ListReservationsRequest>,
+    ) -> Result<Response<v1::ListReservationsResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn list_volumes(
+        &self,
+        _request: Request<v1::ListVolumesRequest>,
+    ) -> Result<Response<v1::ListVolumesResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn explain(
+        &self,
+        _request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn update_roles(
+        &self,
+        _request: Request<v1::UpdateRolesRequest>,
+    ) -> Result<Response<v1::UpdateRolesResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn operate(
+        &self,
+        _request: Request<v1::OperateRequest>,
+    ) -> Result<Response<v1::OperateResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn watch(
+        &self,
+        _request: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("not asked here"))
     }
 
     async fn list_offers(

@@ -98,8 +98,8 @@ impl Fairness {
                 continue;
             }
             for role in &framework.info.roles {
-                let restrained = framework.suppressed.contains(role)
-                    || world.master.allocator.quotas.contains_key(role);
+                let restrained =
+                    framework.suppressed.contains(role) || world.master.allocator.quotas.contains_key(role);
                 if *role == offer.role || restrained {
                     continue;
                 }

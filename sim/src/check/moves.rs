@@ -76,7 +76,7 @@ impl Moves {
                     self.written.remove(&key);
                 }
             }
-            Record::Agent { .. } => {}
+            Record::Agent { .. } | Record::Operation { .. } | Record::OperationAcknowledgement { .. } => {}
         }
         Ok(())
     }

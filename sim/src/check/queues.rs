@@ -68,7 +68,10 @@ impl Queues {
                     }
                 }
             }
-            Record::Agent { .. } | Record::Task(_) => {}
+            Record::Agent { .. }
+            | Record::Task(_)
+            | Record::Operation { .. }
+            | Record::OperationAcknowledgement { .. } => {}
         }
         Ok(())
     }

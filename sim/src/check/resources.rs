@@ -14,7 +14,8 @@ use super::{Change, Changes, Check, Happening, Verdict};
 use crate::{fault::Process, world::World};
 
 /// After every decision of the master, for each agent in its view: what is allocated is the sum of what its tasks hold, what is offered
-/// the sum of its outstanding offers, no two of them hold the same port, and both together are within the agent's total.
+/// the sum of its outstanding offers, no two of them hold the same port or exclusive volume, and both together are within the agent's
+/// total. Shared volumes may be held by many; what is only lent may be more than there still is to lend.
 ///
 /// An agent that returns after a change of master may bring a task whose name its framework uses elsewhere by then. Such a stray holds
 /// what it holds until it has ended, and no view lists it; so for an agent that named one, more may be allocated, up to that much. At
@@ -73,8 +74,12 @@ impl Books {
         let named = self.named.remove(&conn).unwrap_or_default();
         let tasks = &world.view().tasks;
         let elsewhere = |key: &TaskKey| tasks.get(key).is_some_and(|task| task.agent_id != *agent_id);
-        let strays: Resources =
-            named.iter().filter(|(key, _)| elsewhere(key)).map(|(_, resources)| resources).sum();
+        let strays: Resources = named
+            .iter()
+            .filter(|(key, _)| elsewhere(key))
+            .map(|(_, resources)| resources)
+            .sum::<Resources>()
+            .exclusive();
         self.strays.remove(agent_id);
         if !strays.is_empty() {
             self.strays.insert(agent_id.clone(), strays);
@@ -86,21 +91,21 @@ impl Books {
         for Change { before, .. } in &changes.tasks {
             if let Some(task) = before.as_ref().filter(|task| task.state.holds_resources()) {
                 let held = self.held.entry(task.agent_id.clone()).or_default();
-                held.allocated.saturating_sub(&task.info.resources);
+                held.allocated.saturating_sub(&task.info.resources.exclusive());
                 touched.insert(task.agent_id.clone());
             }
         }
         for Change { before, .. } in &changes.offers {
             if let Some(offer) = before.as_ref().map(|view| &view.offer) {
                 let held = self.held.entry(offer.agent_id.clone()).or_default();
-                held.offered.saturating_sub(&offer.resources);
+                held.offered.saturating_sub(&offer.resources.exclusive());
                 touched.insert(offer.agent_id.clone());
             }
         }
         for Change { key, after, .. } in &changes.tasks {
             if let Some(task) = after.as_ref().filter(|task| task.state.holds_resources()) {
                 let held = self.held.entry(task.agent_id.clone()).or_default();
-                if let Some(twice) = put(&mut held.allocated, &task.info.resources) {
+                if let Some(twice) = put(&mut held.allocated, &task.info.resources.exclusive()) {
                     return Err(format!(
                         "task {} of {} on {} holds {twice}, which another task holds",
                         key.1, key.0, task.agent_id
@@ -112,7 +117,7 @@ impl Books {
         for Change { key, after, .. } in &changes.offers {
             if let Some(offer) = after.as_ref().map(|view| &view.offer) {
                 let held = self.held.entry(offer.agent_id.clone()).or_default();
-                if let Some(twice) = put(&mut held.offered, &offer.resources) {
+                if let Some(twice) = put(&mut held.offered, &offer.resources.exclusive()) {
                     return Err(format!(
                         "offer {key} on {} is of {twice}, which is offered already",
                         offer.agent_id
@@ -141,22 +146,23 @@ impl Books {
                 ))
             };
         };
-        if agent.offered != *offered {
+        if agent.offered.exclusive() != *offered {
             return Err(format!(
                 "agent {agent_id} has offered {}, and its offers hold {offered}",
                 agent.offered
             ));
         }
         let strays = self.strays.get(agent_id).cloned().unwrap_or_default();
-        let surplus = agent.allocated.checked_sub(allocated);
+        let surplus = agent.allocated.exclusive().checked_sub(allocated);
         if !surplus.is_some_and(|surplus| strays.contains(&surplus)) {
             return Err(format!(
                 "agent {agent_id} has allocated {}, and its tasks hold {allocated}",
                 agent.allocated
             ));
         }
-        let total = &agent.info.resources;
-        let rest = total.checked_sub(&agent.allocated).and_then(|rest| rest.checked_sub(&agent.offered));
+        let total = &agent.total;
+        let rest = total.firm().checked_sub(&agent.allocated.firm());
+        let rest = rest.and_then(|rest| rest.checked_sub(&agent.offered.firm()));
         rest.map(|_| ()).ok_or_else(|| {
             format!(
                 "agent {agent_id} has {total} in all, and has allocated {} and offered {}",
@@ -166,12 +172,9 @@ impl Books {
     }
 }
 
-/// Adds to a sum; returns what of it is there already and exists only once: ranges and sets.
+/// Adds to a sum; returns what of it is there already and exists only once: ranges, sets and volumes.
 fn put(sum: &mut Resources, more: &Resources) -> Option<Resources> {
-    let mut once = Resources::new();
-    for (name, value) in more.iter().filter(|(_, value)| !matches!(value, Value::Scalar(_))) {
-        once.insert(name.clone(), value.clone());
-    }
+    let once = more.only(|entry| entry.volume().is_some() || !matches!(entry.value(), Value::Scalar(_)));
     let mut twice = once.clone();
     twice.saturating_sub(&sum.missing(&once));
     *sum += more;

@@ -125,11 +125,11 @@ fn agents(world: &World) -> Verdict {
         let Some(known) = known.filter(|known| known.state == AgentState::Active) else {
             return Err(format!("agent {number} ({:?}) is not active: {known:?}", view.agent_id));
         };
-        if known.info.resources != view.resources {
-            return Err(format!(
-                "agent {number} has {}, and the master {}",
-                view.resources, known.info.resources
-            ));
+        if known.total != view.resources {
+            return Err(format!("agent {number} has {}, and the master {}", view.resources, known.total));
+        }
+        if known.revocable != view.lent {
+            return Err(format!("agent {number} lends {}, and the master {}", view.lent, known.revocable));
         }
         let own: BTreeSet<_> = view.tasks.iter().map(|(key, task)| (key, task.state)).collect();
         let believed = believed.remove(&number).unwrap_or_default();

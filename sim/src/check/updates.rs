@@ -148,7 +148,10 @@ impl Updates {
                     self.newest.remove(&key);
                 }
             }
-            Record::Agent { .. } | Record::Task(_) => {}
+            Record::Agent { .. }
+            | Record::Task(_)
+            | Record::Operation { .. }
+            | Record::OperationAcknowledgement { .. } => {}
         }
         Ok(())
     }

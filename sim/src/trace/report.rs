@@ -254,6 +254,7 @@ mod tests {
                 tasks: 0,
                 declined: declined.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
                 decline_samples: Vec::new(),
+                calls_rate_limited: 0,
                 requests: BTreeMap::new(),
             };
             (framework_id, Arc::new(view))

@@ -171,6 +171,13 @@ impl World {
             Action::Remove { container_id } => {
                 self.agents[number].machine.containers.remove(&container_id);
             }
+            Action::MakeVolume(volume) => {
+                self.agents[number].machine.volumes.insert(volume);
+            }
+            Action::DeleteVolume(volume) => {
+                self.agents[number].machine.volumes.remove(&volume);
+            }
+            Action::KeepVolumes(volumes) => self.agents[number].machine.volumes = volumes,
             Action::Note { .. } => {}
             Action::Fail { reason } => self.agent_fails(number, &reason),
             Action::Done { .. } => {}

@@ -17,7 +17,7 @@ pub(super) type Claims = Vec<(AgentId, Vec<TaskId>)>;
 impl State {
     pub(super) fn request(&mut self, role: Role, requests: Vec<ResourceRequest>) {
         let said = self.requests.get(&role).map_or(&[][..], Vec::as_slice);
-        if said == requests {
+        if !self.requests_met.remove(&role) && said == requests {
             return;
         }
         match requests.is_empty() {

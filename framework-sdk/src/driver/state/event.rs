@@ -81,6 +81,8 @@ impl State {
         if new.is_empty() {
             return;
         }
+        let met = new.iter().map(|offer| &offer.role).filter(|role| self.requests.contains_key(*role));
+        self.requests_met.extend(met.cloned());
         if self.wants_offers {
             self.tell(Callback::Offers(new));
         } else {

@@ -79,6 +79,8 @@ pub(crate) struct State {
     operations_asked: Reconciliation<OperationId>,
     /// What waits to be placed, as it was said last.
     requests: BTreeMap<Role, Vec<ResourceRequest>>,
+    /// Roles of which the master may know less by now: it counts off what it gathers.
+    requests_met: BTreeSet<Role>,
     /// Commits that are not answered, by their calls.
     claims: BTreeMap<u64, Claims>,
     /// The scheduler wants to know what is free; the version that it was told last, once a snapshot has come.
@@ -115,6 +117,7 @@ impl State {
             operations: Operations::new(),
             operations_asked: Reconciliation::new(),
             requests: BTreeMap::new(),
+            requests_met: BTreeSet::new(),
             claims: BTreeMap::new(),
             watching: false,
             free_version: None,
@@ -282,6 +285,7 @@ impl State {
         self.operations_asked.add(self.operations.open());
         let open = self.operations_asked.restart(now);
         self.reconcile_operations(open);
+        self.requests_met.clear();
         for (role, requests) in self.requests.clone() {
             self.send_subscribed(Call::Request { role, requests });
         }
