@@ -179,7 +179,7 @@ pub trait Allocator: Send {
     /// only those are asked whose role at the top of the tree lacks something of its guarantee that the agent has free and unreserved.
     ///
     /// In order: at every level of the tree, the roles below one by dominant share divided by weight, then fewer allocations, then
-    /// name, and among them, of weight 1 and before all others of equal share, the frameworks of that role itself, in the same order.
+    /// name; among them, as one more of weight 1 with the name of the role above, the frameworks of that role itself, in the same order.
     ///
     /// A client is given what is open to its role ([`Resources::open_to`]), less what is revocable or shared when it cannot deal with
     /// it, less shared volumes of which it holds a copy on this agent. Of unreserved scalars that are not revocable, and of nothing

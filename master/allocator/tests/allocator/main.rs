@@ -1,10 +1,12 @@
 //! The allocator as its callers see it.
 
+mod calls;
 mod compare;
 mod fairness;
 mod filters;
 mod lifecycle;
 mod model;
+mod pair;
 mod property;
 mod quota;
 mod random;

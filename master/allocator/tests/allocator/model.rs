@@ -1,20 +1,32 @@
 //! The allocator as plainly as it can be said: everything is recomputed each time, and everybody is asked about everything.
 
-use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, BTreeSet},
-};
+mod claim;
+mod cycle;
+mod fraction;
+mod order;
+mod quota;
+mod rules;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use apportion_allocator::{
-    Allocation, Allocator, ClaimDenied, Explanation, Question, Quota, QuotaLimit, Share, Wants, Weight,
+    Allocation, Allocator, ClaimDenied, Explanation, HierarchicalConfig, Question, Quota, Share, Wants,
+    Weight,
 };
-use apportion_types::{AgentId, AgentInfo, FrameworkId, Resources, Role, Time, operation::Conversion};
+use apportion_types::{
+    AgentId, AgentInfo, FrameworkId, FrameworkOptions, Resources, Role, Time, operation::Conversion,
+    resources::Entry,
+};
 
 #[derive(Debug, Clone)]
 struct Agent {
+    info: AgentInfo,
     total: Resources,
+    lent: Resources,
     active: bool,
+    /// Agents are visited in the order of their places.
     place: usize,
+    /// How often it was considered.
     visits: u64,
 }
 
@@ -23,6 +35,9 @@ struct Framework {
     active: bool,
     /// Whether it is suppressed.
     roles: BTreeMap<Role, bool>,
+    options: FrameworkOptions,
+    /// Offers that are not closed.
+    outstanding: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -32,29 +47,52 @@ struct Filter {
     agent: AgentId,
     refused: Resources,
     until: Time,
+    /// Of the agent, when it was made.
     visits: u64,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Model {
+    config: HierarchicalConfig,
     agents: BTreeMap<AgentId, Agent>,
     frameworks: BTreeMap<FrameworkId, Framework>,
     allocated: BTreeMap<(FrameworkId, Role, AgentId), Resources>,
+    /// How many copies of a shared volume a client holds.
+    copies: BTreeMap<(FrameworkId, Role, AgentId, String), u32>,
     filters: Vec<Filter>,
-    weights: BTreeMap<Role, Weight>,
-    limits: BTreeMap<Role, QuotaLimit>,
-    framework_allocations: BTreeMap<(Role, FrameworkId), u64>,
+    /// How many allocations each client was made.
+    client_allocations: BTreeMap<(Role, FrameworkId), u64>,
+    /// The same of the frameworks of each role itself, as long as it has had some.
+    own_allocations: BTreeMap<Role, u64>,
+    /// The same of each role, with those below it.
     role_allocations: BTreeMap<Role, u64>,
     first_place: usize,
 }
 
 impl Model {
+    pub(crate) fn new(config: HierarchicalConfig) -> Self {
+        Self { config, ..Self::default() }
+    }
+
+    /// The same cluster under other settings.
+    pub(crate) fn reconfigured(&self, config: &HierarchicalConfig) -> Self {
+        Self { config: config.clone(), ..self.clone() }
+    }
+
+    pub(crate) fn config(&self) -> &HierarchicalConfig {
+        &self.config
+    }
+
     pub(crate) fn agents(&self) -> Vec<AgentId> {
         self.agents.keys().cloned().collect()
     }
 
-    pub(crate) fn has_framework(&self, framework: &FrameworkId) -> bool {
-        self.frameworks.contains_key(framework)
+    pub(crate) fn frameworks(&self) -> Vec<FrameworkId> {
+        self.frameworks.keys().cloned().collect()
+    }
+
+    pub(crate) fn outstanding(&self, framework: &FrameworkId) -> u32 {
+        self.frameworks[framework].outstanding
     }
 
     pub(crate) fn allocations(&self) -> Vec<Allocation> {
@@ -67,27 +105,8 @@ impl Model {
         all.collect()
     }
 
-    /// The dominant share of what the chosen hold.
-    fn share(&self, chosen: impl Fn(&FrameworkId, &Role) -> bool) -> Fraction {
-        let capacity: Resources = self.agents.values().map(|agent| &agent.total).sum();
-        let held: Resources = self.held(chosen);
-        let share = |(name, total)| Fraction(i128::from(held.milli(name)), i128::from(total));
-        capacity.scalars().map(share).max().unwrap_or(Fraction(0, 1))
-    }
-
-    fn held(&self, chosen: impl Fn(&FrameworkId, &Role) -> bool) -> Resources {
-        let mut held = Resources::new();
-        for ((framework, role, _), resources) in &self.allocated {
-            if chosen(framework, role) {
-                for (name, milli) in resources.scalars() {
-                    held += &Resources::scalar(name.clone(), milli);
-                }
-            }
-        }
-        held
-    }
-
-    fn known_clients(&self) -> BTreeSet<(Role, FrameworkId)> {
+    /// Every framework in every role that it takes offers for, or holds something under.
+    fn clients(&self) -> BTreeSet<(Role, FrameworkId)> {
         let subscribed = self
             .frameworks
             .iter()
@@ -96,131 +115,100 @@ impl Model {
         subscribed.chain(holding).collect()
     }
 
+    /// Counts end with what they count for.
     fn forget_unknown(&mut self) {
-        let clients = self.known_clients();
-        self.framework_allocations.retain(|client, _| clients.contains(client));
-        self.role_allocations.retain(|role, _| clients.iter().any(|(known, _)| known == role));
-    }
-
-    fn allocations_of(&self, role: &Role, framework: &FrameworkId) -> u64 {
-        self.framework_allocations.get(&(role.clone(), framework.clone())).copied().unwrap_or(0)
-    }
-
-    /// Every role with every framework in it, in order of fairness.
-    fn order(&self) -> Vec<(Role, Vec<FrameworkId>)> {
-        let clients = self.known_clients();
-        let mut roles: Vec<Role> = clients.iter().map(|(role, _)| role.clone()).collect();
-        roles.dedup();
-        roles.sort_by_cached_key(|role| {
-            let count = self.role_allocations.get(role).copied().unwrap_or(0);
-            let weight = self.weights.get(role).copied().unwrap_or_default();
-            (self.share(|_, known| known == role).divided_by(weight), count, role.clone())
-        });
-        let sorted = roles.into_iter().map(|role| {
-            let of_role = clients.iter().filter(|(known, _)| *known == role);
-            let mut frameworks: Vec<_> = of_role.map(|(_, framework)| framework.clone()).collect();
-            frameworks.sort_by_cached_key(|id| {
-                (self.share(|f, r| f == id && *r == role), self.allocations_of(&role, id), id.clone())
-            });
-            (role, frameworks)
-        });
-        sorted.collect()
-    }
-
-    fn wants(&self, framework: &FrameworkId, role: &Role) -> bool {
-        let framework = &self.frameworks[framework];
-        framework.active && framework.roles.get(role) == Some(&false)
-    }
-
-    /// What of it the role has room for, if that is of use.
-    fn fit(&self, role: &Role, free: &Resources) -> Option<Resources> {
-        let mut part = free.clone();
-        let held = self.held(|_, known| known == role);
-        for (name, limit) in self.limits.get(role).iter().flat_map(|limit| limit.iter()) {
-            let room = (limit - held.milli(name)).max(0);
-            part.saturating_sub(&Resources::scalar(name.clone(), free.milli(name) - room));
-        }
-        let useful = |milli: fn(&Resources) -> i64, min| milli(free) < min || milli(&part) >= min;
-        (useful(Resources::cpus_milli, 10) && useful(Resources::mem_milli, 32_000)).then_some(part)
-    }
-
-    fn refuses(&self, framework: &FrameworkId, role: &Role, agent: &AgentId, free: &Resources) -> bool {
-        self.filters.iter().any(|filter| {
-            (&filter.framework, &filter.role, &filter.agent) == (framework, role, agent)
-                && filter.refused.contains(free)
-        })
-    }
-
-    /// When nobody would take what the agent has, it has been considered.
-    fn consider(&mut self, agent: &AgentId) {
-        let free = self.free(agent);
-        let somebody = self.known_clients().into_iter().any(|(role, framework)| {
-            self.wants(&framework, &role) && !self.refuses(&framework, &role, agent, &free)
-        });
-        if self.is_offerable(agent) && !somebody {
-            self.visit(agent);
-        }
-    }
-
-    fn visit(&mut self, agent: &AgentId) {
-        self.agents.get_mut(agent).expect("it exists").visits += 1;
-    }
-
-    fn is_offerable(&self, agent: &AgentId) -> bool {
-        let free = self.free(agent);
-        self.agents[agent].active && (free.cpus_milli() >= 10 || free.mem_milli() >= 32_000)
+        let clients = self.clients();
+        self.client_allocations.retain(|client, _| clients.contains(client));
+        self.own_allocations.retain(|role, _| clients.iter().any(|(known, _)| known == role));
+        self.role_allocations
+            .retain(|role, _| clients.iter().any(|(known, _)| known == role || known.is_below(role)));
     }
 
     fn forget_filters(&mut self, framework: &FrameworkId, of_role: impl Fn(&Role) -> bool) {
         self.filters.retain(|filter| filter.framework != *framework || !of_role(&filter.role));
     }
-}
 
-#[derive(Debug, Clone, Copy)]
-struct Fraction(i128, i128);
+    fn framework(&mut self, framework: &FrameworkId) -> &mut Framework {
+        self.frameworks.get_mut(framework).expect("it exists")
+    }
 
-impl Fraction {
-    fn divided_by(self, weight: Weight) -> Fraction {
-        Fraction(self.0, self.1 * i128::from(weight.milli()))
+    fn hold(&mut self, framework: &FrameworkId, role: &Role, agent: &AgentId, resources: &Resources) {
+        if !resources.is_empty() {
+            *self.allocated.entry((framework.clone(), role.clone(), agent.clone())).or_default() += resources;
+        }
+        for volume in volumes(resources) {
+            *self.copies.entry(copy_key(framework, role, agent, &volume)).or_default() += 1;
+        }
+    }
+
+    /// Takes back what was given, and one copy of each shared volume.
+    fn release(&mut self, framework: &FrameworkId, role: &Role, agent: &AgentId, resources: &Resources) {
+        let mut gone = resources.exclusive();
+        for volume in volumes(resources) {
+            let key = copy_key(framework, role, agent, &volume);
+            let copies = self.copies.get_mut(&key).expect("a volume that is held has its copies");
+            *copies -= 1;
+            if *copies == 0 {
+                self.copies.remove(&key);
+                gone += &volume;
+            }
+        }
+        let key = (framework.clone(), role.clone(), agent.clone());
+        let held = self.allocated.get_mut(&key).expect("it is allocated");
+        *held = held.checked_sub(&gone).expect("no more comes back than was given");
+        if held.is_empty() {
+            self.allocated.remove(&key);
+        }
+    }
+
+    /// Some client has a minimum of its own.
+    fn has_own_minimums(&self) -> bool {
+        self.clients().iter().any(|(role, f)| self.frameworks[f].options.min_allocatable.contains_key(role))
+    }
+
+    /// When the first client with a minimum of its own comes, or the last goes, every agent is considered.
+    fn consider_all_unless(&mut self, before: bool) {
+        if self.has_own_minimums() != before {
+            self.agents().iter().for_each(|agent| self.consider(agent));
+        }
     }
 }
 
-impl Ord for Fraction {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.0 * other.1).cmp(&(other.0 * self.1))
-    }
+/// The shared volumes among some resources, one by one.
+fn volumes(resources: &Resources) -> Vec<Resources> {
+    let shared: Vec<Entry> = resources.shared().entries().cloned().collect();
+    shared.iter().map(|entry| resources.only(|other| other == entry)).collect()
 }
 
-impl PartialOrd for Fraction {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
+fn copy_key(
+    framework: &FrameworkId,
+    role: &Role,
+    agent: &AgentId,
+    volume: &Resources,
+) -> (FrameworkId, Role, AgentId, String) {
+    (framework.clone(), role.clone(), agent.clone(), volume.to_string())
 }
-
-impl PartialEq for Fraction {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Fraction {}
 
 fn named(roles: &[Role], role: &Role) -> bool {
     roles.is_empty() || roles.contains(role)
 }
 
 impl Allocator for Model {
-    fn add_agent(&mut self, agent: &AgentId, _: &AgentInfo, total: &Resources) {
+    fn add_agent(&mut self, agent: &AgentId, info: &AgentInfo, total: &Resources) {
         let taken: BTreeSet<usize> = self.agents.values().map(|agent| agent.place).collect();
         let place = (0..).find(|place| !taken.contains(place)).expect("places do not end");
-        self.agents.insert(agent.clone(), Agent { total: total.clone(), active: true, place, visits: 0 });
+        let (info, total, lent) = (info.clone(), total.clone(), Resources::new());
+        self.agents.insert(agent.clone(), Agent { info, total, lent, active: true, place, visits: 0 });
     }
 
     fn remove_agent(&mut self, agent: &AgentId) {
         self.agents.remove(agent);
+        let own_minimums = self.has_own_minimums();
         self.allocated.retain(|(_, _, on), _| on != agent);
+        self.copies.retain(|(_, _, on, _), _| on != agent);
         self.filters.retain(|filter| filter.agent != *agent);
         self.forget_unknown();
+        self.consider_all_unless(own_minimums);
     }
 
     fn set_agent_active(&mut self, agent: &AgentId, active: bool) {
@@ -231,73 +219,114 @@ impl Allocator for Model {
         }
     }
 
-    fn add_framework(&mut self, framework: &FrameworkId, Wants { roles, suppressed, .. }: Wants<'_>) {
+    fn set_revocable(&mut self, agent: &AgentId, revocable: &Resources) {
+        self.agents.get_mut(agent).expect("it exists").lent = revocable.clone();
+        self.consider(agent);
+    }
+
+    fn convert_free(&mut self, agent: &AgentId, conversion: &Conversion) -> bool {
+        if !self.convertible(agent).contains(&conversion.consumed) {
+            return false;
+        }
+        let state = self.agents.get_mut(agent).expect("it exists");
+        let Some(total) = conversion.apply(&state.total) else { return false };
+        state.total = total;
+        self.consider(agent);
+        true
+    }
+
+    fn convert_allocated(
+        &mut self,
+        framework: &FrameworkId,
+        role: &Role,
+        agent: &AgentId,
+        conversion: &Conversion,
+    ) {
+        let key = (framework.clone(), role.clone(), agent.clone());
+        let held = self.allocated.remove(&key).expect("it holds something");
+        self.allocated.insert(key, conversion.apply(&held).expect("it holds what is consumed"));
+        for volume in volumes(&conversion.consumed) {
+            self.copies.remove(&copy_key(framework, role, agent, &volume));
+        }
+        for volume in volumes(&conversion.produced) {
+            self.copies.insert(copy_key(framework, role, agent, &volume), 1);
+        }
+        let state = self.agents.get_mut(agent).expect("it exists");
+        state.total = conversion.apply(&state.total).expect("what is held is part of the whole");
+        self.consider(agent);
+    }
+
+    fn add_framework(&mut self, framework: &FrameworkId, Wants { roles, suppressed, options }: Wants<'_>) {
         let roles = roles.iter().map(|role| (role.clone(), suppressed.contains(role))).collect();
-        self.frameworks.insert(framework.clone(), Framework { active: true, roles });
+        let options = options.clone();
+        let state = Framework { active: true, roles, options, outstanding: 0 };
+        let own_minimums = self.has_own_minimums();
+        self.frameworks.insert(framework.clone(), state);
+        self.consider_all_unless(own_minimums);
     }
 
     fn remove_framework(&mut self, framework: &FrameworkId) {
-        self.frameworks.remove(framework);
-        let freed: BTreeSet<AgentId> = self
-            .allocated
-            .keys()
-            .filter(|(of, _, _)| of == framework)
-            .map(|(_, _, agent)| agent.clone())
-            .collect();
+        let own_minimums = self.has_own_minimums();
+        let held = self.allocated.keys().filter(|(of, _, _)| of == framework);
+        let freed: BTreeSet<AgentId> = held.map(|(_, _, agent)| agent.clone()).collect();
         self.allocated.retain(|(of, _, _), _| of != framework);
+        self.copies.retain(|(of, _, _, _), _| of != framework);
+        self.frameworks.remove(framework);
         self.forget_filters(framework, |_| true);
-        freed.iter().for_each(|agent| self.consider(agent));
         self.forget_unknown();
+        self.consider_all_unless(own_minimums);
+        freed.iter().for_each(|agent| self.consider(agent));
     }
 
     fn set_framework_active(&mut self, framework: &FrameworkId, active: bool) {
-        self.frameworks.get_mut(framework).expect("it exists").active = active;
+        self.framework(framework).active = active;
         if !active {
             self.forget_filters(framework, |_| true);
         }
     }
 
-    fn set_framework_wants(&mut self, framework: &FrameworkId, Wants { roles, suppressed, .. }: Wants<'_>) {
-        let state = self.frameworks.get_mut(framework).expect("it exists");
-        let now = roles.iter().map(|role| (role.clone(), suppressed.contains(role))).collect();
-        let before = std::mem::replace(&mut state.roles, now);
+    fn set_framework_wants(
+        &mut self,
+        framework: &FrameworkId,
+        Wants { roles, suppressed, options }: Wants<'_>,
+    ) {
+        let own_minimums = self.has_own_minimums();
+        let state = self.framework(framework);
+        state.options = options.clone();
+        let before = state.roles.clone();
+        // Roles that go do so before others come, and the counts of those above them with them.
+        state.roles.retain(|role, _| roles.contains(role));
+        self.forget_unknown();
+        self.framework(framework).roles =
+            roles.iter().map(|role| (role.clone(), suppressed.contains(role))).collect();
         let revived = |role: &Role| before.get(role) == Some(&true) && !suppressed.contains(role);
         self.forget_filters(framework, |role| !roles.contains(role) || revived(role));
-        self.forget_unknown();
+        self.consider_all_unless(own_minimums);
     }
 
     fn suppress(&mut self, framework: &FrameworkId, roles: &[Role]) {
-        let state = self.frameworks.get_mut(framework).expect("it exists");
-        state
-            .roles
-            .iter_mut()
-            .filter(|(role, _)| named(roles, role))
-            .for_each(|(_, suppressed)| *suppressed = true);
+        let known = self.framework(framework).roles.iter_mut();
+        known.filter(|(role, _)| named(roles, role)).for_each(|(_, suppressed)| *suppressed = true);
     }
 
     fn revive(&mut self, framework: &FrameworkId, roles: &[Role]) {
-        let state = self.frameworks.get_mut(framework).expect("it exists");
-        state
-            .roles
-            .iter_mut()
-            .filter(|(role, _)| named(roles, role))
-            .for_each(|(_, suppressed)| *suppressed = false);
+        let known = self.framework(framework).roles.iter_mut();
+        known.filter(|(role, _)| named(roles, role)).for_each(|(_, suppressed)| *suppressed = false);
         self.forget_filters(framework, |role| named(roles, role));
     }
 
     fn set_weight(&mut self, role: &Role, weight: Weight) {
-        self.weights.insert(role.clone(), weight);
+        self.config.weights.insert(role.clone(), weight);
     }
 
-    fn set_quota(&mut self, role: &Role, Quota { limit, .. }: Quota) {
-        self.limits.remove(role);
-        self.limits.extend(limit.map(|limit| (role.clone(), limit)));
+    fn set_quota(&mut self, role: &Role, quota: Quota) {
+        self.config.quotas.insert(role.clone(), quota);
     }
 
     fn charge(&mut self, framework: &FrameworkId, role: &Role, agent: &AgentId, resources: &Resources) {
-        if !resources.is_empty() {
-            *self.allocated.entry((framework.clone(), role.clone(), agent.clone())).or_default() += resources;
-        }
+        let own_minimums = self.has_own_minimums();
+        self.hold(framework, role, agent, resources);
+        self.consider_all_unless(own_minimums);
     }
 
     fn recover(
@@ -311,12 +340,8 @@ impl Allocator for Model {
         if resources.is_empty() {
             return; // nothing came back, so nobody is asked again
         }
-        let key = (framework.clone(), role.clone(), agent.clone());
-        let held = self.allocated.get_mut(&key).expect("it is allocated");
-        held.saturating_sub(resources);
-        if held.is_empty() {
-            self.allocated.remove(&key);
-        }
+        let own_minimums = self.has_own_minimums();
+        self.release(framework, role, agent, resources);
         let state = &self.frameworks[framework];
         if let Some(until) = refuse_until.filter(|_| state.active && state.roles.contains_key(role)) {
             self.filters.push(Filter {
@@ -330,57 +355,11 @@ impl Allocator for Model {
         }
         self.consider(agent);
         self.forget_unknown();
+        self.consider_all_unless(own_minimums);
     }
 
-    fn set_revocable(&mut self, _: &AgentId, _: &Resources) {
-        unreachable!("it is not asked")
-    }
-
-    fn convert_free(&mut self, _: &AgentId, _: &Conversion) -> bool {
-        unreachable!("it is not asked")
-    }
-
-    fn convert_allocated(&mut self, _: &FrameworkId, _: &Role, _: &AgentId, _: &Conversion) {
-        unreachable!("it is not asked")
-    }
-
-    fn offers_closed(&mut self, _: &FrameworkId, _: u32) {
-        unreachable!("it is not asked")
-    }
-
-    fn claim(
-        &mut self,
-        _: Time,
-        _: &FrameworkId,
-        _: &Role,
-        _: &AgentId,
-        _: &Resources,
-    ) -> Result<(), ClaimDenied> {
-        unreachable!("it is not asked")
-    }
-
-    fn explain(&self, _: Time, _: &Question) -> Explanation {
-        unreachable!("it is not asked")
-    }
-
-    fn judge_quotas(&self, _: &BTreeMap<Role, Quota>) -> Result<(), String> {
-        unreachable!("it is not asked")
-    }
-
-    fn over_limit(&self, _: &Role) -> Resources {
-        unreachable!("it is not asked")
-    }
-
-    fn short_of_guarantees(&self) -> Resources {
-        unreachable!("it is not asked")
-    }
-
-    fn watch_free(&mut self, _: bool) {
-        unreachable!("it is not asked")
-    }
-
-    fn free_changes(&mut self) -> Vec<AgentId> {
-        unreachable!("it is not asked")
+    fn offers_closed(&mut self, framework: &FrameworkId, offers: u32) {
+        self.framework(framework).outstanding -= offers;
     }
 
     /// It always looks.
@@ -393,79 +372,52 @@ impl Allocator for Model {
     }
 
     fn allocate(&mut self, now: Time, allocations_max: usize) -> Vec<Allocation> {
-        let mut allocations = Vec::new();
-        let somebody_wants = self.known_clients().iter().any(|(role, framework)| self.wants(framework, role));
-        if !somebody_wants {
-            return allocations;
+        self.cycle(now, allocations_max, None)
+    }
+
+    fn claim(
+        &mut self,
+        now: Time,
+        framework: &FrameworkId,
+        role: &Role,
+        agent: &AgentId,
+        resources: &Resources,
+    ) -> Result<(), ClaimDenied> {
+        self.judge_claim(now, framework, role, agent, resources)?;
+        if !resources.is_empty() {
+            self.hold(framework, role, agent, resources);
+            self.count(framework, role);
         }
-        let mut agents: Vec<(bool, usize, AgentId)> = self
-            .agents
-            .iter()
-            .map(|(id, agent)| (agent.place < self.first_place, agent.place, id.clone()))
-            .collect();
-        agents.sort();
-        let mut given = Vec::new();
-        let mut order = self.order();
-        for (_, place, id) in agents {
-            while allocations.len() < allocations_max && self.is_offerable(&id) {
-                let free = self.free(&id);
-                let visits = self.agents[&id].visits;
-                self.filters
-                    .retain(|filter| filter.agent != id || now < filter.until || filter.visits == visits);
-                let mut clients =
-                    order.iter().flat_map(|(role, frameworks)| frameworks.iter().map(move |f| (f, role)));
-                let taker = clients.find_map(|(framework, role)| {
-                    let part = self.fit(role, &free)?;
-                    let takes = self.wants(framework, role) && !self.refuses(framework, role, &id, &part);
-                    takes.then(|| (framework.clone(), role.clone(), part))
-                });
-                self.visit(&id);
-                let Some((framework, role, part)) = taker else { break };
-                self.charge(&framework, &role, &id, &part);
-                *self.framework_allocations.entry((role.clone(), framework.clone())).or_default() += 1;
-                *self.role_allocations.entry(role.clone()).or_default() += 1;
-                allocations.push(Allocation { framework, role, agent: id.clone(), resources: part });
-                given.push(place + 1);
-                order = self.order();
-            }
-        }
-        let next = if allocations.len() >= allocations_max { given.last() } else { given.first() };
-        self.first_place = next.copied().unwrap_or(self.first_place);
-        allocations
+        Ok(())
+    }
+
+    fn explain(&self, _: Time, _: &Question) -> Explanation {
+        unreachable!("what it would say is asked by `Model::verdicts`")
+    }
+
+    fn judge_quotas(&self, quotas: &BTreeMap<Role, Quota>) -> Result<(), String> {
+        self.judge(quotas)
+    }
+
+    fn over_limit(&self, role: &Role) -> Resources {
+        self.above_limit(role)
+    }
+
+    fn short_of_guarantees(&self) -> Resources {
+        self.short()
+    }
+
+    fn watch_free(&mut self, _: bool) {}
+
+    fn free_changes(&mut self) -> Vec<AgentId> {
+        unreachable!("what is free is compared")
     }
 
     fn free(&self, agent: &AgentId) -> Resources {
-        let mut free = self.agents[agent].total.clone();
-        for ((_, _, on), resources) in &self.allocated {
-            if on == agent {
-                free = free.checked_sub(resources).expect("no more is allocated than there is");
-            }
-        }
-        free
+        self.free_on(agent)
     }
 
     fn shares(&self) -> Vec<Share> {
-        let ppm =
-            |share: Fraction| u64::try_from(share.0 * 1_000_000 / share.1).expect("a share is positive");
-        let mut shares = Vec::new();
-        for (role, frameworks) in self.order() {
-            shares.push(Share {
-                framework: None,
-                allocated: self.held(|_, r| *r == role),
-                dominant_share_ppm: ppm(self.share(|_, r| *r == role)),
-                allocations: self.role_allocations.get(&role).copied().unwrap_or(0),
-                role: role.clone(),
-            });
-            for framework in frameworks {
-                shares.push(Share {
-                    allocated: self.held(|f, r| *f == framework && *r == role),
-                    dominant_share_ppm: ppm(self.share(|f, r| *f == framework && *r == role)),
-                    allocations: self.allocations_of(&role, &framework),
-                    framework: Some(framework),
-                    role: role.clone(),
-                });
-            }
-        }
-        shares
+        self.all_shares()
     }
 }

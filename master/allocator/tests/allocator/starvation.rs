@@ -158,6 +158,21 @@ fn many_idle_frameworks_that_decline_for_five_seconds() {
     story.launches("needy", 9, 5);
 }
 
+/// mesos-plugin#49: a framework that keeps more offers than it uses leaves others none. Here it keeps no more than its bound, and
+/// those for no longer than the time-out.
+#[test]
+fn a_hoarder_at_its_bound() {
+    let mut story = Story::new(6, "cpus:2;mem:1024").member("hoarder", "*", Habit::Silent);
+    let options = FrameworkOptions { offers_max: Some(2), ..FrameworkOptions::default() };
+    let (id, none) = (framework("hoarder"), BTreeSet::new());
+    let wants = Wants { roles: &[role("*")], suppressed: &none, options: &options };
+    story.cluster.0.set_framework_wants(&id, wants);
+    story = story.running("needy", "*", "a1", "cpus:2;mem:1024", WORKER);
+    story.launches("needy", 3, 1);
+    assert_eq!(story.held.iter().filter(|held| held.is_offer).count(), 2, "what the hoarder may hold");
+    story.launches("needy", 5, 32);
+}
+
 /// elasticsearch#575: a framework that never answers has everything, for ever.
 #[test]
 fn a_framework_that_never_answers() {
