@@ -23,10 +23,11 @@ async fn a_task_from_its_launch_to_the_acknowledgement_of_its_end() {
     let (mut master, fake) = (Master::start().await, Fake::default());
     let agent = start(config(folder.path(), &master.address), fake.clone()).await;
     let mut stream = master.stream().await;
-    let AgentMessage::Register { info, agent_id, tasks } = stream.hear().await else {
+    let AgentMessage::Register { info, agent_id, total, tasks, operations } = stream.hear().await else {
         panic!("not Register")
     };
-    assert_eq!((agent_id, tasks.len()), (None, 0));
+    assert_eq!((agent_id, tasks.len(), operations.len()), (None, 0, 0));
+    assert_eq!(total, info.resources);
     assert_eq!(info.address, agent.address);
     assert_eq!(info.resources.to_string(), "cpus:4;mem:1024;disk:1024;ports:[31000-31009]");
     stream.say(registered("a1")).await;

@@ -129,6 +129,14 @@ fn paths() -> (tempfile::TempDir, Paths) {
 }
 
 fn check(recovered: &Recovered) {
+    check_tasks(recovered);
+    let total = "cpus:1;cpus(+eng@ann?a=b):1;disk(eng)[data=var/data shared]:5";
+    assert_eq!(recovered.total.as_ref().unwrap().to_string(), total);
+    let operations: Vec<_> = recovered.operations.iter().map(|of| of.status.operation_id.as_str()).collect();
+    assert_eq!(operations, ["o1"]);
+}
+
+fn check_tasks(recovered: &Recovered) {
     assert_eq!(recovered.agent_id.as_ref().unwrap().as_str(), "a1");
     let tasks: Vec<_> = recovered
         .tasks
@@ -141,10 +149,6 @@ fn check(recovered: &Recovered) {
     use TaskState::*;
     assert_eq!(tasks, [("ended", Some(Starting), vec![Finished]), ("runs", Some(Starting), vec![Running])]);
     assert_eq!(recovered.strays.len(), 1);
-    let total = "cpus:1;cpus(+eng@ann?a=b):1;disk(eng)[data=var/data shared]:5";
-    assert_eq!(recovered.total.as_ref().unwrap().to_string(), total);
-    let operations: Vec<_> = recovered.operations.iter().map(|of| of.status.operation_id.as_str()).collect();
-    assert_eq!(operations, ["o1"]);
     assert_eq!(recovered.strays[0].1.state, Gone);
     assert!(!recovered.damaged);
 }
@@ -270,6 +274,8 @@ fn a_record_that_is_none_is_refused_with_what_is_wrong() {
         task_id: "t".to_owned(),
         update_id: vec![1, 2].into(),
     };
+    let unnamed =
+        v1::CheckpointOperation { status: Some(v1::OperationStatus::default()), ..Default::default() };
     use v1::checkpoint_record::Record as Wire;
     for (wire, why) in [
         (None, "record: is missing, or of a kind not known here"),
@@ -277,6 +283,11 @@ fn a_record_that_is_none_is_refused_with_what_is_wrong() {
         (Some(Wire::Task(v1::CheckpointTask::default())), "framework_info: is missing"),
         (Some(Wire::Update(update)), "status: is missing"),
         (Some(Wire::Acknowledgement(acknowledgement)), "update_id: has 2 bytes instead of 16"),
+        (Some(Wire::Operation(unnamed)), "framework_id: is missing"),
+        (
+            Some(Wire::OperationAcknowledgement(v1::CheckpointOperationAcknowledgement::default())),
+            "framework_id: ",
+        ),
     ] {
         let error = record::from_wire(v1::CheckpointRecord { record: wire }).unwrap_err().to_string();
         assert!(error.starts_with(why), "{error}");
@@ -288,6 +299,35 @@ fn records_come_back_from_the_wire_as_they_were() {
     for record in some() {
         assert_eq!(record::from_wire(record::to_wire(record.clone())).unwrap(), record);
     }
+}
+
+/// A log of the same tasks, by an agent that knew no operations and no terms of resources.
+#[test]
+fn a_log_of_the_time_before_operations_is_read() {
+    let (_folder, paths) = paths();
+    fs::write(paths.log(), include_bytes!("recorded/without_operations")).unwrap();
+    let replay = read(&paths.log()).unwrap();
+    check_tasks(&replay.recovered);
+    assert_eq!((replay.recovered.total, replay.recovered.operations.len()), (None, 0));
+    let task = &replay.recovered.tasks[0].task;
+    assert_eq!(task.info.resources, "cpus:1.5;mem:64;ports:[31000-31001];licences:{a,b}".parse().unwrap());
+}
+
+#[test]
+fn reservations_and_volumes_stay_when_a_log_is_begun_anew_for_another_agent() {
+    let (_folder, paths) = paths();
+    begin_anew(&paths).unwrap();
+    write(&paths, 1, some());
+    begin_anew(&paths).unwrap();
+    let recovered = read(&paths.log()).unwrap().recovered;
+    let total = recovered.total.clone();
+    assert!(total.is_some());
+    assert_eq!(recovered, Recovered { total, ..Recovered::default() });
+    write(&paths, 1, vec![agent("a2"), task("t")]);
+    fs::remove_file(paths.log()).unwrap();
+    write(&paths, 1, vec![agent("a2"), task("t")]);
+    begin_anew(&paths).unwrap();
+    assert!(!paths.log().exists());
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+mod volumes;
 
 use std::{
     env, fs,
@@ -22,14 +23,17 @@ use support::*;
 
 fn main() -> ExitCode {
     let mut arguments = env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == "runner") {
-        return runner_main(arguments);
+    match arguments.next().unwrap_or_default().to_str() {
+        Some("runner") => return runner_main(arguments),
+        Some("agent") => return volumes::agent(arguments),
+        _ => {}
     }
     let tests = vec![
         Trial::test("a_task_runs_in_its_sandbox_and_its_output_stays", || block_on(output())),
         Trial::test("a_task_that_ignores_term_is_killed", || block_on(killed())),
         Trial::test("a_task_outlives_the_agent_and_is_found_again", || block_on(found_again())),
         Trial::test("a_tethered_task_ends_with_the_agent", || block_on(tethered())),
+        Trial::test("a_volume_outlives_its_task_and_a_killed_agent", || block_on(volumes::outlives())),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }

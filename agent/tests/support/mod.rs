@@ -11,7 +11,8 @@ use apportion_proto::v1::{
     agent_service_server::{AgentService, AgentServiceServer},
 };
 use apportion_types::{
-    AgentId, Command, FrameworkId, FrameworkInfo, Resources, Role, TaskId, TaskInfo, TaskState, TaskStatus,
+    AgentId, Command, FrameworkId, FrameworkInfo, Operation, OperationId, OperationState, Resources, Role,
+    TaskId, TaskInfo, TaskState, TaskStatus,
     protocol::agent::{AgentMessage, AgentTask, MasterMessage},
 };
 use tokio::{
@@ -155,6 +156,34 @@ impl Stream {
                 "instead of {state}: {status:?}"
             );
         }
+    }
+
+    /// Has an operation done, and waits until it is on disk. Status updates that come meanwhile come again.
+    pub(crate) async fn apply(&mut self, id: &str, operation: Operation) {
+        let operation_id = OperationId::new(id).unwrap();
+        self.say(MasterMessage::Apply {
+            framework_id: Some(framework_id()),
+            operation_id: Some(operation_id.clone()),
+            operation,
+        })
+        .await;
+        let status = loop {
+            match self.hear().await {
+                AgentMessage::OperationUpdate(operation) if operation.status.operation_id == operation_id => {
+                    break operation.status;
+                }
+                AgentMessage::OperationUpdate(_) | AgentMessage::StatusUpdate { .. } => {}
+                other => panic!("not OperationUpdate: {other:?}"),
+            }
+        };
+        assert_eq!(status.state, OperationState::Finished, "{status:?}");
+        let update_id = status.update_id.unwrap();
+        self.say(MasterMessage::AcknowledgeOperation {
+            framework_id: framework_id(),
+            operation_id,
+            update_id,
+        })
+        .await;
     }
 
     pub(crate) async fn run(&self, tasks: Vec<TaskInfo>) {

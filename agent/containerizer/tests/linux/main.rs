@@ -12,6 +12,7 @@ mod lifecycle;
 mod limits;
 mod survival;
 mod tasks;
+mod volumes;
 
 use std::{
     env,
@@ -31,10 +32,14 @@ struct Scenario {
 }
 
 fn scenarios() -> Vec<Scenario> {
-    [lifecycle::scenarios(), limits::scenarios(), isolation::scenarios(), survival::scenarios()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let all = [
+        lifecycle::scenarios(),
+        limits::scenarios(),
+        isolation::scenarios(),
+        volumes::scenarios(),
+        survival::scenarios(),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 fn main() -> ExitCode {
