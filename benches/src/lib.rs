@@ -27,6 +27,14 @@ pub fn cpu_timed<T>(call: impl FnOnce() -> T) -> (Duration, T) {
     (spent.unwrap_or(wall), result)
 }
 
+/// Bytes of memory that this process holds now; zero where the kernel does not say.
+pub fn resident_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<usize>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
 /// The middle one; the upper of two. Panics when there are none.
 pub fn median(mut durations: Vec<Duration>) -> Duration {
     durations.sort();

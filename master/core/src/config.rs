@@ -23,6 +23,8 @@ pub struct Config {
     pub agent_reregister_timeout: Duration,
     /// Between heartbeats to a scheduler.
     pub scheduler_heartbeat: Duration,
+    /// Offers made in one allocation cycle; what is left is offered in the next, a moment later.
+    pub offers_per_cycle_max: usize,
     /// How many calls the frameworks of a principal may make together, but for acknowledgements: those end what waits.
     pub rate_limits: BTreeMap<String, RateLimit>,
     /// The same for each principal that is not named; no limit when none.
@@ -53,6 +55,7 @@ impl Config {
             agent_pings_missed_max: limits::AGENT_PINGS_MISSED_MAX,
             agent_reregister_timeout: limits::AGENT_REREGISTER_TIMEOUT,
             scheduler_heartbeat: limits::SCHEDULER_HEARTBEAT,
+            offers_per_cycle_max: limits::OFFERS_PER_CYCLE_MAX,
             rate_limits: BTreeMap::new(),
             rate_limit_default: None,
             roles: BTreeMap::new(),

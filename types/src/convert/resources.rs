@@ -228,5 +228,5 @@ fn set(name: &Name, wire: v1::Set) -> Result<Value, String> {
             return Err(format!("`{}` is in the set twice", shown(&member)));
         }
     }
-    Ok(Value::Set(set))
+    Ok(Value::Set(Box::new(set)))
 }

@@ -71,7 +71,7 @@ pub(super) fn resources() -> impl Strategy<Value = Resources> {
         )
     });
     let set = collection::btree_set("[a-z0-9/ä]{1,5}", 0..4)
-        .prop_map(|set| Value::Set(set.into_iter().map(Arc::from).collect()));
+        .prop_map(|set| Value::Set(Box::new(set.into_iter().map(Arc::from).collect())));
     let custom = prop_oneof![scalar.clone(), ranges.clone(), set];
     let known = prop_oneof![Just(Name::Cpus), Just(Name::Mem), Just(Name::Disk), Just(Name::Gpus)];
     let on_terms = collection::vec((terms(), 1..1000i64), 0..3);

@@ -5,6 +5,7 @@
 //! different terms (reserved, a volume, revocable) are different things.
 //! Follows Mesos' src/common/{values,resources}.cpp, without its floating point.
 
+mod entries;
 mod escape;
 mod parse;
 mod ranges;
@@ -14,8 +15,8 @@ mod terms;
 use std::{borrow::Cow, cmp::Ordering, collections::BTreeSet, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 
+use self::entries::Entries;
 pub use self::{
     parse::{ParseError, parse_scalar},
     ranges::Ranges,
@@ -94,7 +95,7 @@ pub enum Value {
     /// Inclusive ranges of integers; not empty.
     Ranges(Ranges),
     /// Distinct texts; not empty.
-    Set(BTreeSet<Arc<str>>),
+    Set(Box<BTreeSet<Arc<str>>>),
 }
 
 impl Value {
@@ -249,7 +250,7 @@ impl Entry {
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Resources {
     /// Sorted by name, then terms, then kind; each such once; no empty value.
-    entries: SmallVec<[Entry; 4]>,
+    entries: Entries,
 }
 
 impl Resources {
@@ -285,7 +286,7 @@ impl Resources {
         debug_assert!(!matches!(value, Value::Scalar(milli) if milli < 0), "an amount is never negative");
         let terms = terms.filter(|terms| !terms.is_plain());
         match self.position(&name, terms.as_deref(), value.kind()) {
-            Ok(index) => self.entries[index].add(&value),
+            Ok(index) => self.entries.change(index, |entry| entry.add(&value)),
             Err(index) => self.entries.insert(index, Entry { name, terms, value }),
         }
     }
@@ -401,14 +402,12 @@ impl Resources {
 
     /// Takes away what is here of `other`, never more.
     pub fn saturating_sub(&mut self, other: &Resources) {
-        for entry in &other.entries {
+        for entry in other.entries.iter() {
             if let Ok(index) = self.position_of(entry) {
-                self.entries[index].subtract(&entry.value);
-                if self.entries[index].value.is_empty() {
-                    self.entries.remove(index);
-                }
+                self.entries.change(index, |mine| mine.subtract(&entry.value));
             }
         }
+        self.entries.remove_empty();
     }
 
     /// What is missing here to hold `other`: `other` less this.
@@ -432,9 +431,13 @@ pub fn bytes_to_milli_mib(bytes: u64) -> i64 {
 
 impl std::ops::AddAssign<&Resources> for Resources {
     fn add_assign(&mut self, other: &Resources) {
-        for entry in &other.entries {
+        if self.is_empty() {
+            self.clone_from(other);
+            return;
+        }
+        for entry in other.entries.iter() {
             match self.position_of(entry) {
-                Ok(index) => self.entries[index].add(&entry.value),
+                Ok(index) => self.entries.change(index, |mine| mine.add(&entry.value)),
                 Err(index) => self.entries.insert(index, entry.clone()),
             }
         }

@@ -189,5 +189,5 @@ fn parse_set(inner: &str) -> Result<Value, (usize, String)> {
     if set.len() > limits::SET_MEMBERS_MAX {
         return Err((0, format!("more than {} members", limits::SET_MEMBERS_MAX)));
     }
-    Ok(Value::Set(set))
+    Ok(Value::Set(Box::new(set)))
 }

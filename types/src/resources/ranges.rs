@@ -2,11 +2,9 @@
 
 use std::fmt;
 
-use smallvec::SmallVec;
-
 /// Integers as inclusive ranges: sorted, disjoint, never touching (`[1-2],[3-5]` is `[1-5]`).
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
-pub struct Ranges(SmallVec<[(u64, u64); 1]>);
+pub struct Ranges(Vec<(u64, u64)>);
 
 impl Ranges {
     /// The range from `first` to `last`, both in it; empty when `last` is before `first`.
@@ -56,7 +54,7 @@ impl Ranges {
 
     /// Takes away the integers of `other`.
     pub fn subtract(&mut self, other: &Ranges) {
-        let mut rest = SmallVec::new();
+        let mut rest = Vec::with_capacity(self.0.len());
         let mut holes = other.0.iter().peekable();
         for &(first, last) in &self.0 {
             let mut start = Some(first);
@@ -88,10 +86,9 @@ impl Ranges {
 
 impl FromIterator<(u64, u64)> for Ranges {
     fn from_iter<I: IntoIterator<Item = (u64, u64)>>(iter: I) -> Self {
-        let mut all: SmallVec<[(u64, u64); 1]> =
-            iter.into_iter().filter(|(first, last)| first <= last).collect();
+        let mut all: Vec<(u64, u64)> = iter.into_iter().filter(|(first, last)| first <= last).collect();
         all.sort_unstable();
-        let mut merged: SmallVec<[(u64, u64); 1]> = SmallVec::new();
+        let mut merged: Vec<(u64, u64)> = Vec::with_capacity(1);
         for (first, last) in all {
             match merged.last_mut() {
                 Some((_, end)) if first <= end.saturating_add(1) => *end = (*end).max(last),

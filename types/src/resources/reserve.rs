@@ -77,7 +77,7 @@ impl Resources {
     /// The same amounts on other terms; none when `change` has none for one of them.
     fn on(&self, mut change: impl FnMut(&Terms) -> Option<Terms>) -> Option<Resources> {
         let mut changed = Resources::new();
-        for Entry { name, terms, value } in &self.entries {
+        for Entry { name, terms, value } in self.entries.iter() {
             let terms = change(terms.as_deref().unwrap_or(&Terms::default()))?;
             changed.insert_on(name.clone(), Some(Arc::new(terms)), value.clone());
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use apportion_types::{FrameworkId, Offer, limits, protocol::scheduler::Event as SchedulerEvent};
+use apportion_types::{FrameworkId, Offer, protocol::scheduler::Event as SchedulerEvent};
 
 use crate::{state::State, turn::Turn};
 
@@ -11,7 +11,7 @@ impl State {
     pub(super) fn allocate(&mut self, turn: &mut Turn<'_>) {
         self.allocate_at = None;
         self.view.counters.allocation_cycles += 1;
-        let given = self.allocator.allocate(turn.now, limits::OFFERS_PER_CYCLE_MAX);
+        let given = self.allocator.allocate(turn.now, self.config.offers_per_cycle_max);
         if !given.is_empty() && self.allocator.is_dirty() {
             self.allocate_at = Some(turn.now); // it has stopped at the bound
         }
