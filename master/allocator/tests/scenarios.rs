@@ -36,10 +36,11 @@ fn scenarios() {
     let mut paths: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
     paths.sort();
-    assert!(paths.len() >= 4, "only {} scenarios in {}", paths.len(), folder.display());
+    assert!(paths.len() >= 12, "only {} scenarios in {}", paths.len(), folder.display());
     let update = std::env::var_os("UPDATE_EXPECT").is_some();
     let mut wrong = Vec::new();
     for path in paths {
+        println!("{}", path.display());
         let expected = fs::read_to_string(&path).unwrap();
         let actual = run(&expected);
         if actual == expected {
