@@ -55,6 +55,7 @@ impl Hierarchical {
             self.capacity.subtract(&self.measure.kinds.quantities(lent.entries()));
         }
         self.book_reservations(&gone.total, false);
+        self.headroom_grew();
     }
 
     pub(crate) fn activate_agent(&mut self, key: AgentKey, active: bool) {

@@ -143,6 +143,9 @@ impl Hierarchical {
             {
                 let amount = self.give(agent, client, part);
                 given.push((client, amount));
+                if self.offerable(agent).is_some() {
+                    self.visited(agent); // for what is left, as in a cycle
+                }
             }
         }
         for (client, amount) in given.iter().rev() {

@@ -202,7 +202,8 @@ impl Hierarchical {
             let wants = state.subscribed && !state.suppressed && framework.active;
             if self.eligible.contains(client) || wants && waits {
                 let takes = copy.takes(client, key, &mut Memo::default());
-                assert!(takes.is_err(), "what somebody would take is looked at: {}", state.framework_id);
+                let (who, role) = (&state.framework_id, &state.role_name);
+                assert!(takes.is_err(), "what {who} would take of {} for {role} is looked at", agent.id);
             }
         }
         let expiry = agent.filters.as_ref().and_then(|filters| filters.earliest());

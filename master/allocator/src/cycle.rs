@@ -217,7 +217,7 @@ impl Hierarchical {
     }
 
     /// The agent was looked at, and some of it was given.
-    fn visited(&mut self, agent: AgentKey) {
+    pub(crate) fn visited(&mut self, agent: AgentKey) {
         if let Some(filters) = &mut self.agents[agent].filters {
             Arc::make_mut(filters).visit();
         }
