@@ -79,7 +79,7 @@ impl State {
         }
         match self.allocator.judge_quotas(&quotas) {
             Err(why) if !force => Err(OperatorError::Conflict {
-                why: format!("{why}; nothing is changed, force it to have it all the same"),
+                why: format!("{why}; nothing is changed, unless it is forced"),
             }),
             _ => Ok(()),
         }
