@@ -70,6 +70,13 @@ impl TryFrom<v1::Resources> for Resources {
     }
 }
 
+impl Resources {
+    /// Why nobody could read these as those of one agent, task or offer, from a wire or a disk, if nobody could: there is too much.
+    pub fn too_much(&self) -> Option<ConvertError> {
+        resources(self.into(), &ONE).err()
+    }
+}
+
 /// Takes resources of many agents, tasks or offers together: judged as those of one, but for how much there is.
 pub fn resources_sum(wire: v1::Resources) -> Result<Resources, ConvertError> {
     resources(wire, &SUM)
