@@ -18,6 +18,7 @@ use crate::{
     state::{
         link::Link,
         outcome::{OperationKey, Outcome},
+        pool::Unfit,
         repeat::Repeat,
         timers::Timer,
     },
@@ -79,15 +80,19 @@ impl AgentCore {
             reason: Some(Reason::OperationInvalid),
             message,
         })?;
-        let stale = |message| Verdict {
-            state: OperationState::Dropped,
-            reason: Some(Reason::ResourcesUnknown),
-            message,
+        let unfit = |unfit| match unfit {
+            Unfit::Stale(message) => {
+                Verdict { state: OperationState::Dropped, reason: Some(Reason::ResourcesUnknown), message }
+            }
+            Unfit::TooMuch(message) => {
+                Verdict { state: OperationState::Failed, reason: Some(Reason::OperationInvalid), message }
+            }
         };
         if let Some(user) = self.sharer(&conversion) {
-            return Err(stale(format!("task {} of framework {} uses a volume of it", user.1, user.0)));
+            let message = format!("task {} of framework {} uses a volume of it", user.1, user.0);
+            return Err(unfit(Unfit::Stale(message)));
         }
-        self.pool.convert(&conversion).map_err(stale)?;
+        self.pool.convert(&conversion).map_err(unfit)?;
         let volumes = |resources: &Resources| -> BTreeSet<VolumeKey> {
             resources.entries().filter_map(volume_key).collect()
         };

@@ -32,6 +32,15 @@ pub(crate) enum Lack {
     Lent(Resources),
 }
 
+/// Why a conversion cannot be done.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// It was made for other resources than are there, or than are free.
+    Stale(String),
+    /// Nobody could be told what it makes.
+    TooMuch(String),
+}
+
 impl Pool {
     /// All of it free, nothing lent.
     pub(crate) fn new(total: Resources) -> Self {
@@ -82,20 +91,23 @@ impl Pool {
             .expect("what was lent was counted when it was taken");
     }
 
-    /// Changes the total; or says why that is impossible, and changes nothing.
-    pub(crate) fn convert(&mut self, conversion: &Conversion) -> Result<(), String> {
-        let Conversion { consumed, .. } = conversion;
+    /// Changes the total, or nothing.
+    pub(crate) fn convert(&mut self, conversion: &Conversion) -> Result<(), Unfit> {
+        let consumed = &conversion.consumed;
         let total = conversion.apply(&self.total).ok_or_else(|| {
             let missing = self.total.missing(consumed);
-            match missing.is_empty() {
+            Unfit::Stale(match missing.is_empty() {
                 true => "a volume of that id and role is there already".to_owned(),
                 false => format!("the agent has not {missing} of what it was to change"),
-            }
+            })
         })?;
-        let free = conversion.apply(&self.free);
-        self.free = free
-            .ok_or_else(|| format!("tasks hold {} of what it was to change", self.free.missing(consumed)))?;
-        self.total = total;
+        let free = conversion.apply(&self.free).ok_or_else(|| {
+            Unfit::Stale(format!("tasks hold {} of what it was to change", self.free.missing(consumed)))
+        })?;
+        if let Some(error) = total.too_much() {
+            return Err(Unfit::TooMuch(format!("the agent's resources would be in too many parts: {error}")));
+        }
+        (self.total, self.free) = (total, free);
         Ok(())
     }
 }
@@ -121,6 +133,8 @@ pub(crate) fn unmade(resources: &Resources) -> Resources {
 
 #[cfg(test)]
 mod tests {
+    use apportion_types::limits;
+
     use super::*;
 
     fn resources(text: &str) -> Resources {
@@ -156,5 +170,31 @@ mod tests {
             pool.give_back(held);
         }
         assert_eq!((&pool.free, pool.borrowed.is_empty()), (&pool.total, true));
+    }
+
+    #[test]
+    fn nothing_is_made_that_nobody_could_be_told() {
+        let mut pool = Pool::new(resources("cpus:4;mem:1024;disk(eng):1000"));
+        let create = |number: usize| {
+            let volumes = resources(&format!("disk(eng)[v{number}=data]:1"));
+            Conversion { consumed: volumes.without_volumes(), produced: volumes }
+        };
+        let mut number = 0;
+        let refusal = loop {
+            let before = pool.total.clone();
+            match pool.convert(&create(number)) {
+                Ok(()) => number += 1,
+                Err(refusal) => {
+                    assert_eq!(pool.total, before);
+                    break refusal;
+                }
+            }
+        };
+        assert!(
+            matches!(&refusal, Unfit::TooMuch(message) if message.contains("too many parts")),
+            "{refusal:?}"
+        );
+        assert_eq!(pool.total.entries().len(), limits::RESOURCE_NAMES_MAX);
+        assert_eq!(pool.free, pool.total);
     }
 }
