@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use apportion_agent::{Agent, Config};
-use apportion_types::Resources;
+use apportion_agent::{Agent, Config, Estimator};
+use apportion_types::{FaultDomain, Resources};
 
 use crate::{
     Usage,
@@ -12,7 +12,7 @@ use crate::{
     output::{self, Format},
     settings::{Settings, process_environment},
     signals::Signals,
-    value::{self, Attributes, Url, Urls},
+    value::{self, Attributes, Url, Urls, Value},
 };
 
 /// The keys of `[agent]`.
@@ -24,6 +24,9 @@ pub(crate) const KEYS: &[&str] = &[
     "work_dir",
     "resources",
     "attributes",
+    "domain",
+    "estimator",
+    "oversubscription_interval",
     "pids_default",
     "kill_tasks_on_exit",
     "exit_grace_max",
@@ -53,12 +56,21 @@ pub(crate) struct Args {
     /// Where it keeps what must outlive it, and its tasks' files; its alone, on a local disk [default: /var/lib/apportion/agent]
     #[arg(long, value_name = "FOLDER", value_parser = value::flag::<PathBuf>, help_heading = "Settings")]
     work_dir: Option<PathBuf>,
-    /// What it has to offer, such as `cpus:4;mem:8GiB`; of cpus, mem, disk and ports, what is not named is detected
+    /// What it has to offer, such as `cpus:4;mem:8GiB`, with `cpus(eng):2` reserved for a role; of cpus, mem, disk and ports, what is not named is detected
     #[arg(long, value_name = "RESOURCES", value_parser = value::flag::<Resources>, help_heading = "Settings")]
     resources: Option<Resources>,
     /// What frameworks may place by, such as `rack=a,zone=b`
     #[arg(long, value_name = "NAME=VALUE,…", value_parser = value::flag::<Attributes>, help_heading = "Settings")]
     attributes: Option<Attributes>,
+    /// Where this machine stands, for frameworks that spread or gather their tasks, such as `eu/eu-1a`
+    #[arg(long, value_name = "REGION/ZONE", value_parser = value::flag::<FaultDomain>, help_heading = "Settings")]
+    domain: Option<FaultDomain>,
+    /// What says how much of what tasks hold is idle and can be lent: `none`, `usage`, or `fixed:RESOURCES` [default: none]
+    #[arg(long, value_name = "ESTIMATOR", value_parser = value::flag::<Estimator>, help_heading = "Settings")]
+    estimator: Option<Estimator>,
+    /// Between two estimates [default: 15s]
+    #[arg(long, value_name = "DURATION", value_parser = value::flag::<Duration>, help_heading = "Settings")]
+    oversubscription_interval: Option<Duration>,
     /// Processes and threads of a task that does not say [default: 1024]
     #[arg(long, value_name = "NUMBER", value_parser = value::flag::<u64>, help_heading = "Settings")]
     pids_default: Option<u64>,
@@ -95,13 +107,18 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         work_dir: settings.value("work_dir", args.work_dir, || PathBuf::from(WORK_DIR_DEFAULT))?,
         resources: settings.optional("resources", args.resources)?,
         attributes: settings.value("attributes", args.attributes, Attributes::default)?.0,
+        domain: settings.optional("domain", args.domain)?,
+        estimator: settings.value("estimator", args.estimator, || default.estimator.clone())?,
+        oversubscription_interval_ms: {
+            let default = || Duration::from_millis(default.oversubscription_interval_ms);
+            millis(settings.value("oversubscription_interval", args.oversubscription_interval, default)?)
+        },
         pids_default: settings.value("pids_default", args.pids_default, || default.pids_default)?,
         kill_tasks_on_exit: settings
             .value("kill_tasks_on_exit", args.kill_tasks_on_exit, || default.kill_tasks_on_exit)?,
         exit_grace_max_ms: {
             let default = || Duration::from_millis(default.exit_grace_max_ms);
-            let grace = settings.value("exit_grace_max", args.exit_grace_max, default)?;
-            u64::try_from(grace.as_millis()).unwrap_or(u64::MAX)
+            millis(settings.value("exit_grace_max", args.exit_grace_max, default)?)
         },
         cgroup_parent: settings
             .value("cgroup_parent", args.cgroup_parent, || default.cgroup_parent.clone())?,
@@ -122,4 +139,18 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         () = signals.hastened() => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Value for Estimator {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|e: apportion_agent::EstimatorError| e.to_string())
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
 }

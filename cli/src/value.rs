@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use apportion_types::{Resources, Role};
+use apportion_types::{FaultDomain, Resources, Role};
 
 /// A value that may come from a flag, the environment or a file, always in the same text form.
 pub(crate) trait Value: Sized {
@@ -108,6 +108,21 @@ impl Value for Resources {
 
     fn text(&self) -> String {
         self.to_string()
+    }
+}
+
+/// Where a machine stands: `eu/eu-1a`.
+impl Value for FaultDomain {
+    fn parse(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('/').map(|(region, zone)| (region.trim(), zone.trim()));
+        match parts.filter(|(region, zone)| !region.is_empty() && !zone.is_empty() && !zone.contains('/')) {
+            Some((region, zone)) => Ok(FaultDomain { region: region.to_owned(), zone: zone.to_owned() }),
+            None => Err(format!("`{text}` is not REGION/ZONE, such as `eu/eu-1a`")),
+        }
+    }
+
+    fn text(&self) -> String {
+        format!("{}/{}", self.region, self.zone)
     }
 }
 
@@ -249,6 +264,7 @@ mod tests {
         round::<Resources>("cpus:4;mem:8GiB", "cpus:4;mem:8192");
         round::<Attributes>(" zone=b, rack=a ,", "rack=a,zone=b");
         round::<Attributes>("", "");
+        round::<FaultDomain>(" eu / eu-1a ", "eu/eu-1a");
         round::<ByRole<Weight>>("ops=2.50, eng/ads=1", "eng/ads=1,ops=2.5");
         round::<ByRole<QuotaLimit>>("*=mem:1GiB;cpus:4,ops=gpus:0", "*=cpus:4;mem:1024,ops=gpus:0");
         round::<SocketAddr>("127.0.0.1:5050", "127.0.0.1:5050");
@@ -270,6 +286,12 @@ mod tests {
         assert!(refusal::<Resources>("cpus:x").contains("column 6"));
         assert!(refusal::<Attributes>("rack").contains("`rack` is not NAME=VALUE"));
         assert!(refusal::<Attributes>("a=1,a=2").contains("`a` is given twice"));
+        for bad in ["eu", "eu/", "/a", " / ", "eu/a/b"] {
+            assert_eq!(
+                refusal::<FaultDomain>(bad),
+                format!("`{bad}` is not REGION/ZONE, such as `eu/eu-1a`")
+            );
+        }
         assert!(refusal::<ByRole<Weight>>("eng").contains("`eng` is not ROLE=VALUE"));
         assert!(refusal::<ByRole<Weight>>("eng=1,eng=2").contains("`eng` is given twice"));
         assert!(refusal::<ByRole<Weight>>("a=0").contains("role `a`: `0` is not a weight: it is zero; give"));
