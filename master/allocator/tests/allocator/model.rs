@@ -6,6 +6,7 @@ mod fraction;
 mod order;
 mod quota;
 mod rules;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +18,8 @@ use apportion_types::{
     AgentId, AgentInfo, FrameworkId, FrameworkOptions, Resources, Role, Time, operation::Conversion,
     resources::Entry,
 };
+
+pub(crate) use self::verdict::Expected;
 
 #[derive(Debug, Clone)]
 struct Agent {
@@ -392,7 +395,7 @@ impl Allocator for Model {
     }
 
     fn explain(&self, _: Time, _: &Question) -> Explanation {
-        unreachable!("what it would say is asked by `Model::verdicts`")
+        unreachable!("what it would say is asked by `Model::expected`")
     }
 
     fn judge_quotas(&self, quotas: &BTreeMap<Role, Quota>) -> Result<(), String> {

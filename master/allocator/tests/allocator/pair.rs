@@ -1,13 +1,16 @@
 //! Both allocators, told the same.
 
-use apportion_allocator::{Allocation, Allocator, Hierarchical, HierarchicalConfig, Weight};
-use apportion_types::{AgentId, FrameworkId, Time};
+use apportion_allocator::{
+    Allocation, Allocator, Hierarchical, HierarchicalConfig, Obstacle, Question, RoleExplanation, Verdict,
+    Weight,
+};
+use apportion_types::{AgentId, FrameworkId, Resources, Time};
 
 use crate::{
     ALL, agent, at,
     calls::{self, Call, ROLES, Scope},
     framework,
-    model::Model,
+    model::{Expected, Model},
     role,
 };
 
@@ -223,6 +226,7 @@ impl Pair {
         let now = at(self.seconds);
         let due = self.real.is_dirty() || self.real.next_deadline().is_some_and(|deadline| deadline <= now);
         self.ask_others(now, allocations_max);
+        self.ask_why(now);
         let expected = self.model.allocate(now, allocations_max);
         assert_eq!(self.real.allocate(now, allocations_max), expected);
         assert!(due || expected.is_empty(), "what may be given is announced");
@@ -235,6 +239,59 @@ impl Pair {
         self.cycle(ALL);
         let next = self.real.next_deadline();
         assert!(next.is_none_or(|next| next > at(self.seconds)), "no deadline is stuck in the past");
+    }
+
+    /// What is said of each agent to one framework, in turn, is what the next cycle does.
+    fn ask_why(&self, now: Time) {
+        let frameworks = self.model.frameworks();
+        let Some(framework) = frameworks.get(self.cycles % frameworks.len().max(1)) else { return };
+        let ask =
+            |agent, needs| self.real.explain(now, &Question { framework: framework.clone(), agent, needs });
+        let explained = ask(None, Resources::new());
+        let roles: Vec<_> = explained.roles.iter().map(|one| one.role.clone()).collect();
+        assert_eq!(roles, self.model.roles_of(framework));
+        for RoleExplanation { role, place, ahead, obstacles, agents, counts, .. } in &explained.roles {
+            assert_eq!(*place, self.model.place(framework, role), "the place of {framework} in {role}");
+            assert_eq!(ahead.len(), place.unwrap_or(1).saturating_sub(1).min(10));
+            assert_eq!(place.is_none(), !obstacles.is_empty(), "{framework} in {role}: {obstacles:?}");
+            assert_eq!(agents.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>(), self.model.agents());
+            assert_eq!(counts.values().sum::<u64>(), agents.len() as u64);
+            // To let each happen takes long: it is the turn of some.
+            for (agent, verdict) in agents.iter().skip(self.cycles % 3).step_by(3) {
+                let expected = self.model.expected(now, framework, role, agent);
+                let same = match (verdict, &expected) {
+                    (Verdict::Offered(said), Expected::Offered(given)) => said == given,
+                    (Verdict::Behind(said), Expected::Behind(first)) => said == first,
+                    (Verdict::Blocked(said), Expected::Blocked(codes)) => codes.contains(&said.code()),
+                    _ => false,
+                };
+                assert!(same, "{framework} in {role}, of {agent}: {verdict:?}, and it is {expected:?}");
+            }
+        }
+        self.ask_for_needs(now, framework);
+    }
+
+    /// With needs, an offer that does not hold them is too small, and all else is as before.
+    fn ask_for_needs(&self, now: Time, framework: &FrameworkId) {
+        let needs: Resources = "cpus:1;mem:50".parse().expect("it is written here");
+        for agent in self.model.agents().into_iter().skip(self.cycles % 3).step_by(3) {
+            let ask = |needs| {
+                let (framework, agent) = (framework.clone(), Some(agent.clone()));
+                self.real.explain(now, &Question { framework, agent, needs })
+            };
+            let (any, fitting) = (ask(Resources::new()), ask(needs.clone()));
+            for (any, fitting) in any.roles.iter().zip(&fitting.roles) {
+                let ([(_, any)], [(_, fitting)]) = (&any.agents[..], &fitting.agents[..]) else {
+                    panic!("one agent was asked about");
+                };
+                let too_small = matches!(fitting, Verdict::Blocked(Obstacle::TooSmall { .. }));
+                match any {
+                    Verdict::Offered(what) => assert_eq!(too_small, what.pick(&needs).is_none(), "{what}"),
+                    Verdict::Behind(_) => assert!(too_small || any == fitting),
+                    Verdict::Blocked(_) => assert_eq!(any, fitting),
+                }
+            }
+        }
     }
 
     /// Under other settings, from the same state, both would give the same as well; each time it is the turn of some.

@@ -61,51 +61,57 @@ impl World {
                 let framework = framework_id(framework);
                 wanting(rest, |wants| self.allocator.set_framework_wants(&framework, wants))
             }
-            ["suppress", framework] => done(self.allocator.suppress(&framework_id(framework), &[])),
+            ["suppress", framework] => self.tell(|a| a.suppress(&framework_id(framework), &[])),
             ["suppress", framework, roles] => {
-                done(self.allocator.suppress(&framework_id(framework), &words::roles(roles)))
+                self.tell(|a| a.suppress(&framework_id(framework), &words::roles(roles)))
             }
-            ["revive", framework] => done(self.allocator.revive(&framework_id(framework), &[])),
+            ["revive", framework] => self.tell(|a| a.revive(&framework_id(framework), &[])),
             ["revive", framework, roles] => {
-                done(self.allocator.revive(&framework_id(framework), &words::roles(roles)))
+                self.tell(|a| a.revive(&framework_id(framework), &words::roles(roles)))
             }
             ["weight", role, weight] => {
-                done(self.allocator.set_weight(&words::role(role), weight.parse().unwrap()))
+                self.tell(|a| a.set_weight(&words::role(role), weight.parse().unwrap()))
             }
             ["quota", role, ref rest @ ..] => self.quota(words::role(role), rest),
-            ["charge", framework, role, agent, what] => done(self.allocator.charge(
-                &framework_id(framework),
-                &words::role(role),
-                &agent_id(agent),
-                &words::resources(what),
-            )),
+            ["charge", framework, role, agent, what] => self.tell(|a| {
+                a.charge(
+                    &framework_id(framework),
+                    &words::role(role),
+                    &agent_id(agent),
+                    &words::resources(what),
+                )
+            }),
             ["cycle"] => self.cycle(usize::MAX),
             ["cycle", max] => self.cycle(max.strip_prefix("max=").unwrap().parse().unwrap()),
             ["decline", offer, ref refuse @ ..] => self.close(offer, &Resources::new(), refuse),
             ["accept", offer, kept, ref refuse @ ..] => self.close(offer, &words::resources(kept), refuse),
-            ["end", framework, role, agent, what] => done(self.allocator.recover(
-                &framework_id(framework),
-                &words::role(role),
-                &agent_id(agent),
-                &words::resources(what),
-                None,
-            )),
-            ["free", agent, ref operation @ ..] => self.convert_free(&agent_id(agent), operation),
-            ["held", framework, role, agent, ref operation @ ..] => {
-                let conversion = words::operation(operation).conversion().unwrap();
-                done(self.allocator.convert_allocated(
+            ["end", framework, role, agent, what] => self.tell(|a| {
+                a.recover(
                     &framework_id(framework),
                     &words::role(role),
                     &agent_id(agent),
-                    &conversion,
-                ))
+                    &words::resources(what),
+                    None,
+                )
+            }),
+            ["free", agent, ref operation @ ..] => self.convert_free(&agent_id(agent), operation),
+            ["held", framework, role, agent, ref operation @ ..] => {
+                let conversion = words::operation(operation).conversion().unwrap();
+                self.tell(|a| {
+                    a.convert_allocated(
+                        &framework_id(framework),
+                        &words::role(role),
+                        &agent_id(agent),
+                        &conversion,
+                    )
+                })
             }
             ["claim", framework, role, agent, what] => {
                 self.claim(&framework_id(framework), &words::role(role), &agent_id(agent), what)
             }
             ["explain", framework, ref settings @ ..] => self.explain(framework, Settings::new(settings)),
             ["show", ref what @ ..] => self.show(what),
-            ["watch", on] => done(self.allocator.watch_free(on == "on")),
+            ["watch", on] => self.tell(|a| a.watch_free(on == "on")),
             ["wait", pause] => {
                 self.now = self.now + words::duration(pause);
                 Vec::new()
@@ -114,6 +120,12 @@ impl World {
         };
         self.allocator.check();
         answers
+    }
+
+    /// What has no answer.
+    fn tell(&mut self, call: impl FnOnce(&mut Hierarchical)) -> Vec<String> {
+        call(&mut self.allocator);
+        Vec::new()
     }
 
     fn configure(&mut self, mut settings: Settings) -> Vec<String> {
@@ -267,10 +279,6 @@ impl World {
             _ => panic!("show {what:?}"),
         }
     }
-}
-
-fn done((): ()) -> Vec<String> {
-    Vec::new()
 }
 
 fn wanting(settings: &[&str], tell: impl FnOnce(Wants<'_>)) -> Vec<String> {
