@@ -89,3 +89,19 @@ fn what_is_refused_in_part_and_charged_again() {
         ],
     );
 }
+
+/// A filter whose time is over still holds until somebody else was asked; a copy under the same settings must not forget that.
+#[test]
+fn a_copy_keeps_the_filters_that_nobody_was_asked_about_yet() {
+    run(
+        FLAT,
+        &[
+            Call::AddAgent { agent: 0, total: 0, place: 0 },
+            Call::AddFramework { framework: 0, wish: plain(6) },
+            Call::Cycle { after_seconds: 0, allocations_max: ALL },
+            Call::DeclineAll { refuse_seconds: 1 },
+            Call::SetWants { framework: 0, wish: plain(2) },
+            Call::Cycle { after_seconds: 1, allocations_max: ALL },
+        ],
+    );
+}

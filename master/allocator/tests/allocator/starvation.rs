@@ -100,9 +100,10 @@ impl Story {
 
     /// Takes back what was held for its time.
     fn release(&mut self) {
-        let (over, held) = std::mem::take(&mut self.held).into_iter().partition(|h| h.until <= self.second);
+        let held = std::mem::take(&mut self.held).into_iter();
+        let (over, held): (Vec<Held>, Vec<Held>) = held.partition(|held| held.until <= self.second);
         self.held = held;
-        for Held { is_offer, what, .. } in Vec::<Held>::from(over) {
+        for Held { is_offer, what, .. } in over {
             if is_offer {
                 self.cluster.0.offers_closed(&what.framework, 1);
             }
