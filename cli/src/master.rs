@@ -2,7 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use apportion_master::{Config, QuotaLimit, Server, Weight};
+use apportion_master::{Config, QuotaLimit, RateLimit, Server, Weight};
+use apportion_types::Resources;
 
 use crate::{
     Usage,
@@ -11,7 +12,7 @@ use crate::{
     output::{self, Format},
     settings::{Settings, process_environment},
     signals::Signals,
-    value::{self, ByRole},
+    value::{self, AnyOf, ByRole, Names, RateLimits},
 };
 
 /// The keys of `[master]`.
@@ -25,6 +26,15 @@ pub(crate) const KEYS: &[&str] = &[
     "scheduler_heartbeat",
     "weights",
     "quota_limits",
+    "quota_guarantees",
+    "allocatable_min",
+    "fairness_excluded",
+    "filter_gpus",
+    "region",
+    "offers_per_framework_max",
+    "rate_limits",
+    "rate_limit_default",
+    "preemption_grace",
     "journal",
     "log",
     "log_format",
@@ -66,6 +76,40 @@ pub(crate) struct Args {
         value_parser = value::flag::<ByRole<QuotaLimit>>, help_heading = "Settings"
     )]
     quota_limits: Vec<ByRole<QuotaLimit>>,
+    /// What a role is sure of, such as `eng=cpus:4;mem:1024`; may be repeated [default: nothing]
+    #[arg(
+        long, visible_alias = "quota-guarantee", value_name = "ROLE=RESOURCES",
+        value_parser = value::flag::<ByRole<Resources>>, help_heading = "Settings"
+    )]
+    quota_guarantees: Vec<ByRole<Resources>>,
+    /// The least that is offered, alternatives with `|` between them; `none` for no least [default: cpus:0.01|mem:32]
+    #[arg(long, value_name = "RESOURCES", value_parser = value::flag::<AnyOf>, help_heading = "Settings")]
+    allocatable_min: Option<AnyOf>,
+    /// Resources that do not count for fairness, such as `gpus`, with commas between them [default: none]
+    #[arg(long, value_name = "NAMES", value_parser = value::flag::<Names>, help_heading = "Settings")]
+    fairness_excluded: Option<Names>,
+    /// Offer agents with gpus only to frameworks that say that they can use some [default: false]
+    #[arg(long, value_name = "BOOL", value_parser = value::flag::<bool>, num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = "Settings")]
+    filter_gpus: Option<bool>,
+    /// The master's own region: agents of others are offered only to frameworks that are aware of regions [default: none]
+    #[arg(long, value_name = "NAME", value_parser = value::flag::<String>, help_heading = "Settings")]
+    region: Option<String>,
+    /// The most offers that one framework may hold [default: 10000]
+    #[arg(long, value_name = "NUMBER", value_parser = value::flag::<u32>, help_heading = "Settings")]
+    offers_per_framework_max: Option<u32>,
+    /// How many calls each second the frameworks of a principal may make, and how many at once, such as `ann=100:500`; may be
+    /// repeated [default: no limits]
+    #[arg(
+        long, visible_alias = "rate-limit", value_name = "PRINCIPAL=QPS[:CAPACITY]",
+        value_parser = value::flag::<RateLimits>, help_heading = "Settings"
+    )]
+    rate_limits: Vec<RateLimits>,
+    /// The same for every principal that is not named [default: no limit]
+    #[arg(long, value_name = "QPS[:CAPACITY]", value_parser = value::flag::<RateLimit>, help_heading = "Settings")]
+    rate_limit_default: Option<RateLimit>,
+    /// From the notice of a preemption to the kill [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = value::flag::<Duration>, help_heading = "Settings")]
+    preemption_grace: Option<Duration>,
     /// Record what happens to this file, for `apportion replay`; it tells what tasks are given, so only its owner may read it
     #[arg(long, value_name = "FILE", value_parser = value::flag::<PathBuf>, help_heading = "Settings")]
     journal: Option<PathBuf>,
@@ -105,6 +149,24 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         quota_limits: settings
             .value("quota_limits", joined("--quota-limit", args.quota_limits)?, ByRole::default)?
             .0,
+        quota_guarantees: settings
+            .value("quota_guarantees", joined("--quota-guarantee", args.quota_guarantees)?, ByRole::default)?
+            .0,
+        allocatable_min: settings
+            .value("allocatable_min", args.allocatable_min, || AnyOf(default.allocatable_min))?
+            .0,
+        fairness_excluded: settings.value("fairness_excluded", args.fairness_excluded, Names::default)?.0,
+        filter_gpus: settings.value("filter_gpus", args.filter_gpus, || default.filter_gpus)?,
+        region: settings.optional("region", args.region)?,
+        offers_per_framework_max: settings.value(
+            "offers_per_framework_max",
+            args.offers_per_framework_max,
+            || default.offers_per_framework_max,
+        )?,
+        rate_limits: settings.value("rate_limits", all_limits(args.rate_limits)?, RateLimits::default)?.0,
+        rate_limit_default: settings.optional("rate_limit_default", args.rate_limit_default)?,
+        preemption_grace: settings
+            .value("preemption_grace", args.preemption_grace, || default.preemption_grace)?,
         journal: settings.optional("journal", args.journal)?,
     };
     let log = args.log.resolve(&mut settings, "info")?;
@@ -121,6 +183,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         () = signals.hastened() => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `--rate-limit` says in all.
+fn all_limits(parts: Vec<RateLimits>) -> Result<Option<RateLimits>, Usage> {
+    RateLimits::joined(parts).map_err(|what| Usage(format!("--rate-limit: {what}")))
 }
 
 /// What a flag that may be repeated says in all.

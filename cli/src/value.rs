@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use apportion_master::{RateLimit, RateLimitError};
 use apportion_types::{FaultDomain, Resources, Role};
 
 /// A value that may come from a flag, the environment or a file, always in the same text form.
@@ -203,6 +204,88 @@ impl<T: FromStr<Err: fmt::Display> + fmt::Display> Value for ByRole<T> {
     }
 }
 
+/// Alternatives, one of which must be there whole: `cpus:0.01|mem:32`; none at all as `none`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AnyOf(pub(crate) Vec<Resources>);
+
+impl Value for AnyOf {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "none" => Ok(AnyOf(Vec::new())),
+            text => text.split('|').map(Resources::parse).collect::<Result<_, _>>().map(AnyOf),
+        }
+    }
+
+    fn text(&self) -> String {
+        let texts: Vec<String> = self.0.iter().map(Resources::to_string).collect();
+        if texts.is_empty() { "none".to_owned() } else { texts.join("|") }
+    }
+}
+
+/// Names with commas between them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Names(pub(crate) Vec<String>);
+
+impl Value for Names {
+    fn parse(text: &str) -> Result<Self, String> {
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        Ok(Names(names.map(str::to_owned).collect()))
+    }
+
+    fn text(&self) -> String {
+        self.0.join(",")
+    }
+}
+
+impl Value for RateLimit {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|e: RateLimitError| e.to_string())
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// How many calls principals may make: `ann=100:500,bob=5`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct RateLimits(pub(crate) BTreeMap<String, RateLimit>);
+
+impl RateLimits {
+    /// What flags that may be repeated say together; none when none is given.
+    pub(crate) fn joined(parts: Vec<Self>) -> Result<Option<Self>, String> {
+        let mut all: Option<Self> = None;
+        for (principal, limit) in parts.into_iter().flat_map(|part| part.0) {
+            if all.get_or_insert_default().0.insert(principal.clone(), limit).is_some() {
+                return Err(format!("the principal `{principal}` is given twice; name it once"));
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl Value for RateLimits {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut limits = BTreeMap::new();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let Some((principal, limit)) = part.rsplit_once('=') else {
+                return Err(format!("`{part}` is not PRINCIPAL=QPS, such as `ann=100`"));
+            };
+            let limit =
+                RateLimit::parse(limit.trim()).map_err(|e| format!("principal `{principal}`: {e}"))?;
+            if limits.insert(principal.trim().to_owned(), limit).is_some() {
+                return Err(format!("the principal `{principal}` is given twice; name it once"));
+            }
+        }
+        Ok(RateLimits(limits))
+    }
+
+    fn text(&self) -> String {
+        let pairs: Vec<String> = self.0.iter().map(|(name, limit)| format!("{name}={limit}")).collect();
+        pairs.join(",")
+    }
+}
+
 /// Where a master is, as `http://HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Url(pub(crate) String);
@@ -267,6 +350,11 @@ mod tests {
         round::<FaultDomain>(" eu / eu-1a ", "eu/eu-1a");
         round::<ByRole<Weight>>("ops=2.50, eng/ads=1", "eng/ads=1,ops=2.5");
         round::<ByRole<QuotaLimit>>("*=mem:1GiB;cpus:4,ops=gpus:0", "*=cpus:4;mem:1024,ops=gpus:0");
+        round::<ByRole<Resources>>("eng=cpus:4;mem:1GiB", "eng=cpus:4;mem:1024");
+        round::<AnyOf>("cpus:0.01 | mem:32", "cpus:0.01|mem:32");
+        round::<AnyOf>("none", "none");
+        round::<Names>("gpus, fpga", "gpus,fpga");
+        round::<RateLimits>("ann=100:500, bob=2", "ann=100:500,bob=2:2");
         round::<SocketAddr>("127.0.0.1:5050", "127.0.0.1:5050");
         round::<Url>("localhost:5050", "http://localhost:5050");
         round::<Url>("http://[::1]:5050/", "http://[::1]:5050");
@@ -302,6 +390,10 @@ mod tests {
         assert_eq!(joined.text(), "a=1,b=2,c=3");
         assert!(ByRole::<Weight>::joined(parts(&["a=1", "a=1"])).unwrap_err().contains("`a` is given twice"));
         assert_eq!(ByRole::<Weight>::joined(Vec::new()), Ok(None));
+        assert!(refusal::<RateLimits>("ann").contains("`ann` is not PRINCIPAL=QPS"));
+        assert!(refusal::<RateLimits>("ann=0").contains("principal `ann`: `0` is not a rate limit"));
+        assert!(refusal::<RateLimits>("a=1,a=2").contains("`a` is given twice"));
+        assert!(refusal::<AnyOf>("cpus:x").contains("column 6"));
         assert!(refusal::<SocketAddr>("5050").contains("ADDRESS:PORT"));
         for bad in ["localhost", "https://a:1", "http://a:1/x", ":1", "a b:1", "a:99999"] {
             assert!(refusal::<Url>(bad).contains("HOST:PORT"), "{bad}");

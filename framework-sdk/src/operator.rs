@@ -1,11 +1,15 @@
-//! What operators and their tools ask a master: lists, kills, teardowns.
+//! What operators and their tools ask a master: lists, watches, explanations, changes.
+
+mod pages;
+mod watch;
+mod wishes;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use apportion_proto::v1::{self, operator_service_client::OperatorServiceClient};
 use apportion_types::{
-    AgentId, AgentInfo, FrameworkId, FrameworkInfo, OfferId, Resources, Role, TaskId, TaskInfo, TaskState,
-    TaskStatus, Time,
+    AgentId, AgentInfo, FrameworkId, FrameworkInfo, FrameworkOptions, OfferId, Resources, Role, TaskId,
+    TaskInfo, TaskState, TaskStatus, Time,
     convert::{ConvertError, resources_sum, task_state},
     text::chain,
 };
@@ -13,8 +17,14 @@ use tonic::{Code, Status, transport::Channel};
 
 use crate::address::{describe, endpoint};
 
-/// The largest answer that is taken: a list of a million tasks.
-const ANSWER_BYTES_MAX: usize = 1 << 30;
+pub use self::{
+    pages::Page,
+    watch::{Change, Position, Told, Watch, Watched},
+    wishes::{Quota, RoleChange},
+};
+
+/// The largest answer that is taken: a page with the largest entry that there may be.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// How long an answer may take: masters answer from memory.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -23,6 +33,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Operator {
     client: OperatorServiceClient<Channel>,
+    /// Without a bound on how long an answer takes.
+    watching: OperatorServiceClient<Channel>,
     address: String,
 }
 
@@ -160,6 +172,8 @@ pub struct FrameworkSummary {
     pub tasks: u64,
     /// How often it declined, by the reasons that it gave.
     pub declined: BTreeMap<String, u64>,
+    /// What it wishes of offers.
+    pub options: FrameworkOptions,
 }
 
 /// Whether a framework takes part.
@@ -234,13 +248,15 @@ impl Operator {
     pub async fn connect(address: &str) -> Result<Self, OperatorError> {
         let endpoint =
             endpoint(address).map_err(|why| OperatorError::Address { address: address.to_owned(), why })?;
-        let channel = endpoint
-            .timeout(ANSWER_TIMEOUT)
-            .connect()
-            .await
-            .map_err(|error| OperatorError::Connect { address: address.to_owned(), why: chain(&error) })?;
-        let client = OperatorServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
-        Ok(Self { client, address: address.to_owned() })
+        let failed = |error: tonic::transport::Error| OperatorError::Connect {
+            address: address.to_owned(),
+            why: chain(&error),
+        };
+        let watching = endpoint.connect_lazy();
+        let channel = endpoint.timeout(ANSWER_TIMEOUT).connect().await.map_err(failed)?;
+        let client =
+            |channel| OperatorServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+        Ok(Self { client: client(channel), watching: client(watching), address: address.to_owned() })
     }
 
     /// Who the master is and what it counts.
@@ -249,44 +265,6 @@ impl Operator {
         let answer = self.client.clone().get_cluster(v1::GetClusterRequest {}).await;
         let wire = answer.map_err(|status| self.failed(CALL, &status))?.into_inner();
         self.understood(CALL, Cluster::try_from(wire))
-    }
-
-    /// Every agent, in the order of registration.
-    pub async fn agents(&self) -> Result<Vec<AgentSummary>, OperatorError> {
-        const CALL: &str = "listing agents";
-        let answer = self.client.clone().list_agents(v1::ListAgentsRequest::default()).await;
-        let wire = answer.map_err(|status| self.failed(CALL, &status))?.into_inner();
-        self.understood(CALL, all("agents", wire.agents))
-    }
-
-    /// Every framework, in the order of subscription.
-    pub async fn frameworks(&self) -> Result<Vec<FrameworkSummary>, OperatorError> {
-        const CALL: &str = "listing frameworks";
-        let answer = self.client.clone().list_frameworks(v1::ListFrameworksRequest::default()).await;
-        let wire = answer.map_err(|status| self.failed(CALL, &status))?.into_inner();
-        self.understood(CALL, all("frameworks", wire.frameworks))
-    }
-
-    /// Tasks, in the order of acceptance.
-    pub async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<TaskSummary>, OperatorError> {
-        const CALL: &str = "listing tasks";
-        let request = v1::ListTasksRequest {
-            framework_id: filter.framework_id.as_ref().map(ToString::to_string),
-            task_id: filter.task_id.as_ref().map(ToString::to_string),
-            completed: filter.completed,
-            ..Default::default()
-        };
-        let answer = self.client.clone().list_tasks(request).await;
-        let wire = answer.map_err(|status| self.failed(CALL, &status))?.into_inner();
-        self.understood(CALL, all("tasks", wire.tasks))
-    }
-
-    /// Every outstanding offer, in the order made.
-    pub async fn offers(&self) -> Result<Vec<OfferSummary>, OperatorError> {
-        const CALL: &str = "listing offers";
-        let answer = self.client.clone().list_offers(v1::ListOffersRequest::default()).await;
-        let wire = answer.map_err(|status| self.failed(CALL, &status))?.into_inner();
-        self.understood(CALL, all("offers", wire.offers))
     }
 
     /// Asks for a task to end, after `grace` or its own grace when none. Needs the framework only when several have a task of
@@ -424,6 +402,9 @@ impl TryFrom<v1::FrameworkSummary> for FrameworkSummary {
             offered: sum("offered", wire.offered)?,
             tasks: wire.tasks,
             declined: wire.declined.into_iter().collect(),
+            options: wire
+                .options
+                .map_or_else(|| Ok(FrameworkOptions::default()), |options| part("options", Some(options)))?,
         })
     }
 }

@@ -12,7 +12,10 @@ use apportion_master_core::{
 };
 use apportion_types::{
     Time,
-    protocol::{agent::MasterMessage, scheduler::Event as SchedulerEvent},
+    protocol::{
+        agent::MasterMessage,
+        scheduler::{Call, Event as SchedulerEvent},
+    },
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
@@ -143,6 +146,9 @@ impl Actor {
     fn handle(&mut self, now: Time, event: Event, actions: &mut Actions) {
         if let Some(journal) = &mut self.journal {
             journal.event(now, &event);
+        }
+        if let Event::SchedulerCall { call: Call::Decline { offers, reason, .. }, .. } = &event {
+            self.metrics.declined(reason.code, offers.len());
         }
         self.master.handle(now, event, actions);
     }

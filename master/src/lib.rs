@@ -14,11 +14,14 @@
 //! ```
 
 mod actor;
+mod ask;
 mod clock;
 mod config;
+mod explain;
 mod http;
 pub mod journal;
 mod listener;
+mod lists;
 mod metrics;
 mod outbox;
 pub mod registry;
@@ -26,7 +29,8 @@ pub mod replay;
 mod rpc;
 mod server;
 mod summary;
+mod watch;
 
 pub use apportion_allocator::{QuotaLimit, Weight};
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, RateLimit, RateLimitError};
 pub use server::{ServeError, Server, serve};

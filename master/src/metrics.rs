@@ -6,7 +6,10 @@
 use std::{fmt, time::Duration};
 
 use apportion_master_core::{View, view::AgentState};
-use apportion_types::{Resources, TaskState, Time, resources::Name, resources::milli_mib_to_bytes};
+use apportion_types::{
+    Resources, TaskState, Time, protocol::scheduler::DeclineCode, resources::Name,
+    resources::milli_mib_to_bytes,
+};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{
@@ -26,6 +29,7 @@ use crate::summary;
 pub(crate) enum PeerKind {
     Scheduler,
     Agent,
+    Watcher,
 }
 
 impl PeerKind {
@@ -33,6 +37,7 @@ impl PeerKind {
         match self {
             PeerKind::Scheduler => "scheduler",
             PeerKind::Agent => "agent",
+            PeerKind::Watcher => "watcher",
         }
     }
 }
@@ -54,6 +59,16 @@ struct StateLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VerdictLabel {
+    verdict: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabel {
     kind: &'static str,
 }
@@ -62,6 +77,8 @@ struct KindLabel {
 pub(crate) struct Metrics {
     messages: Family<MessageLabels, Counter>,
     too_slow: Family<PeerLabel, Counter>,
+    declined: Family<ReasonLabel, Counter>,
+    explained: Family<VerdictLabel, Counter>,
     batch_duration: Histogram,
     batch_events: Histogram,
     cycle_duration: Histogram,
@@ -85,6 +102,8 @@ impl Default for Metrics {
         Self {
             messages: Family::default(),
             too_slow: Family::default(),
+            declined: Family::default(),
+            explained: Family::default(),
             batch_duration: seconds(),
             batch_events: Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(
                 1.0, 2.0, 10,
@@ -105,6 +124,17 @@ impl Metrics {
     /// A peer was ended because it did not read.
     pub(crate) fn too_slow(&self, peer: PeerKind) {
         self.too_slow.get_or_create(&PeerLabel { peer: peer.name() }).inc();
+    }
+
+    /// A scheduler gives offers back.
+    pub(crate) fn declined(&self, reason: DeclineCode, offers: usize) {
+        let reason = reason.as_str();
+        self.declined.get_or_create(&ReasonLabel { reason }).inc_by(offers as u64);
+    }
+
+    /// An explanation names a verdict for a role.
+    pub(crate) fn explained(&self, verdict: &'static str) {
+        self.explained.get_or_create(&VerdictLabel { verdict }).inc();
     }
 
     /// So many events were handled at once, their actions included.
@@ -134,7 +164,7 @@ impl Metrics {
     }
 
     /// The page in OpenMetrics text form, as of `now`.
-    pub(crate) fn page(&self, view: &View, now: Time, streams: [(PeerKind, usize); 2]) -> String {
+    pub(crate) fn page(&self, view: &View, now: Time, streams: [(PeerKind, usize); 3]) -> String {
         let mut registry = Registry::with_prefix("apportion_master");
         self.register(&mut registry);
         let gauges: Family<PeerLabel, Gauge> = Family::default();
@@ -152,6 +182,10 @@ impl Metrics {
         registry.register("messages", "Messages read from peers", self.messages.clone());
         let help = "Streams ended because the peer did not read";
         registry.register("peers_too_slow", help, self.too_slow.clone());
+        let help = "Offers in declines of schedulers, by the reason given";
+        registry.register("declines", help, self.declined.clone());
+        let help = "Explanations in which a role has this verdict, for some agent or for all";
+        registry.register("explain_verdicts", help, self.explained.clone());
         let durations = [
             (
                 "event_batch_duration",
@@ -237,7 +271,7 @@ fn amounts(registry: &mut Registry, view: &View) {
         let milli = |resources: &Resources| resources.milli(&name);
         for agent in view.agents.values() {
             if agent.state == AgentState::Active {
-                sums[0].1 += milli(&agent.info.resources);
+                sums[0].1 += milli(&agent.total);
             }
             sums[1].1 += milli(&agent.allocated);
             sums[2].1 += milli(&agent.offered);
@@ -294,12 +328,16 @@ mod tests {
             View { master_id: "m".to_owned(), started_at: Time::from_micros(1_000_000), ..View::default() };
         view.counters.offers_made = 7;
         view.counters.tasks_ended.insert("finished", 2);
-        let streams = [(PeerKind::Scheduler, 1), (PeerKind::Agent, 2)];
+        let streams = [(PeerKind::Scheduler, 1), (PeerKind::Agent, 2), (PeerKind::Watcher, 0)];
+        metrics.declined(DeclineCode::TooSmall, 3);
+        metrics.explained("filtered");
         let page = metrics.page(&view, Time::from_micros(3_500_000), streams);
         for line in [
             "apportion_master_messages_total{peer=\"scheduler\",kind=\"accept\"} 1",
             "apportion_master_peers_too_slow_total{peer=\"agent\"} 1",
             "apportion_master_streams{peer=\"agent\"} 2",
+            "apportion_master_declines_total{reason=\"too small\"} 3",
+            "apportion_master_explain_verdicts_total{verdict=\"filtered\"} 1",
             "apportion_master_uptime_seconds 2.5",
             "apportion_master_agents{state=\"active\"} 0",
             "apportion_master_tasks{state=\"running\"} 0",

@@ -11,7 +11,6 @@ use std::{
 };
 
 use apportion_allocator::Hierarchical;
-use apportion_master_core::View;
 use apportion_proto::v1::{
     agent_service_server::AgentServiceServer, operator_service_server::OperatorServiceServer,
     scheduler_service_server::SchedulerServiceServer,
@@ -30,8 +29,10 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     actor::{self, Actor, INBOX_EVENTS_MAX, Internal, Peers},
+    ask::Asker,
     clock::Clock,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, RateLimits},
+    explain::Explainer,
     http,
     journal::{self, Header, Recorder},
     listener,
@@ -43,6 +44,7 @@ use crate::{
         scheduler::Schedulers,
         stream::Streams,
     },
+    watch::Hub,
 };
 
 /// Between signs of life on a silent connection, and how long the answer may take: a peer whose machine is gone is noticed
@@ -193,7 +195,9 @@ impl Server {
         let (inbox, inbox_receiver) = mpsc::channel(INBOX_EVENTS_MAX);
         let (internal, internal_receiver) = mpsc::unbounded_channel();
         let (commits, commits_receiver) = mpsc::unbounded_channel();
-        let header = Header::new(config.core(master_id.clone()), config.allocator(), clock.now());
+        let rates = Arc::new(RateLimits::of(&config));
+        let roles = config.roles(registry.load().await?.roles);
+        let header = Header::new(config.core(master_id.clone(), roles), config.allocator(), clock.now());
         let (journal, journal_written) =
             journal.map(|(path, file)| Recorder::start(path, file, &header, Arc::clone(&metrics))).unzip();
         let master = header.master(Box::new(Hierarchical::new(header.allocator.clone())));
@@ -217,9 +221,12 @@ impl Server {
             Arc::clone(&metrics),
         )));
 
-        let pages = http::Pages::new(view.clone(), clock, Arc::clone(&peers), Arc::clone(&metrics));
+        let hub = Hub::new(view.clone());
+        let _watching = Task(tokio::spawn(Arc::clone(&hub).run()));
+        let explainer = Explainer { asker: Asker::new(inbox.clone()), rates, metrics: Arc::clone(&metrics) };
+        let pages = http::Pages { view, clock, peers: Arc::clone(&peers), explainer, hub };
         let health = HealthReporter::new();
-        let routes = routes(pages, &health, inbox, view, &peers, metrics).await;
+        let routes = routes(pages, &health, inbox, &peers, metrics).await;
         let (accepted_sender, accepted) = mpsc::channel(1);
         let _acceptor = Task(tokio::spawn(listener::accept(listener, cut.clone(), accepted_sender)));
         let serving = Transport::builder()
@@ -297,14 +304,13 @@ async fn routes(
     pages: http::Pages,
     health: &HealthReporter,
     inbox: mpsc::Sender<actor::Inbound>,
-    view: watch::Receiver<Arc<View>>,
     peers: &Peers,
     metrics: Arc<Metrics>,
 ) -> Routes {
     let conns = Arc::new(AtomicU64::new(0));
     let schedulers =
         Streams::new(inbox.clone(), Arc::clone(&peers.schedulers), Arc::clone(&conns), Arc::clone(&metrics));
-    let agents = Streams::new(inbox.clone(), Arc::clone(&peers.agents), conns, metrics);
+    let agents = Streams::new(inbox, Arc::clone(&peers.agents), conns, metrics);
     for name in services() {
         health.set_service_status(name, ServingStatus::Serving).await;
     }
@@ -315,6 +321,12 @@ async fn routes(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let valid = "the descriptors are compiled in";
+    let operators = Operators {
+        view: pages.view.clone(),
+        asker: pages.explainer.asker.clone(),
+        explainer: pages.explainer.clone(),
+        hub: Arc::clone(&pages.hub),
+    };
     Routes::from(http::router(pages))
         .add_service(
             SchedulerServiceServer::new(Schedulers(schedulers))
@@ -327,7 +339,7 @@ async fn routes(
                 .max_encoding_message_size(limits::AGENT_MESSAGE_BYTES_MAX),
         )
         .add_service(
-            OperatorServiceServer::new(Operators::new(view, inbox))
+            OperatorServiceServer::new(operators)
                 .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(ANSWER_BYTES_MAX),
         )

@@ -1,12 +1,10 @@
-//! Lists and sums of a view, for every reader alike.
-
-use std::sync::Arc;
+//! Sums and names of a view, for every reader alike.
 
 use apportion_master_core::{
     View,
-    view::{AgentState, AgentView, FrameworkState, FrameworkView, OfferView, TaskView},
+    view::{AgentState, FrameworkState},
 };
-use apportion_types::{AgentId, FrameworkId, Resources, TaskId, Time, document::Amounts};
+use apportion_types::{AgentId, Resources, Time, document::Amounts};
 use serde::Serialize;
 
 /// The version of this software.
@@ -47,7 +45,7 @@ pub(crate) fn cluster(view: &View) -> Cluster {
         frameworks: view.frameworks.values().filter(|each| each.state != FrameworkState::Removed).count(),
         tasks: view.tasks.values().filter(|task| !task.state.is_terminal()).count(),
         offers: view.offers.len(),
-        total: sum(active.map(|agent| &agent.info.resources)),
+        total: sum(active.map(|agent| &agent.total)),
         allocated: sum(view.agents.values().map(|agent| &agent.allocated)),
         offered: sum(view.agents.values().map(|agent| &agent.offered)),
     }
@@ -56,52 +54,6 @@ pub(crate) fn cluster(view: &View) -> Cluster {
 /// The sum over several agents, without what does not add up: ports of different agents.
 fn sum<'a>(all: impl Iterator<Item = &'a Resources>) -> Amounts {
     Amounts(all.fold(Resources::new(), |total, each| total + &each.summable()))
-}
-
-/// Every agent, in the order of registration.
-pub(crate) fn agents(view: &View) -> Vec<&AgentView> {
-    let mut agents: Vec<&AgentView> = view.agents.values().map(Arc::as_ref).collect();
-    agents.sort_by_key(|agent| agent.registered_at);
-    agents
-}
-
-/// Every framework, in the order of subscription.
-pub(crate) fn frameworks(view: &View) -> Vec<&FrameworkView> {
-    let mut frameworks: Vec<&FrameworkView> = view.frameworks.values().map(Arc::as_ref).collect();
-    frameworks.sort_by_key(|framework| framework.subscribed_at);
-    frameworks
-}
-
-/// Every outstanding offer, in the order made.
-pub(crate) fn offers(view: &View) -> Vec<&OfferView> {
-    let mut offers: Vec<&OfferView> = view.offers.values().map(Arc::as_ref).collect();
-    offers.sort_by_key(|offer| offer.made_at);
-    offers
-}
-
-/// Which tasks are listed.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct TaskFilter {
-    /// Only of this framework.
-    pub(crate) framework_id: Option<FrameworkId>,
-    /// Only of this name.
-    pub(crate) task_id: Option<TaskId>,
-    /// Also those that have ended.
-    pub(crate) completed: bool,
-}
-
-/// Tasks, in the order of acceptance.
-pub(crate) fn tasks<'a>(view: &'a View, filter: &TaskFilter) -> Vec<&'a TaskView> {
-    let wanted = |task: &TaskView| {
-        filter.framework_id.as_ref().is_none_or(|id| *id == task.framework_id)
-            && filter.task_id.as_ref().is_none_or(|id| *id == task.info.task_id)
-            && (filter.completed || !task.state.is_terminal())
-    };
-    let completed = view.completed.values().filter(|_| filter.completed);
-    let mut tasks: Vec<&TaskView> =
-        completed.chain(view.tasks.values()).map(Arc::as_ref).filter(|task| wanted(task)).collect();
-    tasks.sort_by_key(|task| task.accepted_at);
-    tasks
 }
 
 /// `host:port` of the services of an agent; empty when it is removed.

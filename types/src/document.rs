@@ -3,6 +3,9 @@
 //! A public interface: fields are only ever added. Times are microseconds since the Unix epoch. Environment variables of tasks
 //! are named without their values, which may be secrets.
 
+mod explain;
+mod roles;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Serialize, Serializer};
@@ -11,6 +14,14 @@ use crate::{
     AgentId, AgentInfo, ContainerStatus, FaultDomain, FrameworkId, FrameworkInfo, OfferId, Reason, Resources,
     Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time,
     container::{Exit, Limitation, Unenforced},
+};
+
+pub use self::{
+    explain::{
+        AgentVerdict, DeclineSample, Explanation, Obstacle, RateLimit, RoleExplanation, RoleMember,
+        VerdictCount, Waiting,
+    },
+    roles::{Limit, ReservationState, RoleFramework, RoleSettings, RoleState, VolumeState},
 };
 
 /// Resources, written as `{"text": "cpus:1.5;ports:[1-2]", "scalars": {"cpus": 1.5}}`, with `mem` and `disk` in MiB.

@@ -172,6 +172,12 @@ pub const OVERSUBSCRIPTION_INTERVAL: Duration = Duration::from_secs(15);
 /// From the notice of a preemption to the kill: time to write down what was done.
 pub const PREEMPTION_GRACE: Duration = Duration::from_secs(30);
 
+/// Between two looks for what to preempt: each may look through the whole cluster.
+pub const PREEMPTION_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often one look goes through the cluster, once for each preemption that it begins; who is left has its turn in the next.
+pub const PREEMPTION_SEARCHES_MAX: usize = 16;
+
 /// Preemptions under way for one framework.
 pub const PREEMPTIONS_PER_FRAMEWORK_MAX: usize = 64;
 

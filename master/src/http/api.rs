@@ -7,56 +7,44 @@ use apportion_master_core::{
 use apportion_types::document::{Agent, Amounts, Framework, Held, Offer, Task};
 use serde::Serialize;
 
-use crate::summary::{self, Cluster, TaskFilter};
+use crate::{
+    lists::{self, TaskFilter},
+    summary::{self, Cluster},
+};
 
 /// All that a master shows of itself; the document of the page `/api/v1/state`.
 #[derive(Debug, Serialize)]
 pub struct StateDocument {
     /// Who it is, and what it counts.
     pub cluster: Cluster,
-    /// Every agent, in the order of registration.
+    /// Every agent, in the order of their ids.
     pub agents: Vec<Agent>,
-    /// Every framework, in the order of subscription.
+    /// Every framework, in the order of their ids.
     pub frameworks: Vec<Framework>,
-    /// Every task that is remembered, in the order of acceptance.
+    /// Every task that is remembered: those that have not ended in the order of frameworks and names, then the others as they ended.
     pub tasks: Vec<Task>,
-    /// Every outstanding offer, in the order made.
+    /// Every outstanding offer, in the order of their ids.
     pub offers: Vec<Offer>,
 }
 
 pub(crate) fn state(view: &View) -> StateDocument {
+    let every = TaskFilter { completed: true, ..TaskFilter::default() };
     StateDocument {
         cluster: summary::cluster(view),
-        agents: agents(view),
-        frameworks: frameworks(view),
-        tasks: tasks(view, &TaskFilter { completed: true, ..TaskFilter::default() }),
-        offers: offers(view),
+        agents: lists::agents(view, None).map(|(_, each)| agent(each)).collect(),
+        frameworks: lists::frameworks(view, None).map(|(_, each)| framework(each)).collect(),
+        tasks: lists::tasks(view, &every, None).map(|(_, each)| task(view, each)).collect(),
+        offers: lists::offers(view, None).map(|(_, each)| offer(each)).collect(),
     }
 }
 
-pub(super) fn agents(view: &View) -> Vec<Agent> {
-    summary::agents(view).into_iter().map(agent).collect()
-}
-
-pub(super) fn frameworks(view: &View) -> Vec<Framework> {
-    summary::frameworks(view).into_iter().map(framework).collect()
-}
-
-pub(super) fn tasks(view: &View, filter: &TaskFilter) -> Vec<Task> {
-    summary::tasks(view, filter).into_iter().map(|each| task(view, each)).collect()
-}
-
-pub(super) fn offers(view: &View) -> Vec<Offer> {
-    summary::offers(view).into_iter().map(offer).collect()
-}
-
-fn agent(agent: &AgentView) -> Agent {
+pub(super) fn agent(agent: &AgentView) -> Agent {
     let state = summary::agent_state(agent.state);
     let held = Held::new(&agent.allocated, &agent.offered, agent.tasks as u64);
     Agent::new(agent.agent_id.clone(), &agent.info, &agent.total, state, agent.registered_at, held)
 }
 
-fn framework(framework: &FrameworkView) -> Framework {
+pub(super) fn framework(framework: &FrameworkView) -> Framework {
     Framework::new(
         framework.framework_id.clone(),
         &framework.info,
@@ -68,7 +56,7 @@ fn framework(framework: &FrameworkView) -> Framework {
     )
 }
 
-fn task(view: &View, task: &TaskView) -> Task {
+pub(super) fn task(view: &View, task: &TaskView) -> Task {
     Task::new(
         task.framework_id.clone(),
         (task.agent_id.clone(), summary::agent_address(view, &task.agent_id)),
@@ -80,7 +68,7 @@ fn task(view: &View, task: &TaskView) -> Task {
     )
 }
 
-fn offer(OfferView { offer, made_at, expires_at }: &OfferView) -> Offer {
+pub(super) fn offer(OfferView { offer, made_at, expires_at }: &OfferView) -> Offer {
     Offer {
         offer_id: offer.offer_id.clone(),
         framework_id: offer.framework_id.clone(),

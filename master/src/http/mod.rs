@@ -1,59 +1,56 @@
-//! Pages on the same port as gRPC: health, metrics, and the state as JSON. Reads only, all from the published view.
+//! Pages on the same port as gRPC: health, metrics, and all that operators ask as JSON. Reads come from the published view.
 
 pub(crate) mod api;
+mod ask;
+mod lists;
+mod refuse;
+mod watch;
 
 use std::sync::Arc;
 
 use apportion_master_core::View;
-use apportion_types::{FrameworkId, TaskId};
+use apportion_types::convert::ConvertError;
 use axum::{
     Json, Router,
-    extract::{Query, State},
+    extract::State,
     http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
-use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::watch::Receiver;
 
-use crate::{
-    actor::Peers,
-    clock::Clock,
-    metrics::{Metrics, PeerKind},
-    summary::{self, TaskFilter},
-};
+use self::refuse::{Refusal, refuse};
+use crate::{actor::Peers, clock::Clock, explain::Explainer, metrics::PeerKind, summary, watch::Hub};
 
 /// Every page, for the index and for whoever asks for one that is not there.
-const PAGES: [(&str, &str); 8] = [
+const PAGES: [(&str, &str); 14] = [
     ("/healthz", "`ok` while the master serves"),
     ("/metrics", "for Prometheus, in OpenMetrics text form"),
-    ("/api/v1/state", "everything below in one document"),
+    ("/api/v1/state", "cluster, agents, frameworks, tasks and offers in one document, however large"),
     ("/api/v1/cluster", "who the master is and what it counts"),
-    ("/api/v1/agents", "every agent"),
-    ("/api/v1/frameworks", "every framework"),
+    ("/api/v1/agents", "agents, in pages as all lists: ?page_size= ?page_token=; ?agent_id="),
+    ("/api/v1/frameworks", "frameworks"),
     ("/api/v1/tasks", "tasks that have not ended; ?framework_id= ?task_id= ?completed=true"),
     ("/api/v1/offers", "outstanding offers"),
+    ("/api/v1/roles", "roles, their shares, and what is set for them; POST changes that"),
+    ("/api/v1/reservations", "what is reserved on agents"),
+    ("/api/v1/volumes", "persistent volumes"),
+    ("/api/v1/operations", "POST reserves resources of an agent, makes and ends volumes"),
+    ("/api/v1/explain", "why a framework is, or is not, offered something; ?framework= ?agent_id= ?needs="),
+    ("/api/v1/watch", "everything, then what changes, line by line or as events; ?kinds= ?since="),
 ];
 
 /// What the pages are made of.
 #[derive(Clone)]
 pub(crate) struct Pages {
-    view: watch::Receiver<Arc<View>>,
-    clock: Clock,
-    peers: Arc<Peers>,
-    metrics: Arc<Metrics>,
+    pub(crate) view: Receiver<Arc<View>>,
+    pub(crate) clock: Clock,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) explainer: Explainer,
+    pub(crate) hub: Arc<Hub>,
 }
 
 impl Pages {
-    pub(crate) fn new(
-        view: watch::Receiver<Arc<View>>,
-        clock: Clock,
-        peers: Arc<Peers>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self { view, clock, peers, metrics }
-    }
-
     fn view(&self) -> Arc<View> {
         Arc::clone(&self.view.borrow())
     }
@@ -61,75 +58,42 @@ impl Pages {
 
 /// Every page, and the answer for all others.
 pub(crate) fn router(pages: Pages) -> Router {
+    let state = |State(pages): State<Pages>| async move { Json(api::state(&pages.view())) };
+    let cluster = |State(pages): State<Pages>| async move { Json(summary::cluster(&pages.view())) };
     Router::new()
         .route("/", get(index))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(metrics))
-        .route(
-            "/api/v1/state",
-            get(|State(pages): State<Pages>| async move { Json(api::state(&pages.view())) }),
-        )
-        .route(
-            "/api/v1/cluster",
-            get(|State(pages): State<Pages>| async move { Json(summary::cluster(&pages.view())) }),
-        )
-        .route(
-            "/api/v1/agents",
-            get(|State(pages): State<Pages>| async move { Json(api::agents(&pages.view())) }),
-        )
-        .route(
-            "/api/v1/frameworks",
-            get(|State(pages): State<Pages>| async move { Json(api::frameworks(&pages.view())) }),
-        )
-        .route("/api/v1/tasks", get(tasks))
-        .route(
-            "/api/v1/offers",
-            get(|State(pages): State<Pages>| async move { Json(api::offers(&pages.view())) }),
-        )
+        .route("/api/v1/state", get(state))
+        .route("/api/v1/cluster", get(cluster))
+        .route("/api/v1/agents", get(lists::agents))
+        .route("/api/v1/frameworks", get(lists::frameworks))
+        .route("/api/v1/tasks", get(lists::tasks))
+        .route("/api/v1/offers", get(lists::offers))
+        .route("/api/v1/roles", get(lists::roles).post(ask::update_roles))
+        .route("/api/v1/reservations", get(lists::reservations))
+        .route("/api/v1/volumes", get(lists::volumes))
+        .route("/api/v1/operations", post(ask::operate))
+        .route("/api/v1/explain", get(ask::explain))
+        .route("/api/v1/watch", get(watch::watch))
         .fallback(missing)
         .with_state(pages)
 }
 
 async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
-    let streams =
-        [(PeerKind::Scheduler, pages.peers.schedulers.len()), (PeerKind::Agent, pages.peers.agents.len())];
-    let page = pages.metrics.page(&pages.view(), pages.clock.now(), streams);
+    let streams = [
+        (PeerKind::Scheduler, pages.peers.schedulers.len()),
+        (PeerKind::Agent, pages.peers.agents.len()),
+        (PeerKind::Watcher, pages.hub.watchers()),
+    ];
+    let page = pages.explainer.metrics.page(&pages.view(), pages.clock.now(), streams);
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], page)
 }
 
-/// A refusal, as every page of the API gives it.
-#[derive(Debug, Serialize)]
-struct Refusal {
-    /// What is wrong, and the remedy.
-    error: String,
-    /// What there is.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pages: Vec<&'static str>,
-}
-
-fn refuse(status: StatusCode, error: String) -> Response {
-    (status, Json(Refusal { error, pages: Vec::new() })).into_response()
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TaskQuery {
-    framework_id: Option<FrameworkId>,
-    task_id: Option<TaskId>,
-    #[serde(default)]
-    completed: bool,
-}
-
-async fn tasks(
-    State(pages): State<Pages>,
-    query: Result<Query<TaskQuery>, axum::extract::rejection::QueryRejection>,
-) -> Response {
-    match query {
-        Ok(Query(TaskQuery { framework_id, task_id, completed })) => {
-            Json(api::tasks(&pages.view(), &TaskFilter { framework_id, task_id, completed })).into_response()
-        }
-        Err(rejection) => refuse(StatusCode::BAD_REQUEST, rejection.body_text()),
-    }
+/// Our own answer that we cannot read: a bug, said rather than hidden.
+fn broken(error: ConvertError) -> Response {
+    tracing::error!(%error, "a document could not be made");
+    refuse(StatusCode::INTERNAL_SERVER_ERROR, format_args!("the answer could not be made: {error}"))
 }
 
 async fn index(headers: HeaderMap) -> Response {
@@ -173,7 +137,7 @@ fn listing(status: StatusCode, title: &str, headers: &HeaderMap) -> Response {
         );
         return (status, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response();
     }
-    let rows: String = PAGES.iter().map(|(path, what)| format!("  {path:<20} {what}\n")).collect();
+    let rows: String = PAGES.iter().map(|(path, what)| format!("  {path:<21} {what}\n")).collect();
     (status, format!("{title}. Served here:\n\n{rows}")).into_response()
 }
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use apportion_allocator::{Allocator, HierarchicalConfig, Quota, QuotaLimit, SorterKind, Weight};
-use apportion_master_core::{Config as CoreConfig, Master};
+use apportion_master_core::{Config as CoreConfig, Master, RateLimit};
 use apportion_proto::v1;
-use apportion_types::{OfferId, Resources, Role, Time, convert::ConvertError, resources::Name};
+use apportion_types::{OfferId, Resources, Role, Time, convert::ConvertError, limits, resources::Name};
 
-use crate::{Config, summary};
+use crate::{Config, rpc::change, summary};
 
 /// The latest time that a journal may tell of, the last of the year 9999: later ones have no text. It is also so far from the
 /// end of time that no timer of the core is ever set to that, which would be due again and again.
@@ -48,6 +48,15 @@ impl From<&Header> for v1::JournalHeader {
             agent_pings_missed_max: core.agent_pings_missed_max,
             agent_reregister_timeout_us: micros(core.agent_reregister_timeout),
             scheduler_heartbeat_us: micros(core.scheduler_heartbeat),
+            roles: core.roles.iter().map(|(role, settings)| change::role_settings(role, settings)).collect(),
+            rate_limits: core
+                .rate_limits
+                .iter()
+                .map(|(name, limit)| (name.clone(), rate_message(limit)))
+                .collect(),
+            rate_limit_default: core.rate_limit_default.as_ref().map(rate_message),
+            preemption_grace_us: Some(micros(core.preemption_grace)),
+            offers_per_cycle_max: Some(core.offers_per_cycle_max as u64),
         };
         let HierarchicalConfig {
             allocatable_min,
@@ -106,6 +115,11 @@ impl TryFrom<v1::JournalHeader> for Header {
         }
         let missing = |field| ConvertError::new(field, "is missing");
         let settings = wire.settings.ok_or_else(|| missing("settings"))?;
+        let roles = settings.roles.into_iter().map(change::settings_of_role);
+        let roles = roles.collect::<Result<_, _>>().map_err(|error| error.within("settings.roles"))?;
+        let offers_max =
+            settings.offers_per_cycle_max.map(|most| usize::try_from(most).unwrap_or(usize::MAX));
+        let grace = settings.preemption_grace_us.map(Duration::from_micros);
         let core = CoreConfig {
             master_id: wire.master_id,
             offer_timeout: Duration::from_micros(settings.offer_timeout_us),
@@ -114,12 +128,25 @@ impl TryFrom<v1::JournalHeader> for Header {
             agent_pings_missed_max: settings.agent_pings_missed_max,
             agent_reregister_timeout: Duration::from_micros(settings.agent_reregister_timeout_us),
             scheduler_heartbeat: Duration::from_micros(settings.scheduler_heartbeat_us),
+            rate_limits: settings.rate_limits.into_iter().map(|(name, wire)| (name, rate(wire))).collect(),
+            rate_limit_default: settings.rate_limit_default.map(rate),
+            roles,
+            preemption_grace: grace.unwrap_or(limits::PREEMPTION_GRACE),
+            offers_per_cycle_max: offers_max.unwrap_or(limits::OFFERS_PER_CYCLE_MAX),
         };
         Config::of_core(&core).check().map_err(|error| ConvertError::new("settings", error))?;
         let allocator = wire.allocator.ok_or_else(|| missing("allocator"))?;
         let allocator = allocator_config(allocator).map_err(|error| error.within("allocator"))?;
         Ok(Header { version: wire.version, core, allocator, started_at })
     }
+}
+
+fn rate_message(limit: &RateLimit) -> v1::RateLimit {
+    v1::RateLimit { calls_per_second_milli: limit.per_second_milli, capacity: limit.capacity }
+}
+
+fn rate(wire: v1::RateLimit) -> RateLimit {
+    RateLimit { per_second_milli: wire.calls_per_second_milli, capacity: wire.capacity }
 }
 
 fn allocator_config(wire: v1::JournalAllocator) -> Result<HierarchicalConfig, ConvertError> {

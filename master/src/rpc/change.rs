@@ -78,7 +78,18 @@ pub(crate) fn role_settings(role: &Role, settings: &RoleSettings) -> v1::RoleSet
     }
 }
 
-fn quota_message(quota: &Quota) -> v1::Quota {
+/// The same, from the wire.
+pub(crate) fn settings_of_role(wire: v1::RoleSettings) -> Result<(Role, RoleSettings), ConvertError> {
+    let settings = RoleSettings {
+        weight: weight(wire.weight_milli)?,
+        quota: wire.quota.map(quota).transpose().map_err(|error| error.within("quota"))?.unwrap_or_default(),
+        priority: wire.priority,
+    };
+    Ok((parsed("role", &wire.role)?, settings))
+}
+
+/// A quota on the wire.
+pub(crate) fn quota_message(quota: &Quota) -> v1::Quota {
     let limit = |limit: &QuotaLimit| v1::QuotaLimit {
         scalars_milli: limit.iter().map(|(name, milli)| (name.to_string(), milli)).collect(),
     };

@@ -6,3 +6,4 @@ pub(crate) mod operator;
 pub(crate) mod scheduler;
 mod status;
 pub(crate) mod stream;
+pub(crate) mod wire;

@@ -1,47 +1,42 @@
 //! `OperatorService`: reads from the published view, wishes through the core.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
-use apportion_master_core::{
-    OperatorCall, OperatorReply, View,
-    view::{AgentState, AgentView, FrameworkState, FrameworkView, OfferView, TaskView},
-};
+use apportion_master_core::{OperatorCall, OperatorReply, View};
 use apportion_proto::v1::{self, operator_service_server::OperatorService};
-use apportion_types::{FrameworkId, TaskId, limits};
+use apportion_types::{AgentId, FrameworkId, Resources, TaskId, convert::ConvertError, limits};
 use prost::Message;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
-use super::status;
+use super::{change, status, wire};
 use crate::{
-    actor::Inbound,
-    summary::{self, TaskFilter},
+    ask::Asker,
+    explain::{Asked, Explainer},
+    lists::{self, Key, Page, TaskFilter, Wanted},
+    summary,
+    watch::{Change, Hub, Kind, Position, Told, WatchEnd},
 };
 
-/// Bytes of one answer to an operator: lists are longer than what peers may send. A client must allow for it.
+/// Bytes of one answer to an operator: a page, or a single large entry.
 pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// The service; see `operator.proto`.
 pub(crate) struct Operators {
-    view: watch::Receiver<Arc<View>>,
-    inbox: mpsc::Sender<Inbound>,
+    pub(crate) view: watch::Receiver<Arc<View>>,
+    pub(crate) asker: Asker,
+    pub(crate) explainer: Explainer,
+    pub(crate) hub: Arc<Hub>,
 }
 
 impl Operators {
-    pub(crate) fn new(view: watch::Receiver<Arc<View>>, inbox: mpsc::Sender<Inbound>) -> Self {
-        Self { view, inbox }
-    }
-
     fn view(&self) -> Arc<View> {
         Arc::clone(&self.view.borrow())
     }
 
-    /// Asks the core, and waits for its answer.
     async fn ask(&self, call: OperatorCall) -> Result<OperatorReply, Status> {
-        let (reply, answer) = oneshot::channel();
-        self.inbox.send(Inbound::Operator { call, reply }).await.map_err(|_| status::shutting_down())?;
-        let answer = answer.await.map_err(|_| status::shutting_down())?;
-        answer.map_err(|error| status::operator(&error))
+        self.asker.ask(call).await.map_err(|error| status::ask(&error))
     }
 }
 
@@ -53,16 +48,31 @@ fn answer<M: Message>(message: M) -> Result<Response<M>, Status> {
     Ok(Response::new(message))
 }
 
-fn framework_id(text: &str) -> Result<FrameworkId, Status> {
-    FrameworkId::new(text).map_err(|error| status::invalid(format_args!("framework_id: {error}")))
+fn id<T: std::str::FromStr<Err: std::fmt::Display>>(field: &str, text: &str) -> Result<T, Status> {
+    text.parse().map_err(|error| status::invalid(ConvertError::new(field, error)))
 }
 
-fn task_id(text: &str) -> Result<TaskId, Status> {
-    TaskId::new(text).map_err(|error| status::invalid(format_args!("task_id: {error}")))
+fn wanted<K: Key>(size: u32, token: &str) -> Result<Wanted<K>, Status> {
+    Wanted::new(size, token).map_err(status::invalid)
+}
+
+/// The page of a list out of its rows.
+fn page<K: Key, R, M: Message>(
+    wanted: &Wanted<K>,
+    rows: impl Iterator<Item = (K, R)>,
+    make: impl FnMut(R) -> M,
+) -> Page<M> {
+    wanted.take(rows, make, Message::encoded_len)
+}
+
+fn not_as_asked(reply: &OperatorReply) -> ! {
+    unreachable!("the core answers what it was asked, not {reply:?}")
 }
 
 #[tonic::async_trait]
 impl OperatorService for Operators {
+    type WatchStream = std::pin::Pin<Box<dyn Stream<Item = Result<v1::WatchResponse, Status>> + Send>>;
+
     async fn get_cluster(
         &self,
         _request: Request<v1::GetClusterRequest>,
@@ -84,18 +94,29 @@ impl OperatorService for Operators {
 
     async fn list_agents(
         &self,
-        _request: Request<v1::ListAgentsRequest>,
+        request: Request<v1::ListAgentsRequest>,
     ) -> Result<Response<v1::ListAgentsResponse>, Status> {
-        let agents = summary::agents(&self.view()).into_iter().map(agent).collect();
-        answer(v1::ListAgentsResponse { agents, ..Default::default() })
+        let request = request.into_inner();
+        let view = self.view();
+        if let Some(text) = &request.agent_id {
+            let id: AgentId = id("agent_id", text)?;
+            let agent = view.agents.get(&id).ok_or_else(|| status::missing("agent", &id))?;
+            return answer(v1::ListAgentsResponse { agents: vec![wire::agent(agent)], ..Default::default() });
+        }
+        let wanted = wanted(request.page_size, &request.page_token)?;
+        let page = page(&wanted, lists::agents(&view, wanted.after.as_ref()), wire::agent);
+        answer(v1::ListAgentsResponse { agents: page.rows, next_page_token: page.next })
     }
 
     async fn list_frameworks(
         &self,
-        _request: Request<v1::ListFrameworksRequest>,
+        request: Request<v1::ListFrameworksRequest>,
     ) -> Result<Response<v1::ListFrameworksResponse>, Status> {
-        let frameworks = summary::frameworks(&self.view()).into_iter().map(framework).collect();
-        answer(v1::ListFrameworksResponse { frameworks, ..Default::default() })
+        let request = request.into_inner();
+        let wanted = wanted(request.page_size, &request.page_token)?;
+        let view = self.view();
+        let page = page(&wanted, lists::frameworks(&view, wanted.after.as_ref()), wire::framework);
+        answer(v1::ListFrameworksResponse { frameworks: page.rows, next_page_token: page.next })
     }
 
     async fn list_tasks(
@@ -104,24 +125,116 @@ impl OperatorService for Operators {
     ) -> Result<Response<v1::ListTasksResponse>, Status> {
         let request = request.into_inner();
         let filter = TaskFilter {
-            framework_id: request.framework_id.as_deref().map(framework_id).transpose()?,
-            task_id: request.task_id.as_deref().map(task_id).transpose()?,
+            framework_id: request.framework_id.as_deref().map(|text| id("framework_id", text)).transpose()?,
+            task_id: request.task_id.as_deref().map(|text| id("task_id", text)).transpose()?,
             completed: request.completed,
         };
+        let wanted = wanted(request.page_size, &request.page_token)?;
         let view = self.view();
         if let Some(id) = filter.framework_id.as_ref().filter(|id| !view.frameworks.contains_key(*id)) {
-            return Err(Status::not_found(format!("framework `{id}` does not exist")));
+            return Err(status::missing("framework", id));
         }
-        let tasks = summary::tasks(&view, &filter).into_iter().map(|each| task(&view, each)).collect();
-        answer(v1::ListTasksResponse { tasks, ..Default::default() })
+        let rows = lists::tasks(&view, &filter, wanted.after.as_ref());
+        let page = page(&wanted, rows, |task| wire::task(&view, task));
+        answer(v1::ListTasksResponse { tasks: page.rows, next_page_token: page.next })
     }
 
     async fn list_offers(
         &self,
-        _request: Request<v1::ListOffersRequest>,
+        request: Request<v1::ListOffersRequest>,
     ) -> Result<Response<v1::ListOffersResponse>, Status> {
-        let offers = summary::offers(&self.view()).into_iter().map(offer).collect();
-        answer(v1::ListOffersResponse { offers, ..Default::default() })
+        let request = request.into_inner();
+        let wanted = wanted(request.page_size, &request.page_token)?;
+        let view = self.view();
+        let page = page(&wanted, lists::offers(&view, wanted.after.as_ref()), wire::offer);
+        answer(v1::ListOffersResponse { offers: page.rows, next_page_token: page.next })
+    }
+
+    async fn list_roles(
+        &self,
+        request: Request<v1::ListRolesRequest>,
+    ) -> Result<Response<v1::ListRolesResponse>, Status> {
+        let request = request.into_inner();
+        let wanted = wanted(request.page_size, &request.page_token)?;
+        let shares = self.asker.shares().await.map_err(|error| status::ask(&error))?;
+        let page = roles_page(&self.view(), shares, &wanted);
+        answer(v1::ListRolesResponse { roles: page.rows, next_page_token: page.next })
+    }
+
+    async fn list_reservations(
+        &self,
+        request: Request<v1::ListReservationsRequest>,
+    ) -> Result<Response<v1::ListReservationsResponse>, Status> {
+        let request = request.into_inner();
+        let wanted = wanted(request.page_size, &request.page_token)?;
+        let view = self.view();
+        let page = page(&wanted, lists::reservations(&view, wanted.after.as_ref()), wire::reservation);
+        answer(v1::ListReservationsResponse { reservations: page.rows, next_page_token: page.next })
+    }
+
+    async fn list_volumes(
+        &self,
+        request: Request<v1::ListVolumesRequest>,
+    ) -> Result<Response<v1::ListVolumesResponse>, Status> {
+        let request = request.into_inner();
+        let wanted = wanted(request.page_size, &request.page_token)?;
+        let view = self.view();
+        let page = page(&wanted, lists::volumes(&view, wanted.after.as_ref()), wire::volume);
+        answer(v1::ListVolumesResponse { volumes: page.rows, next_page_token: page.next })
+    }
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let request = request.into_inner();
+        let kinds = request.kinds.iter().map(|number| kind(*number)).collect::<Result<Vec<Kind>, _>>()?;
+        let since =
+            request.since.map(|since| Position { master_id: since.master_id, version: since.version });
+        let watcher = self
+            .hub
+            .watch(&kinds, since.as_ref())
+            .map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        let watching = watcher.start(Arc::clone(&self.explainer.metrics), told);
+        let end = |end: WatchEnd| match end {
+            WatchEnd::TooSlow => Status::resource_exhausted(end.to_string()),
+            WatchEnd::Ending => Status::unavailable(end.to_string()),
+        };
+        Ok(Response::new(Box::pin(watching.map(move |message| message.map_err(end)))))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
+        let request = request.into_inner();
+        let needs = request.needs.map_or_else(|| Ok(Resources::new()), Resources::try_from);
+        let asked = Asked {
+            framework: request.framework,
+            agent: request.agent_id.as_deref().map(|text| id("agent_id", text)).transpose()?,
+            needs: needs.map_err(|error| status::invalid(error.within("needs")))?,
+        };
+        let explained = self.explainer.explain(self.view(), asked).await;
+        answer(explained.map_err(|error| status::ask(&error))?)
+    }
+
+    async fn update_roles(
+        &self,
+        request: Request<v1::UpdateRolesRequest>,
+    ) -> Result<Response<v1::UpdateRolesResponse>, Status> {
+        let call = change::update_roles(request.into_inner()).map_err(status::invalid)?;
+        match self.ask(call).await? {
+            OperatorReply::RolesUpdated => answer(v1::UpdateRolesResponse {}),
+            other => not_as_asked(&other),
+        }
+    }
+
+    async fn operate(
+        &self,
+        request: Request<v1::OperateRequest>,
+    ) -> Result<Response<v1::OperateResponse>, Status> {
+        let call = change::operate(request.into_inner()).map_err(status::invalid)?;
+        match self.ask(call).await? {
+            OperatorReply::Operated => answer(v1::OperateResponse {}),
+            other => not_as_asked(&other),
+        }
     }
 
     async fn kill_task(
@@ -137,16 +250,14 @@ impl OperatorService for Operators {
                 grace.as_millis()
             )));
         }
-        let call = OperatorCall::KillTask {
-            framework_id: request.framework_id.as_deref().map(framework_id).transpose()?,
-            task_id: task_id(&request.task_id)?,
-            grace,
-        };
-        match self.ask(call).await? {
+        let framework: Option<FrameworkId> =
+            request.framework_id.as_deref().map(|text| id("framework_id", text)).transpose()?;
+        let task_id: TaskId = id("task_id", &request.task_id)?;
+        match self.ask(OperatorCall::KillTask { framework_id: framework, task_id, grace }).await? {
             OperatorReply::KillRequested { framework_id } => {
                 answer(v1::KillTaskResponse { framework_id: framework_id.to_string() })
             }
-            _ => unreachable!("the core answers what it was asked"),
+            other => not_as_asked(&other),
         }
     }
 
@@ -154,70 +265,82 @@ impl OperatorService for Operators {
         &self,
         request: Request<v1::TeardownFrameworkRequest>,
     ) -> Result<Response<v1::TeardownFrameworkResponse>, Status> {
-        let framework_id = framework_id(&request.into_inner().framework_id)?;
+        let framework_id = id("framework_id", &request.into_inner().framework_id)?;
         match self.ask(OperatorCall::TeardownFramework { framework_id }).await? {
             OperatorReply::TornDown => answer(v1::TeardownFrameworkResponse {}),
-            _ => unreachable!("the core answers what it was asked"),
+            other => not_as_asked(&other),
         }
     }
 }
 
-fn agent(agent: &AgentView) -> v1::AgentSummary {
-    let state = match agent.state {
-        AgentState::Active => v1::AgentState::Active,
-        AgentState::Disconnected => v1::AgentState::Disconnected,
-        AgentState::Unreachable => v1::AgentState::Unreachable,
+/// A page of roles, with these shares.
+pub(crate) fn roles_page(
+    view: &View,
+    shares: Vec<apportion_allocator::Share>,
+    wanted: &Wanted<apportion_types::Role>,
+) -> Page<v1::RoleSummary> {
+    let rows = lists::roles(view, shares).into_iter();
+    let rows = rows.filter(|(role, _)| wanted.after.as_ref().is_none_or(|after| role > after));
+    page(wanted, rows.map(|(role, row)| (role.clone(), (role, row))), |(role, row)| wire::role(&role, &row))
+}
+
+fn kind(number: i32) -> Result<Kind, Status> {
+    Ok(match v1::WatchKind::try_from(number) {
+        Ok(v1::WatchKind::Agents) => Kind::Agents,
+        Ok(v1::WatchKind::Frameworks) => Kind::Frameworks,
+        Ok(v1::WatchKind::Tasks) => Kind::Tasks,
+        Ok(v1::WatchKind::Offers) => Kind::Offers,
+        Ok(v1::WatchKind::Roles) => Kind::Roles,
+        Ok(v1::WatchKind::Unspecified) | Err(_) => {
+            return Err(status::invalid(format_args!("kinds: {number} is not a kind that can be watched")));
+        }
+    })
+}
+
+/// A part of what a watcher is told as messages that each fit; the last of them is complete if the part is.
+fn told(view: &View, told: Told) -> Vec<v1::WatchResponse> {
+    let position = v1::WatchPosition { master_id: told.position.master_id, version: told.position.version };
+    let message = |changes| v1::WatchResponse {
+        position: Some(position.clone()),
+        snapshot: told.snapshot,
+        complete: false,
+        changes,
     };
-    v1::AgentSummary {
-        agent_id: agent.agent_id.to_string(),
-        info: Some((&agent.info).into()),
-        state: state as i32,
-        registered_at_us: agent.registered_at.as_micros(),
-        allocated: Some((&agent.allocated).into()),
-        offered: Some((&agent.offered).into()),
-        tasks: agent.tasks as u64,
-        total: Some((&agent.total).into()),
-        revocable: Some((&agent.revocable).into()),
+    let mut messages = Vec::new();
+    let (mut changes, mut bytes) = (Vec::new(), 0);
+    for each in told.changes {
+        let each = change_message(view, each);
+        bytes += each.encoded_len();
+        changes.push(each);
+        if bytes >= limits::PAGE_BYTES_MAX {
+            messages.push(message(mem::take(&mut changes)));
+            bytes = 0;
+        }
     }
+    if !changes.is_empty() || messages.is_empty() {
+        messages.push(message(changes));
+    }
+    if let Some(last) = messages.last_mut() {
+        last.complete = told.complete;
+    }
+    messages
 }
 
-fn framework(framework: &FrameworkView) -> v1::FrameworkSummary {
-    let state = match framework.state {
-        FrameworkState::Active => v1::FrameworkState::Active,
-        FrameworkState::Disconnected => v1::FrameworkState::Disconnected,
-        FrameworkState::Removed => v1::FrameworkState::Removed,
+fn change_message(view: &View, change: Change) -> v1::WatchChange {
+    use v1::watch_change::Change as Wire;
+    let change = match change {
+        Change::Agent(agent) => Wire::Agent(wire::agent(&agent)),
+        Change::AgentRemoved(id) => Wire::AgentRemoved(id.to_string()),
+        Change::Framework(framework) => Wire::Framework(wire::framework(&framework)),
+        Change::FrameworkRemoved(id) => Wire::FrameworkRemoved(id.to_string()),
+        Change::Task(task) => Wire::Task(wire::task(view, &task)),
+        Change::TaskRemoved(framework, task) => {
+            Wire::TaskRemoved(v1::TaskKey { framework_id: framework.to_string(), task_id: task.to_string() })
+        }
+        Change::Offer(offer) => Wire::Offer(wire::offer(&offer)),
+        Change::OfferRemoved(id) => Wire::OfferRemoved(id.to_string()),
+        Change::Role(role, settings) => Wire::Role(change::role_settings(&role, &settings)),
+        Change::RoleRemoved(role) => Wire::RoleRemoved(role.to_string()),
     };
-    v1::FrameworkSummary {
-        framework_id: framework.framework_id.to_string(),
-        info: Some((&framework.info).into()),
-        state: state as i32,
-        subscribed_at_us: framework.subscribed_at.as_micros(),
-        suppressed_roles: framework.suppressed.iter().map(ToString::to_string).collect(),
-        allocated: Some((&framework.allocated).into()),
-        offered: Some((&framework.offered).into()),
-        tasks: framework.tasks as u64,
-        declined: framework.declined.iter().map(|(reason, count)| (reason.clone(), *count)).collect(),
-        ..Default::default()
-    }
-}
-
-fn task(view: &View, task: &TaskView) -> v1::TaskSummary {
-    v1::TaskSummary {
-        framework_id: task.framework_id.to_string(),
-        agent_id: task.agent_id.to_string(),
-        role: task.role.to_string(),
-        info: Some((&task.info).into()),
-        state: v1::TaskState::from(task.state) as i32,
-        status: task.status.as_ref().map(Into::into),
-        accepted_at_us: task.accepted_at.as_micros(),
-        agent_address: summary::agent_address(view, &task.agent_id).to_owned(),
-    }
-}
-
-fn offer(offer: &OfferView) -> v1::OfferSummary {
-    v1::OfferSummary {
-        offer: Some((&offer.offer).into()),
-        made_at_us: offer.made_at.as_micros(),
-        expires_at_us: offer.expires_at.as_micros(),
-    }
+    v1::WatchChange { change: Some(change) }
 }

@@ -5,23 +5,27 @@ use std::fmt::Display;
 use apportion_master_core::OperatorError;
 use tonic::{Code, Status};
 
+use crate::ask::AskError;
+
 /// A field of a request breaks its rule.
 pub(super) fn invalid(error: impl Display) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-/// The process ends; the caller is to come back.
-pub(super) fn shutting_down() -> Status {
-    Status::unavailable("the master ends; try again after a pause")
+/// What was named does not exist.
+pub(super) fn missing(what: &str, name: impl Display) -> Status {
+    Status::not_found(format!("{what} `{name}` does not exist"))
 }
 
-/// An operator is refused by the core.
-pub(super) fn operator(error: &OperatorError) -> Status {
+/// An operator has no answer.
+pub(super) fn ask(error: &AskError) -> Status {
     let code = match error {
-        OperatorError::NotFound { .. } => Code::NotFound,
-        OperatorError::Ambiguous { .. } => Code::InvalidArgument,
-        OperatorError::Ended { .. } => Code::FailedPrecondition,
-        _ => Code::FailedPrecondition,
+        AskError::Ending => Code::Unavailable,
+        AskError::Refused(OperatorError::NotFound { .. }) => Code::NotFound,
+        AskError::Refused(OperatorError::Ambiguous { .. } | OperatorError::Invalid { .. }) => {
+            Code::InvalidArgument
+        }
+        AskError::Refused(_) => Code::FailedPrecondition,
     };
     Status::new(code, error.to_string())
 }

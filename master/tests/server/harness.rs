@@ -105,9 +105,20 @@ impl Master {
 
     /// Reads a page over HTTP/1.1.
     pub(crate) async fn page(&self, path: &str, accept: &str) -> Page {
+        self.exchange(&format!("GET {path}"), &format!("accept: {accept}"), "").await
+    }
+
+    /// Posts a document.
+    pub(crate) async fn post(&self, path: &str, body: &serde_json::Value) -> Page {
+        self.exchange(&format!("POST {path}"), "content-type: application/json", &body.to_string()).await
+    }
+
+    async fn exchange(&self, what: &str, header: &str, body: &str) -> Page {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let request =
-            format!("GET {path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
+        let length = body.len();
+        let request = format!(
+            "{what} HTTP/1.1\r\nhost: x\r\n{header}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         patiently("a page", stream.read_to_string(&mut answer)).await.unwrap();

@@ -12,7 +12,12 @@ use apportion_types::{
 
 use crate::harness::{Agent, Master, Scheduler, agent_info, config, framework, resources, task};
 
-fn status(agent_id: &apportion_types::AgentId, id: &str, state: TaskState, sequence: u64) -> TaskStatus {
+pub(crate) fn status(
+    agent_id: &apportion_types::AgentId,
+    id: &str,
+    state: TaskState,
+    sequence: u64,
+) -> TaskStatus {
     TaskStatus {
         task_id: apportion_types::TaskId::new(id).unwrap(),
         agent_id: Some(agent_id.clone()),
@@ -81,10 +86,10 @@ async fn from_registration_to_the_last_acknowledgement() {
     let cluster = operator.get_cluster(v1::GetClusterRequest {}).await.unwrap().into_inner();
     assert_eq!((cluster.agents, cluster.frameworks, cluster.tasks), (1, 1, 1));
     let listed = master.json("/api/v1/tasks?task_id=t").await;
-    assert_eq!(listed[0]["state"], "running");
-    assert_eq!(listed[0]["env"], serde_json::json!(["TOKEN"]), "values may be secrets");
-    assert_eq!(listed[0]["resources"]["text"], "cpus:1;mem:512");
-    assert_eq!(listed[0]["resources"]["scalars"]["cpus"], 1.0);
+    assert_eq!(listed["tasks"][0]["state"], "running");
+    assert_eq!(listed["tasks"][0]["env"], serde_json::json!(["TOKEN"]), "values may be secrets");
+    assert_eq!(listed["tasks"][0]["resources"]["text"], "cpus:1;mem:512");
+    assert_eq!(listed["tasks"][0]["resources"]["scalars"]["cpus"], 1.0);
     let cluster = master.json("/api/v1/cluster").await;
     assert_eq!(cluster["allocated"]["text"], "cpus:1;mem:512");
     assert_eq!(master.metric("apportion_master_tasks{state=\"running\"}").await, Some(1.0));
@@ -105,9 +110,9 @@ async fn from_registration_to_the_last_acknowledgement() {
     let offer = scheduler.offer().await;
     assert_eq!(offer.resources, resources("cpus:4;mem:4096;ports:[31000-31009]"));
     master.metric_reaches("apportion_master_tasks_ended_total{state=\"killed\"}", 1.0).await;
-    assert_eq!(master.json("/api/v1/tasks").await, serde_json::json!([]));
-    assert_eq!(master.json("/api/v1/tasks?completed=true").await[0]["state"], "killed");
-    assert_eq!(master.json("/api/v1/offers").await[0]["offer_id"], offer.offer_id.as_str());
+    assert_eq!(master.json("/api/v1/tasks").await["tasks"], serde_json::json!([]));
+    assert_eq!(master.json("/api/v1/tasks?completed=true").await["tasks"][0]["state"], "killed");
+    assert_eq!(master.json("/api/v1/offers").await["offers"][0]["offer_id"], offer.offer_id.as_str());
 
     // A torn-down framework is told, and its stream ends.
     let teardown = v1::TeardownFrameworkRequest { framework_id: framework_id.to_string() };
@@ -183,7 +188,7 @@ async fn an_agent_that_returns_brings_its_tasks() {
     assert_eq!(missing, ["lost"]);
     advance(&mut scheduler, &mut agent, &framework_id, status(&agent_id, "lost", TaskState::Dropped, 1))
         .await;
-    assert_eq!(master.json("/api/v1/tasks").await[0]["task_id"], "kept");
+    assert_eq!(master.json("/api/v1/tasks").await["tasks"][0]["task_id"], "kept");
 }
 
 #[tokio::test]

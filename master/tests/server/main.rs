@@ -1,10 +1,15 @@
 //! A master on a real port, with real clients.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod explain;
 mod harness;
 mod journal;
 mod lifecycle;
 mod limits;
+mod lists;
+mod operations;
 mod pages;
+mod roles;
 mod services;
 mod shutdown;
+mod watch;

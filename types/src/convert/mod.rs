@@ -7,6 +7,7 @@
 //! Durations are whole milliseconds on the wire, rounded up, so that a short one never becomes none.
 
 mod agent;
+mod document;
 mod enums;
 mod framework;
 mod free;
