@@ -5,8 +5,12 @@
 // All of this is test code.
 #![allow(clippy::unwrap_used)]
 
+#[path = "laws/crash.rs"]
+mod crash;
 #[path = "laws/steps.rs"]
 mod steps;
+#[path = "laws/wishes.rs"]
+mod wishes;
 #[path = "laws/world.rs"]
 mod world;
 
@@ -24,8 +28,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn laws_hold_whatever_happens(steps in proptest::collection::vec(step(), 1..120)) {
+    fn laws_hold_whatever_happens(volumes: bool, steps in proptest::collection::vec(step(), 1..120)) {
         let mut world = World::new();
+        if volumes {
+            world.with_volumes();
+        }
         for step in steps {
             world.step(step);
         }

@@ -10,6 +10,8 @@
 mod commands;
 #[path = "scenarios/show.rs"]
 mod show;
+#[path = "scenarios/words.rs"]
+mod words;
 
 use std::{env, fmt::Write as _, fs, path::Path};
 

@@ -1,66 +1,25 @@
 //! What can happen, and how it happens.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use apportion_agent_core::{
-    AgentCore, CheckpointId, Event, LaunchFailure, LaunchFailureKind, Log, Record, Recovered, RecoveredTask,
-    TaskKey,
-};
+use apportion_agent_core::{CheckpointId, Event, LaunchFailure, LaunchFailureKind, TaskKey};
 use apportion_types::{
-    AgentId, Command, FrameworkId, FrameworkInfo, Operation, OperationId, Reason, Resources, Role, TaskId,
-    TaskInfo, TaskStatus, UpdateId,
+    AgentId, Command, FrameworkId, FrameworkInfo, OperationId, Reason, Resources, Role, TaskId, TaskInfo,
+    UpdateId,
     container::Exit,
-    protocol::agent::{AgentOperation, MasterMessage},
+    protocol::agent::MasterMessage,
     resources::{Name, Terms, Value},
 };
 use proptest::prelude::*;
 
-use crate::world::{Container, OperationKey, World, config, volumes_of};
+use crate::{
+    wishes::{self, USES, resources},
+    world::{Container, OperationKey, World, volumes_of},
+};
 
 const FRAMEWORKS: u8 = 2;
 const TASKS: u8 = 4;
 const OPERATIONS: u8 = 3;
-
-/// What tasks are to use; whether it is there is another question.
-const USES: [&str; 10] = [
-    "cpus:1",
-    "cpus:2",
-    "cpus:4",
-    "cpus(+eng):1",
-    "cpus:1;cpus(+eng):1",
-    "cpus:1;disk(+eng)[data=data]:2",
-    "disk(+eng)[data=data]:3",
-    "cpus:1;disk(+eng)[logs=a/b shared]:1",
-    "disk(+eng)[logs=a/b shared]:1",
-    "cpus{revocable}:1",
-];
-
-fn resources(text: &str) -> Resources {
-    text.parse().unwrap()
-}
-
-/// An operation that may fit what the agent has.
-fn operation(what: u8) -> Operation {
-    match what % 14 {
-        0 | 1 => Operation::Reserve { resources: resources("cpus(+eng):1") },
-        2 => Operation::Reserve { resources: resources("cpus(+eng,+eng/ads):1") },
-        3 | 4 => Operation::Reserve { resources: resources("disk(+eng):3") },
-        5 => Operation::Unreserve { resources: resources("cpus(+eng):1") },
-        6 => Operation::Unreserve { resources: resources("disk(+eng):2") },
-        7 | 8 => Operation::Create { volumes: resources("disk(+eng)[data=data]:2") },
-        9 => Operation::Create { volumes: resources("disk(+eng)[logs=a/b shared]:1") },
-        10 => Operation::Destroy { volumes: resources("disk(+eng)[data=data]:2") },
-        11 => Operation::Destroy { volumes: resources("disk(+eng)[logs=a/b shared]:1") },
-        12 => Operation::Grow {
-            volume: resources("disk(+eng)[data=data]:2"),
-            addition: resources("disk(+eng):1"),
-        },
-        _ => Operation::Shrink { volume: resources("disk(+eng)[data=data]:3"), subtract_milli: 1000 },
-    }
-}
 
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
@@ -114,7 +73,10 @@ pub(crate) enum Step {
     Wait {
         millis: u16,
     },
-    Crash,
+    /// With some records on disk of which the process was not told.
+    Crash {
+        unheard: u8,
+    },
 }
 
 pub(crate) fn step() -> impl Strategy<Value = Step> {
@@ -138,7 +100,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         3 => any::<u8>().prop_map(|pick| Step::AcknowledgeOperation { pick }),
         1 => (0..4u8).prop_map(|cpus| Step::Lend { cpus }),
         4 => (0..30_000u16).prop_map(|millis| Step::Wait { millis }),
-        1 => Just(Step::Crash),
+        1 => (0..4u8).prop_map(|unheard| Step::Crash { unheard }),
     ]
 }
 
@@ -202,7 +164,7 @@ impl World {
                     return;
                 }
                 let operation_id = operation.map(|number| OperationId::new(format!("o{number}")).unwrap());
-                let operation = self::operation(what);
+                let operation = wishes::operation(what);
                 self.message(MasterMessage::Apply { framework_id, operation_id, operation });
             }
             Step::AcknowledgeOperation { pick } => {
@@ -217,7 +179,7 @@ impl World {
                 self.feed(Event::Oversubscribed { revocable });
             }
             Step::Wait { millis } => self.wait(Duration::from_millis(millis.into())),
-            Step::Crash => self.crash(),
+            Step::Crash { unheard } => self.crash(usize::from(unheard)),
         }
     }
 
@@ -334,87 +296,14 @@ impl World {
         self.now = end;
     }
 
-    /// The process dies: what is not on disk never happened, containers live on.
-    fn crash(&mut self) {
-        self.queue.clear();
-        self.forgotten = self.removed.clone();
-        (self.connected, self.registered) = (false, false);
-        self.sent.clear();
-        self.outcomes_sent.clear();
-        self.outcomes.clear();
-        self.asked.truncate(self.written);
-        self.before = self.written;
-        self.streams.clear();
-        for record in self.asked.clone() {
-            self.asked_for(record);
+    /// Begins with a volume of each kind, so that what happens to volumes happens often.
+    pub(crate) fn with_volumes(&mut self) {
+        self.step(Step::Connect);
+        self.register(Vec::new());
+        for what in wishes::VOLUMES {
+            self.step(Step::Apply { framework: None, operation: None, what });
         }
-        for (_, container) in self.containers.values_mut() {
-            match container {
-                // A launch that was cut off leaves nothing, or a container that runs.
-                Container::Launching(cancelled) if *cancelled => *container = Container::Removed,
-                Container::Launching(_) => *container = Container::Running(false),
-                Container::Running(owed) | Container::Ended(owed) => *owed = false,
-                Container::Removed => {}
-            }
-        }
-        let recovered = self.replay();
-        // Of containers that the disk knows nothing of the core will say nothing.
-        let known: BTreeSet<_> = recovered.tasks.iter().map(|task| task.task.container_id.clone()).collect();
-        self.containers.retain(|id, _| known.contains(id));
-        self.incarnation += 1;
-        self.core = AgentCore::new(config(), self.incarnation, self.now);
-        self.feed(Event::Recovered(recovered));
-    }
-
-    /// What is on disk, by a plain reading of it; the log must come to the same, and so must the shortest that it can be.
-    fn replay(&self) -> Recovered {
-        let mut log = Log::default();
-        self.asked.iter().for_each(|record| log.apply(record.clone()).unwrap());
-        let mut short = Log::default();
-        log.records().for_each(|record| short.apply(record).unwrap());
-        let mut recovered = Recovered::default();
-        for record in &self.asked {
-            match record.clone() {
-                Record::Agent { agent_id } => recovered.agent_id = Some(agent_id),
-                Record::Operation { total, outcome } => {
-                    recovered.total = total.or(recovered.total);
-                    recovered.operations.extend(outcome);
-                }
-                Record::OperationAcknowledgement { framework_id, operation_id, .. } => {
-                    let is = |o: &AgentOperation| {
-                        (&o.framework_id, &o.status.operation_id) == (&framework_id, &operation_id)
-                    };
-                    recovered.operations.retain(|operation| !is(operation));
-                }
-                Record::Task(task) => {
-                    recovered.tasks.push(RecoveredTask {
-                        task: *task,
-                        acknowledged: None,
-                        updates: Vec::new(),
-                    });
-                }
-                Record::Update { framework_id, status } => {
-                    match recovered.tasks.iter_mut().find(|t| is(t, &framework_id, &status.task_id)) {
-                        Some(task) => task.updates.push(status),
-                        None => recovered.strays.push((framework_id, status)),
-                    }
-                }
-                Record::Acknowledgement { framework_id, task_id, .. } => {
-                    recovered.strays.retain(|(f, status)| (f, &status.task_id) != (&framework_id, &task_id));
-                    if let Some(task) = recovered.tasks.iter_mut().find(|t| is(t, &framework_id, &task_id)) {
-                        task.acknowledged = Some(task.updates.remove(0));
-                    }
-                    let over = |status: &TaskStatus| status.state.is_terminal();
-                    recovered.tasks.retain(|task| !task.acknowledged.as_ref().is_some_and(over));
-                }
-            }
-        }
-        recovered.tasks.sort_by(|one, other| task_key(one).cmp(&task_key(other)));
-        recovered.operations.sort_by_key(|o| (o.framework_id.clone(), o.status.operation_id.clone()));
-        recovered.strays.sort_by_key(|(framework_id, status)| (framework_id.clone(), status.task_id.clone()));
-        assert_eq!(log.recovered(), recovered);
-        assert_eq!(short, log);
-        recovered
+        self.step(Step::Written { some: 100 });
     }
 
     /// Everything goes well from here: in the end nothing is left, and nothing was lost.
@@ -468,12 +357,4 @@ impl World {
         }
         self.wait(Duration::from_secs(60));
     }
-}
-
-fn task_key(task: &RecoveredTask) -> (&FrameworkId, &TaskId) {
-    (&task.task.framework_id, &task.task.info.task_id)
-}
-
-fn is(task: &RecoveredTask, framework_id: &FrameworkId, task_id: &TaskId) -> bool {
-    task_key(task) == (framework_id, task_id)
 }

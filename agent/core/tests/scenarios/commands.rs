@@ -26,15 +26,17 @@ use apportion_agent_core::{
     OnShutdown, Record,
 };
 use apportion_types::{
-    AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, Operation, OperationId, Reason, Resources, Role,
-    TaskId, TaskInfo, Time, UpdateId,
+    AgentId, AgentInfo, FrameworkInfo, OperationId, Reason, Resources, Role, Time, UpdateId,
     container::{Exit, Limitation, Termination, Usage},
     limits,
     protocol::agent::{MasterMessage, RefuseCode},
     resources::Name,
 };
 
-use crate::show;
+use crate::{
+    show,
+    words::{self, duration, framework, resources, task, task_info},
+};
 
 pub(crate) struct World {
     now: Time,
@@ -46,26 +48,6 @@ pub(crate) struct World {
     asked: Vec<Record>,
     written: usize,
     containers: Vec<ContainerId>,
-}
-
-fn duration(text: &str) -> Duration {
-    let (number, unit) =
-        text.split_at(text.find(|c: char| c.is_alphabetic()).expect("a duration has a unit"));
-    let number: u64 = number.parse().unwrap();
-    match unit {
-        "ms" => Duration::from_millis(number),
-        "s" => Duration::from_secs(number),
-        "min" => Duration::from_secs(60 * number),
-        _ => panic!("unit `{unit}`"),
-    }
-}
-
-fn framework(text: &str) -> FrameworkId {
-    FrameworkId::new(text).unwrap()
-}
-
-fn task(text: &str) -> TaskId {
-    TaskId::new(text).unwrap()
 }
 
 impl World {
@@ -262,7 +244,7 @@ impl World {
             ["apply", f, o, operation @ ..] => MasterMessage::Apply {
                 framework_id: (*f != "operator").then(|| framework(f)),
                 operation_id: (*o != "-").then(|| OperationId::new(*o).unwrap()),
-                operation: self::operation(operation),
+                operation: words::operation(operation),
             },
             ["ack", "operation", f, o, number] => MasterMessage::AcknowledgeOperation {
                 framework_id: framework(f),
@@ -347,56 +329,4 @@ impl World {
         );
         out
     }
-}
-
-fn resources(text: &str) -> Resources {
-    text.replace('\u{1}', " ").parse().unwrap()
-}
-
-fn operation(words: &[&str]) -> Operation {
-    match *words {
-        ["reserve", text] => Operation::Reserve { resources: resources(text) },
-        ["unreserve", text] => Operation::Unreserve { resources: resources(text) },
-        ["create", text] => Operation::Create { volumes: resources(text) },
-        ["destroy", text] => Operation::Destroy { volumes: resources(text) },
-        ["grow", volume, "by", disk] => {
-            Operation::Grow { volume: resources(volume), addition: resources(disk) }
-        }
-        ["shrink", volume, "by", mib] => {
-            let subtract_milli = 1000 * mib.parse::<i64>().unwrap();
-            Operation::Shrink { volume: resources(volume), subtract_milli }
-        }
-        _ => panic!("operation `{}`", words.join(" ")),
-    }
-}
-
-fn task_info(words: &[&str]) -> TaskInfo {
-    let (id, resources, options) = match words {
-        [id, resources, options @ ..] => (id, resources, options),
-        _ => panic!("a task has a name and resources"),
-    };
-    let mut info = TaskInfo {
-        task_id: task(id),
-        name: (*id).to_owned(),
-        resources: self::resources(resources),
-        limits: Resources::new(),
-        pids_max: None,
-        volumes: Vec::new(),
-        command: Command { argv: vec!["work".to_owned()], env: BTreeMap::new() },
-        kill_grace: None,
-        labels: BTreeMap::new(),
-    };
-    for option in options {
-        match option.split_once('=').unwrap() {
-            ("limits", text) => info.limits = text.parse().unwrap(),
-            ("grace", text) => info.kill_grace = Some(duration(text)),
-            ("pids", number) => info.pids_max = Some(number.parse().unwrap()),
-            ("env", pair) => {
-                let (name, value) = pair.split_once('=').unwrap();
-                info.command.env.insert(name.to_owned(), value.to_owned());
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    info
 }
