@@ -247,6 +247,8 @@ impl Allocator for Hierarchical {
         let client = self.client_or_new(framework, role);
         let part = self.measure.amount(resources.clone());
         self.give_part(client, agent, part);
+        // What an inactive agent has was not available to guarantees, and now fulfils one.
+        self.headroom_grew();
         self.look_again(agent);
     }
 
