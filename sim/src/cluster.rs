@@ -26,6 +26,8 @@ use crate::{
 /// that run for a second and succeed, and nothing goes wrong.
 pub struct Cluster {
     agents: Vec<AgentInfo>,
+    /// What the agents lend at most, by their numbers.
+    lends: BTreeMap<usize, Resources>,
     pub(crate) frameworks: Vec<Box<dyn Program>>,
     master: master::Config,
     allocator: HierarchicalConfig,
@@ -50,6 +52,7 @@ impl Cluster {
     pub fn new() -> Self {
         Self {
             agents: Vec::new(),
+            lends: BTreeMap::new(),
             frameworks: Vec::new(),
             master: master::Config::new(""),
             allocator: HierarchicalConfig::default(),
@@ -101,6 +104,14 @@ impl Cluster {
     /// One more agent, as it describes itself.
     pub fn agent(mut self, info: AgentInfo) -> Self {
         self.agents.push(info);
+        self
+    }
+
+    /// The last agent lends up to so much of what stands idle; how much of it changes while things go wrong.
+    pub fn lending(mut self, most: Resources) -> Self {
+        if let Some(last) = self.agents.len().checked_sub(1) {
+            self.lends.insert(last, most);
+        }
         self
     }
 
@@ -233,10 +244,13 @@ impl Cluster {
         let agents: Vec<Agent> = self
             .agents
             .into_iter()
-            .map(|info| {
+            .enumerate()
+            .map(|(number, info)| {
                 let mut config = agent::Config::new(info);
                 (self.configure_agents)(&mut config);
-                Agent::new(config)
+                let mut agent = Agent::new(config);
+                agent.lends = self.lends.get(&number).cloned().unwrap_or_default();
+                agent
             })
             .collect();
         let network = Network::new(self.delays, agents.len(), self.frameworks.len());

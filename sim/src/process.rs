@@ -13,7 +13,7 @@ use std::{
 };
 
 use apportion_sdk::{
-    AgentId, FrameworkId, FrameworkInfo, Role, Scheduler, Stop, TaskId, Time,
+    AgentId, FrameworkId, FrameworkInfo, FrameworkOptions, Role, Scheduler, Stop, TaskId, Time,
     driver::{Action, Config, Dropped, Engine, Input},
     limits,
     protocol::Event,
@@ -48,6 +48,7 @@ impl Store {
 pub struct Framework<S> {
     pub(crate) info: FrameworkInfo,
     pub(crate) remembers: bool,
+    options: FrameworkOptions,
     refuse: Duration,
     make: Box<dyn FnMut(&Store) -> S>,
 }
@@ -74,6 +75,7 @@ impl<S: Scheduler + 'static> Framework<S> {
                 labels: BTreeMap::new(),
             },
             remembers: true,
+            options: FrameworkOptions::default(),
             refuse: limits::REFUSE_DEFAULT,
             make: Box::new(make),
         }
@@ -86,6 +88,12 @@ impl<S: Scheduler + 'static> Framework<S> {
     /// When it is no role.
     pub fn role(mut self, role: &str) -> Self {
         self.info.roles.push(Role::new(role).unwrap_or_else(|error| panic!("role `{role}`: {error}")));
+        self
+    }
+
+    /// What it wishes of offers; no wishes when not given.
+    pub fn options(mut self, options: FrameworkOptions) -> Self {
+        self.options = options;
         self
     }
 
@@ -209,6 +217,7 @@ impl<S: Scheduler + 'static> Program for Framework<S> {
             info.roles.push(Role::default());
         }
         let mut config = Config::new(info, "master");
+        config.options = self.options.clone();
         config.framework_id = framework_id;
         config.refuse = self.refuse;
         config.seed = seed;

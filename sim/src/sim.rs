@@ -1,11 +1,11 @@
 //! A running simulation: let time go by, look, speak, break things.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use apportion_agent_core::TaskKey;
-use apportion_master_core::{OperatorCall, OperatorError, OperatorReply, View};
+use apportion_master_core::{OperatorCall, OperatorError, OperatorReply, RoleChange, View};
 use apportion_sdk::{FrameworkId, Scheduler, Stop, TaskId};
-use apportion_types::Time;
+use apportion_types::{Operation, Role, Time};
 
 use crate::{fault::Fault, history::stamp, process::Handle, world::World};
 
@@ -208,6 +208,26 @@ impl Sim {
     /// Ends a framework for ever, as an operator does; none while there is no master.
     pub fn teardown(&mut self, framework_id: FrameworkId) -> Option<Result<OperatorReply, OperatorError>> {
         self.world.operate(OperatorCall::TeardownFramework { framework_id })
+    }
+
+    /// Changes what is set for roles, as an operator does; none while there is no master, and until the registry has it.
+    pub fn update_roles(
+        &mut self,
+        changes: BTreeMap<Role, RoleChange>,
+        force: bool,
+    ) -> Option<Result<OperatorReply, OperatorError>> {
+        self.world.operate(OperatorCall::UpdateRoles { changes, force })
+    }
+
+    /// Has an operation done on an agent's resources, as an operator does; none while there is no master, or while the agent's process
+    /// is down and nobody knows its id.
+    pub fn operate(
+        &mut self,
+        agent: usize,
+        operation: Operation,
+    ) -> Option<Result<OperatorReply, OperatorError>> {
+        let agent_id = self.world.agent_id(agent)?;
+        self.world.operate(OperatorCall::Operate { agent_id, operation })
     }
 
     /// The tasks whose commands really run, each with the number of its agent.

@@ -8,7 +8,7 @@ use std::{
 use apportion_agent_core::TaskKey;
 use apportion_master_core::{ConnId, OperatorCall, view::FrameworkState};
 use apportion_types::{
-    FrameworkId, TaskId, Time,
+    FrameworkId, Reason, TaskId, Time,
     container::Exit,
     limits,
     protocol::{
@@ -120,7 +120,10 @@ impl Failover {
                 let asked = self.told.remove(&(agent, task.clone()));
                 let killed =
                     matches!(termination.exit, Some(Exit::Signal(_))) && termination.limitation.is_none();
-                if killed && !asked {
+                // Whoever lends takes back without being asked.
+                let ended = world.agents[agent].machine.containers.get(container);
+                let borrows = ended.is_some_and(|container| !container.resources.revocable().is_empty());
+                if killed && !asked && !borrows {
                     return Err(format!(
                         "agent {agent} has killed container {container} of task {}, and was not asked to",
                         task.1
@@ -156,6 +159,8 @@ impl Failover {
     fn master_asks(&self, world: &World, conn: ConnId, message: &MasterMessage) -> Verdict {
         let view = world.view();
         match message {
+            // Judged by the check of preemptions.
+            MasterMessage::KillTask { reason: Reason::Preempted, .. } => Ok(()),
             MasterMessage::KillTask { framework_id, task_id, .. } => {
                 let key = (framework_id.clone(), task_id.clone());
                 let here = self.streams.agent(conn);

@@ -4,8 +4,8 @@ use super::{Check, Happening, Verdict};
 use crate::{machine::Stage, world::World};
 
 /// Whenever a container begins to be made: what the containers hold that exist on its machine, from the moment when they are made to
-/// their end, is within what the agent has, no two of them hold one exclusive volume, none has a port of another, and the folder of
-/// each volume that it holds is there. This is what is so, whatever the agent believes. What is only lent may be more than there is.
+/// their end, is within what the agent has, and none has a port of another. This is what is so, whatever the agent believes. What is
+/// only lent may be more than there is.
 #[derive(Debug)]
 pub(crate) struct Machines;
 
@@ -15,24 +15,13 @@ impl Check for Machines {
     }
 
     fn observe(&mut self, world: &World, happening: &Happening<'_>) -> Verdict {
-        let Happening::Launching { agent, container: launched, .. } = *happening else { return Ok(()) };
+        let Happening::Launching { agent, .. } = *happening else { return Ok(()) };
         let core = world.agents[agent].core.as_ref().expect("only a running agent launches");
         let total = core.view().resources;
         let mut rest = total.firm();
         for (id, container) in &world.agents[agent].machine.containers {
             if matches!(container.stage, Stage::Ended(_)) {
                 continue;
-            }
-            let volumes =
-                container.resources.entries().filter_map(|entry| Some((entry.role()?, entry.volume()?)));
-            for (role, volume) in volumes.filter(|_| id == launched) {
-                let folder = (role.clone(), volume.id.clone());
-                if !world.agents[agent].machine.volumes.contains(&folder) {
-                    return Err(format!(
-                        "agent {agent} launches container {id} with volume {} of role {role}, whose folder is not there",
-                        volume.id
-                    ));
-                }
             }
             rest = rest.checked_sub(&container.resources.firm()).ok_or_else(|| {
                 format!(

@@ -7,19 +7,24 @@ mod accepted;
 mod answers;
 mod calls;
 mod changes;
+mod claims;
 mod failover;
 mod fairness;
 #[cfg(test)]
 mod fixture;
+mod gangs;
 mod honest;
 mod kills;
 mod machines;
 mod moves;
 mod offers;
+mod operations;
 mod orphans;
+mod preemptions;
 mod queues;
 mod quotas;
 mod refusals;
+mod reservations;
 mod resources;
 mod rest;
 mod roles;
@@ -28,6 +33,7 @@ mod streams;
 mod tests;
 mod told;
 mod updates;
+mod volumes;
 
 use std::collections::BTreeMap;
 
@@ -135,6 +141,12 @@ pub(crate) fn all() -> Vec<Box<dyn Check>> {
         Box::new(kills::Kills::default()),
         Box::new(failover::Failover::default()),
         Box::new(quotas::Quotas::default()),
+        Box::new(reservations::Reservations),
+        Box::new(operations::Operations::default()),
+        Box::new(volumes::Volumes),
+        Box::new(gangs::Gangs::default()),
+        Box::new(claims::Claims::default()),
+        Box::new(preemptions::Preemptions::default()),
         Box::new(fairness::Fairness::default()),
         Box::new(queues::Queues::default()),
         Box::new(honest::Honest),

@@ -1,12 +1,16 @@
 //! Every offer is opened once, told, and closed once.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use apportion_master_core::view::{
     AgentState, AgentView, FrameworkState, FrameworkView, OfferView, TaskView,
 };
 use apportion_types::{
-    FrameworkId, OfferId, Resources, TaskState, limits,
+    AgentId, FrameworkId, OfferId, Resources, Role, TaskState, limits,
     protocol::{
         agent::MasterMessage,
         scheduler::{Call, Event},
@@ -20,13 +24,13 @@ use crate::{fault::Process, world::World};
 const SOON: Duration = Duration::from_secs(1);
 
 /// Every offer has an id of its own, in the order made. In the decision that opens it, it is told to its framework, as it stands in
-/// the books. It never changes. It is closed once: by a call of its framework that names it, which always closes it; by a rescission,
+/// the books. It never changes, but for until when it may be held, as its framework asks. It is closed once: by a call of its framework that names it, which always closes it; by a rescission,
 /// which is told, and is due when it was held for too long; or because its framework is no longer connected as it was. What was made
 /// is accepted, declined, rescinded or outstanding. None is made for a role that its framework has suppressed, and none stands of an
 /// agent or for a framework that is not connected.
 ///
-/// A task begins with an accept, on the agent and for the role of its offers and within their resources, and only when all offers of
-/// the accept were outstanding and its framework's.
+/// A task that is not claimed for begins with an accept or a gang, on the agent and for the role of offers of it and within their
+/// resources, and only when all offers were outstanding and its framework's.
 #[derive(Debug, Default)]
 pub(crate) struct Offers {
     streams: Streams,
@@ -42,6 +46,10 @@ struct Turn {
     /// Frameworks that were let in, or whose stream was ended.
     renewed: BTreeSet<FrameworkId>,
     called: Option<Called>,
+    /// Who claims without offers; judged by the check of claims.
+    claims: Option<FrameworkId>,
+    /// Somebody asks to hold offers longer.
+    leases: bool,
     runs: usize,
 }
 
@@ -66,6 +74,10 @@ impl Check for Offers {
         match *happening {
             Happening::Started(Process::Master) => *self = Self::default(),
             Happening::MasterHearsScheduler { conn, call, .. } => {
+                self.turn.leases = matches!(call, Call::Lease { .. });
+                if let Call::Commit { .. } = call {
+                    self.turn.claims = self.streams.framework(conn).cloned();
+                }
                 let answered = answered(call);
                 if answered.is_empty() {
                     return Ok(());
@@ -126,8 +138,11 @@ impl Offers {
         let mut told = turn.told.clone();
         for change in &changes.offers {
             let id = &change.key;
-            if change.before.is_some() && change.after.is_some() {
-                return Err(format!("offer {id} is another than before"));
+            if let (Some(before), Some(after)) = (&change.before, &change.after) {
+                let held = turn.leases && after.expires_at != before.expires_at;
+                if before.offer != after.offer || !held {
+                    return Err(format!("offer {id} is another than before"));
+                }
             }
             let Some(OfferView { offer, .. }) = change.added().map(|view| &**view) else { continue };
             let framework = world.view().frameworks.get(&offer.framework_id);
@@ -232,7 +247,10 @@ fn began(world: &World, changes: &Changes, turn: &Turn) -> Verdict {
         .filter_map(|change| change.added())
         .filter(|task| task.state == TaskState::Staging)
         .collect();
-    if staging.is_empty() && turn.runs == 0 {
+    let claimed = |task: &Arc<TaskView>| turn.claims.as_ref() == Some(&task.framework_id);
+    if staging.is_empty() && turn.runs == 0
+        || turn.claims.is_some() && staging.iter().all(|task| claimed(task))
+    {
         return Ok(());
     }
     let Some(called) = turn.called.as_ref().filter(|called| called.is_accept) else {
@@ -242,7 +260,8 @@ fn began(world: &World, changes: &Changes, turn: &Turn) -> Verdict {
             turn.runs
         ));
     };
-    let mut offered = Resources::new();
+    // Amounts only: on the way operations may put them on other terms.
+    let mut offered: BTreeMap<(&AgentId, &Role), Resources> = BTreeMap::new();
     for id in &called.offers {
         let view = world.view_before().offers.get(id);
         let Some(view) = view.filter(|view| view.offer.framework_id == called.framework) else {
@@ -251,20 +270,21 @@ fn began(world: &World, changes: &Changes, turn: &Turn) -> Verdict {
                 called.framework
             ));
         };
-        offered += &view.offer.resources;
-        let misplaced = |task: &&&Arc<TaskView>| {
-            task.agent_id != view.offer.agent_id
-                || task.role != view.offer.role
-                || task.framework_id != called.framework
-        };
-        if let Some(task) = staging.iter().find(misplaced) {
-            return Err(format!("task {} begins elsewhere than offer {id} is of", task.info.task_id));
+        let of_agent = offered.entry((&view.offer.agent_id, &view.offer.role)).or_default();
+        *of_agent += &view.offer.resources.exclusive().plain();
+    }
+    let mut used: BTreeMap<(&AgentId, &Role), Resources> = BTreeMap::new();
+    for task in &staging {
+        let place = (&task.agent_id, &task.role);
+        if task.framework_id != called.framework || !offered.contains_key(&place) {
+            return Err(format!("task {} begins elsewhere than its offers are of", task.info.task_id));
+        }
+        *used.entry(place).or_default() += &task.info.resources.exclusive();
+    }
+    for (place, used) in used {
+        if !offered[&place].contains(&used.plain()) {
+            return Err(format!("an accept of {} on {} launches tasks of {used}", offered[&place], place.0));
         }
     }
-    let used: Resources = staging.iter().map(|task| &task.info.resources).sum();
-    if offered.contains(&used) {
-        Ok(())
-    } else {
-        Err(format!("an accept of {offered} launches tasks of {used}"))
-    }
+    Ok(())
 }

@@ -6,8 +6,9 @@ use std::{
 };
 
 use apportion_agent_core::TaskKey;
+use apportion_allocator::Quota;
 use apportion_master_core::view::{AgentState, AgentView, FrameworkState, FrameworkView};
-use apportion_types::{AgentId, FrameworkId, TaskState, Time};
+use apportion_types::{AgentId, FrameworkId, FrameworkOptions, Role, TaskState, Time};
 
 use super::{Changes, Check, Happening, Verdict, agents_by_id, refusals::Refusals};
 use crate::{fault::Process, world::World};
@@ -21,7 +22,7 @@ const SOON: Duration = Duration::from_secs(1);
 /// - nothing waits for a disk;
 /// - every offer is of a connected framework;
 /// - an agent with something free that is worth offering is not kept from a connected framework that has wanted offers for a while, and
-///   has given nothing of that agent back lately; frameworks in roles with a quota limit aside.
+///   has given nothing of that agent back lately; frameworks with wishes of their own, and roles that a quota bounds, aside.
 #[derive(Debug, Default)]
 pub(crate) struct Rest {
     refusals: Refusals,
@@ -70,12 +71,14 @@ impl Rest {
 
     fn hoarded(&self, world: &World) -> Verdict {
         let long_ago = |at: &Time| world.now.since(*at) >= SOON;
-        for (id, agent) in world.view().agents.iter().filter(|(_, agent)| is_useful(world, agent)) {
+        for (id, agent) in world.view().agents.iter() {
             if !self.changed.get(id).is_some_and(long_ago) {
                 continue;
             }
             let unmet = self.wanting.iter().find(|(framework, since)| {
-                long_ago(since) && !self.refusals.hold_between(framework, id, world.now)
+                long_ago(since)
+                    && !self.refusals.hold_between(framework, id, world.now)
+                    && is_useful_to(world, agent, framework)
             });
             if let Some((framework, _)) = unmet {
                 return Err(format!(
@@ -88,21 +91,37 @@ impl Rest {
     }
 }
 
-/// True for a connected framework that wants offers for a role that may have any.
+/// True for a connected framework that wants offers for a role that may have any, and is not choosy.
 fn wants(world: &World, view: &FrameworkView) -> bool {
-    let limits = &world.master.allocator.quotas;
-    let wanted = |role| !view.suppressed.contains(role) && !limits.contains_key(role);
-    view.state == FrameworkState::Active && view.info.roles.iter().any(wanted)
+    let wanted = |role: &Role| !view.suppressed.contains(role) && !is_bounded(world, role);
+    view.state == FrameworkState::Active
+        && *view.options == FrameworkOptions::default()
+        && view.info.roles.iter().any(wanted)
 }
 
-/// True for an agent that has something free that is worth offering.
-fn is_useful(world: &World, agent: &AgentView) -> bool {
-    let mut free = agent.info.resources.clone();
-    free.saturating_sub(&agent.allocated);
-    free.saturating_sub(&agent.offered);
+/// True for a role that a quota may keep from something: its own, that of one above it, or what must be left for others' guarantees.
+fn is_bounded(world: &World, role: &Role) -> bool {
+    let (own, set) = (&world.master.allocator.quotas, &world.view().roles);
+    let quotas = own.iter().chain(set.iter().map(|(role, settings)| (role, &settings.quota)));
+    let mut quotas = quotas.filter(|(_, quota)| **quota != Quota::default());
+    quotas.any(|(of, quota)| !quota.guarantee.is_empty() || of == role || role.is_below(of))
+}
+
+/// True for an agent that has something free that is worth offering to the framework.
+fn is_useful_to(world: &World, agent: &AgentView, framework: &FrameworkId) -> bool {
+    let Some(view) = world.view().frameworks.get(framework) else { return false };
+    let mut free = agent.total.firm();
+    free.saturating_sub(&agent.allocated.firm());
+    free.saturating_sub(&agent.offered.firm());
     let least = &world.master.allocator.allocatable_min;
-    let worth = least.is_empty() || least.iter().any(|least| free.contains(least));
-    agent.state == AgentState::Active && !free.is_empty() && worth
+    let worth = |role: &Role| {
+        let open = free.open_to(role).plain();
+        !view.suppressed.contains(role)
+            && !is_bounded(world, role)
+            && !open.is_empty()
+            && (least.is_empty() || least.iter().any(|least| open.contains(least)))
+    };
+    agent.state == AgentState::Active && view.info.roles.iter().any(worth)
 }
 
 fn agents(world: &World) -> Verdict {

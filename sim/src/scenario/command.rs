@@ -1,10 +1,10 @@
 //! The commands of a scenario, read and obeyed.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use apportion_master_core::OperatorError;
+use apportion_master_core::{OperatorError, RoleChange};
 use apportion_sdk::Stop;
-use apportion_types::limits;
+use apportion_types::{Operation, Resources, Role, limits};
 
 use super::{
     condition::{Condition, Who, framework_view},
@@ -12,6 +12,7 @@ use super::{
     fault,
     framework::TASKS_MAX,
     jobs::Told,
+    settings::role_change,
     show::{self, Show},
     words::{DURATION_MAX, Line, Parsed, Word},
 };
@@ -25,7 +26,8 @@ use crate::{
 const WITHIN: Duration = Duration::from_secs(600);
 
 /// What a command begins with, beside faults.
-pub(super) const KINDS: &[&str] = &["run", "expect", "show", "kill", "tell", "stop", "teardown"];
+pub(super) const KINDS: &[&str] =
+    &["run", "expect", "show", "kill", "tell", "stop", "teardown", "roles", "operate"];
 
 /// Something that is done with the running cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +50,10 @@ pub(super) enum Command {
     Stop { who: Who, stop: Stop },
     /// Asks the master to end a framework for ever.
     Teardown(Who),
+    /// Asks the master to set something for a role.
+    Roles { role: Role, change: RoleChange, force: bool },
+    /// Asks the master for an operation on an agent's resources.
+    Operate { agent: usize, operation: Operation },
     /// Something goes wrong now.
     Fault(Fault),
 }
@@ -80,6 +86,12 @@ impl Command {
                 Command::Stop { who, stop }
             }
             "teardown" => Command::Teardown(Who::parse(line, cast)?),
+            "roles" => {
+                let force = line.takes("force");
+                let (role, change) = role_change(line)?;
+                Command::Roles { role, change, force }
+            }
+            "operate" => operate(line, cast)?,
             _ => Command::Fault(fault::parse(kind, line, cast)?),
         };
         line.end()?;
@@ -124,6 +136,18 @@ impl Command {
                 let answered = sim.teardown(id);
                 out.push(answer(sim, answered));
             }
+            Command::Roles { role, change, force } => {
+                let changes = BTreeMap::from([(role.clone(), change.clone())]);
+                let answered = sim.update_roles(changes, *force);
+                out.push(answer(sim, answered));
+            }
+            Command::Operate { agent, .. } if *agent >= sim.world().agents.len() => {
+                return Err(sim.failure(format!("there is no agent {agent}")));
+            }
+            Command::Operate { agent, operation } => {
+                let answered = sim.operate(*agent, operation.clone());
+                out.push(answer(sim, answered));
+            }
             Command::Fault(fault) => {
                 // Fewer agents than declared are there when a failure is made smaller.
                 if let Some(agent) = agent_of(fault).filter(|agent| *agent >= sim.world().agents.len()) {
@@ -159,6 +183,23 @@ fn tell(line: &mut Line<'_>, cast: &Cast) -> Parsed<Command> {
         _ => return Err(word.wrong("is nothing that a framework is told", EXPECTED)),
     };
     Ok(Command::Tell { who, told })
+}
+
+fn operate(line: &mut Line<'_>, cast: &Cast) -> Parsed<Command> {
+    const EXPECTED: &str = "`reserve`, `unreserve`, `create` or `destroy`";
+    line.keyword("agent")?;
+    let agent = cast.agent(line.word("the agent's number")?)?;
+    let word = line.word(EXPECTED)?;
+    let resources = line.word("the resources, such as cpus(+eng@ann):2")?;
+    let resources: Resources = resources.read("resources on their terms, such as cpus(+eng@ann):2")?;
+    let operation = match word.text {
+        "reserve" => Operation::Reserve { resources },
+        "unreserve" => Operation::Unreserve { resources },
+        "create" => Operation::Create { volumes: resources },
+        "destroy" => Operation::Destroy { volumes: resources },
+        _ => return Err(word.wrong("is no operation", EXPECTED)),
+    };
+    Ok(Command::Operate { agent, operation })
 }
 
 fn task(line: &mut Line<'_>) -> Parsed<usize> {

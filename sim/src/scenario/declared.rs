@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use apportion_types::{AgentInfo, Resources};
+use apportion_types::{AgentInfo, FaultDomain, Resources};
 
 use super::{
     chance, fault,
@@ -84,6 +84,8 @@ struct Agents {
     count: usize,
     resources: Resources,
     attributes: BTreeMap<String, String>,
+    domain: Option<FaultDomain>,
+    lends: Resources,
 }
 
 /// All that is declared.
@@ -163,8 +165,21 @@ impl Declared {
         if resources.is_empty() {
             return Err(word.wrong("is nothing", "resources such as cpus:4;mem:4096"));
         }
-        let mut attributes = BTreeMap::new();
+        let (mut attributes, mut domain, mut lends) = (BTreeMap::new(), None, Resources::new());
         for word in line {
+            if let Some(place) = word.text.strip_prefix('@') {
+                let (region, zone) = place
+                    .split_once('/')
+                    .filter(|(region, zone)| !region.is_empty() && !zone.is_empty())
+                    .ok_or_else(|| word.wrong("is no fault domain", "@REGION/ZONE, such as @eu/a"))?;
+                domain = Some(FaultDomain { region: region.to_owned(), zone: zone.to_owned() });
+                continue;
+            }
+            if let Some(lent) = word.text.strip_prefix('+') {
+                let lent = Word { text: lent, column: word.column + 1 };
+                lends = lent.read("what is lent at most, such as +cpus:2")?;
+                continue;
+            }
             let (name, value) = word
                 .text
                 .split_once('=')
@@ -175,7 +190,7 @@ impl Declared {
             }
         }
         self.cast.agents += count;
-        self.agents.push(Agents { count, resources, attributes });
+        self.agents.push(Agents { count, resources, attributes, domain, lends });
         Ok(())
     }
 
@@ -226,10 +241,13 @@ impl Declared {
                 address: format!("{}:5051", host(number)),
                 resources: agents.resources.clone(),
                 attributes: agents.attributes.clone(),
-                domain: None,
+                domain: agents.domain.clone(),
                 unenforced: Vec::new(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             });
+            if !agents.lends.is_empty() {
+                cluster = cluster.lending(agents.lends.clone());
+            }
         }
         for spec in &self.frameworks {
             cluster.add(spec.framework());

@@ -1,8 +1,9 @@
 //! The frameworks of scenarios: what they want to run, and how their tasks behave.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
-use apportion_types::{Resources, Role, limits};
+use apportion_sdk::{Constraint, Options};
+use apportion_types::{Capability, Resources, Role, limits};
 use fastrand::Rng;
 
 use super::{
@@ -41,9 +42,25 @@ const OPTIONS: &[&str] = &[
     "retries",
     "failover",
     "refuse",
+    "volume",
+    "gang",
+    "only",
+    "capability",
+    "offers-max",
 ];
 
-const FLAGS: &[&str] = &["stored", "forgetful", "hangs", "hoards"];
+const FLAGS: &[&str] = &["stored", "forgetful", "hangs", "hoards", "optimistic", "asks", "yields"];
+
+/// MiB of the volume of one task.
+const VOLUME_MIB_MAX: u64 = 1_000_000;
+
+/// `NAME:VALUE`.
+fn attribute(value: Word<'_>) -> Parsed<(String, String)> {
+    let parts = value.text.split_once(':').filter(|(name, _)| !name.is_empty());
+    let (name, wanted) = parts
+        .ok_or_else(|| value.wrong("is no attribute", "NAME:VALUE, as the agents have it, such as zone:a"))?;
+    Ok((name.to_owned(), wanted.to_owned()))
+}
 
 /// A framework as its line describes it.
 #[derive(Debug)]
@@ -52,6 +69,10 @@ pub(super) struct Spec {
     pub(super) conduct: Conduct,
     roles: Vec<Role>,
     work: Work,
+    capabilities: BTreeSet<Capability>,
+    /// An attribute that agents must have to be offered at all.
+    only: Option<(String, String)>,
+    offers_max: Option<u32>,
     remembers: bool,
     failover: Duration,
     refuse: Duration,
@@ -111,6 +132,9 @@ impl Spec {
             },
             roles: Vec::new(),
             work: Work::new(name.text),
+            capabilities: BTreeSet::new(),
+            only: None,
+            offers_max: None,
             remembers: true,
             failover: limits::FAILOVER_TIMEOUT_DEFAULT,
             refuse: limits::REFUSE_DEFAULT,
@@ -118,11 +142,13 @@ impl Spec {
         let mut given = Vec::new();
         for word in line {
             let key = spec.option(word)?;
-            if key != "role" && given.contains(&key) {
-                return Err(word.wrong("is given twice", "each option once; only role= may be repeated"));
+            if !["role", "capability"].contains(&key) && given.contains(&key) {
+                let expected = "each option once; only role= and capability= may be repeated";
+                return Err(word.wrong("is given twice", expected));
             }
             given.push(key);
         }
+        spec.work.role = spec.roles.first().cloned().unwrap_or_default();
         spec.work
             .check()
             .map_err(|what| name.wrong(format!("has tasks that cannot be: {what}"), "other options"))?;
@@ -138,6 +164,9 @@ impl Spec {
             }
             "hangs" => self.conduct.hangs = true,
             "hoards" => self.work.hoards = true,
+            "optimistic" => self.work.optimistic = true,
+            "asks" => self.work.asks = true,
+            "yields" => self.work.yields = true,
             _ if !word.text.contains('=') => {
                 let known =
                     format!("{}, or one of {} with a value", FLAGS.join(", "), OPTIONS.join("=, ") + "=");
@@ -162,12 +191,20 @@ impl Spec {
             "tasks" => self.work.tasks = value.count(0..=TASKS_MAX)?,
             "needs" => self.work.needs = value.read::<Resources>("resources such as cpus:1;mem:128")?,
             "ports" => self.work.ports = value.count(0..=PORTS_MAX)?,
-            "on" => {
-                let attribute = value.text.split_once(':').filter(|(name, _)| !name.is_empty());
-                let (name, wanted) = attribute.ok_or_else(|| {
-                    value.wrong("is no attribute", "NAME:VALUE, as the agents have it, such as zone:a")
-                })?;
-                self.work.on = Some((name.to_owned(), wanted.to_owned()));
+            "on" => self.work.on = Some(attribute(value)?),
+            "only" => self.only = Some(attribute(value)?),
+            "volume" => self.work.volume_mib = value.number(1..=VOLUME_MIB_MAX)?,
+            "gang" => self.work.gang = value.count(1..=TASKS_MAX)?,
+            "offers-max" => {
+                let most = value.number(1..=u64::from(limits::OFFERS_PER_FRAMEWORK_MAX))?;
+                self.offers_max = u32::try_from(most).ok();
+            }
+            "capability" => {
+                let name = |capability: &Capability| format!("{capability:?}").to_lowercase();
+                let plain = |text: &str| text.replace('_', "");
+                let found = Capability::ALL.into_iter().find(|one| name(one) == plain(value.text));
+                let expected = "one of revocable_resources, shared_resources, gpu_resources, region_aware";
+                self.capabilities.insert(found.ok_or_else(|| value.wrong("is no capability", expected))?);
             }
             "starts" => self.conduct.starts = value.durations(DURATION_MAX)?,
             "lasts" if value.text == "forever" => self.conduct.lasts = None,
@@ -195,6 +232,16 @@ impl Spec {
         for role in &self.roles {
             framework = framework.role(role.as_str());
         }
-        framework.failover_timeout(self.failover).refuse_for(self.refuse)
+        let mut options = Options::new();
+        for capability in &self.capabilities {
+            options = options.capability(*capability);
+        }
+        if let Some((name, value)) = &self.only {
+            options = options.constrain(&self.work.role, [Constraint::attribute(name).is(value)]);
+        }
+        if let Some(most) = self.offers_max {
+            options = options.offers_max(most);
+        }
+        framework.options(options.build()).failover_timeout(self.failover).refuse_for(self.refuse)
     }
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use apportion_agent_core as agent;
-use apportion_allocator::{HierarchicalConfig, QuotaLimit, SorterKind, Weight};
-use apportion_master_core as master;
-use apportion_types::Role;
+use apportion_allocator::{HierarchicalConfig, QuotaLimit, SorterKind};
+use apportion_master_core::{self as master, RoleChange};
+use apportion_types::{Resources, Role};
 
 use super::words::{DURATION_MAX, Given, Line, Parsed};
 use crate::Cluster;
@@ -21,6 +21,7 @@ const MASTER: &[MasterSetting] = &[
     ("master.agent_ping_interval", MILLISECOND, |config| &mut config.agent_ping_interval),
     ("master.agent_reregister_timeout", MILLISECOND, |config| &mut config.agent_reregister_timeout),
     ("master.scheduler_heartbeat", MILLISECOND, |config| &mut config.scheduler_heartbeat),
+    ("master.preemption_grace", MILLISECOND, |config| &mut config.preemption_grace),
 ];
 
 const PINGS_MISSED: &str = "master.agent_pings_missed_max";
@@ -33,6 +34,30 @@ const AGENT: &[(&str, AgentSetting)] = &[
     ("agent.update_retry_max", |config| &mut config.update_retry_max),
     ("agent.kill_repeat", |config| &mut config.kill_repeat),
 ];
+
+/// Reads a role, and what is to be set for it.
+pub(super) fn role_change(line: &mut Line<'_>) -> Parsed<(Role, RoleChange)> {
+    let role: Role = line.word("a role")?.read("a role such as eng or eng/ads")?;
+    let known = ["weight", "limit", "guarantee", "priority"];
+    let mut change = RoleChange::default();
+    let first = line.word("weight=…, limit=…, guarantee=… or priority=…")?;
+    for word in [first].into_iter().chain(line) {
+        let Given { key, value } = word.option(&known)?;
+        match key.text {
+            "weight" => change.weight = Some(value.read("a weight such as 2 or 0.5")?),
+            "limit" => {
+                let limit: QuotaLimit = value.read("scalars such as cpus:4;mem:4096")?;
+                change.quota.get_or_insert_default().limit = Some(limit);
+            }
+            "guarantee" => {
+                let guarantee: Resources = value.read("scalars such as cpus:4;mem:4096")?;
+                change.quota.get_or_insert_default().guarantee = guarantee;
+            }
+            _ => change.priority = Some(value.read("a whole number such as 10")?),
+        }
+    }
+    Ok((role, change))
+}
 
 /// What is set, and the defaults.
 #[derive(Debug)]
@@ -72,17 +97,12 @@ impl Settings {
 
     /// Reads what stands behind `role`.
     pub(super) fn role(&mut self, line: &mut Line<'_>) -> Parsed<()> {
-        let role: Role = line.word("a role")?.read("a role such as eng or eng/ads")?;
-        let first = line.word("weight=… or limit=…")?;
-        for word in [first].into_iter().chain(line) {
-            let Given { key, value } = word.option(&["weight", "limit"])?;
-            if key.text == "weight" {
-                let weight: Weight = value.read("a weight such as 2 or 0.5")?;
-                self.allocator.weights.insert(role.clone(), weight);
-            } else {
-                let limit: QuotaLimit = value.read("scalars such as cpus:4;mem:4096")?;
-                self.allocator.quotas.entry(role.clone()).or_default().limit = Some(limit);
-            }
+        let (role, change) = role_change(line)?;
+        let settings = self.master.roles.entry(role).or_default();
+        settings.weight = change.weight.unwrap_or(settings.weight);
+        settings.priority = change.priority.unwrap_or(settings.priority);
+        if let Some(quota) = change.quota {
+            settings.quota = quota;
         }
         Ok(())
     }

@@ -64,6 +64,9 @@ fn agents(sim: &Sim) -> Vec<String> {
                 " as {} allocated {allocated} offered {offered} tasks {}",
                 agent.agent_id, agent.tasks
             );
+            if agent.total.has_terms() {
+                line += &format!(" of {}", agent.total);
+            }
         }
         if sim.world().agents[number].core.is_none() {
             line += ", its process is down";

@@ -85,7 +85,10 @@ impl Tape {
             Happening::SchedulerHears { event: Event::Offers(offers), .. } => ("offers", offers.len()),
             Happening::SchedulerHears { event: Event::Rescind(_), .. } => ("rescinds", 1),
             Happening::SchedulerHears { event: Event::Update(_), .. } => ("updates", 1),
-            Happening::SchedulerCalls { call: Call::Accept { .. }, .. } => ("accepts", 1),
+            Happening::SchedulerCalls {
+                call: Call::Accept { .. } | Call::Gang { .. } | Call::Commit { .. },
+                ..
+            } => ("accepts", 1),
             Happening::Launching { .. } => ("launches", 1),
             Happening::Running { .. } => ("runs", 1),
             Happening::Ended { .. } => ("ends", 1),
@@ -107,11 +110,25 @@ fn takes_effect(happening: &Happening<'_>) -> bool {
         | Happening::Running { .. }
         | Happening::Ended { .. } => true,
         Happening::SchedulerCalls { call, .. } => {
-            matches!(call, Call::Accept { .. } | Call::Decline { .. } | Call::Kill { .. } | Call::Teardown)
+            matches!(
+                call,
+                Call::Accept { .. }
+                    | Call::Gang { .. }
+                    | Call::Commit { .. }
+                    | Call::Lease { .. }
+                    | Call::UpdateFramework { .. }
+                    | Call::Request { .. }
+                    | Call::Decline { .. }
+                    | Call::Kill { .. }
+                    | Call::Teardown
+            )
         }
-        Happening::AgentHears { message, .. } => {
-            !matches!(message, MasterMessage::AcknowledgeUpdate { .. } | MasterMessage::RunTasks { .. })
-        }
+        Happening::AgentHears { message, .. } => !matches!(
+            message,
+            MasterMessage::AcknowledgeUpdate { .. }
+                | MasterMessage::AcknowledgeOperation { .. }
+                | MasterMessage::RunTasks { .. }
+        ),
         _ => false,
     }
 }

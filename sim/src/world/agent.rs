@@ -1,15 +1,17 @@
 //! An agent's process, and the machine under it.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use apportion_agent_core::{
     Action, AgentCore, Backoff, Config, ContainerId, ContainerPlan, Event, LaunchFailure, LaunchFailureKind,
     Signal,
 };
 use apportion_types::{
-    Time,
+    Resources, Time,
     container::{Exit, Limitation},
+    limits,
     protocol::agent::MasterMessage,
+    resources::{Terms, Value},
 };
 
 use super::{DISK_LEAST, DISK_MOST, What, World};
@@ -43,6 +45,8 @@ pub(crate) struct Agent {
     backoff: Backoff,
     registered_at: Option<Time>,
     attempts: u64,
+    /// The most that it lends; how much of it is drawn at each estimate.
+    pub(crate) lends: Resources,
     /// The next write fails; how long there is no process then.
     pub(crate) disk_fails: Option<Duration>,
 }
@@ -60,6 +64,7 @@ impl Agent {
             backoff: Backoff::default(),
             registered_at: None,
             attempts: 0,
+            lends: Resources::new(),
             disk_fails: None,
         }
     }
@@ -93,6 +98,10 @@ impl World {
         let recovered = agent.machine.log.recovered();
         let life = agent.life;
         self.agent_handles(number, Event::Recovered(recovered));
+        if !self.agents[number].lends.is_empty() {
+            self.queue
+                .push(self.now + limits::OVERSUBSCRIPTION_INTERVAL, What::Estimated { agent: number, life });
+        }
         self.agent_connects(number, life);
     }
 
@@ -271,6 +280,27 @@ impl World {
         if self.agents[number].core.is_some() {
             self.agent_pauses(number);
         }
+    }
+
+    /// What could be lent is estimated anew: a part of the most, in tenths.
+    pub(super) fn estimated(&mut self, number: usize, life: u64) {
+        if self.agents[number].life != life {
+            return;
+        }
+        // Once nothing goes wrong any more it stays as it is, or the cluster would never come to rest.
+        let tenths = if self.now < self.faults_over_at { self.chance.tasks.i64(0..=10) } else { 10 };
+        let mut revocable = Resources::new();
+        for (name, milli) in self.agents[number].lends.scalars() {
+            let terms = Terms { revocable: true, ..Terms::default() };
+            revocable.insert_on(name.clone(), Some(Arc::new(terms)), Value::Scalar(milli / 10 * tenths));
+        }
+        let core = self.agents[number].core.as_ref().expect("the life is its process's");
+        if core.view().lent != revocable {
+            self.progress();
+        }
+        self.agent_handles(number, Event::Oversubscribed { revocable });
+        self.queue
+            .push(self.now + limits::OVERSUBSCRIPTION_INTERVAL, What::Estimated { agent: number, life });
     }
 
     // The disk.

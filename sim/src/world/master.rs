@@ -1,11 +1,14 @@
 //! The master's process: its core, and what runs its actions.
 
+use std::collections::BTreeMap;
+
 use apportion_allocator::{Allocator, Hierarchical, HierarchicalConfig};
 use apportion_master_core::{
-    Action, CommitId, Config, ConnId, Event, Master, OperatorCall, OperatorError, OperatorReply, RequestId,
+    Action, CommitId, Config, ConnId, Event, Master, OperatorCall, OperatorError, OperatorReply, RegistryOp,
+    RequestId, view::RoleSettings,
 };
 use apportion_types::{
-    Time,
+    Role, Time,
     protocol::{agent::MasterMessage, scheduler::Event as SchedulerEvent},
 };
 
@@ -21,7 +24,7 @@ use crate::{
 /// The master, or the gap where one was.
 pub(crate) struct MasterProcess {
     pub(crate) core: Option<Master>,
-    /// Every process is named anew; the registry is in memory, so each begins knowing nobody.
+    /// Every process is named anew. Of the registry only what is set for roles is kept, among the settings: each begins knowing nobody.
     pub(crate) config: Config,
     pub(crate) allocator: HierarchicalConfig,
     pub(crate) life: u64,
@@ -31,6 +34,8 @@ pub(crate) struct MasterProcess {
     written_at: Time,
     requests: u64,
     replies: Vec<(RequestId, Result<OperatorReply, OperatorError>)>,
+    /// What is set for roles, on its way to the registry.
+    setting: BTreeMap<CommitId, (Role, RoleSettings)>,
 }
 
 impl MasterProcess {
@@ -45,6 +50,7 @@ impl MasterProcess {
             written_at: Time::ZERO,
             requests: 0,
             replies: Vec::new(),
+            setting: BTreeMap::new(),
         }
     }
 
@@ -62,6 +68,7 @@ impl World {
         master.life += 1;
         master.clock = clock;
         master.wake = None;
+        master.setting.clear();
         let config = Config { master_id: format!("m{}", master.life), ..master.config.clone() };
         let allocator: Box<dyn Allocator> = Box::new(Hierarchical::new(master.allocator.clone()));
         master.core = Some(Master::with_allocator(config, allocator, clock.shows(self.now)));
@@ -96,7 +103,12 @@ impl World {
                 Action::CloseScheduler { conn } | Action::CloseAgent { conn } => {
                     self.end_by_master(conn.0 as usize);
                 }
-                Action::Commit { commit, .. } => commits.push(commit),
+                Action::Commit { commit, op } => {
+                    if let RegistryOp::SetRole { role, settings } = op {
+                        self.master.setting.insert(commit, (role, settings));
+                    }
+                    commits.push(commit);
+                }
                 Action::Reply { request, result } => self.master.replies.push((request, result)),
             }
         }
@@ -154,6 +166,9 @@ impl World {
             return;
         }
         for commit in commits {
+            if let Some((role, settings)) = self.master.setting.remove(&commit) {
+                self.master.config.roles.insert(role, settings);
+            }
             self.master_handles(Event::Committed { commit });
         }
     }

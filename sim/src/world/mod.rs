@@ -57,6 +57,8 @@ pub(crate) enum What {
     Written { agent: usize, life: u64 },
     /// A container moves on.
     Step { agent: usize, container: ContainerId, step: u64 },
+    /// An agent's estimator has looked what could be lent.
+    Estimated { agent: usize, life: u64 },
     /// The next fault of the script.
     Fault { number: usize },
     /// A link is whole again.
@@ -224,6 +226,7 @@ impl World {
             What::Committed { life, commits } => self.committed(life, commits),
             What::Written { agent, life } => self.written(agent, life),
             What::Step { agent, container, step } => self.container_steps(agent, &container, step),
+            What::Estimated { agent, life } => self.estimated(agent, life),
             What::Fault { number } => self.fault(number),
             What::Heals { peer, ways } => self.heals(peer, ways),
             What::Quickens { peer, times } => self.network.link_mut(peer).slowness /= times,

@@ -7,3 +7,4 @@ mod regressions;
 mod replay;
 mod support;
 mod swarm;
+mod whole;

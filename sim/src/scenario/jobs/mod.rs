@@ -1,13 +1,18 @@
 //! The scheduler of every framework of a scenario: runs so many tasks, each until it has succeeded once.
 
+mod claim;
+mod gang;
+mod volume;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
 use apportion_sdk::{
-    AgentId, Context, DeclineReason, Offer, OfferId, Resources, Scheduler, Task, TaskError, TaskId, TaskInfo,
-    TaskState, TaskStatus, async_trait,
+    AgentId, Context, DeclineReason, FreeView, Gang, Offer, OfferId, Reason, Resources, Role, Scheduler,
+    Subscription, Task, TaskError, TaskId, TaskInfo, TaskState, TaskStatus, Time, async_trait, preempt,
+    protocol::{FreeState, Preemption, ResourceRequest},
 };
 
 use super::framework::TASKS_MAX;
@@ -28,6 +33,18 @@ pub(super) struct Work {
     pub(super) retries_max: Option<usize>,
     /// Offers are kept and not used.
     pub(super) hoards: bool,
+    /// The role for which it says what it waits for, and claims.
+    pub(super) role: Role,
+    /// MiB of a persistent volume for each task; none when zero.
+    pub(super) volume_mib: u64,
+    /// So many are launched together, or none; one by one when zero.
+    pub(super) gang: usize,
+    /// It takes no offers, and claims what is free.
+    pub(super) optimistic: bool,
+    /// It says what it waits for.
+    pub(super) asks: bool,
+    /// It gives up its youngest tasks when some must go.
+    pub(super) yields: bool,
 }
 
 impl Work {
@@ -42,6 +59,12 @@ impl Work {
             grace: None,
             retries_max: None,
             hoards: false,
+            role: Role::default(),
+            volume_mib: 0,
+            gang: 0,
+            optimistic: false,
+            asks: false,
+            yields: false,
         }
     }
 
@@ -49,6 +72,18 @@ impl Work {
     pub(super) fn check(&self) -> Result<(), String> {
         if self.ports > 0 && self.needs.ports().is_some() {
             return Err("ports are asked for both in needs= and by ports=".to_owned());
+        }
+        if self.volume_mib > 0 && self.role.is_default() {
+            return Err("a volume is kept for a role; give it one by role=".to_owned());
+        }
+        let ways = [self.volume_mib > 0 || self.ports > 0, self.gang > 0, self.optimistic, self.hoards];
+        if ways.into_iter().filter(|way| *way).count() > 1 {
+            return Err(
+                "volumes or ports, gang=, optimistic and hoards are different ways of launching".to_owned()
+            );
+        }
+        if self.gang > 0 && self.needs.has_terms() {
+            return Err("the tasks of a gang are placed by plain needs=".to_owned());
         }
         let id = task_id(&self.name, TASKS_MAX, u32::MAX);
         self.task(&id, Vec::new()).map(|_| ()).map_err(|error| error.to_string())
@@ -133,6 +168,11 @@ impl Job {
     }
 }
 
+/// The store's name of a task that was given up for others.
+fn yielded(id: &TaskId) -> String {
+    format!("yielded {id}")
+}
+
 /// What a scenario tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Told {
@@ -150,6 +190,12 @@ pub(super) struct Jobs {
     waiting: BTreeSet<usize>,
     counts: BTreeMap<Stage, u64>,
     hoard: Vec<Offer>,
+    gang: Gang,
+    /// When what the gang holds is given back.
+    gang_until: Option<Time>,
+    view: FreeView,
+    /// Before that nothing is claimed: a claim was refused.
+    claims_from: Time,
 }
 
 /// The store's name of the number of tasks.
@@ -169,7 +215,18 @@ impl Jobs {
         jobs.iter().for_each(|job| *counts.entry(job.stage).or_default() += 1);
         let is_waiting = |number: &usize| jobs[*number].stage == Stage::Waiting;
         let waiting = (0..tasks).filter(is_waiting).collect();
-        Jobs { work, store, jobs, waiting, counts, hoard: Vec::new() }
+        Jobs {
+            work,
+            store,
+            jobs,
+            waiting,
+            counts,
+            hoard: Vec::new(),
+            gang: Gang::new(),
+            gang_until: None,
+            view: FreeView::default(),
+            claims_from: Time::ZERO,
+        }
     }
 
     /// How many of its tasks stand there.
@@ -202,17 +259,41 @@ impl Jobs {
         {
             return offer.decline(DeclineReason::CONSTRAINT);
         }
+        self.tidy(&mut offer);
         while let Some(number) = self.waiting.first().copied() {
             let Some(ports) = offer.take_ports(self.work.ports) else {
                 return offer.decline(DeclineReason::TOO_SMALL);
             };
-            let attempt = self.jobs[number].attempt;
-            let task = self.work.task(&task_id(&self.work.name, number, attempt), ports);
-            if offer.launch(task.expect("one like it was built before")).is_err() {
+            let mut task = self.described(number, ports);
+            if self.work.volume_mib > 0 {
+                let Some(volume) = self.volume_for(&mut offer, number, &task) else { return };
+                task.resources += &volume;
+            }
+            if offer.launch(task).is_err() {
                 return;
             }
-            let agent_id = Some(offer.agent_id().clone());
-            self.put(number, Job { stage: Stage::Launched, agent_id, ..self.jobs[number].clone() });
+            let agent_id = offer.agent_id().clone();
+            self.launched(number, agent_id);
+        }
+    }
+
+    /// The next attempt of a task.
+    fn described(&self, number: usize, ports: Vec<u16>) -> TaskInfo {
+        let id = task_id(&self.work.name, number, self.jobs[number].attempt);
+        self.work.task(&id, ports).expect("one like it was built before")
+    }
+
+    fn launched(&mut self, number: usize, agent_id: AgentId) {
+        let job = Job { stage: Stage::Launched, agent_id: Some(agent_id), ..self.jobs[number].clone() };
+        self.put(number, job);
+    }
+
+    /// Says what it waits for, if it does so at all.
+    fn ask(&self, cx: &mut Context<'_>) {
+        if self.work.asks {
+            let count = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
+            let request = ResourceRequest { resources: self.work.needs.clone(), count };
+            cx.request(&self.work.role, if count == 0 { Vec::new() } else { vec![request] });
         }
     }
 
@@ -238,14 +319,40 @@ impl Jobs {
 impl Scheduler for Jobs {
     type Message = Told;
 
-    async fn offers(&mut self, _: &mut Context<'_>, offers: Vec<Offer>) {
-        if self.work.hoards {
-            return self.hoard.extend(offers);
-        }
-        offers.into_iter().for_each(|offer| self.place(offer));
+    async fn subscribed(&mut self, cx: &mut Context<'_>, _: Subscription) {
+        cx.watch_free(self.work.optimistic);
+        self.ask(cx);
     }
 
-    async fn update(&mut self, _: &mut Context<'_>, status: TaskStatus) {
+    async fn offers(&mut self, cx: &mut Context<'_>, offers: Vec<Offer>) {
+        if self.work.hoards {
+            self.hoard.extend(offers);
+        } else if self.work.gang > 0 {
+            self.gather(cx, offers);
+        } else {
+            offers.into_iter().for_each(|offer| self.place(offer));
+        }
+        self.ask(cx);
+    }
+
+    async fn free(&mut self, cx: &mut Context<'_>, free: &FreeState) {
+        self.view.apply(free);
+        self.claim(cx);
+    }
+
+    async fn preempt(&mut self, cx: &mut Context<'_>, notice: Preemption) {
+        let here =
+            |job: &Job| job.stage == Stage::Launched && job.agent_id.as_ref() == Some(&notice.agent_id);
+        let youngest = self.jobs.iter().enumerate().rev().filter(|(_, job)| self.work.yields && here(job));
+        let held = youngest
+            .map(|(number, job)| (task_id(&self.work.name, number, job.attempt), self.work.needs.clone()));
+        for id in preempt::enough(&notice, held).unwrap_or_default() {
+            self.store.save(&yielded(&id), "");
+            cx.kill(&id, None);
+        }
+    }
+
+    async fn update(&mut self, cx: &mut Context<'_>, status: TaskStatus) {
         let number = parts(&status.task_id).map(|(_, number, _)| number);
         let Some(number) = number.filter(|number| self.id(*number).as_ref() == Some(&status.task_id)) else {
             return; // of an earlier attempt
@@ -253,8 +360,24 @@ impl Scheduler for Jobs {
         let job = &self.jobs[number];
         let over = status.state.is_terminal() || status.state == TaskState::Unknown;
         if over && job.stage == Stage::Launched {
-            let job = self.ended(job, status.state);
+            let gave_way = status.reason == Some(Reason::Preempted)
+                || self.store.load(&yielded(&status.task_id)).is_some();
+            let state =
+                if gave_way && status.state == TaskState::Killed { TaskState::Gone } else { status.state };
+            let job = self.ended(job, state);
             self.put(number, job);
+            if self.work.optimistic {
+                self.claims_from = cx.now() + claim::PAUSE;
+                cx.wake_after(claim::PAUSE);
+            }
+        }
+        self.ask(cx);
+    }
+
+    async fn woken(&mut self, cx: &mut Context<'_>) {
+        self.claim(cx);
+        if self.gang_until.is_some_and(|until| until <= cx.now()) {
+            (self.gang, self.gang_until) = (Gang::new(), None);
         }
     }
 
@@ -267,6 +390,7 @@ impl Scheduler for Jobs {
                 self.jobs.resize(all, Job::NEW);
                 self.waiting.extend(first..all);
                 *self.counts.entry(Stage::Waiting).or_default() += (all - first) as u64;
+                self.claim(cx);
             }
             Told::Kill(number) => match self.jobs.get(number).map(|job| job.stage) {
                 Some(Stage::Waiting) => {
@@ -279,18 +403,22 @@ impl Scheduler for Jobs {
                 _ => {}
             },
         }
+        self.ask(cx);
     }
 
     async fn rescinded(&mut self, _: &mut Context<'_>, id: OfferId) {
         self.hoard.retain(|offer| *offer.id() != id);
+        self.gang.forget(&id);
     }
 
     async fn disconnected(&mut self, _: &mut Context<'_>, _: String) {
         self.hoard.clear();
+        (self.gang, self.gang_until) = (Gang::new(), None);
+        self.view = FreeView::default();
     }
 
     fn wants_offers(&self) -> bool {
-        self.work.hoards || !self.waiting.is_empty()
+        self.work.hoards || !self.work.optimistic && !self.waiting.is_empty()
     }
 
     fn tasks(&self) -> Vec<(TaskId, Option<AgentId>)> {
