@@ -32,6 +32,8 @@ pub(crate) struct Measure {
     pub(crate) kinds: Kinds,
     /// One of these whole makes an amount worth offering.
     pub(crate) allocatable_min: Vec<Resources>,
+    /// Those of them that are of one kind.
+    pub(crate) floors: Vec<(usize, i64)>,
 }
 
 /// True when there is as much as the minimum, on whatever terms.
@@ -49,6 +51,23 @@ pub(crate) fn holds_any(resources: &Resources, minimums: &[Resources]) -> bool {
 }
 
 impl Measure {
+    pub(crate) fn new(kinds: Kinds, allocatable_min: Vec<Resources>) -> Self {
+        let mut measure = Self { kinds, allocatable_min: Vec::new(), floors: Vec::new() };
+        measure.set_minimums(allocatable_min);
+        measure
+    }
+
+    pub(crate) fn set_minimums(&mut self, minimums: Vec<Resources>) {
+        self.floors.clear();
+        for min in &minimums {
+            let mut scalars = min.scalars();
+            if let (Some((name, milli)), 1, false) = (scalars.next(), min.entries().len(), min.has_terms()) {
+                self.floors.push((self.kinds.number(name), milli));
+            }
+        }
+        self.allocatable_min = minimums;
+    }
+
     /// Makes sure that the names of some resources have numbers. Before their first [`Measure::amount`].
     pub(crate) fn learn(&mut self, resources: &Resources) {
         for (name, _) in resources.scalars() {

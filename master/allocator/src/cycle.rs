@@ -28,6 +28,8 @@ pub(crate) struct Asking {
     round: Round,
     agent: AgentKey,
     random: Option<Random>,
+    /// Roles are passed over unasked whose limit leaves none of them anything of use.
+    skip_spent: bool,
 }
 
 /// What a cycle has made so far.
@@ -98,7 +100,10 @@ impl Hierarchical {
             return None;
         }
         let mut memo = Memo::default();
-        let chosen = self.ask(&mut self.asking(round, agent), None, &mut |this, client| {
+        let mut asking = self.asking(round, agent);
+        let plain = self.agents[agent].free.as_ref().is_some_and(|free| !free.has_terms());
+        asking.skip_spent = plain && self.own_minimums == 0;
+        let chosen = self.ask(&mut asking, None, &mut |this, client| {
             Some((client, this.takes(client, agent, &mut memo).ok()?))
         });
         self.remember_kept(memo);
@@ -128,7 +133,7 @@ impl Hierarchical {
             // Not by what was drawn before: agents that nobody wants leave no trace, however often they are looked at.
             SorterKind::Random { seed } => Some(Random::of([seed, self.allocations, agent.index() as u64])),
         };
-        Asking { round, agent, random }
+        Asking { round, agent, random, skip_spent: false }
     }
 
     /// Asks those who may be given something, below a role or everywhere, in order, until there is an answer.
@@ -148,6 +153,9 @@ impl Hierarchical {
         while let Some(role) = turns.next(self.level(above).order()) {
             let found = if above == Some(role) {
                 self.ask_own(asking, role, answer)
+            } else if asking.skip_spent && self.is_spent(role, asking.agent) {
+                self.roles[role].short = true;
+                None
             } else if above.is_none()
                 && asking.round == Round::Guarantees
                 && !self.lacks_of(role, asking.agent)
@@ -180,6 +188,16 @@ impl Hierarchical {
             }
         }
         None
+    }
+
+    /// The role's limit leaves less than a minimum that the agent's free resources, all plain, hold.
+    fn is_spent(&self, role: RoleKey, agent: AgentKey) -> bool {
+        let role = &self.roles[role];
+        let (Some(limit), Some(free)) = (&role.limit, &self.agents[agent].free) else { return false };
+        self.measure.floors.iter().any(|&(kind, floor)| {
+            free.plain().of(kind) >= floor
+                && limit.iter().any(|bound| bound.0 == kind && role.room(bound) < floor)
+        })
     }
 
     /// A role at the top lacks something of its guarantee that is free on the agent.

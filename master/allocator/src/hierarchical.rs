@@ -87,7 +87,7 @@ impl Hierarchical {
         let mut kinds = Kinds::default();
         let mut new = Self {
             capacity: Capacity::new(&mut kinds, &config.fairness_excluded),
-            measure: Measure { kinds, allocatable_min: config.allocatable_min },
+            measure: Measure::new(kinds, config.allocatable_min),
             weights: config.weights,
             quotas: BTreeMap::new(),
             sorter: config.sorter,

@@ -34,8 +34,8 @@ impl Hierarchical {
         }
         (copy.filter_gpus, copy.offers_max) = (*filter_gpus, *offers_max);
         copy.region.clone_from(region);
-        copy.measure.allocatable_min.clone_from(allocatable_min);
-        if copy.measure.allocatable_min != self.measure.allocatable_min {
+        if copy.measure.allocatable_min != *allocatable_min {
+            copy.measure.set_minimums(allocatable_min.clone());
             copy.measure_again();
         }
         copy.bound_again();
