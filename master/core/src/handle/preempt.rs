@@ -24,13 +24,16 @@ impl State {
 
     /// Begins what preemptions are called for now.
     pub(super) fn plan_preemptions(&mut self, turn: &mut Turn<'_>) {
-        if self.view.roles.values().all(|settings| settings.priority == 0) {
-            return;
-        }
+        self.preemptions.planned_at = Some(turn.now);
         let mut waiting: Vec<(i32, FrameworkId, Role, ResourceRequest)> = Vec::new();
+        let lowest = self.view.roles.values().map(|settings| settings.priority).min().unwrap_or(0).min(0);
         for (id, view) in self.view.frameworks.iter().filter(|(_, view)| view.state == FrameworkState::Active)
         {
-            for (role, requests) in view.requests.iter().filter(|(role, _)| !view.suppressed.contains(role)) {
+            for (role, requests) in view
+                .requests
+                .iter()
+                .filter(|(role, _)| !view.suppressed.contains(role) && self.priority(role) > lowest)
+            {
                 let each = requests
                     .iter()
                     .map(|request| (-self.priority(role), id.clone(), role.clone(), request.clone()));
@@ -38,19 +41,38 @@ impl State {
             }
         }
         waiting.sort_by(|a, b| (a.0, &a.1, &a.2).cmp(&(b.0, &b.1, &b.2)));
-        for (_, id, role, request) in waiting {
-            self.preempt_for(turn, &id, &role, &request);
+        // When there are too many for one look, each has its turn.
+        let first = match waiting.len() > limits::PREEMPTION_SEARCHES_MAX {
+            true => self.preemptions.turn % waiting.len(),
+            false => 0,
+        };
+        waiting.rotate_left(first);
+        let mut searches = limits::PREEMPTION_SEARCHES_MAX;
+        for (done, (_, id, role, request)) in waiting.iter().enumerate() {
+            if searches == 0 {
+                return self.preemptions.turn = first + done;
+            }
+            self.preempt_for(turn, id, role, request, &mut searches);
         }
+        self.preemptions.turn = 0;
     }
 
-    fn preempt_for(&mut self, turn: &mut Turn<'_>, id: &FrameworkId, role: &Role, request: &ResourceRequest) {
-        loop {
+    fn preempt_for(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: &FrameworkId,
+        role: &Role,
+        request: &ResourceRequest,
+        searches: &mut usize,
+    ) {
+        while *searches > 0 {
             let own: Vec<&Preemption> =
                 self.preemptions.active.values().filter(|one| one.framework_id == *id).collect();
             let same = own.iter().filter(|one| one.role == *role && one.wanted == request.resources).count();
             if same >= request.count as usize || own.len() >= limits::PREEMPTIONS_PER_FRAMEWORK_MAX {
                 return;
             }
+            *searches -= 1;
             if self.could_have(id, role, &request.resources) {
                 return;
             }

@@ -47,6 +47,6 @@ impl State {
             true => view.requests.remove(&role),
             false => view.requests.insert(role, requests),
         };
-        self.plan_preemptions(turn);
+        self.plan_preemptions_soon(turn.now);
     }
 }

@@ -25,12 +25,13 @@ impl State {
                 }
                 Timer::Heartbeat(id) => self.heartbeat(turn, id),
                 Timer::Preempt(number) => self.preempt(turn, number),
+                Timer::PlanPreemptions => self.plan_preemptions(turn),
             }
         }
         let due = [self.allocate_at, self.allocator.next_deadline()];
         if due.into_iter().flatten().any(|at| at <= turn.now) {
             self.allocate(turn);
-            self.plan_preemptions(turn);
+            self.plan_preemptions_soon(turn.now);
         }
         if self.free_at.is_some_and(|at| at <= turn.now) {
             self.tell_free(turn);

@@ -100,6 +100,7 @@ impl State {
             self.rescind_above_limit(turn, &role);
         }
         self.rescind_for_guarantees(turn);
+        self.plan_preemptions_soon(turn.now);
         turn.reply(request, Ok(crate::action::OperatorReply::RolesUpdated));
     }
 

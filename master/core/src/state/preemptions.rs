@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use apportion_types::{AgentId, FrameworkId, Resources, Role};
+use apportion_types::{AgentId, FrameworkId, Resources, Role, Time, limits};
 
 use super::{State, tasks::TaskKey, timers::Timer};
 
@@ -25,6 +25,10 @@ pub(crate) struct Preemption {
 #[derive(Debug, Default)]
 pub(crate) struct Preemptions {
     last: u64,
+    /// When it was last found out who may preempt.
+    pub(crate) planned_at: Option<Time>,
+    /// How many kinds of waiting tasks had their turn.
+    pub(crate) turn: usize,
     pub(crate) active: BTreeMap<u64, Preemption>,
 }
 
@@ -49,6 +53,15 @@ impl Preemptions {
 }
 
 impl State {
+    /// Has it found out soon who may preempt, if there is anybody who could.
+    pub(crate) fn plan_preemptions_soon(&mut self, now: Time) {
+        let someone = self.view.roles.values().any(|settings| settings.priority != 0);
+        if someone && !self.timers.is_set(&Timer::PlanPreemptions) {
+            let next = self.preemptions.planned_at.map_or(now, |at| at + limits::PREEMPTION_INTERVAL);
+            self.timers.set(Timer::PlanPreemptions, next.max(now + self.config.allocation_coalesce));
+        }
+    }
+
     /// Ends a preemption and gives back what was gathered. The one door by which one ends without an offer.
     pub(crate) fn cancel_preemption(&mut self, number: u64) {
         let Some(one) = self.preemptions.active.remove(&number) else { return };

@@ -17,4 +17,6 @@ pub(crate) enum Timer {
     Heartbeat(FrameworkId),
     /// The grace of a preemption is over.
     Preempt(u64),
+    /// It is to be found out who may preempt.
+    PlanPreemptions,
 }
