@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use apportion_allocator::{Allocation, Allocator, Hierarchical, Wants};
+use apportion_allocator::{Allocation, Allocator, Hierarchical, HierarchicalConfig, SorterKind, Wants};
 use apportion_benches::cpu_timed;
 use apportion_types::{AgentId, AgentInfo, Capability, FrameworkId, FrameworkOptions, Resources, Role, Time};
 
@@ -21,6 +21,11 @@ pub(crate) struct Cluster {
 
 pub(crate) fn resources(text: &str) -> Resources {
     text.parse().expect("it is written here")
+}
+
+/// One without a bound of its own on what one framework may hold: Mesos has none.
+pub(crate) fn allocator(sorter: SorterKind) -> Hierarchical {
+    Hierarchical::new(HierarchicalConfig { sorter, offers_max: u32::MAX, ..HierarchicalConfig::default() })
 }
 
 /// So many pieces of the ports, as if tasks had come and gone.
@@ -44,7 +49,7 @@ impl Cluster {
         // As Mesos' benchmarks give them, so that what is lent is offered too.
         let capabilities = BTreeSet::from([Capability::RevocableResources]);
         Self {
-            allocator: Hierarchical::default(),
+            allocator: allocator(SorterKind::Drf),
             agents: (0..agents).map(|n| format!("agent-{n:06}").parse().expect("it is an id")).collect(),
             frameworks: (0..frameworks)
                 .map(|n| format!("framework-{n:06}").parse().expect("it is an id"))

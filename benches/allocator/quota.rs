@@ -1,12 +1,12 @@
 //! Mesos' `LargeAndSmallQuota` and `NonQuotaVsQuota`.
 
-use apportion_allocator::{Allocator, Hierarchical, HierarchicalConfig, Quota, SorterKind};
+use apportion_allocator::{Allocator, Quota, SorterKind};
 use apportion_benches::cpu_timed;
 use apportion_types::{Resources, Role};
 
 use crate::{
     Rows,
-    cluster::{Cluster, resources},
+    cluster::{Cluster, allocator, resources},
 };
 
 const AGENT: &str = "cpus:2;mem:2048;disk:2048";
@@ -65,7 +65,7 @@ fn measure(
 ) {
     let size = (agents, quotas.len() * per_role);
     let mut c = Cluster::new(size.0, size.1);
-    c.allocator = Hierarchical::new(HierarchicalConfig { sorter, ..HierarchicalConfig::default() });
+    c.allocator = allocator(sorter);
     let roles: Vec<Role> =
         (0..quotas.len()).map(|n| format!("role{n:05}").parse().expect("it is a role")).collect();
     for (role, quota) in roles.iter().zip(&quotas) {
