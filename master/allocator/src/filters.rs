@@ -126,8 +126,7 @@ impl Filters {
 
     /// True when it knows who refuses what is free, and no filter's time is over.
     pub(crate) fn is_current(&self, free: &Amount, now: Option<Time>) -> bool {
-        self.has_learned(free)
-            && !now.is_some_and(|now| self.earliest.is_some_and(|earliest| earliest <= now))
+        self.has_learned(free) && now.is_none_or(|now| self.earliest.is_none_or(|earliest| earliest > now))
     }
 
     fn has_learned(&self, free: &Amount) -> bool {

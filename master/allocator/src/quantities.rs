@@ -79,9 +79,11 @@ impl Quantities {
     }
 
     pub(crate) fn add(&mut self, other: &Quantities) {
-        for (kind, &milli) in other.milli.iter().enumerate() {
-            let sum = self.of(kind).checked_add(milli);
-            self.put(kind, sum.expect("limits::SCALAR_MILLI_MAX keeps sums within an i64"));
+        if self.milli.len() < other.milli.len() {
+            self.milli.resize(other.milli.len(), 0);
+        }
+        for (sum, &milli) in self.milli.iter_mut().zip(&other.milli) {
+            *sum = sum.checked_add(milli).expect("limits::SCALAR_MILLI_MAX keeps sums within an i64");
         }
     }
 
@@ -102,10 +104,12 @@ impl Quantities {
     }
 
     pub(crate) fn subtract(&mut self, other: &Quantities) {
-        for (kind, &milli) in other.milli.iter().enumerate() {
-            let rest = self.of(kind) - milli;
-            assert!(rest >= 0, "more of a scalar is taken back than was given");
-            self.put(kind, rest);
+        if self.milli.len() < other.milli.len() {
+            self.milli.resize(other.milli.len(), 0);
+        }
+        for (rest, &milli) in self.milli.iter_mut().zip(&other.milli) {
+            *rest -= milli;
+            assert!(*rest >= 0, "more of a scalar is taken back than was given");
         }
     }
 }
