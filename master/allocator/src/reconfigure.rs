@@ -4,7 +4,7 @@ use apportion_types::{Resources, Role};
 
 use crate::{
     Hierarchical, HierarchicalConfig, Quota,
-    slab::{ClientKey, FrameworkKey},
+    slab::{AgentKey, ClientKey, FrameworkKey},
 };
 
 impl Hierarchical {
@@ -39,8 +39,7 @@ impl Hierarchical {
             copy.measure_again();
         }
         copy.bound_again();
-        copy.settle_all();
-        copy.candidates = copy.allocatable.clone();
+        copy.look_everywhere();
         copy
     }
 
@@ -71,6 +70,20 @@ impl Hierarchical {
             self.judge_client(client);
             self.reassess(client);
         }
+    }
+
+    /// Has the next cycle look at every agent that may be offered. Nobody is asked yet, so filters whose time is over hold on.
+    fn look_everywhere(&mut self) {
+        let agents: Vec<AgentKey> = self.agents.iter().map(|(key, _)| key).collect();
+        for agent in agents {
+            match self.offerable(agent) {
+                Some(_) => {
+                    self.allocatable.insert(agent);
+                }
+                None => self.withdraw(agent),
+            }
+        }
+        self.candidates = self.allocatable.clone();
     }
 
     /// Finds out again what is worth offering.
