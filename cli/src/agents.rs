@@ -2,30 +2,69 @@
 
 use apportion_sdk::operator::{AgentState, AgentSummary};
 use apportion_types::{
-    Resources,
+    AgentId, Resources,
+    container::Unenforced,
     document::{Agent, Held},
     resources::Name,
 };
-use serde::Serialize;
 
 use crate::{
-    client,
-    output::answer,
-    table::{Table, count, cpus, mem, plain},
+    list::{self, List},
+    output::{self, Format, answer},
+    table::{Table, age, count, cpus, mem, plain, shortened},
     unenforced::groups,
 };
 
-pub(crate) async fn run(args: client::Args) -> anyhow::Result<()> {
-    let Some(client) = args.start()? else { return Ok(()) };
-    let agents = client.connect().await?.agents().await?;
-    let listing = Listing { agents: agents.into_iter().map(document).collect() };
-    answer(client.output, &listing, Listing::text)
+/// List the agents, what is used of them, and what they cannot enforce
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Show everything of this one
+    agent: Option<AgentId>,
+    #[command(flatten)]
+    list: list::Args,
 }
 
-/// What `-o json` gives.
-#[derive(Debug, Serialize)]
-struct Listing {
-    agents: Vec<Agent>,
+const LIST: List<'static, Agent, 10> = List {
+    name: "agents",
+    heads: ["AGENT", "STATE", "HOST", "DOMAIN", ">CPUS", ">MEM", ">TASKS", "OTHER", "RESERVED", "ATTRIBUTES"],
+    empty: "no agents are registered; start one with `apportion agent --master URL`\n",
+    row: |agent| {
+        let (used, all) = (&agent.held.allocated.0, &agent.total.0);
+        [
+            agent.agent_id.to_string(),
+            agent.state.to_owned(),
+            agent.hostname.clone(),
+            dash(domain(agent)),
+            format!("{} / {}", cpus(used), cpus(all)),
+            format!("{} / {}", mem(used), mem(all)),
+            agent.held.tasks.to_string(),
+            dash(others(&all.unreserved())),
+            dash(shortened(&reserved(all).to_string(), 60)),
+            dash(attributes(agent)),
+        ]
+    },
+};
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let Some(client) = args.list.client.start()? else { return Ok(()) };
+    let master = client.connect().await?;
+    if let Some(id) = &args.agent {
+        let agent = document(master.ask(|it| it.agent(id)).await?);
+        return answer(client.output, &agent, detail);
+    }
+    let fetch = async |size, after: Option<&str>| master.ask(|it| it.agents_page(size, after)).await;
+    // The reasons follow the list.
+    let mut unenforced = Vec::new();
+    let noted = |agent: AgentSummary| {
+        let agent = document(agent);
+        unenforced.push((agent.agent_id.clone(), agent.unenforced.clone()));
+        agent
+    };
+    LIST.print(client.output, args.list.limit, fetch, noted).await?;
+    if client.output == Format::Text {
+        output::write(not_enforced(&unenforced).as_bytes())?;
+    }
+    Ok(())
 }
 
 fn document(agent: AgentSummary) -> Agent {
@@ -39,46 +78,58 @@ fn document(agent: AgentSummary) -> Agent {
     Agent::new(agent.agent_id, &agent.info, &agent.total, state, agent.registered_at, held)
 }
 
-impl Listing {
-    fn text(&self) -> String {
-        if self.agents.is_empty() {
-            return "no agents are registered; start one with `apportion agent --master URL`\n".to_owned();
-        }
-        let mut table =
-            Table::new(&["AGENT", "STATE", "HOST", ">CPUS", ">MEM", ">TASKS", "OTHER", "ATTRIBUTES"]);
-        for agent in &self.agents {
-            let (used, all) = (&agent.held.allocated.0, &agent.total.0);
-            let attributes: Vec<String> =
-                agent.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            table.row([
-                agent.agent_id.to_string(),
-                agent.state.to_owned(),
-                agent.hostname.clone(),
-                format!("{} / {}", cpus(used), cpus(all)),
-                format!("{} / {}", mem(used), mem(all)),
-                agent.held.tasks.to_string(),
-                dash(others(all)),
-                dash(attributes.join(",")),
-            ]);
-        }
-        format!("{table}{}", self.not_enforced())
+/// Everything about one agent.
+fn detail(agent: &Agent) -> String {
+    let mut table = Table::new(&["AGENT", agent.agent_id.as_str()]);
+    let total = &agent.total.0;
+    for (what, text) in [
+        ("state", agent.state.to_owned()),
+        ("host", agent.hostname.clone()),
+        ("domain", domain(agent)),
+        ("address", agent.address.clone()),
+        ("version", agent.version.clone()),
+        ("attributes", attributes(agent)),
+        ("registered", format!("{} ago", age(agent.registered_at_us))),
+        ("total", total.to_string()),
+        ("reserved", reserved(total).to_string()),
+        ("allocated", agent.held.allocated.0.to_string()),
+        ("offered", agent.held.offered.0.to_string()),
+        ("tasks", agent.held.tasks.to_string()),
+    ] {
+        table.row([what.to_owned(), dash(text)]);
     }
+    format!("{table}{}", not_enforced(&[(agent.agent_id.clone(), agent.unenforced.clone())]))
+}
 
-    /// Each distinct reason once, with what it concerns and where.
-    fn not_enforced(&self) -> String {
-        let agents = self.agents.iter().map(|agent| (agent.agent_id.as_str(), agent.unenforced.as_slice()));
-        let mut text = String::new();
-        for (at, group) in groups(agents).into_iter().enumerate() {
-            let place = match group.agents.len() {
-                all if all == self.agents.len() && all > 1 => "on every agent".to_owned(),
-                few if few <= 3 => format!("on {}", group.agents.join(", ")),
-                many => format!("on {} of them", count(many as u64, "agent")),
-            };
-            text += if at == 0 { "\nNot enforced:\n" } else { "" };
-            text += &format!("  {} ({place}): {}\n", group.controls.join(", "), plain(group.reason));
-        }
-        text
+/// Each distinct reason once, with what it concerns and where.
+fn not_enforced(all: &[(AgentId, Vec<Unenforced>)]) -> String {
+    let agents = all.iter().map(|(id, unenforced)| (id.as_str(), unenforced.as_slice()));
+    let mut text = String::new();
+    for (at, group) in groups(agents).into_iter().enumerate() {
+        let place = match group.agents.len() {
+            every if every == all.len() && every > 1 => "on every agent".to_owned(),
+            few if few <= 3 => format!("on {}", group.agents.join(", ")),
+            many => format!("on {} of them", count(many as u64, "agent")),
+        };
+        text += if at == 0 { "\nNot enforced:\n" } else { "" };
+        text += &format!("  {} ({place}): {}\n", group.controls.join(", "), plain(group.reason));
     }
+    text
+}
+
+/// Its fault domain as `region/zone`.
+fn domain(agent: &Agent) -> String {
+    agent.domain.as_ref().map(|domain| format!("{}/{}", domain.region, domain.zone)).unwrap_or_default()
+}
+
+fn attributes(agent: &Agent) -> String {
+    let pairs: Vec<String> = agent.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    pairs.join(",")
+}
+
+/// What is kept for roles.
+fn reserved(total: &Resources) -> Resources {
+    total.only(|entry| entry.role().is_some())
 }
 
 /// What else there is beside cpus and memory, as text: `disk:1024;ports:[31000-32000]`.
@@ -118,7 +169,7 @@ mod tests {
                 })
                 .collect(),
             version: "0.1.0".into(),
-            domain: None,
+            domain: Some(v1::FaultDomain { region: "r".into(), zone: "z".into() }),
         };
         let summary = v1::AgentSummary {
             agent_id: id.into(),
@@ -128,7 +179,7 @@ mod tests {
             allocated: amounts("cpus:1.5;mem:512"),
             offered: None,
             tasks: 3,
-            total: amounts("cpus:4;mem:8GiB;ports:[1-9]"),
+            total: amounts("cpus:3;cpus(eng):1;mem:8GiB;ports:[1-9]"),
             revocable: None,
         };
         document(AgentSummary::try_from(summary).unwrap())
@@ -139,18 +190,26 @@ mod tests {
         let cpu = (v1::Control::CpuQuota, "no cpu controller");
         let quota = (v1::Control::CpuWeight, "no cpu controller");
         let pids = (v1::Control::Pids, "no pids controller");
-        let listing = Listing { agents: vec![agent("a1", &[cpu, quota]), agent("a2", &[cpu, pids])] };
+        let agents = [agent("a1", &[cpu, quota]), agent("a2", &[cpu, pids])];
         let expected = "\
-AGENT  STATE   HOST     CPUS            MEM  TASKS  OTHER        ATTRIBUTES
-a1     active  host  1.5 / 4  512MiB / 8GiB      3  ports:[1-9]  rack=a
-a2     active  host  1.5 / 4  512MiB / 8GiB      3  ports:[1-9]  rack=a
-
+AGENT  STATE   HOST  DOMAIN     CPUS            MEM  TASKS  OTHER        RESERVED     ATTRIBUTES
+a1     active  host  r/z     1.5 / 4  512MiB / 8GiB      3  ports:[1-9]  cpus(eng):1  rack=a
+";
+        assert_eq!(LIST.text(&agents[..1]), expected);
+        let noted = agents.clone().map(|agent| (agent.agent_id, agent.unenforced));
+        let expected = "
 Not enforced:
   cpu_quota, cpu_weight (on every agent): no cpu controller
   pids (on a2): no pids controller
 ";
-        assert_eq!(listing.text(), expected);
-        assert_eq!(serde_json::to_value(&listing).unwrap()["agents"][1]["agent_id"], "a2");
-        assert!(Listing { agents: vec![] }.text().starts_with("no agents are registered"));
+        assert_eq!(not_enforced(&noted), expected);
+        assert_eq!(serde_json::to_value(&agents[1]).unwrap()["agent_id"], "a2");
+        assert!(LIST.text(&[]).starts_with("no agents are registered"));
+        let detail = detail(&agents[0]);
+        assert!(detail.contains("total       cpus:3;cpus(eng):1;mem:8192;ports:[1-9]\n"), "{detail}");
+        assert!(
+            detail.contains("\nreserved    cpus(eng):1\n") && detail.contains("Not enforced"),
+            "{detail}"
+        );
     }
 }

@@ -4,9 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use apportion_sdk::{
-    operator::{
-        AgentSummary, FrameworkSummary, OfferSummary, Operator, OperatorError, TaskFilter, TaskSummary,
-    },
+    operator::{Operator, OperatorError, TaskFilter, TaskSummary},
     sandbox::{self, Request, SandboxError},
 };
 use apportion_types::{FrameworkId, TaskId};
@@ -136,24 +134,17 @@ pub(crate) struct Master {
 }
 
 impl Master {
-    /// Every agent, in the order of registration.
-    pub(crate) async fn agents(&self) -> anyhow::Result<Vec<AgentSummary>> {
-        self.client.answered(self.operator.agents()).await
+    /// What the master answers, if it does in time.
+    pub(crate) async fn ask<'a, T, F: Future<Output = Result<T, OperatorError>>>(
+        &'a self,
+        call: impl FnOnce(&'a Operator) -> F,
+    ) -> anyhow::Result<T> {
+        self.client.answered(call(&self.operator)).await
     }
 
-    /// Every framework, in the order of subscription.
-    pub(crate) async fn frameworks(&self) -> anyhow::Result<Vec<FrameworkSummary>> {
-        self.client.answered(self.operator.frameworks()).await
-    }
-
-    /// Tasks, in the order of acceptance.
+    /// Tasks: those that have not ended first.
     pub(crate) async fn tasks(&self, filter: &TaskFilter) -> anyhow::Result<Vec<TaskSummary>> {
-        self.client.answered(self.operator.tasks(filter)).await
-    }
-
-    /// Every outstanding offer, in the order made.
-    pub(crate) async fn offers(&self) -> anyhow::Result<Vec<OfferSummary>> {
-        self.client.answered(self.operator.offers()).await
+        self.ask(|operator| operator.tasks(filter)).await
     }
 
     /// Asks for a task to end, and says whose it is.

@@ -4,28 +4,115 @@ use std::collections::BTreeMap;
 
 use apportion_sdk::operator::{FrameworkState, FrameworkSummary};
 use apportion_types::{
-    Role,
+    Capability, Role,
+    constraints::Constraint,
     document::{Framework, Held},
 };
 use serde::Serialize;
 
 use crate::{
-    client,
-    output::answer,
-    table::{Table, age, cpus, mem, shortened},
+    list::{self, List},
+    table::{age, cpus, mem, shortened},
 };
 
-pub(crate) async fn run(args: client::Args) -> anyhow::Result<()> {
-    let Some(client) = args.start()? else { return Ok(()) };
-    let frameworks = client.connect().await?.frameworks().await?;
-    let listing = Listing { frameworks: frameworks.into_iter().map(document).collect() };
-    answer(client.output, &listing, Listing::text)
+const LIST: List<'static, Listed, 11> = List {
+    name: "frameworks",
+    heads: [
+        "FRAMEWORK",
+        "NAME",
+        "STATE",
+        "ROLES",
+        ">TASKS",
+        ">CPUS",
+        ">MEM",
+        ">OFFERED",
+        "SINCE",
+        "OPTIONS",
+        "DECLINED",
+    ],
+    empty: "no frameworks have subscribed; run one with `apportion batch run JOB.toml`\n",
+    row: |Listed { framework, options }| {
+        let role = |role: &Role| match framework.suppressed_roles.contains(role) {
+            true => format!("{role} (suppressed)"),
+            false => role.to_string(),
+        };
+        let roles: Vec<String> = framework.roles.iter().map(role).collect();
+        let offered = &framework.held.offered.0;
+        [
+            framework.framework_id.to_string(),
+            framework.name.clone(),
+            framework.state.to_owned(),
+            roles.join(","),
+            framework.held.tasks.to_string(),
+            cpus(&framework.held.allocated.0),
+            mem(&framework.held.allocated.0),
+            if offered.is_empty() {
+                "-".to_owned()
+            } else {
+                format!("{} cpus, {}", cpus(offered), mem(offered))
+            },
+            age(framework.subscribed_at_us),
+            options.summary(),
+            declined(&framework.declined),
+        ]
+    },
+};
+
+pub(crate) async fn run(args: list::Args) -> anyhow::Result<()> {
+    let Some(client) = args.client.start()? else { return Ok(()) };
+    let master = client.connect().await?;
+    let fetch = async |size, after: Option<&str>| master.ask(|it| it.frameworks_page(size, after)).await;
+    LIST.print(client.output, args.limit, fetch, listed).await.map(|_| ())
 }
 
-/// What `-o json` gives.
+/// A framework, and what it wishes of offers.
 #[derive(Debug, Serialize)]
-struct Listing {
-    frameworks: Vec<Framework>,
+struct Listed {
+    #[serde(flatten)]
+    framework: Framework,
+    options: Options,
+}
+
+/// What a framework wishes of offers.
+#[derive(Debug, Serialize)]
+struct Options {
+    capabilities: Vec<Capability>,
+    /// By role, each an alternative.
+    constraints: BTreeMap<Role, Vec<String>>,
+    offers_max: Option<u32>,
+}
+
+impl Options {
+    fn summary(&self) -> String {
+        let mut parts: Vec<String> = self.capabilities.iter().map(name).collect();
+        parts.extend(self.constraints.iter().map(|(role, any)| format!("{role}: {}", any.join(" or "))));
+        parts.extend(self.offers_max.map(|most| format!("at most {most} offers")));
+        if parts.is_empty() { "-".to_owned() } else { shortened(&parts.join("; "), 80) }
+    }
+}
+
+/// The name of a capability, as in JSON.
+fn name(capability: &Capability) -> String {
+    match serde_json::to_value(capability) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => format!("{capability:?}"),
+    }
+}
+
+fn listed(framework: FrameworkSummary) -> Listed {
+    let group = |group: &Vec<Constraint>| {
+        let texts: Vec<String> = group.iter().map(ToString::to_string).collect();
+        texts.join(" and ")
+    };
+    let constraints = framework.options.constraints.iter();
+    let constraints =
+        constraints.map(|(role, any)| (role.clone(), any.groups.iter().map(group).collect())).collect();
+    let options = Options {
+        capabilities: framework.options.capabilities.iter().copied().collect(),
+        constraints,
+        offers_max: framework.options.offers_max,
+    };
+    Listed { framework: document(framework), options }
 }
 
 fn document(framework: FrameworkSummary) -> Framework {
@@ -46,52 +133,6 @@ fn document(framework: FrameworkSummary) -> Framework {
     )
 }
 
-impl Listing {
-    fn text(&self) -> String {
-        if self.frameworks.is_empty() {
-            return "no frameworks have subscribed; run one with `apportion batch run JOB.toml`\n".to_owned();
-        }
-        let heads = [
-            "FRAMEWORK",
-            "NAME",
-            "STATE",
-            "ROLES",
-            ">TASKS",
-            ">CPUS",
-            ">MEM",
-            ">OFFERED",
-            "SINCE",
-            "DECLINED",
-        ];
-        let mut table = Table::new(&heads);
-        for framework in &self.frameworks {
-            let role = |role: &Role| match framework.suppressed_roles.contains(role) {
-                true => format!("{role} (suppressed)"),
-                false => role.to_string(),
-            };
-            let roles: Vec<String> = framework.roles.iter().map(role).collect();
-            let offered = &framework.held.offered.0;
-            table.row([
-                framework.framework_id.to_string(),
-                framework.name.clone(),
-                framework.state.to_owned(),
-                roles.join(","),
-                framework.held.tasks.to_string(),
-                cpus(&framework.held.allocated.0),
-                mem(&framework.held.allocated.0),
-                if offered.is_empty() {
-                    "-".to_owned()
-                } else {
-                    format!("{} cpus, {}", cpus(offered), mem(offered))
-                },
-                age(framework.subscribed_at_us),
-                declined(&framework.declined),
-            ]);
-        }
-        table.to_string()
-    }
-}
-
 /// The most frequent reason, and how many others there are: `5: too small (+2 reasons)`.
 fn declined(reasons: &BTreeMap<String, u64>) -> String {
     let Some((reason, times)) = reasons.iter().max_by_key(|(_, times)| **times) else {
@@ -108,7 +149,7 @@ mod tests {
 
     use super::*;
 
-    fn listing() -> Listing {
+    fn framework() -> Listed {
         let info = v1::FrameworkInfo {
             name: "batch".into(),
             principal: "ann".into(),
@@ -126,21 +167,29 @@ mod tests {
             offered: None,
             tasks: 1,
             declined: [("too small".into(), 5), ("far".into(), 2)].into(),
+            options: Some(v1::FrameworkOptions {
+                capabilities: vec![v1::Capability::GpuResources as i32],
+                offers_max: Some(7),
+                ..Default::default()
+            }),
             ..Default::default()
         };
-        Listing { frameworks: vec![document(FrameworkSummary::try_from(summary).unwrap())] }
+        listed(FrameworkSummary::try_from(summary).unwrap())
     }
 
     #[test]
     fn a_table_shows_the_commonest_reason() {
-        let listing = listing();
         let expected = "\
-FRAMEWORK  NAME   STATE         ROLES                 TASKS  CPUS    MEM  OFFERED  SINCE  DECLINED
-f1         batch  disconnected  etl,web (suppressed)      1     1  64MiB        -  0s     5: too small (+1 more)
+FRAMEWORK  NAME   STATE         ROLES                 TASKS  CPUS    MEM  OFFERED  SINCE  OPTIONS                          DECLINED
+f1         batch  disconnected  etl,web (suppressed)      1     1  64MiB        -  0s     gpu_resources; at most 7 offers  5: too small (+1 more)
 ";
-        assert_eq!(listing.text(), expected);
-        assert_eq!(serde_json::to_value(&listing).unwrap()["frameworks"][0]["framework_id"], "f1");
-        assert!(Listing { frameworks: vec![] }.text().starts_with("no frameworks have subscribed"));
+        assert_eq!(LIST.text(&[framework()]), expected);
+        let document = serde_json::to_value(framework()).unwrap();
+        assert_eq!(
+            (&document["framework_id"], &document["options"]["offers_max"]),
+            (&"f1".into(), &7.into())
+        );
+        assert!(LIST.text(&[]).starts_with("no frameworks have subscribed"));
         assert_eq!(declined(&[(String::new(), 1)].into()), "1: no reason given");
     }
 }

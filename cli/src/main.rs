@@ -7,14 +7,18 @@ mod agents;
 mod batch;
 mod client;
 mod dev;
+mod explain;
 mod frameworks;
+mod held;
 mod kill;
+mod list;
 mod log;
 mod logs;
 mod master;
 mod offers;
 mod output;
 mod replay;
+mod roles;
 mod service;
 mod settings;
 mod signals;
@@ -24,6 +28,7 @@ mod tasks;
 mod unenforced;
 mod value;
 mod version;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -61,13 +66,24 @@ enum Command {
     /// Run a service
     #[command(subcommand)]
     Service(service::Command),
-    /// List the agents, what is used of them, and what they cannot enforce
-    Agents(client::Args),
-    /// List the frameworks, what they have, and why they declined offers
-    Frameworks(client::Args),
+    Agents(agents::Args),
+    /// List the frameworks, what they have and wish, and why they declined offers
+    Frameworks(list::Args),
     Tasks(tasks::Args),
     /// List the outstanding offers
-    Offers(client::Args),
+    Offers(list::Args),
+    Roles(roles::Args),
+    /// Keep resources of an agent for a role
+    Reserve(held::Args),
+    /// End reservations of an agent's resources
+    Unreserve(held::Args),
+    /// List what is reserved on agents
+    Reservations(list::Args),
+    Volumes(held::VolumeArgs),
+    /// Say why something is, or is not, offered
+    #[command(subcommand)]
+    Explain(explain::Command),
+    Watch(watch::Args),
     Logs(logs::Args),
     Kill(kill::Args),
     Replay(replay::Args),
@@ -109,6 +125,13 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Frameworks(args) => ask(frameworks::run(args)).await,
         Command::Tasks(args) => ask(tasks::run(args)).await,
         Command::Offers(args) => ask(offers::run(args)).await,
+        Command::Roles(args) => ask(roles::run(args)).await,
+        Command::Reserve(args) => ask(held::reserve(args)).await,
+        Command::Unreserve(args) => ask(held::unreserve(args)).await,
+        Command::Reservations(args) => ask(held::reservations(args)).await,
+        Command::Volumes(args) => ask(held::volumes(args)).await,
+        Command::Explain(command) => ask(explain::run(command)).await,
+        Command::Watch(args) => ask(watch::run(args)).await,
         Command::Logs(args) => ask(logs::run(args)).await,
         Command::Kill(args) => ask(kill::run(args)).await,
         Command::Replay(args) => ask(replay::run(args)).await,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use apportion_types::{Resources, Time};
-use comfy_table::{Cell, CellAlignment, presets};
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, Width, presets};
 
 /// Columns with a head line. Never wraps, so that ids can be copied; never coloured.
 pub(crate) struct Table {
@@ -39,11 +39,30 @@ impl Table {
     }
 }
 
+/// Blanks between columns.
+const GAP: u16 = 2;
+
+impl Table {
+    /// How wide each column is by what stands in it.
+    pub(crate) fn widths(&self) -> Vec<usize> {
+        self.inner.column_max_content_widths().into_iter().map(usize::from).collect()
+    }
+
+    /// It as text, with columns that are at least so wide.
+    pub(crate) fn at_least(mut self, widths: &[usize]) -> String {
+        for (column, width) in self.inner.column_iter_mut().zip(widths) {
+            let width = u16::try_from(*width).unwrap_or(u16::MAX - GAP) + GAP;
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
+        }
+        self.to_string()
+    }
+}
+
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = self.inner.clone();
         for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
+            column.set_padding((0, GAP));
         }
         for line in table.lines() {
             writeln!(f, "{}", line.trim_end())?;

@@ -2,12 +2,10 @@
 
 use apportion_sdk::operator::{TaskFilter, TaskSummary};
 use apportion_types::{FrameworkId, document::Task};
-use serde::Serialize;
 
 use crate::{
-    client,
-    output::answer,
-    table::{Table, age, cpus, mem, shortened},
+    list::{self, List},
+    table::{age, cpus, mem, shortened},
 };
 
 /// List the tasks
@@ -20,21 +18,42 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ID")]
     framework: Option<FrameworkId>,
     #[command(flatten)]
-    client: client::Args,
+    list: list::Args,
 }
+
+const LIST: List<'static, Task, 9> = List {
+    name: "tasks",
+    heads: ["TASK", "FRAMEWORK", "STATE", "AGENT", ">CPUS", ">MEM", "AGE", "COMMAND", "MESSAGE"],
+    empty: "no tasks are running; `apportion tasks --all` also lists those that have ended\n",
+    row: |task| {
+        let message = task.status.as_ref().map(|status| status.message.as_str());
+        let message = message.filter(|message| !message.is_empty()).unwrap_or("-");
+        // What is reserved, a volume or lent is shown as it is, for its numbers do not tell.
+        let terms = match task.resources.0.has_terms() {
+            true => format!("{}; on {}", shortened(message, 80), task.resources.0),
+            false => shortened(message, 80),
+        };
+        [
+            task.task_id.to_string(),
+            task.framework_id.to_string(),
+            task.state.to_string(),
+            task.agent_id.to_string(),
+            cpus(&task.resources.0),
+            mem(&task.resources.0),
+            age(task.accepted_at_us),
+            shortened(&task.argv.join(" "), 40),
+            terms,
+        ]
+    },
+};
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let Some(client) = args.client.start()? else { return Ok(()) };
+    let Some(client) = args.list.client.start()? else { return Ok(()) };
     let filter = TaskFilter { framework_id: args.framework, task_id: None, completed: args.all };
-    let tasks = client.connect().await?.tasks(&filter).await?;
-    let listing = Listing { tasks: tasks.into_iter().map(document).collect() };
-    answer(client.output, &listing, |listing| listing.text(args.all))
-}
-
-/// What `-o json` gives.
-#[derive(Debug, Serialize)]
-struct Listing {
-    tasks: Vec<Task>,
+    let master = client.connect().await?;
+    let fetch = async |size, after: Option<&str>| master.ask(|it| it.tasks_page(&filter, size, after)).await;
+    let empty = if args.all { "no tasks, running or ended\n" } else { LIST.empty };
+    List { empty, ..LIST }.print(client.output, args.list.limit, fetch, document).await.map(|_| ())
 }
 
 fn document(task: TaskSummary) -> Task {
@@ -49,46 +68,13 @@ fn document(task: TaskSummary) -> Task {
     )
 }
 
-impl Listing {
-    fn text(&self, all: bool) -> String {
-        if self.tasks.is_empty() {
-            return match all {
-                true => "no tasks, running or ended\n".to_owned(),
-                false => "no tasks are running; `apportion tasks --all` also lists those that have ended\n"
-                    .to_owned(),
-            };
-        }
-        let heads = ["TASK", "FRAMEWORK", "STATE", "AGENT", ">CPUS", ">MEM", "AGE", "COMMAND", "MESSAGE"];
-        let mut table = Table::new(&heads);
-        for task in &self.tasks {
-            let message = task
-                .status
-                .as_ref()
-                .map(|status| status.message.as_str())
-                .filter(|message| !message.is_empty());
-            table.row([
-                task.task_id.to_string(),
-                task.framework_id.to_string(),
-                task.state.to_string(),
-                task.agent_id.to_string(),
-                cpus(&task.resources.0),
-                mem(&task.resources.0),
-                age(task.accepted_at_us),
-                shortened(&task.argv.join(" "), 40),
-                shortened(message.unwrap_or("-"), 80),
-            ]);
-        }
-        table.to_string()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use apportion_proto::v1;
 
     use super::*;
 
-    fn listing() -> Listing {
+    fn task() -> Task {
         let info = v1::TaskInfo {
             task_id: "t1".into(),
             name: "first".into(),
@@ -116,19 +102,17 @@ mod tests {
             accepted_at_us: u64::MAX / 2,
             agent_address: "127.0.0.1:1".into(),
         };
-        Listing { tasks: vec![document(TaskSummary::try_from(summary).unwrap())] }
+        document(TaskSummary::try_from(summary).unwrap())
     }
 
     #[test]
     fn a_table_says_how_a_task_ended() {
-        let listing = listing();
         let expected = "\
 TASK  FRAMEWORK  STATE   AGENT  CPUS    MEM  AGE  COMMAND            MESSAGE
 t1    f1         failed  a1      0.5  64MiB  0s   /bin/sh -c exit 3  exit code 3
 ";
-        assert_eq!(listing.text(true), expected);
-        assert_eq!(serde_json::to_value(&listing).unwrap()["tasks"][0]["agent_address"], "127.0.0.1:1");
-        let none = Listing { tasks: vec![] };
-        assert!(none.text(false).contains("--all") && !none.text(true).contains("--all"));
+        assert_eq!(LIST.text(&[task()]), expected);
+        assert_eq!(serde_json::to_value(task()).unwrap()["agent_address"], "127.0.0.1:1");
+        assert!(LIST.text(&[]).contains("--all"));
     }
 }
