@@ -121,7 +121,7 @@ async fn operations_that_cannot_be_are_refused_and_nothing_changes() {
     assert_eq!(master.json("/api/v1/reservations").await["reservations"], json!([]));
     assert_eq!(
         master.json("/api/v1/agents").await["agents"][0]["total"]["text"],
-        "cpus:4;disk:1000;mem:4096"
+        "cpus:4;mem:4096;disk:1000"
     );
 }
 
