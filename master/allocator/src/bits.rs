@@ -152,7 +152,7 @@ mod tests {
             let (odd, odd_model) = both(&ours.iter().copied().filter(|index| index % 2 == 1).collect::<Vec<_>>());
             let joined: BTreeSet<usize> = other_model.union(&odd_model).copied().collect();
             prop_assert_eq!(set.is_within(Some(&odd), Some(&other)), model.is_subset(&joined));
-            let mut some = odd.clone();
+            let mut some = odd;
             some.extend_from_both(&other, &set);
             let common: BTreeSet<usize> = other_model.intersection(&model).copied().collect();
             prop_assert_eq!(indexes(some.iter()), odd_model.union(&common).copied().collect::<Vec<_>>());
