@@ -1,5 +1,7 @@
 //! Both allocators, told the same.
 
+use std::collections::BTreeMap;
+
 use apportion_allocator::{
     Allocation, Allocator, Hierarchical, HierarchicalConfig, Obstacle, Question, RoleExplanation, Verdict,
     Weight,
@@ -16,6 +18,8 @@ use crate::{
 
 pub(crate) struct Pair {
     model: Model,
+    /// What was free when changes were asked about last.
+    free: BTreeMap<AgentId, Resources>,
     real: Hierarchical,
     scope: Scope,
     cycles: usize,
@@ -39,8 +43,9 @@ impl Pair {
             offers_max: if scope.options { 5 } else { u32::MAX },
             ..HierarchicalConfig::default()
         };
-        let (model, real) = (Model::new(config.clone()), Hierarchical::new(config));
-        Self { model, real, scope, cycles: 0, seconds: 0, volumes: 0 }
+        let (model, mut real) = (Model::new(config.clone()), Hierarchical::new(config));
+        real.watch_free(true);
+        Self { model, free: BTreeMap::new(), real, scope, cycles: 0, seconds: 0, volumes: 0 }
     }
 
     fn tell(&mut self, call: impl Fn(&mut dyn Allocator)) {
@@ -152,8 +157,18 @@ impl Pair {
     }
 
     /// What both say of a state is the same.
-    fn compare(&self) {
+    fn compare(&mut self) {
         self.real.check();
+        let told = self.real.free_changes();
+        let now: BTreeMap<_, _> =
+            self.model.agents().into_iter().map(|id| (id.clone(), self.model.free(&id))).collect();
+        for id in self.free.keys().chain(now.keys()) {
+            assert!(
+                self.free.get(id) == now.get(id) || told.contains(id),
+                "what is free on {id} has changed"
+            );
+        }
+        self.free = now;
         for id in self.model.agents() {
             assert_eq!(self.real.free(&id), self.model.free(&id), "what is free on {id}");
         }
