@@ -205,3 +205,93 @@ impl fmt::Display for Constraint {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::FaultDomain;
+
+    fn agent(attributes: &[(&str, &str)]) -> AgentInfo {
+        AgentInfo {
+            hostname: "node-7".to_owned(),
+            address: "node-7:5051".to_owned(),
+            resources: crate::Resources::new(),
+            attributes: attributes
+                .iter()
+                .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+                .collect::<BTreeMap<_, _>>(),
+            domain: Some(FaultDomain { region: "eu".to_owned(), zone: "eu-1".to_owned() }),
+            unenforced: Vec::new(),
+            version: String::new(),
+        }
+    }
+
+    fn one(selector: Selector, predicate: Predicate, negated: bool) -> Constraint {
+        Constraint { selector, predicate, negated }
+    }
+
+    #[test]
+    fn a_constraint_holds_of_texts_that_are_there() {
+        let agent = agent(&[("rack", "r1")]);
+        let rack = || Selector::Attribute("rack".to_owned());
+        let gpu = || Selector::Attribute("gpu".to_owned());
+        let matches = |text: &str| Predicate::Matches(Pattern::new(text).unwrap());
+        for (constraint, holds) in [
+            (one(rack(), Predicate::Exists, false), true),
+            (one(gpu(), Predicate::Exists, false), false),
+            (one(gpu(), Predicate::Exists, true), true),
+            (one(rack(), Predicate::Equals("r1".to_owned()), false), true),
+            (one(gpu(), Predicate::Equals("r1".to_owned()), true), true),
+            (one(rack(), matches("r[0-9]"), false), true),
+            // The whole text, however the pattern is written.
+            (one(Selector::Hostname, matches("node"), false), false),
+            (one(Selector::Hostname, matches("node|x-7"), false), false),
+            (one(Selector::Hostname, matches("x|node-.*"), false), true),
+            (one(Selector::Region, Predicate::Equals("eu".to_owned()), false), true),
+            (one(Selector::Zone, matches("us-.*"), true), true),
+        ] {
+            assert_eq!(constraint.holds(&agent), holds, "{constraint}");
+        }
+    }
+
+    #[test]
+    fn one_group_is_enough_and_none_admits_all() {
+        let agent = agent(&[("rack", "r1")]);
+        let is = |text: &str| {
+            one(Selector::Attribute("rack".to_owned()), Predicate::Equals(text.to_owned()), false)
+        };
+        let far = one(Selector::Region, Predicate::Equals("us".to_owned()), false);
+        let constraints = |groups| OfferConstraints { groups };
+        assert!(constraints(Vec::new()).admit(&agent));
+        assert!(constraints(vec![vec![is("r2")], vec![is("r1")]]).admit(&agent));
+        let none = constraints(vec![vec![is("r2")], vec![is("r1"), far.clone()]]);
+        assert!(!none.admit(&agent));
+        assert_eq!(none.failing(&agent), Some(vec![&is("r2"), &far]));
+        assert_eq!(constraints(vec![vec![is("r1")]]).failing(&agent), None);
+    }
+
+    #[test]
+    fn a_pattern_that_would_cost_too_much_or_is_none_is_refused() {
+        let deep = format!("{}a{}", "(".repeat(100), ")".repeat(100));
+        for (text, what) in [
+            ("(a", "unclosed group"),
+            ("a)|(b", "unopened group"),
+            (r"(?=a)b", "look-around"),
+            ("(((a{1,100}){1,100}){1,100}){1,100}", "bytes once compiled"),
+            (deep.as_str(), "nest"),
+            (&"a".repeat(5000), "5000 bytes long"),
+        ] {
+            let error = Pattern::new(text).unwrap_err().to_string();
+            assert!(error.contains(what) && error.len() < 500, "{error}");
+        }
+    }
+
+    /// A pattern over which others backtrack for ever.
+    #[test]
+    fn matching_takes_time_linear_in_the_text() {
+        let pattern = Pattern::new("(a+)+b").unwrap();
+        assert!(!pattern.matches(&"a".repeat(100_000)));
+    }
+}

@@ -327,3 +327,75 @@ pub struct OperationStatus {
     /// Present exactly when it must be acknowledged.
     pub update_id: Option<UpdateId>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resources(text: &str) -> Resources {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_operation_keeps_quantities_and_is_undone_by_its_opposite() {
+        let before = resources("cpus:4;disk:100");
+        let steps = [
+            Operation::Reserve { resources: resources("cpus(+eng@p):2;disk(+eng@p):60") },
+            Operation::Create { volumes: resources("disk(+eng@p)[v=data]:20") },
+            Operation::Grow {
+                volume: resources("disk(+eng@p)[v=data]:20"),
+                addition: resources("disk(+eng@p):10"),
+            },
+            Operation::Shrink { volume: resources("disk(+eng@p)[v=data]:30"), subtract_milli: 5_000 },
+            Operation::Destroy { volumes: resources("disk(+eng@p)[v=data]:25") },
+            Operation::Unreserve { resources: resources("cpus(+eng@p):2;disk(+eng@p):60") },
+        ];
+        let mut now = before.clone();
+        for step in steps {
+            now = step.conversion().unwrap().apply(&now).unwrap_or_else(|| panic!("{step} of {now}"));
+            assert_eq!(now.plain(), before, "after {step}");
+        }
+        assert_eq!(now, before);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_name() {
+        let reserve = |text| Operation::Reserve { resources: resources(text) };
+        let create = |text| Operation::Create { volumes: resources(text) };
+        let grow =
+            |volume, addition| Operation::Grow { volume: resources(volume), addition: resources(addition) };
+        for (operation, what) in [
+            (reserve(""), "no resources are given"),
+            (reserve("cpus:1"), "each needs a dynamic reservation"),
+            (reserve("cpus(eng):1"), "each needs a dynamic reservation"),
+            (reserve("disk(+eng)[v=data]:1"), "holds a volume"),
+            (Operation::Unreserve { resources: resources("cpus(eng):1") }, "ends only there"),
+            (create("disk(+eng):1"), "is not a volume"),
+            (grow("disk(+eng)[v=data]:1", ""), "none is given"),
+            (grow("disk(+eng)[v=data]:1", "disk:1"), "the reservation of the volume"),
+            (grow("disk(+eng)[v=data]:1", "cpus(+eng):1"), "the reservation of the volume"),
+            (grow("disk(+eng)[v=data shared]:1", "disk(+eng):1"), "only a volume of one user"),
+            (grow("disk(+eng)[v=data]:1;disk(+eng)[w=data]:1", "disk(+eng):1"), "more than one volume"),
+            (
+                Operation::Shrink { volume: resources("disk(+eng)[v=data]:1"), subtract_milli: 1000 },
+                "less than all",
+            ),
+            (
+                Operation::Shrink { volume: resources("disk(+eng)[v=data]:1"), subtract_milli: -1 },
+                "more than nothing",
+            ),
+        ] {
+            let problem = operation.conversion().unwrap_err();
+            assert!(problem.contains(what), "{operation}: {problem}");
+        }
+    }
+
+    #[test]
+    fn a_volume_is_made_once_for_its_role() {
+        let agent = resources("disk(+eng):10;disk(+ops):10;disk(+eng)[v=data]:5");
+        let create = |text| Operation::Create { volumes: resources(text) }.conversion().unwrap();
+        assert_eq!(create("disk(+eng)[v=other]:1").apply(&agent), None);
+        assert!(create("disk(+ops)[v=data]:1").apply(&agent).is_some());
+        assert_eq!(create("disk(+ops)[w=data]:11").apply(&agent), None);
+    }
+}

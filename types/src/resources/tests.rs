@@ -188,3 +188,71 @@ fn amounts_are_small_and_shared() {
     assert_eq!(usual, usual.clone());
     assert!(size_of::<Resources>() == 8 && size_of::<Entry>() <= 56, "{}", size_of::<Entry>());
 }
+
+#[test]
+fn terms_are_read_as_they_are_written() {
+    for text in [
+        "cpus(eng):2",
+        "cpus(+eng):2",
+        "cpus(+eng@ann?a=b&c=d):2",
+        "cpus:1;cpus{revocable}:3;cpus(eng,+eng/ads@ann):2",
+        "disk(+eng)[v1=var/lib]:100;disk(+eng)[v2=data shared]:10",
+        "ports(eng):[1-2]",
+        "cpus(+r%3Bb%29@%C3%A4%40?%3D=%26):1",
+    ] {
+        let resources: Resources = text.parse().unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(resources.to_string(), text);
+    }
+    for (text, what) in [
+        ("cpus(*):1", "default role"),
+        ("cpus(eng,+ops):1", "is not"),
+        ("cpus(+eng,eng/ads):1", "must be a dynamic reservation"),
+        ("cpus(eng:1", "`)` is missing"),
+        ("cpus(eng){revocable}:1", "cannot be reserved"),
+        ("disk[v=data]:1", "needs reserved disk"),
+        ("disk(eng)[v=../data]:1", "not a plain path"),
+        ("disk(eng)[v=/data]:1", "not a plain path"),
+        ("mem(eng)[v=data]:1", "cannot hold volume"),
+        ("cpus(eng%2):1", "two hexadecimal digits"),
+        ("cpus(eng)x:1", "says nothing about a resource"),
+        ("cpus(eng):1;cpus(eng):2", "given twice"),
+        ("cpus(+eng?a):1", "is not `key=value`"),
+    ] {
+        let error = text.parse::<Resources>().unwrap_err().to_string();
+        assert!(error.contains(what), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_plain_wish_is_picked_from_what_is_reserved_most_closely_first() {
+    let parse = |text: &str| text.parse::<Resources>().unwrap();
+    let offer = parse(
+        "cpus:4;cpus(eng):1;cpus(eng,+eng/ads):1;cpus{revocable}:9;mem:100;ports:[1-4];ports(eng):[9-9]",
+    );
+    for (wanted, picked) in [
+        ("cpus:0.5", Some("cpus(eng,+eng/ads):0.5")),
+        ("cpus:3", Some("cpus:1;cpus(eng):1;cpus(eng,+eng/ads):1")),
+        ("cpus:6;mem:10", Some("cpus:4;cpus(eng):1;cpus(eng,+eng/ads):1;mem:10")),
+        ("cpus:7", None),
+        ("ports:[2-2,9-9]", Some("ports:[2-2];ports(eng):[9-9]")),
+        ("cpus{revocable}:2", Some("cpus{revocable}:2")),
+    ] {
+        let what = offer.pick(&parse(wanted));
+        assert_eq!(what.as_ref().map(ToString::to_string).as_deref(), picked, "{wanted}");
+        assert!(what.is_none_or(|what| offer.contains(&what)));
+    }
+}
+
+#[test]
+fn a_volume_is_whole_or_not_there() {
+    let parse = |text: &str| text.parse::<Resources>().unwrap();
+    let volume = parse("disk(+eng)[v=data]:100");
+    assert!(!volume.contains(&parse("disk(+eng)[v=data]:50")) && !volume.contains(&parse("disk(+eng):50")));
+    assert_eq!(volume.clone() + &volume, volume);
+    let mut rest = volume.clone();
+    rest.saturating_sub(&parse("disk(+eng)[v=data]:50"));
+    assert_eq!(rest, volume);
+    rest.saturating_sub(&volume);
+    assert!(rest.is_empty());
+    assert_eq!(volume.summable().to_string(), "disk(+eng):100");
+}
