@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use apportion_sdk::{FrameworkId, TaskId};
-use apportion_sim::{Behaviour, Chaos, Cluster, Failure, Framework, Handle, OnTerm, Sim, Store};
+use apportion_sim::{
+    Behaviour, Chaos, Cluster, Failure, Framework, Handle, OnTerm, Sim, Store, scenario::Scenario,
+};
 
 use super::scheduler::Busy;
 
@@ -13,8 +15,16 @@ const JOBS: usize = 8;
 /// Longer than anything that a healthy cluster waits for after its bad day.
 const IN_THE_END: Duration = Duration::from_secs(3600);
 
+/// The whole offer model, which every other seed is about.
+const WHOLE_MODEL: &str = include_str!("../../scenarios/whole-model.txt");
+
 /// One run: chance, faults, and an operator who interferes. What is wrong, if anything.
 pub(crate) fn run(seed: u64) -> Result<(), Failure> {
+    if seed % 2 == 1 {
+        let scenario = Scenario::parse("whole-model.txt", WHOLE_MODEL).expect("the repository's own");
+        let mut sim = scenario.build().start(seed);
+        return scenario.story(&mut sim);
+    }
     let (cluster, frameworks) = busy();
     let mut sim = cluster.start(seed);
     sim.run_for(Duration::from_secs(20 + seed % 10))?;

@@ -14,10 +14,10 @@ fn seeds_run_clean(seeds: std::ops::Range<u64>) {
 
 #[test]
 fn the_first_seeds_of_the_whole_model_run_clean() {
-    seeds_run_clean(0..200);
+    seeds_run_clean(0..50);
 }
 
 #[test]
 fn the_next_seeds_of_the_whole_model_run_clean() {
-    seeds_run_clean(200..400);
+    seeds_run_clean(50..100);
 }

@@ -69,7 +69,7 @@ fn mistakes_of_values() {
     );
     assert_eq!(
         in_line("framework x grace=1s grace=2s"),
-        "22: `grace=2s` is given twice; expected each option once; only role= may be repeated"
+        "22: `grace=2s` is given twice; expected each option once; only role= and capability= may be repeated"
     );
     assert!(in_line("framework x-y").starts_with("11: `x-y` is no name of a framework; expected a letter, "));
     assert!(in_line("framework idle").starts_with("11: `idle` is no name of a framework"));

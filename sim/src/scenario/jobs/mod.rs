@@ -76,10 +76,11 @@ impl Work {
         if self.volume_mib > 0 && self.role.is_default() {
             return Err("a volume is kept for a role; give it one by role=".to_owned());
         }
-        let ways = [self.volume_mib > 0 || self.ports > 0, self.gang > 0, self.optimistic, self.hoards];
-        if ways.into_iter().filter(|way| *way).count() > 1 {
+        let ways = [self.volume_mib > 0, self.gang > 0, self.optimistic, self.hoards];
+        let by_offers = self.gang == 0 && !self.optimistic;
+        if ways.into_iter().filter(|way| *way).count() > 1 || self.ports > 0 && !by_offers {
             return Err(
-                "volumes or ports, gang=, optimistic and hoards are different ways of launching".to_owned()
+                "volume=, gang=, optimistic and hoards are different ways of launching, and ports= goes with neither gang= nor optimistic".to_owned()
             );
         }
         if self.gang > 0 && self.needs.has_terms() {
