@@ -4,7 +4,7 @@ use apportion_types::{AgentId, Resources, document::Explanation};
 
 use crate::{
     client,
-    output::answer,
+    output::{Format, answer},
     table::{Table, plain},
     value,
 };
@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// What a task needs, such as `cpus:4;mem:8GiB`
     #[arg(long, value_name = "RESOURCES", value_parser = value::flag::<Resources>)]
     task_needs: Option<Resources>,
+    /// The same as `--output json`
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     client: client::Args,
 }
@@ -35,7 +38,7 @@ pub(crate) async fn run(Command::Framework(args): Command) -> anyhow::Result<()>
     let master = client.connect().await?;
     let needs = args.task_needs.unwrap_or_default();
     let explanation = master.ask(|it| it.explain(&args.framework, args.agent.as_ref(), &needs)).await?;
-    answer(client.output, &explanation, text)
+    answer(if args.json { Format::Json } else { client.output }, &explanation, text)
 }
 
 fn text(explanation: &Explanation) -> String {

@@ -49,7 +49,7 @@ pub struct Told {
 
 /// Something is so now, or is not there any more.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "moved once, from the stream to its reader")]
+#[allow(clippy::large_enum_variant, reason = "moved once, from the stream to its reader")]
 pub enum Change {
     /// An agent.
     Agent(AgentSummary),
