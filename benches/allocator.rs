@@ -1,6 +1,7 @@
 //! The allocator alone, in the shapes and brackets of Mesos' own benchmarks of its allocator, beside Mesos' figures.
 //!
-//! `cargo bench -p apportion-benches --bench allocator -- [--quick] [AGENTSxFRAMEWORKS …]`
+//! `cargo bench -p apportion-benches --bench allocator -- [--quick] [--quotas | AGENTSxFRAMEWORKS …]`; with `--quotas` only what has sizes
+//! of its own: quotas, mixed frameworks, memory.
 //!
 //! Each row is one bracket: what its timer covers stands at its function. Processor time, medians.
 
@@ -80,7 +81,7 @@ impl Rows {
                 offers.to_string(),
                 theirs.map_or("-".to_owned(), |theirs| theirs.to_string()),
                 digits(ours.as_secs_f64() * 1e3),
-                ratio.map_or("-".to_owned(), digits),
+                ratio.map_or("-".to_owned(), times),
                 ns_each(ours, offers),
             ]);
         }
@@ -99,6 +100,11 @@ fn digits(number: f64) -> String {
     }
 }
 
+/// How many times faster; beyond a million, that one looks at nothing where the other looks at everything.
+fn times(ratio: f64) -> String {
+    if ratio > 1e6 { "> 1000000".to_owned() } else { digits(ratio) }
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.iter().any(|argument| argument == memory::ARGUMENT) {
@@ -111,7 +117,9 @@ fn main() {
         .filter_map(|argument| argument.split_once('x'))
         .filter_map(|(agents, frameworks)| Some((agents.parse().ok()?, frameworks.parse().ok()?)))
         .collect();
+    let only_quotas = arguments.iter().any(|argument| argument == "--quotas");
     let sizes = match () {
+        () if only_quotas => Vec::new(),
         () if !named.is_empty() => named.clone(),
         () if quick => QUICK.to_vec(),
         () => SIZES.to_vec(),

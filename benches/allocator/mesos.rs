@@ -5,7 +5,7 @@
 /// Bracket, agents, frameworks, milliseconds.
 type Figure = (&'static str, usize, usize, f64);
 
-const FIGURES: [Figure; 96] = [
+const FIGURES: &[Figure] = &[
     ("A add frameworks", 1_000, 50, 1.07),
     ("A add frameworks", 1_000, 1_000, 21.3),
     ("A add frameworks", 10_000, 1, 0.84),
@@ -90,9 +90,18 @@ const FIGURES: [Figure; 96] = [
     ("G quotas: add frameworks", 3_000, 3_000, 34_829.0),
     ("G quotas: first cycle", 3_000, 3_000, 34_527.0),
     ("G quotas: next cycle", 3_000, 3_000, 23_928.0),
+    ("G quotas, random: add frameworks", 30, 30, 1.9),
+    ("G quotas, random: first cycle", 30, 30, 5.31),
+    ("G quotas, random: next cycle", 30, 30, 2.12),
     ("G quotas, random: add frameworks", 300, 300, 76.9),
     ("G quotas, random: first cycle", 300, 300, 169.0),
     ("G quotas, random: next cycle", 300, 300, 137.0),
+    ("G no quota: add frameworks", 20, 20, 1.2),
+    ("G no quota: first cycle", 20, 20, 0.81),
+    ("G no quota: next cycle", 20, 20, 0.4),
+    ("G quota for each: add frameworks", 20, 20, 2.92),
+    ("G quota for each: first cycle", 20, 20, 1.74),
+    ("G quota for each: next cycle", 20, 20, 0.29),
     ("G no quota: add frameworks", 200, 200, 43.8),
     ("G no quota: first cycle", 200, 200, 7.33),
     ("G no quota: next cycle", 200, 200, 1.84),
@@ -102,6 +111,7 @@ const FIGURES: [Figure; 96] = [
     ("H round 1", 80, 554, 2.95),
     ("H round 2", 80, 554, 3.87),
     ("H round 10", 80, 554, 4.14),
+    ("H round 1000", 80, 554, 0.47),
 ];
 
 /// Mesos' median in a bracket, where it was measured.
