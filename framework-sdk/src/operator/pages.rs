@@ -33,6 +33,7 @@ macro_rules! pages {
         /// So many at most, as many as the master likes when 0, from where the page before ended on; none for the first.
         pub async fn $page(&self, size: u32, after: Option<&str>) -> Result<Page<$item>, OperatorError> {
             let page_token = after.unwrap_or_default().to_owned();
+            #[allow(clippy::needless_update, reason = "some requests have more fields")]
             let request = v1::$request { page_size: size, page_token, ..Default::default() };
             let answer = self.client.clone().$rpc(request).await;
             let wire = answer.map_err(|status| self.failed($call, &status))?.into_inner();

@@ -186,57 +186,6 @@ impl OperatorService for World {
     ) -> Result<Response<v1::TeardownFrameworkResponse>, Status> {
         Err(Status::permission_denied("not yours"))
     }
-
-    type WatchStream = ReceiverStream<Result<v1::WatchResponse, Status>>;
-
-    async fn list_roles(
-        &self,
-        _request: Request<v1::ListRolesRequest>,
-    ) -> Result<Response<v1::ListRolesResponse>, Status> {
-        Err(Status::unimplemented("not of this world"))
-    }
-
-    async fn list_reservations(
-        &self,
-        _request: Request<v1::ListReservationsRequest>,
-    ) -> Result<Response<v1::ListReservationsResponse>, Status> {
-        Err(Status::unimplemented("not of this world"))
-    }
-
-    async fn list_volumes(
-        &self,
-        _request: Request<v1::ListVolumesRequest>,
-    ) -> Result<Response<v1::ListVolumesResponse>, Status> {
-        Err(Status::unimplemented("not of this world"))
-    }
-
-    async fn explain(
-        &self,
-        _request: Request<v1::ExplainRequest>,
-    ) -> Result<Response<v1::ExplainResponse>, Status> {
-        Err(Status::unimplemented("not of this world"))
-    }
-
-    async fn update_roles(
-        &self,
-        _request: Request<v1::UpdateRolesRequest>,
-    ) -> Result<Response<v1::UpdateRolesResponse>, Status> {
-        Err(Status::unimplemented("not of this world"))
-    }
-
-    async fn operate(
-        &self,
-        _request: Request<v1::OperateRequest>,
-    ) -> Result<Response<v1::OperateResponse>, Status> {
-        Err(Status::unimplemented("not of this world"))
-    }
-
-    async fn watch(
-        &self,
-        _request: Request<v1::WatchRequest>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
-        Err(Status::unimplemented("not of this world"))
-    }
 }
 
 #[tonic::async_trait]
