@@ -1,5 +1,7 @@
 //! Each check is broken by what it forbids.
 
+mod model;
+
 use std::sync::Arc;
 
 use apportion_agent_core::{CheckpointId, ContainerId, Record, TaskKey};

@@ -18,7 +18,8 @@ impl Check for Volumes {
     fn observe(&mut self, world: &World, happening: &Happening<'_>) -> Verdict {
         let Happening::Launching { agent, container: launched, .. } = *happening else { return Ok(()) };
         let machine = &world.agents[agent].machine;
-        for entry in machine.containers[launched].resources.entries() {
+        let Some(container) = machine.containers.get(launched) else { return Ok(()) };
+        for entry in container.resources.entries() {
             let (Some(role), Some(volume)) = (entry.role(), entry.volume()) else { continue };
             let what =
                 format!("container {launched} on agent {agent} holds volume {} of role {role}", volume.id);
