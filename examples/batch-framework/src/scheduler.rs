@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use apportion_sdk::{
     AgentId, Context, DeclineReason, FrameworkId, Offer, Scheduler, Stop, Subscription, Task as Description,
-    TaskId, TaskInfo, TaskStatus, Time, async_trait, placement,
+    TaskId, TaskInfo, TaskStatus, Time, async_trait, placement, protocol::ResourceRequest,
 };
 use tokio::sync::mpsc;
 
@@ -151,6 +151,12 @@ impl BatchScheduler {
             self.told = counts;
             self.tell(News::Moved(counts));
         }
+        // What waits is known to the master: for explanations, and for whoever must give way.
+        if let Some(role) = cx.info().roles.first().cloned() {
+            let count = u32::try_from(counts.waiting).unwrap_or(u32::MAX);
+            let request = ResourceRequest { resources: self.job.resources.clone(), count };
+            cx.request(&role, if self.state.wants_offers() { vec![request] } else { Vec::new() });
+        }
         if let Some(due) = self.state.next_deadline().filter(|due| self.wake_at.is_none_or(|at| *due < at)) {
             self.wake_at = Some(due);
             cx.wake_after(due.since(cx.now()));
@@ -164,7 +170,7 @@ impl BatchScheduler {
 
     /// Why what is left of an offer is given back; the master counts these and shows them to operators.
     fn leftover(&self, offer: &Offer) -> DeclineReason {
-        let missing = offer.resources().missing(&self.job.resources);
+        let missing = offer.missing(&self.job.resources);
         if !self.state.wants_offers() || missing.is_empty() {
             return DeclineReason::NO_WORK;
         }

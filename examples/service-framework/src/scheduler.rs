@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use apportion_sdk::{
     AgentId, Context, DeclineReason, Offer, Resources, Scheduler, Stop, Subscription, TaskId, TaskStatus,
-    Time, async_trait,
+    Time, async_trait, protocol::ResourceRequest,
 };
 use tokio::sync::mpsc;
 
@@ -91,6 +91,12 @@ impl<K: Keep> ServiceScheduler<K> {
                 Effect::Tell(event) => self.tell(event),
             }
         }
+        // What waits is known to the master: for explanations, and for whoever must give way.
+        if let Some(role) = cx.info().roles.first().cloned() {
+            let count = u32::try_from(self.state.ready().len()).unwrap_or(u32::MAX);
+            let request = ResourceRequest { resources: self.spec.resources.clone(), count };
+            cx.request(&role, if count == 0 { Vec::new() } else { vec![request] });
+        }
         if let Some(due) = self.state.next_deadline().filter(|due| self.wake_at.is_none_or(|at| *due < at)) {
             self.wake_at = Some(due);
             cx.wake_after(due.since(cx.now()));
@@ -120,7 +126,7 @@ impl<K: Keep> Scheduler for ServiceScheduler<K> {
     async fn offers(&mut self, cx: &mut Context<'_>, offers: Vec<Offer>) {
         let mut offers = Offer::by_agent(offers);
         // Plan. What is left is counted here, since nothing is launched yet.
-        let mut left: Vec<_> = offers.iter().map(|offer| offer.resources().clone()).collect();
+        let mut left: Vec<_> = offers.iter().map(Offer::usable).collect();
         let mut plan = Vec::new();
         for number in self.state.ready() {
             let placed = loop {

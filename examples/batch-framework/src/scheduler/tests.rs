@@ -47,8 +47,8 @@ fn the_agent_that_is_filled_best_is_filled_first() {
         .calls()
         .into_iter()
         .filter_map(|call| match call {
-            Call::Accept { tasks, .. } => {
-                Some(tasks.into_iter().map(|task| task.unwrap().task_id.to_string()).collect::<Vec<_>>())
+            Call::Accept(accept) => {
+                Some(accept.tasks().flatten().map(|task| task.task_id.to_string()).collect::<Vec<_>>())
             }
             _ => None,
         })

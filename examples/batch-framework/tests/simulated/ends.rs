@@ -156,7 +156,7 @@ fn a_task_that_no_agent_has_room_for_is_not_launched() {
         let framework = sim.framework_id(program.scheduler).expect("it has had a minute");
         let declined = &sim.master().frameworks[framework].declined;
         // Each agent was offered, refused, and after the few seconds of a refusal offered again.
-        let times = declined.get("too small: cpus").copied().unwrap_or_default();
+        let times = declined.get("too small").copied().unwrap_or_default();
         same(sim, "reasons of declines", declined.len(), 1)?;
         same(sim, &format!("{times} declines are at least two for each agent"), times >= 6, true)?;
 
