@@ -70,7 +70,8 @@ fn a_service_keeps_every_promise() {
 #[test]
 fn a_service_that_is_scaled_keeps_every_promise() {
     let scaled = conformance().seed(2).messages(|sim, web| {
-        let late = sim.elapsed() > Duration::from_secs(4);
+        // Once all have had the time to run, whatever died: what was never launched is not missed after a scaling down.
+        let late = sim.elapsed() > Duration::from_secs(30);
         let ordered = sim.scheduler(web).is_none_or(|web| web.state().table().scaled.is_some());
         if late && !ordered {
             sim.tell(web, Order::Scale(1));
