@@ -3,6 +3,8 @@
 //! Everything that peers would say is said here by the bench itself, in order, and its own cost is left out of the figures.
 //! `--quick` takes a tenth of everything.
 
+#![allow(clippy::print_stdout, reason = "a benchmark prints its table")]
+
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
@@ -11,8 +13,8 @@ use std::{
 use apportion_benches::{Table, cpu_timed, ms, percentile, resident_bytes};
 use apportion_master_core::{Action, Config, ConnId, Event, Master};
 use apportion_types::{
-    AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, Offer, Resources, Role, Source, TaskId, TaskInfo, TaskState,
-    TaskStatus, Time, UpdateId,
+    AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, Offer, Resources, Role, Source, TaskId,
+    TaskInfo, TaskState, TaskStatus, Time, UpdateId,
     protocol::{
         agent::{AgentMessage, AgentTask, MasterMessage},
         scheduler::{Accept, Call, Event as SchedulerEvent},
@@ -27,13 +29,22 @@ fn main() {
     know_agents(&mut table, 50_000 / scale);
     know_tasks(&mut table, 20_000 / scale, 20);
     println!("{table}");
-    let mut table =
-        Table::new(&["agents", "frameworks", "tasks", "µs a task, from offer to acknowledged end", "tasks a second", "freed to offered, p50 ms", "p99 ms"]);
+    let mut table = Table::new(&[
+        "agents",
+        "frameworks",
+        "tasks",
+        "µs a task, from offer to acknowledged end",
+        "tasks a second",
+        "freed to offered, p50 ms",
+        "p99 ms",
+    ]);
     for (agents, frameworks) in [(1_000, 200), (10_000, 200), (50_000, 200)] {
         pass_tasks(&mut table, agents / scale, frameworks, 200_000 / scale);
     }
     println!("{table}");
-    println!("Freed to offered is the processor time of the events in between and of one cycle, with the 2 ms that changes are gathered.");
+    println!(
+        "Freed to offered is the processor time of the events in between and of one cycle, with the 2 ms that changes are gathered."
+    );
 }
 
 /// A master, and the time that it took of the processor.
@@ -46,7 +57,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { master: Master::new(Config::new("m1"), Time::ZERO), now: Time::ZERO, spent: Duration::ZERO, conns: 0 }
+        Self {
+            master: Master::new(Config::new("m1"), Time::ZERO),
+            now: Time::ZERO,
+            spent: Duration::ZERO,
+            conns: 0,
+        }
     }
 
     fn conn(&mut self) -> ConnId {
@@ -168,7 +184,13 @@ fn know_agents(table: &mut Table, agents: usize) {
     drop(bench.register(agents, AGENT, 0));
     let memory = resident_bytes().saturating_sub(before) / agents;
     let each = format!("{:.1} µs", bench.spent.as_secs_f64() * 1e6 / agents as f64);
-    table.row(vec!["agents registered".to_owned(), agents.to_string(), each, ms(bench.spent), memory.to_string()]);
+    table.row(vec![
+        "agents registered".to_owned(),
+        agents.to_string(),
+        each,
+        ms(bench.spent),
+        memory.to_string(),
+    ]);
 }
 
 fn know_tasks(table: &mut Table, agents: usize, tasks_each: usize) {
@@ -187,7 +209,13 @@ fn know_tasks(table: &mut Table, agents: usize, tasks_each: usize) {
         view.tasks.values().filter(|task| task.state.holds_resources()).count()
     });
     let each = format!("{:.3} µs", read.as_secs_f64() * 1e6 / tasks as f64);
-    table.row(vec!["tasks of a view looked through".to_owned(), held.to_string(), each, ms(read), "0".to_owned()]);
+    table.row(vec![
+        "tasks of a view looked through".to_owned(),
+        held.to_string(),
+        each,
+        ms(read),
+        "0".to_owned(),
+    ]);
 }
 
 /// Frameworks that launch one task on each offer, agents that run it and tell its end: task after task, as fast as it goes.
@@ -221,7 +249,8 @@ fn pass_tasks(table: &mut Table, agents: usize, frameworks: usize, tasks: usize)
         let burst: Vec<(ConnId, Offer)> = offers.drain(..offers.len().min(500)).collect();
         let accepts = burst.into_iter().map(|(conn, offer)| {
             launched += 1;
-            let call = Call::Accept(Accept::launch(vec![offer.offer_id], vec![task(&format!("t{launched}"))], None));
+            let call =
+                Call::Accept(Accept::launch(vec![offer.offer_id], vec![task(&format!("t{launched}"))], None));
             Event::SchedulerCall { conn, call_id: launched, call }
         });
         let accepts = accepts.collect();
@@ -229,7 +258,11 @@ fn pass_tasks(table: &mut Table, agents: usize, frameworks: usize, tasks: usize)
         for state in [TaskState::Running, TaskState::Finished] {
             let mut told = Vec::new();
             for action in &said {
-                if let Action::ToAgent { conn, message: MasterMessage::RunTasks { framework_id, tasks, .. } } = action {
+                if let Action::ToAgent {
+                    conn,
+                    message: MasterMessage::RunTasks { framework_id, tasks, .. },
+                } = action
+                {
                     for info in tasks {
                         updates += 1;
                         told.push(update(*conn, framework_id, &info.task_id, state, updates));
@@ -241,7 +274,8 @@ fn pass_tasks(table: &mut Table, agents: usize, frameworks: usize, tasks: usize)
             let mut acknowledged = Vec::new();
             for action in heard {
                 if let Action::ToScheduler { conn, event: SchedulerEvent::Update(status) } = action {
-                    let (agent_id, update_id) = (status.agent_id.expect("by an agent"), status.update_id.expect("by an agent"));
+                    let (agent_id, update_id) =
+                        (status.agent_id.expect("by an agent"), status.update_id.expect("by an agent"));
                     if state == TaskState::Finished {
                         freed.insert(agent_id.clone(), at);
                         ended += 1;
@@ -266,7 +300,13 @@ fn pass_tasks(table: &mut Table, agents: usize, frameworks: usize, tasks: usize)
     ]);
 }
 
-fn update(conn: ConnId, framework_id: &FrameworkId, task_id: &TaskId, state: TaskState, number: u64) -> Event {
+fn update(
+    conn: ConnId,
+    framework_id: &FrameworkId,
+    task_id: &TaskId,
+    state: TaskState,
+    number: u64,
+) -> Event {
     let status = TaskStatus {
         task_id: task_id.clone(),
         agent_id: None,
@@ -278,6 +318,7 @@ fn update(conn: ConnId, framework_id: &FrameworkId, task_id: &TaskId, state: Tas
         update_id: Some(UpdateId::new(1, number)),
         container: None,
     };
-    let message = AgentMessage::StatusUpdate { framework_id: framework_id.clone(), status, latest_state: state };
+    let message =
+        AgentMessage::StatusUpdate { framework_id: framework_id.clone(), status, latest_state: state };
     Event::AgentMessage { conn, message }
 }

@@ -34,7 +34,6 @@ pub(crate) enum Way {
 
 /// To a master.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "moved twice, from one core to the other")]
 pub(crate) enum Up {
     Scheduler { call_id: u64, call: Call },
     Agent(AgentMessage),

@@ -167,8 +167,12 @@ impl<S: FnMut(Difference) + Send> Allocator for Compared<S> {
         self.real.explain(now, question)
     }
 
-    fn judge_quotas(&self, quotas: &BTreeMap<Role, Quota>) -> Result<(), String> {
-        self.real.judge_quotas(quotas)
+    fn judge_quotas(
+        &self,
+        quotas: &BTreeMap<Role, Quota>,
+        offered: &BTreeMap<Role, Resources>,
+    ) -> Result<(), String> {
+        self.real.judge_quotas(quotas, offered)
     }
 
     fn over_limit(&self, role: &Role) -> Resources {

@@ -138,9 +138,15 @@ impl Hierarchical {
         }
     }
 
-    pub(crate) fn judge(&self, quotas: &BTreeMap<Role, Quota>) -> Result<(), String> {
+    pub(crate) fn judge(
+        &self,
+        quotas: &BTreeMap<Role, Quota>,
+        offered: &BTreeMap<Role, Resources>,
+    ) -> Result<(), String> {
         for (role, quota) in quotas {
-            self.judge_one(role, quota)?;
+            let below = offered.iter().filter(|(of, _)| *of == role || of.is_below(role));
+            let offered: Resources = below.map(|(_, offered)| offered).sum();
+            self.judge_one(role, quota, &offered)?;
         }
         let mut together = self.quotas.clone();
         together.extend(quotas.iter().map(|(role, quota)| (role.clone(), quota.clone())));
@@ -163,7 +169,12 @@ impl Hierarchical {
         Ok(())
     }
 
-    fn judge_one(&self, role: &Role, Quota { guarantee, limit }: &Quota) -> Result<(), String> {
+    fn judge_one(
+        &self,
+        role: &Role,
+        Quota { guarantee, limit }: &Quota,
+        offered: &Resources,
+    ) -> Result<(), String> {
         if guarantee.has_terms() || guarantee.scalars().count() != guarantee.entries().len() {
             return Err(format!(
                 "role {role} cannot be guaranteed `{guarantee}`: name scalars on no terms, such as `cpus:4;mem:1024`"
@@ -176,7 +187,8 @@ impl Hierarchical {
             ));
         }
         for (name, most) in limit.iter().flat_map(|limit| limit.iter()) {
-            let (least, has) = (guarantee.milli(name), self.consumes(role, name));
+            let (least, has) =
+                (guarantee.milli(name), self.consumes(role, name) - offered.unreserved_milli(name));
             let show = Value::Scalar;
             if most < least {
                 return Err(format!(

@@ -305,8 +305,12 @@ impl Allocator for Hierarchical {
         self.answer(now, question)
     }
 
-    fn judge_quotas(&self, quotas: &BTreeMap<Role, Quota>) -> Result<(), String> {
-        self.judge(quotas)
+    fn judge_quotas(
+        &self,
+        quotas: &BTreeMap<Role, Quota>,
+        offered: &BTreeMap<Role, Resources>,
+    ) -> Result<(), String> {
+        self.judge(quotas, offered)
     }
 
     fn over_limit(&self, role: &Role) -> Resources {

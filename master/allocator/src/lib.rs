@@ -211,7 +211,12 @@ pub trait Allocator: Send {
     /// Why these quotas cannot stand together with the others, if so: the first role whose limit is below its guarantee, or whose
     /// guarantee is that of no top-level role, or guarantees that together exceed the cluster, or a role that consumes more than its
     /// limit already.
-    fn judge_quotas(&self, quotas: &BTreeMap<Role, Quota>) -> Result<(), String>;
+    /// What is only offered, by role, does not count as had: it can be taken back.
+    fn judge_quotas(
+        &self,
+        quotas: &BTreeMap<Role, Quota>,
+        offered: &BTreeMap<Role, Resources>,
+    ) -> Result<(), String>;
 
     /// What a role, with those below it, has above its quota limit; nothing when it has no limit.
     fn over_limit(&self, role: &Role) -> Resources;

@@ -57,7 +57,6 @@ pub enum Action {
 
 /// A change of the registry, idempotent: doing it twice is doing it once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "moved once, from the decision to its effect")]
 pub enum RegistryOp {
     /// An agent takes part.
     AdmitAgent {

@@ -27,7 +27,6 @@ pub struct CommitId(pub u64);
 ///
 /// Events of one connection come in the order in which the peer sent them; after its closing event none comes any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "moved once, from the stream to the decision")]
 pub enum Event {
     /// A scheduler called. A call that could not be converted never gets here: the shell refuses it by itself.
     SchedulerCall {

@@ -22,7 +22,6 @@ use crate::address::describe;
 
 /// What a stream tells, in order: at most one `Connected`, then events, then one `Disconnected`.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "moved once, from the stream to the driver")]
 pub(super) enum FromLink {
     Connected,
     Event(Event),

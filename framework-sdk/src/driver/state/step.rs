@@ -47,7 +47,6 @@ impl Config {
 /// What an [`Engine`](crate::driver::Engine) is told.
 #[derive(Debug)]
 #[non_exhaustive]
-#[expect(clippy::large_enum_variant, reason = "moved once, from the connection to the decision")]
 pub enum Input<M> {
     /// Begin. The first input, and only once.
     Start,

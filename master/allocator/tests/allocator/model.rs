@@ -398,8 +398,12 @@ impl Allocator for Model {
         unreachable!("what it would say is asked by `Model::expected`")
     }
 
-    fn judge_quotas(&self, quotas: &BTreeMap<Role, Quota>) -> Result<(), String> {
-        self.judge(quotas)
+    fn judge_quotas(
+        &self,
+        quotas: &BTreeMap<Role, Quota>,
+        offered: &BTreeMap<Role, Resources>,
+    ) -> Result<(), String> {
+        self.judge(quotas, offered)
     }
 
     fn over_limit(&self, role: &Role) -> Resources {

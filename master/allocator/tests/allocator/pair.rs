@@ -6,7 +6,7 @@ use apportion_allocator::{
     Allocation, Allocator, Hierarchical, HierarchicalConfig, Obstacle, Question, RoleExplanation, Verdict,
     Weight,
 };
-use apportion_types::{AgentId, FrameworkId, Resources, Time};
+use apportion_types::{AgentId, FrameworkId, Resources, Time, resources::Name};
 
 use crate::{
     ALL, agent, at,
@@ -186,7 +186,10 @@ impl Pair {
     fn set_quota(&mut self, index: usize, guarantee: Option<usize>, limit: Option<usize>) {
         let (name, quota) = (role(ROLES[index]), calls::quota(guarantee, limit));
         let asked = [(name.clone(), quota.clone())].into();
-        let (real, model) = (self.real.judge_quotas(&asked), self.model.judge_quotas(&asked));
+        // As if some of what the role has were only offered.
+        let offered = BTreeMap::from([(name.clone(), Resources::scalar(Name::Cpus, 1000 * index as i64))]);
+        let (real, model) =
+            (self.real.judge_quotas(&asked, &offered), self.model.judge_quotas(&asked, &offered));
         assert_eq!(real.is_ok(), model.is_ok(), "of {quota:?} for {name}: {real:?}, {model:?}");
         // What is judged impossible may be forced.
         self.tell(|a| a.set_quota(&name, quota.clone()));

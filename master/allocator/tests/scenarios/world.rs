@@ -212,7 +212,8 @@ impl World {
         let limit = settings.one("limit").map(|text| text.parse().unwrap());
         settings.end();
         let quota = Quota { guarantee, limit };
-        let judged = self.allocator.judge_quotas(&BTreeMap::from([(role.clone(), quota.clone())]));
+        let judged =
+            self.allocator.judge_quotas(&BTreeMap::from([(role.clone(), quota.clone())]), &BTreeMap::new());
         if judged.is_ok() || forced {
             self.allocator.set_quota(&role, quota.clone());
             self.quotas.insert(role, quota);

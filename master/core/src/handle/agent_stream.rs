@@ -5,6 +5,7 @@ use apportion_types::{
     protocol::agent::{AgentMessage, RefuseCode},
 };
 
+use super::register::Has;
 use crate::{
     action::RegistryOp,
     event::ConnId,
@@ -20,7 +21,7 @@ impl State {
                 None | Some(AgentStream::Registered(_)),
                 AgentMessage::Register { info, agent_id, total, tasks, operations },
             ) => {
-                self.register(turn, conn, info, agent_id, total, tasks, operations);
+                self.register(turn, conn, agent_id, Has { info, total, tasks, operations });
             }
             (None, _) => {
                 self.agent_streams.insert(conn, AgentStream::Closing);

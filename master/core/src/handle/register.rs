@@ -24,6 +24,14 @@ use crate::{
     view::{AgentState, FrameworkState, TaskView},
 };
 
+/// An agent as it registers: what it is, and what it has.
+pub(super) struct Has {
+    pub(super) info: AgentInfo,
+    pub(super) total: Resources,
+    pub(super) tasks: Vec<AgentTask>,
+    pub(super) operations: Vec<AgentOperation>,
+}
+
 /// What the tasks that an agent names lead to, to be told to it after Registered.
 #[derive(Default)]
 struct Named {
@@ -38,12 +46,10 @@ impl State {
         &mut self,
         turn: &mut Turn<'_>,
         conn: ConnId,
-        info: AgentInfo,
         agent_id: Option<AgentId>,
-        total: Resources,
-        tasks: Vec<AgentTask>,
-        operations: Vec<AgentOperation>,
+        has: Has,
     ) {
+        let Has { info, total, tasks, operations } = has;
         if let Err((code, message)) = self.judge_registration(agent_id.as_ref(), &total, &tasks) {
             return self.refuse_agent(turn, conn, code, message);
         }

@@ -77,7 +77,11 @@ impl State {
                 return Err(OperatorError::Invalid { why });
             }
         }
-        match self.allocator.judge_quotas(&quotas) {
+        let mut offered: BTreeMap<Role, Resources> = BTreeMap::new();
+        for view in self.view.offers.values() {
+            *offered.entry(view.offer.role.clone()).or_default() += &view.offer.resources.summable();
+        }
+        match self.allocator.judge_quotas(&quotas, &offered) {
             Err(why) if !force => Err(OperatorError::Conflict {
                 why: format!("{why}; nothing is changed, unless it is forced"),
             }),

@@ -43,7 +43,7 @@ impl Cluster {
     /// A scheduler calls what is not an ordinary launch.
     pub(super) fn model(&mut self, framework: usize, kind: u8, number: u8) {
         self.scheduler_hears(framework);
-        let operation_id = (number % 2 == 0).then(|| OperationId::new(format!("op{number}")).unwrap());
+        let operation_id = number.is_multiple_of(2).then(|| OperationId::new(format!("op{number}")).unwrap());
         let convert = |operation| OfferOperation::Convert { id: operation_id.clone(), operation };
         let launch = |task: u8| OfferOperation::Launch(vec![Ok(task_info(task, task % 3))]);
         let call = match kind {
@@ -145,7 +145,7 @@ impl Cluster {
         let agent_id = agent_id.unwrap_or_else(|| AgentId::new("nobody").unwrap());
         let roles = |change| OperatorCall::UpdateRoles {
             changes: BTreeMap::from([(role.clone(), change)]),
-            force: number % 2 == 0,
+            force: number.is_multiple_of(2),
         };
         let reserved =
             "cpus:1".parse::<Resources>().unwrap().reserve(&Reservation::by(Role::new("eng").unwrap(), "op"));
@@ -158,7 +158,7 @@ impl Cluster {
             2 => {
                 let guarantee =
                     if number > 4 { Resources::new() } else { format!("cpus:{number}").parse().unwrap() };
-                let limit = (number % 3 == 0).then(|| format!("cpus:{}", number + 2).parse().unwrap());
+                let limit = number.is_multiple_of(3).then(|| format!("cpus:{}", number + 2).parse().unwrap());
                 roles(RoleChange { quota: Some(Quota { guarantee, limit }), ..RoleChange::default() })
             }
             3 => OperatorCall::Operate { agent_id, operation: Operation::Reserve { resources: reserved } },

@@ -34,7 +34,7 @@ impl Jobs {
             .into_iter()
             .map(|(agent_id, tasks)| Claim { agent_id, tasks: tasks.into_iter().map(Ok).collect() })
             .collect();
-        let all_or_nothing = claims.len() % 2 == 0;
+        let all_or_nothing = claims.len().is_multiple_of(2);
         cx.commit(&self.work.role, claims, all_or_nothing);
     }
 }

@@ -101,7 +101,11 @@ impl Model {
         self.free_quotable().missing(&self.all_lack(somebody))
     }
 
-    pub(super) fn judge(&self, quotas: &BTreeMap<Role, Quota>) -> Result<(), String> {
+    pub(super) fn judge(
+        &self,
+        quotas: &BTreeMap<Role, Quota>,
+        offered: &BTreeMap<Role, Resources>,
+    ) -> Result<(), String> {
         let mut all = self.config.quotas.clone();
         all.extend(quotas.clone());
         let mut then = self.clone();
@@ -115,7 +119,13 @@ impl Model {
             if role.parent().is_some() && !quota.guarantee.is_empty() {
                 return Err(format!("{role}: not at the top"));
             }
-            if !then.above_limit(role).is_empty() {
+            let mut above = then.above_limit(role);
+            for (of, offered) in offered {
+                if of == role || of.is_below(role) {
+                    above.saturating_sub(&offered.unreserved());
+                }
+            }
+            if !above.is_empty() {
                 return Err(format!("{role}: it has more"));
             }
         }
