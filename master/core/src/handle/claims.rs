@@ -134,7 +134,7 @@ impl State {
             Ok(()) => Ok(Plan { unused: Resources::new(), ..plan }),
             Err(denied) => {
                 let holder = denied.winner.or_else(|| match denied.code {
-                    ClaimRefusal::NotFree => self.holder_of(agent_id, &needed),
+                    ClaimRefusal::NotFree => self.holder_of(agent_id, &needed).filter(|holder| holder != id),
                     _ => None,
                 });
                 Err((denied.code, denied.message, holder))
