@@ -183,7 +183,7 @@ async fn an_operation_that_does_not_fit_is_answered_with_what_there_is() {
         operation: reserve("disk(+eng):9999"),
     };
     stream.say(apply).await;
-    let AgentMessage::Total { total } = stream.hear().await else { panic!("not Total") };
+    let AgentMessage::Total { total, .. } = stream.hear().await else { panic!("not Total") };
     assert_eq!(total, resources("cpus:4;mem:1024;disk:1024;ports:[31000-31009]"));
     let AgentMessage::OperationUpdate(operation) = stream.hear().await else { panic!("not OperationUpdate") };
     assert_eq!(operation.status.reason, Some(Reason::ResourcesUnknown), "{operation:?}");

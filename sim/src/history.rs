@@ -302,7 +302,7 @@ fn said_by_agent(message: &AgentMessage) -> Option<String> {
         }
         AgentMessage::StatusUpdate { status: told, .. } => format!("update {}", status(told)),
         AgentMessage::OperationUpdate(told) => format!("operation {}", operation(&told.status)),
-        AgentMessage::Total { total } => format!("total {total}"),
+        AgentMessage::Total { total, applied } => format!("total {total} after {applied}"),
         AgentMessage::Oversubscribed { revocable } => format!("lends {revocable}"),
         AgentMessage::Unregister { .. } => "unregister".to_owned(),
     })

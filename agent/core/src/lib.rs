@@ -74,6 +74,8 @@ pub struct AgentCore {
     outcomes: BTreeMap<OperationKey, Outcome>,
     /// True once a total was told on this stream: what the master had sent by then it took for granted.
     total_told: bool,
+    /// Operations that came on this stream.
+    applied: u64,
     view: View,
 }
 
@@ -128,6 +130,7 @@ impl AgentCore {
             pool: Pool::new(resources),
             outcomes: BTreeMap::new(),
             total_told: false,
+            applied: 0,
             view: View { started_at: now, ..View::default() },
             config,
         }

@@ -39,7 +39,9 @@ impl From<AgentMessage> for v1::AgentServiceConnectRequest {
             AgentMessage::OperationUpdate(operation) => {
                 WireRequest::OperationUpdate(v1::AgentOperationUpdate { operation: Some(operation.into()) })
             }
-            AgentMessage::Total { total } => WireRequest::Total(v1::Total { total: Some(total.into()) }),
+            AgentMessage::Total { total, applied } => {
+                WireRequest::Total(v1::Total { total: Some(total.into()), applied })
+            }
             AgentMessage::Oversubscribed { revocable } => {
                 WireRequest::Oversubscribed(v1::Oversubscribed { revocable: Some(revocable.into()) })
             }
@@ -63,7 +65,9 @@ impl TryFrom<v1::AgentServiceConnectRequest> for AgentMessage {
             WireRequest::OperationUpdate(update) => {
                 AgentMessage::OperationUpdate(message("operation_update.operation", update.operation)?)
             }
-            WireRequest::Total(total) => AgentMessage::Total { total: settled("total.total", total.total)? },
+            WireRequest::Total(total) => {
+                AgentMessage::Total { total: settled("total.total", total.total)?, applied: total.applied }
+            }
             WireRequest::Oversubscribed(oversubscribed) => {
                 let revocable: Resources = message("oversubscribed.revocable", oversubscribed.revocable)?;
                 if revocable.revocable() != revocable {

@@ -488,7 +488,8 @@ pub(super) fn agent_message() -> impl Strategy<Value = AgentMessage> {
                 operations
             }),
         agent_operation().prop_map(AgentMessage::OperationUpdate),
-        resources().prop_map(|total| AgentMessage::Total { total: settled(&total) }),
+        (resources(), any::<u64>())
+            .prop_map(|(total, applied)| AgentMessage::Total { total: settled(&total), applied }),
         resources().prop_map(|revocable| AgentMessage::Oversubscribed { revocable: revocable.revocable() }),
         (framework_id(), task_status(), task_state()).prop_map(|(framework_id, status, latest_state)| {
             AgentMessage::StatusUpdate { framework_id, status, latest_state }

@@ -42,6 +42,8 @@ pub enum AgentMessage {
     Total {
         /// All, without what it lends.
         total: Resources,
+        /// How many operations of this stream it takes in.
+        applied: u64,
     },
     /// What it could lend now, all of it revocable; replaces what it said before.
     Oversubscribed {

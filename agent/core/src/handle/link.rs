@@ -76,6 +76,7 @@ impl AgentCore {
             self.timers.cancel(&Timer::RetryOperation(key.clone()));
         }
         self.total_told = false;
+        self.applied = 0;
     }
 
     fn reconnect(&mut self, reason: String, actions: &mut Actions) {

@@ -41,6 +41,7 @@ impl AgentCore {
         operation: &Operation,
         actions: &mut Actions,
     ) {
+        self.applied += 1;
         // What became of an operator's operation is told to nobody.
         let key = framework_id.zip(operation_id);
         // A name is free as soon as its acknowledgement is on the way to the disk: the log has them in order.
@@ -225,6 +226,9 @@ impl AgentCore {
     /// Has the master's books follow, whatever it took for granted.
     fn tell_total(&mut self, actions: &mut Actions) {
         self.total_told = true;
-        actions.push(Action::Send(AgentMessage::Total { total: self.pool.total.clone() }));
+        actions.push(Action::Send(AgentMessage::Total {
+            total: self.pool.total.clone(),
+            applied: self.applied,
+        }));
     }
 }

@@ -333,7 +333,7 @@ impl World {
                 assert_eq!(self.outcomes.get(&key), Some(&status), "{key:?}: an update of what is over");
                 self.outcomes_sent.push((key, status.update_id.unwrap()));
             }
-            AgentMessage::Total { total } => assert_eq!(total, self.core.view().resources),
+            AgentMessage::Total { total, .. } => assert_eq!(total, self.core.view().resources),
             AgentMessage::Oversubscribed { revocable } => {
                 assert!(self.registered);
                 assert_eq!(revocable, self.core.view().lent);

@@ -90,7 +90,7 @@ fn message(message: &AgentMessage) -> String {
             text
         }
         AgentMessage::OperationUpdate(operation) => format!("operation {}", outcome(operation)),
-        AgentMessage::Total { total } => format!("total {total}"),
+        AgentMessage::Total { total, applied } => format!("total {total} after {applied}"),
         AgentMessage::Oversubscribed { revocable } if revocable.is_empty() => "lends nothing".to_owned(),
         AgentMessage::Oversubscribed { revocable } => format!("lends {revocable}"),
         AgentMessage::StatusUpdate { framework_id, status, latest_state } => {

@@ -42,7 +42,7 @@ impl State {
                     self.status_update(turn, conn, &id, framework_id, status, latest_state);
                 }
                 AgentMessage::OperationUpdate(told) => self.operation_update(turn, conn, &id, told),
-                AgentMessage::Total { total } => self.correct_total(turn, &id, total),
+                AgentMessage::Total { total, applied } => self.correct_total(turn, &id, total, applied),
                 AgentMessage::Oversubscribed { revocable } => self.set_revocable(turn, &id, revocable),
                 AgentMessage::Pong { sequence } => self.pong(turn, &id, sequence),
                 AgentMessage::Unregister { message } => self.unregister(turn, conn, id, message),

@@ -163,8 +163,15 @@ impl State {
     }
 
     /// An agent has other resources than the master believes: the books are begun anew.
-    pub(super) fn correct_total(&mut self, turn: &mut Turn<'_>, id: &AgentId, total: Resources) {
-        if self.view.agents[id].total == total {
+    pub(super) fn correct_total(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: &AgentId,
+        total: Resources,
+        applied: u64,
+    ) {
+        // What is still on its way to the agent is not in it, and tasks that use that are not lost: the next Total has both.
+        if applied < self.agents[id].applies_sent || self.view.agents[id].total == total {
             return;
         }
         self.close_offers_of_agent(turn, id, Close::Changed);
@@ -243,6 +250,7 @@ impl State {
         let done = self.allocator.convert_free(id, &conversion);
         assert!(done, "what is free was cleared for the operation");
         self.convert_agent(id, &conversion);
+        self.agent(id).applies_sent += 1;
         turn.tell_agent(conn, MasterMessage::Apply { framework_id: None, operation_id: None, operation });
         Ok(OperatorReply::Operated)
     }

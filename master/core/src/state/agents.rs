@@ -45,6 +45,8 @@ pub(crate) struct Agent {
     pub(crate) offers: BTreeSet<OfferId>,
     /// Tasks whose names are in use elsewhere, until they have ended.
     pub(crate) strays: BTreeMap<TaskKey, Stray>,
+    /// Operations sent on its stream.
+    pub(crate) applies_sent: u64,
     /// The number of the last ping.
     pub(crate) ping_sequence: u64,
     /// Pings since the last answer.
@@ -137,6 +139,7 @@ impl State {
         let agent = self.agent(id);
         agent.conn = Some(conn);
         agent.pings_unanswered = 0;
+        agent.applies_sent = 0;
         agent.losing = None;
         agent.recorded = true;
         self.timers.cancel(&Timer::Reregister(id.clone()));

@@ -34,6 +34,8 @@ pub(crate) struct Agent {
     settings: Resources,
     /// As operations have changed them.
     total: Resources,
+    /// Operations that came on this stream.
+    applied: u64,
     /// What became of operations that is not acknowledged.
     operations: BTreeMap<(FrameworkId, OperationId), OperationStatus>,
     tasks: BTreeMap<Key, Task>,
@@ -51,6 +53,7 @@ impl Agent {
             outbox: VecDeque::new(),
             settings: SETTINGS.parse().unwrap(),
             total: SETTINGS.parse().unwrap(),
+            applied: 0,
             operations: BTreeMap::new(),
             tasks: BTreeMap::new(),
             lies: false,
@@ -59,6 +62,7 @@ impl Agent {
 
     pub(super) fn stream_ended(&mut self) {
         self.conn = None;
+        self.applied = 0;
         self.inbox.clear();
         self.outbox.clear();
     }
@@ -220,6 +224,7 @@ impl Agent {
                 }
             }
             MasterMessage::Apply { framework_id, operation_id, operation } => {
+                self.applied += 1;
                 let conversion = operation.conversion().expect("the master passes on only what makes sense");
                 let done = conversion.apply(&self.total);
                 assert!(
@@ -231,7 +236,9 @@ impl Agent {
                 let state = if done.is_some() { OperationState::Finished } else { OperationState::Dropped };
                 match done {
                     Some(total) => self.total = total,
-                    None => self.outbox.push_back(AgentMessage::Total { total: self.total.clone() }),
+                    None => self
+                        .outbox
+                        .push_back(AgentMessage::Total { total: self.total.clone(), applied: self.applied }),
                 }
                 if let (Some(framework_id), Some(operation_id)) = (framework_id, operation_id) {
                     let status = OperationStatus {
@@ -270,6 +277,7 @@ impl Cluster {
             agent.stream_ended();
         }
         let conn = same.unwrap_or(conn);
+        agent.applied = 0;
         agent.conn = Some(conn);
         match stale {
             1 => agent.forget(),

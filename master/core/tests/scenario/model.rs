@@ -201,7 +201,7 @@ pub(super) fn message(verb: &str, rest: &[&str]) -> Parsed<Option<AgentMessage>>
             };
             AgentMessage::OperationUpdate(AgentOperation { framework_id: framework_id(framework)?, status })
         }
-        ("total", [resources]) => AgentMessage::Total { total: said(resources.parse())? },
+        ("total", [resources]) => AgentMessage::Total { total: said(resources.parse())?, applied: u64::MAX },
         ("lend", [resources]) => AgentMessage::Oversubscribed { revocable: said(resources.parse())? },
         _ => return Ok(None),
     }))

@@ -42,6 +42,7 @@ impl State {
                     if let Some(operation_id) = &operation_id {
                         self.operations.sent(id, operation_id, &agent_id);
                     }
+                    self.agent(&agent_id).applies_sent += 1;
                     let framework_id = Some(id.clone());
                     turn.tell_agent(conn, MasterMessage::Apply { framework_id, operation_id, operation });
                 }
