@@ -126,14 +126,23 @@ impl State {
                 .tasks
                 .iter()
                 .map(|key| (key, &self.view.tasks[key]))
-                .filter(|(key, task)| task.state.holds_resources() && !taken.contains(key))
+                .filter(|(key, task)| {
+                    task.state.holds_resources() && !taken.contains(key) && !self.is_ending(key)
+                })
                 .map(|(key, task)| {
                     (self.priority(&task.role), std::cmp::Reverse(task.accepted_at), key, task)
                 })
                 .filter(|(of_task, ..)| *of_task < priority)
                 .collect();
             candidates.sort_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)));
+            // What is ending already needs no notice. Where that is enough, it is waited for.
             let mut open = self.open_on(agent_id, role);
+            for key in self.agents[agent_id].tasks.iter().filter(|key| self.is_ending(key)) {
+                open += &firm_for(&self.view.tasks[key].info.resources, role).plain();
+            }
+            if open.contains(wanted) {
+                return None;
+            }
             let mut victims: Vec<(i32, &TaskKey, Resources)> = Vec::new();
             for (of_task, _, key, task) in candidates {
                 let missing = open.missing(wanted);
@@ -165,6 +174,11 @@ impl State {
             }
         }
         best.map(|(_, _, agent_id, victims)| (agent_id, victims))
+    }
+
+    /// True for a task that is asked to end and still holds resources.
+    fn is_ending(&self, key: &TaskKey) -> bool {
+        self.view.tasks[key].state.holds_resources() && self.tasks[key].kill.is_some()
     }
 
     /// Tells the victims' frameworks, and begins to gather.

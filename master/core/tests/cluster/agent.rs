@@ -269,6 +269,10 @@ impl Agent {
 
 impl Cluster {
     pub(super) fn register(&mut self, number: usize, stale: u8) {
+        if stale == 3 {
+            // What it says of itself over the same stream is after what it has heard there.
+            self.agent_hears(number);
+        }
         let conn = self.conn();
         let agent = &mut self.agents[number];
         // The inbox of the old stream is lost; the master may not know yet that it has ended.
