@@ -92,7 +92,7 @@ pub enum Obstacle {
     },
     /// It refused as much until then.
     Filtered {
-        /// When the filter ends; [`Time::MAX`]-like times are for ever.
+        /// When the filter ends.
         until: Time,
     },
     /// A constraint of its own does not hold of the agent.
