@@ -192,29 +192,47 @@ impl State {
         victims: Vec<TaskKey>,
     ) {
         let at = turn.now + self.config.preemption_grace;
-        let mut of: BTreeMap<&FrameworkId, (Resources, Vec<TaskId>)> = BTreeMap::new();
-        for key in &victims {
-            let (resources, tasks) = of.entry(&key.0).or_default();
-            *resources += &self.view.tasks[key].info.resources;
-            tasks.push(key.1.clone());
-        }
-        for (framework_id, (resources, tasks)) in of {
-            if let Some(conn) = self.scheduler_conn(framework_id) {
-                let notice =
-                    Notice { agent_id: agent_id.clone(), resources, tasks, at, for_role: role.clone() };
-                turn.tell_scheduler(conn, SchedulerEvent::Preempt(notice));
-            }
-        }
         let number = self.preemptions.begin(Preemption {
             framework_id: id.clone(),
             role: role.clone(),
             wanted: wanted.clone(),
             agent_id,
             victims,
+            at,
             held: Resources::new(),
         });
         self.timers.set(Timer::Preempt(number), at);
+        self.give_notice(turn, number, |_| true);
         self.gather(turn, number);
+    }
+
+    /// Tells a framework that was away of what is about to be preempted of it.
+    pub(super) fn repeat_notices(&mut self, turn: &mut Turn<'_>, id: &FrameworkId) {
+        let pending = |(_, one): &(&u64, &Preemption)| one.at > turn.now;
+        let numbers: Vec<u64> =
+            self.preemptions.active.iter().filter(pending).map(|(number, _)| *number).collect();
+        numbers.into_iter().for_each(|number| self.give_notice(turn, number, |of| of == id));
+    }
+
+    /// Tells those of the victims' frameworks that are meant and connected.
+    fn give_notice(&self, turn: &mut Turn<'_>, number: u64, meant: impl Fn(&FrameworkId) -> bool) {
+        let one = &self.preemptions.active[&number];
+        let mut of: BTreeMap<&FrameworkId, (Resources, Vec<TaskId>)> = BTreeMap::new();
+        for key in one.victims.iter().filter(|key| meant(&key.0)) {
+            let Some(task) = self.view.tasks.get(key).filter(|task| task.state.holds_resources()) else {
+                continue;
+            };
+            let (resources, tasks) = of.entry(&key.0).or_default();
+            *resources += &task.info.resources;
+            tasks.push(key.1.clone());
+        }
+        for (framework_id, (resources, tasks)) in of {
+            if let Some(conn) = self.scheduler_conn(framework_id) {
+                let (agent_id, for_role) = (one.agent_id.clone(), one.role.clone());
+                let notice = Notice { agent_id, resources, tasks, at: one.at, for_role };
+                turn.tell_scheduler(conn, SchedulerEvent::Preempt(notice));
+            }
+        }
     }
 
     /// The grace is over: what is still missing is taken.

@@ -100,6 +100,7 @@ impl State {
         };
         turn.tell_scheduler(conn, subscribed);
         self.repeat_unacknowledged(turn, &id);
+        self.repeat_notices(turn, &id);
     }
 
     /// Sends again what the framework has not acknowledged, rather than leave it to the agents' slow repetition. Of a task that

@@ -17,6 +17,8 @@ pub(crate) struct Preemption {
     pub(crate) agent_id: AgentId,
     /// What has to go, unless as much is given back otherwise.
     pub(crate) victims: Vec<TaskKey>,
+    /// When they are killed.
+    pub(crate) at: Time,
     /// What is gathered already: counted as allocated to the framework.
     pub(crate) held: Resources,
 }
