@@ -403,7 +403,7 @@ pub struct FreeAgent {
     pub agent_id: AgentId,
     /// What is free on it.
     pub free: Resources,
-    /// Its host and attributes, where the watcher has not been told them.
+    /// Its host and attributes; none where nothing is free.
     pub place: Option<Place>,
 }
 

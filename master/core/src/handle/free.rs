@@ -24,8 +24,7 @@ impl State {
         }
         let all: Vec<AgentId> = self.view.agents.keys().cloned().collect();
         self.framework(id).free_version = Some(1);
-        let agents =
-            self.free_agents(id, &all, true).into_iter().filter(|agent| !agent.free.is_empty()).collect();
+        let agents = self.free_agents(id, &all).into_iter().filter(|agent| !agent.free.is_empty()).collect();
         let free = FreeState { version: 1, snapshot: true, agents };
         turn.tell_scheduler(caller.conn, SchedulerEvent::Free(free));
     }
@@ -50,7 +49,7 @@ impl State {
         }
         for id in self.free_watchers.clone() {
             let conn = self.scheduler_conn(&id).expect("only a connected framework watches");
-            let agents = self.free_agents(&id, &changed, true);
+            let agents = self.free_agents(&id, &changed);
             let version = self.framework(&id).free_version.as_mut().expect("a watcher counts");
             *version += 1;
             let free = FreeState { version: *version, snapshot: false, agents };
@@ -59,7 +58,7 @@ impl State {
     }
 
     /// What a framework may know to be free on some agents: what is open to one of its roles.
-    fn free_agents(&self, id: &FrameworkId, agents: &[AgentId], places: bool) -> Vec<FreeAgent> {
+    fn free_agents(&self, id: &FrameworkId, agents: &[AgentId]) -> Vec<FreeAgent> {
         let roles: &BTreeSet<Role> = &self.view.frameworks[id].info.roles.iter().cloned().collect();
         let each = |agent_id: &AgentId| {
             let view = self.view.agents.get(agent_id).filter(|view| view.state == AgentState::Active);
@@ -67,7 +66,7 @@ impl State {
             let free = free.only(|entry| {
                 entry.role().is_none_or(|kept| roles.iter().any(|role| role == kept || role.is_below(kept)))
             });
-            let place = view.filter(|_| places && !free.is_empty()).map(|view| Place {
+            let place = view.filter(|_| !free.is_empty()).map(|view| Place {
                 hostname: view.info.hostname.clone(),
                 address: view.info.address.clone(),
                 attributes: view.info.attributes.clone(),
