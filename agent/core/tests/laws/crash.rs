@@ -36,6 +36,7 @@ impl World {
         // Of containers that the disk knows nothing of the core will say nothing.
         let known: BTreeSet<_> = recovered.tasks.iter().map(|task| task.task.container_id.clone()).collect();
         self.containers.retain(|id, _| known.contains(id));
+        self.mounted.retain(|id, _| known.contains(id));
         self.incarnation += 1;
         self.core = AgentCore::new(config(), self.incarnation, self.now);
         self.feed(Event::Recovered(recovered));

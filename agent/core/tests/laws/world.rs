@@ -45,6 +45,8 @@ pub(crate) struct World {
     /// On disk when the process started; the core's numbers count from here.
     pub(crate) before: usize,
     pub(crate) containers: BTreeMap<ContainerId, (TaskKey, Container)>,
+    /// The volumes that containers were launched with.
+    pub(crate) mounted: BTreeMap<ContainerId, BTreeSet<VolumeKey>>,
     pub(crate) streams: BTreeMap<TaskKey, Told>,
     pub(crate) removed: BTreeSet<FrameworkId>,
     /// Removed ones that a crashed process took with it: the master says so again when it sees their tasks.
@@ -93,6 +95,7 @@ impl World {
             written: 0,
             before: 0,
             containers: BTreeMap::new(),
+            mounted: BTreeMap::new(),
             streams: BTreeMap::new(),
             removed: BTreeSet::new(),
             forgotten: BTreeSet::new(),
@@ -141,6 +144,8 @@ impl World {
                     let there = self.volumes.contains(&persistent.volume);
                     assert!(there, "{:?} is used before it is made", persistent.volume);
                 }
+                let mounted = plan.persistent.iter().map(|persistent| persistent.volume.clone()).collect();
+                self.mounted.insert(plan.container_id.clone(), mounted);
                 let key = (plan.framework_id, plan.task_id);
                 let before = self.containers.insert(plan.container_id, (key, Container::Launching(false)));
                 assert_eq!(before, None, "a container is launched once");
@@ -166,8 +171,11 @@ impl World {
                 self.volumes.insert(volume);
             }
             Action::DeleteVolume(volume) => {
-                let used = self.live().any(|held| volumes_of(&held).contains(&volume));
-                assert!(!used, "{volume:?} is deleted while it is used");
+                // A task that waits for one of that name to be made again has not got it yet.
+                let runs =
+                    |id| matches!(self.containers[id].1, Container::Launching(_) | Container::Running(_));
+                let user = self.mounted.iter().find(|(id, mounted)| mounted.contains(&volume) && runs(id));
+                assert_eq!(user, None, "{volume:?} is deleted while it is used");
                 self.volumes.remove(&volume);
             }
             Action::KeepVolumes(volumes) => {
