@@ -78,7 +78,9 @@ impl Preemptions {
     fn killed(&self, world: &World, framework: &FrameworkId, key: &TaskKey) -> Verdict {
         let now = world.master.shows(world.now);
         let while_away = 2 * world.master.config.preemption_grace + Duration::from_secs(1);
-        let away = self.away.get(framework).is_some_and(|at| world.now.since(*at) <= while_away);
+        let view = world.view().frameworks.get(framework);
+        let away = view.is_none_or(|view| view.state != FrameworkState::Active)
+            || self.away.get(framework).is_some_and(|at| world.now.since(*at) <= while_away);
         match self.noticed.get(key) {
             Some(at) if *at > now => {
                 Err(format!("task {} of {framework} is killed {:?} too early", key.1, at.since(now)))
