@@ -145,6 +145,8 @@ fn task(id: &str) -> TaskInfo {
         kill_grace: None,
         labels: BTreeMap::new(),
         volumes: Vec::new(),
+        container: Default::default(),
+        supervision: Default::default(),
     }
 }
 
@@ -317,6 +319,7 @@ fn update(
         at: Time::ZERO,
         update_id: Some(UpdateId::new(1, number)),
         container: None,
+        findings: Default::default(),
     };
     let message =
         AgentMessage::StatusUpdate { framework_id: framework_id.clone(), status, latest_state: state };

@@ -12,9 +12,10 @@ use std::{
 
 use apportion_agent_core::{ContainerId, ContainerPlan, Event, LaunchFailure, LaunchFailureKind, Signal};
 use apportion_containerizer::{
-    self as containerizer, ContainerSpec, Containerizer, LaunchError, Limits, PersistentVolume,
+    self as containerizer, ContainerSpec, Containerizer, LaunchError, Limits, Mount, MountSource,
+    PersistentVolume,
 };
-use apportion_types::text::chain;
+use apportion_types::{Volume, VolumeSource, text::chain};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -256,6 +257,16 @@ fn make_sandbox(folder: &Path, sandbox: &Path, name: &str) -> io::Result<()> {
     fs::rename(&link, folder.join(Paths::LATEST))
 }
 
+fn mount(volume: Volume) -> Option<Mount> {
+    let source = match volume.source {
+        VolumeSource::Host { path } => MountSource::Host(path.into()),
+        VolumeSource::Sandbox { path } => MountSource::Sandbox(path.into()),
+        VolumeSource::Tmpfs { bytes } => MountSource::Tmpfs { bytes },
+        VolumeSource::Image(_) => return None,
+    };
+    Some(Mount { source, target: volume.container_path.into(), writable: volume.writable })
+}
+
 fn spec(
     plan: ContainerPlan,
     sandbox: PathBuf,
@@ -276,7 +287,11 @@ fn spec(
         argv: plan.argv,
         env,
         sandbox,
-        volumes: plan.volumes.into_iter().map(PathBuf::from).collect(),
+        root: None,
+        user: plan.container.user,
+        working_dir: plan.container.working_dir.map(PathBuf::from),
+        mounts: plan.volumes.into_iter().filter_map(mount).collect(),
+        rlimits: plan.container.rlimits,
         persistent,
         limits: Limits {
             cpus_request_milli: ceilings.cpus_request_milli,

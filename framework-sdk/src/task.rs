@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use apportion_types::{
     Command, Resources, TaskId, TaskInfo, Volume,
+    container_info::VolumeError,
     ids::IdError,
     limits,
     resources::{Name, Ranges, Value},
-    task::VolumeError,
 };
 
 /// Builds a [`TaskInfo`] step by step; [`build`](Task::build) says what is wrong, if anything is.
@@ -324,6 +324,8 @@ impl Task {
             kill_grace: self.kill_grace,
             labels: self.labels,
             volumes,
+            container: Default::default(),
+            supervision: Default::default(),
         };
         let bytes = text_bytes(&info);
         if bytes > limits::TASK_BYTES_MAX {

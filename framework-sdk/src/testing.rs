@@ -258,6 +258,7 @@ impl<S: Scheduler> Harness<S> {
             at: self.now,
             update_id: None,
             container: None,
+            findings: Default::default(),
         }
     }
 

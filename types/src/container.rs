@@ -26,11 +26,15 @@ pub enum Control {
     Seccomp,
     /// Every process of the container ends with it.
     AtomicKill,
+    /// An image as its root.
+    Images,
+    /// A ceiling of what its sandbox holds; above it the container is killed.
+    Disk,
 }
 
 impl Control {
     /// Every control, in the order in which they are shown.
-    pub const ALL: [Control; 9] = [
+    pub const ALL: [Control; 11] = [
         Control::CpuWeight,
         Control::CpuQuota,
         Control::Memory,
@@ -40,6 +44,8 @@ impl Control {
         Control::Capabilities,
         Control::Seccomp,
         Control::AtomicKill,
+        Control::Images,
+        Control::Disk,
     ];
 
     /// The name shown to people and written to the wire.
@@ -54,6 +60,8 @@ impl Control {
             Control::Capabilities => "capabilities",
             Control::Seccomp => "seccomp",
             Control::AtomicKill => "atomic_kill",
+            Control::Images => "images",
+            Control::Disk => "disk",
         }
     }
 }
@@ -111,6 +119,29 @@ pub enum Limitation {
         /// The limit in force.
         limit_bytes: u64,
     },
+    /// The sandbox held more than this.
+    Disk {
+        /// The limit in force.
+        limit_bytes: u64,
+    },
+}
+
+impl Limitation {
+    /// The limit of memory, if that it was.
+    pub fn memory_bytes(self) -> Option<u64> {
+        match self {
+            Limitation::Memory { limit_bytes } => Some(limit_bytes),
+            Limitation::Disk { .. } => None,
+        }
+    }
+
+    /// The limit of disk, if that it was.
+    pub fn disk_bytes(self) -> Option<u64> {
+        match self {
+            Limitation::Memory { .. } => None,
+            Limitation::Disk { limit_bytes } => Some(limit_bytes),
+        }
+    }
 }
 
 /// How a container ended.

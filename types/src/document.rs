@@ -11,8 +11,8 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    AgentId, AgentInfo, ContainerStatus, FaultDomain, FrameworkId, FrameworkInfo, OfferId, Reason, Resources,
-    Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time,
+    AgentId, AgentInfo, CheckResult, ContainerStatus, FaultDomain, FrameworkId, FrameworkInfo, OfferId,
+    Reason, Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time,
     container::{Exit, Limitation, Unenforced},
 };
 
@@ -208,6 +208,8 @@ pub struct Task {
     pub env: Vec<String>,
     /// The paths that it reads of its agent's host beside what every task sees.
     pub volumes: Vec<String>,
+    /// Its image, if it has one.
+    pub image: Option<String>,
     /// What it is charged with.
     pub resources: Amounts,
     /// Ceilings above that.
@@ -244,7 +246,8 @@ impl Task {
             accepted_at_us: accepted_at,
             argv: info.command.argv.clone(),
             env: info.command.env.keys().cloned().collect(),
-            volumes: info.volumes.iter().map(|volume| volume.host_path.clone()).collect(),
+            volumes: info.volumes.iter().map(|volume| volume.container_path.clone()).collect(),
+            image: info.container.image.as_ref().map(|image| image.reference.to_string()),
             resources: Amounts(info.resources.clone()),
             limits: Amounts(info.limits.clone()),
             pids_max: info.pids_max,
@@ -270,6 +273,10 @@ pub struct Status {
     pub at_us: Time,
     /// How its container ended or what it used, where known.
     pub container: Option<Container>,
+    /// What its health check says.
+    pub healthy: Option<bool>,
+    /// What its check found last.
+    pub check: Option<CheckResult>,
 }
 
 impl From<&TaskStatus> for Status {
@@ -281,6 +288,8 @@ impl From<&TaskStatus> for Status {
             message: status.message.clone(),
             at_us: status.at,
             container: status.container.as_ref().map(Container::from),
+            healthy: status.findings.healthy,
+            check: status.findings.check,
         }
     }
 }
@@ -294,6 +303,8 @@ pub struct Container {
     pub exit_signal: Option<i32>,
     /// The memory limit that ended it, if that did.
     pub memory_limit_exceeded_bytes: Option<u64>,
+    /// The disk limit that ended it, if that did.
+    pub disk_limit_exceeded_bytes: Option<u64>,
     /// Processor time of all its processes.
     pub cpu_us: u64,
     /// The most memory that it held at once, where that is measured.
@@ -311,11 +322,11 @@ impl From<&ContainerStatus> for Container {
             Some(Exit::Signal(signal)) => (None, Some(signal)),
             None => (None, None),
         };
-        let limit = container.limitation.map(|Limitation::Memory { limit_bytes }| limit_bytes);
         Container {
             exit_code,
             exit_signal,
-            memory_limit_exceeded_bytes: limit,
+            memory_limit_exceeded_bytes: container.limitation.and_then(Limitation::memory_bytes),
+            disk_limit_exceeded_bytes: container.limitation.and_then(Limitation::disk_bytes),
             cpu_us: container.usage.cpu_us,
             memory_peak_bytes: container.usage.memory_peak_bytes,
             started_at_us: container.started_at,
@@ -350,7 +361,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{Command, Volume, container::Control, container::Usage};
+    use crate::{
+        Command, ContainerInfo, Findings, Supervision, Volume, container::Control, container::Usage,
+    };
 
     fn written(document: impl Serialize) -> Value {
         serde_json::to_value(document).unwrap()
@@ -426,6 +439,8 @@ mod tests {
             kill_grace: Some(Duration::from_secs(2)),
             labels: [("a".into(), "b".into())].into(),
             volumes: vec![Volume::new("/data/in").unwrap()],
+            container: ContainerInfo::default(),
+            supervision: Supervision::default(),
         };
         let container = ContainerStatus {
             exit: Some(Exit::Code(3)),
@@ -444,19 +459,20 @@ mod tests {
             at: Time::from_micros(15),
             update_id: None,
             container: Some(container.clone()),
+            findings: Findings::default(),
         };
         let expected_container = json!({
-            "exit_code": 3, "exit_signal": null, "memory_limit_exceeded_bytes": null, "cpu_us": 11,
+            "exit_code": 3, "exit_signal": null, "memory_limit_exceeded_bytes": null, "disk_limit_exceeded_bytes": null, "cpu_us": 11,
             "memory_peak_bytes": 12, "started_at_us": 13, "finished_at_us": 14,
         });
         let expected_status = json!({
             "state": "failed", "reason": "command_exited", "source": "agent", "message": "exit code 3", "at_us": 15,
-            "container": expected_container,
+            "container": expected_container, "healthy": null, "check": null,
         });
         let expected = json!({
             "task_id": "t1", "name": "first", "framework_id": "f1", "agent_id": "a1", "agent_address": "127.0.0.1:1",
             "role": "etl", "state": "failed", "accepted_at_us": 16, "argv": ["/bin/sh", "-c", "exit 3"],
-            "env": ["PASSWORD"], "volumes": ["/data/in"],
+            "env": ["PASSWORD"], "volumes": ["/data/in"], "image": null,
             "resources": {"text": "cpus:0.5;mem:64", "scalars": {"cpus": 0.5, "mem": 64.0}},
             "limits": {"text": "cpus:2", "scalars": {"cpus": 2.0}}, "pids_max": null, "kill_grace_ms": 2000,
             "labels": {"a": "b"}, "status": expected_status,

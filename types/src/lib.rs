@@ -4,12 +4,15 @@
 
 pub mod constraints;
 pub mod container;
+pub mod container_info;
 pub mod convert;
 pub mod document;
 pub mod framework;
 pub mod ids;
+pub mod image;
 pub mod limits;
 pub mod operation;
+pub mod probe;
 pub mod protocol;
 pub mod resources;
 pub mod task;
@@ -18,9 +21,12 @@ pub mod time;
 pub mod timers;
 
 pub use constraints::OfferConstraints;
+pub use container_info::{ContainerInfo, Volume, VolumeSource};
 pub use framework::{AgentInfo, Capability, FaultDomain, FrameworkInfo, FrameworkOptions, Offer};
 pub use ids::{AgentId, FrameworkId, OfferId, OperationId, Role, TaskId, UpdateId, VolumeId};
+pub use image::{Image, ImageReference};
 pub use operation::{Operation, OperationState, OperationStatus};
+pub use probe::{CheckResult, Findings, Supervision};
 pub use resources::Resources;
-pub use task::{Command, ContainerStatus, Reason, Source, TaskInfo, TaskState, TaskStatus, Volume};
+pub use task::{Command, ContainerStatus, Reason, Source, TaskInfo, TaskState, TaskStatus};
 pub use time::Time;

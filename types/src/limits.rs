@@ -41,6 +41,22 @@ pub const VOLUMES_MAX: usize = 64;
 /// Bytes of a path (Linux: PATH_MAX, with the NUL behind it).
 pub const PATH_BYTES_MAX: usize = 4095;
 
+/// The longest name of an image: a registry's host (253), a repository (255), a tag (128), a digest (71) and what is between them; a
+/// path may be as long as any.
+pub const IMAGE_BYTES_MAX: usize = PATH_BYTES_MAX + 256;
+
+/// Artifacts of a task: they are fetched one after the other.
+pub const ARTIFACTS_MAX: usize = 64;
+
+/// The shortest pause between two probes, and the shortest time an answer is awaited: more would be load, not knowledge.
+pub const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// The longest time in a description of checks: beyond a day it is a mistake in the unit.
+pub const PROBE_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The longest time that a task may be given to complete.
+pub const MAX_COMPLETION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Bytes of the free text with which a framework (name, principal, labels) or an agent (host name, address, attributes,
 /// version, reasons) describes itself: it goes along with every launch or offer, which must fit in a message.
 pub const DESCRIPTION_BYTES_MAX: usize = TASK_BYTES_MAX;

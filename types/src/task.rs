@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     container::{Exit, Limitation, Usage},
+    container_info::{ContainerInfo, Volume},
     ids::{AgentId, TaskId, UpdateId},
-    limits,
+    probe::{Findings, Supervision},
     resources::Resources,
     time::Time,
 };
@@ -173,11 +174,27 @@ pub enum Reason {
     GangRefused,
     /// The operation makes no sense, or not with what the accept has.
     OperationInvalid,
+    /// Above its disk limit.
+    ContainerLimitationDisk,
+    /// Its image could not be pulled, verified or unpacked.
+    ImageNotAvailable,
+    /// An artifact could not be fetched, verified or unpacked.
+    ArtifactNotFetched,
+    /// It ran as long as it may.
+    MaxCompletionTime,
+    /// Its health check failed as often as it may.
+    Unhealthy,
+    /// What its health check says is new.
+    HealthChanged,
+    /// What its check found is new.
+    CheckChanged,
+    /// Its agent cannot hold it to what it asks for.
+    NotEnforceable,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 21] = [
+    pub const ALL: [Reason; 29] = [
         Reason::CommandExited,
         Reason::CommandNotExecuted,
         Reason::ContainerLaunchFailed,
@@ -199,6 +216,14 @@ impl Reason {
         Reason::ResourcesUnknown,
         Reason::GangRefused,
         Reason::OperationInvalid,
+        Reason::ContainerLimitationDisk,
+        Reason::ImageNotAvailable,
+        Reason::ArtifactNotFetched,
+        Reason::MaxCompletionTime,
+        Reason::Unhealthy,
+        Reason::HealthChanged,
+        Reason::CheckChanged,
+        Reason::NotEnforceable,
     ];
 
     /// The name shown to people and in JSON.
@@ -225,6 +250,14 @@ impl Reason {
             Reason::ResourcesUnknown => "resources_unknown",
             Reason::GangRefused => "gang_refused",
             Reason::OperationInvalid => "operation_invalid",
+            Reason::ContainerLimitationDisk => "container_limitation_disk",
+            Reason::ImageNotAvailable => "image_not_available",
+            Reason::ArtifactNotFetched => "artifact_not_fetched",
+            Reason::MaxCompletionTime => "max_completion_time",
+            Reason::Unhealthy => "unhealthy",
+            Reason::HealthChanged => "health_changed",
+            Reason::CheckChanged => "check_changed",
+            Reason::NotEnforceable => "not_enforceable",
         }
     }
 }
@@ -248,7 +281,8 @@ pub enum Source {
 /// What is executed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
-    /// The program and its arguments. A shell is asked for by naming it: `["/bin/sh", "-c", "…"]`.
+    /// The program and its arguments. A shell is asked for by naming it: `["/bin/sh", "-c", "…"]`. Of a task with an image it may be
+    /// empty, for the image's own command; behind an image's entrypoint it does not stand, but in its place.
     pub argv: Vec<String>,
     /// The environment beside what the agent sets (`PATH`, `HOME`, `TMPDIR`, `APPORTION_*`); wins over it.
     pub env: BTreeMap<String, String>,
@@ -273,44 +307,12 @@ pub struct TaskInfo {
     pub kill_grace: Option<Duration>,
     /// Free text for people and tools; shown, never read.
     pub labels: BTreeMap<String, String>,
-    /// What it reads of its agent's host beside what every task sees.
+    /// What it sees beside its root and its sandbox.
     pub volumes: Vec<Volume>,
-}
-
-/// A folder or file of the agent's host, read-only, at the same path.
-///
-/// Every task sees its host's files, but for what it has of its own, `/tmp` and `/var/tmp`: what lies there is seen only as a volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Volume {
-    /// Absolute and plain: no `.`, no `..`, and not the root itself.
-    pub host_path: String,
-}
-
-impl Volume {
-    /// Takes a path as a volume, if it is absolute and plain.
-    pub fn new(host_path: impl Into<String>) -> Result<Volume, VolumeError> {
-        let host_path = host_path.into();
-        let plain = |part: &str| !["", ".", ".."].contains(&part) && !part.contains('\0');
-        match host_path.strip_prefix('/') {
-            Some(rest) if host_path.len() <= limits::PATH_BYTES_MAX && rest.split('/').all(plain) => {
-                Ok(Volume { host_path })
-            }
-            _ => Err(VolumeError {
-                start: host_path.chars().take(64).flat_map(char::escape_default).collect(),
-            }),
-        }
-    }
-}
-
-/// A text is not the path of a volume.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{start}` is not the path of a volume: absolute, without `.` and `..`, at most {} bytes",
-    limits::PATH_BYTES_MAX
-)]
-pub struct VolumeError {
-    /// Its first characters.
-    pub start: String,
+    /// Its image, its user, what is fetched for it.
+    pub container: ContainerInfo,
+    /// What is asked of it while it runs, and how long it may.
+    pub supervision: Supervision,
 }
 
 /// What is known of a task at one moment.
@@ -334,6 +336,8 @@ pub struct TaskStatus {
     pub update_id: Option<UpdateId>,
     /// How its container ended or what it used, where known.
     pub container: Option<ContainerStatus>,
+    /// What its checks say.
+    pub findings: Findings,
 }
 
 /// The part of a status that comes from the container.

@@ -248,7 +248,11 @@ mod tests {
             argv: argv.iter().map(|s| (*s).to_owned()).collect(),
             env: BTreeMap::new(),
             sandbox: "/nowhere".into(),
-            volumes: Vec::new(),
+            root: None,
+            user: None,
+            working_dir: None,
+            mounts: Vec::new(),
+            rlimits: Vec::new(),
             persistent: Vec::new(),
             limits: Limits {
                 cpus_request_milli: 100,

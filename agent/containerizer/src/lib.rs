@@ -23,4 +23,7 @@ pub use fake::Fake;
 pub use linux::bare_loop;
 pub use linux::runner_main;
 pub use native::{Native, NativeConfig};
-pub use spec::{ContainerId, ContainerSpec, Leftover, Limits, PersistentVolume, Signal};
+pub use spec::{
+    ContainerId, ContainerSpec, ImageRoot, Leftover, Limits, Mount, MountSource, PersistentVolume,
+    SANDBOX_IN_IMAGE, Signal,
+};

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
+use apportion_types::container_info::Rlimit;
 use serde::{Deserialize, Serialize};
 
 /// Names a container on this machine: one path component, never reused.
@@ -47,9 +48,21 @@ pub struct ContainerSpec {
     pub env: BTreeMap<String, String>,
     /// The task's writable folder, its working directory, where `stdout` and `stderr` are appended. Exists.
     pub sandbox: PathBuf,
-    /// Folders and files of the host that it reads although it has `/tmp` and `/var/tmp` of its own; absolute.
+    /// What it sees as its root; the host's files, read-only, when none.
     #[serde(default)]
-    pub volumes: Vec<PathBuf>,
+    pub root: Option<ImageRoot>,
+    /// `USER[:GROUP]`, names or numbers, names as its root has them; the agent's own when none.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Where its command is started; absolute as the container sees it, or relative to the sandbox, which it is when none.
+    #[serde(default)]
+    pub working_dir: Option<PathBuf>,
+    /// What it sees beside its root and its sandbox.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
+    /// Limits of the kernel for each process; what the agent may not exceed is cut to that.
+    #[serde(default)]
+    pub rlimits: Vec<Rlimit>,
     /// Folders of the host that it reads and writes as folders of its sandbox; other containers may have them at the same time.
     #[serde(default)]
     pub persistent: Vec<PersistentVolume>,
@@ -66,6 +79,46 @@ pub struct PersistentVolume {
     pub source: PathBuf,
     /// Where the container sees it: relative to its sandbox, without `.` and `..`. Folders that are missing are made.
     pub path: PathBuf,
+}
+
+/// Folders that make up a file system, each laid over those before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRoot {
+    /// The unpacked layers, the lowest first; read only, and shared by containers. Absolute.
+    pub layers: Vec<PathBuf>,
+    /// A folder for what the container changes; its own, empty, and removed by whoever made it.
+    pub scratch: PathBuf,
+}
+
+/// Where a container with an image of its own finds its sandbox.
+pub const SANDBOX_IN_IMAGE: &str = "/mnt/apportion/sandbox";
+
+/// Something that a container sees in a place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// What.
+    pub source: MountSource,
+    /// Where: absolute, or relative to the sandbox; without `.` and `..`.
+    pub target: PathBuf,
+    /// True when it may write to it.
+    pub writable: bool,
+}
+
+/// What a container sees in a place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MountSource {
+    /// A folder or file of the host; absolute.
+    Host(PathBuf),
+    /// A folder of the sandbox; relative.
+    Sandbox(PathBuf),
+    /// Memory, charged to the container.
+    Tmpfs {
+        /// The most that it holds.
+        bytes: u64,
+    },
+    /// An image.
+    Image(ImageRoot),
 }
 
 /// What a container is held to.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use apportion_types::{
-    AgentId, FrameworkId, TaskId, TaskInfo, limits,
+    AgentId, ContainerInfo, FrameworkId, TaskId, TaskInfo, Volume, limits,
     resources::{Entry, Name, milli_mib_to_bytes},
 };
 
@@ -56,8 +56,10 @@ pub struct ContainerPlan {
     /// The environment, but for what names places on this machine (`PATH`, `HOME`, `TMPDIR`, `APPORTION_SANDBOX`): the shell adds
     /// those that are not here, so that the task's own win.
     pub env: BTreeMap<String, String>,
-    /// Folders and files of the machine that it reads, beside what every task sees.
-    pub volumes: Vec<String>,
+    /// What it sees beside its root and its sandbox.
+    pub volumes: Vec<Volume>,
+    /// Its image, its user, what is fetched for it.
+    pub container: ContainerInfo,
     /// Persistent volumes that it reads and writes.
     pub persistent: Vec<VolumePlan>,
     /// What it is held to, as far as this machine can.
@@ -110,7 +112,8 @@ impl ContainerPlan {
             task_id: info.task_id.clone(),
             argv: info.command.argv.clone(),
             env: environment(framework_id, agent_id, info),
-            volumes: info.volumes.iter().map(|volume| volume.host_path.clone()).collect(),
+            volumes: info.volumes.clone(),
+            container: info.container.clone(),
             persistent: info.resources.entries().filter_map(VolumePlan::of).collect(),
             ceilings: Ceilings::of(info, pids_default),
         }

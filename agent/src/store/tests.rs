@@ -39,6 +39,8 @@ fn task(id: &str) -> Record {
             command: Command { argv: vec!["work".to_owned()], env: BTreeMap::new() },
             kill_grace: None,
             labels: BTreeMap::new(),
+            container: Default::default(),
+            supervision: Default::default(),
         },
         container_id: ContainerId(format!("c-{id}")),
     }))
@@ -55,6 +57,7 @@ fn update(id: &str, number: u64, state: TaskState) -> Record {
         at: Time::from_micros(number),
         update_id: Some(UpdateId::new(1, number)),
         container: None,
+        findings: Default::default(),
     };
     Record::Update { framework_id: framework_id(), status }
 }

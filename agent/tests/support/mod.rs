@@ -218,6 +218,8 @@ pub(crate) fn task(id: &str, argv: &[&str]) -> TaskInfo {
         command: Command { argv: argv.iter().map(|word| (*word).to_owned()).collect(), env: BTreeMap::new() },
         kill_grace: None,
         labels: BTreeMap::new(),
+        container: Default::default(),
+        supervision: Default::default(),
     }
 }
 

@@ -181,7 +181,7 @@ impl TaskReport {
             memory_peak_bytes: container.and_then(|container| container.usage.memory_peak_bytes),
             memory_limit_exceeded_bytes: container
                 .and_then(|container| container.limitation)
-                .map(|Limitation::Memory { limit_bytes }| limit_bytes),
+                .and_then(Limitation::memory_bytes),
             output_tail: fetched.tail,
             output_file: fetched.file.map(|file| file.display().to_string()),
             output_error: fetched.error,

@@ -464,6 +464,7 @@ fn status(task: &str, state: &str, rest: &[&str]) -> TaskStatus {
         at: Time::ZERO,
         update_id: None,
         container: None,
+        findings: Default::default(),
     };
     match rest {
         [] => {}

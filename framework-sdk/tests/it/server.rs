@@ -132,5 +132,6 @@ pub(crate) fn update(task: &str, state: TaskState, update: u64) -> Event {
         at: Time::ZERO,
         update_id: Some(UpdateId::new(0, update)),
         container: None,
+        findings: Default::default(),
     })
 }

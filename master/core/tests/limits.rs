@@ -99,6 +99,8 @@ fn task(number: usize) -> TaskInfo {
         command: Command { argv: Vec::new(), env: BTreeMap::new() },
         kill_grace: None,
         labels: BTreeMap::new(),
+        container: Default::default(),
+        supervision: Default::default(),
     }
 }
 

@@ -84,6 +84,8 @@ pub(crate) fn task_info(id: &str) -> TaskInfo {
         kill_grace: Some(Duration::from_millis(7)),
         labels: [].into(),
         volumes: Vec::new(),
+        container: Default::default(),
+        supervision: Default::default(),
     }
 }
 
@@ -98,6 +100,7 @@ pub(crate) fn status(id: &str, state: TaskState, update: u64) -> TaskStatus {
         at: Time::from_micros(5),
         update_id: Some(UpdateId::new(1, update)),
         container: None,
+        findings: Default::default(),
     }
 }
 

@@ -322,6 +322,8 @@ pub(crate) fn task(id: &str, text: &str) -> TaskInfo {
         },
         kill_grace: None,
         labels: Default::default(),
+        container: Default::default(),
+        supervision: Default::default(),
     }
 }
 

@@ -56,6 +56,7 @@ async fn launch(scheduler: &mut Scheduler, agent: &mut Agent, id: &str) -> TaskS
         at: Time::from_micros(1),
         update_id: Some(UpdateId::new(7, 1)),
         container: None,
+        findings: Default::default(),
     };
     let latest_state = status.state;
     let message = AgentMessage::StatusUpdate { framework_id, status, latest_state };

@@ -28,6 +28,7 @@ pub(crate) fn status(
         at: Time::from_micros(sequence),
         update_id: Some(UpdateId::new(7, sequence)),
         container: None,
+        findings: Default::default(),
     }
 }
 

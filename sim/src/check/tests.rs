@@ -39,6 +39,7 @@ fn status(key: &TaskKey, state: TaskState, number: u64) -> TaskStatus {
         at: Time::ZERO,
         update_id: Some(UpdateId::new(u64::MAX, number)),
         container: None,
+        findings: Default::default(),
     }
 }
 

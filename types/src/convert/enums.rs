@@ -6,6 +6,8 @@ use super::ConvertError;
 use crate::{
     Capability,
     container::Control,
+    container_info::RlimitResource,
+    image::PullPolicy,
     operation::OperationState,
     protocol::{
         agent::RefuseCode,
@@ -60,7 +62,8 @@ wire_enum! {
         CommandExited, CommandNotExecuted, ContainerLaunchFailed, ContainerLimitationMemory, ContainerLost,
         KilledDuringLaunch, KilledByFramework, KilledByOperator, FrameworkRemoved, InvalidOffers, TaskInvalid,
         AgentDisconnected, AgentRemoved, AgentUnreachable, AgentReregistered, AgentForgot, Reconciliation, Preempted,
-        ResourcesUnknown, GangRefused, OperationInvalid,
+        ResourcesUnknown, GangRefused, OperationInvalid, ContainerLimitationDisk, ImageNotAvailable, ArtifactNotFetched,
+        MaxCompletionTime, Unhealthy, HealthChanged, CheckChanged, NotEnforceable,
     }
 }
 
@@ -72,7 +75,8 @@ wire_enum! {
 wire_enum! {
     /// The control of this number on the wire; refuses none and unknown ones, naming the field.
     control: Control, Control {
-        CpuWeight, CpuQuota, Memory, Pids, Namespaces, ReadOnlyRoot, Capabilities, Seccomp, AtomicKill,
+        CpuWeight, CpuQuota, Memory, Pids, Namespaces, ReadOnlyRoot, Capabilities, Seccomp, AtomicKill, Images,
+        Disk,
     }
 }
 
@@ -104,6 +108,16 @@ wire_enum! {
 wire_enum! {
     /// The refusal of a claim of this number on the wire; refuses none and unknown ones, naming the field.
     claim_refusal: ClaimRefusal, ClaimRefusal { NotFree, Fairness, Quota, NotAllowed, AllOrNothing }
+}
+
+wire_enum! {
+    /// The limit of this number on the wire; refuses none and unknown ones, naming the field.
+    rlimit_resource: RlimitResource, RlimitResource { As, Core, Cpu, Data, Fsize, Memlock, Nofile, Nproc, Stack }
+}
+
+wire_enum! {
+    /// The pull policy of this number on the wire; refuses none and unknown ones, naming the field.
+    pull_policy: PullPolicy, PullPolicy { Missing, Always, Never }
 }
 
 /// The code of a decline of this number on the wire; a call that does not say has one too.

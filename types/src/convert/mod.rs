@@ -7,12 +7,14 @@
 //! Durations are whole milliseconds on the wire, rounded up, so that a short one never becomes none.
 
 mod agent;
+mod container_info;
 mod document;
 mod enums;
 mod framework;
 mod free;
 mod operation;
 mod options;
+mod probe;
 mod resources;
 mod scheduler;
 mod task;
@@ -26,8 +28,8 @@ use std::{fmt::Display, str::FromStr, time::Duration};
 
 pub use self::{
     enums::{
-        capability, claim_refusal, control, decline_code, error_code, operation_state, reason, refusal,
-        refuse_code, source, task_state,
+        capability, claim_refusal, control, decline_code, error_code, operation_state, pull_policy, reason,
+        refusal, refuse_code, rlimit_resource, source, task_state,
     },
     resources::resources_sum,
     scheduler::scheduler_request,

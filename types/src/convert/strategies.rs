@@ -5,13 +5,16 @@ use std::{sync::Arc, time::Duration};
 use proptest::{collection, option, prelude::*};
 
 use crate::{
-    AgentId, AgentInfo, Capability, Command, ContainerStatus, FaultDomain, FrameworkId, FrameworkInfo,
-    FrameworkOptions, Offer, OfferConstraints, OfferId, Operation, OperationId, OperationState,
-    OperationStatus, Reason, Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time,
-    UpdateId, Volume, VolumeId,
+    AgentId, AgentInfo, Capability, CheckResult, Command, ContainerInfo, ContainerStatus, FaultDomain,
+    Findings, FrameworkId, FrameworkInfo, FrameworkOptions, Image, Offer, OfferConstraints, OfferId,
+    Operation, OperationId, OperationState, OperationStatus, Reason, Resources, Role, Source, Supervision,
+    TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, Volume, VolumeId, VolumeSource,
     constraints::{Constraint, Pattern, Predicate, Selector},
     container::{Control, Exit, Limitation, Unenforced, Usage},
+    container_info::{Artifact, Rlimit, RlimitResource},
+    image::PullPolicy,
     limits,
+    probe::{Check, HealthCheck, Probe, Schedule},
     protocol::{
         agent::{AgentMessage, AgentOperation, AgentTask, MasterMessage, RefuseCode},
         scheduler::{
@@ -271,14 +274,131 @@ pub(super) fn task_info() -> impl Strategy<Value = TaskInfo> {
                 command,
                 kill_grace,
                 labels,
-                volumes: paths.into_iter().map(|host_path| Volume { host_path }).collect(),
+                volumes: paths.into_iter().map(|path| Volume::new(path).unwrap()).collect(),
+                container: ContainerInfo::default(),
+                supervision: Supervision::default(),
             }
         })
+        .prop_flat_map(|info| {
+            (Just(info), container_info(), supervision(), collection::vec(volume(), 0..3)).prop_map(
+                |(mut info, container, supervision, volumes)| {
+                    if container.image.is_some() && info.command.env.is_empty() {
+                        info.command.argv.clear();
+                    }
+                    info.volumes.extend(volumes);
+                    TaskInfo { container, supervision, ..info }
+                },
+            )
+        })
+}
+
+fn image() -> impl Strategy<Value = Image> {
+    let text = prop_oneof![
+        "[a-z]{1,4}(/[a-z]{1,4})?(:[a-z]{1,3})?",
+        "oci:/[a-z]{1,4}",
+        "docker-archive:/[a-z]{1,4}:a:b"
+    ];
+    (text, proptest::sample::select(&PullPolicy::ALL[..]))
+        .prop_map(|(text, pull)| Image { reference: text.parse().unwrap(), pull })
+}
+
+fn volume() -> impl Strategy<Value = Volume> {
+    let source = prop_oneof![
+        "(/[a-z]{1,4}){1,3}".prop_map(|path| VolumeSource::Host { path }),
+        "[a-z]{1,4}".prop_map(|path| VolumeSource::Sandbox { path }),
+        (1..u64::MAX).prop_map(|bytes| VolumeSource::Tmpfs { bytes }),
+        image().prop_map(VolumeSource::Image),
+    ];
+    (source, "/?[a-z]{1,4}(/[a-z]{1,4})?", any::<bool>())
+        .prop_map(|(source, container_path, writable)| Volume { source, container_path, writable })
+}
+
+fn container_info() -> impl Strategy<Value = ContainerInfo> {
+    let artifact = (
+        "(https?://h|file://)(/[a-z]{1,4}){1,2}",
+        option::of("[0-9a-f]{64}"),
+        option::of("[a-z]{1,4}"),
+        any::<(bool, bool, bool)>(),
+    )
+        .prop_map(|(uri, sha256, path, (extract, executable, cache))| Artifact {
+            uri,
+            sha256,
+            path,
+            extract,
+            executable,
+            cache,
+        });
+    let rlimit = (proptest::sample::select(&RlimitResource::ALL[..]), any::<u64>(), option::of(any::<u64>()))
+        .prop_map(|(resource, soft, more)| Rlimit {
+            resource,
+            soft: Some(soft),
+            hard: more.map(|more| soft.saturating_add(more)),
+        });
+    (
+        option::of(image().prop_map(Box::new)),
+        option::of("[a-z0-9]{1,4}(:[a-z0-9]{1,4})?"),
+        option::of("/?[a-z]{1,4}"),
+        collection::vec(artifact, 0..3),
+        collection::vec(rlimit, 0..2),
+    )
+        .prop_map(|(image, user, working_dir, artifacts, mut rlimits)| {
+            rlimits.truncate(1);
+            ContainerInfo { image, user, working_dir, artifacts, rlimits }
+        })
+}
+
+fn supervision() -> impl Strategy<Value = Supervision> {
+    let probe = prop_oneof![
+        command().prop_map(Probe::Command),
+        (1..u16::MAX, "/[a-z]{0,4}", texts()).prop_map(|(port, path, _)| Probe::Http {
+            port,
+            path,
+            headers: Default::default()
+        }),
+        (1..u16::MAX).prop_map(|port| Probe::Tcp { port }),
+        (1..u16::MAX, ".{0,4}").prop_map(|(port, service)| Probe::Grpc { port, service }),
+    ]
+    .boxed();
+    let time = || {
+        millis(limits::PROBE_TIME_MAX - limits::PROBE_INTERVAL_MIN)
+            .prop_map(|time| time + limits::PROBE_INTERVAL_MIN)
+    };
+    let schedule = (millis(limits::PROBE_TIME_MAX), time(), time())
+        .prop_map(|(delay, interval, timeout)| Schedule { delay, interval, timeout })
+        .boxed();
+    let health = (probe.clone(), schedule.clone(), millis(limits::PROBE_TIME_MAX), any::<u32>()).prop_map(
+        |(probe, schedule, grace, failures_max)| HealthCheck { probe, schedule, grace, failures_max },
+    );
+    let check = (probe, schedule).prop_map(|(probe, schedule)| Check { probe, schedule });
+    (
+        option::of(health.prop_map(Box::new)),
+        option::of(check.prop_map(Box::new)),
+        option::of(millis(limits::MAX_COMPLETION_MAX)),
+    )
+        .prop_map(|(health_check, check, max_completion)| Supervision {
+            health_check,
+            check,
+            max_completion,
+        })
+}
+
+fn findings() -> impl Strategy<Value = Findings> {
+    let result = prop_oneof![
+        any::<i32>().prop_map(CheckResult::Exit),
+        any::<u16>().prop_map(CheckResult::HttpStatus),
+        any::<bool>().prop_map(CheckResult::Connected),
+        any::<bool>().prop_map(CheckResult::Serving),
+        Just(CheckResult::Unanswered),
+    ];
+    (any::<Option<bool>>(), option::of(result)).prop_map(|(healthy, check)| Findings { healthy, check })
 }
 
 pub(super) fn container_status() -> impl Strategy<Value = ContainerStatus> {
     let exit = prop_oneof![any::<i32>().prop_map(Exit::Code), any::<i32>().prop_map(Exit::Signal)];
-    let limitation = any::<u64>().prop_map(|limit_bytes| Limitation::Memory { limit_bytes });
+    let limitation = (any::<u64>(), any::<bool>()).prop_map(|(limit_bytes, disk)| match disk {
+        true => Limitation::Disk { limit_bytes },
+        false => Limitation::Memory { limit_bytes },
+    });
     let usage = (any::<u64>(), any::<Option<u64>>())
         .prop_map(|(cpu_us, memory_peak_bytes)| Usage { cpu_us, memory_peak_bytes });
     (option::of(exit), option::of(limitation), usage, time(), time()).prop_map(
@@ -310,11 +430,24 @@ pub(super) fn task_status() -> impl Strategy<Value = TaskStatus> {
         ".{0,8}",
         time(),
         option::of(update_id()),
-        option::of(container_status()),
+        (option::of(container_status()), findings()),
     )
-        .prop_map(|(task_id, agent_id, state, reason, source, message, at, update_id, container)| {
-            TaskStatus { task_id, agent_id, state, reason, source, message, at, update_id, container }
-        })
+        .prop_map(
+            |(task_id, agent_id, state, reason, source, message, at, update_id, (container, findings))| {
+                TaskStatus {
+                    task_id,
+                    agent_id,
+                    state,
+                    reason,
+                    source,
+                    message,
+                    at,
+                    update_id,
+                    container,
+                    findings,
+                }
+            },
+        )
 }
 
 fn accept() -> impl Strategy<Value = Accept> {

@@ -9,7 +9,7 @@ use super::{
     optional_duration, optional_id, shown, source, task_state, update_id, update_id_bytes,
 };
 use crate::{
-    Command, ContainerStatus, Resources, TaskInfo, TaskStatus, Time, Volume,
+    Command, ContainerInfo, ContainerStatus, Findings, Resources, Supervision, TaskInfo, TaskStatus, Time,
     container::{Exit, Limitation, Usage},
     limits,
     resources::{Name, Value},
@@ -22,12 +22,13 @@ impl From<Command> for v1::Command {
     }
 }
 
-/// Refuses what `execve` could not take: no program, a NUL, an environment name that is empty or holds `=`.
+/// Refuses what `execve` could not take: an empty program, a NUL, an environment name that is empty or holds `=`. No arguments at all are
+/// judged by whoever knows whether there is an image.
 impl TryFrom<v1::Command> for Command {
     type Error = ConvertError;
 
     fn try_from(wire: v1::Command) -> Result<Self, ConvertError> {
-        if wire.argv.first().is_none_or(String::is_empty) {
+        if wire.argv.first().is_some_and(String::is_empty) {
             return Err(ConvertError::new("argv", "names no program"));
         }
         if let Some(index) = wire.argv.iter().position(|argument| argument.contains('\0')) {
@@ -62,22 +63,11 @@ impl From<TaskInfo> for v1::TaskInfo {
             kill_grace_ms: info.kill_grace.map(millis),
             labels: info.labels.into_iter().collect(),
             volumes: info.volumes.into_iter().map(v1::Volume::from).collect(),
+            container: (info.container != ContainerInfo::default()).then(|| info.container.into()),
+            health_check: info.supervision.health_check.map(|check| (*check).into()),
+            check: info.supervision.check.map(|check| (*check).into()),
+            max_completion_ms: info.supervision.max_completion.map(millis),
         }
-    }
-}
-
-impl From<Volume> for v1::Volume {
-    fn from(volume: Volume) -> Self {
-        Self { host_path: volume.host_path }
-    }
-}
-
-/// Refuses a path that is not absolute, not plain, or longer than the kernel takes.
-impl TryFrom<v1::Volume> for Volume {
-    type Error = ConvertError;
-
-    fn try_from(v1::Volume { host_path }: v1::Volume) -> Result<Self, ConvertError> {
-        Volume::new(host_path).map_err(|error| ConvertError::new("host_path", error))
     }
 }
 
@@ -89,14 +79,20 @@ impl TryFrom<v1::TaskInfo> for TaskInfo {
 
     fn try_from(wire: v1::TaskInfo) -> Result<Self, ConvertError> {
         let task_id = id("task_id", &wire.task_id)?;
+        let text_bytes = prost::Message::encoded_len(&v1::TaskInfo {
+            container: wire.container.clone(),
+            health_check: wire.health_check.clone(),
+            check: wire.check.clone(),
+            volumes: wire.volumes.clone(),
+            ..Default::default()
+        });
         let command_bytes = wire.command.as_ref().map_or(0, |command| {
             // Each argument ends with a NUL, each variable with `=` and a NUL.
             let argv: usize = command.argv.iter().map(|argument| argument.len() + 1).sum();
             argv + map_bytes(&command.env) + 2 * command.env.len()
         });
-        let volume_bytes: usize = wire.volumes.iter().map(|volume| volume.host_path.len()).sum();
-        let bytes = command_bytes + wire.name.len() + map_bytes(&wire.labels) + volume_bytes;
-        bounded("name, command, labels and volumes", bytes, limits::TASK_BYTES_MAX)?;
+        let bytes = command_bytes + wire.name.len() + map_bytes(&wire.labels) + text_bytes;
+        bounded("name, command, labels, volumes, container and checks", bytes, limits::TASK_BYTES_MAX)?;
         if wire.volumes.len() > limits::VOLUMES_MAX {
             let what =
                 format_args!("{} are more than the {} of a task", wire.volumes.len(), limits::VOLUMES_MAX);
@@ -108,16 +104,30 @@ impl TryFrom<v1::TaskInfo> for TaskInfo {
         let resources: Resources = optional("resources", wire.resources)?.unwrap_or_default();
         let ceilings: Resources = optional("limits", wire.limits)?.unwrap_or_default();
         check_ceilings(&resources, &ceilings)?;
+        let command: Command = message("command", wire.command)?;
+        let container: ContainerInfo = optional("container", wire.container)?.unwrap_or_default();
+        if command.argv.is_empty() && container.image.is_none() {
+            let what = "names no program, and there is no image that would have one";
+            return Err(ConvertError::new("command.argv", what));
+        }
+        let max_completion =
+            optional_duration("max_completion_ms", wire.max_completion_ms, limits::MAX_COMPLETION_MAX)?;
         Ok(Self {
             task_id,
             name: wire.name,
             resources,
             limits: ceilings,
             pids_max: wire.pids_max,
-            command: message("command", wire.command)?,
+            command,
             kill_grace: optional_duration("kill_grace_ms", wire.kill_grace_ms, limits::KILL_GRACE_MAX)?,
             labels: wire.labels.into_iter().collect(),
             volumes: messages("volumes", wire.volumes)?,
+            container,
+            supervision: Supervision {
+                health_check: optional("health_check", wire.health_check)?.map(Box::new),
+                check: optional("check", wire.check)?.map(Box::new),
+                max_completion,
+            },
         })
     }
 }
@@ -150,6 +160,8 @@ impl From<TaskStatus> for v1::TaskStatus {
             at_us: status.at.as_micros(),
             update_id: status.update_id.map(update_id_bytes),
             container: status.container.map(Into::into),
+            healthy: status.findings.healthy,
+            check: status.findings.check.map(Into::into),
         }
     }
 }
@@ -169,6 +181,7 @@ impl TryFrom<v1::TaskStatus> for TaskStatus {
             at: Time::from_micros(wire.at_us),
             update_id: wire.update_id.map(|bytes| update_id("update_id", &bytes)).transpose()?,
             container: optional("container", wire.container)?,
+            findings: Findings { healthy: wire.healthy, check: optional("check", wire.check)? },
         })
     }
 }
@@ -181,9 +194,8 @@ impl From<ContainerStatus> for v1::ContainerStatus {
                 Exit::Code(code) => Wire::ExitCode(code),
                 Exit::Signal(signal) => Wire::ExitSignal(signal),
             }),
-            memory_limit_exceeded_bytes: status
-                .limitation
-                .map(|Limitation::Memory { limit_bytes }| limit_bytes),
+            memory_limit_exceeded_bytes: status.limitation.and_then(Limitation::memory_bytes),
+            disk_limit_exceeded_bytes: status.limitation.and_then(Limitation::disk_bytes),
             cpu_us: status.usage.cpu_us,
             memory_peak_bytes: status.usage.memory_peak_bytes,
             started_at_us: status.started_at.as_micros(),
@@ -202,9 +214,10 @@ impl TryFrom<v1::ContainerStatus> for ContainerStatus {
                 Wire::ExitCode(code) => Exit::Code(code),
                 Wire::ExitSignal(signal) => Exit::Signal(signal),
             }),
-            limitation: wire
-                .memory_limit_exceeded_bytes
-                .map(|limit_bytes| Limitation::Memory { limit_bytes }),
+            limitation: match (wire.memory_limit_exceeded_bytes, wire.disk_limit_exceeded_bytes) {
+                (Some(limit_bytes), _) => Some(Limitation::Memory { limit_bytes }),
+                (None, limit) => limit.map(|limit_bytes| Limitation::Disk { limit_bytes }),
+            },
             usage: Usage { cpu_us: wire.cpu_us, memory_peak_bytes: wire.memory_peak_bytes },
             started_at: Time::from_micros(wire.started_at_us),
             finished_at: Time::from_micros(wire.finished_at_us),

@@ -107,9 +107,9 @@ fn every_known_number_of_an_enum_converts_and_every_other_is_named() {
         }
     }
     check(13, task_state, |value: TaskState| v1::TaskState::from(value) as i32);
-    check(21, reason, |value: Reason| v1::Reason::from(value) as i32);
+    check(29, reason, |value: Reason| v1::Reason::from(value) as i32);
     check(2, source, |value: Source| v1::Source::from(value) as i32);
-    check(9, control, |value: Control| v1::Control::from(value) as i32);
+    check(11, control, |value: Control| v1::Control::from(value) as i32);
     check(6, refusal, |value: Refusal| v1::RefusalCode::from(value) as i32);
     check(5, error_code, |value: ErrorCode| v1::ErrorCode::from(value) as i32);
     check(7, operation_state, |value: OperationState| v1::OperationState::from(value) as i32);
@@ -261,7 +261,7 @@ fn agents_that_break_a_rule_are_refused_by_path() {
             "register.agent_info.unenforced[0].control: 77 is not a number of Control",
         ),
         (
-            v1::AgentInfo { unenforced: vec![unenforced; 10], ..good.clone() },
+            v1::AgentInfo { unenforced: vec![unenforced; Control::ALL.len() + 1], ..good.clone() },
             "register.agent_info.unenforced: names a control twice",
         ),
         (
@@ -313,7 +313,11 @@ fn a_bad_task_keeps_its_place_and_its_id_while_the_others_go_on() {
     let cpus = v1::Resources { resources: vec![wire_resource("cpus", Some(WireValue::ScalarMilli(-1)))] };
     let long = "x".repeat(limits::TASK_BYTES_MAX);
     let volumes = |paths: &[&str]| {
-        let volumes = paths.iter().map(|path| v1::Volume { host_path: (*path).to_owned() }).collect();
+        let volume = |path: &&str| v1::Volume {
+            source: Some(v1::volume::Source::HostPath((*path).to_owned())),
+            ..Default::default()
+        };
+        let volumes = paths.iter().map(volume).collect();
         v1::TaskInfo { volumes, ..wire_task() }
     };
     for (wire, expected) in [
@@ -325,10 +329,10 @@ fn a_bad_task_keeps_its_place_and_its_id_while_the_others_go_on() {
         (command(&["a"], &[("A=B", "x")]), "command.env[`A=B`]: the name holds `=`"),
         (command(&["a"], &[("A\0", "x")]), "command.env[`A\\0`]: the name holds"),
         (command(&["a"], &[("A", "\0")]), "command.env[`A`]: the value holds a NUL"),
-        (command(&["a", &long], &[]), "name, command, labels and volumes: 131075 bytes"),
+        (command(&["a", &long], &[]), "name, command, labels, volumes, container and checks: 131075 bytes"),
         (
             v1::TaskInfo { name: long.clone(), ..wire_task() },
-            "name, command, labels and volumes: 131082 bytes",
+            "name, command, labels, volumes, container and checks: 131082 bytes",
         ),
         (v1::TaskInfo { pids_max: Some(0), ..wire_task() }, "pids_max: is 0"),
         (volumes(&["/data", "data"]), "volumes[1].host_path: `data` is not the path of a volume"),

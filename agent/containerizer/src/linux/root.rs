@@ -34,7 +34,10 @@ use super::{
     persistent::{self, Persistent},
     sys, volumes,
 };
-use crate::folder::{Failure, Isolation, Order};
+use crate::{
+    folder::{Failure, Isolation, Order},
+    spec::{Mount, MountSource},
+};
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
@@ -103,7 +106,8 @@ pub(super) fn set_up(order: &Order, sandbox: &Path) -> Result<(), Failure> {
     mount_change(root, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .at("making mounts private:", root)?;
     let kept = keep(sandbox)?;
-    let volumes = volumes::open(&order.spec.volumes, &order.hidden)?;
+    let shown: Vec<PathBuf> = order.spec.mounts.iter().filter_map(host_path).collect();
+    let volumes = volumes::open(&shown, &order.hidden)?;
     let persistent = persistent::open(&order.spec.persistent)?;
     restrict(root)?;
 
@@ -126,6 +130,13 @@ pub(super) fn set_up(order: &Order, sandbox: &Path) -> Result<(), Failure> {
         mount_in_sandbox(volume, sandbox)?;
     }
     make_proc()
+}
+
+fn host_path(mount: &Mount) -> Option<PathBuf> {
+    match &mount.source {
+        MountSource::Host(path) => Some(path.clone()),
+        _ => None,
+    }
 }
 
 /// Mounts a persistent volume on a folder of the sandbox.

@@ -257,7 +257,11 @@ mod tests {
             argv: vec!["x".repeat(1 << 20)],
             env: Default::default(),
             sandbox: dir.path().to_owned(),
-            volumes: Vec::new(),
+            root: None,
+            user: None,
+            working_dir: None,
+            mounts: Vec::new(),
+            rlimits: Vec::new(),
             persistent: Vec::new(),
             limits: Limits {
                 cpus_request_milli: 0,

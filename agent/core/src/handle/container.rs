@@ -126,6 +126,10 @@ fn ended(kill: Option<Kill>, termination: Termination) -> Draft {
                 format!("over its memory limit of {}{}", mib(limit_bytes), peak.unwrap_or_default());
             Draft::new(TaskState::Failed, message).because(Reason::ContainerLimitationMemory)
         }
+        (None, Some(Limitation::Disk { limit_bytes }), _) => {
+            let message = format!("over its disk limit of {}", mib(limit_bytes));
+            Draft::new(TaskState::Failed, message).because(Reason::ContainerLimitationDisk)
+        }
         (None, None, None) => Draft::new(TaskState::Failed, how).because(Reason::ContainerLost),
         (None, None, Some(Exit::Code(0))) => {
             Draft::new(TaskState::Finished, how).because(Reason::CommandExited)

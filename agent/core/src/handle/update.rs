@@ -62,6 +62,7 @@ impl AgentCore {
             at: now,
             update_id: Some(update_id),
             container: draft.container,
+            findings: Default::default(),
         };
         match self.tasks.get_mut(key) {
             Some(task) => {

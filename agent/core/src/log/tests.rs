@@ -38,6 +38,8 @@ fn task(id: &str) -> Record {
             command: Command { argv: vec!["work".to_owned()], env: BTreeMap::new() },
             kill_grace: None,
             labels: BTreeMap::new(),
+            container: Default::default(),
+            supervision: Default::default(),
         },
         container_id: ContainerId(format!("c-{id}")),
     }))
@@ -54,6 +56,7 @@ fn status(id: &str, number: u64, state: TaskState) -> TaskStatus {
         at: Time::from_micros(number),
         update_id: Some(UpdateId::new(1, number)),
         container: None,
+        findings: Default::default(),
     }
 }
 

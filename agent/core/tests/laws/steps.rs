@@ -218,6 +218,8 @@ impl World {
             command: Command { argv: vec!["work".to_owned()], env: BTreeMap::new() },
             kill_grace: None,
             labels: BTreeMap::new(),
+            container: Default::default(),
+            supervision: Default::default(),
         };
         self.message(MasterMessage::RunTasks {
             framework_id,

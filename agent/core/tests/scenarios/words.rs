@@ -60,6 +60,8 @@ pub(crate) fn task_info(words: &[&str]) -> TaskInfo {
         command: Command { argv: vec!["work".to_owned()], env: BTreeMap::new() },
         kill_grace: None,
         labels: BTreeMap::new(),
+        container: Default::default(),
+        supervision: Default::default(),
     };
     for option in options {
         match option.split_once('=').unwrap() {

@@ -379,8 +379,14 @@ impl JobState {
 /// What a status says of an end, in as few words as a table has room for.
 fn cause(status: &TaskStatus) -> String {
     let container = status.container.as_ref();
-    if let Some(Limitation::Memory { limit_bytes }) = container.and_then(|container| container.limitation) {
-        return format!("over its {} MiB of memory", limit_bytes >> 20);
+    match container.and_then(|container| container.limitation) {
+        Some(Limitation::Memory { limit_bytes }) => {
+            return format!("over its {} MiB of memory", limit_bytes >> 20);
+        }
+        Some(Limitation::Disk { limit_bytes }) => {
+            return format!("over its {} MiB of disk", limit_bytes >> 20);
+        }
+        None => {}
     }
     match (container.and_then(|container| container.exit), status.reason) {
         (Some(exit), None | Some(Reason::CommandExited)) => exit.to_string(),

@@ -33,6 +33,7 @@ fn status(id: &TaskId, state: TaskState) -> TaskStatus {
         at: Time::ZERO,
         update_id: None,
         container: None,
+        findings: Default::default(),
     }
 }
 

@@ -180,6 +180,7 @@ impl State {
             at: now,
             update_id: None,
             container: None,
+            findings: Default::default(),
         };
         self.tasks.heard(&status);
         self.tell(Callback::Update(status));

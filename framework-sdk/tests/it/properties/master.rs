@@ -400,6 +400,7 @@ impl World {
             at: self.now,
             update_id: Some(update_id),
             container: None,
+            findings: Default::default(),
         })));
         assert_eq!(self.acknowledged(update_id), 1, "once for each delivery");
     }

@@ -193,5 +193,6 @@ pub(crate) fn master_status(
         at: now,
         update_id: None,
         container: None,
+        findings: Default::default(),
     }
 }

@@ -117,6 +117,7 @@ impl Agent {
             at: Time::ZERO,
             update_id: Some(UpdateId::new(7, update)),
             container: None,
+            findings: Default::default(),
         });
         if task.updates.len() == 1 {
             self.tell(key);
@@ -390,6 +391,7 @@ impl Cluster {
             at: Time::ZERO,
             update_id,
             container: None,
+            findings: Default::default(),
         };
         let said = |state, update_id| AgentMessage::StatusUpdate {
             framework_id: key.0.clone(),

@@ -61,6 +61,8 @@ pub(super) fn task_info(number: u8, size: u8) -> TaskInfo {
         command: Command { argv: Vec::new(), env: BTreeMap::new() },
         kill_grace: None,
         labels: BTreeMap::new(),
+        container: Default::default(),
+        supervision: Default::default(),
     }
 }
 

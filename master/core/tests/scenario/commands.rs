@@ -146,6 +146,8 @@ pub(super) fn task_info(task_id: &str, resources: &str) -> Parsed<TaskInfo> {
         command: Command { argv: vec!["true".to_owned()], env: BTreeMap::new() },
         kill_grace: None,
         labels: BTreeMap::new(),
+        container: Default::default(),
+        supervision: Default::default(),
     })
 }
 
@@ -165,6 +167,7 @@ fn status(
         at: apportion_types::Time::ZERO,
         update_id: update,
         container: None,
+        findings: Default::default(),
     })
 }
 
