@@ -88,6 +88,8 @@ pub struct Ceilings {
     pub memory_limit_bytes: u64,
     /// The most processes and threads.
     pub pids_max: u64,
+    /// The most that its sandbox holds; none when its task asks for no disk beside volumes.
+    pub disk_limit_bytes: Option<u64>,
 }
 
 /// How many lent processors weigh as much under contention as one that is held for good (Mesos: `CPU_SHARES_PER_CPU_REVOCABLE`, 10 in
@@ -161,12 +163,14 @@ impl Ceilings {
         let ceiling =
             |name: &Name, least: i64| info.limits.milli(name).max(info.resources.milli(name)).max(least);
         let lent = info.resources.revocable().cpus_milli();
+        let disk = info.resources.only(|entry| entry.volume().is_none()).milli(&Name::Disk);
         Self {
             cpus_request_milli: (info.resources.cpus_milli() - lent + lent / LENT_CPUS_WEIGHT).unsigned_abs(),
             cpus_limit_milli: ceiling(&Name::Cpus, limits::ALLOCATABLE_CPUS_MILLI_MIN).unsigned_abs(),
             memory_request_bytes: info.resources.mem_bytes(),
             memory_limit_bytes: milli_mib_to_bytes(ceiling(&Name::Mem, limits::ALLOCATABLE_MEM_MILLI_MIN)),
             pids_max: info.pids_max.unwrap_or(pids_default),
+            disk_limit_bytes: (disk > 0).then(|| milli_mib_to_bytes(disk)),
         }
     }
 }

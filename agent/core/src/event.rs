@@ -2,7 +2,7 @@
 
 use apportion_types::{
     AgentId, FrameworkId, FrameworkInfo, Resources, Role, TaskId, TaskInfo, TaskStatus,
-    container::Termination,
+    container::{Limitation, Termination},
     protocol::agent::{AgentOperation, MasterMessage},
 };
 
@@ -42,6 +42,13 @@ pub enum Event {
         /// The container.
         container_id: ContainerId,
     },
+    /// A launch that is under way does something that takes its time, such as pulling an image. The shell bounds how often it says so.
+    LaunchProgress {
+        /// The container.
+        container_id: ContainerId,
+        /// What it does and how far that is, for people.
+        message: String,
+    },
     /// A container was not started and nothing is left of it.
     LaunchFailed {
         /// The container.
@@ -62,6 +69,13 @@ pub enum Event {
         container_id: ContainerId,
         /// What is known, for people.
         message: String,
+    },
+    /// A container that still runs is over a limit that nothing but its death enforces.
+    LimitExceeded {
+        /// The container.
+        container_id: ContainerId,
+        /// Which.
+        limitation: Limitation,
     },
     /// A signal did not get through. KILL is repeated by itself.
     SignalFailed {
@@ -97,6 +111,12 @@ pub enum LaunchFailureKind {
     Command,
     /// The machine's or the agent's.
     Container,
+    /// Its image's: not there, not what its digest says, not to be unpacked.
+    Image,
+    /// An artifact's: not there, not what its checksum says, not to be unpacked.
+    Artifact,
+    /// The task's, for this machine: it asks for what this one cannot hold it to.
+    Unenforceable,
     /// Nobody's: the launch had not begun when [`crate::Action::CancelLaunch`] came.
     Cancelled,
 }

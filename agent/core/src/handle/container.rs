@@ -1,5 +1,7 @@
 //! What the containerizer says: a container was started, was not, has ended, was lost.
 
+use std::time::Duration;
+
 use apportion_types::{
     ContainerStatus, Reason, TaskState, Time,
     container::{Exit, Limitation, Termination},
@@ -29,6 +31,36 @@ impl AgentCore {
         }
     }
 
+    pub(super) fn launch_progress(
+        &mut self,
+        now: Time,
+        container_id: ContainerId,
+        message: String,
+        actions: &mut Actions,
+    ) {
+        let Some(key) = self.task_of(&container_id, "is being launched", actions) else { return };
+        self.tasks.get_mut(&key).expect("a container belongs to a task").known.progress = message;
+        self.tell_more(now, &key, actions);
+    }
+
+    /// A container that has ended meanwhile is past caring.
+    pub(super) fn limit_exceeded(
+        &mut self,
+        now: Time,
+        container_id: ContainerId,
+        limitation: Limitation,
+        actions: &mut Actions,
+    ) {
+        let Some(key) = self.task_of(&container_id, "is over a limit", actions) else { return };
+        let task = self.tasks.get_mut(&key).expect("a container belongs to a task");
+        if task.phase != Phase::Running {
+            return;
+        }
+        task.limitation.get_or_insert(limitation);
+        let (reason, message) = over(limitation, None);
+        self.kill(now, &key, Some(Duration::ZERO), reason, Some(message), actions);
+    }
+
     pub(super) fn launch_failed(
         &mut self,
         now: Time,
@@ -50,12 +82,13 @@ impl AgentCore {
                 let message = format!("killed while it was being started, which failed: {message}");
                 Draft::new(TaskState::Killed, message).because(kill.told_reason())
             }
-            (None, LaunchFailureKind::Command) => {
-                Draft::new(TaskState::Failed, message).because(Reason::CommandNotExecuted)
-            }
-            (None, LaunchFailureKind::Container | LaunchFailureKind::Cancelled) => {
-                Draft::new(TaskState::Failed, message).because(Reason::ContainerLaunchFailed)
-            }
+            (None, kind) => Draft::new(TaskState::Failed, message).because(match kind {
+                LaunchFailureKind::Command => Reason::CommandNotExecuted,
+                LaunchFailureKind::Image => Reason::ImageNotAvailable,
+                LaunchFailureKind::Artifact => Reason::ArtifactNotFetched,
+                LaunchFailureKind::Unenforceable => Reason::NotEnforceable,
+                LaunchFailureKind::Container | LaunchFailureKind::Cancelled => Reason::ContainerLaunchFailed,
+            }),
         };
         self.update(now, &key, draft, actions);
     }
@@ -71,7 +104,8 @@ impl AgentCore {
         let task = self.tasks.get_mut(&key).expect("a container belongs to a task");
         assert_eq!(task.phase, Phase::Running, "container {container_id} ends once, after its launch");
         task.phase = Phase::Ended { kept: true };
-        let draft = ended(task.kill, termination);
+        let limitation = termination.limitation.or(task.limitation);
+        let draft = ended(task.kill, Termination { limitation, ..termination });
         self.update(now, &key, draft, actions);
     }
 
@@ -89,6 +123,10 @@ impl AgentCore {
         assert!(may_run, "container {container_id} ends once, after its launch");
         task.phase = Phase::Ended { kept: true };
         let draft = match task.kill {
+            Some(kill) if kill.is_failure() => {
+                let message = format!("{}; then its container was lost: {message}", failing(kill.reason));
+                Draft::new(TaskState::Failed, message).because(kill.reason)
+            }
             Some(kill) => {
                 Draft::new(TaskState::Killed, format!("after the kill its container was lost: {message}"))
                     .because(kill.told_reason())
@@ -116,19 +154,15 @@ fn ended(kill: Option<Kill>, termination: Termination) -> Draft {
     let Termination { exit, limitation, usage, started_at, finished_at } = termination;
     let how = exit.map_or("nobody was left to see how it ended".to_owned(), |exit| exit.to_string());
     let draft = match (kill, limitation, exit) {
-        (Some(kill), _, _) => {
+        (Some(kill), _, _) if !kill.is_failure() => {
             Draft::new(TaskState::Killed, format!("killed: {how}")).because(kill.told_reason())
         }
-        (None, Some(Limitation::Memory { limit_bytes }), _) => {
-            let peak =
-                usage.memory_peak_bytes.map(|peak| format!("; the most that it held was {}", mib(peak)));
-            let message =
-                format!("over its memory limit of {}{}", mib(limit_bytes), peak.unwrap_or_default());
-            Draft::new(TaskState::Failed, message).because(Reason::ContainerLimitationMemory)
+        (_, Some(limitation), _) => {
+            let (reason, message) = over(limitation, usage.memory_peak_bytes);
+            Draft::new(TaskState::Failed, message).because(reason)
         }
-        (None, Some(Limitation::Disk { limit_bytes }), _) => {
-            let message = format!("over its disk limit of {}", mib(limit_bytes));
-            Draft::new(TaskState::Failed, message).because(Reason::ContainerLimitationDisk)
+        (Some(kill), None, _) => {
+            Draft::new(TaskState::Failed, format!("{}: {how}", failing(kill.reason))).because(kill.reason)
         }
         (None, None, None) => Draft::new(TaskState::Failed, how).because(Reason::ContainerLost),
         (None, None, Some(Exit::Code(0))) => {
@@ -137,6 +171,31 @@ fn ended(kill: Option<Kill>, termination: Termination) -> Draft {
         (None, None, Some(_)) => Draft::new(TaskState::Failed, how).because(Reason::CommandExited),
     };
     draft.with_container(ContainerStatus { exit, limitation, usage, started_at, finished_at })
+}
+
+/// What is told of a container that was over a limit.
+fn over(limitation: Limitation, memory_peak_bytes: Option<u64>) -> (Reason, String) {
+    match limitation {
+        Limitation::Memory { limit_bytes } => {
+            let peak = memory_peak_bytes.map(|peak| format!("; the most that it held was {}", mib(peak)));
+            let message =
+                format!("over its memory limit of {}{}", mib(limit_bytes), peak.unwrap_or_default());
+            (Reason::ContainerLimitationMemory, message)
+        }
+        Limitation::Disk { limit_bytes } => {
+            (Reason::ContainerLimitationDisk, format!("over its disk limit of {}", mib(limit_bytes)))
+        }
+    }
+}
+
+/// What the agent has killed a task for, after a restart too.
+fn failing(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Unhealthy => "killed because its health check failed too often",
+        Reason::MaxCompletionTime => "killed because it has run as long as it may",
+        Reason::ContainerLimitationDisk => "killed because it was over its disk limit",
+        _ => "killed because it was over a limit",
+    }
 }
 
 /// Bytes as MiB with at most one decimal.

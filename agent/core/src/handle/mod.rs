@@ -39,6 +39,9 @@ impl AgentCore {
             Event::MasterMessage(message) => self.master_message(now, message, actions),
             Event::Checkpointed { checkpoint } => self.checkpointed(now, checkpoint, actions),
             Event::Launched { container_id } => self.launched(now, container_id, actions),
+            Event::LaunchProgress { container_id, message } => {
+                self.launch_progress(now, container_id, message, actions);
+            }
             Event::LaunchFailed { container_id, failure } => {
                 self.launch_failed(now, container_id, failure, actions)
             }
@@ -47,6 +50,9 @@ impl AgentCore {
             }
             Event::ContainerLost { container_id, message } => {
                 self.container_lost(now, container_id, message, actions)
+            }
+            Event::LimitExceeded { container_id, limitation } => {
+                self.limit_exceeded(now, container_id, limitation, actions);
             }
             Event::SignalFailed { container_id, message } => {
                 note(actions, format!("container {container_id}: a signal did not get through: {message}"));

@@ -51,6 +51,7 @@ impl AgentCore {
         let container_id = record.container_id.clone();
         let newest = updates.last().or(acknowledged.as_ref());
         let state = newest.map(|status| status.state);
+        let findings = newest.map(|status| status.findings).unwrap_or_default();
         let ended = state.is_some_and(TaskState::is_terminal);
         let grace = record.info.kill_grace.unwrap_or(limits::KILL_GRACE_DEFAULT);
         let kill = newest.filter(|status| status.state == TaskState::Killing).map(|status| Kill {
@@ -68,7 +69,10 @@ impl AgentCore {
         }
         let phase = if ended { Phase::Ended { kept: true } } else { Phase::Attaching };
         let state = state.unwrap_or(TaskState::Staging);
-        self.tasks.insert(key.clone(), Task { record, phase, state, kill, framework_removed: false });
+        let mut task = Task { kill, ..Task::new(record, phase, state) };
+        task.known.findings = findings;
+        task.told = task.known.clone();
+        self.tasks.insert(key.clone(), task);
         self.show(&key);
     }
 

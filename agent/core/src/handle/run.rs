@@ -56,13 +56,7 @@ impl AgentCore {
                 container_id: ContainerId::new(self.incarnation, self.containers_named),
             };
             self.containers.insert(record.container_id.clone(), key.clone());
-            let task = Task {
-                record: record.clone(),
-                phase: Phase::Checkpointing,
-                state: TaskState::Staging,
-                kill: None,
-                framework_removed: false,
-            };
+            let task = Task::new(record.clone(), Phase::Checkpointing, TaskState::Staging);
             self.tasks.insert(key.clone(), task);
             self.show(&key);
             self.checkpoint(Record::Task(Box::new(record)), Fence::Task(key), actions);

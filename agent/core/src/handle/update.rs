@@ -62,12 +62,13 @@ impl AgentCore {
             at: now,
             update_id: Some(update_id),
             container: draft.container,
-            findings: Default::default(),
+            findings: self.tasks.get(key).map(|task| task.known.findings).unwrap_or_default(),
         };
         match self.tasks.get_mut(key) {
             Some(task) => {
                 assert!(task.state.may_become(status.state), "{key:?}: {} to {}", task.state, status.state);
                 task.state = status.state;
+                task.told.findings = status.findings;
                 if status.state.is_terminal() {
                     assert!(
                         matches!(task.phase, Phase::Ended { .. }),
@@ -93,6 +94,22 @@ impl AgentCore {
         stream.pending.push_back(Update { status, durable: false, sent: false, acknowledged: false });
         self.show(key);
         self.checkpoint(record, Fence::Update(key.clone(), update_id), actions);
+    }
+
+    /// Tells what is new of a task that goes on as it did, once all that was told of it before is acknowledged.
+    pub(super) fn tell_more(&mut self, now: Time, key: &TaskKey, actions: &mut Actions) {
+        let Some(task) = self.tasks.get_mut(key).filter(|task| task.kill.is_none()) else { return };
+        if self.streams.get(key).is_some_and(|stream| !stream.pending.is_empty()) {
+            return;
+        }
+        let draft = match task.phase {
+            Phase::Launching if task.known.progress != task.told.progress => {
+                task.told.progress = task.known.progress.clone();
+                Draft::new(TaskState::Starting, task.known.progress.clone())
+            }
+            _ => return,
+        };
+        self.update(now, key, draft, actions);
     }
 
     /// Tells readers of a task as it is now.
@@ -193,6 +210,7 @@ impl AgentCore {
         let head = entry.get_mut().pending.pop_front();
         let head = head.filter(|head| head.id() == update_id).expect("only the head is acknowledged");
         if !head.status.state.is_terminal() {
+            self.tell_more(now, key, actions);
             return self.send_head_afresh(now, key, actions);
         }
         assert!(entry.get().pending.is_empty(), "{key:?}: an update after the terminal one");

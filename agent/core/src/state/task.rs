@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use apportion_types::{FrameworkInfo, Reason, Role, TaskInfo, TaskState, Time};
+use apportion_types::{
+    FrameworkInfo, Reason, Role, TaskInfo, TaskState, Time, container::Limitation, probe::Findings,
+};
 
 use crate::event::TaskRecord;
 
@@ -17,8 +19,40 @@ pub(crate) struct Task {
     pub(crate) state: TaskState,
     /// The wish that it ends.
     pub(crate) kill: Option<Kill>,
+    /// The limit that it is killed for.
+    pub(crate) limitation: Option<Limitation>,
+    /// What is known of it beside its state.
+    pub(crate) known: News,
+    /// What of that was told.
+    pub(crate) told: News,
     /// True once its framework is gone for ever: nobody will acknowledge its updates.
     pub(crate) framework_removed: bool,
+}
+
+impl Task {
+    /// A task that nobody wishes to end, of which nothing is known beside its state.
+    pub(crate) fn new(record: TaskRecord, phase: Phase, state: TaskState) -> Task {
+        Task {
+            record,
+            phase,
+            state,
+            kill: None,
+            limitation: None,
+            known: News::default(),
+            told: News::default(),
+            framework_removed: false,
+        }
+    }
+}
+
+/// What is known of a task beside its state. It is told when all that was told before is acknowledged, so that what changes often
+/// never fills an update stream: of what nobody has taken yet only the newest is told.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct News {
+    /// What its launch does.
+    pub(crate) progress: String,
+    /// What its checks say.
+    pub(crate) findings: Findings,
 }
 
 /// Where the container of a task is.
@@ -53,10 +87,21 @@ pub(crate) struct Kill {
 }
 
 impl Kill {
+    /// True when nobody wished it: the task has failed at something, and the agent ends it for that.
+    pub(crate) fn is_failure(&self) -> bool {
+        matches!(
+            self.reason,
+            Reason::ContainerLimitationDisk
+                | Reason::ContainerLimitationMemory
+                | Reason::MaxCompletionTime
+                | Reason::Unhealthy
+        )
+    }
+
     /// What the terminal status says of it. Whose wish it was counts for less than that nothing ran; but a preempted task is no
     /// failure of its framework's, which is to know it.
     pub(crate) fn told_reason(&self) -> Reason {
-        match self.during_launch && self.reason != Reason::Preempted {
+        match self.during_launch && self.reason != Reason::Preempted && !self.is_failure() {
             true => Reason::KilledDuringLaunch,
             false => self.reason,
         }

@@ -10,8 +10,9 @@
 //! ack operation F O N
 //! lend RESOURCES|nothing             what could be lent is estimated
 //! written [N]                        all records asked for (or up to N) are on disk
-//! launched C | launch failed C command|container|cancelled TEXT
+//! launched C | progress C TEXT | launch failed C command|container|image|artifact|unenforceable|cancelled TEXT
 //! ended C code=0|signal=9|lost [memory=LIMIT:PEAK]     lost C TEXT     signal failed C TEXT
+//! over C disk=LIMIT                  the sandbox of a running container holds more than it may
 //! wait 10s                           time passes; what happens meanwhile is shown with its time
 //! restart [SETTING]…                 a new process of the agent replays what is on disk
 //! shutdown | view
@@ -142,10 +143,21 @@ impl World {
                 Event::Checkpointed { checkpoint: CheckpointId(self.written as u64) }
             }
             ["launched", c] => Event::Launched { container_id: self.container(c) },
+            ["progress", c, text @ ..] => {
+                Event::LaunchProgress { container_id: self.container(c), message: text.join(" ") }
+            }
+            ["over", c, limit] => {
+                let limit_bytes = limit.strip_prefix("disk=").unwrap().parse().unwrap();
+                let limitation = Limitation::Disk { limit_bytes };
+                Event::LimitExceeded { container_id: self.container(c), limitation }
+            }
             ["launch", "failed", c, kind, text @ ..] => {
                 let kind = match *kind {
                     "command" => LaunchFailureKind::Command,
                     "container" => LaunchFailureKind::Container,
+                    "image" => LaunchFailureKind::Image,
+                    "artifact" => LaunchFailureKind::Artifact,
+                    "unenforceable" => LaunchFailureKind::Unenforceable,
                     "cancelled" => LaunchFailureKind::Cancelled,
                     _ => panic!("kind `{kind}`"),
                 };

@@ -20,8 +20,9 @@ pub(crate) fn action(action: &Action) -> String {
                 format!(" volume {role}/{id} at {path}")
             };
             let volumes: String = plan.persistent.iter().map(volume).collect();
+            let disk = c.disk_limit_bytes.map(|bytes| format!(" disk {bytes}")).unwrap_or_default();
             format!(
-                "launch {} {:?} cpus {}/{} mem {}/{} pids {}{volumes} env {}",
+                "launch {} {:?} cpus {}/{} mem {}/{} pids {}{disk}{volumes} env {}",
                 plan.container_id,
                 plan.argv,
                 c.cpus_request_milli,
@@ -120,6 +121,14 @@ fn status(status: &TaskStatus) -> String {
     }
     if !status.message.is_empty() {
         text += &format!(" `{}`", status.message);
+    }
+    match status.findings.healthy {
+        Some(true) => text += " healthy",
+        Some(false) => text += " unhealthy",
+        None => {}
+    }
+    if let Some(check) = status.findings.check {
+        text += &format!(" check: {check}");
     }
     text
 }
