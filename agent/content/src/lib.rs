@@ -1,0 +1,1 @@
+//! What tasks bring from elsewhere: images and artifacts; verified, unpacked, cached.
