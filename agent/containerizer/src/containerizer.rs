@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use crate::{
     error::{ContainerError, LaunchError},
+    exec::{Exec, ExecError, ExecSpec},
     spec::{ContainerId, ContainerSpec, Leftover, Signal},
 };
 
@@ -30,6 +31,12 @@ pub trait Containerizer: Send + Sync + 'static {
 
     /// Sends a signal to every process of the container; a container that has ended is no error.
     async fn signal(&self, id: &ContainerId, signal: Signal) -> Result<(), ContainerError>;
+
+    /// Executes one more command in a running container: in its namespaces and cgroups, with no more than its task may do.
+    ///
+    /// Returns when the command has been executed (`execve` succeeded). It ends with the container, with this process, and when
+    /// [`crate::ExecProcess`] is dropped; whatever it started and left in the background ends with it.
+    async fn exec(&self, id: &ContainerId, spec: ExecSpec) -> Result<Exec, ExecError>;
 
     /// What it has used so far.
     async fn usage(&self, id: &ContainerId) -> Result<Usage, ContainerError>;

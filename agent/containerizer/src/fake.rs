@@ -1,5 +1,7 @@
 //! Containers without processes, for tests of whoever uses a [`Containerizer`].
 
+mod exec;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -15,6 +17,7 @@ use tokio::sync::watch;
 use crate::{
     containerizer::Containerizer,
     error::{ContainerError, LaunchError},
+    exec::{Exec, ExecError, ExecSpec},
     spec::{ContainerId, ContainerSpec, Leftover, Signal},
 };
 
@@ -29,6 +32,16 @@ use crate::{
 /// | `ignore-term` | runs until killed, or until [`Fake::end`] |
 /// | `exit-on-term CODE` | runs until asked to end, then ends with this code |
 /// | anything else | runs until signalled, and ends by that signal |
+///
+/// And of what is executed in one:
+///
+/// | `argv` | behaviour |
+/// |---|---|
+/// | `exit CODE` | ends at once with this code |
+/// | `echo TEXT…` | writes the texts, a space between them and a line's end behind, and ends with 0 |
+/// | `cat` | writes what it reads until that ends, and `[ROWSxCOLUMNS]` at each resize |
+/// | `missing` | cannot be executed: command not found |
+/// | anything else | runs until it is dropped, or the container ends |
 ///
 /// Deterministic: nothing happens by itself, and its clock counts its own events, a microsecond each. Clones share their
 /// containers; [`Fake::next_agent`] shows them to a later agent process.
@@ -46,6 +59,7 @@ struct State {
     used: BTreeSet<ContainerId>,
     containers: BTreeMap<ContainerId, Container>,
     launched: Vec<ContainerSpec>,
+    executed: Vec<(ContainerId, ExecSpec)>,
     closed: bool,
 }
 
@@ -118,6 +132,11 @@ impl Fake {
     /// Every specification that was launched, in order, also of containers that were removed.
     pub fn launched(&self) -> Vec<ContainerSpec> {
         lock(&self.state).launched.clone()
+    }
+
+    /// Every command that was executed in a container, in order.
+    pub fn executed(&self) -> Vec<(ContainerId, ExecSpec)> {
+        lock(&self.state).executed.clone()
     }
 
     /// The signals that a container was sent while it ran, in order; none once it is removed.
@@ -210,6 +229,10 @@ impl Containerizer for Fake {
             self.finish(id, exit, None);
         }
         Ok(())
+    }
+
+    async fn exec(&self, id: &ContainerId, spec: ExecSpec) -> Result<Exec, ExecError> {
+        exec::exec(self, id, spec)
     }
 
     async fn usage(&self, id: &ContainerId) -> Result<Usage, ContainerError> {

@@ -9,6 +9,7 @@
 pub mod cgroup;
 mod containerizer;
 mod error;
+mod exec;
 mod fake;
 mod folder;
 mod linux;
@@ -18,6 +19,7 @@ mod spec;
 
 pub use containerizer::{Containerizer, LAUNCH_TIMEOUT};
 pub use error::{ContainerError, LaunchError, ProbeError};
+pub use exec::{Exec, ExecError, ExecInput, ExecOutput, ExecProcess, ExecSpec, Finished, TerminalSize};
 pub use fake::Fake;
 #[doc(hidden)]
 pub use linux::bare_loop;

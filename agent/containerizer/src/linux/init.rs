@@ -23,7 +23,9 @@ use rustix::{
 use super::{
     privileges, root,
     sys::{self, Copy},
-    syscalls, task, tree,
+    syscalls,
+    task::{self, Standard},
+    tree,
     wire::Word,
 };
 use crate::{
@@ -78,10 +80,7 @@ fn set_up(
     await_go(ends)?;
     // Before anything is allocated for the task, and while the hierarchies are still writable here.
     enter_groups()?;
-    // An agent that the kernel spares when memory is short must not make its tasks so.
-    if fs::read_to_string("/proc/self/oom_score_adj").is_ok_and(|text| text.starts_with('-')) {
-        let _ = fs::write("/proc/self/oom_score_adj", "0");
-    }
+    spare_nobody();
     if order.isolation.namespaces() {
         let namespaces = |failure| match failure {
             Failure::Setup { step, errno, .. } => {
@@ -96,6 +95,26 @@ fn set_up(
         set_child_subreaper(rustix::process::Pid::from_raw(1))
             .map_err(|e| Failure::setup("adopting orphans", e))?;
     }
+    confine(order)?;
+    match sys::copy(0).map_err(|e| Failure::setup("starting the task's process", e))? {
+        Copy::Parent { child } => Ok(child),
+        Copy::Child => {
+            let failure = task::become_task(order, sandbox, &Standard::Sandbox, ends.report.as_fd());
+            let _ = Word::Failed(failure).send(ends.report.as_fd());
+            sys::exit_now(127)
+        }
+    }
+}
+
+/// An agent that the kernel spares when memory is short must not make its tasks so.
+pub(super) fn spare_nobody() {
+    if fs::read_to_string("/proc/self/oom_score_adj").is_ok_and(|text| text.starts_with('-')) {
+        let _ = fs::write("/proc/self/oom_score_adj", "0");
+    }
+}
+
+/// Gives up, for this process and those that it will start, whatever a task must not have.
+pub(super) fn confine(order: &Order) -> Result<(), Failure> {
     // Keeps the task from opening this process's executable, which is the agent's own file outside of the container.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|e| Failure::setup("protecting the container's process 1", e))?;
@@ -105,14 +124,7 @@ fn set_up(
     if order.wants(Control::Seccomp) {
         syscalls::filter()?;
     }
-    match sys::copy(0).map_err(|e| Failure::setup("starting the task's process", e))? {
-        Copy::Parent { child } => Ok(child),
-        Copy::Child => {
-            let failure = task::become_task(order, sandbox, ends.report.as_fd());
-            let _ = Word::Failed(failure).send(ends.report.as_fd());
-            sys::exit_now(127)
-        }
-    }
+    Ok(())
 }
 
 /// Lets go of all that is the runner's, and ties this process's life to it.

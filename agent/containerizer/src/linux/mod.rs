@@ -1,22 +1,25 @@
-//! The runner: the process beside each container, and what it starts. Linux only, and all unsafe code is here, in `sys.rs` and `pidfd.rs`.
+//! The runner: the process beside each container, and what it starts. Linux only, and all unsafe code is here, in `sys.rs`,
+//! `pidfd.rs` and `stream.rs`.
 //!
 //! One thread, no runtime, no logging framework: it lives as long as its container, and there is one for each.
 
 mod bare;
 mod birth;
+mod exec;
 mod init;
 mod persistent;
 pub(crate) mod pidfd;
 mod privileges;
 mod root;
 mod server;
+pub(crate) mod stream;
 mod sys;
 mod syscalls;
 mod task;
 mod tree;
 mod volumes;
 mod watch;
-mod wire;
+pub(crate) mod wire;
 
 use std::{
     env,
@@ -29,18 +32,30 @@ use std::{
 };
 
 pub use bare::bare_loop;
+use serde::de::DeserializeOwned;
 
 use crate::folder::{self, Failure, Order, Pids, Process, ReadError, Report};
+
+/// The word before the folder that has a command executed.
+pub(crate) const EXEC: &str = "exec";
+
+/// The most that an [`crate::ExecSpec`] takes on its way: what a socket passes on at once, with room for the kernel's own.
+pub(crate) const EXEC_BYTES_MAX: usize = 160 << 10;
 
 /// Runs a container's runner: what a binary does when its first argument is `runner`, before anything else.
 ///
 /// `args` are the arguments behind that word: the container's folder. Must be called before any thread is started. Returns
-/// when the container has ended and its cgroups are gone. A failure to start it goes to standard output, for the agent.
+/// when the container has ended and its cgroups are gone. A failure to start it goes to standard output, for the agent. With `exec`
+/// before the folder it executes one more command in the container instead, and returns when that has ended.
 pub fn runner_main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
-    let [folder] = args.as_slice() else {
-        note("usage: runner FOLDER (the agent starts this by itself, for each container)");
-        return ExitCode::from(2);
+    let (folder, executes) = match args.as_slice() {
+        [folder] => (folder, false),
+        [word, folder] if word == EXEC => (folder, true),
+        _ => {
+            note("usage: runner [exec] FOLDER (the agent starts this by itself, for each container)");
+            return ExitCode::from(2);
+        }
     };
     if !sys::single_threaded() {
         note("the runner must be started before any thread");
@@ -48,6 +63,9 @@ pub fn runner_main(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
     // Whatever the agent's process leaked to us must not reach a container, nor stay open for its life.
     sys::close_all_but(&[]);
+    if executes {
+        return exec::main(Path::new(folder));
+    }
     match run(Path::new(folder)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -63,20 +81,23 @@ fn run(folder: &Path) -> Result<(), Failure> {
     rustix::process::setsid().map_err(|e| Failure::setup("starting a session", e))?;
     // Into the folder: a socket's path must be short, and the folder's may be long.
     env::set_current_dir(folder).map_err(|e| Failure::state(folder, &e))?;
-    let order: Order = match folder::read(Path::new(folder::SPEC)) {
-        Ok(Some(order)) => order,
-        Ok(None) => return Err(Failure::state(Path::new(folder::SPEC), &io::ErrorKind::NotFound.into())),
-        Err(ReadError::Io(e)) => return Err(Failure::state(Path::new(folder::SPEC), &e)),
-        Err(ReadError::Damaged(e)) => {
-            return Err(Failure::setup(format!("reading {}: {e}", folder::SPEC), e));
-        }
-    };
+    let order: Order = read(folder::SPEC)?;
     let sandbox = resolve(&order.spec.sandbox)?;
     let pids = claim()?;
     let (container, server) = birth::start(order, &sandbox, pids)?;
     report(&Report::Ready);
     container.watch(server);
     Ok(())
+}
+
+/// Reads a file of the container's folder, which this process is in and which must have it.
+fn read<T: DeserializeOwned>(name: &str) -> Result<T, Failure> {
+    match folder::read(Path::new(name)) {
+        Ok(Some(value)) => Ok(value),
+        Ok(None) => Err(Failure::state(Path::new(name), &io::ErrorKind::NotFound.into())),
+        Err(ReadError::Io(e)) => Err(Failure::state(Path::new(name), &e)),
+        Err(ReadError::Damaged(e)) => Err(Failure::setup(format!("reading {name}: {e}"), e)),
+    }
 }
 
 /// Says something in the runner's log. One that cannot be written, as on a full disk, keeps nobody from what is to be done.

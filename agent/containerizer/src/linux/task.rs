@@ -4,7 +4,7 @@ use std::{
     ffi::CString,
     fs, io,
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
@@ -14,7 +14,10 @@ use std::{
 
 use rustix::{
     fs::{Mode, OFlags, open},
-    process::{Resource, Rlimit, chdir, getrlimit, setrlimit, setsid, umask},
+    process::{
+        Resource, Rlimit, Signal, chdir, getrlimit, ioctl_tiocsctty, set_parent_process_death_signal,
+        setrlimit, setsid, umask,
+    },
 };
 
 use super::{root, sys, wire::Word};
@@ -28,9 +31,24 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// Whoever wrote it has closed it; but while the agent starts other processes, these hold copies of its descriptors for a moment.
 const BUSY_TRIES: u32 = 8;
 
+/// What a program has for its input, output and errors.
+pub(super) enum Standard {
+    /// Nothing to read, and files of the sandbox to append to.
+    Sandbox,
+    /// These, in this order. The program ends with its parent.
+    Pipes([OwnedFd; 3]),
+    /// This one for all three, and for its session. The program ends with its parent.
+    Terminal(OwnedFd),
+}
+
 /// Becomes the task; returns only with the reason why not. `report` is closed by the `execve` that succeeds.
-pub(super) fn become_task(order: &Order, sandbox: &Path, report: BorrowedFd<'_>) -> Failure {
-    match prepare(order, sandbox, report) {
+pub(super) fn become_task(
+    order: &Order,
+    sandbox: &Path,
+    standard: &Standard,
+    report: BorrowedFd<'_>,
+) -> Failure {
+    match prepare(order, sandbox, standard, report) {
         Ok(Some(command)) => execute(&command),
         // A trial ends here, as if its program had returned 0.
         Ok(None) => sys::exit_now(0),
@@ -58,27 +76,52 @@ impl Command {
     }
 }
 
-fn prepare(order: &Order, sandbox: &Path, report: BorrowedFd<'_>) -> Result<Option<Command>, Failure> {
+fn prepare(
+    order: &Order,
+    sandbox: &Path,
+    standard: &Standard,
+    report: BorrowedFd<'_>,
+) -> Result<Option<Command>, Failure> {
     let command = if order.trial { None } else { Some(Command::new(order)?) };
     setsid().map_err(|e| Failure::setup("starting a session", e))?;
     umask(Mode::WGRP | Mode::WOTH);
     chdir(sandbox).map_err(|e| Failure::sandbox(sandbox, "entering it", e))?;
     set_rlimits().map_err(|e| Failure::setup("setting resource limits", e))?;
 
-    let null = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-    let null = null.map_err(|e| Failure::setup("opening /dev/null", e))?;
-    let folder = root::open_folder(sandbox)?;
-    let stdout = root::open_output(folder.as_fd(), sandbox, "stdout")?;
-    let stderr = root::open_output(folder.as_fd(), sandbox, "stderr")?;
-    for (from, to) in [(&null, 0), (&stdout, 1), (&stderr, 2)] {
-        sys::replace_standard(from.as_fd(), to)
-            .map_err(|e| Failure::setup("redirecting input and output", e))?;
-    }
+    connect(standard, sandbox)?;
     sys::close_all_on_exec();
     // From here on it counts as the task: its number is what the runner learns from this message.
     Word::Executing.send(report).map_err(|e| Failure::setup("reporting to the runner", e))?;
     sys::reset_signals();
     Ok(command)
+}
+
+fn connect(standard: &Standard, sandbox: &Path) -> Result<(), Failure> {
+    let setup = |e: io::Error| Failure::setup("redirecting input and output", e);
+    let opened;
+    let [input, output, errors] = match standard {
+        Standard::Sandbox => {
+            let null = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+            let null = null.map_err(|e| Failure::setup("opening /dev/null", e))?;
+            let folder = root::open_folder(sandbox)?;
+            let stdout = root::open_output(folder.as_fd(), sandbox, "stdout")?;
+            let stderr = root::open_output(folder.as_fd(), sandbox, "stderr")?;
+            opened = [null, stdout, stderr];
+            opened.each_ref()
+        }
+        Standard::Pipes(pipes) => pipes.each_ref(),
+        Standard::Terminal(terminal) => {
+            ioctl_tiocsctty(terminal).map_err(|e| Failure::setup("taking the terminal", e))?;
+            [terminal; 3]
+        }
+    };
+    for (from, to) in [(input, 0), (output, 1), (errors, 2)] {
+        sys::replace_standard(from.as_fd(), to).map_err(setup)?;
+    }
+    if !matches!(standard, Standard::Sandbox) {
+        set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| setup(e.into()))?;
+    }
+    Ok(())
 }
 
 /// The soft limits that programs expect, within the hard limits that the agent itself has and cannot raise.

@@ -1,6 +1,7 @@
 //! Launching: the folder, the order, the runner, and its answer.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -59,13 +60,18 @@ fn check(spec: &ContainerSpec) -> Result<(), LaunchError> {
     if let Some(reason) = spec.id.refusal() {
         return Err(LaunchError::InvalidId { id: spec.id.clone(), reason });
     }
-    if spec.argv.first().is_none_or(String::is_empty) {
+    passable(&spec.argv, &spec.env)
+}
+
+/// Refuses what no program can be given.
+pub(super) fn passable(argv: &[String], env: &BTreeMap<String, String>) -> Result<(), LaunchError> {
+    if argv.first().is_none_or(String::is_empty) {
         return Err(LaunchError::EmptyCommand);
     }
-    if let Some(at) = spec.argv.iter().position(|arg| arg.contains('\0')) {
+    if let Some(at) = argv.iter().position(|arg| arg.contains('\0')) {
         return Err(LaunchError::Unpassable { what: format!("argument {at}") });
     }
-    for (name, value) in &spec.env {
+    for (name, value) in env {
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
             return Err(LaunchError::Unpassable { what: format!("environment variable {name:?}") });
         }

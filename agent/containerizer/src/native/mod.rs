@@ -3,6 +3,7 @@
 //! Everything that matters is in a container's folder, so that a later agent process can do whatever the launching one could.
 //! This process only keeps the tethers, and which ids it launched itself.
 
+mod exec;
 mod launch;
 mod probe;
 mod runner;
@@ -22,6 +23,7 @@ use crate::{
     cgroup::{self, Layout},
     containerizer::Containerizer,
     error::{ContainerError, LaunchError, ProbeError},
+    exec::{Exec, ExecError, ExecSpec},
     folder::{self, Isolation, Pids, ReadError},
     spec::{ContainerId, ContainerSpec, Leftover, Signal},
 };
@@ -135,6 +137,10 @@ impl Containerizer for Native {
 
     async fn signal(&self, id: &ContainerId, signal: Signal) -> Result<(), ContainerError> {
         runner::signal(&self.shared, id, signal).await
+    }
+
+    async fn exec(&self, id: &ContainerId, spec: ExecSpec) -> Result<Exec, ExecError> {
+        exec::exec(&self.shared, id, spec).await
     }
 
     async fn usage(&self, id: &ContainerId) -> Result<Usage, ContainerError> {
