@@ -75,6 +75,32 @@ pub enum LaunchError {
         /// What is wrong with it, and what to do.
         what: String,
     },
+    /// The image's layers cannot become a root, or it holds something in a place that must be the container's own.
+    #[error("image: {path:?} {what}")]
+    Image {
+        /// A folder of the agent, or a path in the image.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        what: String,
+    },
+    /// There is no such user for the task to run as.
+    #[error("user {user:?} {what}")]
+    User {
+        /// As given.
+        user: String,
+        /// What is wrong with it, and what to do.
+        what: String,
+    },
+    /// The task cannot be started in this folder.
+    #[error(
+        "working directory {path:?} cannot be entered: {what}; name a folder that the task's user can enter"
+    )]
+    WorkingDir {
+        /// As given.
+        path: PathBuf,
+        /// What the kernel said.
+        what: String,
+    },
     /// A cgroup could not be made, filled or entered.
     #[error(
         "cgroup file {file:?}: {what} failed; another program may have changed the hierarchy, or a limit is out of range"

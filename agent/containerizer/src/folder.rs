@@ -65,6 +65,9 @@ pub(crate) struct Order {
     pub(crate) group: PathBuf,
     /// Host folders that the container must not see.
     pub(crate) hidden: Vec<PathBuf>,
+    /// Host folders below which a container may be given something to write to.
+    #[serde(default)]
+    pub(crate) lendable: Vec<PathBuf>,
     /// Goes through everything but the `execve`, to find out what this machine allows.
     pub(crate) trial: bool,
 }
@@ -133,6 +136,9 @@ pub(crate) enum Failure {
     NotExecutable { program: String, hint: String, errno: i32 },
     Sandbox { path: String, what: String, errno: i32 },
     Volume { path: String, what: String },
+    Image { path: String, what: String },
+    User { user: String, what: String },
+    WorkingDir { path: String, what: String },
     Cgroup { mount: PathBuf, file: PathBuf, what: String, control: Option<Control>, errno: i32 },
     MemoryTooSmall { limit_bytes: u64 },
     Setup { step: String, control: Option<Control>, errno: i32 },
@@ -147,6 +153,14 @@ impl Failure {
 
     pub(crate) fn state(path: &Path, error: &io::Error) -> Failure {
         Failure::State { path: path.display().to_string(), errno: errno(error) }
+    }
+
+    pub(crate) fn image(path: &Path, what: impl ToString) -> Failure {
+        Failure::Image { path: path.display().to_string(), what: what.to_string() }
+    }
+
+    pub(crate) fn working_dir(path: &Path, what: impl ToString) -> Failure {
+        Failure::WorkingDir { path: path.display().to_string(), what: what.to_string() }
     }
 
     pub(crate) fn sandbox(path: &Path, what: impl Into<String>, error: impl Into<io::Error>) -> Failure {
@@ -186,6 +200,9 @@ impl From<Failure> for LaunchError {
                 LaunchError::Sandbox { path: path.into(), what, source: os(errno) }
             }
             Failure::Volume { path, what } => LaunchError::Volume { path: path.into(), what },
+            Failure::Image { path, what } => LaunchError::Image { path: path.into(), what },
+            Failure::User { user, what } => LaunchError::User { user, what },
+            Failure::WorkingDir { path, what } => LaunchError::WorkingDir { path: path.into(), what },
             Failure::Cgroup { file, what, errno, .. } => {
                 LaunchError::Cgroup { file, what, source: os(errno) }
             }

@@ -15,6 +15,7 @@ use rustix::{
 };
 
 use super::{
+    accounts,
     init::{self, Ends},
     note,
     server::Server,
@@ -151,7 +152,7 @@ impl Newborn {
         mut pids: Pids,
     ) -> Result<(Parts, Server), Failure> {
         if order.isolation == Isolation::UserNamespaces {
-            self.map_user()?;
+            self.map_user(order)?;
         }
         let memory = order.spec.limits.memory_limit_bytes.and_then(|_| driver.watch_memory(&order.group));
         let server = Server::listen(Path::new(folder::SOCKET))
@@ -178,8 +179,8 @@ impl Newborn {
         Ok((Parts { signals, tether, memory, started_at, started }, server))
     }
 
-    /// Gives process 1 the one user and group that it has outside, inside too.
-    fn map_user(&self) -> Result<(), Failure> {
+    /// Lets the one user and group that process 1 has outside be those inside that are asked for, or the same.
+    fn map_user(&self, order: &Order) -> Result<(), Failure> {
         let write = |file: &str, text: String| {
             fs::write(format!("/proc/{}/{file}", self.init), text).map_err(|e| Failure::Setup {
                 step: format!("writing {file} of the user namespace"),
@@ -190,8 +191,10 @@ impl Newborn {
         let (user, group) = (getuid().as_raw(), getgid().as_raw());
         // The kernel's condition for mapping a group without privilege.
         write("setgroups", "deny".into())?;
-        write("uid_map", format!("{user} {user} 1"))?;
-        write("gid_map", format!("{group} {group} 1"))
+        let (inside_user, inside_group) =
+            accounts::outside(order)?.map_or((user, group), |account| (account.uid, account.gid));
+        write("uid_map", format!("{inside_user} {user} 1"))?;
+        write("gid_map", format!("{inside_group} {group} 1"))
     }
 
     /// The number of the task's process and when it began to execute its program, once it has done so.

@@ -16,12 +16,13 @@ use apportion_types::container::{Control, Exit};
 use rustix::{
     fs::{Mode, OFlags, open},
     process::{
-        DumpableBehavior, Signal, set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal,
+        DumpableBehavior, Signal, set_child_subreaper, set_dumpable_behavior,
+        set_parent_process_death_signal, umask,
     },
 };
 
 use super::{
-    privileges, root,
+    accounts, privileges, root,
     sys::{self, Copy},
     syscalls,
     task::{self, Standard},
@@ -80,6 +81,8 @@ fn set_up(
     await_go(ends)?;
     // Before anything is allocated for the task, and while the hierarchies are still writable here.
     enter_groups()?;
+    // Folders that are made here are for everybody to read.
+    umask(Mode::WGRP | Mode::WOTH);
     spare_nobody();
     if order.isolation.namespaces() {
         let namespaces = |failure| match failure {
@@ -88,6 +91,8 @@ fn set_up(
             }
             other => other,
         };
+        // After its groups were entered: they become the roots of what it sees.
+        sys::leave_group_namespace();
         root::set_up(order, sandbox).map_err(namespaces)?;
         rustix::system::sethostname(host_name(&order.spec.id.0).as_bytes())
             .map_err(|e| namespaces(Failure::setup("setting the host name", e)))?;
@@ -95,6 +100,7 @@ fn set_up(
         set_child_subreaper(rustix::process::Pid::from_raw(1))
             .map_err(|e| Failure::setup("adopting orphans", e))?;
     }
+    accounts::give_sandbox(order, sandbox)?;
     confine(order)?;
     match sys::copy(0).map_err(|e| Failure::setup("starting the task's process", e))? {
         Copy::Parent { child } => Ok(child),
@@ -153,7 +159,7 @@ fn await_go(ends: &Ends) -> Result<(), Failure> {
 }
 
 /// As much of the container's name as fits.
-fn host_name(id: &str) -> &str {
+pub(super) fn host_name(id: &str) -> &str {
     let mut end = id.len().min(HOST_NAME_BYTES_MAX);
     while !id.is_char_boundary(end) {
         end -= 1;

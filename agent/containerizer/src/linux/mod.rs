@@ -3,13 +3,19 @@
 //!
 //! One thread, no runtime, no logging framework: it lives as long as its container, and there is one for each.
 
+mod accounts;
 mod bare;
 mod birth;
+mod devices;
 mod exec;
+mod image;
 mod init;
-mod persistent;
+mod kernel;
+mod mounts;
 pub(crate) mod pidfd;
+mod place;
 mod privileges;
+mod rlimits;
 mod root;
 mod server;
 pub(crate) mod stream;

@@ -272,22 +272,41 @@ pub(super) fn execute(program: &CStr, argv: &[CString], env: &[CString]) -> io::
 ///
 /// Fails with `ENOSYS` before Linux 5.12.
 pub(super) fn restrict_all_mounts() -> io::Result<()> {
-    let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: 0,
-    };
+    let flags = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    set_mount_attributes(libc::AT_FDCWD, c"/", flags, true)
+}
+
+/// Gives a mount these attributes beside those that it has; `recursive` also to those below it.
+///
+/// Fails with `ENOSYS` before Linux 5.12.
+pub(super) fn restrict_mounts(mount: BorrowedFd<'_>, attributes: u64, recursive: bool) -> io::Result<()> {
+    if attributes == 0 {
+        return Ok(());
+    }
+    set_mount_attributes(mount.as_raw_fd(), c"", attributes, recursive)
+}
+
+fn set_mount_attributes(below: RawFd, path: &CStr, attributes: u64, recursive: bool) -> io::Result<()> {
+    let attributes = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a C string, and the kernel reads as many bytes of `attributes` as it is long.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            libc::AT_FDCWD,
-            c"/".as_ptr(),
-            libc::AT_RECURSIVE,
+            below,
+            path.as_ptr(),
+            flags,
             &raw const attributes,
             size_of::<libc::mount_attr>(),
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes the control groups of this process the roots of those that it and its descendants see.
+///
+/// Before Linux 4.6 they see where in the host's they are, which is no more than untidy.
+pub(super) fn leave_group_namespace() {
+    // SAFETY: concerns nothing but what is seen in `/proc`; the process has one thread.
+    unsafe { libc::unshare(libc::CLONE_NEWCGROUP) };
 }

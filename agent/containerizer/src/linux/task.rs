@@ -14,13 +14,15 @@ use std::{
 
 use rustix::{
     fs::{Mode, OFlags, open},
-    process::{
-        Resource, Rlimit, Signal, chdir, getrlimit, ioctl_tiocsctty, set_parent_process_death_signal,
-        setrlimit, setsid, umask,
-    },
+    process::{Signal, chdir, fchdir, ioctl_tiocsctty, set_parent_process_death_signal, setsid, umask},
 };
 
-use super::{root, sys, wire::Word};
+use super::{
+    accounts, image,
+    place::{self, Links},
+    rlimits, root, sys,
+    wire::Word,
+};
 use crate::folder::{Failure, Order};
 
 /// Where a program is looked for when its environment has no `PATH`.
@@ -85,10 +87,17 @@ fn prepare(
     let command = if order.trial { None } else { Some(Command::new(order)?) };
     setsid().map_err(|e| Failure::setup("starting a session", e))?;
     umask(Mode::WGRP | Mode::WOTH);
-    chdir(sandbox).map_err(|e| Failure::sandbox(sandbox, "entering it", e))?;
-    set_rlimits().map_err(|e| Failure::setup("setting resource limits", e))?;
-
+    let sandbox = image::sandbox_inside(order, sandbox);
     connect(standard, sandbox)?;
+    // Late, because a limit may leave no room for what comes before.
+    rlimits::set(&order.spec.rlimits)?;
+    accounts::enter(order)?;
+    // A change of the user takes this away.
+    if !matches!(standard, Standard::Sandbox) {
+        set_parent_process_death_signal(Some(Signal::KILL))
+            .map_err(|e| Failure::setup("tying the command to its parent", e))?;
+    }
+    enter_working_dir(order, sandbox)?;
     sys::close_all_on_exec();
     // From here on it counts as the task: its number is what the runner learns from this message.
     Word::Executing.send(report).map_err(|e| Failure::setup("reporting to the runner", e))?;
@@ -118,22 +127,19 @@ fn connect(standard: &Standard, sandbox: &Path) -> Result<(), Failure> {
     for (from, to) in [(input, 0), (output, 1), (errors, 2)] {
         sys::replace_standard(from.as_fd(), to).map_err(setup)?;
     }
-    if !matches!(standard, Standard::Sandbox) {
-        set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| setup(e.into()))?;
-    }
     Ok(())
 }
 
-/// The soft limits that programs expect, within the hard limits that the agent itself has and cannot raise.
-fn set_rlimits() -> rustix::io::Result<()> {
-    // 1024 files, because `select` breaks above; programs that need more raise it themselves. No core files, because they
-    // would fill the sandbox; 8 MiB of stack, because thread stacks are that large by default.
-    for (resource, soft) in [(Resource::Nofile, 1024), (Resource::Core, 0), (Resource::Stack, 8 << 20)] {
-        let maximum = getrlimit(resource).maximum;
-        let current = Some(maximum.map_or(soft, |hard| hard.min(soft)));
-        setrlimit(resource, Rlimit { current, maximum })?;
-    }
-    Ok(())
+/// Links are followed, but not those of `/proc`, which could lead out of the container's root.
+fn enter_working_dir(order: &Order, sandbox: &Path) -> Result<(), Failure> {
+    let Some(path) = &order.spec.working_dir else {
+        return chdir(sandbox).map_err(|e| Failure::sandbox(sandbox, "entering it", e));
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let entered = open("/", flags, Mode::empty())
+        .and_then(|root| place::open_as(&root, &sandbox.join(path), Links::Inside, flags))
+        .and_then(fchdir);
+    entered.map_err(|e| Failure::working_dir(path, e))
 }
 
 fn execute(command: &Command) -> Failure {

@@ -1,110 +1,286 @@
-//! What a task is shown of the host although something of its own lies over it.
+//! What a task sees beside its root and its sandbox: of the host, of its sandbox, of images, memory, persistent volumes.
 
 use std::{
     fs, io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Mode, OFlags, open as open_at};
+use rustix::{
+    fs::{FileType, FsWord, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, open as open_at},
+    io::Errno,
+    mount::MountFlags,
+};
 
-use crate::folder::Failure;
+use super::{
+    image::Layers,
+    mounts::{self, PLAIN, Tree},
+    place::{self, Links},
+};
+use crate::{
+    folder::{Failure, Order},
+    spec::{Mount, MountSource, PersistentVolume},
+};
 
-/// What every task has of its own; only what lies in there needs a mount.
+/// What every task without an image has of its own; only there does a path of the host need a mount to be seen.
 const COVERED: [&str; 2] = ["/tmp", "/var/tmp"];
 
 /// Never shown: through the sockets and devices there a task would reach what isolation keeps from it.
 const FORBIDDEN: [&str; 4] = ["/run", "/dev", "/proc", "/sys"];
 
-/// A volume that must be mounted, opened before anything was laid over it.
-pub(super) struct Volume {
-    pub(super) path: PathBuf,
-    pub(super) source: OwnedFd,
-    is_folder: bool,
+const SYSFS_MAGIC: FsWord = 0x6265_6572;
+
+/// A volume, taken before anything was laid over it.
+pub(super) struct Volume<'a> {
+    /// Absolute, or relative to the sandbox.
+    target: &'a Path,
+    source: Source<'a>,
+    writable: bool,
 }
 
-/// Checks all volumes and opens those that are covered; `hidden` are the agent's own folders.
-pub(super) fn open(paths: &[PathBuf], hidden: &[PathBuf]) -> Result<Vec<Volume>, Failure> {
-    let opened = paths.iter().map(|path| {
-        let refuse = |what: String| Failure::Volume { path: path.display().to_string(), what };
-        open_one(path, hidden).map_err(refuse)
-    });
-    opened.filter_map(Result::transpose).collect()
+enum Source<'a> {
+    Folder(Tree),
+    File(Tree),
+    Memory { bytes: u64 },
+    Image(Layers<'a>),
 }
 
-fn open_one(path: &Path, hidden: &[PathBuf]) -> Result<Option<Volume>, String> {
+/// Checks and takes all of them, in the order in which they are to be mounted: each before those that lie in it.
+pub(super) fn take<'a>(
+    order: &'a Order,
+    inside: &Path,
+    sandbox: &OwnedFd,
+) -> Result<Vec<Volume<'a>>, Failure> {
+    let mut taken = Vec::new();
+    for mount in &order.spec.mounts {
+        if inside.starts_with(&mount.target) && !seen_anyway(order, mount) {
+            return Err(refuse(&mount.target, "would lie over the sandbox; choose another path"));
+        }
+        let source = match &mount.source {
+            MountSource::Host(path) => {
+                let host = host(path, mount, order);
+                let Some(source) = host.map_err(|what| refuse(path, what))? else { continue };
+                source
+            }
+            MountSource::Sandbox(path) => {
+                let folder = place::make_folder(sandbox, path, Links::Refused);
+                let tree = folder.and_then(|folder| Tree::of(&folder));
+                Source::Folder(
+                    tree.map_err(|e| refuse(path, format_args!("cannot be made in the sandbox: {e}")))?,
+                )
+            }
+            MountSource::Tmpfs { bytes } => Source::Memory { bytes: *bytes },
+            MountSource::Image(image) => Source::Image(Layers::open(image)?),
+        };
+        let writable = mount.writable || matches!(source, Source::Memory { .. });
+        taken.push(Volume { target: &mount.target, source, writable });
+    }
+    for volume in &order.spec.persistent {
+        taken.push(persistent(volume)?);
+    }
+    taken.sort_by_key(|volume| inside.join(volume.target));
+    Ok(taken)
+}
+
+fn refuse(path: &Path, what: impl ToString) -> Failure {
+    Failure::Volume { path: path.display().to_string(), what: what.to_string() }
+}
+
+/// True for what is in the host's root, where the task without an image sees it without our doing.
+fn seen_anyway(order: &Order, mount: &Mount) -> bool {
+    let MountSource::Host(path) = &mount.source else { return false };
+    let plain = order.spec.root.is_none() && !mount.writable && *path == mount.target;
+    plain && !COVERED.iter().any(|covered| path.starts_with(covered))
+}
+
+/// A folder or file of the host; none when there is nothing to be mounted.
+fn host(path: &Path, mount: &Mount, order: &Order) -> Result<Option<Source<'static>>, String> {
     let not_there = |e: io::Error| match e.kind() {
         io::ErrorKind::NotFound => "does not exist on this agent's machine".to_owned(),
         _ => format!("cannot be opened: {e}"),
     };
-    // Judged by where it leads: a link is no way around the rules.
-    let real = fs::canonicalize(path).map_err(not_there)?;
+    let opened =
+        open_at(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|e| not_there(e.into()))?;
+    // Judged by where it has led: a link is no way around the rules, whoever may change it meanwhile.
+    let real = fs::read_link(mounts::by_descriptor(&opened)).map_err(not_there)?;
     if let Some(root) = FORBIDDEN.iter().find(|root| real.starts_with(root)) {
         return Err(format!("leads into {root}, which no task is shown"));
     }
-    if hidden.iter().any(|hidden| real.starts_with(hidden) || hidden.starts_with(&real)) {
+    if order.hidden.iter().any(|hidden| real.starts_with(hidden) || hidden.starts_with(&real)) {
         return Err(
             "is or holds a folder of the agent, which no task is shown; name one inside or beside it"
                 .to_owned(),
         );
     }
-    let kind = fs::metadata(&real).map_err(not_there)?.file_type();
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&opened).map_err(|e| not_there(e.into()))?.st_mode);
     if !kind.is_dir() && !kind.is_file() {
         return Err("is neither a folder nor a plain file".to_owned());
     }
-    if COVERED.iter().any(|covered| path == Path::new(covered)) {
+    if order.spec.root.is_none() && *path == mount.target && COVERED.iter().any(|own| path == Path::new(own))
+    {
         return Err("is a folder that every task has of its own; name what is to be read in it".to_owned());
     }
-    if !COVERED.iter().any(|covered| path.starts_with(covered)) {
+    let lent = |folder: &PathBuf| fs::canonicalize(folder).is_ok_and(|folder| real.starts_with(folder));
+    if mount.writable && !order.lendable.iter().any(lent) {
+        return Err(
+            "may not be written to: it is in no folder that this agent lends; start the agent with --lend-host-path for one, or ask for it read-only"
+                .to_owned(),
+        );
+    }
+    if seen_anyway(order, mount) {
         return Ok(None);
     }
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let source = open_at(&real, flags, Mode::empty()).map_err(|e| not_there(e.into()))?;
-    Ok(Some(Volume { path: path.to_owned(), source, is_folder: kind.is_dir() }))
+    let tree = Tree::of(&opened).map_err(|e| match e {
+        // What lies under them would come to light.
+        Errno::INVAL => {
+            "holds mounts that an ordinary user may not leave out; name a folder below it".to_owned()
+        }
+        e => format!("cannot be mounted: {e}"),
+    })?;
+    Ok(Some(if kind.is_dir() { Source::Folder(tree) } else { Source::File(tree) }))
 }
 
-impl Volume {
-    /// Makes what it is mounted on, in the task's own folder.
-    pub(super) fn make_target(&self) -> io::Result<()> {
-        if let Some(parent) = self.path.parent() {
-            fs::create_dir_all(parent)?;
+fn persistent(volume: &PersistentVolume) -> Result<Volume<'_>, Failure> {
+    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if volume.path.is_absolute() {
+        return Err(refuse(&volume.path, "is not a plain path below the sandbox"));
+    }
+    let opened = open_at(&volume.source, folder, Mode::empty());
+    let tree = opened.and_then(|folder| Tree::of(&folder));
+    let tree = tree.map_err(|e| refuse(&volume.path, format_args!("cannot be opened: {e}")))?;
+    Ok(Volume { target: &volume.path, source: Source::Folder(tree), writable: true })
+}
+
+impl Volume<'_> {
+    /// Mounts it in `root`, where the sandbox is at `inside`.
+    pub(super) fn mount(&self, order: &Order, root: &OwnedFd, inside: &Path) -> Result<(), Failure> {
+        let target = self.make_target(root, inside)?;
+        let flags = if self.writable { PLAIN } else { PLAIN | MountFlags::RDONLY };
+        let failed = |e: io::Error| refuse(self.target, format_args!("cannot be mounted: {e}"));
+        match &self.source {
+            Source::Folder(tree) | Source::File(tree) => tree.attach(&target, flags).map_err(failed),
+            Source::Memory { bytes } => {
+                let options = format!("mode=1777,size={bytes}");
+                mounts::fresh("tmpfs", target.as_fd(), flags, &options).map_err(|e| failed(e.into()))
+            }
+            Source::Image(layers) => layers.mount(target.as_fd(), flags, order.isolation),
         }
-        if self.is_folder { fs::create_dir_all(&self.path) } else { fs::File::create(&self.path).map(drop) }
+    }
+
+    /// What it is mounted on, made where it is missing.
+    ///
+    /// The way there may lead through what an image holds, or through a volume which another container writes to at the same time:
+    /// below the sandbox no link is followed, elsewhere none out of the root.
+    fn make_target(&self, root: &OwnedFd, inside: &Path) -> Result<OwnedFd, Failure> {
+        let make = |below: &OwnedFd, links| match self.source {
+            Source::File(_) => place::make_file(below, self.target, links),
+            _ => place::make_folder(below, self.target, links),
+        };
+        let made = if self.target.is_absolute() {
+            make(root, Links::Inside)
+        } else {
+            place::open(root, inside, Links::Inside).and_then(|sandbox| make(&sandbox, Links::Refused))
+        };
+        let target = made.map_err(|e| {
+            let why = match e {
+                Errno::ROFS => "it does not exist, and the host's files are read-only to tasks; name a path that exists, or one in the sandbox, or use an image".to_owned(),
+                e => format!("a part of its path is no folder or a link, or cannot be made: {e}"),
+            };
+            refuse(self.target, format_args!("has no mount point: {why}"))
+        })?;
+        let system = fstatfs(&target).map_err(|e| refuse(self.target, e))?.f_type;
+        if [PROC_SUPER_MAGIC as FsWord, SYSFS_MAGIC].contains(&system) {
+            return Err(refuse(
+                self.target,
+                "leads into /proc or /sys, where nothing is mounted; choose another path",
+            ));
+        }
+        Ok(target)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeMap, os::unix::fs::symlink};
+
     use super::*;
+    use crate::{
+        cgroup::Layout,
+        folder::Isolation,
+        spec::{ContainerId, ContainerSpec, Limits},
+    };
+
+    fn order(sandbox: &Path, mounts: Vec<Mount>, hidden: &[PathBuf], lendable: &[PathBuf]) -> Order {
+        let limits = Limits {
+            cpus_request_milli: 0,
+            cpus_limit_milli: None,
+            memory_request_bytes: 0,
+            memory_limit_bytes: None,
+            pids_max: None,
+        };
+        let spec = ContainerSpec {
+            id: ContainerId("c".into()),
+            argv: vec!["true".into()],
+            env: BTreeMap::new(),
+            sandbox: sandbox.to_owned(),
+            root: None,
+            user: None,
+            working_dir: None,
+            mounts,
+            rlimits: Vec::new(),
+            persistent: Vec::new(),
+            limits,
+            tethered: false,
+        };
+        Order {
+            spec,
+            isolation: Isolation::Namespaces,
+            layout: Layout::default(),
+            group: PathBuf::new(),
+            hidden: hidden.to_vec(),
+            lendable: lendable.to_vec(),
+            trial: false,
+        }
+    }
 
     #[test]
-    fn only_what_may_be_seen_is_opened_and_only_where_it_is_covered() {
+    fn only_what_may_be_seen_is_taken() {
         let place = tempfile::tempdir_in("/tmp").unwrap();
-        let file = place.path().join("file");
-        fs::write(&file, "x").unwrap();
-        let link = place.path().join("link");
-        std::os::unix::fs::symlink("/proc/self", &link).unwrap();
+        let sandbox = place.path().join("sandbox");
         let agent = place.path().join("agent");
-        fs::create_dir(&agent).unwrap();
+        let lent = place.path().join("lent");
+        for folder in [&sandbox, &agent, &lent] {
+            fs::create_dir(folder).unwrap();
+        }
+        let link = place.path().join("link");
+        symlink("/proc/self", &link).unwrap();
         let hidden = [agent.clone()];
-
-        let mounted = |path: &Path| open(&[path.to_owned()], &hidden).map(|volumes| volumes.len());
-        assert_eq!(mounted(&file).unwrap(), 1);
-        assert_eq!(mounted(Path::new("/etc")).unwrap(), 0);
-        for (path, why) in [
-            (place.path().join("none"), "does not exist"),
-            (link, "leads into /proc"),
-            (PathBuf::from("/dev/null"), "leads into /dev"),
-            (agent.clone(), "a folder of the agent"),
-            (place.path().to_owned(), "a folder of the agent"),
-            (agent.join("none"), "does not exist"),
+        let fd = open_at(&sandbox, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let taken = |path: &Path, target: &Path, writable| {
+            let mount =
+                Mount { source: MountSource::Host(path.to_owned()), target: target.to_owned(), writable };
+            let order = order(&sandbox, vec![mount], &hidden, std::slice::from_ref(&lent));
+            take(&order, &sandbox, &fd).map(|volumes| volumes.len())
+        };
+        assert_eq!(taken(Path::new("/etc"), Path::new("/etc"), false).unwrap(), 0, "it is seen anyway");
+        let (etc, data) = (Path::new("/etc"), Path::new("data"));
+        for (path, target, writable, why) in [
+            (place.path().join("none"), data, false, "does not exist"),
+            (link, data, false, "leads into /proc"),
+            (PathBuf::from("/dev/null"), data, false, "leads into /dev"),
+            (agent.clone(), data, false, "a folder of the agent"),
+            (place.path().to_owned(), data, false, "a folder of the agent"),
+            (agent.join("none"), data, false, "does not exist"),
+            (PathBuf::from("/var/tmp"), Path::new("/var/tmp"), false, "of its own"),
+            (PathBuf::from("/etc"), data, true, "--lend-host-path"),
+            (lent.join("../sandbox"), data, true, "--lend-host-path"),
+            (PathBuf::from("/etc"), sandbox.parent().unwrap(), false, "over the sandbox"),
+            (PathBuf::from("/etc"), etc, true, "--lend-host-path"),
         ] {
-            match mounted(&path) {
-                Err(Failure::Volume { what, .. }) => assert!(what.contains(why), "{what}"),
+            match taken(&path, target, writable) {
+                Err(Failure::Volume { what, .. }) => assert!(what.contains(why), "{path:?}: {what}"),
                 other => panic!("{}: {other:?}", path.display()),
             }
         }
-        let whole = open(&[PathBuf::from("/tmp")], &[]);
-        assert!(matches!(whole, Err(Failure::Volume { what, .. }) if what.contains("of its own")));
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     containerizer::LAUNCH_TIMEOUT,
     error::LaunchError,
     folder::{self, Failure, Isolation, Order, Report},
-    spec::ContainerSpec,
+    spec::{ContainerSpec, Mount, MountSource},
 };
 
 /// A runner's answer holds a few paths at most.
@@ -79,11 +79,25 @@ pub(super) fn passable(argv: &[String], env: &BTreeMap<String, String>) -> Resul
     Ok(())
 }
 
-/// Without namespaces there are no mounts of the container's own.
+/// Without namespaces there is no root and are no mounts of the container's own.
 fn can_mount(spec: &ContainerSpec, isolation: Isolation) -> Result<(), LaunchError> {
-    let Some(volume) = spec.persistent.first().filter(|_| !isolation.namespaces()) else { return Ok(()) };
-    let what = "cannot be mounted: this machine gives the agent's containers no namespaces of their own, as it says among what it does not enforce; run the agent as root, or on a machine that lets its user make user namespaces";
-    Err(LaunchError::Volume { path: volume.path.clone(), what: what.to_owned() })
+    if isolation.namespaces() {
+        return Ok(());
+    }
+    let why = "this machine gives the agent's containers no namespaces of their own, as it says among what it does not enforce; run the agent as root, or on a machine that lets its user make user namespaces";
+    if let Some(image) = &spec.root {
+        let what = format!("cannot be the root of a container: {why}");
+        return Err(LaunchError::Image { path: image.scratch.clone(), what });
+    }
+    // What is on the host, and only to be read, is there without a mount.
+    let seen = |mount: &Mount| !mount.writable && mount.source == MountSource::Host(mount.target.clone());
+    let asked = spec.mounts.iter().filter(|mount| !seen(mount)).map(|mount| &mount.target);
+    match asked.chain(spec.persistent.iter().map(|volume| &volume.path)).next() {
+        Some(path) => {
+            Err(LaunchError::Volume { path: path.clone(), what: format!("cannot be mounted: {why}") })
+        }
+        None => Ok(()),
+    }
 }
 
 /// The order for the runner of a container.
@@ -96,6 +110,7 @@ pub(super) fn order(config: &NativeConfig, plan: &Plan, spec: ContainerSpec) -> 
         isolation: plan.isolation,
         layout: plan.layout.clone(),
         hidden,
+        lendable: config.lendable.clone(),
         trial: false,
         spec,
     }

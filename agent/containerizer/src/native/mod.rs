@@ -39,13 +39,15 @@ pub struct NativeConfig {
     pub cgroup_parent: String,
     /// Folders that no container may see, such as the agent's work directory. A sandbox inside stays visible to its container.
     pub hidden: Vec<PathBuf>,
+    /// Folders below which containers may be given something of the host to write to; none at first.
+    pub lendable: Vec<PathBuf>,
 }
 
 impl NativeConfig {
     /// The usual way: the agent's own binary is the runner, and containers do not see the state folder.
     pub fn new(state_dir: PathBuf, cgroup_parent: String) -> Self {
         let runner = ["/proc/self/exe", "runner"].map(OsString::from).to_vec();
-        NativeConfig { state_dir, runner, cgroup_parent, hidden: Vec::new() }
+        NativeConfig { state_dir, runner, cgroup_parent, hidden: Vec::new(), lendable: Vec::new() }
     }
 }
 

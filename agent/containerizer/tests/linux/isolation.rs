@@ -128,7 +128,7 @@ fn devices(bench: &Bench) {
         (echo x >/dev/full) 2>/dev/null && echo full
         echo via link >/dev/stdout | cat >/dev/null
         [ -c /dev/pts/ptmx ] && [ -L /dev/ptmx ] && [ -d /dev/mqueue ] || echo pts
-        ls /dev | grep -vxE 'null|zero|full|random|urandom|tty|fd|stdin|stdout|stderr|ptmx|pts|shm|mqueue'
+        ls /dev | grep -vxE 'null|zero|full|random|urandom|tty|fd|stdin|stdout|stderr|core|ptmx|pts|shm|mqueue'
         exit 0",
     );
     // A device made in the sandbox is none.

@@ -7,6 +7,7 @@
 
 mod attempts;
 mod bench;
+mod images;
 mod isolation;
 mod lifecycle;
 mod limits;
@@ -36,6 +37,7 @@ fn scenarios() -> Vec<Scenario> {
         lifecycle::scenarios(),
         limits::scenarios(),
         isolation::scenarios(),
+        images::scenarios(),
         volumes::scenarios(),
         survival::scenarios(),
     ];
