@@ -189,6 +189,12 @@ impl Running {
         panic!("it ended without saying `{text}`:\n{}{}", self.stderr.seen, self.stdout.rest());
     }
 
+    /// Kills it, and returns when it is gone.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Ended {
         let (stdout, stderr) = (self.stdout.rest(), self.stderr.rest());
@@ -198,8 +204,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

@@ -1,5 +1,6 @@
 //! Real masters, agents, frameworks and containers, each a process of its own.
 
+mod chaos;
 mod limits;
 mod sharing;
 mod survival;
@@ -22,22 +23,26 @@ fn is_root(test: &str) -> bool {
     root
 }
 
+fn start_master(place: &Place, port: u16) -> Running {
+    place.start(&["master", "--listen", &format!("127.0.0.1:{port}"), "--log", "info"])
+}
+
 /// A master and its agents. Dropped, every process ends, and every task with its agent.
 struct Cluster {
     place: Place,
     url: String,
     agents: BTreeMap<String, Running>,
     /// Dropped last: agents that leave want to tell it.
-    _master: Running,
+    master: Running,
 }
 
 impl Cluster {
     /// A master, and an agent of this name and these resources for each.
     fn start(agents: &[(&str, &str)]) -> Cluster {
         let place = Place::new();
-        let mut master = place.start(&["master", "--listen", "127.0.0.1:0", "--log", "info"]);
+        let mut master = start_master(&place, 0);
         let url = format!("http://127.0.0.1:{}", port(&master.error_with("serving")));
-        let mut cluster = Cluster { place, url, agents: BTreeMap::new(), _master: master };
+        let mut cluster = Cluster { place, url, agents: BTreeMap::new(), master };
         for (name, resources) in agents {
             cluster.start_agent(name, resources);
         }
@@ -48,13 +53,25 @@ impl Cluster {
         cluster
     }
 
+    /// Kills the master, and puts another one in its place.
+    fn replace_master(&mut self) {
+        self.master.kill();
+        self.master = start_master(&self.place, port(&self.url));
+        self.master.error_with("serving");
+    }
+
+    /// Where an agent's cgroups are, below the root of each hierarchy.
+    fn group(agent: &str) -> String {
+        format!("apportion-test-{}/{agent}", std::process::id())
+    }
+
     fn work_dir(&self, agent: &str) -> PathBuf {
         self.place.path().join(agent)
     }
 
     fn start_agent(&mut self, name: &str, resources: &str) {
         let work_dir = self.work_dir(name);
-        let group = format!("apportion-test-{}/{name}", std::process::id());
+        let group = Cluster::group(name);
         let agent = self.place.start(&[
             "agent",
             "--listen",

@@ -1,0 +1,134 @@
+//! Everything is killed at random moments; in the end every task has succeeded and nothing is left.
+//!
+//! `APPORTION_CHAOS_KILLS` says how often (60), `APPORTION_CHAOS_SEED` in which order (another one each time; it is printed).
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::{Cluster, is_root};
+use crate::support::until;
+
+const AGENTS: [(&str, &str); 2] = [("a", "cpus:4;mem:2GiB"), ("b", "cpus:4;mem:2GiB")];
+
+/// Tasks for each kill, so that there is always something to kill.
+const TASKS_PER_KILL: u64 = 2;
+
+#[test]
+fn whatever_is_killed_every_task_succeeds_and_nothing_is_left() {
+    if !is_root("whatever_is_killed_every_task_succeeds_and_nothing_is_left") {
+        return;
+    }
+    let kills = setting("APPORTION_CHAOS_KILLS").unwrap_or(60);
+    let seed = setting("APPORTION_CHAOS_SEED").unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        now.as_nanos() as u64 & 0xffff_ffff
+    });
+    println!("{kills} kills, APPORTION_CHAOS_SEED={seed}");
+    let mut dice = fastrand::Rng::with_seed(seed);
+
+    let mut cluster = Cluster::start(&AGENTS);
+    let tasks = kills * TASKS_PER_KILL;
+    let job = format!(
+        "name = 'stream'\n[array]\nrange = [1, {tasks}]\n[task]\ncommand = 'sleep 0.3; echo done'\n\
+         cpus = 0.2\nmemory = '32MiB'\nretries = 100\n"
+    );
+    let job = cluster.submit("stream", &job, &[]);
+    until("tasks run", || (!containers(&cluster).is_empty()).then_some(()));
+
+    let mut done = [0; 4];
+    for _ in 0..kills {
+        thread::park_timeout(Duration::from_millis(dice.u64(..150)));
+        let what = dice.usize(..10);
+        match what {
+            0 => {
+                cluster.replace_master();
+                done[0] += 1;
+            }
+            1 | 2 => {
+                let (name, resources) = AGENTS[what - 1];
+                let agent = cluster.agents.remove(name).unwrap();
+                agent.signal(Signal::KILL);
+                agent.end();
+                cluster.start_agent(name, resources);
+                done[1] += 1;
+            }
+            _ => {
+                let processes: Vec<Pid> = containers(&cluster)
+                    .iter()
+                    .filter_map(|folder| process(folder, if what < 6 { "runner" } else { "task" }))
+                    .collect();
+                if let Some(process) = processes.get(dice.usize(..processes.len().max(1))) {
+                    // It may have ended since it was looked for.
+                    let _ = kill_process(*process, Signal::KILL);
+                    done[if what < 6 { 2 } else { 3 }] += 1;
+                }
+            }
+        }
+    }
+    println!("killed: {} masters, {} agents, {} runners, {} tasks", done[0], done[1], done[2], done[3]);
+
+    let summary = job.end().expect(0).json();
+    assert_eq!(summary["totals"]["succeeded"], tasks, "{summary:#}");
+    until("no task is under way", || {
+        let listed = cluster.ask(&["tasks"]);
+        listed["tasks"].as_array().unwrap().is_empty().then_some(())
+    });
+    until("nothing is kept of containers", || containers(&cluster).is_empty().then_some(()));
+    let place = cluster.place.path().to_owned();
+    for (name, _) in AGENTS {
+        let left = cgroups(&Cluster::group(name));
+        assert_eq!(left, Vec::<PathBuf>::new(), "cgroups are left");
+    }
+    drop(cluster);
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    assert!(!mounts.contains(&*place.to_string_lossy()), "mounts are left:\n{mounts}");
+    assert_eq!(processes_of(&place), Vec::<String>::new(), "processes are left");
+}
+
+fn setting(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is not a number")))
+}
+
+/// The folders of all containers that agents keep.
+fn containers(cluster: &Cluster) -> Vec<PathBuf> {
+    let folders = AGENTS.iter().filter_map(|(name, _)| {
+        let folder = cluster.work_dir(name).join("containers");
+        Some(fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()))
+    });
+    let mut folders: Vec<PathBuf> = folders.flatten().filter(|folder| folder.is_dir()).collect();
+    folders.sort();
+    folders
+}
+
+/// A process that a container's folder names.
+fn process(folder: &Path, which: &str) -> Option<Pid> {
+    let pids: Value = serde_json::from_slice(&fs::read(folder.join("pid.json")).ok()?).ok()?;
+    Pid::from_raw(i32::try_from(pids[which]["pid"].as_i64()?).ok()?)
+}
+
+/// The cgroups below this path in any hierarchy.
+fn cgroups(path: &str) -> Vec<PathBuf> {
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+    let places = hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]).map(|hierarchy| hierarchy.join(path));
+    let below = places.filter_map(|place| fs::read_dir(place).ok()).flat_map(|entries| entries.flatten());
+    below.filter(|entry| entry.path().is_dir()).map(|entry| entry.path()).collect()
+}
+
+/// The commands of processes that name a folder.
+fn processes_of(place: &Path) -> Vec<String> {
+    let place = place.to_string_lossy().into_owned();
+    let commands = fs::read_dir("/proc").unwrap().flatten();
+    let commands = commands.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    commands
+        .map(|command| String::from_utf8_lossy(&command).replace('\0', " "))
+        .filter(|command| command.contains(&place))
+        .collect()
+}
