@@ -9,9 +9,9 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, fchmod, mkdirat, open, openat, unlinkat},
+    fs::{AtFlags, Mode, OFlags, fchmod, mkdirat, open, openat, unlinkat},
     io::Errno,
-    mount::{MountFlags, UnmountFlags, unmount},
+    mount::{UnmountFlags, unmount},
     process::{chdir, fchdir, pivot_root},
 };
 
@@ -29,17 +29,16 @@ const LAYERS_MAX: usize = 500;
 
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// The folders of an overlay, opened before anything is laid over them.
-pub(super) struct Layers<'a> {
-    image: &'a ImageRoot,
+/// The folders of an overlay.
+struct Layers {
     /// The highest first, each once.
     lower: Vec<OwnedFd>,
     upper: OwnedFd,
     work: OwnedFd,
 }
 
-impl<'a> Layers<'a> {
-    pub(super) fn open(image: &'a ImageRoot) -> Result<Layers<'a>, Failure> {
+impl Layers {
+    fn open(image: &ImageRoot) -> Result<Layers, Failure> {
         let failed = |path: &Path, e: Errno| {
             Failure::image(
                 path,
@@ -62,28 +61,20 @@ impl<'a> Layers<'a> {
             mkdirat(&scratch, name, Mode::from_raw_mode(0o755))
                 .and_then(|()| openat(&scratch, name, FOLDER | OFlags::NOFOLLOW, Mode::empty()))
                 .map_err(|e| {
-                    Failure::image(
-                        &image.scratch.join(name),
-                        format_args!("cannot be made: {e}; it must be a new folder"),
-                    )
+                    let path = image.scratch.join(name);
+                    Failure::image(&path, format_args!("cannot be made: {e}; it must be a new folder"))
                 })
         };
         let (upper, work) = (made("upper")?, made("work")?);
         // The kernel wants a lower folder where an image has none.
         let lower = if lower.is_empty() { vec![made("empty")?] } else { lower };
-        Ok(Layers { image, lower, upper, work })
+        Ok(Layers { lower, upper, work })
     }
 
     /// Mounts the overlay on `target`.
-    pub(super) fn mount(
-        &self,
-        target: BorrowedFd<'_>,
-        flags: MountFlags,
-        isolation: Isolation,
-    ) -> Result<(), Failure> {
+    fn mount(&self, target: BorrowedFd<'_>, isolation: Isolation) -> Result<(), Errno> {
         // All options must fit into a page: descriptors' numbers are the shortest names, read in the folder that has them.
-        let at = Path::new("/proc/self/fd");
-        chdir(at).map_err(|e| Failure::setup("entering /proc/self/fd", e))?;
+        chdir("/proc/self/fd")?;
         let lower: Vec<String> = self.lower.iter().map(|layer| layer.as_raw_fd().to_string()).collect();
         let (upper, work) = (self.upper.as_raw_fd(), self.work.as_raw_fd());
         let mut options = format!("lowerdir={},upperdir={upper},workdir={work}", lower.join(":"));
@@ -92,31 +83,38 @@ impl<'a> Layers<'a> {
         }
         // What a container changes is deleted with it: nothing of it need ever reach the disk, which the end of an overlay
         // else waits for.
-        let mounted = match mounts::fresh("overlay", target, flags, &format!("{options},volatile")) {
+        let mounted = match mounts::fresh("overlay", target, PLAIN, &format!("{options},volatile")) {
             // Before Linux 5.10.
-            Err(Errno::INVAL) => mounts::fresh("overlay", target, flags, &options),
+            Err(Errno::INVAL) => mounts::fresh("overlay", target, PLAIN, &options),
             other => other,
         };
-        chdir("/").map_err(|e| Failure::setup("entering the root", e))?;
-        mounted.map_err(|e| {
-            let remedy = match e {
-                Errno::PERM => "an ordinary user may do that since Linux 5.11; run the agent as root",
-                Errno::NODEV => "the kernel lacks overlayfs; enable it",
-                _ => "the agent's work directory must be on a local file system such as ext4 or xfs, not on an overlay",
-            };
-            Failure::image(&self.image.scratch, format_args!("cannot be laid over the image's layers: {e}; {remedy}"))
-        })
+        chdir("/")?;
+        mounted
     }
 }
 
-/// Mounts the image; returns its root.
-pub(super) fn mount(order: &Order, image: &ImageRoot) -> Result<OwnedFd, Failure> {
+/// Mounts an image on its own scratch folder; returns its root.
+///
+/// Before the host's mounts are made read-only, through which what is changed could else not be written.
+pub(super) fn overlay(image: &ImageRoot, isolation: Isolation) -> Result<OwnedFd, Failure> {
     let layers = Layers::open(image)?;
     let failed = |e| Failure::image(&image.scratch, format_args!("cannot be opened: {e}"));
-    // The folder itself is as good a place to mount it on as any, until it becomes the root.
     let place = open(&image.scratch, FOLDER, Mode::empty()).map_err(failed)?;
-    layers.mount(place.as_fd(), PLAIN, order.isolation)?;
-    let root = openat(CWD, &image.scratch, FOLDER, Mode::empty()).map_err(failed)?;
+    layers.mount(place.as_fd(), isolation).map_err(|e| {
+        let remedy = match e {
+            Errno::PERM => "an ordinary user may do that since Linux 5.11; run the agent as root",
+            Errno::NODEV => "the kernel lacks overlayfs; enable it",
+            _ => "the agent's work directory must be on a local file system such as ext4 or xfs, not on an overlay",
+        };
+        let what = format_args!("cannot be laid over the image's layers: {e}; {remedy}").to_string();
+        Failure::image(&image.scratch, what)
+    })?;
+    open(&image.scratch, FOLDER, Mode::empty()).map_err(failed)
+}
+
+/// Mounts the image that is to be the root, and makes what every root has.
+pub(super) fn mount(order: &Order, image: &ImageRoot) -> Result<OwnedFd, Failure> {
+    let root = overlay(image, order.isolation)?;
     write_names(order, &root)?;
     make_tmp(&root).map_err(|e| refused("/tmp", e))?;
     Ok(root)

@@ -38,6 +38,7 @@ use std::{
 };
 
 pub use bare::bare_loop;
+pub(crate) use mounts::read_only_program;
 use serde::de::DeserializeOwned;
 
 use crate::folder::{self, Failure, Order, Pids, Process, ReadError, Report};
@@ -63,6 +64,7 @@ pub fn runner_main(args: impl Iterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let _ = rustix::thread::set_name(c"runner");
     if !sys::single_threaded() {
         note("the runner must be started before any thread");
         return ExitCode::from(2);

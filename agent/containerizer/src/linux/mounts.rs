@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{StatVfsMountFlags, statvfs},
+    fs::{Mode, OFlags, StatVfsMountFlags, open, statvfs},
     io::Errno,
     mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_remount, move_mount, open_tree},
 };
@@ -70,6 +70,14 @@ impl Tree {
         let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
         Ok(move_mount(&self.0, "", target, "", empty)?)
     }
+}
+
+/// A mount of this file through which nobody can write to it; none where the caller may not mount.
+pub(crate) fn read_only_program(path: &Path) -> Option<OwnedFd> {
+    let file = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let Tree(mount) = Tree::of(&file).ok()?;
+    sys::restrict_mounts(mount.as_fd(), attributes(MountFlags::RDONLY), false).ok()?;
+    Some(mount)
 }
 
 /// The flags as `mount_setattr` has them.

@@ -79,7 +79,7 @@ pub(super) fn set_up(order: &Order, sandbox: &Path) -> Result<(), Failure> {
     };
     own.attach(&target, PLAIN).at("mounting the sandbox at", inside)?;
     for volume in &volumes {
-        volume.mount(order, &root, inside)?;
+        volume.mount(&root, inside)?;
     }
     make_working_dir(order, &root)?;
     if order.spec.root.is_some() { image::enter(&root) } else { Ok(()) }

@@ -33,7 +33,13 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_swapoff,
     // Opens any file of a file system that the container sees a part of.
     libc::SYS_open_by_handle_at,
-    libc::SYS_name_to_handle_at,
+    // Where memory lies, which is the machine's to decide.
+    libc::SYS_mbind,
+    libc::SYS_set_mempolicy,
+    libc::SYS_set_mempolicy_home_node,
+    libc::SYS_get_mempolicy,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
     // Namespaces; `clone` is looked into below.
     libc::SYS_setns,
     libc::SYS_unshare,
@@ -59,11 +65,10 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
     libc::SYS_io_uring_register,
-    // The clock, the accounting and the name of the machine.
+    // The clock (reading it by `adjtimex` is fine), the accounting and the name of the machine.
     libc::SYS_settimeofday,
     libc::SYS_clock_settime,
     libc::SYS_clock_adjtime,
-    libc::SYS_adjtimex,
     libc::SYS_acct,
     libc::SYS_sethostname,
     libc::SYS_setdomainname,
@@ -122,6 +127,10 @@ fn denials() -> Result<BpfProgram, seccompiler::BackendError> {
     rules.insert(libc::SYS_clone, clone.collect::<Result<_, _>>()?);
     let odd = PERSONALITIES.iter().map(|p| Condition::new(0, Length::Dword, Is::Ne, *p));
     rules.insert(libc::SYS_personality, vec![Rule::new(odd.collect::<Result<_, _>>()?)?]);
+    // Types into a terminal, which may be another's.
+    let typing = [libc::TIOCSTI, libc::TIOCLINUX]
+        .map(|request| Rule::new(vec![Condition::new(1, Length::Dword, Is::Eq, request)?]));
+    rules.insert(libc::SYS_ioctl, typing.into_iter().collect::<Result<_, _>>()?);
     // Sockets to the hypervisor reach services that trust whoever gets through.
     let vsock = Condition::new(0, Length::Dword, Is::Eq, libc::AF_VSOCK as u64)?;
     rules.insert(libc::SYS_socket, vec![Rule::new(vec![vsock])?]);

@@ -13,7 +13,7 @@ use rustix::{
 };
 
 use super::{
-    image::Layers,
+    image,
     mounts::{self, PLAIN, Tree},
     place::{self, Links},
 };
@@ -28,21 +28,22 @@ const COVERED: [&str; 2] = ["/tmp", "/var/tmp"];
 /// Never shown: through the sockets and devices there a task would reach what isolation keeps from it.
 const FORBIDDEN: [&str; 4] = ["/run", "/dev", "/proc", "/sys"];
 
+const KERNEL: &str = "leads into /proc or /sys, where nothing is mounted; choose another path";
+
 const SYSFS_MAGIC: FsWord = 0x6265_6572;
 
 /// A volume, taken before anything was laid over it.
 pub(super) struct Volume<'a> {
     /// Absolute, or relative to the sandbox.
     target: &'a Path,
-    source: Source<'a>,
+    source: Source,
     writable: bool,
 }
 
-enum Source<'a> {
+enum Source {
     Folder(Tree),
     File(Tree),
     Memory { bytes: u64 },
-    Image(Layers<'a>),
 }
 
 /// Checks and takes all of them, in the order in which they are to be mounted: each before those that lie in it.
@@ -55,6 +56,9 @@ pub(super) fn take<'a>(
     for mount in &order.spec.mounts {
         if inside.starts_with(&mount.target) && !seen_anyway(order, mount) {
             return Err(refuse(&mount.target, "would lie over the sandbox; choose another path"));
+        }
+        if ["/proc", "/sys"].iter().any(|own| mount.target.starts_with(own)) && !seen_anyway(order, mount) {
+            return Err(refuse(&mount.target, KERNEL));
         }
         let source = match &mount.source {
             MountSource::Host(path) => {
@@ -70,7 +74,10 @@ pub(super) fn take<'a>(
                 )
             }
             MountSource::Tmpfs { bytes } => Source::Memory { bytes: *bytes },
-            MountSource::Image(image) => Source::Image(Layers::open(image)?),
+            MountSource::Image(image) => {
+                let tree = Tree::of(&image::overlay(image, order.isolation)?);
+                Source::Folder(tree.map_err(|e| refuse(&mount.target, format_args!("cannot be taken: {e}")))?)
+            }
         };
         let writable = mount.writable || matches!(source, Source::Memory { .. });
         taken.push(Volume { target: &mount.target, source, writable });
@@ -94,7 +101,7 @@ fn seen_anyway(order: &Order, mount: &Mount) -> bool {
 }
 
 /// A folder or file of the host; none when there is nothing to be mounted.
-fn host(path: &Path, mount: &Mount, order: &Order) -> Result<Option<Source<'static>>, String> {
+fn host(path: &Path, mount: &Mount, order: &Order) -> Result<Option<Source>, String> {
     let not_there = |e: io::Error| match e.kind() {
         io::ErrorKind::NotFound => "does not exist on this agent's machine".to_owned(),
         _ => format!("cannot be opened: {e}"),
@@ -153,7 +160,7 @@ fn persistent(volume: &PersistentVolume) -> Result<Volume<'_>, Failure> {
 
 impl Volume<'_> {
     /// Mounts it in `root`, where the sandbox is at `inside`.
-    pub(super) fn mount(&self, order: &Order, root: &OwnedFd, inside: &Path) -> Result<(), Failure> {
+    pub(super) fn mount(&self, root: &OwnedFd, inside: &Path) -> Result<(), Failure> {
         let target = self.make_target(root, inside)?;
         let flags = if self.writable { PLAIN } else { PLAIN | MountFlags::RDONLY };
         let failed = |e: io::Error| refuse(self.target, format_args!("cannot be mounted: {e}"));
@@ -163,7 +170,6 @@ impl Volume<'_> {
                 let options = format!("mode=1777,size={bytes}");
                 mounts::fresh("tmpfs", target.as_fd(), flags, &options).map_err(|e| failed(e.into()))
             }
-            Source::Image(layers) => layers.mount(target.as_fd(), flags, order.isolation),
         }
     }
 
@@ -190,10 +196,7 @@ impl Volume<'_> {
         })?;
         let system = fstatfs(&target).map_err(|e| refuse(self.target, e))?.f_type;
         if [PROC_SUPER_MAGIC as FsWord, SYSFS_MAGIC].contains(&system) {
-            return Err(refuse(
-                self.target,
-                "leads into /proc or /sys, where nothing is mounted; choose another path",
-            ));
+            return Err(refuse(self.target, KERNEL));
         }
         Ok(target)
     }

@@ -13,12 +13,12 @@ use rustix::{
 };
 use tokio::{
     io::Interest,
-    process::{Child, Command},
+    process::Child,
     sync::{oneshot, watch},
     time::timeout,
 };
 
-use super::{Shared, launch, read};
+use super::{Shared, launch, program, read};
 use crate::{
     containerizer::LAUNCH_TIMEOUT,
     error::{ContainerError, LaunchError},
@@ -72,10 +72,10 @@ fn runs(shared: &Shared, id: &ContainerId) -> Result<bool, ContainerError> {
 fn spawn(shared: &Shared, id: &ContainerId, socket: OwnedFd) -> Result<Child, LaunchError> {
     let runner = &shared.config.runner;
     let failed = |source| LaunchError::Spawn { command: format!("{runner:?} {EXEC}"), source };
-    let (program, args) = runner.split_first().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
     let folder = std::path::absolute(shared.folder(id)).map_err(failed)?;
-    Command::new(program)
-        .args(args)
+    let mut helper = program::runner(runner).map_err(failed)?;
+    helper
+        .command
         .arg(EXEC)
         .arg(folder)
         // As for a runner: nothing of the agent's own.

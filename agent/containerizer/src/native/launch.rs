@@ -12,11 +12,11 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, BufReader},
-    process::{Child, Command},
+    process::Child,
     time::timeout,
 };
 
-use super::{NativeConfig, Plan, Shared, runner};
+use super::{NativeConfig, Plan, Shared, program, runner};
 use crate::{
     containerizer::LAUNCH_TIMEOUT,
     error::LaunchError,
@@ -222,12 +222,11 @@ async fn run(config: &NativeConfig, order: &Order, folder: &Path, log: File) -> 
 
 fn spawn(config: &NativeConfig, order: &Order, folder: &Path, log: File) -> Result<Child, LaunchError> {
     let failed = |source| LaunchError::Spawn { command: format!("{:?}", config.runner), source };
-    let (program, args) =
-        config.runner.split_first().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
     // The runner enters it, and is told its place from the root.
     let folder: PathBuf = std::path::absolute(folder).map_err(failed)?;
-    Command::new(program)
-        .args(args)
+    let mut runner = program::runner(&config.runner).map_err(failed)?;
+    runner
+        .command
         .arg(folder)
         // Nothing of the agent's own environment, which may hold secrets, stays in a process beside the task.
         .env_clear()

@@ -6,6 +6,7 @@
 mod exec;
 mod launch;
 mod probe;
+mod program;
 mod runner;
 
 use std::{

@@ -7,6 +7,7 @@
 
 mod attempts;
 mod bench;
+mod escapes;
 mod images;
 mod isolation;
 mod lifecycle;
@@ -38,6 +39,7 @@ fn scenarios() -> Vec<Scenario> {
         limits::scenarios(),
         isolation::scenarios(),
         images::scenarios(),
+        escapes::scenarios(),
         volumes::scenarios(),
         survival::scenarios(),
     ];

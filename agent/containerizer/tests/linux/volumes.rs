@@ -1,8 +1,14 @@
-//! Persistent volumes: folders of the host that several tasks read and write.
+//! Volumes: folders of the host that several tasks read and write, and whatever else a task is shown.
 
-use std::{fs, os::unix::fs::symlink, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+};
 
-use apportion_containerizer::{ContainerSpec, Containerizer, LaunchError, PersistentVolume};
+use apportion_containerizer::{
+    ContainerSpec, Containerizer, LaunchError, Mount, MountSource, Native, PersistentVolume, SANDBOX_IN_IMAGE,
+};
 use apportion_types::container::Exit;
 
 use crate::{
@@ -12,6 +18,7 @@ use crate::{
         Mode::{Bare, OldKernel, Root, User},
         block,
     },
+    images,
 };
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
@@ -21,6 +28,10 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario { name: "a_volume_takes_no_power", modes: &[Root, OldKernel, User], run: flags },
         Scenario { name: "no_volume_behind_a_link", modes: &[Root, User], run: link },
         Scenario { name: "no_volume_without_namespaces", modes: &[Bare], run: refused },
+        Scenario { name: "host_volumes", modes: &[Root, OldKernel, User], run: host },
+        Scenario { name: "host_volumes_refused", modes: &[Root, User], run: host_refused },
+        Scenario { name: "volumes_of_every_kind", modes: &[Root, OldKernel, User], run: every_kind },
+        Scenario { name: "volumes_in_an_image", modes: &[Root, User], run: in_image },
     ]
 }
 
@@ -95,4 +106,103 @@ fn refused(bench: &Bench) {
     let data = volume(bench, "data");
     let message = refusal(bench, &with(bench, "true", &[(&data, "data")]));
     assert!(message.contains("no namespaces") && message.contains("run the agent as root"), "{message}");
+}
+
+fn mount(source: MountSource, target: &str, writable: bool) -> Mount {
+    Mount { source, target: PathBuf::from(target), writable }
+}
+
+fn host(bench: &Bench) {
+    let (read, write) = (volume(bench, "read"), volume(bench, "lent/write"));
+    fs::write(read.join("file"), "seen\n").unwrap();
+    fs::set_permissions(&write, fs::Permissions::from_mode(0o777)).unwrap();
+    let lent = bench.dir.join("volumes/lent");
+    let script = "cat data/file /tmp/there/file one; touch data/x 2>/dev/null && echo wrote; echo w >out/w; ls -d /tmp/deep/er";
+    let mut spec = bench.sh(script);
+    spec.mounts = vec![
+        mount(MountSource::Host(read.clone()), "data", false),
+        mount(MountSource::Host(read.clone()), "/tmp/there", false),
+        mount(MountSource::Host(read.join("file")), "one", false),
+        mount(MountSource::Host(write.clone()), "out", true),
+        mount(MountSource::Host(read.clone()), "/tmp/deep/er", false),
+    ];
+    let mut config = bench.config.clone();
+    config.lendable = vec![lent];
+    let native = block(Native::probe(config)).unwrap();
+    block(native.launch(spec.clone())).unwrap();
+    assert_eq!(block(native.wait(&spec.id)).unwrap().exit, Some(Exit::Code(0)));
+    let output = fs::read_to_string(spec.sandbox.join("stdout")).unwrap();
+    assert_eq!(output, "seen\nseen\nseen\n/tmp/deep/er\n");
+    assert_eq!(fs::read_to_string(write.join("w")).unwrap(), "w\n");
+    assert!(!read.join("x").exists());
+    block(native.remove(&spec.id)).unwrap();
+}
+
+fn host_refused(bench: &Bench) {
+    let data = volume(bench, "data");
+    let sandbox = bench.sh("true").sandbox;
+    symlink("/dev", bench.dir.join("devices")).unwrap();
+    for (source, target, writable, what) in [
+        (data.clone(), "data", true, "--lend-host-path"),
+        (bench.dir.join("devices"), "data", false, "leads into /dev"),
+        (bench.dir.join("none"), "data", false, "does not exist"),
+        (bench.config.state_dir.clone(), "data", false, "a folder of the agent"),
+        (data.clone(), "/no/such/place", false, "read-only to tasks"),
+        (data.clone(), "/proc/acpi", false, "/proc or /sys"),
+        (data.clone(), "/sys/kernel", false, "/proc or /sys"),
+        (data, sandbox.parent().unwrap().to_str().unwrap(), false, "over the sandbox"),
+    ] {
+        let mut spec = bench.sh("true");
+        spec.mounts = vec![mount(MountSource::Host(source), target, writable)];
+        let message = refusal(bench, &spec);
+        assert!(message.contains(what), "{target}: {message}");
+    }
+    assert!(!Path::new("/no/such/place").exists());
+}
+
+fn every_kind(bench: &Bench) {
+    let layer = images::folder(bench, "layer");
+    fs::write(layer.join("file"), "of an image\n").unwrap();
+    let script = "cat image/file; (echo x >image/new) 2>/dev/null && echo wrote; echo changed >changeable/file; cat changeable/file
+        head -c 2000000 /dev/zero >memory/x 2>/dev/null || echo full; grep -c ' [^ ]*/memory rw,nosuid,nodev' /proc/self/mountinfo
+        echo x >from/x; cat seen/x; (echo y >seen/y) 2>/dev/null && echo wrote; exit 0";
+    let mut spec = bench.sh(script);
+    spec.mounts = vec![
+        mount(MountSource::Image(images::image(bench, std::slice::from_ref(&layer))), "image", false),
+        mount(MountSource::Image(images::image(bench, std::slice::from_ref(&layer))), "changeable", true),
+        mount(MountSource::Tmpfs { bytes: 1 << 20 }, "memory", true),
+        mount(MountSource::Sandbox("from".into()), "seen", false),
+    ];
+    let output = images::output(bench, &spec);
+    assert_eq!(output, "of an image\nchanged\nfull\n1\nx\n");
+    assert_eq!(fs::read_to_string(layer.join("file")).unwrap(), "of an image\n");
+}
+
+fn in_image(bench: &Bench) {
+    let Some(layer) = images::busybox(bench) else { return };
+    symlink("/root", layer.join("link")).unwrap();
+    let (data, kept) = (volume(bench, "data"), volume(bench, "kept"));
+    fs::write(data.join("file"), "seen\n").unwrap();
+    let script = "cat /a/b/file /root/in/file /etc/one; echo x >kept/x; ls -A; touch /a/b/x 2>/dev/null && echo wrote; df /dev/shm | grep -c 1024";
+    let mut spec = images::script(bench, &[layer.clone()], script);
+    spec.mounts = vec![
+        mount(MountSource::Host(data.clone()), "/a/b", false),
+        mount(MountSource::Host(data.clone()), "/link/in", false),
+        mount(MountSource::Host(data.join("file")), "/etc/one", false),
+        mount(MountSource::Tmpfs { bytes: 1 << 20 }, "/dev/shm", true),
+    ];
+    spec.persistent = vec![PersistentVolume { source: kept.clone(), path: "kept".into() }];
+    assert_eq!(images::output(bench, &spec), "seen\nseen\nseen\nkept\nstderr\nstdout\n1\n");
+    assert_eq!(fs::read_to_string(kept.join("x")).unwrap(), "x\n");
+    assert!(!layer.join("a").exists());
+    for (target, what) in [
+        ("/mnt", "over the sandbox"),
+        (SANDBOX_IN_IMAGE, "over the sandbox"),
+        ("/bin/sh/x", "no mount point"),
+    ] {
+        let mut spec = images::script(bench, &[layer.clone()], "true");
+        spec.mounts = vec![mount(MountSource::Host(data.clone()), target, false)];
+        let message = refusal(bench, &spec);
+        assert!(message.contains(what), "{target}: {message}");
+    }
 }
