@@ -114,8 +114,12 @@ impl Actor {
                 Event::Disconnected { reason }
             }
         };
-        if let Event::LaunchFailed { container_id, .. } = &event {
-            self.effects.forget(container_id);
+        match &event {
+            Event::LaunchFailed { container_id, .. } => self.effects.forget(container_id),
+            Event::Terminated { container_id, .. } | Event::ContainerLost { container_id, .. } => {
+                self.effects.probes.forget(container_id);
+            }
+            _ => {}
         }
         self.core.handle(self.clock.now(), event, actions);
         for action in actions.drain(..) {
@@ -136,6 +140,9 @@ impl Actor {
                 Action::CancelLaunch { container_id } => self.effects.cancel_launch(&container_id),
                 Action::Attach { container_id } => self.effects.attach(container_id),
                 Action::Signal { container_id, signal } => self.effects.signal(&container_id, signal),
+                Action::Probe { container_id, kind, number, probe, timeout } => {
+                    self.effects.probes.ask((container_id, kind, number), probe, timeout);
+                }
                 Action::Remove { container_id } => self.effects.remove(container_id),
                 Action::MakeVolume(volume) => self.effects.volumes.make(&volume),
                 Action::DeleteVolume(volume) => self.effects.volumes.delete(&volume),

@@ -312,7 +312,13 @@ fn core_config(
     };
     let set = |name: &&Name| config.resources.iter().flat_map(Resources::iter).any(|(set, _)| set == *name);
     let detected = info.resources.iter().map(|(name, _)| name).filter(|name| !set(name)).cloned().collect();
-    Ok(CoreConfig { detected, pids_default: config.pids_default, on_shutdown, ..CoreConfig::new(info) })
+    Ok(CoreConfig {
+        detected,
+        boot_id: detect::boot_id(),
+        pids_default: config.pids_default,
+        on_shutdown,
+        ..CoreConfig::new(info)
+    })
 }
 
 /// Differs from that of every other process of this agent, also when the wall clock was set back: the time in microseconds, and

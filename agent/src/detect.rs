@@ -1,7 +1,7 @@
 //! What this machine is and has, where the operator does not say.
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
     thread,
 };
@@ -50,6 +50,12 @@ pub enum DetectError {
 /// The machine's name, as the kernel knows it.
 pub(crate) fn hostname() -> String {
     uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Names the life of the machine since it was switched on, where the kernel says so.
+pub(crate) fn boot_id() -> Option<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned()).filter(|id| !id.is_empty())
 }
 
 /// What is set, and for each of cpus, mem, disk and ports that is not, what the machine has.

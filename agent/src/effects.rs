@@ -21,6 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     paths::Paths,
+    probes::Probes,
     volumes::{VolumeError, Volumes},
 };
 
@@ -36,6 +37,7 @@ pub(crate) struct Effects {
     containers: HashMap<ContainerId, Container>,
     running: TaskTracker,
     pub(crate) volumes: Volumes,
+    pub(crate) probes: Probes,
 }
 
 struct Shared {
@@ -70,8 +72,15 @@ impl Effects {
         let leftovers = containerizer.leftovers().await.into_iter().map(|leftover| leftover.id.0).collect();
         let launches = Semaphore::new(2 * thread::available_parallelism().map_or(1, |count| count.get()));
         let volumes = Volumes::new(paths.clone());
+        let probes = Probes::new(containerizer.clone(), events.clone());
         let shared = Shared { containerizer, paths, tethered, leftovers, launches, events };
-        Self { shared: Arc::new(shared), containers: HashMap::new(), running: TaskTracker::new(), volumes }
+        Self {
+            shared: Arc::new(shared),
+            containers: HashMap::new(),
+            running: TaskTracker::new(),
+            volumes,
+            probes,
+        }
     }
 
     pub(crate) fn launch(&mut self, plan: ContainerPlan) {

@@ -142,10 +142,12 @@ mod task;
 pub mod testing;
 
 pub use apportion_types::{
-    AgentId, AgentInfo, Capability, Command, ContainerStatus, FaultDomain, FrameworkId, FrameworkInfo,
-    FrameworkOptions, OfferId, Operation, OperationId, OperationState, OperationStatus, Reason, Resources,
-    Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, Volume, constraints, container,
-    ids, limits, protocol::scheduler as protocol, resources,
+    AgentId, AgentInfo, Artifact, Capability, Check, CheckResult, Command, ContainerInfo, ContainerStatus,
+    FaultDomain, Findings, FrameworkId, FrameworkInfo, FrameworkOptions, HealthCheck, Image, ImageReference,
+    OfferId, Operation, OperationId, OperationState, OperationStatus, Probe, PullPolicy, Reason, Resources,
+    Rlimit, RlimitResource, Role, Schedule, Source, Supervision, TaskId, TaskInfo, TaskState, TaskStatus,
+    Time, UpdateId, Volume, VolumeSource, constraints, container, container_info, ids, image, limits,
+    protocol::scheduler as protocol, resources,
 };
 pub use async_trait::async_trait;
 

@@ -3,9 +3,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use apportion_types::{
-    Command, Resources, TaskId, TaskInfo, Volume,
+    Artifact, Check, Command, ContainerInfo, HealthCheck, Image, PullPolicy, Resources, Rlimit,
+    RlimitResource, Supervision, TaskId, TaskInfo, Volume, VolumeSource,
     container_info::VolumeError,
+    convert::ConvertError,
     ids::IdError,
+    image::ImageError,
     limits,
     resources::{Name, Ranges, Value},
 };
@@ -31,7 +34,11 @@ pub struct Task {
     pids_max: Option<u64>,
     kill_grace: Option<Duration>,
     labels: BTreeMap<String, String>,
-    volumes: Vec<String>,
+    volumes: Vec<Volume>,
+    container: ContainerInfo,
+    /// When the image is looked for again; asked for together with one.
+    pull: Option<PullPolicy>,
+    supervision: Supervision,
     /// The first mistake, told by `build`.
     mistake: Option<TaskError>,
 }
@@ -44,7 +51,7 @@ pub enum TaskError {
     #[error(transparent)]
     Id(#[from] IdError),
     /// It has no command.
-    #[error("task `{task_id}` has no command; give the program and its arguments")]
+    #[error("task `{task_id}` has no command; give the program and its arguments, or an image that has one")]
     NoCommand {
         /// The task.
         task_id: String,
@@ -64,6 +71,22 @@ pub enum TaskError {
         task_id: String,
         /// What is wrong with the path.
         source: VolumeError,
+    },
+    /// A text does not name an image.
+    #[error("task `{task_id}`: {source}")]
+    Image {
+        /// The task.
+        task_id: String,
+        /// What is wrong with it.
+        source: ImageError,
+    },
+    /// A part of its container or of its checks is not one.
+    #[error("task `{task_id}`: {source}")]
+    Refused {
+        /// The task.
+        task_id: String,
+        /// Which part, and what is wrong with it.
+        source: ConvertError,
     },
     /// More volumes than a task may have.
     #[error(
@@ -119,7 +142,7 @@ pub enum TaskError {
     },
     /// Its texts are larger than a task may be.
     #[error(
-        "task `{task_id}`: command, environment, name and labels hold {bytes} bytes; at most {bytes_max} are allowed"
+        "task `{task_id}`: command, environment, name, labels, volumes, container and checks hold {bytes} bytes; at most {bytes_max} are allowed"
     )]
     TooLarge {
         /// The task.
@@ -162,6 +185,9 @@ impl Task {
             kill_grace: None,
             labels: BTreeMap::new(),
             volumes: Vec::new(),
+            container: ContainerInfo::default(),
+            pull: None,
+            supervision: Supervision::default(),
             mistake: None,
         }
     }
@@ -258,10 +284,130 @@ impl Task {
         self
     }
 
-    /// A folder or file of the agent's host that it reads, at the same path. Needed only for what lies in `/tmp` and `/var/tmp`,
-    /// which a task has of its own; the rest of the host's files it sees anyway. The task fails where it does not exist.
-    pub fn volume(mut self, host_path: impl Into<String>) -> Task {
-        self.volumes.push(host_path.into());
+    /// What it sees as its root, by name; the command may then be left out for the image's own.
+    ///
+    /// ```
+    /// use apportion_sdk::{PullPolicy, Task};
+    ///
+    /// let task = Task::new("web-0").image("registry.example/team/web:1.2").pull(PullPolicy::Always).user("www");
+    /// let task = task.cpus(1.0).mem_mib(256).build()?;
+    /// assert!(task.command.argv.is_empty());
+    /// # Ok::<(), apportion_sdk::TaskError>(())
+    /// ```
+    pub fn image(mut self, reference: impl AsRef<str>) -> Task {
+        if let Some(image) = self.parsed(reference.as_ref()) {
+            self.container.image = Some(Box::new(image));
+        }
+        self
+    }
+
+    /// When its image is looked for again although the agent has it; only when the agent has none unless given.
+    pub fn pull(mut self, pull: PullPolicy) -> Task {
+        self.pull = Some(pull);
+        self
+    }
+
+    /// Who it runs as: `USER[:GROUP]`, names or numbers; the image's, else the agent's own, unless given.
+    pub fn user(mut self, user: impl Into<String>) -> Task {
+        self.container.user = Some(user.into());
+        self
+    }
+
+    /// Where its command is started: absolute, or relative to the sandbox; the image's, else the sandbox, unless given.
+    pub fn working_dir(mut self, path: impl Into<String>) -> Task {
+        self.container.working_dir = Some(path.into());
+        self
+    }
+
+    /// Something that is fetched into its sandbox before it is started, after what was given before.
+    ///
+    /// ```
+    /// use apportion_sdk::{Artifact, Task};
+    ///
+    /// let tool = Artifact { extract: true, cache: true, ..Artifact::new("https://example.org/tool-1.2.tar.gz") };
+    /// let task = Task::new("t").artifact(tool).command(["./tool-1.2/run"]).cpus(1.0).mem_mib(64).build()?;
+    /// assert_eq!(task.container.artifacts[0].file_name(), Some("tool-1.2.tar.gz"));
+    /// # Ok::<(), apportion_sdk::TaskError>(())
+    /// ```
+    pub fn artifact(mut self, artifact: Artifact) -> Task {
+        self.container.artifacts.push(artifact);
+        self
+    }
+
+    /// A limit of the kernel for each of its processes: where it begins, and to where a process may raise it.
+    pub fn rlimit(mut self, resource: RlimitResource, soft: u64, hard: u64) -> Task {
+        self.container.rlimits.push(Rlimit { resource, soft: Some(soft), hard: Some(hard) });
+        self
+    }
+
+    /// A folder or file of the agent's host that it reads, at the same path. A task without an image needs it only for what lies in
+    /// `/tmp` and `/var/tmp`, which it has of its own; the rest of the host's files it sees anyway. The task fails where it does not
+    /// exist.
+    pub fn volume(self, host_path: impl Into<String>) -> Task {
+        let path = host_path.into();
+        self.mount(VolumeSource::Host { path: path.clone() }, path, false)
+    }
+
+    /// A folder or file of the agent's host that it reads and writes. Refused where the agent was not told to lend it so.
+    pub fn writable_volume(self, host_path: impl Into<String>, at: impl Into<String>) -> Task {
+        self.mount(VolumeSource::Host { path: host_path.into() }, at, true)
+    }
+
+    /// A folder of its sandbox, made where it is missing, seen elsewhere too.
+    pub fn sandbox_volume(self, sandbox_path: impl Into<String>, at: impl Into<String>) -> Task {
+        self.mount(VolumeSource::Sandbox { path: sandbox_path.into() }, at, true)
+    }
+
+    /// Files in memory, at most so many MiB, charged to it.
+    pub fn tmpfs(self, at: impl Into<String>, mib: u64) -> Task {
+        self.mount(VolumeSource::Tmpfs { bytes: mib.saturating_mul(1 << 20) }, at, true)
+    }
+
+    /// The files of an image, read-only.
+    pub fn image_volume(mut self, reference: impl AsRef<str>, at: impl Into<String>) -> Task {
+        match self.parsed(reference.as_ref()) {
+            Some(image) => self.mount(VolumeSource::Image(image), at, false),
+            None => self,
+        }
+    }
+
+    /// Anything that it sees in a place of its own.
+    pub fn mount(mut self, source: VolumeSource, at: impl Into<String>, writable: bool) -> Task {
+        self.volumes.push(Volume { source, container_path: at.into(), writable });
+        self
+    }
+
+    /// Ends it when it does not do its work; what the check says is in [`TaskStatus::findings`](crate::TaskStatus::findings), with an
+    /// update whenever it changes. One that ends the task is told as [`Failed`](crate::TaskState::Failed) with
+    /// [`Unhealthy`](crate::Reason::Unhealthy).
+    ///
+    /// ```
+    /// use std::{collections::BTreeMap, time::Duration};
+    ///
+    /// use apportion_sdk::{HealthCheck, Probe, Task};
+    ///
+    /// let probe = Probe::Http { port: 31000, path: "/health".to_owned(), headers: BTreeMap::new() };
+    /// let check = HealthCheck { grace: Duration::from_secs(60), ..HealthCheck::new(probe) };
+    /// let task = Task::new("web-0").command(["serve"]).cpus(1.0).mem_mib(64).ports([31000]).health_check(check);
+    /// assert_eq!(task.build()?.supervision.health_check.map(|check| check.failures_max), Some(3));
+    /// # Ok::<(), apportion_sdk::TaskError>(())
+    /// ```
+    pub fn health_check(mut self, check: HealthCheck) -> Task {
+        self.supervision.health_check = Some(Box::new(check));
+        self
+    }
+
+    /// Tells what it answers, in [`TaskStatus::findings`](crate::TaskStatus::findings), with an update whenever that changes; the
+    /// scheduler alone judges it.
+    pub fn check(mut self, check: Check) -> Task {
+        self.supervision.check = Some(Box::new(check));
+        self
+    }
+
+    /// How long it may run: then it is killed without a grace, and is told as [`Failed`](crate::TaskState::Failed) with
+    /// [`MaxCompletionTime`](crate::Reason::MaxCompletionTime).
+    pub fn max_completion(mut self, most: Duration) -> Task {
+        self.supervision.max_completion = Some(most);
         self
     }
 
@@ -272,7 +418,11 @@ impl Task {
             return Err(mistake);
         }
         let id = || self.task_id.clone();
-        if self.argv.first().is_none_or(String::is_empty) {
+        let has_command = match self.argv.first() {
+            Some(program) => !program.is_empty(),
+            None => self.container.image.is_some(),
+        };
+        if !has_command {
             return Err(TaskError::NoCommand { task_id: id() });
         }
         if let Some(argument) = self.argv.iter().find(|argument| argument.contains('\0')) {
@@ -305,15 +455,21 @@ impl Task {
         if let Some(grace) = self.kill_grace.filter(|grace| *grace > limits::KILL_GRACE_MAX) {
             return Err(TaskError::Grace { task_id: id(), grace, grace_max: limits::KILL_GRACE_MAX });
         }
-        let volumes = self.volumes.iter().map(Volume::new).collect::<Result<Vec<_>, _>>();
-        let volumes = volumes.map_err(|source| TaskError::Volume { task_id: id(), source })?;
-        if volumes.len() > limits::VOLUMES_MAX {
+        if let Some(source) = self.volumes.iter().find_map(|volume| volume.check().err()) {
+            return Err(TaskError::Volume { task_id: id(), source });
+        }
+        if self.volumes.len() > limits::VOLUMES_MAX {
             return Err(TaskError::Volumes {
                 task_id: id(),
-                volumes: volumes.len(),
+                volumes: self.volumes.len(),
                 volumes_max: limits::VOLUMES_MAX,
             });
         }
+        let mut container = self.container;
+        if let (Some(image), Some(pull)) = (&mut container.image, self.pull) {
+            image.pull = pull;
+        }
+        let plain = container == ContainerInfo::default() && self.supervision == Supervision::default();
         let info = TaskInfo {
             name: self.name.unwrap_or_else(|| self.task_id.clone()),
             task_id,
@@ -323,16 +479,30 @@ impl Task {
             command: Command { argv: self.argv, env: self.env },
             kill_grace: self.kill_grace,
             labels: self.labels,
-            volumes,
-            container: Default::default(),
-            supervision: Default::default(),
+            volumes: self.volumes,
+            container,
+            supervision: self.supervision,
         };
-        let bytes = text_bytes(&info);
+        let bytes = info.text_bytes();
         if bytes > limits::TASK_BYTES_MAX {
             let bytes_max = limits::TASK_BYTES_MAX;
             return Err(TaskError::TooLarge { task_id: self.task_id, bytes, bytes_max });
         }
+        if !plain {
+            // Judged by the rules of the wire itself, so that there is one set of them.
+            info.check().map_err(|source| TaskError::Refused { task_id: self.task_id, source })?;
+        }
         Ok(info)
+    }
+
+    fn parsed(&mut self, reference: &str) -> Option<Image> {
+        match reference.parse() {
+            Ok(reference) => Some(Image::new(reference)),
+            Err(source) => {
+                self.mistake.get_or_insert(TaskError::Image { task_id: self.task_id.clone(), source });
+                None
+            }
+        }
     }
 
     fn scalar(mut self, name: Name, amount: f64) -> Task {
@@ -361,17 +531,6 @@ fn replace(resources: &Resources, name: Name, milli: i64) -> Resources {
     let mut rest = resources.clone();
     rest.saturating_sub(&Resources::scalar(name.clone(), i64::MAX));
     rest + &Resources::scalar(name, milli)
-}
-
-/// Bytes of the texts that [`limits::TASK_BYTES_MAX`] bounds.
-pub(crate) fn text_bytes(task: &TaskInfo) -> usize {
-    let pairs = |map: &BTreeMap<String, String>| map.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
-    task.name.len()
-        // Each argument ends with a NUL, each variable has `=` and a NUL.
-        + task.command.argv.iter().map(|argument| argument.len() + 1).sum::<usize>()
-        + pairs(&task.command.env)
-        + 2 * task.command.env.len()
-        + pairs(&task.labels)
 }
 
 #[cfg(test)]
@@ -419,6 +578,39 @@ mod tests {
     }
 
     #[test]
+    fn a_task_has_a_container_and_is_supervised() {
+        let task = Task::new("t")
+            .image("app:1")
+            .pull(PullPolicy::Never)
+            .user("7:8")
+            .working_dir("/srv")
+            .artifact(Artifact::new("file:///srv/a"))
+            .rlimit(RlimitResource::Nofile, 10, 20)
+            .volume("/etc/ssl")
+            .writable_volume("/srv/data", "/data")
+            .sandbox_volume("cache", "/var/cache")
+            .tmpfs("/scratch", 2)
+            .image_volume("oci:/images/model:1", "/model")
+            .health_check(HealthCheck::new(apportion_types::Probe::Tcp { port: 80 }))
+            .max_completion(Duration::from_secs(60))
+            .cpus(1.0)
+            .build()
+            .unwrap();
+        let image = task.container.image.as_ref().unwrap();
+        assert_eq!((image.reference.to_string().as_str(), image.pull), ("docker://app:1", PullPolicy::Never));
+        assert_eq!(task.volumes.iter().filter(|volume| volume.writable).count(), 3);
+        assert_eq!(task.volumes[3].source, VolumeSource::Tmpfs { bytes: 2 << 20 });
+        assert_eq!(task.supervision.max_completion, Some(Duration::from_secs(60)));
+        let most = limits::TASK_BYTES_MAX - task.text_bytes();
+        let fits = |bytes: usize| {
+            let mut task = task.clone();
+            task.labels.insert("x".to_owned(), "y".repeat(bytes - 1));
+            task.check().is_ok()
+        };
+        assert!(fits(most) && !fits(most + 1), "what is counted here is what a receiver counts");
+    }
+
+    #[test]
     fn a_mistake_is_named() {
         let cases = [
             (Task::new("a/b").command(["x"]).cpus(1.0), "task id `a/b` holds '/'"),
@@ -437,6 +629,19 @@ mod tests {
             (good().pids_max(0), "0 processes are not enough"),
             (good().volume("data"), "`data` is not the path of a volume"),
             ((0..65).fold(good(), |task, _| task.volume("/data")), "has 65 volumes"),
+            (good().image("a b"), "`a b` does not name an image"),
+            (good().image_volume("oci:x", "/x"), "`oci:x` does not name an image"),
+            (good().user("a:b:c"), "container.user: `a:b:c` is not a user"),
+            (good().working_dir("../x"), "container.working_dir: must be a path"),
+            (good().artifact(Artifact::new("ftp://x/y")), "container.artifacts[0].uri: `ftp://x/y`"),
+            (good().rlimit(RlimitResource::Core, 2, 1), "container.rlimits[0].soft: is above the hard limit"),
+            (good().tmpfs("/x/../y", 1), "`/x/../y` is not the path of a volume"),
+            (good().writable_volume("/data", ""), "is not the path of a volume"),
+            (
+                good().health_check(HealthCheck::new(apportion_types::Probe::Tcp { port: 0 })),
+                "health_check.probe.tcp.port: 0 is not from 1 to 65535",
+            ),
+            (good().max_completion(Duration::from_secs(1 << 30)), "max_completion_ms: "),
             (
                 good().kill_grace(Duration::from_secs(1 << 20)),
                 "a kill grace of 1048576s is longer than the longest, 86400s",

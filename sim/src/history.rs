@@ -311,6 +311,8 @@ fn said_by_agent(message: &AgentMessage) -> Option<String> {
 fn written(record: &Record) -> String {
     match record {
         Record::Agent { agent_id } => format!("agent {agent_id}"),
+        Record::Process(process) => format!("process with {}", process.settings.resources),
+        Record::Times { task_id, .. } => format!("times of {task_id}"),
         Record::Task(task) => format!("task {}", task.info.task_id),
         Record::Operation { total, outcome } => {
             let total = total.as_ref().map(|total| format!(" {total}")).unwrap_or_default();

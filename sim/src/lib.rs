@@ -101,7 +101,7 @@ pub use self::{
     cluster::Cluster,
     fault::{Chaos, Fault, Process, Timed, Ways},
     harness::{Found, SEED_VARIABLE, Searched, check, find},
-    machine::{Behaviour, Ending, OnTerm},
+    machine::{Answers, Behaviour, Ending, OnTerm},
     network::{Delays, Peer},
     process::{Framework, Handle, Store},
     sim::{Failure, Sim},

@@ -7,7 +7,7 @@ use std::{
 
 use apportion_agent_core::{CheckpointId, ContainerId, LaunchFailureKind, Log, Record, TaskKey, VolumeKey};
 use apportion_types::{
-    Resources, Time,
+    Resources, Supervision, TaskInfo, Time,
     container::{Exit, Limitation, Termination, Usage},
 };
 
@@ -24,6 +24,8 @@ pub struct Behaviour {
     pub ends: Ending,
     /// What it does when it is asked to end.
     pub on_term: OnTerm,
+    /// What it answers when it is asked how it is.
+    pub answers: Answers,
 }
 
 /// How a task ends by itself.
@@ -33,6 +35,42 @@ pub enum Ending {
     Exit(i32),
     /// Killed by the kernel, for more memory than it may have.
     OutOfMemory,
+}
+
+/// What a task answers to its health check and its check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    /// That it does its work.
+    Well,
+    /// That it does not.
+    Badly,
+    /// Nothing.
+    Never,
+    /// That it does its work, once it has run so long.
+    WellAfter(Duration),
+    /// The one and the other, each for so long; when nothing goes wrong any more, that it does its work.
+    InTurns(Duration),
+}
+
+impl Answers {
+    /// What is answered by a task that has run so long; none when nothing is.
+    pub(crate) fn after(self, running: Duration, calm: bool) -> Option<bool> {
+        match self {
+            Answers::Well => Some(true),
+            Answers::Badly => Some(false),
+            Answers::Never => None,
+            Answers::WellAfter(from) => Some(running >= from),
+            Answers::InTurns(each) => {
+                let turn = running.as_micros() / each.as_micros().max(1);
+                Some(calm || turn % 2 == 0)
+            }
+        }
+    }
+
+    /// True when it is going to say that it does its work, and nothing else any more.
+    pub(crate) fn get_well(self) -> bool {
+        !matches!(self, Answers::Badly | Answers::Never)
+    }
 }
 
 /// What a task does when it is asked to end.
@@ -53,7 +91,13 @@ impl Behaviour {
             runs_for: Some(duration),
             ends: Ending::Exit(0),
             on_term: OnTerm::Ends(Duration::from_millis(1)),
+            answers: Answers::Well,
         }
+    }
+
+    /// Cannot be started: its image is not to be had.
+    pub fn no_image() -> Self {
+        Self { fails_to_start: Some(LaunchFailureKind::Image), ..Self::runs() }
     }
 
     /// Starts in 10 ms, and runs until it is asked to end.
@@ -89,6 +133,7 @@ pub(crate) enum Stage {
 pub(crate) struct Container {
     pub(crate) task: TaskKey,
     pub(crate) resources: Resources,
+    pub(crate) supervision: Supervision,
     pub(crate) behaviour: Behaviour,
     pub(crate) stage: Stage,
     /// It was not to be started, said before it was.
@@ -101,22 +146,32 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    pub(crate) fn new(
-        task: TaskKey,
-        resources: Resources,
-        behaviour: Behaviour,
-        memory_limit_bytes: u64,
-    ) -> Self {
+    pub(crate) fn new(task: TaskKey, info: &TaskInfo, behaviour: Behaviour, memory_limit_bytes: u64) -> Self {
         let stage = Stage::Made;
         Self {
             task,
-            resources,
+            resources: info.resources.clone(),
+            supervision: info.supervision.clone(),
             behaviour,
             stage,
             cancelled: false,
             step: 0,
             signalled: None,
             memory_limit_bytes,
+        }
+    }
+
+    /// True when it is going to start, or to end, without anybody's wish.
+    pub(crate) fn moves(&self) -> bool {
+        let judged = self.supervision.health_check.as_ref().is_some_and(|check| check.failures_max > 0);
+        match self.stage {
+            Stage::Made | Stage::Starting => true,
+            Stage::Running { .. } => {
+                self.behaviour.runs_for.is_some()
+                    || self.supervision.max_completion.is_some()
+                    || judged && !self.behaviour.answers.get_well()
+            }
+            Stage::Ended(_) => false,
         }
     }
 
@@ -173,6 +228,8 @@ pub(crate) struct Machine {
     pub(crate) containers: BTreeMap<ContainerId, Container>,
     /// The folders of persistent volumes.
     pub(crate) volumes: BTreeSet<VolumeKey>,
+    /// How often it was switched off.
+    pub(crate) boots: u64,
 }
 
 impl Machine {
@@ -193,6 +250,7 @@ impl Machine {
     /// The machine has started anew: nothing runs on it.
     pub(crate) fn rebooted(&mut self) {
         self.containers.clear();
+        self.boots += 1;
     }
 
     fn persist(&mut self, count: usize) -> Option<CheckpointId> {

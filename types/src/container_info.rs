@@ -80,16 +80,6 @@ impl Volume {
             false => refuse(&self.container_path),
         }
     }
-
-    /// Bytes of its texts.
-    pub fn text_bytes(&self) -> usize {
-        let source = match &self.source {
-            VolumeSource::Host { path } | VolumeSource::Sandbox { path } => path.len(),
-            VolumeSource::Tmpfs { .. } => 0,
-            VolumeSource::Image(image) => image.reference.to_string().len(),
-        };
-        source + self.container_path.len()
-    }
 }
 
 /// True for a path from the root that holds no empty part, `.` or `..`, and is not the root.
@@ -132,6 +122,18 @@ pub struct Artifact {
 }
 
 impl Artifact {
+    /// Fetched as it is, under the last part of its address, whatever its checksum.
+    pub fn new(uri: impl Into<String>) -> Artifact {
+        Artifact {
+            uri: uri.into(),
+            sha256: None,
+            path: None,
+            extract: false,
+            executable: false,
+            cache: false,
+        }
+    }
+
     /// The path of the file in the sandbox: as given, else by its address; none when that names no file.
     pub fn file_name(&self) -> Option<&str> {
         if let Some(path) = &self.path {

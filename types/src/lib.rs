@@ -21,12 +21,12 @@ pub mod time;
 pub mod timers;
 
 pub use constraints::OfferConstraints;
-pub use container_info::{ContainerInfo, Volume, VolumeSource};
+pub use container_info::{Artifact, ContainerInfo, Rlimit, RlimitResource, Volume, VolumeSource};
 pub use framework::{AgentInfo, Capability, FaultDomain, FrameworkInfo, FrameworkOptions, Offer};
 pub use ids::{AgentId, FrameworkId, OfferId, OperationId, Role, TaskId, UpdateId, VolumeId};
-pub use image::{Image, ImageReference};
+pub use image::{Image, ImageReference, PullPolicy};
 pub use operation::{Operation, OperationState, OperationStatus};
-pub use probe::{CheckResult, Findings, Supervision};
+pub use probe::{Check, CheckResult, Findings, HealthCheck, Probe, Schedule, Supervision};
 pub use resources::Resources;
 pub use task::{Command, ContainerStatus, Reason, Source, TaskInfo, TaskState, TaskStatus};
 pub use time::Time;

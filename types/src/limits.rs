@@ -51,6 +51,12 @@ pub const ARTIFACTS_MAX: usize = 64;
 /// The shortest pause between two probes, and the shortest time an answer is awaited: more would be load, not knowledge.
 pub const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
+/// Commands of probes that one agent executes at once: each is a process; more wait for their turn.
+pub const COMMAND_PROBES_MAX: usize = 32;
+
+/// Connections of probes that one agent has open at once: each holds a file descriptor; more wait for their turn.
+pub const CONNECTION_PROBES_MAX: usize = 512;
+
 /// The longest time in a description of checks: beyond a day it is a mistake in the unit.
 pub const PROBE_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 

@@ -1,15 +1,16 @@
 //! Everything that an agent can want done: the closed list of what comes out of [`crate::AgentCore::handle`].
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use apportion_types::{
     AgentId, FrameworkId, OperationId, Resources, Role, TaskId, TaskStatus, UpdateId, VolumeId,
+    probe::Probe,
     protocol::agent::{AgentMessage, AgentOperation},
 };
 
 use crate::{
     container::{ContainerId, ContainerPlan, Signal},
-    event::{CheckpointId, TaskRecord},
+    event::{CheckpointId, ProbeKind, ProcessRecord, TaskRecord, Times},
 };
 
 /// Something to be done, in the order given. Nothing here can fail back into the decision that made it: what goes wrong comes in as
@@ -52,6 +53,20 @@ pub enum Action {
         /// The signal.
         signal: Signal,
     },
+    /// Ask something of a task; answered by exactly one [`crate::Event::Probed`] while the container runs. The timeout counts from when
+    /// the asking begins, which may be later when much is asked at once.
+    Probe {
+        /// The container.
+        container_id: ContainerId,
+        /// Which of its questions.
+        kind: ProbeKind,
+        /// Never used again by this process.
+        number: u64,
+        /// What is asked.
+        probe: Probe,
+        /// How long an answer is awaited.
+        timeout: Duration,
+    },
     /// Forget a container that has ended, and what is kept of it; never its sandbox.
     Remove {
         /// The container.
@@ -92,8 +107,19 @@ pub enum Record {
         /// Under this id.
         agent_id: AgentId,
     },
+    /// A process of the agent began, in another life of the machine or with other settings than the one before.
+    Process(ProcessRecord),
     /// A task was taken on.
     Task(Box<TaskRecord>),
+    /// Times of a task are known. One that is not given stays as it was.
+    Times {
+        /// The task's framework.
+        framework_id: FrameworkId,
+        /// The task.
+        task_id: TaskId,
+        /// What is known.
+        times: Times,
+    },
     /// A status was made and stands at the end of its task's update stream.
     Update {
         /// The task's framework.

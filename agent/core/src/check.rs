@@ -7,10 +7,12 @@ use apportion_types::{Resources, TaskState};
 use crate::{
     AgentCore,
     container::volume_key,
+    event::{ProbeKind, TaskKey},
     state::{
         link::Link,
         pool::{Pool, unmade},
-        task::Phase,
+        probing::questions,
+        task::{Phase, Task},
         timers::Timer,
     },
 };
@@ -26,6 +28,7 @@ impl AgentCore {
             assert_eq!(ended, task.state.is_terminal(), "{key:?}: {} with {:?}", task.state, task.phase);
             let container_id = &task.record.container_id;
             assert_eq!(self.containers.get(container_id), Some(key), "{container_id} leads back to its task");
+            self.check_supervision(key, task);
             let stream = self.streams.get(key);
             assert_eq!(stream.is_none(), task.state == TaskState::Staging, "{key:?}: every step is told");
             let newest = stream.and_then(|stream| stream.pending.back());
@@ -65,6 +68,24 @@ impl AgentCore {
                 "{key:?}: the head is repeated while connected"
             );
         }
+    }
+
+    fn check_supervision(&self, key: &TaskKey, task: &Task) {
+        let asked = task.phase == Phase::Running && task.kill.is_none();
+        for kind in [ProbeKind::Health, ProbeKind::Check] {
+            let wanted = questions(&task.record.info.supervision).any(|(wanted, ..)| wanted == kind);
+            let probing = task.probings.get(&kind);
+            assert_eq!(probing.is_some(), wanted && asked, "{key:?}: what runs is asked, and nothing else");
+            let waits = self.timers.is_set(&Timer::Probe(key.clone(), kind));
+            let under_way = probing.is_some_and(|probing| probing.asked.is_some());
+            assert!(!(waits && under_way), "{key:?}: one probe of a kind at a time");
+            assert_eq!(waits || under_way, probing.is_some(), "{key:?}: the next probe is waited for");
+        }
+        let bounded = task.record.info.supervision.max_completion.is_some();
+        let timed = self.timers.is_set(&Timer::Completion(key.clone()));
+        assert!(!timed || bounded && task.phase == Phase::Running, "{key:?}: only what runs is timed");
+        let runs_on = bounded && task.phase == Phase::Running && task.kill.is_none();
+        assert!(!runs_on || timed, "{key:?}: its time to complete is watched");
     }
 
     fn check_resources(&self) {

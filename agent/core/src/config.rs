@@ -11,6 +11,8 @@ pub struct Config {
     pub info: AgentInfo,
     /// Resources whose amounts nobody has set: at a restart they grow to what is held of them, where others make it fail.
     pub detected: BTreeSet<Name>,
+    /// Names the life of the machine since it was switched on; none when that cannot be known.
+    pub boot_id: Option<String>,
     /// Processes and threads of a container when its task does not say.
     pub pids_default: u64,
     /// What a shutdown does to the tasks.
@@ -43,6 +45,7 @@ impl Config {
         Self {
             info,
             detected: BTreeSet::new(),
+            boot_id: None,
             pids_default: limits::PIDS_DEFAULT,
             on_shutdown: OnShutdown::Keep,
             register_timeout: Duration::from_secs(60),

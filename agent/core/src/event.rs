@@ -1,8 +1,11 @@
 //! Everything that can happen to an agent: the closed list of what goes into [`crate::AgentCore::handle`].
 
+use std::collections::BTreeMap;
+
 use apportion_types::{
-    AgentId, FrameworkId, FrameworkInfo, Resources, Role, TaskId, TaskInfo, TaskStatus,
+    AgentId, FaultDomain, FrameworkId, FrameworkInfo, Resources, Role, TaskId, TaskInfo, TaskStatus, Time,
     container::{Limitation, Termination},
+    probe::CheckResult,
     protocol::agent::{AgentOperation, MasterMessage},
 };
 
@@ -77,6 +80,19 @@ pub enum Event {
         /// Which.
         limitation: Limitation,
     },
+    /// What came of a probe.
+    Probed {
+        /// The container.
+        container_id: ContainerId,
+        /// Which of its questions.
+        kind: ProbeKind,
+        /// Of this [`crate::Action::Probe`].
+        number: u64,
+        /// The answer.
+        result: CheckResult,
+        /// The answer, or why there is none, for people.
+        message: String,
+    },
     /// A signal did not get through. KILL is repeated by itself.
     SignalFailed {
         /// The container.
@@ -93,6 +109,15 @@ pub enum Event {
     Tick,
     /// The process is asked to end. A second one ends it without waiting any longer.
     Shutdown,
+}
+
+/// Which of a task's questions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProbeKind {
+    /// Its health check.
+    Health,
+    /// Its check.
+    Check,
 }
 
 /// Why a container was not started.
@@ -126,6 +151,8 @@ pub enum LaunchFailureKind {
 pub struct Recovered {
     /// The agent's id, if it was ever registered.
     pub agent_id: Option<AgentId>,
+    /// The process that began last; none when the log is older than that is written.
+    pub process: Option<ProcessRecord>,
     /// What it had when an operation had changed that last; none when none ever did.
     pub total: Option<Resources>,
     /// What became of operations, as far as it was not acknowledged, in any order.
@@ -147,6 +174,8 @@ pub struct RecoveredTask {
     pub acknowledged: Option<TaskStatus>,
     /// Updates that were not acknowledged, the oldest first.
     pub updates: Vec<TaskStatus>,
+    /// What is known of its times.
+    pub times: Times,
 }
 
 impl RecoveredTask {
@@ -155,6 +184,37 @@ impl RecoveredTask {
         let newest = self.updates.last().or(self.acknowledged.as_ref());
         newest.is_some_and(|status| status.state.is_terminal())
     }
+}
+
+/// What the log says of a process of the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessRecord {
+    /// The life of the machine that it belongs to; none when that cannot be known.
+    pub boot_id: Option<String>,
+    /// How the agent was set.
+    pub settings: Settings,
+}
+
+/// The settings of an agent by which tasks are placed: a change of them is another agent to those that run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// See [`apportion_types::AgentInfo`].
+    pub hostname: String,
+    /// Without what operations made.
+    pub resources: Resources,
+    /// What frameworks place by.
+    pub attributes: BTreeMap<String, String>,
+    /// Where it stands.
+    pub domain: Option<FaultDomain>,
+}
+
+/// What is known of the times of a task, beyond its statuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Times {
+    /// When its command was first seen to run; only where something is asked of it, or its time is bounded.
+    pub started_at: Option<Time>,
+    /// When KILL follows TERM, where that is another time than its own grace says.
+    pub kill_at: Option<Time>,
 }
 
 /// What the log says of a task when it is taken on.

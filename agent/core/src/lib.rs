@@ -28,7 +28,8 @@ pub use backoff::Backoff;
 pub use config::{Config, OnShutdown};
 pub use container::{Ceilings, ContainerId, ContainerPlan, PORTS_IN_ENVIRONMENT_MAX, Signal, VolumePlan};
 pub use event::{
-    CheckpointId, Event, LaunchFailure, LaunchFailureKind, Recovered, RecoveredTask, TaskKey, TaskRecord,
+    CheckpointId, Event, LaunchFailure, LaunchFailureKind, ProbeKind, ProcessRecord, Recovered,
+    RecoveredTask, Settings, TaskKey, TaskRecord, Times,
 };
 pub use log::{Log, LogError};
 pub use view::View;
@@ -52,6 +53,7 @@ pub struct AgentCore {
     incarnation: u64,
     containers_named: u64,
     checkpoints_asked: u64,
+    probes_asked: u64,
     agent_id: Option<AgentId>,
     /// There may have been tasks of which nothing is known.
     log_damaged: bool,
@@ -83,7 +85,7 @@ pub struct AgentCore {
 #[derive(Debug)]
 enum Fence {
     /// Nothing.
-    Agent,
+    Nothing,
     /// The task is launched.
     Task(TaskKey),
     /// The update may be sent.
@@ -115,6 +117,7 @@ impl AgentCore {
             incarnation,
             containers_named: 0,
             checkpoints_asked: 0,
+            probes_asked: 0,
             agent_id: None,
             log_damaged: false,
             updates_made: 0,

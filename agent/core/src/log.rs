@@ -9,7 +9,7 @@ use apportion_types::{
 
 use crate::{
     action::Record,
-    event::{Recovered, RecoveredTask, TaskKey, TaskRecord},
+    event::{ProcessRecord, Recovered, RecoveredTask, TaskKey, TaskRecord, Times},
     state::outcome::OperationKey,
 };
 
@@ -20,6 +20,8 @@ use crate::{
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Log {
     agent_id: Option<AgentId>,
+    /// The process that began last.
+    process: Option<ProcessRecord>,
     /// What the agent had when an operation had changed that last.
     total: Option<Resources>,
     /// What became of operations, as far as it is not acknowledged.
@@ -36,6 +38,7 @@ struct TaskLog {
     acknowledged: Option<TaskStatus>,
     /// Updates that were not, the oldest first.
     updates: VecDeque<TaskStatus>,
+    times: Times,
 }
 
 /// Why a record does not follow from those before it: it was not written by an [`AgentCore`](crate::AgentCore), or one is missing.
@@ -45,6 +48,12 @@ pub enum LogError {
     /// A task is taken on a second time.
     #[error("task `{task_id}` is there already and has not ended")]
     TaskExists {
+        /// The task.
+        task_id: TaskId,
+    },
+    /// Something is said of a task that is not there.
+    #[error("task `{task_id}` was never taken on, or is over")]
+    NoTask {
         /// The task.
         task_id: TaskId,
     },
@@ -81,6 +90,15 @@ impl Log {
     pub fn apply(&mut self, record: Record) -> Result<(), LogError> {
         match record {
             Record::Agent { agent_id } => self.agent_id = Some(agent_id),
+            Record::Process(process) => self.process = Some(process),
+            Record::Times { framework_id, task_id, times } => {
+                let log = self.tasks.get_mut(&(framework_id, task_id.clone()));
+                let Some(log) = log.filter(|log| log.task.is_some()) else {
+                    return Err(LogError::NoTask { task_id });
+                };
+                log.times.started_at = times.started_at.or(log.times.started_at);
+                log.times.kill_at = times.kill_at.or(log.times.kill_at);
+            }
             Record::Task(task) => {
                 let key = (task.framework_id.clone(), task.info.task_id.clone());
                 let log = self.tasks.entry(key).or_default();
@@ -156,13 +174,19 @@ impl Log {
                 [update(status), acknowledgement]
             });
             let task = log.task.iter().cloned().map(Record::Task);
-            task.chain(acknowledged).chain(log.updates.iter().map(update))
+            let times = (log.times != Times::default()).then(|| Record::Times {
+                framework_id: framework_id.clone(),
+                task_id: task_id.clone(),
+                times: log.times,
+            });
+            task.chain(times).chain(acknowledged).chain(log.updates.iter().map(update))
         });
         let total =
             self.total.iter().map(|total| Record::Operation { total: Some(total.clone()), outcome: None });
         let outcomes =
             self.outcomes().map(|outcome| Record::Operation { total: None, outcome: Some(outcome) });
-        agent.chain(total).chain(outcomes).chain(tasks)
+        let process = self.process.iter().cloned().map(Record::Process);
+        agent.chain(process).chain(total).chain(outcomes).chain(tasks)
     }
 
     /// What is left of it for another agent in its place, when this one has left the cluster: reservations and volumes are the machine's.
@@ -184,6 +208,7 @@ impl Log {
     pub fn recovered(&self) -> Recovered {
         let mut recovered = Recovered {
             agent_id: self.agent_id.clone(),
+            process: self.process.clone(),
             total: self.total.clone(),
             operations: self.outcomes().collect(),
             ..Recovered::default()
@@ -195,6 +220,7 @@ impl Log {
                     task: (**task).clone(),
                     acknowledged: log.acknowledged.clone(),
                     updates: updates.collect(),
+                    times: log.times,
                 }),
                 None => recovered.strays.extend(updates.map(|status| (framework_id.clone(), status))),
             }

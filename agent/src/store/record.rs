@@ -2,13 +2,22 @@
 
 use std::{fmt::Display, str::FromStr};
 
-use apportion_agent_core::{ContainerId, Record, TaskRecord};
+use apportion_agent_core::{ContainerId, ProcessRecord, Record, Settings, TaskRecord, Times};
 use apportion_proto::v1::{self, checkpoint_record::Record as Wire};
-use apportion_types::{Resources, UpdateId, convert::ConvertError, protocol::agent::AgentOperation};
+use apportion_types::{
+    FaultDomain, Resources, Time, UpdateId, convert::ConvertError, protocol::agent::AgentOperation,
+};
 
 pub(super) fn to_wire(record: Record) -> v1::CheckpointRecord {
     let record = match record {
         Record::Agent { agent_id } => Wire::Agent(v1::CheckpointAgent { agent_id: agent_id.to_string() }),
+        Record::Process(process) => Wire::Process(to_wire_process(process)),
+        Record::Times { framework_id, task_id, times } => Wire::Times(v1::CheckpointTimes {
+            framework_id: framework_id.to_string(),
+            task_id: task_id.to_string(),
+            started_at_us: times.started_at.map(Time::as_micros),
+            kill_at_us: times.kill_at.map(Time::as_micros),
+        }),
         Record::Task(task) => {
             let TaskRecord { framework_id, framework_info, role, info, container_id } = *task;
             Wire::Task(v1::CheckpointTask {
@@ -49,10 +58,41 @@ pub(super) fn to_wire(record: Record) -> v1::CheckpointRecord {
     v1::CheckpointRecord { record: Some(record) }
 }
 
+fn to_wire_process(process: ProcessRecord) -> v1::CheckpointProcess {
+    let Settings { hostname, resources, attributes, domain } = process.settings;
+    v1::CheckpointProcess {
+        boot_id: process.boot_id,
+        hostname,
+        resources: Some(resources.into()),
+        attributes: attributes.into_iter().collect(),
+        domain: domain.map(Into::into),
+    }
+}
+
+fn from_wire_process(wire: v1::CheckpointProcess) -> Result<ProcessRecord, ConvertError> {
+    let within = |field: &'static str| move |error: ConvertError| error.within(field);
+    let settings = Settings {
+        hostname: wire.hostname,
+        resources: required("resources", wire.resources)?.try_into().map_err(within("resources"))?,
+        attributes: wire.attributes.into_iter().collect(),
+        domain: wire.domain.map(FaultDomain::try_from).transpose().map_err(within("domain"))?,
+    };
+    Ok(ProcessRecord { boot_id: wire.boot_id, settings })
+}
+
 pub(super) fn from_wire(wire: v1::CheckpointRecord) -> Result<Record, ConvertError> {
     let unknown = || ConvertError::new("record", "is missing, or of a kind not known here");
     Ok(match wire.record.ok_or_else(unknown)? {
         Wire::Agent(agent) => Record::Agent { agent_id: id("agent_id", &agent.agent_id)? },
+        Wire::Process(process) => Record::Process(from_wire_process(process)?),
+        Wire::Times(of) => Record::Times {
+            framework_id: id("framework_id", &of.framework_id)?,
+            task_id: id("task_id", &of.task_id)?,
+            times: Times {
+                started_at: of.started_at_us.map(Time::from_micros),
+                kill_at: of.kill_at_us.map(Time::from_micros),
+            },
+        },
         Wire::Task(task) => Record::Task(Box::new(from_wire_task(task)?)),
         Wire::Update(update) => Record::Update {
             framework_id: id("framework_id", &update.framework_id)?,

@@ -2,8 +2,6 @@
 
 use apportion_types::{Resources, TaskInfo, limits, resources::Value};
 
-use crate::task::text_bytes;
-
 /// Bytes of descriptions in one call: what a message takes, with room for the resources' and the framing's own.
 pub(crate) const ACCEPT_BYTES_MAX: usize = limits::MESSAGE_BYTES_MAX - (512 << 10);
 
@@ -31,5 +29,5 @@ pub(crate) fn of_task(task: &TaskInfo) -> usize {
                 }
         })
         .sum();
-    128 + task.task_id.as_str().len() + text_bytes(task) + parts * 12 + amounts + of_terms(&task.resources)
+    128 + task.task_id.as_str().len() + task.text_bytes() + parts * 12 + amounts + of_terms(&task.resources)
 }

@@ -76,7 +76,11 @@ impl Moves {
                     self.written.remove(&key);
                 }
             }
-            Record::Agent { .. } | Record::Operation { .. } | Record::OperationAcknowledgement { .. } => {}
+            Record::Agent { .. }
+            | Record::Process(_)
+            | Record::Times { .. }
+            | Record::Operation { .. }
+            | Record::OperationAcknowledgement { .. } => {}
         }
         Ok(())
     }

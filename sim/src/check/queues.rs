@@ -69,6 +69,8 @@ impl Queues {
                 }
             }
             Record::Agent { .. }
+            | Record::Process(_)
+            | Record::Times { .. }
             | Record::Task(_)
             | Record::Operation { .. }
             | Record::OperationAcknowledgement { .. } => {}

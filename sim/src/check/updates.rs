@@ -149,6 +149,8 @@ impl Updates {
                 }
             }
             Record::Agent { .. }
+            | Record::Process(_)
+            | Record::Times { .. }
             | Record::Task(_)
             | Record::Operation { .. }
             | Record::OperationAcknowledgement { .. } => {}

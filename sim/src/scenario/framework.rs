@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
+use apportion_agent_core::LaunchFailureKind;
 use apportion_sdk::{Constraint, Options};
 use apportion_types::{Capability, Resources, Role, limits};
 use fastrand::Rng;
@@ -11,7 +12,7 @@ use super::{
     words::{DURATION_MAX, Given, Line, Parsed, Word},
 };
 use crate::{
-    machine::{Behaviour, Ending, OnTerm},
+    machine::{Answers, Behaviour, Ending, OnTerm},
     process::Framework,
     random,
 };
@@ -38,6 +39,10 @@ const OPTIONS: &[&str] = &[
     "lasts",
     "fails",
     "out-of-memory",
+    "no-image",
+    "health",
+    "answers",
+    "max",
     "grace",
     "retries",
     "failover",
@@ -60,6 +65,21 @@ fn attribute(value: Word<'_>) -> Parsed<(String, String)> {
     let (name, wanted) = parts
         .ok_or_else(|| value.wrong("is no attribute", "NAME:VALUE, as the agents have it, such as zone:a"))?;
     Ok((name.to_owned(), wanted.to_owned()))
+}
+
+/// What tasks answer to those who ask them how they are.
+fn answers(value: Word<'_>) -> Parsed<Answers> {
+    let all = Duration::from_millis(1)..=DURATION_MAX;
+    Ok(match value.text {
+        "well" => Answers::Well,
+        "badly" => Answers::Badly,
+        "never" => Answers::Never,
+        text if text.starts_with("turns:") => Answers::InTurns(value.behind("turns:").duration(all)?),
+        text if text.starts_with("well:") => Answers::WellAfter(value.behind("well:").duration(all)?),
+        _ => {
+            return Err(value.wrong("is no answer", "well, badly, never, well:D (after so long), or turns:D"));
+        }
+    })
 }
 
 /// A framework as its line describes it.
@@ -87,6 +107,8 @@ pub(super) struct Conduct {
     fails_ppm: u32,
     out_of_memory_ppm: u32,
     hangs: bool,
+    no_image_ppm: u32,
+    answers: Answers,
 }
 
 impl Conduct {
@@ -103,7 +125,8 @@ impl Conduct {
             Ending::Exit(0)
         };
         let on_term = if self.hangs { OnTerm::Hangs } else { usual.on_term };
-        Behaviour { starts_after, runs_for, ends, on_term, ..usual }
+        let fails_to_start = random::hits(rng, self.no_image_ppm).then_some(LaunchFailureKind::Image);
+        Behaviour { starts_after, fails_to_start, runs_for, ends, on_term, answers: self.answers }
     }
 }
 
@@ -129,6 +152,8 @@ impl Spec {
                 fails_ppm: 0,
                 out_of_memory_ppm: 0,
                 hangs: false,
+                no_image_ppm: 0,
+                answers: usual.answers,
             },
             roles: Vec::new(),
             work: Work::new(name.text),
@@ -211,6 +236,16 @@ impl Spec {
             "lasts" => self.conduct.lasts = Some(value.durations(DURATION_MAX)?),
             "fails" => self.conduct.fails_ppm = value.percent()?,
             "out-of-memory" => self.conduct.out_of_memory_ppm = value.percent()?,
+            "no-image" => self.conduct.no_image_ppm = value.percent()?,
+            "answers" => self.conduct.answers = answers(value)?,
+            "health" => {
+                let interval = value.duration(limits::PROBE_INTERVAL_MIN..=limits::PROBE_TIME_MAX)?;
+                self.work.health = Some(interval);
+            }
+            "max" => {
+                let most = value.duration(Duration::from_millis(1)..=limits::MAX_COMPLETION_MAX)?;
+                self.work.max_completion = Some(most);
+            }
             "grace" => self.work.grace = Some(value.duration(Duration::ZERO..=limits::KILL_GRACE_MAX)?),
             "retries" => self.work.retries_max = Some(value.count(0..=TASKS_MAX)?),
             "failover" => self.failover = value.duration(all)?,

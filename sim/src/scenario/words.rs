@@ -121,6 +121,11 @@ impl<'a> Word<'a> {
         Mistake { column: self.column, what: format!("`{shown}` {what}"), expected: expected.to_string() }
     }
 
+    /// What stands behind these letters, with which it begins.
+    pub(super) fn behind(self, letters: &str) -> Word<'a> {
+        self.split(letters).map_or(self, |(_, behind)| behind)
+    }
+
     /// Before and behind the first of this mark.
     fn split(self, mark: &str) -> Option<(Word<'a>, Word<'a>)> {
         let (left, right) = self.text.split_once(mark)?;

@@ -4,12 +4,13 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use apportion_agent_core::{
     Action, AgentCore, Backoff, Config, ContainerId, ContainerPlan, Event, LaunchFailure, LaunchFailureKind,
-    Signal,
+    ProbeKind, Signal,
 };
 use apportion_types::{
     Resources, Time,
     container::{Exit, Limitation},
     limits,
+    probe::{CheckResult, Probe},
     protocol::agent::MasterMessage,
     resources::{Terms, Value},
 };
@@ -32,6 +33,27 @@ const MAKING_MOST: Duration = Duration::from_millis(3);
 
 /// How long a KILL takes to be felt.
 const KILL_TAKES: Duration = Duration::from_millis(1);
+
+/// The longest that a task takes to answer a probe, if it does.
+const ANSWER_MOST: Duration = Duration::from_millis(5);
+
+/// The answer to a probe.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    kind: ProbeKind,
+    number: u64,
+    result: CheckResult,
+}
+
+/// What is answered to this question by a task that does its work, or does not.
+fn said(probe: &Probe, well: bool) -> CheckResult {
+    match probe {
+        Probe::Command(_) => CheckResult::Exit(i32::from(!well)),
+        Probe::Http { .. } => CheckResult::HttpStatus(if well { 200 } else { 503 }),
+        Probe::Tcp { .. } => CheckResult::Connected(well),
+        Probe::Grpc { .. } => CheckResult::Serving(well),
+    }
+}
 
 /// An agent.
 pub(crate) struct Agent {
@@ -75,11 +97,7 @@ impl Agent {
     }
 
     pub(super) fn has_moving_tasks(&self) -> bool {
-        self.machine.containers.values().any(|container| match container.stage {
-            Stage::Made | Stage::Starting => true,
-            Stage::Running { .. } => container.behaviour.runs_for.is_some(),
-            Stage::Ended(_) => false,
-        })
+        self.machine.containers.values().any(Container::moves)
     }
 }
 
@@ -94,7 +112,8 @@ impl World {
         agent.backoff = Backoff::default();
         // Unlike that of any other process of any agent: ids begin with it.
         let incarnation = ((number as u64 + 1) << 32) | agent.life;
-        agent.core = Some(AgentCore::new(agent.config.clone(), incarnation, clock.shows(self.now)));
+        let config = Config { boot_id: Some(agent.machine.boots.to_string()), ..agent.config.clone() };
+        agent.core = Some(AgentCore::new(config, incarnation, clock.shows(self.now)));
         let recovered = agent.machine.log.recovered();
         let life = agent.life;
         self.agent_handles(number, Event::Recovered(recovered));
@@ -177,6 +196,9 @@ impl World {
             }
             Action::Attach { container_id } => self.attach(number, container_id, events),
             Action::Signal { container_id, signal } => self.signal(number, &container_id, signal, events),
+            Action::Probe { container_id, kind, number: asked, probe, timeout } => {
+                self.asked(number, (container_id, kind, asked), &probe, timeout);
+            }
             Action::Remove { container_id } => {
                 self.agents[number].machine.containers.remove(&container_id);
             }
@@ -197,7 +219,8 @@ impl World {
     /// with an empty disk.
     fn agent_fails(&mut self, number: usize, _reason: &str) {
         self.crash_agent(number, RESTART_PAUSE);
-        self.agents[number].machine = Machine::default();
+        let boots = self.agents[number].machine.boots;
+        self.agents[number].machine = Machine { boots, ..Machine::default() };
         self.observe(&Happening::Wiped { agent: number });
     }
 
@@ -356,8 +379,7 @@ impl World {
             behaviour.fails_to_start = Some(LaunchFailureKind::Container);
         }
         let making = random::between(&mut self.chance.tasks, Duration::ZERO, MAKING_MOST);
-        let container =
-            Container::new(task.clone(), info.resources.clone(), behaviour, ceilings.memory_limit_bytes);
+        let container = Container::new(task.clone(), info, behaviour, ceilings.memory_limit_bytes);
         self.agents[number].machine.containers.insert(container_id.clone(), container);
         self.observe(&Happening::Launching { agent: number, container: &container_id, task: &task });
         self.queue.push(self.now + making, What::Step { agent: number, container: container_id, step: 0 });
@@ -389,6 +411,9 @@ impl World {
         } else {
             let message = match container.behaviour.fails_to_start {
                 Some(LaunchFailureKind::Command) => "the command was not found",
+                Some(LaunchFailureKind::Image) => "the image is not in its registry",
+                Some(LaunchFailureKind::Artifact) => "an artifact cannot be fetched",
+                Some(LaunchFailureKind::Unenforceable) => "this machine cannot hold it to what it asks for",
                 _ => "the container could not be made",
             };
             container.behaviour.fails_to_start.map(|kind| (kind, message))
@@ -459,6 +484,37 @@ impl World {
                 events.push_back(Event::Launched { container_id: container_id.clone() });
                 events.push_back(Event::Terminated { container_id, termination });
             }
+        }
+    }
+
+    /// A container is asked how it is. One that has ended does not answer: its end is told.
+    fn asked(
+        &mut self,
+        number: usize,
+        (container, kind, asked): (ContainerId, ProbeKind, u64),
+        probe: &Probe,
+        timeout: Duration,
+    ) {
+        let calm = self.now >= self.faults_over_at;
+        let Some(there) = self.agents[number].machine.containers.get(&container) else { return };
+        let Stage::Running { since } = there.stage else { return };
+        let answer = there.behaviour.answers.after(self.now.since(since), calm);
+        let takes = answer.map_or(timeout, |_| {
+            random::between(&mut self.chance.tasks, Duration::ZERO, ANSWER_MOST).min(timeout)
+        });
+        let result = answer.map_or(CheckResult::Unanswered, |well| said(probe, well));
+        let life = self.agents[number].life;
+        let heard = Heard { kind, number: asked, result };
+        self.queue.push(self.now + takes, What::Probed { agent: number, life, container, heard });
+    }
+
+    /// An answer comes; none of a container that has ended meanwhile, or to a process that has.
+    pub(super) fn probed(&mut self, agent: usize, life: u64, container_id: ContainerId, heard: Heard) {
+        let there = self.agents[agent].machine.containers.get(&container_id);
+        if self.agents[agent].life == life && there.is_some_and(Container::is_running) {
+            let Heard { kind, number, result } = heard;
+            let message = result.to_string();
+            self.agent_handles(agent, Event::Probed { container_id, kind, number, result, message });
         }
     }
 

@@ -57,6 +57,8 @@ pub(crate) enum What {
     Written { agent: usize, life: u64 },
     /// A container moves on.
     Step { agent: usize, container: ContainerId, step: u64 },
+    /// A container answers a probe.
+    Probed { agent: usize, life: u64, container: ContainerId, heard: agent::Heard },
     /// An agent's estimator has looked what could be lent.
     Estimated { agent: usize, life: u64 },
     /// The next fault of the script.
@@ -226,6 +228,7 @@ impl World {
             What::Committed { life, commits } => self.committed(life, commits),
             What::Written { agent, life } => self.written(agent, life),
             What::Step { agent, container, step } => self.container_steps(agent, &container, step),
+            What::Probed { agent, life, container, heard } => self.probed(agent, life, container, heard),
             What::Estimated { agent, life } => self.estimated(agent, life),
             What::Fault { number } => self.fault(number),
             What::Heals { peer, ways } => self.heals(peer, ways),

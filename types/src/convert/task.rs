@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use apportion_proto::v1;
+use prost::Message;
 
 use super::{
     ConvertError, bounded, enums, from_ref, id, map_bytes, message, messages, millis, optional,
@@ -79,19 +80,10 @@ impl TryFrom<v1::TaskInfo> for TaskInfo {
 
     fn try_from(wire: v1::TaskInfo) -> Result<Self, ConvertError> {
         let task_id = id("task_id", &wire.task_id)?;
-        let text_bytes = prost::Message::encoded_len(&v1::TaskInfo {
-            container: wire.container.clone(),
-            health_check: wire.health_check.clone(),
-            check: wire.check.clone(),
-            volumes: wire.volumes.clone(),
-            ..Default::default()
-        });
-        let command_bytes = wire.command.as_ref().map_or(0, |command| {
-            // Each argument ends with a NUL, each variable with `=` and a NUL.
-            let argv: usize = command.argv.iter().map(|argument| argument.len() + 1).sum();
-            argv + map_bytes(&command.env) + 2 * command.env.len()
-        });
-        let bytes = command_bytes + wire.name.len() + map_bytes(&wire.labels) + text_bytes;
+        let command_bytes =
+            wire.command.as_ref().map_or(0, |command| command_bytes(&command.argv, &command.env));
+        let beside = beside_bytes(&wire.volumes, &wire.container, &wire.health_check, &wire.check);
+        let bytes = command_bytes + wire.name.len() + map_bytes(&wire.labels) + beside;
         bounded("name, command, labels, volumes, container and checks", bytes, limits::TASK_BYTES_MAX)?;
         if wire.volumes.len() > limits::VOLUMES_MAX {
             let what =
@@ -129,6 +121,45 @@ impl TryFrom<v1::TaskInfo> for TaskInfo {
                 max_completion,
             },
         })
+    }
+}
+
+/// Each argument ends with a NUL, each variable with `=` and a NUL.
+fn command_bytes<'a>(argv: &[String], env: impl IntoIterator<Item = (&'a String, &'a String)>) -> usize {
+    let argv: usize = argv.iter().map(|argument| argument.len() + 1).sum();
+    argv + env.into_iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>()
+}
+
+/// What a task brings beside its command, as it stands on the wire.
+fn beside_bytes(
+    volumes: &[v1::Volume],
+    container: &Option<v1::ContainerInfo>,
+    health_check: &Option<v1::HealthCheck>,
+    check: &Option<v1::Check>,
+) -> usize {
+    volumes.iter().map(Message::encoded_len).sum::<usize>()
+        + container.as_ref().map_or(0, Message::encoded_len)
+        + health_check.as_ref().map_or(0, Message::encoded_len)
+        + check.as_ref().map_or(0, Message::encoded_len)
+}
+
+impl TaskInfo {
+    /// Judges it as one that comes off the wire is judged.
+    pub fn check(&self) -> Result<(), ConvertError> {
+        TaskInfo::try_from(v1::TaskInfo::from(self)).map(drop)
+    }
+
+    /// The bytes that [`limits::TASK_BYTES_MAX`] bounds: whoever converts the task from the wire counts the same.
+    pub fn text_bytes(&self) -> usize {
+        let volumes: Vec<v1::Volume> = self.volumes.iter().cloned().map(Into::into).collect();
+        let container = (self.container != ContainerInfo::default()).then(|| self.container.clone().into());
+        let health_check = self.supervision.health_check.as_deref().cloned().map(Into::into);
+        let check = self.supervision.check.as_deref().cloned().map(Into::into);
+        let labels: usize = self.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+        command_bytes(&self.command.argv, &self.command.env)
+            + self.name.len()
+            + labels
+            + beside_bytes(&volumes, &container, &health_check, &check)
     }
 }
 

@@ -23,10 +23,12 @@ impl AgentCore {
         let found = task.phase == Phase::Attaching;
         assert!(found || task.phase == Phase::Launching, "container {container_id} is launched once");
         task.phase = Phase::Running;
-        match task.kill {
+        let (kill, state) = (task.kill, task.state);
+        self.supervise(now, &key, found, actions);
+        match kill {
             Some(_) if found => self.signal(now, &key, actions),
             Some(_) => self.send_kill(now, &key, actions),
-            None if task.state == TaskState::Running => {}
+            None if state == TaskState::Running => {}
             None => self.update(now, &key, Draft::new(TaskState::Running, ""), actions),
         }
     }
@@ -122,17 +124,7 @@ impl AgentCore {
         let may_run = matches!(task.phase, Phase::Attaching | Phase::Running);
         assert!(may_run, "container {container_id} ends once, after its launch");
         task.phase = Phase::Ended { kept: true };
-        let draft = match task.kill {
-            Some(kill) if kill.is_failure() => {
-                let message = format!("{}; then its container was lost: {message}", failing(kill.reason));
-                Draft::new(TaskState::Failed, message).because(kill.reason)
-            }
-            Some(kill) => {
-                Draft::new(TaskState::Killed, format!("after the kill its container was lost: {message}"))
-                    .because(kill.told_reason())
-            }
-            None => Draft::new(TaskState::Failed, message).because(Reason::ContainerLost),
-        };
+        let draft = lost(task.kill, message);
         actions.push(Action::Signal { container_id, signal: Signal::Kill });
         self.update(now, &key, draft, actions);
     }
@@ -146,6 +138,21 @@ impl AgentCore {
             );
         }
         key
+    }
+}
+
+/// The terminal status of a task whose end nobody saw.
+pub(super) fn lost(kill: Option<Kill>, message: String) -> Draft {
+    match kill {
+        Some(kill) if kill.is_failure() => {
+            let message = format!("{}; then its container was lost: {message}", failing(kill.reason));
+            Draft::new(TaskState::Failed, message).because(kill.reason)
+        }
+        Some(kill) => {
+            Draft::new(TaskState::Killed, format!("after the kill its container was lost: {message}"))
+                .because(kill.told_reason())
+        }
+        None => Draft::new(TaskState::Failed, message).because(Reason::ContainerLost),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     AgentCore,
     action::{Action, Actions},
     container::Signal,
-    event::TaskKey,
+    event::{TaskKey, Times},
     handle::update::Draft,
     state::{
         task::{Kill, Phase, Waiting},
@@ -51,16 +51,24 @@ impl AgentCore {
         if matches!(task.phase, Phase::Ended { .. }) {
             return;
         }
-        let grace = grace.or(task.record.info.kill_grace).unwrap_or(limits::KILL_GRACE_DEFAULT);
-        let grace = grace.min(limits::KILL_GRACE_MAX);
+        let own = task.own_grace();
+        let grace = grace.unwrap_or(own).min(limits::KILL_GRACE_MAX);
         let first = task.kill.is_none();
         let during_launch = matches!(task.phase, Phase::Checkpointing | Phase::Launching);
         let kill =
             task.kill.get_or_insert(Kill { reason, first_at: now, kill_at: now + grace, during_launch });
+        let before = kill.kill_at;
         kill.kill_at = kill.kill_at.min(kill.first_at + grace);
         let kill_at = kill.kill_at;
+        let news = if first { kill_at != now + own } else { kill_at != before };
         let container_id = task.record.container_id.clone();
         let phase = task.phase;
+        if news {
+            self.write_times(key, Times { started_at: None, kill_at: Some(kill_at) }, actions);
+        }
+        if first {
+            self.end_probes(key);
+        }
         if first && phase != Phase::Checkpointing {
             let mut message = match grace {
                 Duration::ZERO => "asked to end at once".to_owned(),

@@ -101,7 +101,7 @@ impl AgentCore {
                 note(actions, format!("the master knows this agent as {agent_id}; it was {old} before"));
             }
             self.agent_id = Some(agent_id.clone());
-            self.checkpoint(Record::Agent { agent_id }, Fence::Agent, actions);
+            self.checkpoint(Record::Agent { agent_id }, Fence::Nothing, actions);
         }
         self.link = Link::Registered;
         self.view.master_id = Some(master_id);

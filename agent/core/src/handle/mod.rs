@@ -9,6 +9,7 @@ mod operation;
 mod recover;
 mod run;
 mod shutdown;
+mod supervise;
 mod update;
 
 use apportion_types::{Time, protocol::agent::MasterMessage};
@@ -54,6 +55,9 @@ impl AgentCore {
             Event::LimitExceeded { container_id, limitation } => {
                 self.limit_exceeded(now, container_id, limitation, actions);
             }
+            Event::Probed { container_id, kind, number, result, message } => {
+                self.probed(now, (container_id, kind, number), result, message, actions);
+            }
             Event::SignalFailed { container_id, message } => {
                 note(actions, format!("container {container_id}: a signal did not get through: {message}"));
             }
@@ -65,6 +69,8 @@ impl AgentCore {
             match timer {
                 Timer::Link => self.link_timed_out(actions),
                 Timer::Kill(key) => self.kill_due(now, key, actions),
+                Timer::Completion(key) => self.completion_due(now, &key, actions),
+                Timer::Probe(key, kind) => self.probe_due(&key, kind, actions),
                 Timer::Retry(key) => self.send_head(now, &key, actions),
                 Timer::RetryOperation(key) => self.send_outcome(now, &key, actions),
                 Timer::Shutdown => self.done(actions),
@@ -123,7 +129,7 @@ impl AgentCore {
         while self.fences.front().is_some_and(|(checkpoint, _)| *checkpoint <= up_to) {
             let Some((_, fence)) = self.fences.pop_front() else { break };
             match fence {
-                Fence::Agent => {}
+                Fence::Nothing => {}
                 Fence::Task(key) => self.taken_on(now, &key, actions),
                 Fence::Update(key, update_id) => {
                     self.update_durable(&key, update_id);

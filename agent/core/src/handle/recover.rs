@@ -7,11 +7,11 @@ use apportion_types::{
 };
 
 use crate::{
-    AgentCore,
-    action::{Action, Actions},
+    AgentCore, Fence,
+    action::{Action, Actions, Record},
     container::volume_key,
-    event::{Recovered, RecoveredTask, TaskKey},
-    handle::note,
+    event::{ProcessRecord, Recovered, RecoveredTask, Settings, TaskKey},
+    handle::{container::lost, note},
     state::{
         pool::{Lack, Pool, is_made, unmade},
         repeat::Repeat,
@@ -25,8 +25,22 @@ impl AgentCore {
         assert!(self.tasks.is_empty() && self.checkpoints_asked == 0, "the log is replayed first and once");
         self.agent_id = recovered.agent_id;
         self.log_damaged = recovered.damaged;
+        let process =
+            ProcessRecord { boot_id: self.config.boot_id.clone(), settings: Settings::of(&self.config.info) };
+        let machine_restarted =
+            recovered.process.as_ref().is_some_and(|before| before.has_been_restarted(&process));
+        let live = recovered.tasks.iter().any(|task| !task.has_ended());
+        if let Some(before) = recovered.process.as_ref().filter(|_| live && !machine_restarted) {
+            let changes = process.settings.breaking_changes(&before.settings, &self.config.detected);
+            if !changes.is_empty() {
+                return self.fail(changed(&changes), actions);
+            }
+        }
         if let Err(missing) = self.recover_pool(recovered.total.as_ref(), &recovered.tasks, actions) {
             return self.fail(too_small(&missing), actions);
+        }
+        if recovered.process.as_ref() != Some(&process) {
+            self.checkpoint(Record::Process(process), Fence::Nothing, actions);
         }
         // Volumes that were made behind the damage are not known, and their data may be all that is left of them.
         if recovered.total.is_some() && !recovered.damaged {
@@ -37,7 +51,7 @@ impl AgentCore {
             self.keep_outcome(framework_id, status, true);
         }
         for task in recovered.tasks {
-            self.recover_task(now, task, actions);
+            self.recover_task(now, task, machine_restarted, actions);
         }
         for (framework_id, status) in recovered.strays {
             let key = (framework_id, status.task_id.clone());
@@ -45,8 +59,14 @@ impl AgentCore {
         }
     }
 
-    fn recover_task(&mut self, now: Time, recovered: RecoveredTask, actions: &mut Actions) {
-        let RecoveredTask { task: record, acknowledged, updates } = recovered;
+    fn recover_task(
+        &mut self,
+        now: Time,
+        recovered: RecoveredTask,
+        machine_restarted: bool,
+        actions: &mut Actions,
+    ) {
+        let RecoveredTask { task: record, acknowledged, updates, times } = recovered;
         let key = (record.framework_id.clone(), record.info.task_id.clone());
         let container_id = record.container_id.clone();
         let newest = updates.last().or(acknowledged.as_ref());
@@ -57,23 +77,27 @@ impl AgentCore {
         let kill = newest.filter(|status| status.state == TaskState::Killing).map(|status| Kill {
             reason: status.reason.unwrap_or(Reason::KilledByFramework),
             first_at: status.at.min(now),
-            kill_at: status.at.min(now) + grace,
+            kill_at: times.kill_at.unwrap_or(status.at.min(now) + grace),
             during_launch: false,
         });
         self.containers.insert(container_id.clone(), key.clone());
         if state.is_some() {
             self.recover_stream(&key, state, updates);
         }
-        if !ended {
+        let over = ended || machine_restarted;
+        if !over {
             actions.push(Action::Attach { container_id });
         }
-        let phase = if ended { Phase::Ended { kept: true } } else { Phase::Attaching };
+        let phase = if over { Phase::Ended { kept: true } } else { Phase::Attaching };
         let state = state.unwrap_or(TaskState::Staging);
-        let mut task = Task { kill, ..Task::new(record, phase, state) };
+        let mut task = Task { kill, started_at: times.started_at, ..Task::new(record, phase, state) };
         task.known.findings = findings;
         task.told = task.known.clone();
         self.tasks.insert(key.clone(), task);
         self.show(&key);
+        if machine_restarted && !ended {
+            self.update(now, &key, lost(kill, "the machine was restarted".to_owned()), actions);
+        }
     }
 
     fn recover_stream(&mut self, key: &TaskKey, state: Option<TaskState>, updates: Vec<TaskStatus>) {
@@ -120,6 +144,14 @@ impl AgentCore {
         self.pool = pool;
         Ok(())
     }
+}
+
+fn changed(changes: &[String]) -> String {
+    format!(
+        "tasks run here that were placed by other settings: {}; start the agent as it was set before, or drain it and let its tasks end \
+         first, or give it a new work directory once nothing runs of this one",
+        changes.join("; ")
+    )
 }
 
 fn too_small(missing: &Resources) -> String {

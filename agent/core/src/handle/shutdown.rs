@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use apportion_types::{Reason, Time, limits, protocol::agent::AgentMessage};
+use apportion_types::{Reason, Time, protocol::agent::AgentMessage};
 
 use crate::{
     AgentCore,
@@ -30,7 +30,7 @@ impl AgentCore {
                 self.shutdown = Some(Shutdown::Ending);
                 let keys: Vec<TaskKey> = self.tasks.keys().cloned().collect();
                 for key in keys {
-                    let own = self.tasks[&key].record.info.kill_grace.unwrap_or(limits::KILL_GRACE_DEFAULT);
+                    let own = self.tasks[&key].own_grace();
                     self.kill(now, &key, Some(own.min(grace_max)), Reason::KilledByOperator, None, actions);
                 }
             }

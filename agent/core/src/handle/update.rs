@@ -10,7 +10,7 @@ use apportion_types::{
 use crate::{
     AgentCore, Fence,
     action::{Action, Actions, Record},
-    event::TaskKey,
+    event::{ProbeKind, TaskKey},
     state::{
         link::Link,
         repeat::Repeat,
@@ -64,6 +64,7 @@ impl AgentCore {
             container: draft.container,
             findings: self.tasks.get(key).map(|task| task.known.findings).unwrap_or_default(),
         };
+        let mut ended = false;
         match self.tasks.get_mut(key) {
             Some(task) => {
                 assert!(task.state.may_become(status.state), "{key:?}: {} to {}", task.state, status.state);
@@ -76,12 +77,17 @@ impl AgentCore {
                     );
                     self.pool.give_back(&task.record.info.resources);
                     self.timers.cancel(&Timer::Kill(key.clone()));
+                    self.timers.cancel(&Timer::Completion(key.clone()));
+                    ended = true;
                 }
             }
             None => assert!(
                 status.state.is_terminal() && !self.streams.contains_key(key),
                 "{key:?}: a task that is not here is told of once"
             ),
+        }
+        if ended {
+            self.end_probes(key);
         }
         self.view.counters.updates_made += 1;
         if status.state.is_terminal() {
@@ -106,6 +112,19 @@ impl AgentCore {
             Phase::Launching if task.known.progress != task.told.progress => {
                 task.told.progress = task.known.progress.clone();
                 Draft::new(TaskState::Starting, task.known.progress.clone())
+            }
+            Phase::Running => {
+                let (known, told) = (task.known.findings, task.told.findings);
+                let (what, kind, reason) = if known.healthy != told.healthy {
+                    let what = if known.healthy == Some(true) { "healthy: " } else { "not healthy: " };
+                    (what, ProbeKind::Health, Reason::HealthChanged)
+                } else if known.check != told.check {
+                    ("", ProbeKind::Check, Reason::CheckChanged)
+                } else {
+                    return;
+                };
+                let heard = task.probings.get(&kind).map_or("", |probing| &probing.heard);
+                Draft::new(TaskState::Running, format!("{what}{heard}")).because(reason)
             }
             _ => return,
         };

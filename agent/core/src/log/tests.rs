@@ -102,12 +102,30 @@ fn operation_acknowledgement(id: &str, number: u64) -> Record {
     }
 }
 
+fn times(id: &str, started_at: Option<u64>, kill_at: Option<u64>) -> Record {
+    let time = |micros: Option<u64>| micros.map(Time::from_micros);
+    let times = Times { started_at: time(started_at), kill_at: time(kill_at) };
+    Record::Times { framework_id: framework_id(), task_id: task_id(id), times }
+}
+
+fn process(boot_id: &str) -> ProcessRecord {
+    let settings = crate::Settings {
+        hostname: "host".to_owned(),
+        resources: "cpus:4".parse().unwrap(),
+        attributes: BTreeMap::new(),
+        domain: None,
+    };
+    ProcessRecord { boot_id: Some(boot_id.to_owned()), settings }
+}
+
 /// Three tasks: one that runs, one whose end is acknowledged, one whose end is not; a stray; and three operations: one whose outcome is
 /// acknowledged, one that nobody named, one that was refused.
 fn some() -> Log {
     use TaskState::*;
     log([
         agent("a1"),
+        Record::Process(process("one")),
+        Record::Process(process("two")),
         task("runs"),
         task("over"),
         task("ended"),
@@ -116,6 +134,10 @@ fn some() -> Log {
         update("ended", 3, Starting),
         acknowledgement("runs", 1),
         acknowledgement("over", 2),
+        times("runs", Some(4), None),
+        times("runs", None, Some(9)),
+        times("over", Some(5), None),
+        times("runs", None, Some(7)),
         update("runs", 4, Running),
         update("over", 5, Failed),
         update("ended", 6, Finished),
@@ -140,10 +162,14 @@ fn what_is_not_over_is_recovered() {
         task: *ended,
         acknowledged: Some(status("ended", 3, Starting)),
         updates: vec![status("ended", 6, Finished)],
+        times: Times::default(),
     };
     assert_eq!((recovered.tasks.len(), &recovered.tasks[0]), (2, &ended));
     assert_eq!(recovered.tasks[1].acknowledged, Some(status("runs", 1, Starting)));
     assert_eq!(recovered.tasks[1].updates, [status("runs", 4, Running)]);
+    let (started_at, kill_at) = (Some(Time::from_micros(4)), Some(Time::from_micros(7)));
+    assert_eq!(recovered.tasks[1].times, Times { started_at, kill_at });
+    assert_eq!(recovered.process, Some(process("two")));
     assert_eq!(recovered.strays, [(framework_id(), status("stray", 7, Gone))]);
     assert_eq!(recovered.total, Some("cpus:2;cpus(+eng):2".parse().unwrap()));
     let operations: Vec<_> = recovered.operations.iter().map(|of| of.status.operation_id.as_str()).collect();
@@ -159,8 +185,8 @@ fn the_short_log_says_the_same_without_what_is_over() {
             .iter()
             .any(|record| matches!(record, Record::Task(task) if task.info.task_id.as_str() == "over"))
     );
-    let what = "an agent, a total, an outcome, two tasks with three records of updates each, a stray";
-    assert_eq!(records.len(), 12, "{what}");
+    let what = "an agent, a process, a total, an outcome, two tasks with three records of updates each, the times of one, a stray";
+    assert_eq!(records.len(), 14, "{what}");
     assert_eq!(log(records), whole);
     assert_eq!(Log::default().records().count(), 0);
 }
@@ -190,6 +216,8 @@ fn a_record_that_does_not_follow_is_refused_and_changes_nothing() {
         (task("stray"), "task `stray` is there already and has not ended"),
         (nameless, "update of task `runs` has no update id"),
         (acknowledgement("nobody", 1), "does not name the head of the update stream of task `nobody`"),
+        (times("over", Some(1), None), "task `over` was never taken on, or is over"),
+        (times("stray", Some(1), None), "task `stray` was never taken on, or is over"),
         (acknowledgement("runs", 1), "does not name the head"),
         (acknowledgement("runs", 5), "does not name the head"),
         (operation("refused", 10, None), "outcome of operation `refused` is no new one"),

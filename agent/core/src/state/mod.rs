@@ -3,7 +3,9 @@
 pub(crate) mod link;
 pub(crate) mod outcome;
 pub(crate) mod pool;
+pub(crate) mod probing;
 pub(crate) mod repeat;
+pub(crate) mod settings;
 pub(crate) mod stream;
 pub(crate) mod task;
 pub(crate) mod timers;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use apportion_types::{
-    FrameworkInfo, Reason, Role, TaskInfo, TaskState, Time, container::Limitation, probe::Findings,
+    FrameworkInfo, Reason, Role, TaskInfo, TaskState, Time, container::Limitation, limits, probe::Findings,
 };
 
+use super::probing::Probings;
 use crate::event::TaskRecord;
 
 /// A task.
@@ -21,6 +22,10 @@ pub(crate) struct Task {
     pub(crate) kill: Option<Kill>,
     /// The limit that it is killed for.
     pub(crate) limitation: Option<Limitation>,
+    /// When its command was seen to run; only where something is asked of it or its time is bounded.
+    pub(crate) started_at: Option<Time>,
+    /// What is asked of it, while it runs and is not asked to end.
+    pub(crate) probings: Probings,
     /// What is known of it beside its state.
     pub(crate) known: News,
     /// What of that was told.
@@ -38,10 +43,17 @@ impl Task {
             state,
             kill: None,
             limitation: None,
+            started_at: None,
+            probings: Probings::new(),
             known: News::default(),
             told: News::default(),
             framework_removed: false,
         }
+    }
+
+    /// From TERM to KILL when a kill does not say.
+    pub(crate) fn own_grace(&self) -> Duration {
+        self.record.info.kill_grace.unwrap_or(limits::KILL_GRACE_DEFAULT)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use apportion_agent_core::{AgentCore, Event, Log, Record, Recovered, RecoveredTask};
+use apportion_agent_core::{AgentCore, Event, Log, Record, Recovered, RecoveredTask, Times};
 use apportion_types::{FrameworkId, TaskId, TaskStatus, protocol::agent::AgentOperation};
 
 use crate::world::{Container, World, config};
@@ -16,6 +16,7 @@ impl World {
         (self.connected, self.registered) = (false, false);
         self.sent.clear();
         self.outcomes_sent.clear();
+        self.probes.clear();
         self.outcomes.clear();
         self.asked.truncate(self.written);
         self.before = self.written;
@@ -52,6 +53,12 @@ impl World {
         for record in &self.asked {
             match record.clone() {
                 Record::Agent { agent_id } => recovered.agent_id = Some(agent_id),
+                Record::Process(process) => recovered.process = Some(process),
+                Record::Times { framework_id, task_id, times } => {
+                    let task = recovered.tasks.iter_mut().find(|t| is(t, &framework_id, &task_id)).unwrap();
+                    task.times.started_at = times.started_at.or(task.times.started_at);
+                    task.times.kill_at = times.kill_at.or(task.times.kill_at);
+                }
                 Record::Operation { total, outcome } => {
                     recovered.total = total.or(recovered.total);
                     recovered.operations.extend(outcome);
@@ -67,6 +74,7 @@ impl World {
                         task: *task,
                         acknowledged: None,
                         updates: Vec::new(),
+                        times: Times::default(),
                     });
                 }
                 Record::Update { framework_id, status } => {

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use apportion_agent_core::{CheckpointId, Event, LaunchFailure, LaunchFailureKind, TaskKey};
+use apportion_agent_core::{CheckpointId, ContainerId, Event, LaunchFailure, LaunchFailureKind, TaskKey};
 use apportion_types::{
     AgentId, Command, FrameworkId, FrameworkInfo, OperationId, Reason, Resources, Role, TaskId, TaskInfo,
     UpdateId,
-    container::Exit,
+    container::{Exit, Limitation},
+    probe::CheckResult,
     protocol::agent::MasterMessage,
     resources::{Name, Terms, Value},
 };
@@ -53,6 +54,20 @@ pub(crate) enum Step {
         pick: u8,
         outcome: u8,
     },
+    /// Answers a probe, perhaps one that is not waited for any more.
+    Probed {
+        pick: u8,
+        result: CheckResult,
+    },
+    /// A launch tells what it does.
+    Progress {
+        pick: u8,
+        how_far: u8,
+    },
+    /// A container that may have ended holds more than it may.
+    Over {
+        pick: u8,
+    },
     End {
         pick: u8,
         code: i32,
@@ -95,6 +110,9 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         10 => (1..4u8).prop_map(|some| Step::Written { some }),
         8 => (any::<u8>(), 0..6u8).prop_map(|(pick, outcome)| Step::Answer { pick, outcome }),
         5 => (any::<u8>(), 0..3i32).prop_map(|(pick, code)| Step::End { pick, code }),
+        8 => (any::<u8>(), result()).prop_map(|(pick, result)| Step::Probed { pick, result }),
+        2 => (any::<u8>(), 0..3u8).prop_map(|(pick, how_far)| Step::Progress { pick, how_far }),
+        1 => any::<u8>().prop_map(|pick| Step::Over { pick }),
         8 => (proptest::option::weighted(0.8, 0..FRAMEWORKS), proptest::option::weighted(0.7, 0..OPERATIONS), any::<u8>())
             .prop_map(|(framework, operation, what)| Step::Apply { framework, operation, what }),
         3 => any::<u8>().prop_map(|pick| Step::AcknowledgeOperation { pick }),
@@ -102,6 +120,10 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         4 => (0..30_000u16).prop_map(|millis| Step::Wait { millis }),
         1 => (0..4u8).prop_map(|unheard| Step::Crash { unheard }),
     ]
+}
+
+fn result() -> impl Strategy<Value = CheckResult> {
+    prop_oneof![Just(CheckResult::Exit(0)), Just(CheckResult::HttpStatus(503)), Just(CheckResult::Unanswered),]
 }
 
 pub(crate) fn key(framework: u8, task: u8) -> TaskKey {
@@ -157,6 +179,26 @@ impl World {
             }
             Step::Written { some } => self.write(usize::from(some)),
             Step::Answer { pick, outcome } => self.answer(pick, outcome),
+            Step::Probed { pick, result } => {
+                if let Some((container_id, kind, number)) = Self::pick(self.probes.clone(), pick) {
+                    self.feed(Event::Probed { container_id, kind, number, result, message: String::new() });
+                }
+            }
+            Step::Progress { pick, how_far } => {
+                let launching = |container: &Container| matches!(container, Container::Launching(_));
+                if let Some(container_id) = self.pick_container(launching, pick) {
+                    self.feed(Event::LaunchProgress { container_id, message: how_far.to_string() });
+                }
+            }
+            Step::Over { pick } => {
+                let running = |container: &Container| {
+                    matches!(container, Container::Running(false) | Container::Ended(false))
+                };
+                if let Some(container_id) = self.pick_container(running, pick) {
+                    let limitation = Limitation::Disk { limit_bytes: 1 };
+                    self.feed(Event::LimitExceeded { container_id, limitation });
+                }
+            }
             Step::End { pick, code } => self.end(pick, Exit::Code(code)),
             Step::Apply { framework, operation, what } => {
                 let framework_id = framework.map(|framework| key(framework, 0).0);
@@ -181,6 +223,11 @@ impl World {
             Step::Wait { millis } => self.wait(Duration::from_millis(millis.into())),
             Step::Crash { unheard } => self.crash(usize::from(unheard)),
         }
+    }
+
+    fn pick_container(&self, fits: impl Fn(&Container) -> bool, pick: u8) -> Option<ContainerId> {
+        let fitting = self.containers.iter().filter(|(_, (_, container))| fits(container));
+        Self::pick(fitting.map(|(id, _)| id.clone()).collect(), pick)
     }
 
     fn acknowledge_operation(&mut self, (framework_id, operation_id): OperationKey, update_id: UpdateId) {
@@ -219,7 +266,7 @@ impl World {
             kill_grace: None,
             labels: BTreeMap::new(),
             container: Default::default(),
-            supervision: Default::default(),
+            supervision: wishes::supervision(*task),
         };
         self.message(MasterMessage::RunTasks {
             framework_id,

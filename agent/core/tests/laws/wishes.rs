@@ -1,6 +1,11 @@
 //! What tasks are to use, and what operations are to make.
 
-use apportion_types::{Operation, Resources};
+use std::time::Duration;
+
+use apportion_types::{
+    Operation, Resources,
+    probe::{Check, HealthCheck, Probe, Schedule, Supervision},
+};
 
 /// What tasks are to use; whether it is there is another question.
 pub(crate) const USES: [&str; 10] = [
@@ -40,5 +45,18 @@ pub(crate) fn operation(what: u8) -> Operation {
             addition: resources("disk(+eng):1"),
         },
         _ => Operation::Shrink { volume: resources("disk(+eng)[data=data]:3"), subtract_milli: 1000 },
+    }
+}
+
+/// What is asked of a task while it runs: of some nothing, of some all that there is.
+pub(crate) fn supervision(task: u8) -> Supervision {
+    let second = Duration::from_secs(1);
+    let schedule = Schedule { delay: Duration::ZERO, interval: second, timeout: second };
+    let probe = Probe::Tcp { port: 1 };
+    let health_check = HealthCheck { probe: probe.clone(), schedule, grace: second, failures_max: 2 };
+    Supervision {
+        health_check: (task % 2 == 1).then(|| Box::new(health_check)),
+        check: (task == 3).then(|| Box::new(Check { probe, schedule })),
+        max_completion: (task >= 2).then_some(Duration::from_secs(60)),
     }
 }

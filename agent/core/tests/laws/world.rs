@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use apportion_agent_core::{
-    Action, AgentCore, Config, ContainerId, Event, Record, Signal, TaskKey, VolumeKey,
+    Action, AgentCore, Config, ContainerId, Event, ProbeKind, Record, Signal, TaskKey, VolumeKey,
 };
 use apportion_types::{
-    AgentInfo, FrameworkId, OperationId, OperationStatus, Resources, TaskState, TaskStatus, Time, UpdateId,
+    AgentInfo, FrameworkId, OperationId, OperationStatus, Reason, Resources, TaskState, TaskStatus, Time,
+    UpdateId,
     container::{Exit, Termination, Usage},
     protocol::agent::{AgentMessage, AgentOperation, MasterMessage},
     resources::Entry,
@@ -47,6 +48,8 @@ pub(crate) struct World {
     pub(crate) containers: BTreeMap<ContainerId, (TaskKey, Container)>,
     /// The volumes that containers were launched with.
     pub(crate) mounted: BTreeMap<ContainerId, BTreeSet<VolumeKey>>,
+    /// Probes that were asked for, answered or not.
+    pub(crate) probes: Vec<(ContainerId, ProbeKind, u64)>,
     pub(crate) streams: BTreeMap<TaskKey, Told>,
     pub(crate) removed: BTreeSet<FrameworkId>,
     /// Removed ones that a crashed process took with it: the master says so again when it sees their tasks.
@@ -96,6 +99,7 @@ impl World {
             before: 0,
             containers: BTreeMap::new(),
             mounted: BTreeMap::new(),
+            probes: Vec::new(),
             streams: BTreeMap::new(),
             removed: BTreeSet::new(),
             forgotten: BTreeSet::new(),
@@ -149,6 +153,16 @@ impl World {
                 let key = (plan.framework_id, plan.task_id);
                 let before = self.containers.insert(plan.container_id, (key, Container::Launching(false)));
                 assert_eq!(before, None, "a container is launched once");
+            }
+            Action::Probe { container_id, kind, number, .. } => {
+                let (key, container) = &self.containers[&container_id];
+                assert!(
+                    !matches!(container, Container::Launching(_)),
+                    "{container_id} is asked before it runs"
+                );
+                let newest = self.streams[key].made.last().map(|status| status.state);
+                assert_eq!(newest, Some(TaskState::Running), "{container_id} is asked");
+                self.probes.push((container_id, kind, number));
             }
             Action::CancelLaunch { container_id } => {
                 let (_, container) = self.containers.get_mut(&container_id).unwrap();
@@ -230,7 +244,7 @@ impl World {
     /// The laws of what is written.
     pub(crate) fn asked_for(&mut self, record: Record) {
         match record {
-            Record::Agent { .. } => {}
+            Record::Agent { .. } | Record::Process(_) | Record::Times { .. } => {}
             Record::Task(task) => {
                 let key = (task.framework_id, task.info.task_id);
                 assert!(!self.streams.contains_key(&key), "{key:?} is taken on while it is not over");
@@ -242,6 +256,12 @@ impl World {
                 let last = told.made.last().map(|status| status.state).unwrap_or(TaskState::Staging);
                 assert!(last.may_become(status.state), "{key:?}: {last} to {}", status.state);
                 assert!(told.made.iter().all(|before| before.update_id != status.update_id));
+                let news = |status: &TaskStatus| {
+                    matches!(status.reason, Some(Reason::HealthChanged | Reason::CheckChanged))
+                };
+                let waiting = &told.made[told.acknowledged..];
+                assert!(!news(&status) || waiting.is_empty(), "{key:?}: news waits for what was told before");
+                assert!(!news(&status) || last == TaskState::Running, "{key:?}: {last}");
                 told.made.push(status);
             }
             Record::Acknowledgement { framework_id, task_id, update_id } => {

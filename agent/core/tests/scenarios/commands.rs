@@ -1,9 +1,11 @@
 //! What a scenario can say.
 //!
 //! ```text
-//! config pids=N | on_shutdown=keep | on_shutdown=kill:2s | resources=cpus:4 | detected=cpus   before everything else; starts afresh
+//! config pids=N | on_shutdown=keep | on_shutdown=kill:2s | resources=cpus:4 | detected=cpus | hostname=H | attribute=NAME:VALUE|NAME
+//!        domain=REGION/ZONE | boot=ID         before everything else; starts afresh. An attribute without a value is not set any more
 //! connect | disconnect | registered AGENT [missing=F/T]… | ping N | refuse CODE TEXT
-//! run F T RESOURCES [limits=…] [grace=1s] [pids=N] [env=A=B] [; T RESOURCES …]
+//! run F T RESOURCES [limits=…] [grace=1s] [pids=N] [env=A=B] [max=1min] [health=WHEN] [check=WHEN] [; T RESOURCES …]
+//!                                    WHEN is `delay:1s,interval:2s,timeout:1s` and for health `grace:5s,failures:3` too; what is asked is TCP
 //! kill F T [grace=1s] [reason=…]     ack F T N     remove F
 //! apply F|operator O|- reserve|unreserve|create|destroy RESOURCES        an operation, named or not
 //! apply F|operator O|- grow|shrink VOLUME by DISK                        DISK of shrink is its MiB alone
@@ -12,6 +14,7 @@
 //! written [N]                        all records asked for (or up to N) are on disk
 //! launched C | progress C TEXT | launch failed C command|container|image|artifact|unenforceable|cancelled TEXT
 //! ended C code=0|signal=9|lost [memory=LIMIT:PEAK]     lost C TEXT     signal failed C TEXT
+//! answer C health|check exit=1|http=200|connected|refused|none [N]     to the last probe of its kind, or to the Nth of all
 //! over C disk=LIMIT                  the sandbox of a running container holds more than it may
 //! wait 10s                           time passes; what happens meanwhile is shown with its time
 //! restart [SETTING]…                 a new process of the agent replays what is on disk
@@ -24,10 +27,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use apportion_agent_core::{
     Action, AgentCore, CheckpointId, Config, ContainerId, Event, LaunchFailure, LaunchFailureKind, Log,
-    OnShutdown, Record,
+    OnShutdown, ProbeKind, Record,
 };
 use apportion_types::{
-    AgentId, AgentInfo, FrameworkInfo, OperationId, Reason, Resources, Role, Time, UpdateId,
+    AgentId, AgentInfo, FaultDomain, FrameworkInfo, OperationId, Reason, Resources, Role, Time, UpdateId,
     container::{Exit, Limitation, Termination, Usage},
     limits,
     protocol::agent::{MasterMessage, RefuseCode},
@@ -49,6 +52,8 @@ pub(crate) struct World {
     asked: Vec<Record>,
     written: usize,
     containers: Vec<ContainerId>,
+    /// The last probe of each.
+    probes: BTreeMap<(ContainerId, ProbeKind), u64>,
 }
 
 impl World {
@@ -77,6 +82,7 @@ impl World {
             asked: Vec::new(),
             written: 0,
             containers: Vec::new(),
+            probes: BTreeMap::new(),
         }
     }
 
@@ -111,8 +117,24 @@ impl World {
         let config = &mut self.config;
         for setting in settings {
             match setting.split_once('=').unwrap() {
+                ("hostname", name) => config.info.hostname = name.to_owned(),
+                ("boot", id) => config.boot_id = Some(id.to_owned()),
+                ("domain", text) => {
+                    let (region, zone) = text.split_once('/').unwrap();
+                    config.info.domain =
+                        Some(FaultDomain { region: region.to_owned(), zone: zone.to_owned() });
+                }
+                ("attribute", text) => {
+                    match text.split_once(':') {
+                        Some((name, value)) => {
+                            config.info.attributes.insert(name.to_owned(), value.to_owned())
+                        }
+                        None => config.info.attributes.remove(text),
+                    };
+                }
                 ("pids", number) => config.pids_default = number.parse().unwrap(),
                 ("resources", text) => config.info.resources = resources(text),
+                ("detected", "") => config.detected.clear(),
                 ("detected", names) => {
                     config.detected = names.split(',').map(|name| Name::new(name).unwrap()).collect();
                 }
@@ -145,6 +167,20 @@ impl World {
             ["launched", c] => Event::Launched { container_id: self.container(c) },
             ["progress", c, text @ ..] => {
                 Event::LaunchProgress { container_id: self.container(c), message: text.join(" ") }
+            }
+            ["answer", c, kind, result, number @ ..] => {
+                let container_id = self.container(c);
+                let kind = match *kind {
+                    "health" => ProbeKind::Health,
+                    "check" => ProbeKind::Check,
+                    _ => panic!("kind `{kind}`"),
+                };
+                let number = match number {
+                    [] => self.probes[&(container_id.clone(), kind)],
+                    number => number[0].parse().unwrap(),
+                };
+                let result = words::check_result(result);
+                Event::Probed { container_id, kind, number, result, message: result.to_string() }
             }
             ["over", c, limit] => {
                 let limit_bytes = limit.strip_prefix("disk=").unwrap().parse().unwrap();
@@ -293,6 +329,9 @@ impl World {
                         self.containers.push(task.container_id.clone());
                     }
                     self.asked.push(record.clone());
+                }
+                Action::Probe { container_id, kind, number, .. } => {
+                    self.probes.insert((container_id.clone(), *kind), *number);
                 }
                 _ => continue,
             }

@@ -1,6 +1,6 @@
 //! Actions as one line each.
 
-use apportion_agent_core::{Action, Record, Signal, VolumePlan};
+use apportion_agent_core::{Action, ProcessRecord, Record, Signal, VolumePlan};
 use apportion_types::{
     TaskStatus,
     protocol::agent::{AgentMessage, AgentOperation},
@@ -37,6 +37,9 @@ pub(crate) fn action(action: &Action) -> String {
         Action::Attach { container_id } => format!("attach {container_id}"),
         Action::Signal { container_id, signal: Signal::Term } => format!("TERM {container_id}"),
         Action::Signal { container_id, signal: Signal::Kill } => format!("KILL {container_id}"),
+        Action::Probe { container_id, kind, number, probe: _, timeout } => {
+            format!("probe {container_id} {kind:?} {number} within {timeout:?}")
+        }
         Action::Remove { container_id } => format!("remove {container_id}"),
         Action::MakeVolume((role, id)) => format!("make volume {role}/{id}"),
         Action::DeleteVolume((role, id)) => format!("delete volume {role}/{id}"),
@@ -53,6 +56,22 @@ pub(crate) fn action(action: &Action) -> String {
 fn record(record: &Record) -> String {
     match record {
         Record::Agent { agent_id } => format!("agent {agent_id}"),
+        Record::Process(ProcessRecord { boot_id, settings }) => {
+            let mut text = format!("process at {} with {}", settings.hostname, settings.resources);
+            settings.attributes.iter().for_each(|(name, value)| text += &format!(" {name}={value}"));
+            settings
+                .domain
+                .iter()
+                .for_each(|domain| text += &format!(" in {}/{}", domain.region, domain.zone));
+            boot_id.iter().for_each(|id| text += &format!(" boot {id}"));
+            text
+        }
+        Record::Times { framework_id, task_id, times } => {
+            let mut text = format!("times {framework_id}/{task_id}");
+            times.started_at.iter().for_each(|at| text += &format!(" started {at}"));
+            times.kill_at.iter().for_each(|at| text += &format!(" KILL {at}"));
+            text
+        }
         Record::Task(task) => {
             format!(
                 "task {}/{} {} in {}",

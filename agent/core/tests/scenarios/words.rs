@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use apportion_types::{Command, FrameworkId, Operation, Resources, TaskId, TaskInfo};
+use apportion_types::{
+    Command, FrameworkId, Operation, Resources, TaskId, TaskInfo,
+    probe::{Check, CheckResult, HealthCheck, Probe},
+};
 
 pub(crate) fn duration(text: &str) -> Duration {
     let (number, unit) =
@@ -72,8 +75,40 @@ pub(crate) fn task_info(words: &[&str]) -> TaskInfo {
                 let (name, value) = pair.split_once('=').unwrap();
                 info.command.env.insert(name.to_owned(), value.to_owned());
             }
+            ("max", text) => info.supervision.max_completion = Some(duration(text)),
+            ("health", text) => info.supervision.health_check = Some(Box::new(health_check(text))),
+            ("check", text) => {
+                let HealthCheck { probe, schedule, .. } = health_check(text);
+                info.supervision.check = Some(Box::new(Check { probe, schedule }));
+            }
             other => panic!("{other:?}"),
         }
     }
     info
+}
+
+fn health_check(text: &str) -> HealthCheck {
+    let mut check = HealthCheck::new(Probe::Tcp { port: 31000 });
+    for part in text.split(',') {
+        match part.split_once(':').unwrap() {
+            ("delay", text) => check.schedule.delay = duration(text),
+            ("interval", text) => check.schedule.interval = duration(text),
+            ("timeout", text) => check.schedule.timeout = duration(text),
+            ("grace", text) => check.grace = duration(text),
+            ("failures", number) => check.failures_max = number.parse().unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+    check
+}
+
+pub(crate) fn check_result(text: &str) -> CheckResult {
+    match text.split_once('=') {
+        Some(("exit", code)) => CheckResult::Exit(code.parse().unwrap()),
+        Some(("http", status)) => CheckResult::HttpStatus(status.parse().unwrap()),
+        None if text == "connected" => CheckResult::Connected(true),
+        None if text == "refused" => CheckResult::Connected(false),
+        None if text == "none" => CheckResult::Unanswered,
+        _ => panic!("answer `{text}`"),
+    }
 }

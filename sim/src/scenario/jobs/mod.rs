@@ -10,8 +10,9 @@ use std::{
 };
 
 use apportion_sdk::{
-    AgentId, Context, DeclineReason, FreeView, Gang, Offer, OfferId, Reason, Resources, Role, Scheduler,
-    Subscription, Task, TaskError, TaskId, TaskInfo, TaskState, TaskStatus, Time, async_trait, preempt,
+    AgentId, Command, Context, DeclineReason, FreeView, Gang, HealthCheck, Offer, OfferId, Probe, Reason,
+    Resources, Role, Schedule, Scheduler, Subscription, Task, TaskError, TaskId, TaskInfo, TaskState,
+    TaskStatus, Time, async_trait, preempt,
     protocol::{FreeState, Preemption, ResourceRequest},
 };
 
@@ -29,6 +30,10 @@ pub(super) struct Work {
     /// An attribute that the agent must have.
     pub(super) on: Option<(String, String)>,
     pub(super) grace: Option<Duration>,
+    /// From one question of a health check to the next; none when there is no check.
+    pub(super) health: Option<Duration>,
+    /// The longest that a task may run.
+    pub(super) max_completion: Option<Duration>,
     /// How often a task that failed is run again; for ever when none.
     pub(super) retries_max: Option<usize>,
     /// Offers are kept and not used.
@@ -57,6 +62,8 @@ impl Work {
             ports: 0,
             on: None,
             grace: None,
+            health: None,
+            max_completion: None,
             retries_max: None,
             hoards: false,
             role: Role::default(),
@@ -97,6 +104,15 @@ impl Work {
         }
         if let Some(grace) = self.grace {
             task = task.kill_grace(grace);
+        }
+        if let Some(interval) = self.health {
+            let schedule = Schedule { delay: Duration::ZERO, interval, timeout: interval };
+            let probe = Probe::Command(Command { argv: vec!["check".to_owned()], env: BTreeMap::new() });
+            let grace = 2 * interval;
+            task = task.health_check(HealthCheck { schedule, grace, ..HealthCheck::new(probe) });
+        }
+        if let Some(most) = self.max_completion {
+            task = task.max_completion(most);
         }
         task.build()
     }
