@@ -7,7 +7,7 @@
 //! `image` and `artifact` hold the two; beside them is what they share: `http` and `download` bring bytes here, `tar` reads archives,
 //! `tree` writes files below one folder and nowhere else, `joined` has several wait for one piece of work.
 
-//mod artifact;
+mod artifact;
 mod digest;
 mod download;
 mod http;
@@ -18,7 +18,7 @@ mod tar;
 mod tree;
 mod unpack;
 
-//pub use artifact::{ArtifactError, Artifacts, ArtifactsConfig, Owner};
+pub use artifact::{ArtifactError, Artifacts, ArtifactsConfig, Owner};
 pub use digest::{Digest, DigestError};
 pub use download::FetchError;
 pub use http::HttpError;
