@@ -1,6 +1,9 @@
 //! `/dev`: six harmless devices, terminals, shared memory and message queues of its own.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
 
 use rustix::{
     fs::{Mode, OFlags, mkdirat, open as open_at, openat, symlinkat},
@@ -13,12 +16,14 @@ use crate::folder::{Failure, Isolation, Order};
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
+const CORE: &str = "/proc/kcore";
+
 const LINKS: [(&str, &str); 6] = [
     ("/proc/self/fd", "fd"),
     ("/proc/self/fd/0", "stdin"),
     ("/proc/self/fd/1", "stdout"),
     ("/proc/self/fd/2", "stderr"),
-    ("/proc/kcore", "core"),
+    (CORE, "core"),
     ("pts/ptmx", "ptmx"),
 ];
 
@@ -64,7 +69,9 @@ impl Devices {
             tree.attach(&file, MountFlags::NOSUID | MountFlags::NOEXEC)
                 .map_err(|e| failed("mounting", name, e))?;
         }
-        for (target, name) in LINKS {
+        // Some kernels have no memory to show, as the link would promise.
+        let links = LINKS.into_iter().filter(|(target, _)| *target != CORE || Path::new(CORE).exists());
+        for (target, name) in links {
             symlinkat(target, &dev, name).map_err(|e| failed("linking", name, e))?;
         }
         // Group 5 is `tty` everywhere, but does not exist in the user namespace of an ordinary user.

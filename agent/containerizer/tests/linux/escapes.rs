@@ -115,7 +115,7 @@ fn processes(bench: &Bench) {
 }
 
 /// A layer in which this binary can be executed.
-fn with_this_binary(bench: &Bench) -> Option<PathBuf> {
+pub(crate) fn with_this_binary(bench: &Bench) -> Option<PathBuf> {
     let layer = busybox(bench)?;
     let exe = env::current_exe().unwrap();
     if !layer.join("task").exists() {
@@ -141,7 +141,7 @@ fn program(bench: &Bench) {
     for argv in
         [&["/proc/self/exe", "task", "escape", "program"][..], &["/entry", "task", "escape", "program"]]
     {
-        let mut spec = script(bench, &[layer.clone()], "");
+        let mut spec = script(bench, std::slice::from_ref(&layer), "");
         spec.argv = argv.iter().map(|word| (*word).to_owned()).collect();
         fails(bench, &spec, 3);
     }

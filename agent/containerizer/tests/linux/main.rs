@@ -8,10 +8,12 @@
 mod attempts;
 mod bench;
 mod escapes;
+mod facts;
 mod images;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod runc;
 mod survival;
 mod tasks;
 mod volumes;
@@ -40,6 +42,7 @@ fn scenarios() -> Vec<Scenario> {
         isolation::scenarios(),
         images::scenarios(),
         escapes::scenarios(),
+        runc::scenarios(),
         volumes::scenarios(),
         survival::scenarios(),
     ];

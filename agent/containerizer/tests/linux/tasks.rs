@@ -54,6 +54,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             rest()
         }
         "attempts" => crate::attempts::main(&args[1..]),
+        "facts" => crate::facts::main(&args[1..]),
         "escape" => crate::escapes::main(&args[1..]),
         other => panic!("no task {other}"),
     }

@@ -184,7 +184,7 @@ fn in_image(bench: &Bench) {
     let (data, kept) = (volume(bench, "data"), volume(bench, "kept"));
     fs::write(data.join("file"), "seen\n").unwrap();
     let script = "cat /a/b/file /root/in/file /etc/one; echo x >kept/x; ls -A; touch /a/b/x 2>/dev/null && echo wrote; df /dev/shm | grep -c 1024";
-    let mut spec = images::script(bench, &[layer.clone()], script);
+    let mut spec = images::script(bench, std::slice::from_ref(&layer), script);
     spec.mounts = vec![
         mount(MountSource::Host(data.clone()), "/a/b", false),
         mount(MountSource::Host(data.clone()), "/link/in", false),
@@ -200,7 +200,7 @@ fn in_image(bench: &Bench) {
         (SANDBOX_IN_IMAGE, "over the sandbox"),
         ("/bin/sh/x", "no mount point"),
     ] {
-        let mut spec = images::script(bench, &[layer.clone()], "true");
+        let mut spec = images::script(bench, std::slice::from_ref(&layer), "true");
         spec.mounts = vec![mount(MountSource::Host(data.clone()), target, false)];
         let message = refusal(bench, &spec);
         assert!(message.contains(what), "{target}: {message}");
