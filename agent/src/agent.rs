@@ -137,6 +137,7 @@ impl Agent {
         let paths = &work_dir.paths;
         let mut native = NativeConfig::new(paths.containers(), config.cgroup_parent.clone());
         native.hidden.push(paths.root().to_owned());
+        native.lendable.clone_from(&config.lend_host_paths);
         let native = Arc::new(Native::probe(native).await?);
         Self::in_work_dir(config, work_dir, native).await
     }

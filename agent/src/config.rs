@@ -42,6 +42,8 @@ pub struct Config {
     pub tethered: bool,
     /// The parent of all containers' cgroups, for this agent alone; another agent on the same machine needs another.
     pub cgroup_parent: String,
+    /// Folders of the machine below which tasks may be given volumes to write to.
+    pub lend_host_paths: Vec<PathBuf>,
 }
 
 impl Default for Config {
@@ -63,6 +65,7 @@ impl Default for Config {
             exit_grace_max_ms: 10_000,
             tethered: false,
             cgroup_parent: "apportion".to_owned(),
+            lend_host_paths: Vec::new(),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     output::{self, Format},
     settings::{Settings, process_environment},
     signals::Signals,
-    value::{self, Attributes, Url, Urls, Value},
+    value::{self, Attributes, Folders, Url, Urls, Value},
 };
 
 /// The keys of `[agent]`.
@@ -31,6 +31,7 @@ pub(crate) const KEYS: &[&str] = &[
     "kill_tasks_on_exit",
     "exit_grace_max",
     "cgroup_parent",
+    "lend_host_path",
     "log",
     "log_format",
 ];
@@ -86,6 +87,9 @@ pub(crate) struct Args {
     /// The parent of its containers' cgroups; each agent of a machine needs its own [default: apportion]
     #[arg(long, value_name = "PATH", help_heading = "Settings")]
     cgroup_parent: Option<String>,
+    /// Folders of this machine below which tasks may be given volumes to write to, separated by commas [default: none]
+    #[arg(long, value_name = "FOLDER,…", value_parser = value::flag::<Folders>, help_heading = "Settings")]
+    lend_host_path: Option<Folders>,
     #[command(flatten)]
     file: FileArgs,
     #[command(flatten)]
@@ -122,6 +126,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         },
         cgroup_parent: settings
             .value("cgroup_parent", args.cgroup_parent, || default.cgroup_parent.clone())?,
+        lend_host_paths: settings.value("lend_host_path", args.lend_host_path, Folders::default)?.0,
         tethered: default.tethered,
     };
     let log = args.log.resolve(&mut settings, "info")?;

@@ -330,6 +330,26 @@ impl Value for Urls {
     }
 }
 
+/// Several folders, from the root: `/srv/a,/srv/b`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Folders(pub(crate) Vec<PathBuf>);
+
+impl Value for Folders {
+    fn parse(text: &str) -> Result<Self, String> {
+        let folder = |text: &str| match Path::new(text) {
+            path if path.is_absolute() => Ok(path.to_owned()),
+            _ => Err(format!("`{text}` is no path from the root")),
+        };
+        let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+        texts.map(folder).collect::<Result<_, _>>().map(Folders)
+    }
+
+    fn text(&self) -> String {
+        let texts: Vec<String> = self.0.iter().map(Value::text).collect();
+        texts.join(",")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use apportion_master::{QuotaLimit, Weight};
@@ -344,6 +364,9 @@ mod tests {
             assert_eq!(T::parse(shown).unwrap(), value);
         }
         round::<Duration>("90s", "1m 30s");
+        round::<Folders>("/srv/a, /srv/b", "/srv/a,/srv/b");
+        round::<Folders>("", "");
+        assert!(Folders::parse("/srv,b").unwrap_err().contains("`b`"));
         round::<Resources>("cpus:4;mem:8GiB", "cpus:4;mem:8192");
         round::<Attributes>(" zone=b, rack=a ,", "rack=a,zone=b");
         round::<Attributes>("", "");

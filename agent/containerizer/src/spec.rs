@@ -51,10 +51,14 @@ pub struct ContainerSpec {
     /// What it sees as its root; the host's files, read-only, when none.
     #[serde(default)]
     pub root: Option<ImageRoot>,
-    /// `USER[:GROUP]`, names or numbers, names as its root has them; the agent's own when none.
+    /// `USER[:GROUP]`, names or numbers, names as its root has them. When none: root in an image, else the agent's own user.
+    ///
+    /// The sandbox with all that is in it is given to that user. Tasks of an ordinary user's agent run as that user, whatever the
+    /// user is called inside, and nobody else's files can be had there.
     #[serde(default)]
     pub user: Option<String>,
-    /// Where its command is started; absolute as the container sees it, or relative to the sandbox, which it is when none.
+    /// Where its command is started; absolute as the container sees it, or relative to the sandbox, which it is when none. An absolute
+    /// one is made in an image that has it not.
     #[serde(default)]
     pub working_dir: Option<PathBuf>,
     /// What it sees beside its root and its sandbox.
@@ -98,9 +102,10 @@ pub const SANDBOX_IN_IMAGE: &str = "/mnt/apportion/sandbox";
 pub struct Mount {
     /// What.
     pub source: MountSource,
-    /// Where: absolute, or relative to the sandbox; without `.` and `..`.
+    /// Where: absolute, or relative to the sandbox; without `.` and `..`. Made where it is missing and can be: the host's own folders
+    /// are read-only to containers. Nothing is laid over the sandbox, `/proc` or `/sys`.
     pub target: PathBuf,
-    /// True when it may write to it.
+    /// True when it may write to it; of the host only below [`crate::NativeConfig::lendable`].
     pub writable: bool,
 }
 
@@ -108,7 +113,7 @@ pub struct Mount {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MountSource {
-    /// A folder or file of the host; absolute.
+    /// A folder or file of the host; absolute. What is mounted below a folder is not seen through it.
     Host(PathBuf),
     /// A folder of the sandbox; relative.
     Sandbox(PathBuf),

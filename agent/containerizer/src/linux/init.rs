@@ -93,6 +93,7 @@ fn set_up(
         };
         // After its groups were entered: they become the roots of what it sees.
         sys::leave_group_namespace();
+        sys::leave_session_keys();
         root::set_up(order, sandbox).map_err(namespaces)?;
         rustix::system::sethostname(host_name(&order.spec.id.0).as_bytes())
             .map_err(|e| namespaces(Failure::setup("setting the host name", e)))?;

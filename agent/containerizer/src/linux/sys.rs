@@ -303,6 +303,15 @@ fn set_mount_attributes(below: RawFd, path: &CStr, attributes: u64, recursive: b
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Leaves the keys of the session that the agent was started in, which its descendants else possess.
+///
+/// Where the user's quota of keys is used up, or the kernel has none, the filter of system calls alone keeps a task from them.
+pub(super) fn leave_session_keys() {
+    const JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: a null pointer asks for a keyring without a name; nothing is written.
+    unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, ptr::null::<libc::c_char>()) };
+}
+
 /// Makes the control groups of this process the roots of those that it and its descendants see.
 ///
 /// Before Linux 4.6 they see where in the host's they are, which is no more than untidy.

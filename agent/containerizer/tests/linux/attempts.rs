@@ -80,6 +80,7 @@ pub(crate) fn calls() -> Vec<(&'static str, i32)> {
         attempt("syslog", syscall(SYS_syslog, 3, zero, 0));
         attempt("quotactl", syscall(SYS_quotactl, 0, zero, 0, zero));
         attempt("personality", syscall(SYS_personality, ADDR_NO_RANDOMIZE));
+        attempt("TIOCSTI", syscall(SYS_ioctl, 0, TIOCSTI, c"x".as_ptr()));
         attempt("vsock", syscall(SYS_socket, AF_VSOCK, SOCK_STREAM, 0));
     }
     results
@@ -116,7 +117,6 @@ pub(crate) fn more_calls() -> Vec<(&'static str, i32)> {
         attempt("packet-socket", syscall(SYS_socket, AF_PACKET, SOCK_RAW, 0));
         attempt("raw-socket", syscall(SYS_socket, AF_INET, SOCK_RAW, IPPROTO_ICMP));
         attempt("netlink-audit", syscall(SYS_socket, AF_NETLINK, SOCK_RAW, 9));
-        attempt("TIOCSTI", syscall(SYS_ioctl, 0, TIOCSTI, c"x".as_ptr()));
         attempt("nice", syscall(SYS_setpriority, PRIO_PROCESS, 0, -1));
         let priority = [1];
         attempt("realtime", syscall(SYS_sched_setscheduler, 0, SCHED_FIFO, priority.as_ptr()));
