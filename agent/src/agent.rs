@@ -16,6 +16,7 @@ use crate::{
     actor::{Actor, Ended},
     clock::Clock,
     config::{Config, ConfigError},
+    content::{Content, ContentError},
     detect::{self, DetectError},
     effects::Effects,
     master_link::{self, Heard},
@@ -48,6 +49,9 @@ pub enum StartError {
     /// The log.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Images and artifacts.
+    #[error(transparent)]
+    Content(#[from] ContentError),
     /// No containers can be run here.
     #[error("no containers can be run on this machine")]
     Containers(#[from] ProbeError),
@@ -99,6 +103,7 @@ pub struct Agent {
     config: Config,
     work_dir: WorkDir,
     containerizer: Arc<dyn Containerizer>,
+    content: Content,
     core: AgentCore,
     clock: Clock,
     replay: store::Replay,
@@ -161,6 +166,8 @@ impl Agent {
         for unenforced in containerizer.unenforced() {
             tracing::warn!(control = unenforced.control.name(), "not enforced: {}", unenforced.reason);
         }
+        let containers = containerizer.leftovers().await.into_iter().map(|leftover| leftover.id.0).collect();
+        let content = Content::open(&config, paths, &containers, &*containerizer)?;
         let listen = |source| StartError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
@@ -175,6 +182,7 @@ impl Agent {
             config,
             work_dir,
             containerizer,
+            content,
             core,
             clock,
             replay,
@@ -209,6 +217,7 @@ impl Agent {
             config,
             work_dir,
             containerizer,
+            content,
             core,
             clock,
             replay,
@@ -229,7 +238,8 @@ impl Agent {
         let recovered = replay.recovered.clone();
         let store = Store::open(&paths, replay, move |told| drop(tell.send(told)))?;
         let effects =
-            Effects::new(containerizer.clone(), paths.clone(), config.tethered, events.clone()).await;
+            Effects::new(containerizer.clone(), content, paths.clone(), config.tethered, events.clone())
+                .await;
         let interval = Duration::from_millis(config.oversubscription_interval_ms);
         let seen = view.subscribe();
         let estimating =

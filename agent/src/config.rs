@@ -1,6 +1,10 @@
 //! What an operator may set.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+};
 
 use apportion_types::{FaultDomain, Resources, limits, resources::Entry};
 use serde::{Deserialize, Serialize};
@@ -40,6 +44,22 @@ pub struct Config {
     pub exit_grace_max_ms: u64,
     /// Ends the tasks with the agent's process, however that ends; for clusters that must leave nothing behind.
     pub tethered: bool,
+    /// The registry of images that name none.
+    pub registry: String,
+    /// A file as `docker login` writes it, with the agent's passwords for registries.
+    pub registry_config: Option<PathBuf>,
+    /// `HOST` or `HOST:PORT` of registries that are asked without encryption.
+    pub registry_insecure: BTreeSet<String>,
+    /// What unpacked images may take on disk before those that no container uses are deleted.
+    pub image_cache_max_bytes: u64,
+    /// What one image may unpack to.
+    pub image_max_bytes: u64,
+    /// Layers of one image.
+    pub image_layers_max: u64,
+    /// What artifacts that are kept for later tasks may take on disk.
+    pub artifact_cache_max_bytes: u64,
+    /// What one artifact may have, and unpack to.
+    pub artifact_max_bytes: u64,
     /// The parent of all containers' cgroups, for this agent alone; another agent on the same machine needs another.
     pub cgroup_parent: String,
     /// Folders of the machine below which tasks may be given volumes to write to.
@@ -64,6 +84,14 @@ impl Default for Config {
             kill_tasks_on_exit: false,
             exit_grace_max_ms: 10_000,
             tethered: false,
+            registry: "docker.io".to_owned(),
+            registry_config: None,
+            registry_insecure: BTreeSet::new(),
+            image_cache_max_bytes: 20 << 30,
+            image_max_bytes: 32 << 30,
+            image_layers_max: 128,
+            artifact_cache_max_bytes: 2 << 30,
+            artifact_max_bytes: 8 << 30,
             cgroup_parent: "apportion".to_owned(),
             lend_host_paths: Vec::new(),
         }

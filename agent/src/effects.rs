@@ -1,7 +1,7 @@
 //! Containers: what the core wants of them, done in the order in which it is wanted for each, and side by side for different ones.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs, io,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
@@ -12,14 +12,15 @@ use std::{
 
 use apportion_agent_core::{ContainerId, ContainerPlan, Event, LaunchFailure, LaunchFailureKind, Signal};
 use apportion_containerizer::{
-    self as containerizer, ContainerSpec, Containerizer, LaunchError, Limits, Mount, MountSource,
-    PersistentVolume,
+    self as containerizer, ContainerError, ContainerSpec, Containerizer, ImageRoot, LaunchError, Limits,
+    Mount, MountSource, PersistentVolume, SANDBOX_IN_IMAGE,
 };
 use apportion_types::{Volume, VolumeSource, text::chain};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    content::{Brought, Content},
     paths::Paths,
     probes::Probes,
     volumes::{VolumeError, Volumes},
@@ -42,6 +43,7 @@ pub(crate) struct Effects {
 
 struct Shared {
     containerizer: Arc<dyn Containerizer>,
+    content: Arc<Content>,
     paths: Paths,
     tethered: bool,
     /// Containers that an earlier process has left.
@@ -65,6 +67,7 @@ enum Command {
 impl Effects {
     pub(crate) async fn new(
         containerizer: Arc<dyn Containerizer>,
+        content: Content,
         paths: Paths,
         tethered: bool,
         events: mpsc::UnboundedSender<Event>,
@@ -73,7 +76,8 @@ impl Effects {
         let launches = Semaphore::new(2 * thread::available_parallelism().map_or(1, |count| count.get()));
         let volumes = Volumes::new(paths.clone());
         let probes = Probes::new(containerizer.clone(), events.clone());
-        let shared = Shared { containerizer, paths, tethered, leftovers, launches, events };
+        let content = Arc::new(content);
+        let shared = Shared { containerizer, content, paths, tethered, leftovers, launches, events };
         Self {
             shared: Arc::new(shared),
             containers: HashMap::new(),
@@ -91,7 +95,10 @@ impl Effects {
             let container_id = plan.container_id.clone();
             let event = match shared.launch(plan, persistent, cancel).await {
                 Ok(()) => Event::Launched { container_id: container_id.clone() },
-                Err(failure) => Event::LaunchFailed { container_id: container_id.clone(), failure },
+                Err(failure) => {
+                    shared.release(&container_id).await;
+                    Event::LaunchFailed { container_id: container_id.clone(), failure }
+                }
             };
             let launched = matches!(event, Event::Launched { .. });
             shared.tell(event);
@@ -177,23 +184,32 @@ impl Shared {
         cancel: CancellationToken,
     ) -> Result<(), LaunchFailure> {
         let cancelled = || failure(LaunchFailureKind::Cancelled, "the launch was cancelled before it began");
-        let _permit = tokio::select! {
-            biased;
-            () = cancel.cancelled() => return Err(cancelled()),
-            permit = self.launches.acquire() => permit.map_err(|_| cancelled())?,
-        };
         let container = |message: String| failure(LaunchFailureKind::Container, message);
         let persistent = persistent.map_err(|error| container(chain(&error)))?;
         let folder = self.paths.task(&plan.framework_id, &plan.task_id);
         let sandbox = folder.join(&plan.container_id.0);
-        let made = tokio::task::spawn_blocking({
-            let (sandbox, name) = (sandbox.clone(), plan.container_id.0.clone());
-            move || make_sandbox(&folder, &sandbox, &name)
-        });
-        made.await
-            .unwrap_or_else(|error| Err(io::Error::other(error)))
-            .map_err(|error| container(format!("sandbox {sandbox:?} cannot be made: {error}")))?;
-        let spec = spec(plan, sandbox, persistent, self.tethered);
+        let brought = async {
+            let made = tokio::task::spawn_blocking({
+                let (sandbox, name) = (sandbox.clone(), plan.container_id.0.clone());
+                move || make_sandbox(&folder, &sandbox, &name)
+            });
+            made.await
+                .unwrap_or_else(|error| Err(io::Error::other(error)))
+                .map_err(|error| container(format!("sandbox {sandbox:?} cannot be made: {error}")))?;
+            let progress = |message| {
+                self.tell(Event::LaunchProgress { container_id: plan.container_id.clone(), message });
+            };
+            // What comes from elsewhere may take long: nobody else is to wait for it.
+            let brought = self.content.bring(&plan, &sandbox, progress).await?;
+            let permit = self.launches.acquire().await.map_err(|_| cancelled())?;
+            Ok((brought, permit))
+        };
+        let (brought, _permit) = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(cancelled()),
+            brought = brought => brought?,
+        };
+        let spec = spec(plan, sandbox, persistent, brought, self.tethered);
         self.containerizer.launch(spec).await.map_err(|error| failure(kind(&error), chain(&error)))
     }
 
@@ -236,9 +252,19 @@ impl Shared {
 
     async fn remove(&self, container_id: &ContainerId) {
         let id = containerizer::ContainerId(container_id.0.clone());
-        if let Err(error) = self.containerizer.remove(&id).await {
-            tracing::warn!(container = %container_id, error = chain(&error), "what is kept of a container cannot be removed");
+        match self.containerizer.remove(&id).await {
+            Ok(()) | Err(ContainerError::Unknown { .. }) => self.release(container_id).await,
+            Err(error) => {
+                tracing::warn!(container = %container_id, error = chain(&error), "what is kept of a container cannot be removed");
+            }
         }
+    }
+
+    /// Lets go of what a container of which nothing is left was using.
+    async fn release(&self, container_id: &ContainerId) {
+        let (content, id) = (self.content.clone(), container_id.0.clone());
+        // A panic of it was its own.
+        let _ = tokio::task::spawn_blocking(move || content.release(&id)).await;
     }
 }
 
@@ -266,40 +292,49 @@ fn make_sandbox(folder: &Path, sandbox: &Path, name: &str) -> io::Result<()> {
     fs::rename(&link, folder.join(Paths::LATEST))
 }
 
-fn mount(volume: Volume) -> Option<Mount> {
+fn mount(volume: Volume, images: &mut impl Iterator<Item = ImageRoot>) -> Mount {
     let source = match volume.source {
         VolumeSource::Host { path } => MountSource::Host(path.into()),
         VolumeSource::Sandbox { path } => MountSource::Sandbox(path.into()),
         VolumeSource::Tmpfs { bytes } => MountSource::Tmpfs { bytes },
-        VolumeSource::Image(_) => return None,
+        VolumeSource::Image(_) => MountSource::Image(images.next().expect("brought for each such volume")),
     };
-    Some(Mount { source, target: volume.container_path.into(), writable: volume.writable })
+    Mount { source, target: volume.container_path.into(), writable: volume.writable }
 }
 
+/// The container of a plan. What the task says stands before what its image says, and that before what everybody has.
 fn spec(
     plan: ContainerPlan,
     sandbox: PathBuf,
     persistent: Vec<PersistentVolume>,
+    brought: Brought,
     tethered: bool,
 ) -> ContainerSpec {
-    let mut env = plan.env;
-    let place = sandbox.to_string_lossy().into_owned();
-    let tmp = sandbox.join("tmp").to_string_lossy().into_owned();
-    for (name, value) in
-        [("PATH", PATH.to_owned()), ("HOME", place.clone()), ("TMPDIR", tmp), ("APPORTION_SANDBOX", place)]
-    {
-        env.entry(name.to_owned()).or_insert(value);
-    }
+    let (root, image) = brought.root.map_or_else(Default::default, |(root, image)| (Some(root), image));
+    let place = if root.is_some() { Path::new(SANDBOX_IN_IMAGE) } else { &sandbox };
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let everybody = [
+        ("PATH", PATH.to_owned()),
+        ("HOME", text(place)),
+        ("TMPDIR", text(&place.join("tmp"))),
+        ("APPORTION_SANDBOX", text(place)),
+    ];
+    let mut env: BTreeMap<String, String> =
+        everybody.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let argv = if plan.argv.is_empty() { image.command() } else { plan.argv };
+    env.extend(image.env);
+    env.extend(plan.env);
+    let mut images = brought.volumes.into_iter();
     let ceilings = plan.ceilings;
     ContainerSpec {
         id: containerizer::ContainerId(plan.container_id.0),
-        argv: plan.argv,
+        argv,
         env,
         sandbox,
-        root: None,
-        user: plan.container.user,
-        working_dir: plan.container.working_dir.map(PathBuf::from),
-        mounts: plan.volumes.into_iter().filter_map(mount).collect(),
+        root,
+        user: plan.container.user.or(image.user),
+        working_dir: plan.container.working_dir.or(image.working_dir).map(PathBuf::from),
+        mounts: plan.volumes.into_iter().map(|volume| mount(volume, &mut images)).collect(),
         rlimits: plan.container.rlimits,
         persistent,
         limits: Limits {

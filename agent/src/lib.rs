@@ -1,13 +1,14 @@
 //! The agent's shell: it offers a machine's resources to a master and runs tasks on it.
 //!
 //! Every decision is made by the pure core (crate `apportion-agent-core`); here are the things around it: the stream to the master
-//! (`master_link`), the log of what must outlive the process (`store`), the containers (`effects`), the data of persistent volumes (`volumes`), what tasks are asked while they run (`probes`), what can be lent (`oversubscription`), the files (`paths`), and what the
+//! (`master_link`), the log of what must outlive the process (`store`), the containers (`effects`), what they need of images and artifacts (`content`), the data of persistent volumes (`volumes`), what tasks are asked while they run (`probes`), what can be lent (`oversubscription`), the files (`paths`), and what the
 //! agent serves by itself (`services`). `actor` is the one loop that feeds the core and runs what it wants.
 
 mod actor;
 mod agent;
 mod clock;
 mod config;
+mod content;
 mod detect;
 mod effects;
 mod master_link;
@@ -21,6 +22,7 @@ mod work_dir;
 
 pub use agent::{Agent, RunError, StartError};
 pub use config::{Config, ConfigError};
+pub use content::ContentError;
 pub use detect::{DetectError, resources as detected_resources};
 pub use oversubscription::{Estimator, EstimatorError, IdleCpus, ResourceEstimator, Sample, TaskSample};
 pub use paths::Paths;

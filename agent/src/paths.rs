@@ -11,6 +11,9 @@
 //!     CONTAINER/                 the working directory of one run of the task
 //!       stdout  stderr  tmp/
 //!     latest -> CONTAINER        the newest run
+//!   images/                      unpacked layers, and what is known of images: see crate `apportion-content`
+//!   artifacts/                   artifacts that are kept for later tasks
+//!   scratch/CONTAINER/           what a container changes of its images; removed with the container
 //!   volumes/ROLE/-/VOLUME/       persistent volumes, their data; a role `a/b` is a folder in a folder, and no id is `-`
 //!   volumes.deleted/             of destroyed volumes, until it is deleted
 //! ```
@@ -74,6 +77,21 @@ impl Paths {
     /// The sandbox of one run of a task.
     pub fn sandbox(&self, framework_id: &FrameworkId, task_id: &TaskId, container_id: &str) -> PathBuf {
         self.task(framework_id, task_id).join(container_id)
+    }
+
+    /// The cache of images.
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    /// The cache of artifacts.
+    pub fn artifacts(&self) -> PathBuf {
+        self.root.join("artifacts")
+    }
+
+    /// What containers change of their images.
+    pub fn scratch(&self) -> PathBuf {
+        self.root.join("scratch")
     }
 
     /// The persistent volumes of all roles.

@@ -1,5 +1,7 @@
 //! `apportion agent`: offers a machine's resources and runs tasks on it.
 
+mod content;
+
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use apportion_agent::{Agent, Config, Estimator};
@@ -32,6 +34,14 @@ pub(crate) const KEYS: &[&str] = &[
     "exit_grace_max",
     "cgroup_parent",
     "lend_host_path",
+    "registry",
+    "registry_config",
+    "registry_insecure",
+    "image_cache_max",
+    "image_max",
+    "image_layers_max",
+    "artifact_cache_max",
+    "artifact_max",
     "log",
     "log_format",
 ];
@@ -91,6 +101,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER,…", value_parser = value::flag::<Folders>, help_heading = "Settings")]
     lend_host_path: Option<Folders>,
     #[command(flatten)]
+    content: content::Args,
+    #[command(flatten)]
     file: FileArgs,
     #[command(flatten)]
     log: log::Args,
@@ -103,7 +115,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut settings = Settings::read("agent", args.file.config.as_deref(), &process_environment)?;
     let default = Config::default();
     let masters = settings.value("master", args.master, || Urls(vec![Url(MASTER_DEFAULT.to_owned())]))?;
-    let config = Config {
+    let mut config = Config {
         master: masters.0.iter().map(|url| url.place().to_owned()).collect(),
         listen: settings.value("listen", args.listen, || default.listen)?,
         advertise: settings.optional("advertise", args.advertise)?,
@@ -127,8 +139,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         cgroup_parent: settings
             .value("cgroup_parent", args.cgroup_parent, || default.cgroup_parent.clone())?,
         lend_host_paths: settings.value("lend_host_path", args.lend_host_path, Folders::default)?.0,
-        tethered: default.tethered,
+        ..default
     };
+    args.content.resolve(&mut settings, &mut config)?;
     let log = args.log.resolve(&mut settings, "info")?;
     if args.file.print_config {
         output::answer(args.output, &settings.shown(), ToString::to_string)?;

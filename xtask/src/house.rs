@@ -29,6 +29,7 @@ pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
     ("apportion-master-core", &["apportion-types", "apportion-allocator"]),
     ("apportion-agent-core", &["apportion-types"]),
     ("apportion-containerizer", &["apportion-types"]),
+    ("apportion-content", &["apportion-types"]),
     ("apportion-sdk", &["apportion-types", "apportion-proto"]),
     (
         "apportion-master",
@@ -36,7 +37,13 @@ pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "apportion-agent",
-        &["apportion-agent-core", "apportion-containerizer", "apportion-types", "apportion-proto"],
+        &[
+            "apportion-agent-core",
+            "apportion-containerizer",
+            "apportion-content",
+            "apportion-types",
+            "apportion-proto",
+        ],
     ),
     ("apportion-batch", &["apportion-sdk"]),
     ("apportion-service", &["apportion-sdk"]),

@@ -62,8 +62,6 @@ pub(crate) enum Node {
 pub(crate) struct Tree {
     root: OwnedFd,
     resolve: ResolveFlags,
-    /// The owner of folders that nobody described.
-    owner: Option<(u32, u32)>,
     /// The folder of the newest path: the next one mostly is beside it.
     parent: Option<Parent>,
 }
@@ -97,8 +95,8 @@ pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 impl Tree {
-    /// Takes this folder. Folders on the way to a path that are missing will be made, with this owner.
-    pub(crate) fn open(path: &Path, links: Links, owner: Option<(u32, u32)>) -> io::Result<Self> {
+    /// Takes this folder. Folders on the way to a path that are missing will be made.
+    pub(crate) fn open(path: &Path, links: Links) -> io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = fs::openat(CWD, path, flags, Mode::empty())?;
         let resolve = ResolveFlags::NO_MAGICLINKS
@@ -106,7 +104,7 @@ impl Tree {
                 Links::InRoot => ResolveFlags::IN_ROOT,
                 Links::Beneath => ResolveFlags::BENEATH,
             };
-        Ok(Self { root, resolve, owner, parent: None })
+        Ok(Self { root, resolve, parent: None })
     }
 
     /// Makes a folder, or describes one that is there anew; true when it replaced a whiteout. The empty path is the tree's own.
@@ -214,11 +212,6 @@ impl Tree {
         fs::fsetxattr(self.entered(), name, value, XattrFlags::empty())
     }
 
-    /// Opens what is at a path, links followed within the tree.
-    pub(crate) fn look_up(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
-        self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK)
-    }
-
     /// Sets the times of the last folder written to; to be called at the end.
     pub(crate) fn finish(mut self) -> rustix::io::Result<OwnedFd> {
         self.leave()?;
@@ -300,8 +293,7 @@ impl Tree {
                     let name = split(folder).1;
                     fs::mkdirat(&above, name, Mode::RWXU)?;
                     let made = open_folder_at(&above, name)?;
-                    let attributes =
-                        Attributes { mode: 0o755, owner: self.owner, modified: None, xattrs: &[] };
+                    let attributes = Attributes { mode: 0o755, owner: None, modified: None, xattrs: &[] };
                     describe(&made, &attributes)?;
                     made
                 }
@@ -312,13 +304,10 @@ impl Tree {
     }
 
     fn open_folder(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
-        self.resolve(path, OFlags::DIRECTORY)
-    }
-
-    fn resolve(&self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let path = if path.is_empty() { b"." } else { path };
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
         loop {
-            match fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), self.resolve) {
+            match fs::openat2(&self.root, path, flags, Mode::empty(), self.resolve) {
                 // Something was renamed somewhere while a link with `..` was followed.
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 opened => return opened,
@@ -405,7 +394,7 @@ mod tests {
         symlink("../out", inside.join("up")).unwrap();
         symlink("up", inside.join("chain")).unwrap();
         for links in [Links::InRoot, Links::Beneath] {
-            let mut tree = Tree::open(&inside, links, None).unwrap();
+            let mut tree = Tree::open(&inside, links).unwrap();
             for name in ["absolute/f", "up/f", "chain/deep/f"] {
                 let written = write(&mut tree, name, "x");
                 assert!(links == Links::InRoot || written == Err(Errno::XDEV), "{name}: {written:?}");
@@ -424,7 +413,7 @@ mod tests {
     #[test]
     fn what_is_written_later_stands_and_times_are_as_described() {
         let place = tempfile::tempdir().unwrap();
-        let mut tree = Tree::open(place.path(), Links::InRoot, None).unwrap();
+        let mut tree = Tree::open(place.path(), Links::InRoot).unwrap();
         let folder = Attributes { mode: 0o750, modified: Some((7, 0)), ..PLAIN };
         assert!(!tree.folder(b"d", &folder).unwrap());
         write(&mut tree, "d/a", "first").unwrap();

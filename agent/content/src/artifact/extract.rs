@@ -8,7 +8,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{ArtifactError, Owner, cache::Held, place};
+use super::{ArtifactError, cache::Held, place};
 use crate::{
     tar::{Kind, Tar},
     tree::{self, Attributes, Tree},
@@ -45,7 +45,6 @@ struct Extraction<'a> {
     tree: Tree,
     /// The folder in the sandbox in which the archive lies; empty for the sandbox itself.
     folder: &'a [u8],
-    owner: Option<Owner>,
     budget: Budget,
     bytes_max: u64,
     cancel: &'a CancellationToken,
@@ -56,15 +55,14 @@ pub(super) fn extract(
     held: &Held,
     sandbox: &Path,
     name: &str,
-    owner: Option<Owner>,
     bytes_max: u64,
     cancel: &CancellationToken,
 ) -> Result<(), ArtifactError> {
-    let tree = place::open(sandbox, owner)
-        .map_err(|source| ArtifactError::Place { path: name.to_owned(), source })?;
+    let tree =
+        place::open(sandbox).map_err(|source| ArtifactError::Place { path: name.to_owned(), source })?;
     let (folder, file) = tree::split(name.as_bytes());
     let budget = Budget::new(bytes_max);
-    let mut extraction = Extraction { tree, folder, owner, budget, bytes_max, cancel };
+    let mut extraction = Extraction { tree, folder, budget, bytes_max, cancel };
     let archive = File::open(held.path()).map_err(ArtifactError::store)?;
     let done = match Format::of(name).ok_or(ArtifactError::NoArchive)? {
         Format::Tar => extraction.tar(archive),
@@ -168,7 +166,7 @@ impl<'a> Extraction<'a> {
 
     /// Nothing of who owned it elsewhere, and no rights beyond its owner's.
     fn attributes(&self, mode: u32, modified: Option<(i64, u32)>) -> Attributes<'static> {
-        Attributes { mode: mode & 0o777, owner: self.owner, modified, xattrs: &[] }
+        Attributes { mode: mode & 0o777, owner: None, modified, xattrs: &[] }
     }
 
     fn file(

@@ -143,15 +143,16 @@ impl Artifacts {
         })
     }
 
-    /// Has an artifact in a sandbox, checked, unpacked if that is wanted, and with this owner; the agent's own when none.
+    /// Has an artifact in a sandbox, checked, and unpacked if that is wanted.
     ///
+    /// A file of this machine must be one that `reader` may read; anybody may read any when none is given.
     /// Nothing else may write to the sandbox meanwhile. Nothing is written outside of it, whatever the artifact holds. What is there
     /// under its name is replaced. `on_progress` is told how many bytes are here.
     pub async fn fetch(
         &self,
         artifact: &Artifact,
         sandbox: PathBuf,
-        owner: Option<Owner>,
+        reader: Option<Owner>,
         on_progress: impl Fn(u64),
     ) -> Result<(), Arc<ArtifactError>> {
         let name = artifact.file_name().ok_or(ArtifactError::NoName)?.to_owned();
@@ -167,7 +168,7 @@ impl Artifacts {
             "file" => {
                 let path = url.to_file_path().map_err(|()| ArtifactError::Address)?;
                 let config = self.shared.config.clone();
-                Arc::new(blocking(move || place::local(&path, owner, checksum, &config)).await??)
+                Arc::new(blocking(move || place::local(&path, reader, checksum, &config)).await??)
             }
             _ => return Err(ArtifactError::Address.into()),
         };
@@ -176,9 +177,9 @@ impl Artifacts {
         let (config, executable, extract) =
             (self.shared.config.clone(), artifact.executable, artifact.extract);
         let placed = blocking(move || {
-            place::put(&held, &sandbox, &name, owner, executable, &given_up)?;
+            place::put(&held, &sandbox, &name, executable, &given_up)?;
             match extract {
-                true => extract::extract(&held, &sandbox, &name, owner, config.artifact_bytes_max, &given_up),
+                true => extract::extract(&held, &sandbox, &name, config.artifact_bytes_max, &given_up),
                 false => Ok(()),
             }
         });

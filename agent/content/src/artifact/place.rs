@@ -20,7 +20,7 @@ use crate::{
 /// A file of this machine, as far as a task of this user may have it.
 pub(super) fn local(
     path: &Path,
-    owner: Option<Owner>,
+    reader: Option<Owner>,
     checksum: Option<Digest>,
     config: &ArtifactsConfig,
 ) -> Result<Held, ArtifactError> {
@@ -30,12 +30,12 @@ pub(super) fn local(
     if config.hidden.iter().any(|hidden| real.starts_with(hidden)) {
         return Err(refuse("lies in the agent's own folders, where other tasks' files are".to_owned()));
     }
-    if let Some(owner) = owner.filter(|(user, _)| *user != 0) {
+    if let Some(reader) = reader.filter(|(user, _)| *user != 0) {
         for above in real.ancestors().skip(1) {
-            if !may(&fs::metadata(above).map_err(cannot)?, owner, 0o1) {
+            if !may(&fs::metadata(above).map_err(cannot)?, reader, 0o1) {
                 return Err(refuse(format!(
                     "may not be reached by the task's user {}: {above:?} is closed to it",
-                    owner.0
+                    reader.0
                 )));
             }
         }
@@ -47,7 +47,7 @@ pub(super) fn local(
     if !metadata.is_file() {
         return Err(refuse("is not a regular file".to_owned()));
     }
-    if owner.is_some_and(|owner| owner.0 != 0 && !may(&metadata, owner, 0o4)) {
+    if reader.is_some_and(|reader| reader.0 != 0 && !may(&metadata, reader, 0o4)) {
         return Err(refuse("may not be read by the task's user".to_owned()));
     }
     if metadata.len() > config.artifact_bytes_max {
@@ -77,7 +77,6 @@ pub(super) fn put(
     held: &Held,
     sandbox: &Path,
     name: &str,
-    owner: Option<Owner>,
     executable: bool,
     cancel: &CancellationToken,
 ) -> Result<(), ArtifactError> {
@@ -85,9 +84,9 @@ pub(super) fn put(
     let file = File::open(held.path()).map_err(ArtifactError::store)?;
     let bytes = file.metadata().map_err(ArtifactError::store)?.len();
     let mut content = Bounded { inner: file, budget: Budget::new(bytes), cancel };
-    let mut tree = open(sandbox, owner).map_err(failed)?;
+    let mut tree = open(sandbox).map_err(failed)?;
     let mode = if executable { 0o755 } else { 0o644 };
-    let attributes = Attributes { mode, owner, modified: None, xattrs: &[] };
+    let attributes = Attributes { mode, owner: None, modified: None, xattrs: &[] };
     let copied =
         tree.file(name.as_bytes(), &attributes, &mut content).map_err(|error| failed(explained(error)))?;
     copied.map_err(failed)?;
@@ -95,8 +94,8 @@ pub(super) fn put(
 }
 
 /// A sandbox to write to.
-pub(super) fn open(sandbox: &Path, owner: Option<Owner>) -> io::Result<Tree> {
-    Tree::open(sandbox, Links::Beneath, owner)
+pub(super) fn open(sandbox: &Path) -> io::Result<Tree> {
+    Tree::open(sandbox, Links::Beneath)
 }
 
 fn explained(error: Errno) -> io::Error {

@@ -90,8 +90,7 @@ pub(crate) fn unpack(
     let read = |error| UnpackError::read(error, expected.bytes_max);
     let folder = |source: std::io::Error| UnpackError::Folder { path: into.to_owned(), source };
     let mut blob = Hashing::new(blob);
-    let mut layer =
-        Layer { tree: Tree::open(into, Links::InRoot, None).map_err(folder)?, rights, opaque: false };
+    let mut layer = Layer { tree: Tree::open(into, Links::InRoot).map_err(folder)?, rights, opaque: false };
     let diff_id = {
         let inner = decompressed(&mut blob).map_err(read)?;
         let mut tar = Tar::new(Hashing::new(Bounded { inner, budget: budget.clone(), cancel }));
