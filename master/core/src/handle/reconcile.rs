@@ -49,7 +49,8 @@ impl State {
         let answer =
             master_status(turn.now, &key.1, Some(&task.agent_id), state, Reason::Reconciliation, message);
         let container = task.status.as_ref().and_then(|status| status.container.clone());
-        self.tell_status(turn, &key.0, TaskStatus { container, ..answer });
+        let findings = task.status.as_ref().map(|status| status.findings).unwrap_or_default();
+        self.tell_status(turn, &key.0, TaskStatus { container, findings, ..answer });
     }
 
     /// Answers for a task that is not known, or not at all while its agent may be yet to return after a change of master.

@@ -9,12 +9,12 @@
 //! shutdown
 //! open a1                                    opens a stream, on which nothing is said yet; `same` says it there
 //!
-//! agent a1 cpus:4;mem:1024 [id=A1|none] [same] [host=h] [attr=rack:r1] … [total=RESOURCES] [F1/t1=running:cpus:1,u3] …     opens a stream and registers
+//! agent a1 cpus:4;mem:1024 [id=A1|none] [same] [host=h] [attr=rack:r1] … [total=RESOURCES] [unenforced=images] … [F1/t1=running:cpus:1,u3] …     opens a stream and registers
 //! status a1 F1/t1 running [latest=finished] [update=u3|none] [reason=command_exited]
 //! pong a1 2 | unregister a1 [message] | close a1
 //!
 //! subscribe f1 [role=r] … [id=F1|none] [same] [principal=p] [failover=60s] [suppress=r] …   opens a stream and subscribes
-//! accept f1 o1 … t1=cpus:1;mem:64 [t2=cpus:1^cpus:2] [t3!problem] [!problem] [refuse=5s] [many=3000]
+//! accept f1 o1 … t1=cpus:1;mem:64 [t2=cpus:1^cpus:2] [t4=cpus:1~IMAGE] [t3!problem] [!problem] [refuse=5s] [many=3000]
 //! decline f1 o1 … [refuse=5s] [reason=words]
 //! suppress f1 [r …] | revive f1 [r …]
 //! kill f1 t1 [grace=5s] | ack f1 t1 [agent=A1] [update=u3] | reconcile f1 [t1] [t2@A1] … | teardown f1 | close f1
@@ -28,8 +28,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use apportion_master_core::{ConnId, Event, OperatorCall, RateLimit, RequestId};
 use apportion_types::{
-    AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, OfferId, Reason, Resources, Role, Source,
-    TaskId, TaskInfo, TaskState, TaskStatus, UpdateId,
+    AgentId, AgentInfo, Command, ContainerInfo, FrameworkId, FrameworkInfo, Image, OfferId, Reason,
+    Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, UpdateId,
+    container::{Control, Unenforced},
     protocol::{
         agent::{AgentMessage, AgentTask},
         scheduler::{Call, DeclineCode, DeclineReason},
@@ -135,7 +136,12 @@ fn framework_info(words: &Words<'_>) -> Parsed<FrameworkInfo> {
 
 /// `cpus:1;mem:64`, with limits after `^`.
 pub(super) fn task_info(task_id: &str, resources: &str) -> Parsed<TaskInfo> {
+    let (resources, image) = resources.split_once('~').unwrap_or((resources, ""));
     let (resources, limits) = resources.split_once('^').unwrap_or((resources, ""));
+    let image = match image {
+        "" => None,
+        name => Some(Box::new(Image::new(said(name.parse())?))),
+    };
     Ok(TaskInfo {
         task_id: said(TaskId::new(task_id))?,
         name: String::new(),
@@ -146,9 +152,14 @@ pub(super) fn task_info(task_id: &str, resources: &str) -> Parsed<TaskInfo> {
         command: Command { argv: vec!["true".to_owned()], env: BTreeMap::new() },
         kill_grace: None,
         labels: BTreeMap::new(),
-        container: Default::default(),
+        container: ContainerInfo { image, ..ContainerInfo::default() },
         supervision: Default::default(),
     })
+}
+
+fn unenforced(name: &str) -> Parsed<Unenforced> {
+    let control = Control::ALL.into_iter().find(|control| control.name() == name).ok_or("which control?")?;
+    Ok(Unenforced { control, reason: format!("this machine has no {name}") })
 }
 
 fn status(
@@ -281,7 +292,8 @@ impl Scenario {
     }
 
     fn agent_command(&mut self, verb: &str, words: &[&str]) -> Parsed<()> {
-        let words = Words::new(words, &["id", "host", "total", "attr", "latest", "update", "reason"]);
+        let words =
+            Words::new(words, &["id", "host", "total", "attr", "latest", "update", "reason", "unenforced"]);
         let (name, rest) = words.plain.split_first().ok_or("which agent?")?;
         let mut conn = None;
         let message = match (verb, rest) {
@@ -310,7 +322,7 @@ impl Scenario {
                             .map(|(name, text)| (name.to_owned(), text.to_owned()))
                             .collect(),
                         domain: None,
-                        unenforced: Vec::new(),
+                        unenforced: words.all("unenforced").map(unenforced).collect::<Parsed<_>>()?,
                         version: String::new(),
                     },
                     agent_id,

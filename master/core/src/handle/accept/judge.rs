@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use apportion_types::{
-    AgentId, FrameworkId, OfferId, Operation, Resources, Role, TaskInfo,
+    AgentId, FrameworkId, OfferId, Operation, Resources, Role, TaskInfo, Volume, VolumeSource,
+    container::{Control, Unenforced},
     operation::Conversion,
     resources::{Entry, Name},
 };
@@ -98,6 +99,23 @@ impl State {
             info.resources,
             usable.missing(&info.resources)
         ))
+    }
+
+    /// Judges whether the agent has what a task cannot be run without. What only bounds a task (memory, disk, processes) is no such
+    /// thing: where that is not enforced the agent says so, and the task runs unbounded.
+    pub(super) fn judge_controls(&self, agent_id: &AgentId, info: &TaskInfo) -> Result<(), String> {
+        let by_volume = |volume: &Volume| matches!(volume.source, VolumeSource::Image(_));
+        if info.container.image.is_none() && !info.volumes.iter().any(by_volume) {
+            return Ok(());
+        }
+        let unenforced = &self.view.agents[agent_id].info.unenforced;
+        match unenforced.iter().find(|unenforced| unenforced.control == Control::Images) {
+            None => Ok(()),
+            Some(Unenforced { reason, .. }) => Err(format!(
+                "task `{}` asks for an image, and agent {agent_id} cannot give it one: {reason}",
+                info.task_id
+            )),
+        }
     }
 
     /// Judges an operation on what the framework has been offered for a role; returns what it does.

@@ -13,6 +13,7 @@ use apportion_types::{
     protocol::scheduler::{Accept, OfferOperation, Refusal},
 };
 
+use self::plan::TaskFault;
 pub(super) use self::plan::{Fault, Names, Plan};
 use super::{decline::refuse_until, scheduler_stream::Caller};
 use crate::{
@@ -101,9 +102,14 @@ impl State {
         let mut over_limit = 0;
         for fault in faults {
             match fault {
-                Fault::Task { task_id, problem, limit } => {
-                    over_limit += u64::from(limit);
-                    self.answer_task(turn, caller, answer, task_id.as_ref(), &problem);
+                Fault::Task { task_id, problem, kind } => {
+                    over_limit += u64::from(kind == TaskFault::Limit);
+                    let reason = match kind {
+                        TaskFault::Invalid | TaskFault::Limit => answer.reason,
+                        TaskFault::NotEnforceable => Reason::NotEnforceable,
+                    };
+                    let answer = Answer { reason, ..answer.clone() };
+                    self.answer_task(turn, caller, &answer, task_id.as_ref(), &problem);
                 }
                 Fault::Operation { id: Some(id), problem } => {
                     let status =
@@ -170,6 +176,7 @@ fn judge_size(accept: &Accept) -> Result<(), String> {
 }
 
 /// How what is not done is answered.
+#[derive(Clone)]
 pub(super) struct Answer {
     state: TaskState,
     operation: OperationState,

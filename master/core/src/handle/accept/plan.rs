@@ -46,18 +46,21 @@ pub(crate) enum Step {
     Convert { id: Option<OperationId>, operation: Operation, conversion: Conversion },
 }
 
+/// What kind of a thing is wrong with a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TaskFault {
+    /// Its description, for what was offered.
+    Invalid,
+    /// Its framework has too many tasks.
+    Limit,
+    /// Its agent cannot hold it to what it asks for.
+    NotEnforceable,
+}
+
 /// One thing that cannot be done, and why.
 pub(crate) enum Fault {
-    Task {
-        task_id: Option<TaskId>,
-        problem: String,
-        /// The framework has too many tasks.
-        limit: bool,
-    },
-    Operation {
-        id: Option<OperationId>,
-        problem: String,
-    },
+    Task { task_id: Option<TaskId>, problem: String, kind: TaskFault },
+    Operation { id: Option<OperationId>, problem: String },
 }
 
 /// The names that the plans of one call give.
@@ -199,19 +202,25 @@ impl State {
             let info = match task {
                 Ok(info) => info,
                 Err(InvalidTask { task_id, message }) => {
-                    plan.faults.push(Fault::Task { task_id, problem: message, limit: false });
+                    plan.faults.push(Fault::Task { task_id, problem: message, kind: TaskFault::Invalid });
                     continue;
                 }
             };
-            let limit =
-                self.frameworks[id].tasks.len() + names.tasks.len() >= limits::TASKS_PER_FRAMEWORK_MAX;
-            let judged = if limit {
+            let tasks = self.frameworks[id].tasks.len() + names.tasks.len();
+            let judged = if tasks >= limits::TASKS_PER_FRAMEWORK_MAX {
                 let most = limits::TASKS_PER_FRAMEWORK_MAX;
-                Err(format!("the framework has {most} tasks, the most that is allowed"))
+                let problem = format!("the framework has {most} tasks, the most that is allowed");
+                Err((TaskFault::Limit, problem))
             } else if names.tasks.contains(&info.task_id) {
-                Err(format!("task id `{}` is given to another task of the same call", info.task_id))
+                let problem = format!("task id `{}` is given to another task of the same call", info.task_id);
+                Err((TaskFault::Invalid, problem))
             } else {
                 self.judge_task(id, &plan.agent_id, &info, &left.usable)
+                    .map_err(|problem| (TaskFault::Invalid, problem))
+                    .and_then(|()| {
+                        self.judge_controls(&plan.agent_id, &info)
+                            .map_err(|problem| (TaskFault::NotEnforceable, problem))
+                    })
             };
             match judged {
                 Ok(()) => {
@@ -219,8 +228,8 @@ impl State {
                     names.tasks.insert(info.task_id.clone());
                     good.push(info);
                 }
-                Err(problem) => {
-                    plan.faults.push(Fault::Task { task_id: Some(info.task_id), problem, limit });
+                Err((kind, problem)) => {
+                    plan.faults.push(Fault::Task { task_id: Some(info.task_id), problem, kind });
                 }
             }
         }
