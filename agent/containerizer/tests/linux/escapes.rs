@@ -4,11 +4,12 @@
 //! its output that it was made, and how it ended.
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     io::{self, Write},
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::ExitCode,
 };
 
 use apportion_containerizer::{ContainerSpec, LaunchError, Mount, MountSource, SANDBOX_IN_IMAGE};
@@ -114,18 +115,26 @@ fn processes(bench: &Bench) {
     }
 }
 
+/// The files that this process has loaded beside its own.
+fn libraries() -> BTreeSet<PathBuf> {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let paths = maps.lines().filter_map(|line| line.find('/').map(|at| PathBuf::from(&line[at..])));
+    paths.filter(|path| path.to_string_lossy().contains(".so")).collect()
+}
+
 /// A layer in which this binary can be executed.
 pub(crate) fn with_this_binary(bench: &Bench) -> Option<PathBuf> {
     let layer = busybox(bench)?;
     let exe = env::current_exe().unwrap();
     if !layer.join("task").exists() {
         fs::copy(&exe, layer.join("task")).unwrap();
-        let needed = Command::new("ldd").arg(&exe).output().unwrap().stdout;
-        let needed = String::from_utf8(needed).unwrap();
-        for library in needed.split_whitespace().filter(|word| word.starts_with('/')) {
-            let place = layer.join(library.trim_start_matches('/'));
-            fs::create_dir_all(place.parent().unwrap()).unwrap();
-            fs::copy(library, place).unwrap();
+        for library in libraries() {
+            // Where it was found, and the loader also where programs name it.
+            for folder in [library.parent().unwrap(), Path::new("/lib64"), Path::new("/lib")] {
+                let place = layer.join(folder.strip_prefix("/").unwrap());
+                fs::create_dir_all(&place).unwrap();
+                fs::copy(&library, place.join(library.file_name().unwrap())).unwrap();
+            }
         }
     }
     Some(layer)
