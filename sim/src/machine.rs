@@ -161,6 +161,12 @@ impl Container {
         }
     }
 
+    /// True when its description may have its agent end it.
+    pub(crate) fn may_be_ended(&self) -> bool {
+        let Supervision { health_check, max_completion, .. } = &self.supervision;
+        max_completion.is_some() || health_check.is_some() && self.behaviour.answers != Answers::Well
+    }
+
     /// True when it is going to start, or to end, without anybody's wish.
     pub(crate) fn moves(&self) -> bool {
         let judged = self.supervision.health_check.as_ref().is_some_and(|check| check.failures_max > 0);

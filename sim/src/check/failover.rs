@@ -18,7 +18,7 @@ use apportion_types::{
 };
 
 use super::{Change, Changes, Check, Happening, Verdict, streams::Streams};
-use crate::{fault::Process, world::World};
+use crate::{fault::Process, machine::Container, world::World};
 
 /// Whoever subscribes with an id keeps it. A framework is removed only when it, or an operator, wishes it, or when it was away for its
 /// failover time-out, counted from its loss or from the loss of its master; and nobody is refused as removed who is not.
@@ -123,7 +123,9 @@ impl Failover {
                 // Whoever lends takes back without being asked.
                 let ended = world.agents[agent].machine.containers.get(container);
                 let borrows = ended.is_some_and(|container| !container.resources.revocable().is_empty());
-                if killed && !asked && !borrows {
+                // So does whoever was told how long a task may run, or when it does its work; `supervision` looks whether he was right.
+                let supervised = ended.is_some_and(Container::may_be_ended);
+                if killed && !asked && !borrows && !supervised {
                     return Err(format!(
                         "agent {agent} has killed container {container} of task {}, and was not asked to",
                         task.1

@@ -29,6 +29,7 @@ mod resources;
 mod rest;
 mod roles;
 mod streams;
+mod supervision;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -148,6 +149,7 @@ pub(crate) fn all() -> Vec<Box<dyn Check>> {
         Box::new(claims::Claims::default()),
         Box::new(preemptions::Preemptions::default()),
         Box::new(fairness::Fairness::default()),
+        Box::new(supervision::Supervision::default()),
         Box::new(queues::Queues::default()),
         Box::new(honest::Honest),
         Box::new(rest::Rest::default()),

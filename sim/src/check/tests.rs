@@ -2,7 +2,7 @@
 
 mod model;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use apportion_agent_core::{CheckpointId, ContainerId, Record, TaskKey};
 use apportion_master_core::{
@@ -10,7 +10,8 @@ use apportion_master_core::{
     view::{AgentView, OfferView, TaskView},
 };
 use apportion_types::{
-    AgentId, Offer, OfferId, Reason, Resources, Source, TaskState, TaskStatus, Time, UpdateId,
+    AgentId, HealthCheck, Offer, OfferId, Probe, Reason, Resources, Source, Supervision, TaskState,
+    TaskStatus, Time, UpdateId,
     protocol::{
         agent::{AgentMessage, MasterMessage, RefuseCode},
         scheduler::{Call, DeclineCode, DeclineReason, Event},
@@ -21,7 +22,7 @@ use super::{
     Change, Changes, Happening,
     fixture::{broken, container, running},
 };
-use crate::{Sim, machine::Stage};
+use crate::{Answers, Sim, machine::Stage};
 
 fn task(sim: &Sim) -> (TaskKey, Arc<TaskView>) {
     let (key, task) = sim.world().view().tasks.get_min().expect("there are tasks");
@@ -91,6 +92,37 @@ fn nothing_is_broken_at_rest() {
     let mut sim = running();
     sim.world_mut().check_at_rest();
     assert_eq!(sim.world().violation, None);
+}
+
+#[test]
+fn supervision_of_one_that_is_well() {
+    let sim = running();
+    let (agent, _, key) = container(&sim);
+    let unhealthy = TaskStatus { reason: Some(Reason::Unhealthy), ..status(&key, TaskState::Killing, 9) };
+    let record = Record::Update { framework_id: key.0.clone(), status: unhealthy };
+    let said = after(&Happening::Durable { agent, record: &record }, "supervision");
+    assert!(said.contains("as not healthy, and has always answered well"), "{said}");
+}
+
+#[test]
+fn supervision_that_ends_nobody() {
+    let supervised = |supervision: Supervision, answers: Answers| {
+        let mut sim = running();
+        let (agent, id, _) = container(&sim);
+        let world = sim.world_mut();
+        world.now = world.now + Duration::from_secs(600);
+        let container = world.agents[agent].machine.containers.get_mut(&id).expect("it runs");
+        (container.supervision, container.behaviour.answers) = (supervision, answers);
+        at_rest(sim, "supervision")
+    };
+    let most = Supervision { max_completion: Some(Duration::from_secs(60)), ..Supervision::default() };
+    assert!(supervised(most, Answers::Well).contains("runs longer than it may, for ever"));
+    let check = Some(Box::new(HealthCheck::new(Probe::Tcp { port: 1 })));
+    let asked = Supervision { health_check: check, ..Supervision::default() };
+    let said = supervised(asked.clone(), Answers::Badly);
+    assert!(said.contains("does not do its work, and is not ended, for ever"), "{said}");
+    let said = supervised(asked, Answers::Well);
+    assert!(said.contains("is healthy, and is told as None for ever"), "{said}");
 }
 
 #[test]
