@@ -371,7 +371,8 @@ mod tests {
         Attributes { mode: 0o640, owner: None, modified: Some((1_000_000, 5)), xattrs: &[] };
 
     fn write(tree: &mut Tree, path: &str, content: &str) -> rustix::io::Result<()> {
-        tree.file(path.as_bytes(), &PLAIN, &mut content.as_bytes()).map(|copied| drop(copied.unwrap()))
+        tree.file(path.as_bytes(), &PLAIN, &mut content.as_bytes())
+            .map(|copied| assert_eq!(copied.unwrap(), content.len() as u64))
     }
 
     #[test]

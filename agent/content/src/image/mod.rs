@@ -219,14 +219,6 @@ impl ImageError {
             _ => false,
         }
     }
-
-    /// True when the same content may well be had from elsewhere.
-    fn is_anothers(&self) -> bool {
-        matches!(
-            self,
-            ImageError::Fetch { .. } | ImageError::NotFound { .. } | ImageError::Unauthorized { .. }
-        )
-    }
 }
 
 /// How far a pull is.
@@ -342,6 +334,7 @@ impl Images {
                 pulled = flight.wait() => pulled?,
                 () = reporting => unreachable!("reports do not end"),
             };
+            on_progress(*flight.progress.borrow());
             let leased = self.lease(pulled.record.clone(), holder)?;
             drop((pulled, flight));
             self.collect_soon();

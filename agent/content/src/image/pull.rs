@@ -86,7 +86,9 @@ impl Drop for Fetched {
 }
 
 type Shared<T> = Result<Arc<T>, Arc<ImageError>>;
-type BlobFlight = Arc<Flight<Shared<Fetched>, u64>>;
+
+/// A blob on its way, and whether it was this pull that began to fetch it.
+type BlobFlight = (Arc<Flight<Shared<Fetched>, u64>>, bool);
 
 /// A pull under way, for all who want that image.
 pub(super) type ImageFlight = Arc<Flight<Shared<Pulled>, PullProgress>>;
@@ -240,15 +242,14 @@ impl Puller {
         let pieces: Vec<(Piece, Option<Pin>, Option<BlobFlight>)> = pieces
             .into_iter()
             .map(|(piece, pin)| {
-                let flight =
-                    if pin.is_none() { self.fetch(&piece.blob).map(|(flight, _)| flight) } else { None };
+                let flight = if pin.is_none() { self.fetch(&piece.blob) } else { None };
                 (piece, pin, flight)
             })
             .collect();
         let flights: Vec<BlobFlight> = pieces.iter().filter_map(|(.., flight)| flight.clone()).collect();
         let (count, layers_done) = (pieces.len(), AtomicUsize::new(0));
         let report = || {
-            let bytes_done = flights.iter().map(|flight| *flight.progress.borrow()).sum();
+            let bytes_done = flights.iter().map(|(flight, _)| *flight.progress.borrow()).sum();
             let layers_done = layers_done.load(Ordering::Relaxed);
             told.send_replace(PullProgress { layers_done, layers: count, bytes_done, bytes: total });
         };
@@ -267,7 +268,11 @@ impl Puller {
                 let pin = match pin {
                     Some(pin) => Arc::new(pin),
                     None => {
-                        let pin = self.unpack(piece, flight, left).await?;
+                        let pin = self.unpack(piece, flight, left).await.map_err(|error| match *error {
+                            // Not only what was left to this layer.
+                            ImageError::TooLarge { .. } => Arc::new(too_large()),
+                            _ => error,
+                        })?;
                         unpacked.push(id);
                         pin
                     }
@@ -290,7 +295,7 @@ impl Puller {
     }
 
     /// Begins to fetch a blob, or joins those who do; none when it is on this machine. True when it was begun by this call.
-    fn fetch(self: &Arc<Self>, blob: &Blob) -> Option<(BlobFlight, bool)> {
+    fn fetch(self: &Arc<Self>, blob: &Blob) -> Option<BlobFlight> {
         let Blob::Remote { repository, digest, bytes } = blob else { return None };
         let (puller, origin) = (self.clone(), BlobOrigin { repository: repository.clone(), digest: *digest });
         let wanted = Wanted { digest: Some(*digest), bytes: Some(*bytes), bytes_max: *bytes };
@@ -315,22 +320,17 @@ impl Puller {
         let (fetched, section, digest) = loop {
             match (&piece.blob, &flight) {
                 (Blob::Local { section, digest }, _) => break (None, section.clone(), *digest),
-                (Blob::Remote { digest, .. }, Some(waited)) => match waited.wait().await {
+                (Blob::Remote { digest, .. }, Some((waited, own))) => match waited.wait().await {
                     Ok(fetched) => {
                         let section = Section::file(&fetched.path);
                         let section = section.map_err(ImageError::store)?;
                         break (Some(fetched), section, Some(*digest));
                     }
-                    Err(error) => {
-                        // Another's failure need not be ours: it may have come from elsewhere, or been given another end.
-                        let (next, own) = self.fetch(&piece.blob).expect("of a registry");
-                        if Arc::ptr_eq(waited, &next) || own && !error.is_anothers() {
-                            return Err(error);
-                        }
-                        flight = Some(next);
-                    }
+                    // Another's failure need not be ours: it may have come from elsewhere, or been given another end.
+                    Err(_) if !own => flight = self.fetch(&piece.blob),
+                    Err(error) => return Err(error),
                 },
-                (Blob::Remote { .. }, None) => flight = self.fetch(&piece.blob).map(|(flight, _)| flight),
+                (Blob::Remote { .. }, None) => flight = self.fetch(&piece.blob),
             }
         };
         loop {

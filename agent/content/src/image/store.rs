@@ -12,7 +12,7 @@
 //! A layer appears under its name when all of it is on disk, and not before.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fs, io,
     path::{Path, PathBuf},
     sync::{
@@ -189,13 +189,16 @@ impl Store {
         write_json(&temporary.join(LAYER), &record, true)?;
         fs::File::open(temporary)?.sync_all()?;
         let mut state = self.state();
-        if !state.layers.contains_key(&id) {
+        if let Entry::Vacant(vacant) = state.layers.entry(id) {
             let layers = self.folder.join("layers");
             fs::rename(temporary, layers.join(id.hex()))?;
             fs::File::open(&layers)?.sync_all()?;
-            let layer =
-                Layer { bytes: unpacked.bytes, opaque: unpacked.opaque, used_at: SystemTime::now(), pins: 0 };
-            state.layers.insert(id, layer);
+            vacant.insert(Layer {
+                bytes: unpacked.bytes,
+                opaque: unpacked.opaque,
+                used_at: SystemTime::now(),
+                pins: 0,
+            });
         }
         Ok(self.pin_in(&mut state, id).expect("just added"))
     }

@@ -1,0 +1,175 @@
+//! Images and artifacts of tasks: brought before a container is launched, and let go of with it. The containers start nothing.
+
+// All of this is test code.
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
+
+#[path = "../content/tests/support/layout.rs"]
+mod layout;
+mod support;
+
+use std::{fs, path::Path};
+
+use apportion_containerizer::{Fake, MountSource, SANDBOX_IN_IMAGE};
+use apportion_types::{
+    Reason, TaskInfo, TaskState, Volume, VolumeSource,
+    container::{Control, Exit, Unenforced},
+    container_info::Artifact,
+    image::Image,
+};
+use layout::{Item, Layer, Layout, tar};
+use serde_json::json;
+use support::*;
+
+/// An image of two layers in a folder, and its name.
+fn image(folder: &Path) -> Image {
+    let mut layout = Layout::new(&folder.join("layout"));
+    let layers =
+        [Layer::gzip(&tar(&[("one", Item::File("1"))])), Layer::gzip(&tar(&[("two", Item::File("2"))]))];
+    let config = json!({
+        "Entrypoint": ["/server"], "Cmd": ["--port=1"], "User": "7", "WorkingDir": "/srv",
+        "Env": ["PATH=/image/bin", "LEVEL=image", "HOME=/home/image"],
+    });
+    layout.image("x", &layers, config);
+    Image::new(format!("oci:{}", layout.path.display()).parse().unwrap())
+}
+
+fn with_image(id: &str, argv: &[&str], image: &Image) -> TaskInfo {
+    let mut info = task(id, argv);
+    info.container.image = Some(Box::new(image.clone()));
+    info
+}
+
+fn artifact(path: &Path) -> Artifact {
+    Artifact {
+        uri: format!("file://{}", path.display()),
+        sha256: None,
+        path: None,
+        extract: false,
+        executable: true,
+        cache: false,
+    }
+}
+
+#[tokio::test]
+async fn a_task_has_what_its_image_says_unless_it_says_otherwise() {
+    let (folder, source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut master, fake) = (Master::start().await, Fake::default());
+    let _agent = start(config(folder.path(), &master.address), fake.clone()).await;
+    let mut stream = master.stream().await;
+    stream.hear().await;
+    stream.say(registered("a1")).await;
+    let image = image(source.path());
+    fs::write(source.path().join("tool"), "tool").unwrap();
+
+    let mut plain = with_image("plain", &[], &image);
+    plain.container.artifacts.push(artifact(&source.path().join("tool")));
+    let source_of_volume = VolumeSource::Image(image.clone());
+    plain.volumes.push(Volume { source: source_of_volume, container_path: "/data".into(), writable: true });
+    let mut own = with_image("own", &["/other"], &image);
+    own.command.env.insert("LEVEL".to_owned(), "task".to_owned());
+    (own.container.user, own.container.working_dir) = (Some("8".into()), Some("here".into()));
+    stream.run(vec![plain, own]).await;
+    let mut running = 0;
+    while running < 2 {
+        let update = stream.update().await;
+        assert!(!update.state.is_terminal(), "{update:?}");
+        running += usize::from(update.state == TaskState::Running);
+    }
+    let launched = fake.launched();
+    let of = |id: &str| launched.iter().find(|spec| spec.env["APPORTION_TASK_ID"] == id).unwrap();
+    let (plain, own) = (of("plain"), of("own"));
+    assert_eq!(
+        (&plain.argv[..], &own.argv[..]),
+        (&["/server".into(), "--port=1".into()][..], &["/other".into()][..])
+    );
+    for (name, value) in [
+        ("PATH", "/image/bin"),
+        ("LEVEL", "image"),
+        ("HOME", "/home/image"),
+        ("APPORTION_SANDBOX", SANDBOX_IN_IMAGE),
+        ("TMPDIR", &format!("{SANDBOX_IN_IMAGE}/tmp")),
+    ] {
+        assert_eq!(plain.env[name], value, "{name}");
+    }
+    assert_eq!(own.env["LEVEL"], "task");
+    assert_eq!((plain.user.as_deref(), own.user.as_deref()), (Some("7"), Some("8")));
+    let place = |spec: &apportion_containerizer::ContainerSpec| spec.working_dir.clone().unwrap();
+    assert_eq!((place(plain), place(own)), ("/srv".into(), "here".into()));
+    let root = plain.root.as_ref().unwrap();
+    assert_eq!(fs::read_to_string(root.layers[1].join("two")).unwrap(), "2");
+    assert_eq!(root.layers, own.root.as_ref().unwrap().layers);
+    let MountSource::Image(volume) = &plain.mounts[0].source else { panic!("an image") };
+    assert_eq!(volume.layers, root.layers);
+    let scratches = [&root.scratch, &volume.scratch, &own.root.as_ref().unwrap().scratch];
+    for (number, scratch) in scratches.into_iter().enumerate() {
+        assert!(fs::read_dir(scratch).unwrap().next().is_none());
+        assert!(!scratches[..number].contains(&scratch), "each has its own");
+    }
+    assert_eq!(fs::read_to_string(plain.sandbox.join("tool")).unwrap(), "tool");
+
+    // What a container used goes with it, when its end is acknowledged.
+    for spec in [plain, own] {
+        fake.end(&spec.id, Exit::Code(0));
+    }
+    let scratch = folder.path().join("scratch");
+    let leases = folder.path().join("images/leases");
+    assert_eq!(fs::read_dir(&leases).unwrap().count(), 2);
+    for _ in 0..2 {
+        while !stream.update().await.state.is_terminal() {}
+    }
+    let gone = async {
+        while fs::read_dir(&scratch).unwrap().count() + fs::read_dir(&leases).unwrap().count() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LONG, gone).await.expect("scratch folders and leases are let go of");
+}
+
+#[tokio::test]
+async fn what_is_not_available_fails_the_task_with_its_reason() {
+    let (folder, source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut master, fake) = (Master::start().await, Fake::default());
+    let _agent = start(config(folder.path(), &master.address), fake.clone()).await;
+    let mut stream = master.stream().await;
+    stream.hear().await;
+    stream.say(registered("a1")).await;
+    let missing = Image::new(format!("oci:{}", source.path().join("gone").display()).parse().unwrap());
+    let mut fetched = task("fetched", &["run"]);
+    fetched.container.artifacts.push(artifact(&source.path().join("gone")));
+    for (info, reason) in [
+        (with_image("image", &["run"], &missing), Reason::ImageNotAvailable),
+        (fetched, Reason::ArtifactNotFetched),
+    ] {
+        stream.run(vec![info]).await;
+        let update = loop {
+            let update = stream.update().await;
+            if update.state.is_terminal() {
+                break update;
+            }
+        };
+        assert_eq!((update.state, update.reason), (TaskState::Failed, Some(reason)));
+        assert!(update.message.contains("gone"), "{}", update.message);
+    }
+    assert!(fake.launched().is_empty());
+    assert_eq!(fs::read_dir(folder.path().join("scratch")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn where_no_image_can_be_had_a_task_is_told_why() {
+    let (folder, source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut master = Master::start().await;
+    let unenforced =
+        Unenforced { control: Control::Images, reason: "this kernel has no overlays".to_owned() };
+    let _agent = start(config(folder.path(), &master.address), Fake::new(vec![unenforced])).await;
+    let mut stream = master.stream().await;
+    stream.hear().await;
+    stream.say(registered("a1")).await;
+    stream.run(vec![with_image("t", &[], &image(source.path()))]).await;
+    let update = loop {
+        let update = stream.update().await;
+        if update.state.is_terminal() {
+            break update;
+        }
+    };
+    assert!(update.message.contains("this kernel has no overlays"), "{update:?}");
+}
