@@ -62,7 +62,7 @@ impl Answers {
             Answers::WellAfter(from) => Some(running >= from),
             Answers::InTurns(each) => {
                 let turn = running.as_micros() / each.as_micros().max(1);
-                Some(calm || turn % 2 == 0)
+                Some(calm || turn.is_multiple_of(2))
             }
         }
     }

@@ -99,7 +99,7 @@ fn supervision_of_one_that_is_well() {
     let sim = running();
     let (agent, _, key) = container(&sim);
     let unhealthy = TaskStatus { reason: Some(Reason::Unhealthy), ..status(&key, TaskState::Killing, 9) };
-    let record = Record::Update { framework_id: key.0.clone(), status: unhealthy };
+    let record = Record::Update { framework_id: key.0, status: unhealthy };
     let said = after(&Happening::Durable { agent, record: &record }, "supervision");
     assert!(said.contains("as not healthy, and has always answered well"), "{said}");
 }
