@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use apportion_sdk::{
     AgentId, Context, DeclineReason, FrameworkId, Offer, Scheduler, Stop, Subscription, Task as Description,
-    TaskId, TaskInfo, TaskStatus, Time, async_trait, placement, protocol::ResourceRequest,
+    TaskId, TaskInfo, TaskStatus, Time, async_trait, limits, placement, protocol::ResourceRequest,
 };
 use tokio::sync::mpsc;
 
@@ -128,6 +128,17 @@ impl BatchScheduler {
         }
         if let Some(grace) = self.job.kill_grace {
             task = task.kill_grace(grace);
+        }
+        if let Some(image) = &self.job.image {
+            task = task.image(image.to_string());
+        }
+        if let Some(user) = &self.job.user {
+            task = task.user(user);
+        }
+        // The scheduler ends what runs too long, with its grace. Should it be away then, the agent does that a moment later.
+        if let Some(timeout) = self.job.timeout {
+            let grace = self.job.kill_grace.unwrap_or(limits::KILL_GRACE_DEFAULT);
+            task = task.max_completion((timeout + grace).min(limits::MAX_COMPLETION_MAX));
         }
         task.build().map_err(|error| error.to_string())
     }

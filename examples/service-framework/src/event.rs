@@ -32,7 +32,7 @@ pub enum Event {
         /// Where.
         hostname: String,
     },
-    /// A replica runs: it has started, or was found running.
+    /// A replica runs, and is healthy if it has a health check: it has started, is healthy again, or was found running.
     Running {
         /// Its number.
         replica: u32,
@@ -42,6 +42,13 @@ pub enum Event {
         hostname: String,
         /// `host:port` for each of its ports.
         addresses: Vec<String>,
+    },
+    /// A replica runs, but its health check says that it does not do its work; it is ended when that goes on.
+    Unhealthy {
+        /// Its number.
+        replica: u32,
+        /// Its task.
+        task_id: TaskId,
     },
     /// A replica ended that was to run; it starts again.
     Ended {
@@ -140,6 +147,9 @@ impl fmt::Display for Event {
             Event::Running { replica, task_id, hostname, addresses } => {
                 let place = if addresses.is_empty() { hostname.clone() } else { addresses.join(", ") };
                 write!(f, "replica {replica} running on {place} ({task_id})")
+            }
+            Event::Unhealthy { replica, task_id } => {
+                write!(f, "replica {replica} is not healthy ({task_id}); ended when that goes on")
             }
             Event::Ended { replica, task_id, why, restart_ms } => {
                 write!(f, "replica {replica} ended: {why} ({task_id}); starts again in {}", after(restart_ms))

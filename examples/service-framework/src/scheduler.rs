@@ -48,7 +48,11 @@ pub struct ServiceScheduler<K = Store> {
 impl<K: Keep> ServiceScheduler<K> {
     /// The service from where `table` left it. `spec` must have been read or [checked](Spec::checked).
     pub fn new(spec: Arc<Spec>, store: K, table: Table, events: mpsc::UnboundedSender<Event>) -> Self {
-        let policy = Policy { restart: spec.restart, replace_after: spec.replace_after };
+        let policy = Policy {
+            restart: spec.restart,
+            replace_after: spec.replace_after,
+            checked: spec.health.is_some(),
+        };
         let state = ServiceState::new(spec.replicas, policy, table.clone());
         Self { spec, state, store, stored: table, events, wake_at: None, failure: None }
     }

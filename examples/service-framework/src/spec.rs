@@ -1,6 +1,8 @@
 //! The description of a service: from TOML, or from a program, to a [`Spec`] in which everything is checked.
 
 mod check;
+mod container;
+mod health;
 
 use std::{
     collections::BTreeMap,
@@ -10,13 +12,18 @@ use std::{
 };
 
 use apportion_sdk::{
-    Resources, Role, Task, TaskError, TaskId, TaskInfo, limits,
+    Artifact, Resources, Role, Task, TaskError, TaskId, TaskInfo, Volume, limits,
     resources::{Name, Value, parse_scalar},
 };
 use serde::Deserialize;
 use toml::Spanned;
 
-use self::check::{NAMES_PORTS, check_name, check_variable};
+pub use self::health::{Asked, Health};
+use self::{
+    check::{NAMES_PORTS, check_name, check_variable},
+    container::{ArtifactTable, VolumeTable},
+    health::HealthTable,
+};
 use crate::template::{self, Unknown};
 
 /// The most replicas: every change of one is written to a small file as a whole.
@@ -57,6 +64,16 @@ pub struct Spec {
     pub replicas: u32,
     /// What each asks for, but for its ports.
     pub resources: Resources,
+    /// What it sees as its root; the command may then be empty, for the image's own.
+    pub image: Option<String>,
+    /// Who it runs as; the image's, else the agent's own user, when none.
+    pub user: Option<String>,
+    /// What is fetched into its sandbox before it is started.
+    pub artifacts: Vec<Artifact>,
+    /// What it sees beside its root and its sandbox.
+    pub volumes: Vec<Volume>,
+    /// Tells whether it does its work; only then it counts as running, and one that fails too often is started anew.
+    pub health: Option<Health>,
     /// How many ports each gets, whichever the agent has.
     pub ports: usize,
     /// The role for which offers are taken.
@@ -138,6 +155,13 @@ struct SpecFile {
     command: Option<Spanned<CommandLine>>,
     #[serde(default)]
     env: BTreeMap<String, Spanned<String>>,
+    image: Option<Spanned<String>>,
+    user: Option<String>,
+    #[serde(default)]
+    artifacts: Vec<ArtifactTable>,
+    #[serde(default)]
+    volumes: Vec<VolumeTable>,
+    health: Option<Spanned<HealthTable>>,
     replicas: Option<Spanned<i64>>,
     cpus: Option<Spanned<Scalar>>,
     memory: Option<Spanned<Scalar>>,
@@ -203,10 +227,17 @@ impl Spec {
             max: source.duration("restart.max", raw.restart.max)?.unwrap_or(usual.max),
             stable: source.duration("restart.stable", raw.restart.stable)?.unwrap_or(usual.stable),
         };
+        let health = raw.health.map(|table| source.health(table, ports)).transpose()?;
+        let volumes = raw.volumes.into_iter().map(VolumeTable::volume);
         let spec = Spec {
-            argv: source.argv(raw.command, ports)?,
+            argv: source.argv(raw.command, raw.image.is_some(), ports)?,
             env: source.env(raw.env, ports)?,
             name: source.name(raw.name)?,
+            image: raw.image.map(Spanned::into_inner),
+            user: raw.user,
+            artifacts: raw.artifacts.into_iter().map(ArtifactTable::artifact).collect(),
+            volumes: volumes.collect::<Result<_, _>>().map_err(|what| source.refuse(0..0, what))?,
+            health,
             replicas,
             resources,
             ports,
@@ -244,6 +275,21 @@ impl Spec {
         }
         if let Some(grace) = self.kill_grace {
             task = task.kill_grace(grace);
+        }
+        if let Some(image) = &self.image {
+            task = task.image(image);
+        }
+        if let Some(user) = &self.user {
+            task = task.user(user);
+        }
+        for artifact in &self.artifacts {
+            task = task.artifact(artifact.clone());
+        }
+        for Volume { source, container_path, writable } in self.volumes.iter().cloned() {
+            task = task.mount(source, container_path, writable);
+        }
+        if let Some(health) = &self.health {
+            task = task.health_check(health.check(ports, render));
         }
         task.build()
     }
@@ -373,8 +419,16 @@ impl Source<'_> {
         }
     }
 
-    fn argv(self, command: Option<Spanned<CommandLine>>, ports: usize) -> Result<Vec<String>, SpecError> {
+    fn argv(
+        self,
+        command: Option<Spanned<CommandLine>>,
+        image: bool,
+        ports: usize,
+    ) -> Result<Vec<String>, SpecError> {
         const EXAMPLE: &str = "command = [\"/usr/bin/python3\", \"-m\", \"http.server\", \"${port0}\"]";
+        if command.is_none() && image {
+            return Ok(Vec::new());
+        }
         let missing = || self.refuse(0..0, format!("command is missing; write for example\n{EXAMPLE}"));
         let command = command.ok_or_else(missing)?;
         let argv = match command.get_ref() {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use apportion_sdk::{
-    Resources,
+    ImageReference, Resources,
     resources::{Name, Value},
 };
 
@@ -20,6 +20,8 @@ use super::{
 pub struct Builder {
     name: String,
     resources: Resources,
+    image: Option<String>,
+    user: Option<String>,
     timeout: Option<Duration>,
     kill_grace: Option<Duration>,
     pids_max: Option<u64>,
@@ -38,6 +40,8 @@ impl Builder {
         Self {
             name,
             resources,
+            image: None,
+            user: None,
             timeout: None,
             kill_grace: None,
             pids_max: None,
@@ -58,6 +62,18 @@ impl Builder {
     /// One more variable of each task's environment.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// What each task sees as its root; the command may then be left out for the image's own.
+    pub fn image(mut self, reference: impl Into<String>) -> Self {
+        self.image = Some(reference.into());
+        self
+    }
+
+    /// Who each task runs as: `USER[:GROUP]`.
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
         self
     }
 
@@ -125,7 +141,13 @@ impl Builder {
         let none = if self.open { Elements::Texts(Vec::new()) } else { Elements::Single };
         let elements = self.elements.unwrap_or(none);
         elements.check(self.open).map_err(|error| error.to_string())?;
-        if self.argv.first().is_none_or(String::is_empty) {
+        let image = self.image.as_deref().map(str::parse::<ImageReference>).transpose();
+        let image = image.map_err(|error| format!("image: {error}"))?;
+        let names_program = match self.argv.first() {
+            Some(program) => !program.is_empty(),
+            None => image.is_some(),
+        };
+        if !names_program {
             return Err("command: names no program".to_owned());
         }
         if self.retries > RETRIES_MAX {
@@ -150,6 +172,8 @@ impl Builder {
             argv: self.argv.iter().map(|text| template("command", text)).collect::<Result<_, _>>()?,
             env: self.env.iter().map(variable).collect::<Result<_, String>>()?,
             name: self.name,
+            image,
+            user: self.user,
             resources: self.resources,
             timeout: self.timeout,
             kill_grace: self.kill_grace,
@@ -179,6 +203,14 @@ mod tests {
             .timeout(Duration::from_secs(60))
             .count(3);
         assert_eq!(job.build().unwrap(), file);
+        let text = "name = \"j\"\n[task]\nimage = \"app:1\"\nuser = \"www\"\n";
+        let imaged = Job::parse("f".as_ref(), text, &[], "/".as_ref()).unwrap();
+        assert_eq!(Job::builder("j").image("app:1").user("www").build().unwrap(), imaged);
+        let wrong = Job::parse("f".as_ref(), &text.replace("app:1", "oci:x"), &[], "/".as_ref()).unwrap_err();
+        assert!(
+            wrong.to_string().starts_with("f:3:9: task.image: `oci:x` does not name an image"),
+            "{wrong}"
+        );
         let little =
             Job::parse("f".as_ref(), "name = \"j\"\n[task]\ncommand = [\"true\"]\n", &[], "/".as_ref());
         assert_eq!(Job::builder("j").command(["true"]).build().unwrap(), little.unwrap());
@@ -214,6 +246,7 @@ mod tests {
             (good().count(usize::MAX), "elements, but a job has at most 100000 tasks"),
             (good().command(["true", "${item}"]), "command: unknown variable `${item}`; known here: index;"),
             (good().env("A=B", ""), "env.A=B: is not a name of a variable"),
+            (good().image("a b"), "image: `a b` does not name an image"),
             (good().retries(101), "retries: 101 is not from 0 to 100"),
             (good().pids_max(0), "pids_max: 0 is less than 1"),
             (timeout, "timeout: is zero"),

@@ -27,6 +27,8 @@ pub(super) struct TaskTable {
     pub command: Option<Spanned<CommandLine>>,
     #[serde(default)]
     pub env: BTreeMap<String, Spanned<String>>,
+    pub image: Option<Spanned<String>>,
+    pub user: Option<String>,
     pub cpus: Option<Spanned<Scalar>>,
     pub memory: Option<Spanned<Scalar>>,
     pub disk: Option<Spanned<Scalar>>,

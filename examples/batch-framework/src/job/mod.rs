@@ -19,7 +19,8 @@ use std::{
 };
 
 use apportion_sdk::{
-    Resources,
+    ImageReference, Resources,
+    image::ImageError,
     resources::{Name, Value, parse_scalar},
 };
 use toml::Spanned;
@@ -56,6 +57,10 @@ pub struct Job {
     pub name: String,
     /// What each task asks for.
     pub resources: Resources,
+    /// What each task sees as its root; its command may then be empty, for the image's own.
+    pub image: Option<ImageReference>,
+    /// Who each task runs as; the image's, else the agent's own user, when none.
+    pub user: Option<String>,
     /// How long one attempt may run.
     pub timeout: Option<Duration>,
     /// From TERM to KILL; the agent's default when none.
@@ -187,7 +192,9 @@ impl Job {
             output: output.transpose()?,
             open: false,
             elements,
-            argv: source.argv(span, task.command, scope)?,
+            argv: source.argv(span, task.command, task.image.is_some(), scope)?,
+            image: source.image(task.image)?,
+            user: task.user,
             env: source.env(task.env, scope)?,
         })
     }
@@ -385,6 +392,13 @@ impl Source<'_> {
         Ok(resources)
     }
 
+    fn image(self, text: Option<Spanned<String>>) -> Result<Option<ImageReference>, JobError> {
+        let parsed = |text: Spanned<String>| {
+            text.get_ref().parse().map_err(|error: ImageError| self.at("task.image", &text, error))
+        };
+        text.map(parsed).transpose()
+    }
+
     fn timeout(self, text: Option<Spanned<String>>) -> Result<Option<Duration>, JobError> {
         let Some(text) = text else { return Ok(None) };
         match self.duration("task.timeout", Some(text.clone()))? {
@@ -430,8 +444,12 @@ impl Source<'_> {
         self,
         task: Range<usize>,
         command: Option<Spanned<CommandLine>>,
+        image: bool,
         scope: Scope<'_>,
     ) -> Result<Vec<Template>, JobError> {
+        if command.is_none() && image {
+            return Ok(Vec::new());
+        }
         const EXAMPLE: &str = "command = [\"/bin/sh\", \"-c\", \"sha256sum \\\"$FILE\\\"\"]";
         let command = command.ok_or_else(|| self.missing(task, "task.command", EXAMPLE))?;
         let argv = match command.get_ref() {

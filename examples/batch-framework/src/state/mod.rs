@@ -286,7 +286,8 @@ impl JobState {
         let task = &mut self.tasks[position];
         task.failures += 1;
         // A task that ran out of time is not tried again: it would most likely take as long once more.
-        let outcome = if task.timed_out() { Outcome::TimedOut } else { Outcome::Failed };
+        let out_of_time = task.timed_out() || status.reason == Some(Reason::MaxCompletionTime);
+        let outcome = if out_of_time { Outcome::TimedOut } else { Outcome::Failed };
         if self.interrupted || outcome == Outcome::TimedOut || task.failures > self.policy.retries {
             return self.end(position, outcome, status, effects);
         }

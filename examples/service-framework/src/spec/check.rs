@@ -31,6 +31,11 @@ impl Spec {
             name: name.into(),
             argv: argv.into_iter().map(Into::into).collect(),
             env: BTreeMap::new(),
+            image: None,
+            user: None,
+            artifacts: Vec::new(),
+            volumes: Vec::new(),
+            health: None,
             replicas: 1,
             resources,
             ports: 0,
@@ -52,7 +57,11 @@ impl Spec {
 
     pub(super) fn check(&self) -> Result<(), String> {
         check_name(&self.name).map_err(|what| format!("name: {what}"))?;
-        if self.argv.first().is_none_or(String::is_empty) {
+        let names_program = match self.argv.first() {
+            Some(program) => !program.is_empty(),
+            None => self.image.is_some(),
+        };
+        if !names_program {
             return Err("command: names no program".to_owned());
         }
         let ports = vec![u16::MAX; self.ports.min(PORTS_MAX + 1)];
@@ -71,6 +80,14 @@ impl Spec {
             let key = format!("env.{}", name.escape_default());
             check_variable(name).map_err(|what| format!("{key}: {what}"))?;
             render(&key, value)?;
+        }
+        if let Some(health) = &self.health {
+            for text in health.templates() {
+                render("health.command", text)?;
+            }
+            if let Some(what) = health.problem(self.ports) {
+                return Err(what);
+            }
         }
         Role::new(&self.role).map_err(|error| format!("role: {error}"))?;
         let Restart { min, max, .. } = self.restart;

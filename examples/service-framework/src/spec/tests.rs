@@ -1,3 +1,5 @@
+use apportion_sdk::Probe;
+
 use super::*;
 
 const GOOD: &str = r#"
@@ -108,6 +110,56 @@ fn a_replica_is_told_its_number_and_its_ports() {
         ["APPORTION_PORT0=31005", "APPORTION_PORT1=31006", "APPORTION_REPLICA=2", "OTHER=31006", "WHO=2"]
     );
     assert_eq!(task.resources.to_string(), "cpus:0.25;mem:64;gpus:1;ports:[31005-31006]");
+}
+
+#[test]
+fn a_replica_has_a_container_and_is_asked_how_it_is() {
+    let text = r#"
+name = "web"
+image = "registry.example/web:1"
+user = "www"
+ports = 2
+artifacts = [{ uri = "https://example.org/site.tgz", extract = true }]
+volumes = [{ host = "/srv/site" }, { tmpfs_mib = 64, at = "/scratch", writable = true }]
+
+[health]
+http = "/health"
+port = 1
+interval = "2s"
+"#;
+    let spec = parse(text).unwrap();
+    let task = spec.describe(0, &TaskId::new("web.0.1").unwrap(), &[31005, 31006]).unwrap();
+    assert!(task.command.argv.is_empty() && task.container.artifacts[0].extract);
+    assert_eq!(task.volumes[1].container_path, "/scratch");
+    let check = task.supervision.health_check.unwrap();
+    let http = Probe::Http { port: 31006, path: "/health".to_owned(), headers: BTreeMap::new() };
+    assert_eq!((check.probe, check.schedule.interval), (http, Duration::from_secs(2)));
+    for (line, other, expected) in [
+        ("port = 1", "port = 2", "web.toml:9:1: health: port 2 is asked, and a replica has 2 ports"),
+        ("http = \"/health\"", "", "web.toml:9:1: health: one of `command = [\"check\"]`"),
+        ("interval = \"2s\"", "interval = \"0s\"", "web.toml:12:12: health.interval: is zero"),
+        (
+            "interval = \"2s\"",
+            "interval = \"1ms\"",
+            "web.toml:1:1: task `web.1000.18446744073709551615`: health_check",
+        ),
+        (
+            "registry.example/web:1",
+            "oci:web",
+            "web.toml:1:1: task `web.1000.18446744073709551615`: `oci:web`",
+        ),
+        ("host = \"/srv/site\"", "at = \"/x\"", "web.toml:1:1: volumes: each is one of `host`"),
+        ("https:", "ftp:", "web.toml:1:1: task `web.1000.18446744073709551615`: container.artifacts[0].uri"),
+    ] {
+        let message = parse(&text.replacen(line, other, 1)).unwrap_err().to_string();
+        assert!(message.starts_with(expected), "{message}\nis not\n{expected}");
+    }
+    let command = "name = \"x\"\ncommand = [\"x\"]\nports = 1\n[health]\ncommand = [\"ask\", \"${port0}\"]\n";
+    let task = parse(command).unwrap().describe(0, &TaskId::new("x").unwrap(), &[7]).unwrap();
+    let Probe::Command(asked) = task.supervision.health_check.unwrap().probe else {
+        panic!("it is a command")
+    };
+    assert_eq!(asked.argv, ["ask", "7"]);
 }
 
 #[test]

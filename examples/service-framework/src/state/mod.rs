@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use apportion_sdk::{AgentId, FrameworkId, Reason, TaskId, TaskState, TaskStatus, Time};
+use apportion_sdk::{AgentId, FrameworkId, Reason, Source, TaskId, TaskState, TaskStatus, Time};
 
 pub use self::table::{Placed, Scaled, Table, VERSION};
 use crate::{
@@ -38,6 +38,8 @@ pub struct Policy {
     pub restart: Restart,
     /// How long one may be unreachable before it is replaced.
     pub replace_after: Duration,
+    /// Whether one counts as running only while its health check says that it does its work.
+    pub checked: bool,
 }
 
 /// What the scheduler must do, or may tell.
@@ -65,6 +67,8 @@ struct Instance {
     killed: bool,
     /// Since when it runs, as far as this scheduler saw it.
     running_since: Option<Time>,
+    /// Whether its health check says that it does its work; always, when it has none.
+    healthy: bool,
     /// When it is replaced, while it cannot be reached.
     replace_at: Option<Time>,
 }
@@ -224,12 +228,18 @@ impl ServiceState {
         let Some(&number) = self.tasks.get(&status.task_id) else {
             return self.unwanted(status, effects);
         };
-        self.instance(number).heard = true;
+        let first = !std::mem::replace(&mut self.instance(number).heard, true);
         match status.state {
             TaskState::Staging | TaskState::Starting | TaskState::Killing => {
                 self.instance(number).replace_at = None
             }
-            TaskState::Running => self.runs(number, now, effects),
+            TaskState::Running => {
+                // What is found running by a new scheduler may have been judged long ago, which a new master has not heard: it counts
+                // until its agent says otherwise.
+                let untold = self.instance(number).healthy || first && status.source == Source::Master;
+                let healthy = !self.policy.checked || status.findings.healthy.unwrap_or(untold);
+                self.runs(number, healthy, now, effects);
+            }
             TaskState::Unreachable => self.unreachable(number, now, effects),
             TaskState::Finished | TaskState::Failed | TaskState::Killed | TaskState::Error => {
                 // When its machine starts anew, nobody sees how it ends.
@@ -271,11 +281,22 @@ impl ServiceState {
         }
     }
 
-    fn runs(&mut self, number: u32, now: Time, effects: &mut Vec<Effect>) {
+    fn runs(&mut self, number: u32, healthy: bool, now: Time, effects: &mut Vec<Effect>) {
         let instance = self.instance(number);
         let returned = instance.replace_at.take().is_some();
-        let new = instance.running_since.is_none();
+        let new = instance.running_since.is_none() || !instance.healthy;
+        let lost = instance.healthy && !healthy;
         instance.running_since.get_or_insert(now);
+        instance.healthy = healthy;
+        if lost {
+            self.complete = false;
+            let task_id = self.table.placed[&number].task_id.clone();
+            effects.push(Effect::Tell(Event::Unhealthy { replica: number, task_id }));
+        }
+        if !healthy {
+            return;
+        }
+        let instance = self.instance(number);
         // One that is being killed because it is, or was, one too many is no news.
         let killed = instance.killed;
         if (new || returned) && number < self.wanted && !killed {
@@ -375,7 +396,13 @@ impl Replica {
     fn runs(&self) -> bool {
         matches!(
             &self.phase,
-            Phase::Placed(Instance { running_since: Some(_), replace_at: None, killed: false, .. })
+            Phase::Placed(Instance {
+                running_since: Some(_),
+                healthy: true,
+                replace_at: None,
+                killed: false,
+                ..
+            })
         )
     }
 

@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
 
-use apportion_sdk::Source;
+use apportion_sdk::Findings;
 use proptest::prelude::*;
 
 use super::*;
 
 const POLICY: Policy = Policy {
+    checked: false,
     restart: Restart {
         min: Duration::from_secs(1),
         max: Duration::from_secs(8),
@@ -78,6 +79,36 @@ fn replicas_are_launched_once_and_told_when_complete() {
     ));
     assert_eq!(told(&mut service, 2, &second, TaskState::Running), [], "a repeated update is no news");
     assert_eq!(service.running(), 2);
+}
+
+#[test]
+fn a_replica_with_a_health_check_counts_only_while_it_is_healthy() {
+    let policy = Policy { checked: true, ..POLICY };
+    let mut service = ServiceState::new(1, policy, Table::new("web"));
+    let task = place(&mut service, 0);
+    let mut told = |healthy: Option<bool>| {
+        let findings = Findings { healthy, check: None };
+        let mut effects = Vec::new();
+        let status = TaskStatus { findings, ..status(&task, TaskState::Running) };
+        service.update(&status, at(1), &mut effects);
+        (service.running(), effects)
+    };
+    assert_eq!(told(None), (0, Vec::new()), "nobody knows yet");
+    assert_eq!(told(Some(false)), (0, Vec::new()), "it was not healthy before either");
+    let (running, effects) = told(Some(true));
+    assert!(
+        matches!(effects[..], [Effect::Tell(Event::Running { .. }), Effect::Tell(Event::Complete { .. })]),
+        "{effects:?}"
+    );
+    assert_eq!(running, 1);
+    let (running, effects) = told(Some(false));
+    assert!(matches!(effects[..], [Effect::Tell(Event::Unhealthy { replica: 0, .. })]), "{effects:?}");
+    assert_eq!((running, told(Some(true)).0, told(None).0), (0, 1, 1));
+    // A new scheduler asks, and a new master does not know of its health: what was running counts until its agent says otherwise.
+    let mut again = ServiceState::new(1, policy, service.table().clone());
+    let found = TaskStatus { source: Source::Master, ..status(&task, TaskState::Running) };
+    again.update(&found, at(9), &mut Vec::new());
+    assert_eq!(again.running(), 1);
 }
 
 #[test]

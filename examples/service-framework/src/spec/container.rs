@@ -1,0 +1,62 @@
+//! Artifacts and volumes as a description says them.
+
+use apportion_sdk::{Artifact, Image, Volume, VolumeSource};
+use serde::Deserialize;
+
+/// `[[artifacts]]`: something that is fetched before the start.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ArtifactTable {
+    uri: String,
+    sha256: Option<String>,
+    path: Option<String>,
+    #[serde(default)]
+    extract: bool,
+    #[serde(default)]
+    executable: bool,
+    #[serde(default)]
+    cache: bool,
+}
+
+impl ArtifactTable {
+    pub(super) fn artifact(self) -> Artifact {
+        let Self { uri, sha256, path, extract, executable, cache } = self;
+        Artifact { uri, sha256, path, extract, executable, cache }
+    }
+}
+
+/// `[[volumes]]`: one of `host`, `sandbox`, `tmpfs_mib` and `image`, and where it is seen.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VolumeTable {
+    host: Option<String>,
+    sandbox: Option<String>,
+    tmpfs_mib: Option<u32>,
+    image: Option<String>,
+    at: Option<String>,
+    #[serde(default)]
+    writable: bool,
+}
+
+impl VolumeTable {
+    pub(super) fn volume(self) -> Result<Volume, String> {
+        let Self { host, sandbox, tmpfs_mib, image, at, writable } = self;
+        let at = at.or_else(|| host.clone()).ok_or("volumes: `at` is missing; say where it is seen")?;
+        let source = match (host, sandbox, tmpfs_mib, image) {
+            (Some(path), None, None, None) => VolumeSource::Host { path },
+            (None, Some(path), None, None) => VolumeSource::Sandbox { path },
+            (None, None, Some(mib), None) => VolumeSource::Tmpfs { bytes: u64::from(mib) << 20 },
+            (None, None, None, Some(text)) => {
+                VolumeSource::Image(Image::new(text.parse().map_err(|error| format!("volumes: {error}"))?))
+            }
+            _ => {
+                return Err(
+                    "volumes: each is one of `host`, `sandbox`, `tmpfs_mib` and `image`; for example \
+                     { tmpfs_mib = 64, at = \"/scratch\" }"
+                        .to_owned(),
+                );
+            }
+        };
+        Ok(Volume { source, container_path: at, writable })
+    }
+}
