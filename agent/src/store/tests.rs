@@ -1,9 +1,10 @@
 use std::{collections::BTreeMap, sync::mpsc, time::Duration};
 
-use apportion_agent_core::{CheckpointId, ContainerId, Record, TaskRecord};
+use apportion_agent_core::{CheckpointId, ContainerId, ProcessRecord, Record, Settings, TaskRecord, Times};
 use apportion_types::{
-    AgentId, Command, FrameworkId, FrameworkInfo, OperationId, OperationState, OperationStatus, Resources,
-    Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, protocol::agent::AgentOperation,
+    AgentId, Command, FaultDomain, FrameworkId, FrameworkInfo, OperationId, OperationState, OperationStatus,
+    Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId,
+    protocol::agent::AgentOperation,
 };
 use proptest::prelude::*;
 
@@ -46,6 +47,16 @@ fn task(id: &str) -> Record {
     }))
 }
 
+fn process() -> Record {
+    let settings = Settings {
+        hostname: "host".to_owned(),
+        resources: "cpus:4;cpus(eng):2".parse().unwrap(),
+        attributes: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
+        domain: Some(FaultDomain { region: "eu".to_owned(), zone: "a".to_owned() }),
+    };
+    Record::Process(ProcessRecord { boot_id: Some("one".to_owned()), settings })
+}
+
 fn update(id: &str, number: u64, state: TaskState) -> Record {
     let status = TaskStatus {
         task_id: TaskId::new(id).unwrap(),
@@ -72,7 +83,13 @@ fn some() -> Vec<Record> {
     use TaskState::*;
     vec![
         agent("a1"),
+        process(),
         task("runs"),
+        Record::Times {
+            framework_id: framework_id(),
+            task_id: TaskId::new("runs").unwrap(),
+            times: Times { started_at: Some(Time::from_micros(7)), kill_at: Some(Time::from_micros(9)) },
+        },
         task("over"),
         task("ended"),
         update("runs", 1, Starting),
