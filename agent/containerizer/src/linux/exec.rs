@@ -80,7 +80,7 @@ fn start(folder: &Path, agent: &OwnedFd) -> Result<i32, Failure> {
     env::set_current_dir(folder).map_err(|e| Failure::state(folder, &e))?;
     let mut order: Order = read(folder::SPEC)?;
     let sandbox = resolve(&order.spec.sandbox)?;
-    let init = find_init()?;
+    let container = find()?;
     let terminal = wanted.terminal;
     merge(&mut order, wanted);
 
@@ -89,14 +89,14 @@ fn start(folder: &Path, agent: &OwnedFd) -> Result<i32, Failure> {
     order.layout.driver().enter(&order.group, false)?;
     init::spare_nobody();
     if order.isolation.namespaces() {
-        join(&init)?;
+        join(&container)?;
     }
     match sys::copy(0).map_err(|e| Failure::setup("starting the command's keeper", e))? {
         Copy::Parent { child } => Ok(child),
         Copy::Child => {
             // A panic must not unwind into code that belongs to the parent.
             let kept =
-                catch_unwind(AssertUnwindSafe(|| keep(&order, &sandbox, terminal, agent, &init.pidfd)));
+                catch_unwind(AssertUnwindSafe(|| keep(&order, &sandbox, terminal, agent, &container.init)));
             sys::exit_now(match kept {
                 Ok(Ok(())) => 0,
                 Ok(Err(failure)) => {
@@ -109,20 +109,26 @@ fn start(folder: &Path, agent: &OwnedFd) -> Result<i32, Failure> {
     }
 }
 
-/// Process 1 of the container.
-struct Init {
-    pid: i32,
-    pidfd: OwnedFd,
+/// What the container is known by: its process 1, which is its life, and its task, which is in all of its namespaces.
+struct Known {
+    init: OwnedFd,
+    task: OwnedFd,
+    task_pid: i32,
 }
 
-fn find_init() -> Result<Init, Failure> {
-    let gone = || Failure::setup("finding the container's process 1", rustix::io::Errno::SRCH);
+fn find() -> Result<Known, Failure> {
+    let gone = || Failure::setup("finding the container's processes", rustix::io::Errno::SRCH);
     let pids: Pids = read(folder::PIDS)?;
-    let process: Process = pids.init.filter(|_| pids.boot_id == crate::procfs::boot_id()).ok_or_else(gone)?;
-    let pid = Pid::from_raw(process.pid).ok_or_else(gone)?;
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
-    // Looked at after the opening: if it is the right one now, the descriptor is the right one's.
-    if process.runs() { Ok(Init { pid: process.pid, pidfd }) } else { Err(gone()) }
+    let same_boot = pids.boot_id == crate::procfs::boot_id();
+    let pidfd = |process: Option<Process>| {
+        let process = process.filter(|_| same_boot)?;
+        let pidfd = pidfd_open(Pid::from_raw(process.pid)?, PidfdFlags::empty()).ok()?;
+        // Looked at after the opening: if it is the right one now, the descriptor is the right one's.
+        process.runs().then_some((pidfd, process.pid))
+    };
+    let (init, _) = pidfd(pids.init).ok_or_else(gone)?;
+    let (task, task_pid) = pidfd(pids.task).ok_or_else(gone)?;
+    Ok(Known { init, task, task_pid })
 }
 
 /// What the task was started with, changed to what the command is to be started with.
@@ -136,15 +142,24 @@ fn merge(order: &mut Order, wanted: ExecSpec) {
 
 /// Moves this process, and of the process namespace its future children, into those namespaces that the container does not share
 /// with the machine.
-fn join(init: &Init) -> Result<(), Failure> {
-    let own = |name: &str| {
-        let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/{name}")).ok();
-        of(&init.pid.to_string()) != of("self")
+///
+/// By the task, because process 1 lets no ordinary user look at it.
+fn join(container: &Known) -> Result<(), Failure> {
+    let failed = |e: io::Error| {
+        Failure::setup("entering the container's namespaces (Linux 5.8 or later is needed)", e)
     };
-    let flags = NAMESPACES.iter().filter(|(name, _)| own(name)).fold(0, |flags, (_, flag)| flags | flag);
-    let flags = ThreadNameSpaceType::from_bits_retain(flags as u32);
-    move_into_thread_name_spaces(init.pidfd.as_fd(), flags)
-        .map_err(|e| Failure::setup("entering the container's namespaces (Linux 5.8 or later is needed)", e))
+    let mut flags = 0;
+    for (name, flag) in NAMESPACES {
+        let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/{name}"));
+        match (of(&container.task_pid.to_string()), of("self")) {
+            (Ok(its), Ok(ours)) if its != ours => flags |= flag,
+            (Err(e), Ok(_)) => return Err(failed(e)),
+            // The same, or a kernel without this kind.
+            _ => {}
+        }
+    }
+    move_into_thread_name_spaces(container.task.as_fd(), ThreadNameSpaceType::from_bits_retain(flags as u32))
+        .map_err(|e| failed(e.into()))
 }
 
 /// The keeper: starts the command, and sees to the end of it and of all that it leaves.

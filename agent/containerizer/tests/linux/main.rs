@@ -8,6 +8,7 @@
 mod attempts;
 mod bench;
 mod escapes;
+mod exec;
 mod facts;
 mod images;
 mod isolation;
@@ -45,6 +46,7 @@ fn scenarios() -> Vec<Scenario> {
         runc::scenarios(),
         volumes::scenarios(),
         survival::scenarios(),
+        exec::scenarios(),
     ];
     all.into_iter().flatten().collect()
 }

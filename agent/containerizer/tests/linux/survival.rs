@@ -11,7 +11,8 @@ use std::{
 };
 
 use apportion_containerizer::{
-    ContainerError, ContainerSpec, Containerizer, LaunchError, Leftover, Native, NativeConfig, Signal,
+    ContainerError, ContainerSpec, Containerizer, ExecSpec, LaunchError, Leftover, Native, NativeConfig,
+    Signal,
 };
 use apportion_types::container::Exit;
 use rustix::process::{Pid, kill_process};
@@ -53,32 +54,59 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// An agent that can be killed: launches the given containers, says so, and stays.
+/// An agent that can be killed: launches the given containers, executes a command in the first if one is given, says so, and stays.
 pub(crate) fn agent(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<String> = args.map(|a| a.into_string().unwrap()).collect();
     let mode = Mode::ALL.into_iter().find(|m| m.name() == args[0]).unwrap();
     let specs: Vec<ContainerSpec> = serde_json::from_str(&args[3]).unwrap();
     block(async {
         let native = Native::probe(bench::config(mode, Path::new(&args[1]), &args[2])).await.unwrap();
+        let id = specs.first().map(|spec| spec.id.clone());
         for spec in specs {
             native.launch(spec).await.unwrap();
         }
+        let mut executed = None;
+        if let Some(json) = args.get(4) {
+            let (id, exec) = (id.unwrap(), serde_json::from_str(json).unwrap());
+            executed = Some(native.exec(&id, exec).await.unwrap());
+        }
         println!("launched");
         pending::<()>().await;
+        drop(executed);
     });
     ExitCode::SUCCESS
 }
 
 /// Starts such an agent; kill it with `child.kill()`.
 fn start_agent(bench: &Bench, specs: &[&ContainerSpec]) -> Child {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    start(agent_command(bench, specs))
+}
+
+/// The same, with a command executed in the first container.
+pub(crate) fn start_agent_that_executes(bench: &Bench, specs: &[&ContainerSpec], exec: &ExecSpec) -> Child {
+    let mut command = agent_command(bench, specs);
+    command.arg(serde_json::to_string(exec).unwrap());
+    start(command)
+}
+
+pub(crate) fn kill_agent(mut agent: Child) {
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+}
+
+fn agent_command(bench: &Bench, specs: &[&ContainerSpec]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["agent", bench.mode.name()])
         .arg(&bench.dir)
         .arg(&bench.config.cgroup_parent)
         .arg(serde_json::to_string(specs).unwrap())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stdout(Stdio::piped());
+    command
+}
+
+fn start(mut command: Command) -> Child {
+    let mut child = command.spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "launched\n");
