@@ -36,7 +36,7 @@ const LIST: List<'static, Task, 9> = List {
         [
             task.task_id.to_string(),
             task.framework_id.to_string(),
-            task.state.to_string(),
+            state(task),
             task.agent_id.to_string(),
             cpus(&task.resources.0),
             mem(&task.resources.0),
@@ -46,6 +46,15 @@ const LIST: List<'static, Task, 9> = List {
         ]
     },
 };
+
+/// The state, and with it what a health check says that is bad.
+fn state(task: &Task) -> String {
+    let unhealthy = task.status.as_ref().is_some_and(|status| status.healthy == Some(false));
+    match unhealthy && !task.state.is_terminal() {
+        true => format!("{}, unhealthy", task.state),
+        false => task.state.to_string(),
+    }
+}
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let Some(client) = args.list.client.start()? else { return Ok(()) };
@@ -103,6 +112,15 @@ mod tests {
             agent_address: "127.0.0.1:1".into(),
         };
         document(TaskSummary::try_from(summary).unwrap())
+    }
+
+    #[test]
+    fn a_task_that_does_not_do_its_work_is_seen() {
+        let mut task = task();
+        task.status.as_mut().unwrap().healthy = Some(false);
+        assert_eq!(state(&task), "failed");
+        task.state = apportion_types::TaskState::Running;
+        assert_eq!(state(&task), "running, unhealthy");
     }
 
     #[test]
