@@ -11,6 +11,7 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(crate) struct Args {
     /// The registry of images that name none [default: docker.io]
     #[arg(long, value_name = "HOST[:PORT]", help_heading = "Settings")]
