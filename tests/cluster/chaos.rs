@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     thread,
     time::{Duration, SystemTime},
 };
@@ -12,7 +12,10 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{Cluster, is_root};
+use super::{
+    Cluster, is_root,
+    traces::{self, containers},
+};
 use crate::support::until;
 
 const AGENTS: [(&str, &str); 2] = [("a", "cpus:4;mem:2GiB"), ("b", "cpus:4;mem:2GiB")];
@@ -80,16 +83,7 @@ fn whatever_is_killed_every_task_succeeds_and_nothing_is_left() {
         let listed = cluster.ask(&["tasks"]);
         listed["tasks"].as_array().unwrap().is_empty().then_some(())
     });
-    until("nothing is kept of containers", || containers(&cluster).is_empty().then_some(()));
-    let place = cluster.place.path().to_owned();
-    for (name, _) in AGENTS {
-        let left = cgroups(&Cluster::group(name));
-        assert_eq!(left, Vec::<PathBuf>::new(), "cgroups are left");
-    }
-    drop(cluster);
-    let mounts = fs::read_to_string("/proc/mounts").unwrap();
-    assert!(!mounts.contains(&*place.to_string_lossy()), "mounts are left:\n{mounts}");
-    assert_eq!(processes_of(&place), Vec::<String>::new(), "processes are left");
+    traces::expect_none(cluster);
 }
 
 fn setting(name: &str) -> Option<u64> {
@@ -97,38 +91,8 @@ fn setting(name: &str) -> Option<u64> {
     Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is not a number")))
 }
 
-/// The folders of all containers that agents keep.
-fn containers(cluster: &Cluster) -> Vec<PathBuf> {
-    let folders = AGENTS.iter().filter_map(|(name, _)| {
-        let folder = cluster.work_dir(name).join("containers");
-        Some(fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()))
-    });
-    let mut folders: Vec<PathBuf> = folders.flatten().filter(|folder| folder.is_dir()).collect();
-    folders.sort();
-    folders
-}
-
 /// A process that a container's folder names.
 fn process(folder: &Path, which: &str) -> Option<Pid> {
     let pids: Value = serde_json::from_slice(&fs::read(folder.join("pid.json")).ok()?).ok()?;
     Pid::from_raw(i32::try_from(pids[which]["pid"].as_i64()?).ok()?)
-}
-
-/// The cgroups below this path in any hierarchy.
-fn cgroups(path: &str) -> Vec<PathBuf> {
-    let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
-    let places = hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]).map(|hierarchy| hierarchy.join(path));
-    let below = places.filter_map(|place| fs::read_dir(place).ok()).flat_map(|entries| entries.flatten());
-    below.filter(|entry| entry.path().is_dir()).map(|entry| entry.path()).collect()
-}
-
-/// The commands of processes that name a folder.
-fn processes_of(place: &Path) -> Vec<String> {
-    let place = place.to_string_lossy().into_owned();
-    let commands = fs::read_dir("/proc").unwrap().flatten();
-    let commands = commands.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-    commands
-        .map(|command| String::from_utf8_lossy(&command).replace('\0', " "))
-        .filter(|command| command.contains(&place))
-        .collect()
 }

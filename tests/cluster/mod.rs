@@ -1,9 +1,11 @@
 //! Real masters, agents, frameworks and containers, each a process of its own.
 
 mod chaos;
+mod images;
 mod limits;
 mod sharing;
 mod survival;
+mod traces;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -31,6 +33,8 @@ fn start_master(place: &Place, port: u16) -> Running {
 struct Cluster {
     place: Place,
     url: String,
+    /// What agents are started with beside their own.
+    settings: &'static [&'static str],
     agents: BTreeMap<String, Running>,
     /// Dropped last: agents that leave want to tell it.
     master: Running,
@@ -42,7 +46,7 @@ impl Cluster {
         let place = Place::new();
         let mut master = start_master(&place, 0);
         let url = format!("http://127.0.0.1:{}", port(&master.error_with("serving")));
-        let mut cluster = Cluster { place, url, agents: BTreeMap::new(), master };
+        let mut cluster = Cluster { place, url, settings: &[], agents: BTreeMap::new(), master };
         for (name, resources) in agents {
             cluster.start_agent(name, resources);
         }
@@ -72,7 +76,7 @@ impl Cluster {
     fn start_agent(&mut self, name: &str, resources: &str) {
         let work_dir = self.work_dir(name);
         let group = Cluster::group(name);
-        let agent = self.place.start(&[
+        let mut args = vec![
             "agent",
             "--listen",
             "127.0.0.1:0",
@@ -87,7 +91,9 @@ impl Cluster {
             "--cgroup-parent",
             &group,
             "--kill-tasks-on-exit",
-        ]);
+        ];
+        args.extend(self.settings);
+        let agent = self.place.start(&args);
         self.agents.insert(name.to_owned(), agent);
     }
 

@@ -15,6 +15,8 @@ pub enum Item<'a> {
     File(&'a str),
     Executable(&'a [u8]),
     Folder,
+    /// A folder in which everybody may write.
+    Shared,
     Link(&'a str),
     HardLink(&'a str),
     Char(u32, u32),
@@ -36,6 +38,7 @@ pub fn tar(entries: &[(&str, Item<'_>)]) -> Vec<u8> {
             Item::File(text) => (EntryType::Regular, 0o644, text.as_bytes()),
             Item::Executable(bytes) => (EntryType::Regular, 0o755, bytes),
             Item::Folder => (EntryType::Directory, 0o755, b""),
+            Item::Shared => (EntryType::Directory, 0o1777, b""),
             Item::Link(_) => (EntryType::Symlink, 0o777, b""),
             Item::HardLink(_) => (EntryType::Link, 0o644, b""),
             Item::Char(..) => (EntryType::Char, 0o600, b""),
