@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use apportion_allocator::{Allocation, Allocator, Hierarchical, HierarchicalConfig, SorterKind, Wants};
 use apportion_benches::cpu_timed;
-use apportion_types::{AgentId, AgentInfo, Capability, FrameworkId, FrameworkOptions, Resources, Role, Time};
+use apportion_types::{AgentId, Capability, FrameworkId, FrameworkOptions, Place, Resources, Role, Time};
 
 /// An allocator, and the names of what is in it. What a caller has anyway is made outside of every bracket.
 pub(crate) struct Cluster {
@@ -16,7 +17,7 @@ pub(crate) struct Cluster {
     pub(crate) frameworks: Vec<FrameworkId>,
     pub(crate) options: FrameworkOptions,
     pub(crate) now: Time,
-    info: AgentInfo,
+    place: Arc<Place>,
 }
 
 pub(crate) fn resources(text: &str) -> Resources {
@@ -37,15 +38,8 @@ pub(crate) fn ports(pieces: u64) -> String {
 
 impl Cluster {
     pub(crate) fn new(agents: usize, frameworks: usize) -> Self {
-        let info = AgentInfo {
-            hostname: "host".to_owned(),
-            address: "host:5051".to_owned(),
-            resources: Resources::new(),
-            attributes: BTreeMap::new(),
-            domain: None,
-            unenforced: Vec::new(),
-            version: "1".to_owned(),
-        };
+        let (hostname, address) = ("host".to_owned(), "host:5051".to_owned());
+        let place = Arc::new(Place { hostname, address, ..Place::default() });
         // As Mesos' benchmarks give them, so that what is lent is offered too.
         let capabilities = BTreeSet::from([Capability::RevocableResources]);
         Self {
@@ -56,7 +50,7 @@ impl Cluster {
                 .collect(),
             options: FrameworkOptions { capabilities, ..FrameworkOptions::default() },
             now: Time::ZERO,
-            info,
+            place,
         }
     }
 
@@ -75,7 +69,7 @@ impl Cluster {
     /// All agents, of each some in use by one of the frameworks in turn.
     pub(crate) fn add_agents(&mut self, total: &Resources, used: Option<(&Role, &Resources)>) {
         for (index, id) in self.agents.iter().enumerate() {
-            self.allocator.add_agent(id, &self.info, total);
+            self.allocator.add_agent(id, &self.place, total);
             if let Some((role, used)) = used {
                 let framework = &self.frameworks[index % self.frameworks.len()];
                 self.allocator.charge(framework, role, id, used);

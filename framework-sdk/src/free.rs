@@ -1,10 +1,10 @@
 //! For schedulers that choose for themselves: what is free in the cluster, and claims on it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use apportion_types::{
-    AgentId, Resources, Role, TaskId, TaskInfo,
-    protocol::scheduler::{Claim, ClaimResult, FreeState, Place},
+    AgentId, Place, Resources, Role, TaskId, TaskInfo,
+    protocol::scheduler::{Claim, ClaimResult, FreeState},
 };
 
 use crate::{DoesNotFit, offer};
@@ -33,7 +33,7 @@ use crate::{DoesNotFit, offer};
 pub struct FreeView {
     version: u64,
     free: BTreeMap<AgentId, Resources>,
-    places: BTreeMap<AgentId, Place>,
+    places: BTreeMap<AgentId, Arc<Place>>,
 }
 
 impl FreeView {
@@ -71,7 +71,7 @@ impl FreeView {
 
     /// Where an agent is.
     pub fn place(&self, agent: &AgentId) -> Option<&Place> {
-        self.places.get(agent)
+        self.places.get(agent).map(|place| &**place)
     }
 
     /// Forgets an agent that is lost.

@@ -435,7 +435,7 @@ impl TryFrom<v1::OfferSummary> for OfferSummary {
             offer_id: offer.offer_id,
             framework_id: offer.framework_id,
             agent_id: offer.agent_id,
-            hostname: offer.hostname,
+            hostname: offer.place.hostname.clone(),
             role: offer.role,
             resources: offer.resources,
             made_at: Time::from_micros(wire.made_at_us),

@@ -1,7 +1,7 @@
 //! Testing a scheduler without a cluster: a hand-driven driver, whose time and whose master are the test.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     future::Future,
     pin::pin,
     sync::Arc,
@@ -11,7 +11,7 @@ use std::{
 
 use apportion_types::{
     AgentId, FrameworkId, FrameworkInfo, Offer, OfferId, OperationId, OperationState, OperationStatus,
-    Reason, Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId,
+    Place, Reason, Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId,
     protocol::scheduler::{Call, ClaimResult, Event, FreeAgent, FreeState, Preemption},
 };
 
@@ -168,10 +168,9 @@ impl<S: Scheduler> Harness<S> {
 
     fn make_offer(&mut self, agent: &str, resources: &str, attributes: &[(&str, &str)]) -> Offer {
         self.offers += 1;
-        let mut offer = made_offer(self.role.as_str(), agent, resources);
-        offer.offer_id = OfferId::new(format!("offer-{}", self.offers)).expect("a good id");
         let attributes = attributes.iter().map(|(name, value)| (String::from(*name), String::from(*value)));
-        offer.attributes = attributes.collect();
+        let mut offer = made_offer(self.role.as_str(), agent, resources, attributes.collect());
+        offer.offer_id = OfferId::new(format!("offer-{}", self.offers)).expect("a good id");
         offer
     }
 
@@ -374,17 +373,21 @@ fn agent_id(agent: &str) -> AgentId {
     AgentId::new(agent).expect("a good agent id")
 }
 
-fn made_offer(role: &str, agent: &str, resources: &str) -> Offer {
+fn made_offer(
+    role: &str,
+    agent: &str,
+    resources: &str,
+    attributes: BTreeMap<String, String>,
+) -> Offer {
+    let hostname = format!("host-of-{agent}");
+    let place = Place { hostname, address: format!("{agent}:5051"), attributes, domain: None };
     Offer {
         offer_id: OfferId::new("offer").expect("a good id"),
         framework_id: FrameworkId::new("test").expect("a good id"),
         agent_id: agent_id(agent),
         role: Role::new(role).expect("a good role"),
         resources: resources.parse::<Resources>().expect("resources such as `cpus:1;mem:64`"),
-        hostname: format!("host-of-{agent}"),
-        address: format!("{agent}:5051"),
-        attributes: Default::default(),
-        domain: None,
+        place: Arc::new(place),
     }
 }
 
@@ -394,7 +397,7 @@ fn made_offer(role: &str, agent: &str, resources: &str) -> Offer {
 ///
 /// When the role, the agent's id or the resources are not such.
 pub fn offer(role: &str, agent: &str, resources: &str) -> crate::Offer {
-    crate::Offer::new(made_offer(role, agent, resources), Arc::new(Answers::new("test")))
+    crate::Offer::new(made_offer(role, agent, resources, BTreeMap::new()), Arc::new(Answers::new("test")))
 }
 
 /// What is free, as a master tells it: of each agent its id and its resources.

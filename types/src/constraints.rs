@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{AgentInfo, limits};
+use crate::{Place, limits};
 
 /// Alternatives: an agent passes when it passes every constraint of at least one group. Without a group every agent passes.
 ///
@@ -142,13 +142,13 @@ impl PartialEq for Predicate {
 impl Eq for Predicate {}
 
 impl OfferConstraints {
-    /// True when the agent passes.
-    pub fn admit(&self, agent: &AgentInfo) -> bool {
+    /// True when an agent that is there passes.
+    pub fn admit(&self, agent: &Place) -> bool {
         self.groups.is_empty() || self.groups.iter().any(|group| group.iter().all(|one| one.holds(agent)))
     }
 
     /// The first constraint that does not hold of the agent in each group; none when the agent passes.
-    pub fn failing(&self, agent: &AgentInfo) -> Option<Vec<&Constraint>> {
+    pub fn failing(&self, agent: &Place) -> Option<Vec<&Constraint>> {
         if self.groups.is_empty() {
             return None;
         }
@@ -158,7 +158,7 @@ impl OfferConstraints {
 
 impl Constraint {
     /// True when it holds of the agent.
-    pub fn holds(&self, agent: &AgentInfo) -> bool {
+    pub fn holds(&self, agent: &Place) -> bool {
         let text = self.selector.select(agent);
         let holds = match &self.predicate {
             Predicate::Exists => text.is_some(),
@@ -171,7 +171,7 @@ impl Constraint {
 
 impl Selector {
     /// The text, if the agent has one.
-    pub fn select<'a>(&self, agent: &'a AgentInfo) -> Option<&'a str> {
+    pub fn select<'a>(&self, agent: &'a Place) -> Option<&'a str> {
         match self {
             Selector::Hostname => Some(&agent.hostname),
             Selector::Region => agent.domain.as_ref().map(|domain| domain.region.as_str()),
@@ -213,18 +213,15 @@ mod tests {
     use super::*;
     use crate::FaultDomain;
 
-    fn agent(attributes: &[(&str, &str)]) -> AgentInfo {
-        AgentInfo {
+    fn agent(attributes: &[(&str, &str)]) -> Place {
+        Place {
             hostname: "node-7".to_owned(),
             address: "node-7:5051".to_owned(),
-            resources: crate::Resources::new(),
             attributes: attributes
                 .iter()
                 .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
                 .collect::<BTreeMap<_, _>>(),
             domain: Some(FaultDomain { region: "eu".to_owned(), zone: "eu-1".to_owned() }),
-            unenforced: Vec::new(),
-            version: String::new(),
         }
     }
 

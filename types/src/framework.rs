@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -108,12 +109,32 @@ pub struct Offer {
     pub role: Role,
     /// What is offered.
     pub resources: Resources,
-    /// The agent's host.
+    /// Where the agent is; shared by all offers of it.
+    #[serde(flatten)]
+    pub place: Arc<Place>,
+}
+
+/// What is known of where an agent is: by this tasks are placed, and it is judged who may be offered the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Place {
+    /// Its host.
     pub hostname: String,
-    /// The agent's own services, `host:port`.
+    /// Its own services, `host:port`.
     pub address: String,
-    /// The agent's attributes.
+    /// Its attributes.
     pub attributes: BTreeMap<String, String>,
-    /// Where the agent stands, if that is known.
+    /// Its fault domain, if that is known.
     pub domain: Option<FaultDomain>,
+}
+
+impl AgentInfo {
+    /// Where it is.
+    pub fn place(&self) -> Place {
+        Place {
+            hostname: self.hostname.clone(),
+            address: self.address.clone(),
+            attributes: self.attributes.clone(),
+            domain: self.domain.clone(),
+        }
+    }
 }

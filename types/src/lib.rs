@@ -22,7 +22,7 @@ pub mod timers;
 
 pub use constraints::OfferConstraints;
 pub use container_info::{Artifact, ContainerInfo, Rlimit, RlimitResource, Volume, VolumeSource};
-pub use framework::{AgentInfo, Capability, FaultDomain, FrameworkInfo, FrameworkOptions, Offer};
+pub use framework::{AgentInfo, Capability, FaultDomain, FrameworkInfo, FrameworkOptions, Offer, Place};
 pub use ids::{AgentId, FrameworkId, OfferId, OperationId, Role, TaskId, UpdateId, VolumeId};
 pub use image::{Image, ImageReference, PullPolicy};
 pub use operation::{Operation, OperationState, OperationStatus};

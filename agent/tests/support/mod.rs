@@ -189,15 +189,15 @@ impl Stream {
     pub(crate) async fn run(&self, tasks: Vec<TaskInfo>) {
         self.say(MasterMessage::RunTasks {
             framework_id: framework_id(),
-            framework_info: FrameworkInfo {
+            framework_info: Arc::new(FrameworkInfo {
                 name: "test".to_owned(),
                 principal: String::new(),
                 roles: vec![Role::default()],
                 failover_timeout: Duration::from_secs(60),
                 labels: BTreeMap::new(),
-            },
+            }),
             role: Role::default(),
-            tasks,
+            tasks: tasks.into_iter().map(Arc::new).collect(),
         })
         .await;
     }

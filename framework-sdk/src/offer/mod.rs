@@ -13,7 +13,7 @@ use std::{
 };
 
 use apportion_types::{
-    AgentId, FaultDomain, OfferId, Resources, Role, TaskInfo, limits,
+    AgentId, FaultDomain, OfferId, Place, Resources, Role, TaskInfo, limits,
     protocol::scheduler::OfferOperation,
     resources::{Name, Ranges, Value},
 };
@@ -39,10 +39,7 @@ pub struct Offer {
     ids: Vec<OfferId>,
     agent_id: AgentId,
     role: Role,
-    hostname: String,
-    address: String,
-    attributes: BTreeMap<String, String>,
-    domain: Option<FaultDomain>,
+    place: Arc<Place>,
     /// Neither placed nor taken.
     left: Resources,
     /// Ports handed out by `take_ports`, not yet placed.
@@ -91,10 +88,7 @@ impl Offer {
             ids: vec![offer.offer_id],
             agent_id: offer.agent_id,
             role: offer.role,
-            hostname: offer.hostname,
-            address: offer.address,
-            attributes: offer.attributes,
-            domain: offer.domain,
+            place: offer.place,
             left: offer.resources,
             taken: Resources::new(),
             steps: Vec::new(),
@@ -129,27 +123,27 @@ impl Offer {
 
     /// The agent's host.
     pub fn hostname(&self) -> &str {
-        &self.hostname
+        &self.place.hostname
     }
 
     /// `host:port` of the agent's own services, such as [`sandbox`](crate::sandbox).
     pub fn address(&self) -> &str {
-        &self.address
+        &self.place.address
     }
 
     /// The agent's attributes.
     pub fn attributes(&self) -> &BTreeMap<String, String> {
-        &self.attributes
+        &self.place.attributes
     }
 
     /// One of the agent's attributes.
     pub fn attribute(&self, name: &str) -> Option<&str> {
-        self.attributes.get(name).map(String::as_str)
+        self.place.attributes.get(name).map(String::as_str)
     }
 
     /// Where the agent stands, if that is known.
     pub fn domain(&self) -> Option<&FaultDomain> {
-        self.domain.as_ref()
+        self.place.domain.as_ref()
     }
 
     /// What is left, on its terms: what was offered, less the tasks placed and the ports taken, as conversions have changed it.

@@ -444,10 +444,11 @@ fn offer(words: &[&str]) -> apportion_types::Offer {
         agent_id: AgentId::new(agent).unwrap(),
         role: if words[1].contains("eng") { Role::new("eng").unwrap() } else { Role::default() },
         resources: words[1].parse().unwrap(),
-        hostname: agent.to_owned(),
-        address: format!("{agent}:5051"),
-        attributes: BTreeMap::new(),
-        domain: None,
+        place: Arc::new(apportion_types::Place {
+            hostname: agent.to_owned(),
+            address: format!("{agent}:5051"),
+            ..Default::default()
+        }),
     }
 }
 

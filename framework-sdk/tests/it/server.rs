@@ -1,6 +1,6 @@
 //! A master whose every word the test says, on a real port.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use apportion_proto::v1::{
     SchedulerServiceConnectRequest, SchedulerServiceConnectResponse,
@@ -113,10 +113,11 @@ pub(crate) fn offers(offers: &[(&str, &str)]) -> Event {
         agent_id: AgentId::new(agent).unwrap(),
         role: Role::default(),
         resources: "cpus:4;mem:1024".parse().unwrap(),
-        hostname: (*agent).to_owned(),
-        address: format!("{agent}:5051"),
-        attributes: Default::default(),
-        domain: None,
+        place: Arc::new(apportion_types::Place {
+            hostname: (*agent).to_owned(),
+            address: format!("{agent}:5051"),
+            ..Default::default()
+        }),
     };
     Event::Offers(offers.iter().map(offer).collect())
 }

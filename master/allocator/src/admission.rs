@@ -1,8 +1,6 @@
 //! Who may be offered an agent at all: constraints, gpus, regions. Judged once for each client and agent, and remembered as a bit.
 
-use std::sync::Arc;
-
-use apportion_types::{AgentInfo, Capability};
+use apportion_types::Capability;
 
 use crate::{
     explain::Obstacle,
@@ -17,19 +15,6 @@ enum Exclusion {
     Gpus,
     Region,
     Constraint,
-}
-
-/// That of an agent's description by which it is judged.
-pub(crate) fn placement(info: &AgentInfo) -> Arc<AgentInfo> {
-    Arc::new(AgentInfo {
-        hostname: info.hostname.clone(),
-        address: String::new(),
-        resources: apportion_types::Resources::new(),
-        attributes: info.attributes.clone(),
-        domain: info.domain.clone(),
-        unenforced: Vec::new(),
-        version: String::new(),
-    })
 }
 
 impl Hierarchical {
@@ -48,12 +33,12 @@ impl Hierarchical {
         if self.filter_gpus && agent.has_gpus && !can(Capability::GpuResources) {
             return Some(Exclusion::Gpus);
         }
-        let elsewhere = self.region.as_ref().zip(agent.info.domain.as_ref());
+        let elsewhere = self.region.as_ref().zip(agent.place.domain.as_ref());
         if elsewhere.is_some_and(|(home, domain)| domain.region != *home) && !can(Capability::RegionAware) {
             return Some(Exclusion::Region);
         }
         let constraints = options.constraints.get(&client.role_name);
-        let excluded = constraints.is_some_and(|constraints| !constraints.admit(&agent.info));
+        let excluded = constraints.is_some_and(|constraints| !constraints.admit(&agent.place));
         excluded.then_some(Exclusion::Constraint)
     }
 
@@ -63,12 +48,12 @@ impl Hierarchical {
         match self.exclusion(client, agent).expect("who is barred is excluded") {
             Exclusion::Gpus => Obstacle::Gpus,
             Exclusion::Region => {
-                let domain = agent.info.domain.as_ref();
+                let domain = agent.place.domain.as_ref();
                 Obstacle::Region { region: domain.expect("it is in a region").region.clone() }
             }
             Exclusion::Constraint => {
                 let constraints = &self.frameworks[client.framework].options.constraints[&client.role_name];
-                let failing = constraints.failing(&agent.info).unwrap_or_default();
+                let failing = constraints.failing(&agent.place).unwrap_or_default();
                 Obstacle::Constraint { failing: failing.iter().map(ToString::to_string).collect() }
             }
         }

@@ -1,9 +1,10 @@
 //! How agents take part: join, pause, lend, part; and whether a cycle looks at them.
 
-use apportion_types::{AgentId, AgentInfo, Resources, resources::Name};
+use std::sync::Arc;
+
+use apportion_types::{AgentId, Place, Resources, resources::Name};
 
 use crate::{
-    admission::placement,
     amount::Amount,
     hierarchical::Hierarchical,
     slab::{AgentKey, ClientKey},
@@ -11,7 +12,7 @@ use crate::{
 };
 
 impl Hierarchical {
-    pub(crate) fn join_agent(&mut self, id: &AgentId, info: &AgentInfo, total: &Resources) {
+    pub(crate) fn join_agent(&mut self, id: &AgentId, place: &Arc<Place>, total: &Resources) {
         self.measure.learn(total);
         let free = self.measure.some(total.clone());
         let total = free.clone().unwrap_or_else(|| self.measure.amount(Resources::new()));
@@ -19,7 +20,7 @@ impl Hierarchical {
         self.book_reservations(&total, true);
         let key = self.agents.insert(Agent {
             id: id.clone(),
-            info: placement(info),
+            place: place.clone(),
             has_gpus: total.milli(&Name::Gpus) > 0,
             active: true,
             total,
@@ -131,7 +132,7 @@ impl Hierarchical {
         }
         let agent = &mut self.agents[key];
         let Some(filters) = &mut agent.filters else { return };
-        let filters = std::sync::Arc::make_mut(filters);
+        let filters = Arc::make_mut(filters);
         filters.visit();
         let deadline = filters.earliest();
         if agent.deadline != deadline {

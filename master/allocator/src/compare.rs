@@ -1,8 +1,8 @@
 //! What other settings would have given, beside what is given.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use apportion_types::{AgentId, AgentInfo, FrameworkId, Resources, Role, Time, operation::Conversion};
+use apportion_types::{AgentId, FrameworkId, Place, Resources, Role, Time, operation::Conversion};
 
 use crate::{
     Allocation, Allocator, ClaimDenied, Explanation, Hierarchical, HierarchicalConfig, Question, Quota,
@@ -52,8 +52,8 @@ impl<S> fmt::Debug for Compared<S> {
 }
 
 impl<S: FnMut(Difference) + Send> Allocator for Compared<S> {
-    fn add_agent(&mut self, agent: &AgentId, info: &AgentInfo, total: &Resources) {
-        self.real.add_agent(agent, info, total);
+    fn add_agent(&mut self, agent: &AgentId, place: &Arc<Place>, total: &Resources) {
+        self.real.add_agent(agent, place, total);
     }
 
     fn set_revocable(&mut self, agent: &AgentId, revocable: &Resources) {

@@ -68,7 +68,8 @@ impl Hierarchical {
 
     fn round(&mut self, round: Round, now: Time, made: &mut Made) {
         let (mut at, mut wrapped) = (self.cursor, false);
-        while made.allocations.len() < made.most && !self.candidates.is_empty() {
+        // Once nobody may be given more, the rest stay candidates: they need not be looked at to find nobody.
+        while made.allocations.len() < made.most && !self.candidates.is_empty() && !self.eligible.is_empty() {
             let agent = match self.candidates.next_from(at) {
                 Some(agent) if !wrapped || agent.index() < self.cursor => agent,
                 None if !wrapped => {

@@ -8,9 +8,12 @@
 //! A *client* is a framework within one of its roles. The roles below one stand in one [`Sorter`] with the role's own frameworks as
 //! one of them, and these in another.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use apportion_types::{AgentId, AgentInfo, FrameworkId, Resources, Role, Time, operation::Conversion};
+use apportion_types::{AgentId, FrameworkId, Place, Resources, Role, Time, operation::Conversion};
 
 use crate::{
     Allocation, Allocator, ClaimDenied, Explanation, HierarchicalConfig, Question, Quota, Share, SorterKind,
@@ -147,8 +150,8 @@ impl Hierarchical {
 }
 
 impl Allocator for Hierarchical {
-    fn add_agent(&mut self, agent: &AgentId, info: &AgentInfo, total: &Resources) {
-        self.join_agent(agent, info, total);
+    fn add_agent(&mut self, agent: &AgentId, place: &Arc<Place>, total: &Resources) {
+        self.join_agent(agent, place, total);
     }
 
     fn remove_agent(&mut self, agent: &AgentId) {

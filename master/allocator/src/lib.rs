@@ -34,10 +34,13 @@ mod state;
 mod tree;
 mod weight;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use apportion_types::{
-    AgentId, AgentInfo, FrameworkId, FrameworkOptions, Resources, Role, Time, operation::Conversion,
+    AgentId, FrameworkId, FrameworkOptions, Place, Resources, Role, Time, operation::Conversion,
 };
 
 pub use claim::ClaimDenied;
@@ -94,8 +97,8 @@ pub struct Share {
 /// bug of the caller and panics. Every law is on exact integers and every order is determined by the calls alone.
 pub trait Allocator: Send {
     /// Adds an agent, active, with nothing allocated. `total` is what it has after all operations; what it lends comes by
-    /// [`Allocator::set_revocable`]. By `info` it is judged who may be offered it: attributes, host, fault domain.
-    fn add_agent(&mut self, agent: &AgentId, info: &AgentInfo, total: &Resources);
+    /// [`Allocator::set_revocable`]. By its place it is judged who may be offered it: attributes, host, fault domain.
+    fn add_agent(&mut self, agent: &AgentId, place: &Arc<Place>, total: &Resources);
 
     /// Removes an agent, everything allocated on it, and every filter about it.
     fn remove_agent(&mut self, agent: &AgentId);

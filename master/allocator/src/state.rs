@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use apportion_types::{AgentId, AgentInfo, FrameworkId, FrameworkOptions, Resources, Role, Time};
+use apportion_types::{AgentId, FrameworkId, FrameworkOptions, Place, Resources, Role, Time};
 
 use crate::{
     amount::Amount,
@@ -17,8 +17,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Agent {
     pub(crate) id: AgentId,
-    /// That by which constraints judge it; nothing else.
-    pub(crate) info: Arc<AgentInfo>,
+    /// That by which constraints judge it.
+    pub(crate) place: Arc<Place>,
     pub(crate) has_gpus: bool,
     pub(crate) active: bool,
     /// All that it has but what it lends.

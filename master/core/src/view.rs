@@ -67,7 +67,7 @@ pub struct AgentView {
     /// Its id.
     pub agent_id: AgentId,
     /// As it described itself.
-    pub info: AgentInfo,
+    pub info: Arc<AgentInfo>,
     /// What it has now, as operations have changed what it says of itself; without what it lends.
     pub total: Resources,
     /// What it lends.
@@ -101,7 +101,7 @@ pub struct FrameworkView {
     /// Its id.
     pub framework_id: FrameworkId,
     /// As it described itself.
-    pub info: FrameworkInfo,
+    pub info: Arc<FrameworkInfo>,
     /// Whether it takes part.
     pub state: FrameworkState,
     /// When it subscribed first.
@@ -147,11 +147,11 @@ pub struct TaskView {
     /// The role whose resources it holds.
     pub role: Role,
     /// As described.
-    pub info: TaskInfo,
+    pub info: Arc<TaskInfo>,
     /// Its newest state.
     pub state: TaskState,
     /// The newest status.
-    pub status: Option<TaskStatus>,
+    pub status: Option<Arc<TaskStatus>>,
     /// When its accept was taken.
     pub accepted_at: Time,
 }

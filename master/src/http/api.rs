@@ -63,7 +63,7 @@ pub(super) fn task(view: &View, task: &TaskView) -> Task {
         task.role.clone(),
         &task.info,
         task.state,
-        task.status.as_ref(),
+        task.status.as_deref(),
         task.accepted_at,
     )
 }
@@ -73,7 +73,7 @@ pub(super) fn offer(OfferView { offer, made_at, expires_at }: &OfferView) -> Off
         offer_id: offer.offer_id.clone(),
         framework_id: offer.framework_id.clone(),
         agent_id: offer.agent_id.clone(),
-        hostname: offer.hostname.clone(),
+        hostname: offer.place.hostname.clone(),
         role: offer.role.clone(),
         resources: Amounts(offer.resources.clone()),
         made_at_us: *made_at,

@@ -136,7 +136,9 @@ fn pack<M: prost::Message>(items: impl Iterator<Item = M>, bytes_max: usize) -> 
 
 #[cfg(test)]
 mod tests {
-    use apportion_types::{AgentId, FrameworkId, Offer, OfferId, Resources, Role};
+    use std::sync::Arc;
+
+    use apportion_types::{AgentId, FrameworkId, Offer, OfferId, Place, Resources, Role};
     use prost::Message as _;
 
     use super::*;
@@ -148,10 +150,12 @@ mod tests {
             agent_id: AgentId::new("a").unwrap(),
             role: Role::default(),
             resources: Resources::new(),
-            hostname: "h".to_owned(),
-            address: "h:1".to_owned(),
-            domain: None,
-            attributes: [("k".to_owned(), "x".repeat(attribute_bytes))].into(),
+            place: Arc::new(Place {
+                hostname: "h".to_owned(),
+                address: "h:1".to_owned(),
+                attributes: [("k".to_owned(), "x".repeat(attribute_bytes))].into(),
+                domain: None,
+            }),
         }
     }
 

@@ -21,7 +21,7 @@ pub(crate) fn agent(agent: &AgentView) -> v1::AgentSummary {
     };
     v1::AgentSummary {
         agent_id: agent.agent_id.to_string(),
-        info: Some((&agent.info).into()),
+        info: Some((&*agent.info).into()),
         state: state as i32,
         registered_at_us: agent.registered_at.as_micros(),
         allocated: Some((&agent.allocated).into()),
@@ -43,7 +43,7 @@ pub(crate) fn framework_state(state: FrameworkState) -> v1::FrameworkState {
 pub(crate) fn framework(framework: &FrameworkView) -> v1::FrameworkSummary {
     v1::FrameworkSummary {
         framework_id: framework.framework_id.to_string(),
-        info: Some((&framework.info).into()),
+        info: Some((&*framework.info).into()),
         state: framework_state(framework.state) as i32,
         subscribed_at_us: framework.subscribed_at.as_micros(),
         suppressed_roles: framework.suppressed.iter().map(ToString::to_string).collect(),
@@ -86,9 +86,9 @@ pub(crate) fn task(view: &View, task: &TaskView) -> v1::TaskSummary {
         framework_id: task.framework_id.to_string(),
         agent_id: task.agent_id.to_string(),
         role: task.role.to_string(),
-        info: Some((&task.info).into()),
+        info: Some((&*task.info).into()),
         state: v1::TaskState::from(task.state) as i32,
-        status: task.status.as_ref().map(Into::into),
+        status: task.status.as_deref().map(Into::into),
         accepted_at_us: task.accepted_at.as_micros(),
         agent_address: summary::agent_address(view, &task.agent_id).to_owned(),
     }

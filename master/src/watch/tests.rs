@@ -131,10 +131,7 @@ async fn large_snapshots_come_in_parts_and_only_the_last_is_complete() {
             agent_id: "a".parse().unwrap(),
             role: Role::default(),
             resources: Resources::new(),
-            hostname: "h".to_owned(),
-            address: "h:1".to_owned(),
-            attributes: Default::default(),
-            domain: None,
+            place: Default::default(),
         };
         let at = Time::from_micros(1);
         large.offers.insert(offer_id, Arc::new(OfferView { offer, made_at: at, expires_at: at }));

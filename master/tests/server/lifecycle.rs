@@ -61,7 +61,7 @@ async fn from_registration_to_the_last_acknowledgement() {
     let offer = scheduler.offer().await;
     assert_eq!((&offer.framework_id, &offer.agent_id), (&framework_id, &agent_id));
     assert_eq!(offer.resources, resources("cpus:4;mem:4096;ports:[31000-31009]"));
-    assert_eq!(offer.attributes["rack"], "r1");
+    assert_eq!(offer.place.attributes["rack"], "r1");
 
     let info = task("t", "cpus:1;mem:512");
     let refuse = Some(Duration::from_secs(3600));

@@ -112,7 +112,7 @@ fn offers(sim: &Sim) -> Vec<String> {
     let line = |offer: &apportion_master_core::view::OfferView| {
         let offer = &offer.offer;
         let name = view.frameworks.get(&offer.framework_id).map_or("?", |framework| &framework.info.name);
-        format!("{} to {name}: {} on {}", offer.offer_id, offer.resources, offer.hostname)
+        format!("{} to {name}: {} on {}", offer.offer_id, offer.resources, offer.place.hostname)
     };
     view.offers.values().map(|offer| line(offer)).collect()
 }

@@ -1,6 +1,6 @@
 //! Messages between agents and the master.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use apportion_proto::v1::{
     self, agent_service_connect_request::Message as WireRequest,
@@ -12,7 +12,7 @@ use super::{
     reason, refuse_code, task_state, update_id, update_id_bytes,
 };
 use crate::{
-    AgentInfo, FrameworkId, Resources, TaskId, limits,
+    AgentInfo, FrameworkId, Resources, TaskId, TaskInfo, limits,
     protocol::agent::{AgentMessage, AgentOperation, AgentTask, MasterMessage},
     text::cut,
 };
@@ -180,9 +180,9 @@ impl From<MasterMessage> for v1::AgentServiceConnectResponse {
             MasterMessage::RunTasks { framework_id, framework_info, role, tasks } => {
                 WireResponse::RunTasks(v1::RunTasks {
                     framework_id: framework_id.to_string(),
-                    framework_info: Some(framework_info.into()),
+                    framework_info: Some((&*framework_info).into()),
                     role: role.to_string(),
-                    tasks: tasks.into_iter().map(Into::into).collect(),
+                    tasks: tasks.into_iter().map(|info| Arc::unwrap_or_clone(info).into()).collect(),
                 })
             }
             MasterMessage::Apply { framework_id, operation_id, operation } => {
@@ -280,9 +280,9 @@ fn registered(wire: v1::Registered) -> Result<MasterMessage, ConvertError> {
 fn run_tasks(wire: v1::RunTasks) -> Result<MasterMessage, ConvertError> {
     Ok(MasterMessage::RunTasks {
         framework_id: id("framework_id", &wire.framework_id)?,
-        framework_info: message("framework_info", wire.framework_info)?,
+        framework_info: Arc::new(message("framework_info", wire.framework_info)?),
         role: id("role", &wire.role)?,
-        tasks: messages("tasks", wire.tasks)?,
+        tasks: messages::<_, TaskInfo>("tasks", wire.tasks)?.into_iter().map(Arc::new).collect(),
     })
 }
 

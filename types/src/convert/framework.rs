@@ -1,6 +1,6 @@
 //! Frameworks and agents as they describe themselves, and offers.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use apportion_proto::v1;
 
@@ -9,7 +9,7 @@ use super::{
     optional, shown,
 };
 use crate::{
-    AgentInfo, FrameworkInfo, Offer, Role,
+    AgentInfo, FrameworkInfo, Offer, Place, Role,
     container::{Control, Unenforced},
     limits,
 };
@@ -151,16 +151,17 @@ impl TryFrom<v1::Unenforced> for Unenforced {
 
 impl From<Offer> for v1::Offer {
     fn from(offer: Offer) -> Self {
+        let place = Arc::unwrap_or_clone(offer.place);
         Self {
             offer_id: offer.offer_id.to_string(),
             framework_id: offer.framework_id.to_string(),
             agent_id: offer.agent_id.to_string(),
             role: offer.role.to_string(),
             resources: Some(offer.resources.into()),
-            hostname: offer.hostname,
-            address: offer.address,
-            attributes: offer.attributes.into_iter().collect(),
-            domain: offer.domain.map(Into::into),
+            hostname: place.hostname,
+            address: place.address,
+            attributes: place.attributes.into_iter().collect(),
+            domain: place.domain.map(Into::into),
         }
     }
 }
@@ -169,16 +170,19 @@ impl TryFrom<v1::Offer> for Offer {
     type Error = ConvertError;
 
     fn try_from(wire: v1::Offer) -> Result<Self, ConvertError> {
+        let place = Place {
+            hostname: wire.hostname,
+            address: wire.address,
+            attributes: wire.attributes.into_iter().collect(),
+            domain: optional("domain", wire.domain)?,
+        };
         Ok(Self {
             offer_id: id("offer_id", &wire.offer_id)?,
             framework_id: id("framework_id", &wire.framework_id)?,
             agent_id: id("agent_id", &wire.agent_id)?,
             role: id("role", &wire.role)?,
             resources: message("resources", wire.resources)?,
-            hostname: wire.hostname,
-            address: wire.address,
-            attributes: wire.attributes.into_iter().collect(),
-            domain: optional("domain", wire.domain)?,
+            place: Arc::new(place),
         })
     }
 }

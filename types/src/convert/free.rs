@@ -1,11 +1,13 @@
 //! The free state that watching frameworks are told, what became of their claims, and notices of preemption.
 
+use std::sync::Arc;
+
 use apportion_proto::v1;
 
 use super::{ConvertError, claim_refusal, from_ref, id, ids, message, messages, optional, optional_id};
 use crate::{
-    Time,
-    protocol::scheduler::{ClaimResult, FreeAgent, FreeState, Place, Preemption},
+    Place, Time,
+    protocol::scheduler::{ClaimResult, FreeAgent, FreeState, Preemption},
 };
 
 impl From<Preemption> for v1::Preempt {
@@ -54,7 +56,7 @@ impl From<FreeAgent> for v1::FreeAgent {
         Self {
             agent_id: agent.agent_id.to_string(),
             free: Some(agent.free.into()),
-            place: agent.place.map(Into::into),
+            place: agent.place.map(|place| Arc::unwrap_or_clone(place).into()),
         }
     }
 }
@@ -66,7 +68,7 @@ impl TryFrom<v1::FreeAgent> for FreeAgent {
         Ok(Self {
             agent_id: id("agent_id", &wire.agent_id)?,
             free: message("free", wire.free)?,
-            place: optional("place", wire.place)?,
+            place: optional::<_, Place>("place", wire.place)?.map(Arc::new),
         })
     }
 }

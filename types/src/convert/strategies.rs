@@ -7,7 +7,7 @@ use proptest::{collection, option, prelude::*};
 use crate::{
     AgentId, AgentInfo, Capability, CheckResult, Command, ContainerInfo, ContainerStatus, FaultDomain,
     Findings, FrameworkId, FrameworkInfo, FrameworkOptions, Image, Offer, OfferConstraints, OfferId,
-    Operation, OperationId, OperationState, OperationStatus, Reason, Resources, Role, Source, Supervision,
+    Operation, OperationId, OperationState, OperationStatus, Place, Reason, Resources, Role, Source, Supervision,
     TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, Volume, VolumeId, VolumeSource,
     constraints::{Constraint, Pattern, Predicate, Selector},
     container::{Control, Exit, Limitation, Unenforced, Usage},
@@ -19,7 +19,7 @@ use crate::{
         agent::{AgentMessage, AgentOperation, AgentTask, MasterMessage, RefuseCode},
         scheduler::{
             Accept, Call, Claim, ClaimRefusal, ClaimResult, DeclineCode, DeclineReason, ErrorCode, Event,
-            FreeAgent, FreeState, OfferOperation, Place, Preemption, Refusal, ResourceRequest,
+            FreeAgent, FreeState, OfferOperation, Preemption, Refusal, ResourceRequest,
         },
     },
     resources::{Dynamic, Name, PersistentVolume, Ranges, Reservation, Terms, Value},
@@ -227,23 +227,18 @@ pub(super) fn agent_info() -> impl Strategy<Value = AgentInfo> {
         })
 }
 
+fn place() -> impl Strategy<Value = Place> {
+    (".{0,8}", ".{0,8}", texts(), domain())
+        .prop_map(|(hostname, address, attributes, domain)| Place { hostname, address, attributes, domain })
+}
+
 pub(super) fn offer() -> impl Strategy<Value = Offer> {
-    (offer_id(), framework_id(), agent_id(), role(), resources(), ".{0,8}", ".{0,8}", texts(), domain())
-        .prop_map(
-            |(offer_id, framework_id, agent_id, role, resources, hostname, address, attributes, domain)| {
-                Offer {
-                    offer_id,
-                    framework_id,
-                    agent_id,
-                    role,
-                    resources,
-                    hostname,
-                    address,
-                    attributes,
-                    domain,
-                }
-            },
-        )
+    (offer_id(), framework_id(), agent_id(), role(), resources(), place()).prop_map(
+        |(offer_id, framework_id, agent_id, role, resources, place)| {
+            let place = Arc::new(place);
+            Offer { offer_id, framework_id, agent_id, role, resources, place }
+        },
+    )
 }
 
 fn command() -> impl Strategy<Value = Command> {
@@ -536,12 +531,10 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         (claim_refusal, ".{0,8}", option::of(framework_id()))
             .prop_map(|(code, message, winner)| ClaimResult::Refused { code, message, winner }),
     ];
-    let place = (".{0,8}", ".{0,8}", texts(), domain())
-        .prop_map(|(hostname, address, attributes, domain)| Place { hostname, address, attributes, domain });
-    let free = (agent_id(), resources(), option::of(place)).prop_map(|(agent_id, free, place)| FreeAgent {
+    let free = (agent_id(), resources(), option::of(place())).prop_map(|(agent_id, free, place)| FreeAgent {
         agent_id,
         free,
-        place,
+        place: place.map(Arc::new),
     });
     let preemption = (agent_id(), resources(), collection::vec(task_id(), 0..3), time(), role()).prop_map(
         |(agent_id, resources, tasks, at, for_role)| Preemption { agent_id, resources, tasks, at, for_role },
@@ -654,9 +647,9 @@ pub(super) fn master_message() -> impl Strategy<Value = MasterMessage> {
         (framework_id(), framework_info(), role(), collection::vec(task_info(), 0..3)).prop_map(
             |(framework_id, framework_info, role, tasks)| MasterMessage::RunTasks {
                 framework_id,
-                framework_info,
+                framework_info: Arc::new(framework_info),
                 role,
-                tasks
+                tasks: tasks.into_iter().map(Arc::new).collect(),
             }
         ),
         (framework_id(), task_id(), option::of(millis(limits::KILL_GRACE_MAX)), reason()).prop_map(

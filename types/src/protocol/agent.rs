@@ -1,6 +1,6 @@
 //! Between agents and the master; `agent.proto` says what each promises.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     AgentId, AgentInfo, FrameworkId, FrameworkInfo, Operation, OperationId, OperationStatus, Reason,
@@ -127,11 +127,11 @@ pub enum MasterMessage {
         /// The framework.
         framework_id: FrameworkId,
         /// As it is now.
-        framework_info: FrameworkInfo,
+        framework_info: Arc<FrameworkInfo>,
         /// The role whose resources they hold.
         role: Role,
-        /// The tasks, in order.
-        tasks: Vec<TaskInfo>,
+        /// The tasks, in order; shared with what the master knows of them.
+        tasks: Vec<Arc<TaskInfo>>,
     },
     /// Changes what the agent has. In order with [`MasterMessage::RunTasks`]: what follows may use what it makes.
     Apply {

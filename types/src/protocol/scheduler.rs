@@ -1,12 +1,12 @@
 //! Between schedulers and the master; `scheduler.proto` says what each promises.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AgentId, FaultDomain, FrameworkId, FrameworkInfo, FrameworkOptions, Offer, OfferId, Operation,
-    OperationId, OperationStatus, Resources, Role, TaskId, TaskInfo, TaskStatus, Time, UpdateId,
+    AgentId, FrameworkId, FrameworkInfo, FrameworkOptions, Offer, OfferId, Operation,
+    OperationId, OperationStatus, Place, Resources, Role, TaskId, TaskInfo, TaskStatus, Time, UpdateId,
 };
 
 /// A call by a scheduler.
@@ -404,20 +404,7 @@ pub struct FreeAgent {
     /// What is free on it.
     pub free: Resources,
     /// Its host and attributes; none where nothing is free.
-    pub place: Option<Place>,
-}
-
-/// What is known of where an agent is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// Its host.
-    pub hostname: String,
-    /// Its own services, `host:port`.
-    pub address: String,
-    /// Its attributes.
-    pub attributes: BTreeMap<String, String>,
-    /// Its fault domain.
-    pub domain: Option<FaultDomain>,
+    pub place: Option<Arc<Place>>,
 }
 
 /// What became of one claim.

@@ -12,6 +12,8 @@ mod shutdown;
 mod supervise;
 mod update;
 
+use std::sync::Arc;
+
 use apportion_types::{Time, protocol::agent::MasterMessage};
 
 use crate::{
@@ -94,6 +96,7 @@ impl AgentCore {
             _ if self.link != Link::Registered => {}
             MasterMessage::Ping { sequence } => self.pinged(now, sequence, actions),
             MasterMessage::RunTasks { framework_id, framework_info, role, tasks } => {
+                let tasks = tasks.into_iter().map(Arc::unwrap_or_clone).collect();
                 self.run_tasks(now, &framework_id, &framework_info, &role, tasks, actions);
             }
             MasterMessage::KillTask { framework_id, task_id, grace, reason } => {

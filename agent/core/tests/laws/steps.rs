@@ -1,6 +1,6 @@
 //! What can happen, and how it happens.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use apportion_agent_core::{CheckpointId, ContainerId, Event, LaunchFailure, LaunchFailureKind, TaskKey};
 use apportion_types::{
@@ -270,15 +270,15 @@ impl World {
         };
         self.message(MasterMessage::RunTasks {
             framework_id,
-            framework_info: FrameworkInfo {
+            framework_info: Arc::new(FrameworkInfo {
                 name: String::new(),
                 principal: String::new(),
                 roles: vec![Role::default()],
                 failover_timeout: Duration::ZERO,
                 labels: BTreeMap::new(),
-            },
+            }),
             role: Role::default(),
-            tasks: tasks.iter().map(info).collect(),
+            tasks: tasks.iter().map(info).map(Arc::new).collect(),
         });
     }
 

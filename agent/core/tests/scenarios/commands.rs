@@ -266,15 +266,15 @@ impl World {
             }
             ["run", f, tasks @ ..] => MasterMessage::RunTasks {
                 framework_id: framework(f),
-                framework_info: FrameworkInfo {
+                framework_info: Arc::new(FrameworkInfo {
                     name: "batch".to_owned(),
                     principal: String::new(),
                     roles: vec![Role::default()],
                     failover_timeout: Duration::from_secs(60),
                     labels: BTreeMap::new(),
-                },
+                }),
                 role: Role::default(),
-                tasks: tasks.split(|word| *word == ";").map(task_info).collect(),
+                tasks: tasks.split(|word| *word == ";").map(task_info).map(Arc::new).collect(),
             },
             ["kill", f, t, options @ ..] => {
                 let (mut grace, mut reason) = (None, Reason::KilledByFramework);

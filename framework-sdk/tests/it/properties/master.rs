@@ -356,10 +356,7 @@ impl World {
                 agent_id,
                 role: Role::default(),
                 resources,
-                hostname: String::new(),
-                address: String::new(),
-                attributes: BTreeMap::new(),
-                domain: None,
+                place: Default::default(),
             });
         }
         self.input(Input::Event(Event::Offers(made)));

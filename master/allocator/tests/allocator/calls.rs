@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use apportion_allocator::{Quota, Wants};
 use apportion_types::{
-    AgentInfo, Capability, FaultDomain, FrameworkOptions, OfferConstraints, Operation, Resources, Role,
+    Capability, FaultDomain, FrameworkOptions, OfferConstraints, Operation, Place, Resources, Role,
     constraints::{Constraint, Pattern, Predicate, Selector},
     resources::{Entry, Name, Reservation, Terms, Value},
 };
 use proptest::prelude::*;
 
-use crate::{ALL, info, quota_limit, resources, role};
+use crate::{ALL, quota_limit, resources, role};
 
 /// The first are at the top of the tree.
 pub(crate) const ROLES: [&str; 6] = ["*", "eng", "ops", "eng/ads", "ops/db", "eng/ads/x"];
@@ -188,15 +188,16 @@ pub(crate) fn quota(guarantee: Option<usize>, limit: Option<usize>) -> Quota {
 }
 
 /// Agents stand in two regions, or nobody knows where.
-pub(crate) fn info_at(place: u8) -> AgentInfo {
-    let region = match place {
+pub(crate) fn place_at(number: u8) -> Arc<Place> {
+    let region = match number {
         0 | 1 => None,
         2 => Some("eu"),
         _ => Some("us"),
     };
     let domain = region.map(|region| FaultDomain { region: region.to_owned(), zone: "z".to_owned() });
-    let attributes = BTreeMap::from([("rack".to_owned(), format!("r{place}"))]);
-    AgentInfo { hostname: format!("host{place}"), attributes, domain, ..info() }
+    let attributes = BTreeMap::from([("rack".to_owned(), format!("r{number}"))]);
+    let (hostname, address) = (format!("host{number}"), "host:5051".to_owned());
+    Arc::new(Place { hostname, address, attributes, domain })
 }
 
 fn only(index: usize) -> Option<OfferConstraints> {

@@ -10,7 +10,7 @@ const AGENTS: usize = 12;
 
 fn fill(allocator: &mut dyn Allocator) {
     for number in 0..AGENTS {
-        allocator.add_agent(&agent(&format!("a{number}")), &info(), &resources("cpus:4;mem:4096"));
+        allocator.add_agent(&agent(&format!("a{number}")), &place(), &resources("cpus:4;mem:4096"));
     }
     for (id, of) in [("f1", "x"), ("f2", "y"), ("f3", "y")] {
         subscribe(allocator, id, &[role(of)], &[]);
@@ -95,7 +95,7 @@ fn a_difference_is_that_of_its_cycle() {
     let mut c = Compared::new(real, HierarchicalConfig::default(), move |difference: Difference| {
         sink.lock().expect("nobody panics with it").push(difference);
     });
-    c.add_agent(&agent("a1"), &info(), &resources("cpus:4"));
+    c.add_agent(&agent("a1"), &place(), &resources("cpus:4"));
     subscribe(&mut c, "f1", &[role("x")], &[]);
     subscribe(&mut c, "f2", &[role("y")], &[]);
     c.charge(&framework("f1"), &role("x"), &agent("a1"), &resources("cpus:1"));

@@ -100,7 +100,7 @@ fn a_pause_of_the_framework_or_the_end_of_the_agent_forgets_filters() {
     c.recover("f1 * a1 cpus:4;mem:4096", Some(100));
     c.0.remove_agent(&agent("a1"));
     assert_eq!(c.0.next_deadline(), None);
-    c.0.add_agent(&agent("a1"), &info(), &resources(WHOLE));
+    c.0.add_agent(&agent("a1"), &place(), &resources(WHOLE));
     assert_eq!(c.cycle(1), ["f1 * a1 cpus:4;mem:4096"]);
 }
 
@@ -108,7 +108,7 @@ fn a_pause_of_the_framework_or_the_end_of_the_agent_forgets_filters() {
 #[test]
 fn a_filter_holds_for_one_cycle_however_short() {
     let mut c = two_frameworks();
-    c.0.add_agent(&agent("a2"), &info(), &resources(WHOLE));
+    c.0.add_agent(&agent("a2"), &place(), &resources(WHOLE));
     c.0.charge(&framework("f2"), &role("*"), &agent("a2"), &resources(WHOLE));
     assert_eq!(c.cycle(10), ["f1 * a1 cpus:4;mem:4096"], "the poorer");
     c.recover("f1 * a1 cpus:4;mem:4096", Some(10));

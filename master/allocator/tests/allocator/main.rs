@@ -12,12 +12,15 @@ mod quota;
 mod random;
 mod starvation;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use apportion_allocator::{
     Allocation, Allocator, Hierarchical, HierarchicalConfig, Quota, QuotaLimit, Wants, Weight,
 };
-use apportion_types::{AgentId, AgentInfo, FrameworkId, FrameworkOptions, Resources, Role, Time};
+use apportion_types::{AgentId, FrameworkId, FrameworkOptions, Place, Resources, Role, Time};
 
 const ALL: usize = usize::MAX;
 
@@ -47,16 +50,8 @@ fn limited(limit: Option<&str>) -> Quota {
 }
 
 /// An agent of which nothing is known but what it has.
-fn info() -> AgentInfo {
-    AgentInfo {
-        hostname: "host".to_owned(),
-        address: "host:5051".to_owned(),
-        resources: Resources::new(),
-        attributes: BTreeMap::new(),
-        domain: None,
-        unenforced: Vec::new(),
-        version: "1".to_owned(),
-    }
+fn place() -> Arc<Place> {
+    Arc::new(Place { hostname: "host".to_owned(), address: "host:5051".to_owned(), ..Place::default() })
 }
 
 /// Adds a framework without options.
@@ -84,7 +79,7 @@ impl Cluster {
     /// Agents `a1`, `a2`, … with the same total.
     fn agents(mut self, count: usize, total: &str) -> Self {
         for number in 1..=count {
-            self.0.add_agent(&agent(&format!("a{number}")), &info(), &resources(total));
+            self.0.add_agent(&agent(&format!("a{number}")), &place(), &resources(total));
         }
         self
     }

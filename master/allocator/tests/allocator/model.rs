@@ -8,14 +8,17 @@ mod quota;
 mod rules;
 mod verdict;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use apportion_allocator::{
     Allocation, Allocator, ClaimDenied, Explanation, HierarchicalConfig, Question, Quota, Share, Wants,
     Weight,
 };
 use apportion_types::{
-    AgentId, AgentInfo, FrameworkId, FrameworkOptions, Resources, Role, Time, operation::Conversion,
+    AgentId, FrameworkId, FrameworkOptions, Place, Resources, Role, Time, operation::Conversion,
     resources::Entry,
 };
 
@@ -23,7 +26,7 @@ pub(crate) use self::verdict::Expected;
 
 #[derive(Debug, Clone)]
 struct Agent {
-    info: AgentInfo,
+    at: Arc<Place>,
     total: Resources,
     lent: Resources,
     active: bool,
@@ -197,11 +200,11 @@ fn named(roles: &[Role], role: &Role) -> bool {
 }
 
 impl Allocator for Model {
-    fn add_agent(&mut self, agent: &AgentId, info: &AgentInfo, total: &Resources) {
+    fn add_agent(&mut self, agent: &AgentId, at: &Arc<Place>, total: &Resources) {
         let taken: BTreeSet<usize> = self.agents.values().map(|agent| agent.place).collect();
         let place = (0..).find(|place| !taken.contains(place)).expect("places do not end");
-        let (info, total, lent) = (info.clone(), total.clone(), Resources::new());
-        self.agents.insert(agent.clone(), Agent { info, total, lent, active: true, place, visits: 0 });
+        let (at, total, lent) = (at.clone(), total.clone(), Resources::new());
+        self.agents.insert(agent.clone(), Agent { at, total, lent, active: true, place, visits: 0 });
     }
 
     fn remove_agent(&mut self, agent: &AgentId) {

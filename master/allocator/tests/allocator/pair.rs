@@ -88,7 +88,7 @@ impl Pair {
         }
         match *call {
             Call::AddAgent { agent, total, place } => {
-                self.tell(|a| a.add_agent(&agent_name(agent), &calls::info_at(place), &calls::total(total)))
+                self.tell(|a| a.add_agent(&agent_name(agent), &calls::place_at(place), &calls::total(total)))
             }
             Call::RemoveAgent { agent } => self.tell(|a| a.remove_agent(&agent_name(agent))),
             Call::SetAgentActive { agent, active } => {

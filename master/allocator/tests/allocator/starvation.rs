@@ -239,7 +239,7 @@ fn two_frameworks_fighting_over_the_same_agents() {
 fn a_picky_framework() {
     let picky = Habit::Works { task: "cpus:2;mem:1024;gpus:1", wants: 1, refuses: 600, runs: None };
     let mut story = Story::new(6, "cpus:2;mem:1024").member("picky", "*", picky);
-    story.cluster.0.add_agent(&agent("g1"), &info(), &resources("cpus:2;mem:1024;gpus:1"));
+    story.cluster.0.add_agent(&agent("g1"), &place(), &resources("cpus:2;mem:1024;gpus:1"));
     story = story.running("needy", "*", "a1", "cpus:2;mem:1024", WORKER);
     for number in 0..10 {
         story = story.member(&format!("idle{number}"), "*", Habit::Declines(5));

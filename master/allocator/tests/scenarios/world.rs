@@ -22,13 +22,13 @@
 //!
 //! After each command the allocator checks its own laws.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use apportion_allocator::{
     Allocation, Allocator, Hierarchical, HierarchicalConfig, Question, Quota, SorterKind, Wants,
 };
 use apportion_types::{
-    AgentId, AgentInfo, FaultDomain, FrameworkId, FrameworkOptions, Resources, Role, Time, resources::Name,
+    AgentId, FaultDomain, FrameworkId, FrameworkOptions, Place, Resources, Role, Time, resources::Name,
 };
 
 use crate::{show, words, words::Settings};
@@ -174,16 +174,9 @@ impl World {
                 let hostname = settings.one("host").unwrap_or_else(|| agent.to_string());
                 let (region, zone) = (settings.one("region"), settings.one("zone"));
                 let domain = region.map(|region| FaultDomain { region, zone: zone.unwrap_or_default() });
-                let info = AgentInfo {
-                    address: format!("{hostname}:5051"),
-                    hostname,
-                    resources: total.clone(),
-                    attributes: settings.rest(),
-                    domain,
-                    unenforced: Vec::new(),
-                    version: "1".to_owned(),
-                };
-                self.allocator.add_agent(agent, &info, &total);
+                let address = format!("{hostname}:5051");
+                let place = Place { hostname, address, attributes: settings.rest(), domain };
+                self.allocator.add_agent(agent, &Arc::new(place), &total);
             }
             [] => panic!("an agent has resources"),
         }

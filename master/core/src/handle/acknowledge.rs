@@ -18,9 +18,11 @@ impl State {
         let key = (framework_id.clone(), task_id);
         let conn = self.agent_conn(agent_id);
         let mut completes = false;
-        if let Some(task) = self.tasks.get_mut(&key) {
+        let known = self.view.tasks.get(&key).map(|task| task.agent_id == *agent_id);
+        if let Some(here) = known {
+            let task = self.task(&key);
             let expected = task.unacknowledged.as_ref().and_then(|status| status.update_id);
-            if expected != Some(update_id) || self.view.tasks[&key].agent_id != *agent_id {
+            if expected != Some(update_id) || !here {
                 self.view.counters.acknowledgements_ignored += 1;
                 return;
             }

@@ -1,6 +1,9 @@
 //! A write is in the registry: what was waiting for it is done.
 
-use apportion_types::protocol::{agent::RefuseCode, scheduler::ErrorCode};
+use apportion_types::{
+    AgentInfo,
+    protocol::{agent::RefuseCode, scheduler::ErrorCode},
+};
 
 use crate::{
     action::{Action, OperatorReply, RegistryOp},
@@ -26,7 +29,7 @@ impl State {
                 }
                 // It was heard meanwhile. Unless it registers, which writes that by itself, the registry is put right.
                 if !agent.leaving && !self.registering.contains_key(&id) {
-                    let info = self.view.agents[&id].info.clone();
+                    let info = AgentInfo::clone(&self.view.agents[&id].info);
                     self.commits.ask(turn, RegistryOp::AdmitAgent { agent_id: id, info }, Then::Nothing);
                 }
             }

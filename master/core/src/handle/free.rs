@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use apportion_types::{
     AgentId, FrameworkId, Role,
-    protocol::scheduler::{Event as SchedulerEvent, FreeAgent, FreeState, Place},
+    protocol::scheduler::{Event as SchedulerEvent, FreeAgent, FreeState},
 };
 
 use super::scheduler_stream::Caller;
@@ -66,12 +66,7 @@ impl State {
             let free = free.only(|entry| {
                 entry.role().is_none_or(|kept| roles.iter().any(|role| role == kept || role.is_below(kept)))
             });
-            let place = view.filter(|_| !free.is_empty()).map(|view| Place {
-                hostname: view.info.hostname.clone(),
-                address: view.info.address.clone(),
-                attributes: view.info.attributes.clone(),
-                domain: view.info.domain.clone(),
-            });
+            let place = view.filter(|_| !free.is_empty()).map(|_| self.agents[agent_id].place.clone());
             FreeAgent { agent_id: agent_id.clone(), free, place }
         };
         agents.iter().map(each).collect()

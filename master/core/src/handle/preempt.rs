@@ -103,9 +103,9 @@ impl State {
         role: &'a Role,
     ) -> impl Iterator<Item = (&'a AgentId, &'a AgentView)> {
         let constraints = self.view.frameworks[id].options.constraints.get(role);
-        self.view.agents.iter().map(|(id, view)| (id, &**view)).filter(move |(_, view)| {
+        self.view.agents.iter().map(|(id, view)| (id, &**view)).filter(move |(id, view)| {
             view.state == AgentState::Active
-                && constraints.is_none_or(|constraints| constraints.admit(&view.info))
+                && constraints.is_none_or(|constraints| constraints.admit(&self.agents[*id].place))
         })
     }
 
@@ -178,7 +178,7 @@ impl State {
 
     /// True for a task that is asked to end and still holds resources.
     fn is_ending(&self, key: &TaskKey) -> bool {
-        self.view.tasks[key].state.holds_resources() && self.tasks[key].kill.is_some()
+        self.view.tasks[key].state.holds_resources() && self.private_task(key).is_some_and(|task| task.kill.is_some())
     }
 
     /// Tells the victims' frameworks, and begins to gather.

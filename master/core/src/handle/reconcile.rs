@@ -27,7 +27,7 @@ impl State {
         let id = &caller.framework_id;
         if tasks.is_empty() {
             let keys: Vec<TaskKey> =
-                self.frameworks[id].tasks.iter().map(|task| (id.clone(), task.clone())).collect();
+                self.frameworks[id].tasks.keys().map(|task| (id.clone(), task.clone())).collect();
             return keys.iter().for_each(|key| self.answer_known(turn, key));
         }
         for (task_id, agent_id) in tasks {

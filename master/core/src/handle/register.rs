@@ -1,6 +1,6 @@
 //! An agent registers: for the first time, again, or after a master that is no more.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use apportion_types::{
     AgentId, AgentInfo, FrameworkId, Reason, Resources, TaskId, TaskState, TaskStatus, Time, UpdateId,
@@ -71,7 +71,7 @@ impl State {
             self.refuse_agent(turn, older, RefuseCode::Replaced, message);
         }
         let unchanged = self.view.agents.get(&id).is_some_and(|known| {
-            known.info == info && known.state != AgentState::Unreachable && self.agents[&id].recorded
+            *known.info == info && known.state != AgentState::Unreachable && self.agents[&id].recorded
         });
         // It was heard: whoever was about to give it up does not.
         let losing = self.agents.get_mut(&id).is_some_and(|agent| agent.losing.take().is_some());
@@ -154,7 +154,7 @@ impl State {
         }
         for key in named.tasks {
             let live = self.view.tasks.get(&key).is_some_and(|task| !task.state.is_terminal());
-            if let Some(kill) = self.tasks.get(&key).filter(|_| live).and_then(|task| task.kill.clone()) {
+            if let Some(kill) = self.private_task(&key).filter(|_| live).and_then(|task| task.kill.clone()) {
                 self.send_kill(turn, &key, &kill);
             }
         }
@@ -164,7 +164,7 @@ impl State {
     fn take_named_task(&mut self, turn: &mut Turn<'_>, id: &AgentId, reported: AgentTask, named: &mut Named) {
         let AgentTask { framework_id, framework_info, role, info, state, unacknowledged } = reported;
         let key = (framework_id.clone(), info.task_id.clone());
-        let unacknowledged = unacknowledged.map(|status| self.agent_status(id, status));
+        let unacknowledged = unacknowledged.map(|status| Arc::new(self.agent_status(id, status)));
         let update_id = unacknowledged.as_ref().and_then(|status| status.update_id);
         if let Some(update_id) = update_id
             && self.completed.is_acknowledged(&key, id, update_id)
@@ -218,7 +218,7 @@ impl State {
             framework_id,
             agent_id: id.clone(),
             role,
-            info,
+            info: Arc::new(info),
             state: if removed { TaskState::Killing } else { state },
             status: unacknowledged.clone(),
             accepted_at: turn.now,
@@ -243,13 +243,13 @@ impl State {
         };
         let status = (known == TaskState::Unreachable && !state.is_terminal())
             .then(|| returned(turn.now, id, &key.1, state));
-        let last = state.is_terminal() && (removed || self.tasks[key].unacknowledged.is_none());
+        let last = state.is_terminal() && (removed || self.task(key).unacknowledged.is_none());
         self.step_task(turn, key, Step { state, status, last });
     }
 
     /// The older task of a name has ended on another agent, and its framework uses the name again.
     fn complete_elsewhere(&mut self, turn: &mut Turn<'_>, key: &TaskKey, agent_id: &AgentId) {
-        let update_id = self.tasks[key].unacknowledged.as_ref().and_then(|status| status.update_id);
+        let update_id = self.task(key).unacknowledged.as_ref().and_then(|status| status.update_id);
         if let (Some(conn), Some(update_id)) = (self.agent_conn(agent_id), update_id) {
             let (framework_id, task_id) = key.clone();
             turn.tell_agent(conn, MasterMessage::AcknowledgeUpdate { framework_id, task_id, update_id });

@@ -1,6 +1,6 @@
 //! A framework subscribes: for the first time, again, or after a master that is no more.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use apportion_types::{
     FrameworkId, FrameworkInfo, FrameworkOptions, Role, limits,
@@ -42,7 +42,7 @@ impl State {
         let subscription = Box::new(Subscription { conn, framework_id, fresh, info, suppressed, options });
         let id = &subscription.framework_id;
         let recorded = self.frameworks.get(id).is_some_and(|framework| framework.recorded)
-            && self.view.frameworks.get(id).is_some_and(|view| view.info == subscription.info);
+            && self.view.frameworks.get(id).is_some_and(|view| *view.info == subscription.info);
         if recorded {
             return self.let_in(turn, *subscription);
         }
@@ -106,13 +106,13 @@ impl State {
     /// Sends again what the framework has not acknowledged, rather than leave it to the agents' slow repetition. Of a task that
     /// cannot be reached, the newest news is that.
     fn repeat_unacknowledged(&mut self, turn: &mut Turn<'_>, id: &FrameworkId) {
-        let tasks: Vec<_> = self.frameworks[id].tasks.iter().map(|task| (id.clone(), task.clone())).collect();
+        let tasks: Vec<_> = self.frameworks[id].tasks.keys().map(|task| (id.clone(), task.clone())).collect();
         for key in &tasks {
             let state = self.view.tasks[key].state;
             if (state.is_terminal() || state.holds_resources())
-                && let Some(status) = self.tasks[key].unacknowledged.clone()
+                && let Some(status) = self.task(key).unacknowledged.clone()
             {
-                self.tell_status(turn, id, status);
+                self.tell_status(turn, id, Arc::unwrap_or_clone(status));
             }
         }
     }

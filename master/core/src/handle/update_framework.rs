@@ -1,5 +1,7 @@
 //! A framework changes what it is and what it wants, while it runs.
 
+use std::sync::Arc;
+
 use apportion_types::{FrameworkInfo, FrameworkOptions, OfferId, Role, Time, protocol::scheduler::Refusal};
 
 use super::{scheduler_stream::Caller, subscribe::judge_info};
@@ -37,7 +39,7 @@ impl State {
         if let Err(message) = judged {
             return self.refuse(turn, caller.conn, caller.call_id, Refusal::Invalid, message);
         }
-        let written = *known == info;
+        let written = **known == info;
         let update = Box::new(FrameworkUpdate { framework_id: id.clone(), info, suppressed, options });
         if written {
             return self.framework_update_committed(turn, *update);
@@ -55,7 +57,7 @@ impl State {
             return;
         }
         let view = self.framework_view(&id);
-        view.info = info;
+        view.info = Arc::new(info);
         view.suppressed = suppressed;
         view.options = std::sync::Arc::from(options);
         let roles = view.info.roles.clone();

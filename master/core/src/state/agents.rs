@@ -6,7 +6,7 @@ use std::{
 };
 
 use apportion_types::{
-    AgentId, AgentInfo, OfferId, Reason, Resources, TaskState, operation::Conversion,
+    AgentId, AgentInfo, OfferId, Place, Reason, Resources, TaskState, operation::Conversion,
     protocol::scheduler::Event as SchedulerEvent,
 };
 
@@ -40,6 +40,8 @@ pub(crate) enum AgentStream {
 pub(crate) struct Agent {
     /// Its stream; present exactly when it is active.
     pub(crate) conn: Option<ConnId>,
+    /// Where it is, for offers of it.
+    pub(crate) place: Arc<Place>,
     /// Its tasks, the ended ones too while their end is not acknowledged.
     pub(crate) tasks: BTreeSet<TaskKey>,
     pub(crate) offers: BTreeSet<OfferId>,
@@ -102,6 +104,8 @@ impl State {
         info: AgentInfo,
         total: Resources,
     ) {
+        let place = Arc::new(info.place());
+        let info = Arc::new(info);
         if self.agents.contains_key(id) {
             assert!(
                 self.agents[id].offers.is_empty(),
@@ -130,7 +134,7 @@ impl State {
             self.view.agents.insert(id.clone(), Arc::new(view));
             self.agents.insert(id.clone(), Agent::default());
         }
-        self.allocator.add_agent(id, &info, &total);
+        self.allocator.add_agent(id, &place, &total);
         let view = self.agent_view(id);
         view.info = info;
         view.total = total;
@@ -138,6 +142,7 @@ impl State {
         view.state = AgentState::Active;
         let agent = self.agent(id);
         agent.conn = Some(conn);
+        agent.place = place;
         agent.pings_unanswered = 0;
         agent.applies_sent = 0;
         agent.losing = None;
@@ -162,7 +167,7 @@ impl State {
         }
         self.allocator.remove_agent(id);
         let view = self.view.agents[id].clone();
-        self.allocator.add_agent(id, &view.info, &view.total);
+        self.allocator.add_agent(id, &self.agents[id].place, &view.total);
         self.allocator.set_revocable(id, &view.revocable);
     }
 

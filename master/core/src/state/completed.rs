@@ -16,14 +16,14 @@ pub(crate) struct Completed {
     last: u64,
     /// The newest completed task of a name.
     newest: BTreeMap<TaskKey, u64>,
-    /// The terminal updates with which tasks were completed.
-    ends: BTreeSet<(AgentId, TaskKey, UpdateId)>,
+    /// The terminal updates with which tasks were completed; by their ids first, which nearly always tell them apart.
+    ends: BTreeSet<(UpdateId, AgentId, TaskKey)>,
 }
 
 /// The terminal update with which a task was completed, if it came from its agent.
-fn end(key: &TaskKey, task: &TaskView) -> Option<(AgentId, TaskKey, UpdateId)> {
+fn end(key: &TaskKey, task: &TaskView) -> Option<(UpdateId, AgentId, TaskKey)> {
     let status = task.status.as_ref().filter(|status| status.state.is_terminal())?;
-    Some((task.agent_id.clone(), key.clone(), status.update_id?))
+    Some((status.update_id?, task.agent_id.clone(), key.clone()))
 }
 
 impl Completed {
@@ -66,6 +66,6 @@ impl Completed {
 
     /// True when a task was completed with this terminal update: should it come again, its acknowledgement was lost on the way.
     pub(crate) fn is_acknowledged(&self, key: &TaskKey, agent_id: &AgentId, update_id: UpdateId) -> bool {
-        self.ends.contains(&(agent_id.clone(), key.clone(), update_id))
+        self.ends.contains(&(update_id, agent_id.clone(), key.clone()))
     }
 }

@@ -17,7 +17,7 @@ use super::{
     ids::Origin,
     master_status,
     offers::Close,
-    tasks::{Step, TaskKey},
+    tasks::{Step, Task, TaskKey},
     timers::Timer,
 };
 use crate::{
@@ -42,7 +42,8 @@ pub(crate) enum SchedulerStream {
 pub(crate) struct Framework {
     /// Its stream; present exactly when it is active.
     pub(crate) conn: Option<ConnId>,
-    pub(crate) tasks: BTreeSet<TaskId>,
+    /// The private halves of its tasks.
+    pub(crate) tasks: BTreeMap<TaskId, Task>,
     pub(crate) offers: BTreeSet<OfferId>,
     /// How many of its tasks hold resources, those astray among them.
     pub(crate) holding: usize,
@@ -67,7 +68,7 @@ impl State {
         let failover_at = now + info.failover_timeout;
         let view = FrameworkView {
             framework_id: id.clone(),
-            info,
+            info: Arc::new(info),
             state,
             subscribed_at: now,
             suppressed: Vec::new(),
@@ -118,7 +119,7 @@ impl State {
         let view = self.framework_view(id);
         assert_eq!(view.state, FrameworkState::Disconnected, "framework {id} is activated");
         view.state = FrameworkState::Active;
-        view.info = info;
+        view.info = Arc::new(info);
         view.suppressed = suppressed;
         view.options = Arc::from(options);
         let framework = self.framework(id);
@@ -169,7 +170,7 @@ impl State {
         self.framework_view(id).state = FrameworkState::Removed;
 
         let keys: Vec<TaskKey> =
-            self.frameworks[id].tasks.iter().map(|task| (id.clone(), task.clone())).collect();
+            self.frameworks[id].tasks.keys().map(|task| (id.clone(), task.clone())).collect();
         let mut agents = BTreeSet::new();
         for key in &keys {
             let task = self.view.tasks[key].clone();

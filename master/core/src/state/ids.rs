@@ -71,6 +71,11 @@ impl Ids {
         }
     }
 
+    /// The number of an offer, if its id is as ours are.
+    pub(crate) fn offer_number(&self, id: &OfferId) -> Option<u64> {
+        self.number('O', id.as_str())
+    }
+
     /// Who gave this agent its id.
     pub(crate) fn agent_origin(&self, id: &AgentId) -> Origin {
         Self::origin(self.number('A', id.as_str()), self.agents)

@@ -67,8 +67,6 @@ pub(crate) struct State {
     pub(crate) scheduler_streams: BTreeMap<ConnId, SchedulerStream>,
     /// Removed frameworks that are still listed, oldest first.
     pub(crate) removed_frameworks: Vec<FrameworkId>,
-    /// The private half of `view.tasks`.
-    pub(crate) tasks: BTreeMap<TaskKey, Task>,
     /// Where to find what is in `view.completed`.
     pub(crate) completed: Completed,
     pub(crate) closed_offers: ClosedOffers,
@@ -103,7 +101,6 @@ impl State {
             frameworks: BTreeMap::new(),
             scheduler_streams: BTreeMap::new(),
             removed_frameworks: Vec::new(),
-            tasks: BTreeMap::new(),
             completed: Completed::default(),
             closed_offers: ClosedOffers::default(),
             operations: Operations::default(),
@@ -147,7 +144,13 @@ impl State {
 
     /// A task's private half.
     pub(crate) fn task(&mut self, key: &TaskKey) -> &mut Task {
-        self.tasks.get_mut(key).expect("the task is known")
+        let framework = self.frameworks.get_mut(&key.0);
+        framework.and_then(|framework| framework.tasks.get_mut(&key.1)).expect("the task is known")
+    }
+
+    /// A task's private half, if the task is known.
+    pub(crate) fn private_task(&self, key: &TaskKey) -> Option<&Task> {
+        self.frameworks.get(&key.0)?.tasks.get(&key.1)
     }
 
     /// The stream of a framework that is connected.

@@ -57,18 +57,18 @@ impl Close {
     }
 }
 
-/// How the offers closed last came to their end.
+/// How the offers closed last came to their end, by the number in their ids.
 #[derive(Debug, Default)]
 pub(crate) struct ClosedOffers {
-    how: BTreeMap<OfferId, Close>,
-    order: VecDeque<OfferId>,
+    how: BTreeMap<u64, Close>,
+    order: VecDeque<u64>,
 }
 
 impl ClosedOffers {
-    fn push(&mut self, id: OfferId, how: Close) {
-        let before = self.how.insert(id.clone(), how);
-        assert!(before.is_none(), "offer {id} is closed twice");
-        self.order.push_back(id);
+    fn push(&mut self, number: u64, how: Close) {
+        let before = self.how.insert(number, how);
+        assert!(before.is_none(), "offer {number} is closed twice");
+        self.order.push_back(number);
         if self.order.len() > CLOSED_OFFERS_MAX {
             let oldest = self.order.pop_front().expect("it is not empty");
             self.how.remove(&oldest);
@@ -87,20 +87,17 @@ impl State {
     /// Makes an offer of what a cycle gave. The one door by which an offer comes to be.
     pub(crate) fn open_offer(&mut self, now: Time, given: Allocation) -> Offer {
         let offer_id = self.ids.offer();
-        let agent = self.agent_view(&given.agent);
-        agent.offered += &given.resources.exclusive();
+        self.agent_view(&given.agent).offered += &given.resources.exclusive();
+        let agent = self.agent(&given.agent);
+        agent.offers.insert(offer_id.clone());
         let offer = Offer {
             offer_id: offer_id.clone(),
             framework_id: given.framework,
             agent_id: given.agent,
             role: given.role,
             resources: given.resources,
-            hostname: agent.info.hostname.clone(),
-            address: agent.info.address.clone(),
-            attributes: agent.info.attributes.clone(),
-            domain: agent.info.domain.clone(),
+            place: agent.place.clone(),
         };
-        self.agent(&offer.agent_id).offers.insert(offer_id.clone());
         self.framework_view(&offer.framework_id).offered += &offer.resources.exclusive().summable();
         self.framework(&offer.framework_id).offers.insert(offer_id.clone());
         let expires_at = now + self.config.offer_timeout;
@@ -123,7 +120,8 @@ impl State {
             .offered
             .saturating_sub(&offer.resources.exclusive().summable());
         self.framework(&offer.framework_id).offers.remove(id);
-        self.closed_offers.push(id.clone(), close);
+        let number = self.ids.offer_number(id).expect("an outstanding offer is one of ours");
+        self.closed_offers.push(number, close);
         if !self.gathered_offers.remove(id) {
             self.allocator.offers_closed(&offer.framework_id, 1);
         }
@@ -174,7 +172,8 @@ impl State {
 
     /// Why an offer that is not outstanding is not, for the person who used it.
     pub(crate) fn why_not_outstanding(&self, id: &OfferId) -> String {
-        match (self.ids.offer_origin(id), self.closed_offers.how.get(id)) {
+        let how = self.ids.offer_number(id).and_then(|number| self.closed_offers.how.get(&number));
+        match (self.ids.offer_origin(id), how) {
             (_, Some(how)) => format!("offer `{id}` is no longer valid: {}", how.became()),
             (Origin::Ours, None) => {
                 format!("offer `{id}` is no longer valid: it was accepted, declined or rescinded long ago")

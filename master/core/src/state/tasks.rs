@@ -20,7 +20,7 @@ pub(crate) type TaskKey = (FrameworkId, TaskId);
 #[derive(Debug, Default)]
 pub(crate) struct Task {
     /// The newest status of its agent that is not acknowledged; sent again when the framework subscribes anew.
-    pub(crate) unacknowledged: Option<TaskStatus>,
+    pub(crate) unacknowledged: Option<Arc<TaskStatus>>,
     /// The wish that it ends, sent again whenever its agent registers.
     pub(crate) kill: Option<Kill>,
     /// Its resources are in the books of its agent, of its framework and of the allocator.
@@ -58,20 +58,25 @@ pub(crate) struct Step {
 
 impl State {
     /// Adds a task. The one door by which one comes to be.
-    pub(crate) fn add_task(&mut self, view: TaskView, unacknowledged: Option<TaskStatus>, charge: Charge) {
+    pub(crate) fn add_task(
+        &mut self,
+        view: TaskView,
+        unacknowledged: Option<Arc<TaskStatus>>,
+        charge: Charge,
+    ) {
         let key = (view.framework_id.clone(), view.info.task_id.clone());
         let ended = view.state.is_terminal();
         let holds = view.state.holds_resources();
         self.completed.revive(&mut self.view, &key, &view.agent_id);
         self.agent(&view.agent_id).tasks.insert(key.clone());
-        self.framework(&view.framework_id).tasks.insert(key.1.clone());
         if !ended {
             self.agent_view(&view.agent_id).tasks += 1;
             self.framework_view(&view.framework_id).tasks += 1;
         }
         let before = self.view.tasks.insert(key.clone(), Arc::new(view));
         assert!(before.is_none(), "task {} of {} is added twice", key.1, key.0);
-        self.tasks.insert(key.clone(), Task { unacknowledged, ..Task::default() });
+        let task = Task { unacknowledged, ..Task::default() };
+        self.framework(&key.0).tasks.insert(key.1.clone(), task);
         if holds {
             self.charge_task(&key, charge);
         }
@@ -89,10 +94,11 @@ impl State {
         // The end that was told stays the newest, whatever a confused agent still tells.
         let ended = view.status.as_ref().is_some_and(|status| status.state.is_terminal());
         let newest = step.status.as_ref().filter(|status| status.state.is_terminal() || !ended);
-        if let Some(status) = newest {
-            view.status = Some(status.clone());
+        let newest = newest.cloned().map(Arc::new);
+        if newest.is_some() {
+            view.status.clone_from(&newest);
         }
-        let waits = newest.filter(|status| status.update_id.is_some()).cloned();
+        let waits = newest.filter(|status| status.update_id.is_some());
         let agent_id = view.agent_id.clone();
         if after.is_terminal() && !before.is_terminal() {
             *self.view.counters.tasks_ended.entry(after.name()).or_default() += 1;
@@ -118,7 +124,7 @@ impl State {
     /// Takes a task that has ended, or never will be heard of again, out of the books and into the memory of completed ones.
     /// The one door by which a task goes.
     pub(crate) fn complete_task(&mut self, key: &TaskKey) {
-        let task = self.tasks.remove(key).expect("the task is known");
+        let task = self.framework(&key.0).tasks.remove(&key.1).expect("the task is known");
         assert!(!task.charged, "task {} of {} is completed while it holds resources", key.1, key.0);
         let view = self.view.tasks.remove(key).expect("the task is known");
         if !view.state.is_terminal() {
@@ -129,7 +135,6 @@ impl State {
         if let Some(agent) = self.agents.get_mut(&view.agent_id) {
             agent.tasks.remove(key);
         }
-        self.framework(&key.0).tasks.remove(&key.1);
         self.completed.push(&mut self.view, key.clone(), view);
     }
 

@@ -1,6 +1,9 @@
 //! An agent that does what agent.proto asks of one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use apportion_master_core::{ConnId, Event};
 use apportion_types::{
@@ -171,9 +174,9 @@ impl Agent {
                     let key = (framework_id.clone(), info.task_id.clone());
                     assert!(self.lies || !self.tasks.contains_key(&key), "{key:?} is run twice at once");
                     let task = Task {
-                        framework_info: framework_info.clone(),
+                        framework_info: FrameworkInfo::clone(&framework_info),
                         role: role.clone(),
-                        info,
+                        info: Arc::unwrap_or_clone(info),
                         state: TaskState::Starting,
                         updates: VecDeque::new(),
                     };

@@ -50,9 +50,9 @@ impl Model {
     pub(super) fn suits(&self, framework: &FrameworkId, role: &Role, agent: &AgentId) -> bool {
         let (options, agent) = (&self.frameworks[framework].options, &self.agents[agent]);
         let can = |capability| options.capabilities.contains(&capability);
-        let region = agent.info.domain.as_ref().map(|domain| &domain.region);
+        let region = agent.at.domain.as_ref().map(|domain| &domain.region);
         let far = region.is_some() && self.config.region.is_some() && region != self.config.region.as_ref();
-        options.constraints.get(role).is_none_or(|only| only.admit(&agent.info))
+        options.constraints.get(role).is_none_or(|only| only.admit(&agent.at))
             && (!self.config.filter_gpus
                 || agent.total.milli(&Name::Gpus) == 0
                 || can(Capability::GpuResources))

@@ -1,5 +1,7 @@
 //! Doing what was planned.
 
+use std::sync::Arc;
+
 use apportion_types::{Resources, TaskInfo, TaskState, protocol::agent::MasterMessage};
 
 use super::{super::scheduler_stream::Caller, Plan, plan::Step};
@@ -62,7 +64,7 @@ impl State {
         caller: &Caller,
         agent_id: &apportion_types::AgentId,
         role: &apportion_types::Role,
-        info: TaskInfo,
+        info: Arc<TaskInfo>,
     ) {
         let view = TaskView {
             framework_id: caller.framework_id.clone(),

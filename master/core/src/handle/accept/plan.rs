@@ -1,6 +1,6 @@
 //! What an accept will do, worked out without doing it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use apportion_types::{
     AgentId, FrameworkId, OfferId, Operation, OperationId, Resources, Role, TaskId, TaskInfo, Time, limits,
@@ -42,7 +42,7 @@ impl Plan {
 
 /// One thing that will be done.
 pub(crate) enum Step {
-    Launch(Vec<TaskInfo>),
+    Launch(Vec<Arc<TaskInfo>>),
     Convert { id: Option<OperationId>, operation: Operation, conversion: Conversion },
 }
 
@@ -226,7 +226,7 @@ impl State {
                 Ok(()) => {
                     left.launch(&info);
                     names.tasks.insert(info.task_id.clone());
-                    good.push(info);
+                    good.push(Arc::new(info));
                 }
                 Err((kind, problem)) => {
                     plan.faults.push(Fault::Task { task_id: Some(info.task_id), problem, kind });
