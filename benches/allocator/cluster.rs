@@ -1,7 +1,7 @@
 //! Agents and frameworks by the thousand.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::Arc,
     time::Duration,
 };

@@ -20,8 +20,9 @@ impl<T> Default for Timers<T> {
 impl<T: Ord + Clone> Timers<T> {
     /// Starts a timer, or moves it.
     pub fn set(&mut self, timer: T, at: Time) {
-        self.cancel(&timer);
-        self.due.insert(timer.clone(), at);
+        if let Some(before) = self.due.insert(timer.clone(), at) {
+            self.queue.remove(&(before, timer.clone()));
+        }
         self.queue.insert((at, timer));
     }
 

@@ -69,7 +69,7 @@ async fn from_registration_to_the_last_acknowledgement() {
     let MasterMessage::RunTasks { framework_id: of, tasks, .. } = agent.expect().await else {
         panic!("it is to run")
     };
-    assert_eq!((of, tasks), (framework_id.clone(), vec![info]));
+    assert_eq!((of, tasks), (framework_id.clone(), vec![info.into()]));
 
     advance(&mut scheduler, &mut agent, &framework_id, status(&agent_id, "t", TaskState::Starting, 1)).await;
     advance(&mut scheduler, &mut agent, &framework_id, status(&agent_id, "t", TaskState::Running, 2)).await;

@@ -238,13 +238,13 @@ mod tests {
             let framework_id = FrameworkId::new(id).unwrap();
             let view = FrameworkView {
                 framework_id: framework_id.clone(),
-                info: FrameworkInfo {
+                info: Arc::new(FrameworkInfo {
                     name: id.to_owned(),
                     principal: String::new(),
                     roles: vec![Role::default()],
                     failover_timeout: Default::default(),
                     labels: Default::default(),
-                },
+                }),
                 state: FrameworkState::Active,
                 subscribed_at: Time::ZERO,
                 suppressed: Vec::new(),

@@ -385,7 +385,7 @@ impl Resources {
 
     /// True when all of `other` is in here, on the same terms.
     pub fn contains(&self, other: &Resources) -> bool {
-        other.entries.iter().all(|entry| {
+        self.entries.same(&other.entries) || other.entries.iter().all(|entry| {
             self.position_of(entry).is_ok_and(|index| self.entries[index].contains(&entry.value))
         })
     }
@@ -402,6 +402,11 @@ impl Resources {
 
     /// Takes away what is here of `other`, never more.
     pub fn saturating_sub(&mut self, other: &Resources) {
+        // As a rule an offer or a task takes all that was there: then nothing is copied to be emptied.
+        if self == other {
+            *self = Resources::new();
+            return;
+        }
         for entry in other.entries.iter() {
             if let Ok(index) = self.position_of(entry) {
                 self.entries.change(index, |mine| mine.subtract(&entry.value));

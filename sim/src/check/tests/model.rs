@@ -35,8 +35,8 @@ fn begun(sim: &Sim) -> (FrameworkId, Vec<TaskInfo>, Changes) {
     let (key, view) = task(sim);
     let mut staging = TaskView::clone(&view);
     staging.state = TaskState::Staging;
-    let other = TaskInfo { task_id: "other".parse().unwrap(), ..view.info.clone() };
-    let tasks = vec![view.info.clone(), other];
+    let other = TaskInfo { task_id: "other".parse().unwrap(), ..TaskInfo::clone(&view.info) };
+    let tasks = vec![TaskInfo::clone(&view.info), other];
     let change = Change { key: key.clone(), before: None, after: Some(Arc::new(staging)) };
     (key.0, tasks, Changes { tasks: vec![change], ..Changes::default() })
 }
