@@ -30,6 +30,10 @@ use crate::{
 /// Events handled before their actions run and the view is published: enough to share the cost, few enough that nobody waits.
 const BATCH_EVENTS_MAX: usize = 256;
 
+/// How old the published view may be while further events of peers wait already. Each publication has the core copy what it changes
+/// next, so that under load there are better few.
+const VIEW_AGE_MAX: Duration = Duration::from_millis(5);
+
 /// Events that wait for the actor, of all peers together. Each peer has its own bound as well; one that floods waits its turn,
 /// since senders are served in the order in which they ask.
 pub(crate) const INBOX_EVENTS_MAX: usize = 4096;
@@ -87,14 +91,18 @@ impl Actor {
     pub(crate) async fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH_EVENTS_MAX);
         let mut effects = Effects { replies: BTreeMap::new(), requests: 0, actions: Vec::new() };
+        let mut published = Instant::now();
         loop {
             let mut events = 0;
+            // Whoever is answered may look at once.
+            let mut answers = false;
             let mut shutdown = false;
             let timer = self.master.next_deadline().and_then(|deadline| self.clock.instant(deadline));
             tokio::select! {
                 biased;
                 Some(internal) = self.internal.recv() => {
                     let now = self.clock.now();
+                    answers = true;
                     match internal {
                         Internal::Committed(commits) => {
                             for commit in commits {
@@ -117,20 +125,24 @@ impl Actor {
             let now = self.clock.now();
             events += batch.len();
             for inbound in batch.drain(..) {
+                answers |= matches!(inbound, Inbound::Operator { .. });
                 let (event, _room) = effects.event(inbound);
                 self.handle(now, event, &mut effects.actions);
             }
-            let tick = if !shutdown && self.master.next_deadline().is_some_and(|deadline| deadline <= now) {
-                let start = Instant::now();
+            if !shutdown && self.master.next_deadline().is_some_and(|deadline| deadline <= now) {
+                let (start, cycles) = (Instant::now(), self.master.allocation_cycles());
                 self.handle(now, Event::Tick, &mut effects.actions);
                 events += 1;
-                Some(start.elapsed())
-            } else {
-                None
-            };
+                if self.master.allocation_cycles() > cycles {
+                    self.metrics.cycle(start.elapsed());
+                }
+            }
             if events > 0 {
                 self.perform(&mut effects);
-                self.publish(tick);
+                if answers || self.inbox.is_empty() || start.duration_since(published) >= VIEW_AGE_MAX {
+                    self.publish();
+                    published = start;
+                }
                 self.metrics.batch(events, start.elapsed());
             }
             if shutdown {
@@ -189,15 +201,10 @@ impl Actor {
         self.metrics.too_slow(peer);
     }
 
-    fn publish(&mut self, tick: Option<Duration>) {
+    fn publish(&mut self) {
         let view = Arc::new(self.master.view());
         if let Some(journal) = &mut self.journal {
             journal.batch(&view);
-        }
-        if let Some(duration) = tick
-            && view.counters.allocation_cycles > self.view.borrow().counters.allocation_cycles
-        {
-            self.metrics.cycle(duration);
         }
         self.view.send_replace(view);
     }

@@ -89,6 +89,11 @@ impl Master {
         self.state.view.clone()
     }
 
+    /// How many allocation cycles have run.
+    pub fn allocation_cycles(&self) -> u64 {
+        self.state.view.counters.allocation_cycles
+    }
+
     /// The share of every role and framework, in order of fairness; costs a pass over them.
     pub fn shares(&self) -> Vec<Share> {
         self.state.allocator.shares()

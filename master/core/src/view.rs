@@ -10,7 +10,7 @@ use apportion_types::{
 };
 use imbl::OrdMap;
 
-/// A snapshot of the master, published after each batch of events.
+/// A snapshot of the master, published after each batch of events; while more of them wait already, every few milliseconds.
 #[derive(Debug, Clone, Default)]
 pub struct View {
     /// The master's process.
