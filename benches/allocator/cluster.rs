@@ -1,10 +1,6 @@
 //! Agents and frameworks by the thousand.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use apportion_allocator::{Allocation, Allocator, Hierarchical, HierarchicalConfig, SorterKind, Wants};
 use apportion_benches::cpu_timed;

@@ -10,8 +10,8 @@ use std::{
 };
 
 use apportion_types::{
-    AgentId, FrameworkId, FrameworkInfo, Offer, OfferId, OperationId, OperationState, OperationStatus,
-    Place, Reason, Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId,
+    AgentId, FrameworkId, FrameworkInfo, Offer, OfferId, OperationId, OperationState, OperationStatus, Place,
+    Reason, Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId,
     protocol::scheduler::{Call, ClaimResult, Event, FreeAgent, FreeState, Preemption},
 };
 
@@ -373,12 +373,7 @@ fn agent_id(agent: &str) -> AgentId {
     AgentId::new(agent).expect("a good agent id")
 }
 
-fn made_offer(
-    role: &str,
-    agent: &str,
-    resources: &str,
-    attributes: BTreeMap<String, String>,
-) -> Offer {
+fn made_offer(role: &str, agent: &str, resources: &str, attributes: BTreeMap<String, String>) -> Offer {
     let hostname = format!("host-of-{agent}");
     let place = Place { hostname, address: format!("{agent}:5051"), attributes, domain: None };
     Offer {

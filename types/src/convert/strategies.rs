@@ -7,8 +7,8 @@ use proptest::{collection, option, prelude::*};
 use crate::{
     AgentId, AgentInfo, Capability, CheckResult, Command, ContainerInfo, ContainerStatus, FaultDomain,
     Findings, FrameworkId, FrameworkInfo, FrameworkOptions, Image, Offer, OfferConstraints, OfferId,
-    Operation, OperationId, OperationState, OperationStatus, Place, Reason, Resources, Role, Source, Supervision,
-    TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, Volume, VolumeId, VolumeSource,
+    Operation, OperationId, OperationState, OperationStatus, Place, Reason, Resources, Role, Source,
+    Supervision, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, Volume, VolumeId, VolumeSource,
     constraints::{Constraint, Pattern, Predicate, Selector},
     container::{Control, Exit, Limitation, Unenforced, Usage},
     container_info::{Artifact, Rlimit, RlimitResource},
@@ -228,8 +228,12 @@ pub(super) fn agent_info() -> impl Strategy<Value = AgentInfo> {
 }
 
 fn place() -> impl Strategy<Value = Place> {
-    (".{0,8}", ".{0,8}", texts(), domain())
-        .prop_map(|(hostname, address, attributes, domain)| Place { hostname, address, attributes, domain })
+    (".{0,8}", ".{0,8}", texts(), domain()).prop_map(|(hostname, address, attributes, domain)| Place {
+        hostname,
+        address,
+        attributes,
+        domain,
+    })
 }
 
 pub(super) fn offer() -> impl Strategy<Value = Offer> {

@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AgentId, FrameworkId, FrameworkInfo, FrameworkOptions, Offer, OfferId, Operation,
-    OperationId, OperationStatus, Place, Resources, Role, TaskId, TaskInfo, TaskStatus, Time, UpdateId,
+    AgentId, FrameworkId, FrameworkInfo, FrameworkOptions, Offer, OfferId, Operation, OperationId,
+    OperationStatus, Place, Resources, Role, TaskId, TaskInfo, TaskStatus, Time, UpdateId,
 };
 
 /// A call by a scheduler.

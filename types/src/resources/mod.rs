@@ -385,9 +385,10 @@ impl Resources {
 
     /// True when all of `other` is in here, on the same terms.
     pub fn contains(&self, other: &Resources) -> bool {
-        self.entries.same(&other.entries) || other.entries.iter().all(|entry| {
-            self.position_of(entry).is_ok_and(|index| self.entries[index].contains(&entry.value))
-        })
+        self.entries.same(&other.entries)
+            || other.entries.iter().all(|entry| {
+                self.position_of(entry).is_ok_and(|index| self.entries[index].contains(&entry.value))
+            })
     }
 
     /// This less `other`; none when `other` is not all in here.

@@ -178,7 +178,8 @@ impl State {
 
     /// True for a task that is asked to end and still holds resources.
     fn is_ending(&self, key: &TaskKey) -> bool {
-        self.view.tasks[key].state.holds_resources() && self.private_task(key).is_some_and(|task| task.kill.is_some())
+        self.view.tasks[key].state.holds_resources()
+            && self.private_task(key).is_some_and(|task| task.kill.is_some())
     }
 
     /// Tells the victims' frameworks, and begins to gather.
