@@ -14,9 +14,6 @@ impl Model {
         only: Option<&AgentId>,
     ) -> Vec<Allocation> {
         let mut allocations = Vec::new();
-        if !self.clients().iter().any(|(role, framework)| self.wants(framework, role)) {
-            return allocations;
-        }
         let first_place = self.first_place;
         let looked_at = self.agents.iter().filter(|(id, _)| only.is_none_or(|only| only == *id));
         let mut agents: Vec<(bool, usize, AgentId)> =
@@ -25,7 +22,7 @@ impl Model {
         let mut given = Vec::new();
         for guarantees in [true, false] {
             for (_, place, id) in &agents {
-                while allocations.len() < allocations_max && self.is_offerable(id) {
+                while self.anybody_wants() && allocations.len() < allocations_max && self.is_offerable(id) {
                     let Some(allocation) = self.give(now, id, guarantees) else { break };
                     allocations.push(allocation);
                     given.push(place + 1);
@@ -35,6 +32,11 @@ impl Model {
         let next = if allocations.len() >= allocations_max { given.last() } else { given.first() };
         self.first_place = next.copied().unwrap_or(self.first_place);
         allocations
+    }
+
+    /// Once nobody may be given more, the agents that were not reached have not been considered.
+    fn anybody_wants(&self) -> bool {
+        self.clients().iter().any(|(role, framework)| self.wants(framework, role))
     }
 
     /// Gives somebody something of the agent, if somebody takes it.
