@@ -181,12 +181,12 @@ proptest! {
     }
 }
 
-/// Whoever holds the same holds one piece of memory, and there are many of them.
+/// Whoever holds the same holds one piece of memory, by its place and length, and there are many of them.
 #[test]
 fn amounts_are_small_and_shared() {
     let usual: Resources = "cpus:4;mem:1024;disk:1024;ports:[31000-32000]".parse().unwrap();
     assert_eq!(usual, usual.clone());
-    assert!(size_of::<Resources>() == 8 && size_of::<Entry>() <= 56, "{}", size_of::<Entry>());
+    assert!(size_of::<Resources>() == 16 && size_of::<Entry>() <= 56, "{}", size_of::<Entry>());
 }
 
 #[test]
