@@ -23,7 +23,7 @@
 //!
 //! C is the number of a container, counted from 1 as they are named.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use apportion_agent_core::{
     Action, AgentCore, CheckpointId, Config, ContainerId, Event, LaunchFailure, LaunchFailureKind, Log,
