@@ -11,14 +11,16 @@ use std::{fs, path::Path};
 
 use apportion_containerizer::{Fake, MountSource, SANDBOX_IN_IMAGE};
 use apportion_types::{
-    Reason, TaskInfo, TaskState, Volume, VolumeSource,
+    Reason, TaskId, TaskInfo, TaskState, Volume, VolumeSource,
     container::{Control, Exit, Unenforced},
     container_info::Artifact,
     image::Image,
+    protocol::agent::MasterMessage,
 };
 use layout::{Item, Layer, Layout, tar};
 use serde_json::json;
 use support::*;
+use tokio::{io::AsyncReadExt as _, net::TcpListener, time::timeout};
 
 /// An image of two layers in a folder, and its name.
 fn image(folder: &Path) -> Image {
@@ -172,4 +174,34 @@ async fn where_no_image_can_be_had_a_task_is_told_why() {
         }
     };
     assert!(update.message.contains("this kernel has no overlays"), "{update:?}");
+}
+
+#[tokio::test]
+async fn a_kill_ends_a_pull_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut master, fake) = (Master::start().await, Fake::default());
+    // A registry that listens and never answers.
+    let registry = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = registry.local_addr().unwrap().to_string();
+    let mut config = config(folder.path(), &master.address);
+    config.registry_insecure.insert(address.clone());
+    let _agent = start(config, fake.clone()).await;
+    let (mut stream, ..) = master.registered().await;
+    let image = Image::new(format!("{address}/app:1").parse().unwrap());
+    stream.run(vec![with_image("t", &["run"], &image)]).await;
+    let (mut asked, _) = timeout(LONG, registry.accept()).await.expect("the registry is asked").unwrap();
+    // What the agent waits for is an answer.
+    assert_ne!(asked.read(&mut [0; 16]).await.unwrap(), 0);
+
+    let (task_id, reason) = (TaskId::new("t").unwrap(), Reason::KilledByFramework);
+    stream.say(MasterMessage::KillTask { framework_id: framework_id(), task_id, grace: None, reason }).await;
+    let update = stream.until("t", TaskState::Killed).await;
+    assert_eq!(update.reason, Some(Reason::KilledDuringLaunch), "{update:?}");
+    assert!(fake.launched().is_empty());
+    // Nobody else waits for the pull: it is given up, too.
+    let mut rest = Vec::new();
+    timeout(LONG, asked.read_to_end(&mut rest)).await.expect("the pull is given up").unwrap();
+    for kept in ["scratch", "images/leases"] {
+        assert_eq!(fs::read_dir(folder.path().join(kept)).unwrap().count(), 0, "{kept}");
+    }
 }
