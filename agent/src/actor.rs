@@ -136,7 +136,11 @@ impl Actor {
                     }
                 }
                 Action::Checkpoint { checkpoint, record } => self.store.append(checkpoint, record),
-                Action::Launch(plan) => self.effects.launch(*plan),
+                Action::Launch(plan) => {
+                    // Whoever sees a sandbox knows whose it is.
+                    self.view.send_replace(Arc::new(self.core.view()));
+                    self.effects.launch(*plan);
+                }
                 Action::CancelLaunch { container_id } => self.effects.cancel_launch(&container_id),
                 Action::Attach { container_id } => self.effects.attach(container_id),
                 Action::Signal { container_id, signal } => self.effects.signal(&container_id, signal),

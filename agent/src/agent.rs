@@ -4,11 +4,16 @@ use std::{fs, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use apportion_agent_core::{AgentCore, Config as CoreConfig, Event, OnShutdown, View};
 use apportion_containerizer::{Containerizer, Native, NativeConfig, ProbeError};
-use apportion_types::{AgentInfo, Resources, resources::Name, text::chain};
+use apportion_types::{
+    AgentInfo, Resources,
+    container::{Control, Unenforced},
+    resources::Name,
+    text::chain,
+};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +27,7 @@ use crate::{
     master_link::{self, Heard},
     oversubscription::{self, ResourceEstimator},
     paths::Paths,
+    sandboxes::{Sandboxes, collect, limit},
     services,
     store::{self, Store, StoreError},
     work_dir::{WorkDir, WorkDirError},
@@ -163,7 +169,8 @@ impl Agent {
             );
         }
         clear_orphans(&*containerizer, &replay).await;
-        for unenforced in containerizer.unenforced() {
+        let unenforced = unenforced(&config, &*containerizer);
+        for unenforced in &unenforced {
             tracing::warn!(control = unenforced.control.name(), "not enforced: {}", unenforced.reason);
         }
         let containers = containerizer.leftovers().await.into_iter().map(|leftover| leftover.id.0).collect();
@@ -172,7 +179,7 @@ impl Agent {
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
         let clock = Clock::new();
-        let core_config = core_config(&config, paths, local_addr, &*containerizer)?;
+        let core_config = core_config(&config, paths, local_addr, unenforced)?;
         tracing::info!(resources = %core_config.info.resources, address = %core_config.info.address, "offering");
         let core = AgentCore::new(core_config, incarnation(&clock), clock.now());
         let view = watch::Sender::new(Arc::new(core.view()));
@@ -237,14 +244,22 @@ impl Agent {
         let (say, heard) = mpsc::channel::<Heard>(HEARD_MAX);
         let recovered = replay.recovered.clone();
         let store = Store::open(&paths, replay, move |told| drop(tell.send(told)))?;
+        let sandboxes = Arc::new(Sandboxes::new(paths.clone()));
         let effects =
-            Effects::new(containerizer.clone(), content, paths.clone(), config.tethered, events.clone())
+            Effects::new(containerizer.clone(), content, sandboxes.clone(), config.tethered, events.clone())
                 .await;
+        let mut watching = JoinSet::new();
+        if config.enforce_disk {
+            let interval = Duration::from_millis(config.disk_check_interval_ms);
+            watching.spawn(limit::run(interval, paths.clone(), view.subscribe(), events.clone()));
+        }
+        let interval = Duration::from_millis(config.sandbox_collect_interval_ms);
+        watching.spawn(collect::run(interval, config.collection(), sandboxes, clock, view.subscribe()));
         let interval = Duration::from_millis(config.oversubscription_interval_ms);
         let seen = view.subscribe();
         let estimating =
             oversubscription::run(estimator, interval, clock, containerizer.clone(), seen, events);
-        let estimating = tokio::spawn(estimating);
+        watching.spawn(estimating);
         let link = tokio::spawn(master_link::run(masters, say));
         let mut actor = Actor { core, clock, store, written, effects, happened, heard, outbox: None, view };
         let ended = tokio::select! {
@@ -261,7 +276,7 @@ impl Agent {
             serving.abort();
         }
         link.abort();
-        estimating.abort();
+        watching.abort_all();
         containerizer.close().await;
         if let Ended { unregistered: true } = ended? {
             forget(&paths)?;
@@ -297,11 +312,21 @@ async fn clear_orphans(containerizer: &dyn Containerizer, replay: &store::Replay
     }
 }
 
+/// What tasks cannot be held to here: what the machine cannot do, and what the settings do not want.
+fn unenforced(config: &Config, containerizer: &dyn Containerizer) -> Vec<Unenforced> {
+    let mut unenforced = containerizer.unenforced().to_vec();
+    if !config.enforce_disk {
+        let reason = "the agent's setting `enforce_disk` is false; set it to true to have tasks killed that are over their disk";
+        unenforced.push(Unenforced { control: Control::Disk, reason: reason.to_owned() });
+    }
+    unenforced
+}
+
 fn core_config(
     config: &Config,
     paths: &Paths,
     local_addr: SocketAddr,
-    containerizer: &dyn Containerizer,
+    unenforced: Vec<Unenforced>,
 ) -> Result<CoreConfig, DetectError> {
     let hostname = config.hostname.clone().unwrap_or_else(detect::hostname);
     let address = config.advertise.clone().unwrap_or_else(|| match local_addr.ip().is_unspecified() {
@@ -314,7 +339,7 @@ fn core_config(
         resources: detect::resources(config.resources.clone(), paths.root())?,
         attributes: config.attributes.clone(),
         domain: config.domain.clone(),
-        unenforced: containerizer.unenforced().to_vec(),
+        unenforced,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let on_shutdown = match config.kill_tasks_on_exit {

@@ -4,12 +4,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::PathBuf,
+    time::Duration,
 };
 
 use apportion_types::{FaultDomain, Resources, limits, resources::Entry};
 use serde::{Deserialize, Serialize};
 
-use crate::oversubscription::Estimator;
+use crate::{oversubscription::Estimator, sandboxes::collect::Rule};
 
 /// Settings of an agent. Every one but the work directory has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +61,17 @@ pub struct Config {
     pub artifact_cache_max_bytes: u64,
     /// What one artifact may have, and unpack to.
     pub artifact_max_bytes: u64,
+    /// Kills tasks whose sandbox takes more than the disk that they hold.
+    pub enforce_disk: bool,
+    /// Between two looks at what sandboxes take, in milliseconds.
+    pub disk_check_interval_ms: u64,
+    /// How long sandboxes of tasks that are over are kept on an empty disk, in milliseconds; shorter the fuller it is.
+    pub sandbox_keep_ms: u64,
+    /// The part of the disk that is to stay free, in thousandths: where no more than this is free, no sandbox of a task that is over is
+    /// kept.
+    pub disk_headroom_milli: u64,
+    /// Between two looks for sandboxes that have been kept long enough, in milliseconds.
+    pub sandbox_collect_interval_ms: u64,
     /// The parent of all containers' cgroups, for this agent alone; another agent on the same machine needs another.
     pub cgroup_parent: String,
     /// Folders of the machine below which tasks may be given volumes to write to.
@@ -92,6 +104,11 @@ impl Default for Config {
             image_layers_max: 128,
             artifact_cache_max_bytes: 2 << 30,
             artifact_max_bytes: 8 << 30,
+            enforce_disk: true,
+            disk_check_interval_ms: 15_000,
+            sandbox_keep_ms: 7 * 24 * 3600 * 1000,
+            disk_headroom_milli: 100,
+            sandbox_collect_interval_ms: 60_000,
             cgroup_parent: "apportion".to_owned(),
             lend_host_paths: Vec::new(),
         }
@@ -118,8 +135,14 @@ pub enum ConfigError {
     #[error("`pids_default` is 0, with which no task could start; give at least 1")]
     NoPids,
     /// No pause at all.
-    #[error("`oversubscription_interval` is 0; give how long to wait between two estimates, such as 15s")]
-    NoInterval,
+    #[error("`{setting}` is 0; give how long to wait between two turns, such as 15s")]
+    NoInterval {
+        /// Which.
+        setting: &'static str,
+    },
+    /// More than all of the disk is to stay free.
+    #[error("`disk_headroom` is more than all of the disk; give at most 1, such as 0.1")]
+    Headroom,
     /// Resources on terms that no setting can give.
     #[error(
         "`resources` holds {resources}, which only an operation can make, or an estimator lend; give amounts with reservations at most, such as `cpus(eng):4`"
@@ -153,8 +176,16 @@ impl Config {
         if self.pids_default == 0 {
             return Err(ConfigError::NoPids);
         }
-        if self.oversubscription_interval_ms == 0 {
-            return Err(ConfigError::NoInterval);
+        let intervals = [
+            ("oversubscription_interval", self.oversubscription_interval_ms),
+            ("disk_check_interval", self.disk_check_interval_ms),
+            ("sandbox_collect_interval", self.sandbox_collect_interval_ms),
+        ];
+        if let Some((setting, _)) = intervals.into_iter().find(|(_, ms)| *ms == 0) {
+            return Err(ConfigError::NoInterval { setting });
+        }
+        if self.disk_headroom_milli > 1000 {
+            return Err(ConfigError::Headroom);
         }
         let made = self.resources.iter().map(|resources| resources.only(is_made_later));
         if let Some(resources) = made.into_iter().find(|made| !made.is_empty()) {
@@ -166,6 +197,11 @@ impl Config {
             return Err(ConfigError::Domain { part });
         }
         self.masters().map(drop)
+    }
+
+    /// How long sandboxes are kept.
+    pub(crate) fn collection(&self) -> Rule {
+        Rule { keep: Duration::from_millis(self.sandbox_keep_ms), headroom_milli: self.disk_headroom_milli }
     }
 
     /// The masters as URIs that a channel takes.
@@ -213,7 +249,14 @@ mod tests {
         };
         assert_eq!(with(&|c| c.master.clear()), Err(ConfigError::NoMaster));
         assert_eq!(with(&|c| c.pids_default = 0), Err(ConfigError::NoPids));
-        assert_eq!(with(&|c| c.oversubscription_interval_ms = 0), Err(ConfigError::NoInterval));
+        for (setting, change) in [
+            ("oversubscription_interval", (|c| c.oversubscription_interval_ms = 0) as fn(&mut Config)),
+            ("disk_check_interval", |c| c.disk_check_interval_ms = 0),
+            ("sandbox_collect_interval", |c| c.sandbox_collect_interval_ms = 0),
+        ] {
+            assert_eq!(with(&change), Err(ConfigError::NoInterval { setting }));
+        }
+        assert_eq!(with(&|c| c.disk_headroom_milli = 1001), Err(ConfigError::Headroom));
         let domain = |region: &str, zone: &str| {
             let domain = FaultDomain { region: region.to_owned(), zone: zone.to_owned() };
             with(&|c| c.domain = Some(domain.clone()))

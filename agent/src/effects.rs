@@ -2,8 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fs, io,
-    os::unix::fs::symlink,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -21,8 +20,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     content::{Brought, Content},
-    paths::Paths,
     probes::Probes,
+    sandboxes::Sandboxes,
     volumes::{VolumeError, Volumes},
 };
 
@@ -44,7 +43,7 @@ pub(crate) struct Effects {
 struct Shared {
     containerizer: Arc<dyn Containerizer>,
     content: Arc<Content>,
-    paths: Paths,
+    sandboxes: Arc<Sandboxes>,
     tethered: bool,
     /// Containers that an earlier process has left.
     leftovers: BTreeSet<String>,
@@ -68,16 +67,16 @@ impl Effects {
     pub(crate) async fn new(
         containerizer: Arc<dyn Containerizer>,
         content: Content,
-        paths: Paths,
+        sandboxes: Arc<Sandboxes>,
         tethered: bool,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
         let leftovers = containerizer.leftovers().await.into_iter().map(|leftover| leftover.id.0).collect();
         let launches = Semaphore::new(2 * thread::available_parallelism().map_or(1, |count| count.get()));
-        let volumes = Volumes::new(paths.clone());
+        let volumes = Volumes::new(sandboxes.paths.clone());
         let probes = Probes::new(containerizer.clone(), events.clone());
         let content = Arc::new(content);
-        let shared = Shared { containerizer, content, paths, tethered, leftovers, launches, events };
+        let shared = Shared { containerizer, content, sandboxes, tethered, leftovers, launches, events };
         Self {
             shared: Arc::new(shared),
             containers: HashMap::new(),
@@ -186,12 +185,12 @@ impl Shared {
         let cancelled = || failure(LaunchFailureKind::Cancelled, "the launch was cancelled before it began");
         let container = |message: String| failure(LaunchFailureKind::Container, message);
         let persistent = persistent.map_err(|error| container(chain(&error)))?;
-        let folder = self.paths.task(&plan.framework_id, &plan.task_id);
+        let folder = self.sandboxes.paths.task(&plan.framework_id, &plan.task_id);
         let sandbox = folder.join(&plan.container_id.0);
         let brought = async {
             let made = tokio::task::spawn_blocking({
-                let (sandbox, name) = (sandbox.clone(), plan.container_id.0.clone());
-                move || make_sandbox(&folder, &sandbox, &name)
+                let (sandboxes, name) = (self.sandboxes.clone(), plan.container_id.0.clone());
+                move || sandboxes.make(&folder, &name)
             });
             made.await
                 .unwrap_or_else(|error| Err(io::Error::other(error)))
@@ -282,14 +281,6 @@ fn kind(error: &LaunchError) -> LaunchFailureKind {
         | LaunchError::NotExecutable { .. } => LaunchFailureKind::Command,
         _ => LaunchFailureKind::Container,
     }
-}
-
-/// Makes the sandbox of one run and points `latest` at it.
-fn make_sandbox(folder: &Path, sandbox: &Path, name: &str) -> io::Result<()> {
-    fs::create_dir_all(sandbox.join("tmp"))?;
-    let link = folder.join(format!(".latest-{name}"));
-    symlink(name, &link)?;
-    fs::rename(&link, folder.join(Paths::LATEST))
 }
 
 fn mount(volume: Volume, images: &mut impl Iterator<Item = ImageRoot>) -> Mount {

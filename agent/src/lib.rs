@@ -1,7 +1,7 @@
 //! The agent's shell: it offers a machine's resources to a master and runs tasks on it.
 //!
 //! Every decision is made by the pure core (crate `apportion-agent-core`); here are the things around it: the stream to the master
-//! (`master_link`), the log of what must outlive the process (`store`), the containers (`effects`), what they need of images and artifacts (`content`), the data of persistent volumes (`volumes`), what tasks are asked while they run (`probes`), what can be lent (`oversubscription`), the files (`paths`), and what the
+//! (`master_link`), the log of what must outlive the process (`store`), the containers (`effects`), what they need of images and artifacts (`content`), the data of persistent volumes (`volumes`), what tasks are asked while they run (`probes`), what their sandboxes hold and how long they are kept (`sandboxes`), what can be lent (`oversubscription`), the files (`paths`), and what the
 //! agent serves by itself (`services`). `actor` is the one loop that feeds the core and runs what it wants.
 
 mod actor;
@@ -15,6 +15,7 @@ mod master_link;
 mod oversubscription;
 mod paths;
 mod probes;
+mod sandboxes;
 mod services;
 mod store;
 mod volumes;

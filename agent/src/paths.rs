@@ -11,6 +11,7 @@
 //!     CONTAINER/                 the working directory of one run of the task
 //!       stdout  stderr  tmp/
 //!     latest -> CONTAINER        the newest run
+//!     .ended-CONTAINER           when that run was first seen to be over: its time, there is nothing in it
 //!   images/                      unpacked layers, and what is known of images: see crate `apportion-content`
 //!   artifacts/                   artifacts that are kept for later tasks
 //!   scratch/CONTAINER/           what a container changes of its images; removed with the container

@@ -156,6 +156,12 @@ fn environment(
     env
 }
 
+/// The most that a task's sandbox holds: the disk that the task holds beside volumes. None when it holds no such disk.
+pub fn disk_limit_bytes(info: &TaskInfo) -> Option<u64> {
+    let disk = info.resources.only(|entry| entry.volume().is_none()).milli(&Name::Disk);
+    (disk > 0).then(|| milli_mib_to_bytes(disk))
+}
+
 impl Ceilings {
     /// The request is the ceiling unless the task's limits are above it. A task that asks for no processor or memory at all is held
     /// to the least that is ever offered: it is not to use what nobody is charged with.
@@ -163,14 +169,13 @@ impl Ceilings {
         let ceiling =
             |name: &Name, least: i64| info.limits.milli(name).max(info.resources.milli(name)).max(least);
         let lent = info.resources.revocable().cpus_milli();
-        let disk = info.resources.only(|entry| entry.volume().is_none()).milli(&Name::Disk);
         Self {
             cpus_request_milli: (info.resources.cpus_milli() - lent + lent / LENT_CPUS_WEIGHT).unsigned_abs(),
             cpus_limit_milli: ceiling(&Name::Cpus, limits::ALLOCATABLE_CPUS_MILLI_MIN).unsigned_abs(),
             memory_request_bytes: info.resources.mem_bytes(),
             memory_limit_bytes: milli_mib_to_bytes(ceiling(&Name::Mem, limits::ALLOCATABLE_MEM_MILLI_MIN)),
             pids_max: info.pids_max.unwrap_or(pids_default),
-            disk_limit_bytes: (disk > 0).then(|| milli_mib_to_bytes(disk)),
+            disk_limit_bytes: disk_limit_bytes(info),
         }
     }
 }

@@ -26,13 +26,15 @@ use apportion_types::{AgentId, Time, UpdateId, timers::Timers};
 pub use action::{Action, Actions, Record, VolumeKey};
 pub use backoff::Backoff;
 pub use config::{Config, OnShutdown};
-pub use container::{Ceilings, ContainerId, ContainerPlan, PORTS_IN_ENVIRONMENT_MAX, Signal, VolumePlan};
+pub use container::{
+    Ceilings, ContainerId, ContainerPlan, PORTS_IN_ENVIRONMENT_MAX, Signal, VolumePlan, disk_limit_bytes,
+};
 pub use event::{
     CheckpointId, Event, LaunchFailure, LaunchFailureKind, ProbeKind, ProcessRecord, Recovered,
     RecoveredTask, Settings, TaskKey, TaskRecord, Times,
 };
 pub use log::{Log, LogError};
-pub use view::View;
+pub use view::{TaskView, View};
 
 use state::{
     link::{Link, Shutdown},
