@@ -1,6 +1,7 @@
 //! `apportion agent`: offers a machine's resources and runs tasks on it.
 
 mod content;
+mod sandboxes;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -34,6 +35,11 @@ pub(crate) const KEYS: &[&str] = &[
     "exit_grace_max",
     "cgroup_parent",
     "lend_host_path",
+    "enforce_disk",
+    "disk_check_interval",
+    "sandbox_keep",
+    "disk_headroom",
+    "sandbox_collect_interval",
     "registry",
     "registry_config",
     "registry_insecure",
@@ -101,6 +107,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER,…", value_parser = value::flag::<Folders>, help_heading = "Settings")]
     lend_host_path: Option<Folders>,
     #[command(flatten)]
+    sandboxes: sandboxes::Args,
+    #[command(flatten)]
     content: content::Args,
     #[command(flatten)]
     file: FileArgs,
@@ -141,6 +149,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         lend_host_paths: settings.value("lend_host_path", args.lend_host_path, Folders::default)?.0,
         ..default
     };
+    args.sandboxes.resolve(&mut settings, &mut config)?;
     args.content.resolve(&mut settings, &mut config)?;
     let log = args.log.resolve(&mut settings, "info")?;
     if args.file.print_config {

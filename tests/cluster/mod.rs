@@ -1,6 +1,7 @@
 //! Real masters, agents, frameworks and containers, each a process of its own.
 
 mod chaos;
+mod disk;
 mod images;
 mod limits;
 mod sharing;
@@ -43,10 +44,15 @@ struct Cluster {
 impl Cluster {
     /// A master, and an agent of this name and these resources for each.
     fn start(agents: &[(&str, &str)]) -> Cluster {
+        Cluster::start_with(agents, &[])
+    }
+
+    /// The same, each agent with these settings.
+    fn start_with(agents: &[(&str, &str)], settings: &'static [&'static str]) -> Cluster {
         let place = Place::new();
         let mut master = start_master(&place, 0);
         let url = format!("http://127.0.0.1:{}", port(&master.error_with("serving")));
-        let mut cluster = Cluster { place, url, settings: &[], agents: BTreeMap::new(), master };
+        let mut cluster = Cluster { place, url, settings, agents: BTreeMap::new(), master };
         for (name, resources) in agents {
             cluster.start_agent(name, resources);
         }
