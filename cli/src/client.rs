@@ -122,7 +122,8 @@ fn absent(url: &str, why: &str) -> String {
     )
 }
 
-fn late(who: &str, timeout: Duration) -> String {
+/// An answer that did not come in time.
+pub(crate) fn late(who: &str, timeout: Duration) -> String {
     format!("{who} did not answer within {}; wait longer with --timeout", humantime::format_duration(timeout))
 }
 

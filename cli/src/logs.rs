@@ -5,7 +5,7 @@ use apportion_sdk::operator::{TaskFilter, TaskSummary};
 use apportion_types::{FrameworkId, TaskId};
 
 use crate::{
-    client::{self, Sandbox},
+    client::{self, Client, Sandbox},
     output,
 };
 
@@ -35,10 +35,7 @@ const TAIL_WINDOW: u64 = 16 << 10;
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let Some(client) = args.client.start()? else { return Ok(()) };
-    let filter =
-        TaskFilter { framework_id: args.framework, task_id: Some(args.task.clone()), completed: true };
-    let tasks = client.connect().await?.tasks(&filter).await?;
-    let task = one_of(&args.task, tasks)?;
+    let task = find(&client, args.framework, args.task.clone()).await?;
     if task.agent_address.is_empty() {
         bail!("the agent of task `{}` is removed; its files can be read only on that machine", args.task);
     }
@@ -50,6 +47,16 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         sandbox.copy(start + bytes.len() as u64, true).await?;
     }
     Ok(())
+}
+
+/// The newest task of this id, running or ended.
+pub(crate) async fn find(
+    client: &Client,
+    framework: Option<FrameworkId>,
+    id: TaskId,
+) -> anyhow::Result<TaskSummary> {
+    let filter = TaskFilter { framework_id: framework, task_id: Some(id.clone()), completed: true };
+    one_of(&id, client.connect().await?.tasks(&filter).await?)
 }
 
 /// The one task that is meant.

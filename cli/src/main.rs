@@ -1,12 +1,14 @@
 //! `apportion`: master, agents, the bundled frameworks, and what operators ask them, in one binary.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage (arguments, settings, a job's or service's description), 130 interrupted.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage (arguments, settings, a job's or service's description), 130 interrupted; `exec` passes on
+//! that of its command.
 
 mod agent;
 mod agents;
 mod batch;
 mod client;
 mod dev;
+mod exec;
 mod explain;
 mod frameworks;
 mod held;
@@ -25,6 +27,7 @@ mod signals;
 mod sim;
 mod table;
 mod tasks;
+mod terminal;
 mod unenforced;
 mod value;
 mod version;
@@ -45,7 +48,7 @@ Settings of `master`, `agent`, `dev` and every command that asks a master: a fla
 --config or APPORTION_CONFIG (default /etc/apportion/apportion.toml; sections [master], [agent], [dev], [client]). \
 `--print-config` shows each value and where it came from.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted; `exec` passes on that of its command.";
 
 /// Shares out a cluster by offers: a master, agents, frameworks
 #[derive(Debug, Parser)]
@@ -85,6 +88,7 @@ enum Command {
     Explain(explain::Command),
     Watch(watch::Args),
     Logs(logs::Args),
+    Exec(exec::Args),
     Kill(kill::Args),
     Replay(replay::Args),
     Sim(sim::Args),
@@ -133,6 +137,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Explain(command) => ask(explain::run(command)).await,
         Command::Watch(args) => ask(watch::run(args)).await,
         Command::Logs(args) => ask(logs::run(args)).await,
+        // It listens to signals itself, too: a terminal must be given back.
+        Command::Exec(args) => exec::run(args).await,
         Command::Kill(args) => ask(kill::run(args)).await,
         Command::Replay(args) => ask(replay::run(args)).await,
         Command::Sim(args) => sim::run(args).await,

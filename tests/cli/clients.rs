@@ -16,10 +16,16 @@ fn no_master_is_said_with_the_remedy() {
         "error: no master answers at {url}: is one running? start it with `apportion master` or `apportion dev`\n"
     );
     let place = Place::new();
-    for args in
-        [&["agents"][..], &["frameworks"], &["tasks", "--all"], &["offers"], &["logs", "t"], &["kill", "t"]]
-    {
-        let refused = place.run(&[args, &["--master", &url]].concat()).expect(1);
+    for args in [
+        &["agents"][..],
+        &["frameworks"],
+        &["tasks", "--all"],
+        &["offers"],
+        &["logs", "t"],
+        &["exec", "t", "--", "true"],
+        &["kill", "t"],
+    ] {
+        let refused = place.run(&[&args[..1], &["--master", &url], &args[1..]].concat()).expect(1);
         assert_eq!(refused.stderr, expected);
         assert_eq!(refused.stdout, "");
     }

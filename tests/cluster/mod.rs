@@ -2,6 +2,7 @@
 
 mod chaos;
 mod disk;
+mod exec;
 mod images;
 mod limits;
 mod sharing;
@@ -70,9 +71,9 @@ impl Cluster {
         self.master.error_with("serving");
     }
 
-    /// Where an agent's cgroups are, below the root of each hierarchy.
-    fn group(agent: &str) -> String {
-        format!("apportion-test-{}/{agent}", std::process::id())
+    /// Where an agent's cgroups are, below the root of each hierarchy; of this cluster alone, others of this process run beside it.
+    fn group(&self, agent: &str) -> String {
+        format!("{}/{agent}", self.place.path().file_name().unwrap().display())
     }
 
     fn work_dir(&self, agent: &str) -> PathBuf {
@@ -81,7 +82,7 @@ impl Cluster {
 
     fn start_agent(&mut self, name: &str, resources: &str) {
         let work_dir = self.work_dir(name);
-        let group = Cluster::group(name);
+        let group = self.group(name);
         let mut args = vec![
             "agent",
             "--listen",

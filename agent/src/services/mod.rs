@@ -1,5 +1,6 @@
-//! What an agent serves by itself: its tasks' files, its health, its metrics.
+//! What an agent serves by itself: its tasks' files, commands beside its tasks, its health, its metrics.
 
+mod exec;
 mod http;
 mod open;
 mod sandbox;
@@ -7,6 +8,7 @@ mod sandbox;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use apportion_agent_core::View;
+use apportion_containerizer::Containerizer;
 use apportion_proto::{DESCRIPTORS, v1::sandbox_service_server::SandboxServiceServer};
 use tokio::{net::TcpListener, sync::watch};
 use tonic::{
@@ -23,6 +25,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 pub(crate) async fn routes(
     paths: Paths,
     view: watch::Receiver<Arc<View>>,
+    containerizer: Arc<dyn Containerizer>,
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<SandboxServiceServer<sandbox::Sandboxes>>().await;
@@ -31,7 +34,7 @@ pub(crate) async fn routes(
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let sandboxes = sandbox::Sandboxes::new(paths, view.clone());
+    let sandboxes = sandbox::Sandboxes::new(paths, view.clone(), containerizer);
     let routes = Routes::new(SandboxServiceServer::new(sandboxes))
         .add_service(health_service)
         .add_service(reflection().build_v1()?)

@@ -1,4 +1,4 @@
-//! `SandboxService`: reads files of tasks, and follows them while their task runs.
+//! `SandboxService`: reads files of tasks, and follows them while their task runs. Its commands are in `exec.rs`.
 
 use std::{
     io::{self, SeekFrom},
@@ -8,7 +8,10 @@ use std::{
 };
 
 use apportion_agent_core::View;
-use apportion_proto::v1::{ReadFileRequest, ReadFileResponse, sandbox_service_server::SandboxService};
+use apportion_containerizer::Containerizer;
+use apportion_proto::v1::{
+    ExecRequest, ExecResponse, ReadFileRequest, ReadFileResponse, sandbox_service_server::SandboxService,
+};
 use apportion_types::{FrameworkId, TaskId, text::chain};
 use tokio::{
     fs::File,
@@ -16,9 +19,12 @@ use tokio::{
     sync::{mpsc, watch},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::open::{self, OpenError};
+use super::{
+    exec,
+    open::{self, OpenError},
+};
 use crate::paths::Paths;
 
 /// Bytes of one response, as the protocol promises.
@@ -34,6 +40,7 @@ const CHUNKS_WAITING_MAX: usize = 4;
 pub(super) struct Sandboxes {
     paths: Paths,
     view: watch::Receiver<Arc<View>>,
+    containerizer: Arc<dyn Containerizer>,
 }
 
 /// One run of a task.
@@ -52,8 +59,12 @@ impl Run {
 }
 
 impl Sandboxes {
-    pub(super) fn new(paths: Paths, view: watch::Receiver<Arc<View>>) -> Self {
-        Self { paths, view }
+    pub(super) fn new(
+        paths: Paths,
+        view: watch::Receiver<Arc<View>>,
+        containerizer: Arc<dyn Containerizer>,
+    ) -> Self {
+        Self { paths, view, containerizer }
     }
 
     /// The newest run of a task, and its sandbox.
@@ -71,6 +82,14 @@ impl Sandboxes {
         let container_id = container_id.to_owned();
         Ok((Run { key: (framework_id, task_id), container_id }, sandbox))
     }
+}
+
+/// The task that is meant.
+pub(super) fn key(framework_id: String, task_id: String) -> Result<(FrameworkId, TaskId), Status> {
+    let framework_id =
+        FrameworkId::new(framework_id).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let task_id = TaskId::new(task_id).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    Ok((framework_id, task_id))
 }
 
 fn refused(error: &OpenError) -> Status {
@@ -93,9 +112,7 @@ impl SandboxService for Sandboxes {
         request: Request<ReadFileRequest>,
     ) -> Result<Response<Self::ReadFileStream>, Status> {
         let ReadFileRequest { framework_id, task_id, path, offset, length, follow } = request.into_inner();
-        let framework_id =
-            FrameworkId::new(framework_id).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let task_id = TaskId::new(task_id).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let (framework_id, task_id) = key(framework_id, task_id)?;
         let (run, sandbox) = self.newest(framework_id, task_id)?;
         let file = open::beneath(&sandbox, &path).map_err(|error| refused(&error))?;
         let (chunks, responses) = mpsc::channel(CHUNKS_WAITING_MAX);
@@ -109,6 +126,16 @@ impl SandboxService for Sandboxes {
                     .await;
             }
         });
+        Ok(Response::new(ReceiverStream::new(responses)))
+    }
+
+    type ExecStream = ReceiverStream<Result<ExecResponse, Status>>;
+
+    async fn exec(
+        &self,
+        request: Request<Streaming<ExecRequest>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
+        let responses = exec::exec(&*self.containerizer, self.view.clone(), request.into_inner()).await?;
         Ok(Response::new(ReceiverStream::new(responses)))
     }
 }

@@ -210,6 +210,15 @@ impl SandboxService for World {
         }
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
+
+    type ExecStream = ReceiverStream<Result<v1::ExecResponse, Status>>;
+
+    async fn exec(
+        &self,
+        _request: Request<tonic::Streaming<v1::ExecRequest>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
+        Err(Status::unimplemented("nothing runs here"))
+    }
 }
 
 async fn serve() -> (String, JoinHandle<()>) {
