@@ -25,7 +25,7 @@ pub(super) fn expect_none(cluster: Cluster) {
     }
     let place = cluster.place.path().to_owned();
     for name in cluster.agents.keys() {
-        let left = cgroups(&Cluster::group(name));
+        let left = cgroups(&cluster.group(name));
         assert_eq!(left, Vec::<PathBuf>::new(), "cgroups are left");
     }
     drop(cluster);
