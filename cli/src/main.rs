@@ -62,7 +62,7 @@ struct Cli {
 enum Command {
     Dev(dev::Args),
     Master(master::Args),
-    Agent(agent::Args),
+    Agent(Box<agent::Args>),
     /// Run a batch job
     #[command(subcommand)]
     Batch(batch::Command),
@@ -122,7 +122,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         // These have something to take down, so they listen to signals themselves.
         Command::Dev(args) => dev::run(args).await,
         Command::Master(args) => master::run(args).await,
-        Command::Agent(args) => agent::run(args).await,
+        Command::Agent(args) => agent::run(*args).await,
         Command::Batch(command) => batch::run(command).await,
         Command::Service(command) => service::run(command).await,
         Command::Agents(args) => ask(agents::run(args)).await,

@@ -73,7 +73,7 @@ impl Value for Size {
 
     fn text(&self) -> String {
         let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
-        let whole = units.iter().find(|(_, bits)| self.0 > 0 && self.0 % (1 << bits) == 0);
+        let whole = units.iter().find(|(_, bits)| self.0 > 0 && self.0.is_multiple_of(1 << bits));
         whole.map_or_else(|| format!("{}B", self.0), |(unit, bits)| format!("{}{unit}", self.0 >> bits))
     }
 }
