@@ -179,8 +179,9 @@ pub trait Allocator: Send {
     /// Runs one cycle and returns at most about `allocations_max` allocations, in the order made. When it stops at the bound,
     /// [`Allocator::is_dirty`] stays true. Each agent's free resources go to the first in order of share who may have them, shares
     /// being counted anew after each; what is left goes to the next, until nobody takes any of it. When nobody may be given more, as
-    /// each holds as many offers as it may, the cycle ends; the agents that it has not reached count as not considered, and come next. In a first round over the agents
-    /// only those are asked whose role at the top of the tree lacks something of its guarantee that the agent has free and unreserved.
+    /// each holds as many offers as it may, the cycle ends: the agents that it did not reach count as not considered, and a later cycle
+    /// looks at them. In a first round over the agents only those are asked whose role at the top of the tree lacks something of its
+    /// guarantee that the agent has free and unreserved.
     ///
     /// In order: at every level of the tree, the roles below one by dominant share divided by weight, then fewer allocations, then
     /// name; among them, as one more of weight 1 with the name of the role above, the frameworks of that role itself, in the same order.
