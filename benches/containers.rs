@@ -1,11 +1,17 @@
 //! Containers per second through the runner, beside a bare loop of clone, cgroup, execute, wait in the same run.
 //!
 //! The bare loop makes the same cgroups with the same limits and the same namespaces for the same program; the runner adds a process
-//! of its own, mounts, capabilities, seccomp, an account on disk, and an answer to the agent. Run it as root.
+//! of its own, mounts, capabilities, seccomp, an account on disk, and an answer to the agent. With an image, the root is an overlay of one
+//! layer; `runc run`, where it is installed, has the same root and the same limits. Then a thousand that sleep. Run it as root.
 //!
 //! `cargo bench -p apportion-benches --bench containers -- [--quick]`
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its table")]
+
+#[path = "containers/runc.rs"]
+mod runc;
+#[path = "containers/sleepers.rs"]
+mod sleepers;
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +22,8 @@ use std::{
 
 use apportion_benches::{Table, median, ms, timed};
 use apportion_containerizer::{
-    ContainerId, ContainerSpec, Containerizer, Limits, Native, NativeConfig, bare_loop, runner_main,
+    ContainerId, ContainerSpec, Containerizer, ImageRoot, Limits, Native, NativeConfig, bare_loop,
+    runner_main,
 };
 use tokio::task::JoinSet;
 
@@ -41,7 +48,9 @@ fn main() -> ExitCode {
         return runner_main(args);
     }
     let quick = std::env::args().any(|arg| arg == "--quick");
-    match measure(if quick { 20 } else { 200 }) {
+    let all =
+        if quick { measure(20).and_then(|()| sleep(40)) } else { measure(200).and_then(|()| sleep(1000)) };
+    match all {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("containers: {error}");
@@ -54,7 +63,13 @@ fn measure(count: u32) -> Result<(), Failed> {
     let parent = format!("apportion-bench-{}", std::process::id());
     let mut bare = Vec::new();
     let mut runner: BTreeMap<usize, Vec<Duration>> = BTreeMap::new();
+    let mut images: BTreeMap<usize, Vec<Duration>> = BTreeMap::new();
+    let mut runcs = Vec::new();
     let mut latencies = Vec::new();
+    let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let root = place.path().join("root");
+    runc::make_root(&root)?;
+    let bundle = runc::Bundle::new(place.path(), &root, &parent)?;
     // In turn, so that a machine that grows slower does so for both.
     for _ in 0..ROUNDS {
         let (took, done) = timed(|| bare_loop(count, &parent, &LIMITS));
@@ -64,12 +79,19 @@ fn measure(count: u32) -> Result<(), Failed> {
             // A runtime for each, since the bare loop wants no other thread.
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-            let (took, each) = runtime.block_on(through_the_runner(count, concurrency, &parent))?;
+            let (took, each) = runtime.block_on(through_the_runner(count, concurrency, &parent, None))?;
             runner.entry(concurrency).or_default().push(took);
             if concurrency == 1 {
                 latencies.extend(each);
             }
+            let (took, _) = runtime.block_on(through_the_runner(count, concurrency, &parent, Some(&root)))?;
+            images.entry(concurrency).or_default().push(took);
             drop(runtime);
+        }
+        if let Some(bundle) = &bundle {
+            let (took, ran) = timed(|| (0..count).try_for_each(|number| bundle.run(number)));
+            ran?;
+            runcs.push(took);
         }
     }
     let bare = median(bare);
@@ -83,8 +105,22 @@ fn measure(count: u32) -> Result<(), Failed> {
     for (concurrency, took) in runner {
         row(format!("runner, {concurrency} at once"), median(took));
     }
+    for (concurrency, took) in images {
+        row(format!("runner with an image, {concurrency} at once"), median(took));
+    }
+    match runcs.is_empty() {
+        true => println!("runc is not installed: nothing is compared with it"),
+        false => row("runc run, 1 at once".to_owned(), median(runcs)),
+    }
     print!("{table}");
     println!("launch → executed, 1 at once: p50 {} ms", ms(median(latencies)));
+    Ok(())
+}
+
+fn sleep(count: u32) -> Result<(), Failed> {
+    let parent = format!("apportion-bench-{}", std::process::id());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    print!("\n{}", runtime.block_on(sleepers::measure(count, &parent))?);
     Ok(())
 }
 
@@ -93,6 +129,7 @@ async fn through_the_runner(
     count: u32,
     concurrency: usize,
     parent: &str,
+    root: Option<&Path>,
 ) -> Result<(Duration, Vec<Duration>), Failed> {
     // Not in /tmp, which a container has for itself.
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
@@ -112,7 +149,13 @@ async fn through_the_runner(
         while under_way.len() >= concurrency {
             launches.extend(under_way.join_next().await.transpose()?.transpose()?);
         }
-        let (native, spec) = (native.clone(), spec(folder.path(), number)?);
+        let (native, mut spec) = (native.clone(), spec(folder.path(), number, &["/bin/true"])?);
+        if let Some(root) = root {
+            let scratch = folder.path().join(format!("scratch-{number}"));
+            std::fs::create_dir(&scratch)?;
+            spec.root = Some(ImageRoot { layers: vec![root.to_owned()], scratch });
+        }
+        spec.tethered = true;
         under_way.spawn(async move { run_one(&native, spec).await });
     }
     while let Some(ended) = under_way.join_next().await {
@@ -123,12 +166,12 @@ async fn through_the_runner(
     Ok((took, launches))
 }
 
-fn spec(folder: &Path, number: u32) -> std::io::Result<ContainerSpec> {
+fn spec(folder: &Path, number: u32, argv: &[&str]) -> std::io::Result<ContainerSpec> {
     let sandbox = folder.join(format!("sandbox-{number}"));
     std::fs::create_dir(&sandbox)?;
     Ok(ContainerSpec {
         id: ContainerId(format!("c{number}")),
-        argv: vec!["/bin/true".to_owned()],
+        argv: argv.iter().map(|argument| (*argument).to_owned()).collect(),
         env: BTreeMap::new(),
         sandbox,
         root: None,
@@ -138,7 +181,7 @@ fn spec(folder: &Path, number: u32) -> std::io::Result<ContainerSpec> {
         rlimits: Vec::new(),
         persistent: Vec::new(),
         limits: LIMITS,
-        tethered: true,
+        tethered: false,
     })
 }
 
