@@ -10,7 +10,7 @@ use apportion_proto::v1::{
     ExecCommand, ExecEnd, ExecRequest, ExecResponse, TerminalSize, exec_end::Exit, exec_request::Request,
     exec_response::Response, sandbox_service_client::SandboxServiceClient,
 };
-use apportion_types::{TaskState, container};
+use apportion_types::{TaskState, container, limits::EXEC_SESSIONS_MAX};
 use support::*;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -197,4 +197,24 @@ async fn a_command_ends_with_its_task_and_with_its_agent() {
     let mut session = world.exec(beside).await.unwrap();
     world.agent.end().await.unwrap();
     assert!(session.next().await.is_err());
+}
+
+#[tokio::test]
+async fn an_agent_executes_so_many_commands_at_once_and_says_so() {
+    let mut world = world().await;
+    let mut sessions = Vec::new();
+    for _ in 0..EXEC_SESSIONS_MAX {
+        sessions.push(world.exec(command(&["serve"])).await.unwrap());
+    }
+    let refusal = world.exec(command(&["serve"])).await.err().unwrap();
+    assert_eq!(refusal.code(), Code::ResourceExhausted);
+    assert!(refusal.message().contains("end one of them"), "{refusal}");
+    drop(sessions.pop());
+    loop {
+        // The agent hears of the end of a stream in its own time.
+        match world.exec(command(&["serve"])).await {
+            Ok(_) => break,
+            Err(status) => assert_eq!(status.code(), Code::ResourceExhausted),
+        }
+    }
 }

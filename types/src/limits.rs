@@ -54,6 +54,9 @@ pub const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Commands of probes that one agent executes at once: each is a process; more wait for their turn.
 pub const COMMAND_PROBES_MAX: usize = 32;
 
+/// Commands that people execute beside the tasks of one agent at once: each is two processes of the agent's; more are refused.
+pub const EXEC_SESSIONS_MAX: usize = 64;
+
 /// Connections of probes that one agent has open at once: each holds a file descriptor; more wait for their turn.
 pub const CONNECTION_PROBES_MAX: usize = 512;
 

@@ -15,7 +15,7 @@ use apportion_types::{TaskState, container::Exit, text::chain};
 use prost::bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    sync::{mpsc, watch},
+    sync::{OwnedSemaphorePermit, mpsc, watch},
 };
 use tonic::{Status, Streaming};
 
@@ -30,11 +30,12 @@ const CHUNKS_WAITING_MAX: usize = 4;
 type Views = watch::Receiver<Arc<View>>;
 type Responses = mpsc::Sender<Result<ExecResponse, Status>>;
 
-/// Executes what the first request says; returns what becomes of it once it was executed, or could not be.
+/// Executes what the first request says; returns what becomes of it once it was executed, or could not be. The permit is held to its end.
 pub(super) async fn exec(
     containerizer: &dyn Containerizer,
     view: Views,
     mut requests: Streaming<ExecRequest>,
+    permit: OwnedSemaphorePermit,
 ) -> Result<mpsc::Receiver<Result<ExecResponse, Status>>, Status> {
     let first = requests.message().await?.and_then(|first| first.request);
     let Some(Request::Command(command)) = first else {
@@ -43,7 +44,12 @@ pub(super) async fn exec(
     let (container, spec) = asked(command, &view)?;
     let (responses, answer) = mpsc::channel(CHUNKS_WAITING_MAX);
     match containerizer.exec(&container, spec).await {
-        Ok(exec) => drop(tokio::spawn(session(exec, requests, responses, view))),
+        Ok(exec) => {
+            tokio::spawn(async move {
+                session(exec, requests, responses, view).await;
+                drop(permit);
+            });
+        }
         Err(error) => {
             let Some(code) = error.exit_code() else { return Err(refused(&error)) };
             let end = ended(Exit::Code(code.into()), chain(&error));

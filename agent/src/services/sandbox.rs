@@ -12,11 +12,11 @@ use apportion_containerizer::Containerizer;
 use apportion_proto::v1::{
     ExecRequest, ExecResponse, ReadFileRequest, ReadFileResponse, sandbox_service_server::SandboxService,
 };
-use apportion_types::{FrameworkId, TaskId, text::chain};
+use apportion_types::{FrameworkId, TaskId, limits, text::chain};
 use tokio::{
     fs::File,
     io::{AsyncReadExt as _, AsyncSeekExt as _},
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -41,6 +41,7 @@ pub(super) struct Sandboxes {
     paths: Paths,
     view: watch::Receiver<Arc<View>>,
     containerizer: Arc<dyn Containerizer>,
+    sessions: Arc<Semaphore>,
 }
 
 /// One run of a task.
@@ -64,7 +65,8 @@ impl Sandboxes {
         view: watch::Receiver<Arc<View>>,
         containerizer: Arc<dyn Containerizer>,
     ) -> Self {
-        Self { paths, view, containerizer }
+        let sessions = Arc::new(Semaphore::new(limits::EXEC_SESSIONS_MAX));
+        Self { paths, view, containerizer, sessions }
     }
 
     /// The newest run of a task, and its sandbox.
@@ -135,7 +137,14 @@ impl SandboxService for Sandboxes {
         &self,
         request: Request<Streaming<ExecRequest>>,
     ) -> Result<Response<Self::ExecStream>, Status> {
-        let responses = exec::exec(&*self.containerizer, self.view.clone(), request.into_inner()).await?;
+        let session = self.sessions.clone().try_acquire_owned().map_err(|_| {
+            let most = limits::EXEC_SESSIONS_MAX;
+            Status::resource_exhausted(format!(
+                "{most} commands are being executed beside tasks of this agent, which is the most; end one of them"
+            ))
+        })?;
+        let responses =
+            exec::exec(&*self.containerizer, self.view.clone(), request.into_inner(), session).await?;
         Ok(Response::new(ReceiverStream::new(responses)))
     }
 }
