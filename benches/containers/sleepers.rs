@@ -77,7 +77,7 @@ pub(crate) async fn measure(count: u32, parent: &str) -> Result<Table, Failed> {
     row(format!("{count} started, {AT_ONCE} at once"), format!("{} ms", ms(start)));
     row("found again by another agent, each asked for its usage".to_owned(), format!("{} ms", ms(adopted)));
     row(format!("killed and cleared away, {AT_ONCE} at once"), format!("{} ms", ms(stop)));
-    row("the agent's side, memory".to_owned(), format!("{} KiB each", held / ids.len() >> 10));
+    row("the agent's side, memory".to_owned(), format!("{} KiB each", (held / ids.len()) >> 10));
     row("a runner's private memory, p50".to_owned(), format!("{} KiB", private[private.len() / 2] >> 10));
     row("the same, the most".to_owned(), format!("{} KiB", private[private.len() - 1] >> 10));
     let second_of =
