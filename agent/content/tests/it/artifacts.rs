@@ -142,9 +142,12 @@ async fn what_is_kept_is_not_fetched_again() {
     server.put("/tool", b"one");
     let artifacts = open(place.path(), |_| ());
     let wanted = Artifact { cache: true, ..artifact(&format!("http://{}/tool", server.address)) };
+    // Of two tasks at once; one sandbox gets its artifacts one after the other.
+    let other = place.path().join("other");
+    fs::create_dir(&other).unwrap();
     let both = tokio::join!(
         artifacts.fetch(&wanted, sandbox.clone(), None, |_| ()),
-        artifacts.fetch(&wanted, sandbox.clone(), None, |_| ()),
+        artifacts.fetch(&wanted, other, None, |_| ()),
     );
     both.0.and(both.1).unwrap();
     let later = open(place.path(), |_| ());
