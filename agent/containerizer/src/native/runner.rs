@@ -74,7 +74,8 @@ fn open(process: Process) -> io::Result<Option<OwnedFd>> {
     match pidfd_open(pid, PidfdFlags::empty()) {
         // Looked at after the opening: if it is the right one now, the descriptor is the right one's.
         Ok(pidfd) => Ok(process.runs().then_some(pidfd)),
-        Err(rustix::io::Errno::SRCH) => Ok(None),
+        // Some kernels (seen: 6.1) say INVAL of one that was just reaped while its number is still that of a session.
+        Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => Ok(None),
         Err(e) => Err(e.into()),
     }
 }
