@@ -146,9 +146,11 @@ impl Bench {
         let parent = format!("apportion-test-{}/{number}", std::process::id());
         let config = config(mode, &path, &parent);
         let native = block(Native::probe(config.clone())).unwrap();
+        let opened = Opened(path.clone());
         let bench = Bench { mode, native, config, dir: path, counter: AtomicU32::new(0) };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(&bench))) {
             bench.clear();
+            drop(opened);
             resume_unwind(panic);
         }
         block(bench.native.close());
@@ -243,5 +245,14 @@ impl Bench {
             text.ends_with('\n')
         });
         text.trim().to_owned()
+    }
+}
+
+/// Opens the folders below this one when dropped: what overlays work in is closed to their owner, who could not delete it.
+struct Opened(PathBuf);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("chmod").args(["-R", "u+rwx"]).arg(&self.0).output();
     }
 }
