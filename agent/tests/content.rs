@@ -71,12 +71,7 @@ async fn a_task_has_what_its_image_says_unless_it_says_otherwise() {
     own.command.env.insert("LEVEL".to_owned(), "task".to_owned());
     (own.container.user, own.container.working_dir) = (Some("8".into()), Some("here".into()));
     stream.run(vec![plain, own]).await;
-    let mut running = 0;
-    while running < 2 {
-        let update = stream.update().await;
-        assert!(!update.state.is_terminal(), "{update:?}");
-        running += usize::from(update.state == TaskState::Running);
-    }
+    stream.all_until(&["plain", "own"], TaskState::Running).await;
     let launched = fake.launched();
     let of = |id: &str| launched.iter().find(|spec| spec.env["APPORTION_TASK_ID"] == id).unwrap();
     let (plain, own) = (of("plain"), of("own"));
@@ -116,9 +111,7 @@ async fn a_task_has_what_its_image_says_unless_it_says_otherwise() {
     let scratch = folder.path().join("scratch");
     let leases = folder.path().join("images/leases");
     assert_eq!(fs::read_dir(&leases).unwrap().count(), 2);
-    for _ in 0..2 {
-        while !stream.update().await.state.is_terminal() {}
-    }
+    stream.all_until(&["plain", "own"], TaskState::Finished).await;
     let gone = async {
         while fs::read_dir(&scratch).unwrap().count() + fs::read_dir(&leases).unwrap().count() > 0 {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -138,18 +131,13 @@ async fn what_is_not_available_fails_the_task_with_its_reason() {
     let missing = Image::new(format!("oci:{}", source.path().join("gone").display()).parse().unwrap());
     let mut fetched = task("fetched", &["run"]);
     fetched.container.artifacts.push(artifact(&source.path().join("gone")));
-    for (info, reason) in [
-        (with_image("image", &["run"], &missing), Reason::ImageNotAvailable),
-        (fetched, Reason::ArtifactNotFetched),
+    for (id, info, reason) in [
+        ("image", with_image("image", &["run"], &missing), Reason::ImageNotAvailable),
+        ("fetched", fetched, Reason::ArtifactNotFetched),
     ] {
         stream.run(vec![info]).await;
-        let update = loop {
-            let update = stream.update().await;
-            if update.state.is_terminal() {
-                break update;
-            }
-        };
-        assert_eq!((update.state, update.reason), (TaskState::Failed, Some(reason)));
+        let update = stream.until(id, TaskState::Failed).await;
+        assert_eq!(update.reason, Some(reason));
         assert!(update.message.contains("gone"), "{}", update.message);
     }
     assert!(fake.launched().is_empty());
@@ -167,12 +155,7 @@ async fn where_no_image_can_be_had_a_task_is_told_why() {
     stream.hear().await;
     stream.say(registered("a1")).await;
     stream.run(vec![with_image("t", &[], &image(source.path()))]).await;
-    let update = loop {
-        let update = stream.update().await;
-        if update.state.is_terminal() {
-            break update;
-        }
-    };
+    let update = stream.until("t", TaskState::Failed).await;
     assert!(update.message.contains("this kernel has no overlays"), "{update:?}");
 }
 

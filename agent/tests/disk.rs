@@ -34,10 +34,7 @@ async fn a_task_over_its_disk_is_killed_also_by_a_later_agent_and_no_other_is() 
     let (mut stream, ..) = master.registered().await;
     let unbounded = task("unbounded", &["serve"]);
     stream.run(vec![with_disk("over", &["serve"], 1), with_disk("later", &["serve"], 1), unbounded]).await;
-    let mut running = 0;
-    while running < 3 {
-        running += usize::from(stream.update().await.state == TaskState::Running);
-    }
+    stream.all_until(&["over", "later", "unbounded"], TaskState::Running).await;
     let latest = |task: &str| folder.path().join("sandboxes/f1").join(task).join("latest");
     fs::write(latest("unbounded").join("file"), vec![7; 2 * MIB]).unwrap();
     // What lies in its scratch folder counts, too.
@@ -86,16 +83,17 @@ async fn a_sandbox_goes_when_its_end_is_acknowledged_and_its_time_has_come() {
     let agent = start(config, fake.clone()).await;
     let (mut stream, ..) = master.registered().await;
     stream.run(vec![task("runs", &["serve"]), task("ends", &["serve"]), task("waits", &["serve"])]).await;
-    let mut running = 0;
-    while running < 3 {
-        running += usize::from(stream.update().await.state == TaskState::Running);
-    }
+    stream.all_until(&["runs", "ends", "waits"], TaskState::Running).await;
     let here = |task: &str| folder.path().join("sandboxes/f1").join(task).exists();
     let launched = fake.launched();
     let id = |task: &str| &launched.iter().find(|spec| spec.env["APPORTION_TASK_ID"] == task).unwrap().id;
     fake.end(id("waits"), apportion_types::container::Exit::Code(0));
-    let (_, status) = stream.unacknowledged().await;
-    assert_eq!((status.task_id.as_str(), status.state), ("waits", TaskState::Finished));
+    // What was acknowledged may come again before its acknowledgement got there.
+    let mut waits = None;
+    while waits != Some(TaskState::Finished) {
+        let (_, status) = stream.unacknowledged().await;
+        waits = (status.task_id.as_str() == "waits").then_some(status.state);
+    }
     fake.end(id("ends"), apportion_types::container::Exit::Code(0));
     loop {
         let (framework_id, status) = stream.unacknowledged().await;

@@ -96,10 +96,7 @@ async fn launches_that_fail_and_containers_that_are_killed() {
         grace: Some(grace),
         reason: Reason::KilledByFramework,
     };
-    let mut running = 0;
-    while running < 2 {
-        running += usize::from(stream.update().await.state == TaskState::Running);
-    }
+    stream.all_until(&["polite", "rude"], TaskState::Running).await;
     stream.say(kill("polite", Duration::from_secs(60))).await;
     let end = stream.until("polite", TaskState::Killed).await;
     assert_eq!((end.reason, &*end.message), (Some(Reason::KilledByFramework), "killed: exit code 0"));

@@ -82,15 +82,8 @@ async fn output() {
     let script =
         "pwd; echo $APPORTION_TASK_ID $APPORTION_PORT0; touch $TMPDIR/x && echo made; echo oops >&2; exit 3";
     stream.run(vec![shell("t1", script), task("t2", &["no-such-program"])]).await;
-    let mut ends = Vec::new();
-    while ends.len() < 2 {
-        let status = stream.update().await;
-        if status.state.is_terminal() && !ends.contains(&status) {
-            ends.push(status);
-        }
-    }
-    ends.sort_by(|a, b| a.task_id.cmp(&b.task_id));
-    assert_eq!((ends[0].state, &*ends[0].message), (TaskState::Failed, "exit code 3"));
+    let ends = stream.all_until(&["t1", "t2"], TaskState::Failed).await;
+    assert_eq!(&*ends[0].message, "exit code 3");
     assert_eq!(ends[1].reason, Some(Reason::CommandNotExecuted), "{:?}", ends[1]);
     let sandbox = fs::canonicalize(latest(folder.path(), "t1")).unwrap();
     let expected = format!("{}\nt1 31005\nmade\n", sandbox.display());

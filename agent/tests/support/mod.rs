@@ -158,6 +158,20 @@ impl Stream {
         }
     }
 
+    /// The same of several tasks, in any order; what they said, in the order of `tasks`.
+    pub(crate) async fn all_until(&mut self, tasks: &[&str], state: TaskState) -> Vec<TaskStatus> {
+        let mut reached = BTreeMap::new();
+        while reached.len() < tasks.len() {
+            let status = self.update().await;
+            if status.state == state && tasks.contains(&status.task_id.as_str()) {
+                reached.insert(status.task_id.to_string(), status);
+            } else {
+                assert!(!status.state.is_terminal(), "instead of {state}: {status:?}");
+            }
+        }
+        tasks.iter().map(|&task| reached.remove(task).unwrap()).collect()
+    }
+
     /// Has an operation done, and waits until it is on disk. Status updates that come meanwhile come again.
     pub(crate) async fn apply(&mut self, id: &str, operation: Operation) {
         let operation_id = OperationId::new(id).unwrap();

@@ -165,8 +165,8 @@ impl AgentCore {
             return self.drop_stream(key, actions);
         }
         // The master frees the resources of an ended task by `latest_state`, which must not wait for a slow scheduler.
-        let ended = stream.has_ended() && !std::mem::replace(&mut stream.end_told, true);
-        if ended || stream.pending.front().is_some_and(|head| !head.sent) {
+        let untold = stream.has_ended() && !stream.end_told;
+        if untold || stream.pending.front().is_some_and(|head| !head.sent) {
             self.send_head_afresh(now, key, actions);
         }
     }
@@ -186,10 +186,12 @@ impl AgentCore {
         }
         let Some(stream) = self.streams.get_mut(key) else { return };
         let Some(latest_state) = stream.durable_state else { return };
+        let ended = stream.has_ended();
         let Some(head) = stream.pending.front_mut().filter(|head| head.durable && !head.acknowledged) else {
             return;
         };
         head.sent = true;
+        stream.end_told |= ended;
         actions.push(Action::Send(AgentMessage::StatusUpdate {
             framework_id: key.0.clone(),
             status: head.status.clone(),

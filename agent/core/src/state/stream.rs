@@ -15,7 +15,7 @@ pub(crate) struct Stream {
     pub(crate) durable_state: Option<TaskState>,
     /// The pauses between the sendings of the head.
     pub(crate) repeat: Repeat,
-    /// True once the end was there to be told beside the head.
+    /// True once the end has been told, beside the head or as the head.
     pub(crate) end_told: bool,
     /// True once nobody will acknowledge it.
     pub(crate) dropped: bool,
