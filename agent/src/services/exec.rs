@@ -19,13 +19,7 @@ use tokio::{
 };
 use tonic::{Status, Streaming};
 
-use super::sandbox;
-
-/// Bytes of one response, as the protocol promises.
-const CHUNK_BYTES_MAX: usize = 64 << 10;
-
-/// Responses that wait for a slow reader; then the command waits.
-const CHUNKS_WAITING_MAX: usize = 4;
+use super::{CHUNK_BYTES_MAX, CHUNKS_WAITING_MAX, sandbox};
 
 type Views = watch::Receiver<Arc<View>>;
 type Responses = mpsc::Sender<Result<ExecResponse, Status>>;

@@ -18,6 +18,12 @@ use tonic::{
 
 use crate::paths::Paths;
 
+/// Bytes of one response of a stream, as the protocol promises.
+const CHUNK_BYTES_MAX: usize = 64 << 10;
+
+/// Responses of a stream that wait for a slow reader; what makes them waits then.
+const CHUNKS_WAITING_MAX: usize = 4;
+
 /// A connection on which nothing is heard for so long is asked for a sign of life, and given so long again to give one.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 

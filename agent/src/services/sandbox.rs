@@ -22,19 +22,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    exec,
+    CHUNK_BYTES_MAX, CHUNKS_WAITING_MAX, exec,
     open::{self, OpenError},
 };
 use crate::paths::Paths;
 
-/// Bytes of one response, as the protocol promises.
-const CHUNK_BYTES_MAX: usize = 64 << 10;
-
 /// How often a file that has not grown is looked at again: soon for a reader, cheap for a machine.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Responses that wait for a slow reader.
-const CHUNKS_WAITING_MAX: usize = 4;
 
 /// The sandboxes of an agent.
 pub(super) struct Sandboxes {
