@@ -180,6 +180,7 @@ fn spec(folder: &Path, number: u32, argv: &[&str]) -> std::io::Result<ContainerS
         mounts: Vec::new(),
         rlimits: Vec::new(),
         persistent: Vec::new(),
+        network: None,
         limits: LIMITS,
         tethered: false,
     })

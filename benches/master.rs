@@ -325,6 +325,7 @@ fn update(
         update_id: Some(UpdateId::new(1, number)),
         container: None,
         findings: Default::default(),
+        addresses: Vec::new(),
     };
     let message =
         AgentMessage::StatusUpdate { framework_id: framework_id.clone(), status, latest_state: state };

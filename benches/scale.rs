@@ -264,7 +264,10 @@ async fn agent(number: usize, channel: Channel, joined: mpsc::UnboundedSender<()
                             Instant::now() + Duration::from_millis(millis),
                             plan.container_id.clone(),
                         ));
-                        events.push_back(Event::Launched { container_id: plan.container_id });
+                        events.push_back(Event::Launched {
+                            container_id: plan.container_id,
+                            addresses: Vec::new(),
+                        });
                     }
                     _ => {}
                 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -12,7 +13,7 @@ use std::{
 use apportion_agent_core::{ContainerId, ContainerPlan, Event, LaunchFailure, LaunchFailureKind, Signal};
 use apportion_containerizer::{
     self as containerizer, ContainerError, ContainerSpec, Containerizer, ImageRoot, LaunchError, Limits,
-    Mount, MountSource, PersistentVolume, SANDBOX_IN_IMAGE,
+    Mount, MountSource, NetworkSpec, PersistentVolume, SANDBOX_IN_IMAGE,
 };
 use apportion_types::{Volume, VolumeSource, text::chain};
 use tokio::sync::{Semaphore, mpsc};
@@ -93,7 +94,7 @@ impl Effects {
         self.spawn(id, |commands, cancel| async move {
             let container_id = plan.container_id.clone();
             let event = match shared.launch(plan, persistent, cancel).await {
-                Ok(()) => Event::Launched { container_id: container_id.clone() },
+                Ok(addresses) => Event::Launched { container_id: container_id.clone(), addresses },
                 Err(failure) => {
                     shared.release(&container_id).await;
                     Event::LaunchFailed { container_id: container_id.clone(), failure }
@@ -111,7 +112,8 @@ impl Effects {
         let (shared, id) = (self.shared.clone(), container_id.clone());
         self.spawn(id, |commands, _| async move {
             if shared.leftovers.contains(&container_id.0) {
-                shared.tell(Event::Launched { container_id: container_id.clone() });
+                let addresses = Vec::new();
+                shared.tell(Event::Launched { container_id: container_id.clone(), addresses });
                 shared.look_after(container_id, commands).await;
             } else {
                 let message = "its container did not outlive the agent's earlier process".to_owned();
@@ -181,7 +183,7 @@ impl Shared {
         plan: ContainerPlan,
         persistent: Result<Vec<PersistentVolume>, VolumeError>,
         cancel: CancellationToken,
-    ) -> Result<(), LaunchFailure> {
+    ) -> Result<Vec<IpAddr>, LaunchFailure> {
         let cancelled = || failure(LaunchFailureKind::Cancelled, "the launch was cancelled before it began");
         let container = |message: String| failure(LaunchFailureKind::Container, message);
         let persistent = persistent.map_err(|error| container(chain(&error)))?;
@@ -208,8 +210,10 @@ impl Shared {
             () = cancel.cancelled() => return Err(cancelled()),
             brought = brought => brought?,
         };
-        let spec = spec(plan, sandbox, persistent, brought, self.tethered);
-        self.containerizer.launch(spec).await.map_err(|error| failure(kind(&error), chain(&error)))
+        let network = network(&plan)?;
+        let spec = ContainerSpec { network, ..spec(plan, sandbox, persistent, brought, self.tethered) };
+        self.containerizer.launch(spec).await.map_err(|error| failure(kind(&error), chain(&error)))?;
+        Ok(Vec::new())
     }
 
     /// Waits for the end of a container, and passes on what is wanted of it meanwhile and afterwards.
@@ -271,6 +275,19 @@ fn failure(kind: LaunchFailureKind, message: impl Into<String>) -> LaunchFailure
     LaunchFailure { kind, message: message.into() }
 }
 
+/// What a container needs for the network that its task asks for.
+fn network(plan: &ContainerPlan) -> Result<Option<NetworkSpec>, LaunchFailure> {
+    match plan.container.network.as_deref() {
+        None => Ok(None),
+        Some(network) if network.is_host() => Ok(None),
+        Some(network) if network.is_none() => Ok(Some(NetworkSpec::default())),
+        Some(network) => {
+            let message = format!("network `{}` is not configured on this agent", network.name);
+            Err(failure(LaunchFailureKind::Network, message))
+        }
+    }
+}
+
 /// Whose fault a failed launch is.
 fn kind(error: &LaunchError) -> LaunchFailureKind {
     match error {
@@ -279,6 +296,7 @@ fn kind(error: &LaunchError) -> LaunchFailureKind {
         | LaunchError::CommandNotFound { .. }
         | LaunchError::PermissionDenied { .. }
         | LaunchError::NotExecutable { .. } => LaunchFailureKind::Command,
+        LaunchError::Network { .. } => LaunchFailureKind::Network,
         _ => LaunchFailureKind::Container,
     }
 }
@@ -328,6 +346,7 @@ fn spec(
         mounts: plan.volumes.into_iter().map(|volume| mount(volume, &mut images)).collect(),
         rlimits: plan.container.rlimits,
         persistent,
+        network: None,
         limits: Limits {
             cpus_request_milli: ceilings.cpus_request_milli,
             cpus_limit_milli: Some(ceilings.cpus_limit_milli),

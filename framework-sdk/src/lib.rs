@@ -144,10 +144,10 @@ pub mod testing;
 pub use apportion_types::{
     AgentId, AgentInfo, Artifact, Capability, Check, CheckResult, Command, ContainerInfo, ContainerStatus,
     FaultDomain, Findings, FrameworkId, FrameworkInfo, FrameworkOptions, HealthCheck, Image, ImageReference,
-    OfferId, Operation, OperationId, OperationState, OperationStatus, Probe, PullPolicy, Reason, Resources,
-    Rlimit, RlimitResource, Role, Schedule, Source, Supervision, TaskId, TaskInfo, TaskState, TaskStatus,
-    Time, UpdateId, Volume, VolumeSource, constraints, container, container_info, ids, image, limits,
-    protocol::scheduler as protocol, resources,
+    Network, OfferId, Operation, OperationId, OperationState, OperationStatus, Probe, PullPolicy, Reason,
+    Resources, Rlimit, RlimitResource, Role, Schedule, Source, Supervision, TaskId, TaskInfo, TaskState,
+    TaskStatus, Time, UpdateId, Volume, VolumeSource, constraints, container, container_info, ids, image,
+    limits, network, protocol::scheduler as protocol, resources,
 };
 pub use async_trait::async_trait;
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use apportion_types::{
-    Artifact, Check, Command, ContainerInfo, HealthCheck, Image, PullPolicy, Resources, Rlimit,
+    Artifact, Check, Command, ContainerInfo, HealthCheck, Image, Network, PullPolicy, Resources, Rlimit,
     RlimitResource, Supervision, TaskId, TaskInfo, Volume, VolumeSource,
     container_info::VolumeError,
     convert::ConvertError,
@@ -87,6 +87,14 @@ pub enum TaskError {
         task_id: String,
         /// Which part, and what is wrong with it.
         source: ConvertError,
+    },
+    /// No agent could give it its network.
+    #[error("task `{task_id}`: {why}")]
+    Network {
+        /// The task.
+        task_id: String,
+        /// Why, and what to do.
+        why: String,
     },
     /// More volumes than a task may have.
     #[error(
@@ -340,6 +348,22 @@ impl Task {
         self
     }
 
+    /// Its network; the host's unless given. Its own addresses are in [`TaskStatus::addresses`](crate::TaskStatus::addresses) once it runs.
+    ///
+    /// ```
+    /// use apportion_sdk::{Network, Task, network::{PortMapping, Protocol}};
+    ///
+    /// let mapping = PortMapping { host_port: 31000, container_port: 80, protocol: Protocol::Tcp };
+    /// let network = Network { ports: vec![mapping], ..Network::new("bridge") };
+    /// let task = Task::new("web-0").command(["serve"]).cpus(1.0).ports([31000]).network(network).build()?;
+    /// assert_eq!(task.container.network.map(|network| network.name), Some("bridge".to_owned()));
+    /// # Ok::<(), apportion_sdk::TaskError>(())
+    /// ```
+    pub fn network(mut self, network: Network) -> Task {
+        self.container.network = Some(Box::new(network));
+        self
+    }
+
     /// A folder or file of the agent's host that it reads, at the same path. A task without an image needs it only for what lies in
     /// `/tmp` and `/var/tmp`, which it has of its own; the rest of the host's files it sees anyway. The task fails where it does not
     /// exist.
@@ -490,7 +514,10 @@ impl Task {
         }
         if !plain {
             // Judged by the rules of the wire itself, so that there is one set of them.
-            info.check().map_err(|source| TaskError::Refused { task_id: self.task_id, source })?;
+            info.check().map_err(|source| TaskError::Refused { task_id: self.task_id.clone(), source })?;
+            if let Some(why) = info.network_refusal() {
+                return Err(TaskError::Network { task_id: self.task_id, why });
+            }
         }
         Ok(info)
     }
@@ -535,6 +562,8 @@ fn replace(resources: &Resources, name: Name, milli: i64) -> Resources {
 
 #[cfg(test)]
 mod tests {
+    use apportion_types::network::{PortMapping, Protocol};
+
     use super::*;
 
     fn good() -> Task {
@@ -640,6 +669,21 @@ mod tests {
             (
                 good().health_check(HealthCheck::new(apportion_types::Probe::Tcp { port: 0 })),
                 "health_check.probe.tcp.port: 0 is not from 1 to 65535",
+            ),
+            (good().network(Network::new("a b")), "container.network.name: `a b` names no network"),
+            (
+                good().network(Network {
+                    ports: vec![PortMapping { host_port: 1, container_port: 2, protocol: Protocol::Tcp }],
+                    ..Network::new("bridge")
+                }),
+                "task `t`: port 1 of the host is mapped, but is not among the ports",
+            ),
+            (
+                good().network(Network::new(Network::NONE)).check(Check {
+                    probe: apportion_types::Probe::Tcp { port: 1 },
+                    schedule: Default::default(),
+                }),
+                "let a command ask",
             ),
             (good().max_completion(Duration::from_secs(1 << 30)), "max_completion_ms: "),
             (

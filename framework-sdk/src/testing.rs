@@ -258,6 +258,7 @@ impl<S: Scheduler> Harness<S> {
             update_id: None,
             container: None,
             findings: Default::default(),
+            addresses: Vec::new(),
         }
     }
 

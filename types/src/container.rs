@@ -124,6 +124,11 @@ pub enum Limitation {
         /// The limit in force.
         limit_bytes: u64,
     },
+    /// It listened on a port that its agent offers and it does not hold.
+    Port {
+        /// The port.
+        port: u16,
+    },
 }
 
 impl Limitation {
@@ -131,15 +136,23 @@ impl Limitation {
     pub fn memory_bytes(self) -> Option<u64> {
         match self {
             Limitation::Memory { limit_bytes } => Some(limit_bytes),
-            Limitation::Disk { .. } => None,
+            Limitation::Disk { .. } | Limitation::Port { .. } => None,
         }
     }
 
     /// The limit of disk, if that it was.
     pub fn disk_bytes(self) -> Option<u64> {
         match self {
-            Limitation::Memory { .. } => None,
+            Limitation::Memory { .. } | Limitation::Port { .. } => None,
             Limitation::Disk { limit_bytes } => Some(limit_bytes),
+        }
+    }
+
+    /// The port that was not held, if that it was.
+    pub fn port(self) -> Option<u16> {
+        match self {
+            Limitation::Memory { .. } | Limitation::Disk { .. } => None,
+            Limitation::Port { port } => Some(port),
         }
     }
 }

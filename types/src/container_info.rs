@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{image::Image, limits};
+use crate::{image::Image, limits, network::Network};
 
 /// What a container has beside its command and its ceilings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub struct ContainerInfo {
     pub artifacts: Vec<Artifact>,
     /// Limits of the kernel for each of its processes; what the agent itself may not exceed is cut to that.
     pub rlimits: Vec<Rlimit>,
+    /// Its network; the host's when none.
+    pub network: Option<Box<Network>>,
 }
 
 /// Files or a folder that a container sees beside its root.

@@ -6,7 +6,7 @@
 mod explain;
 mod roles;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use serde::{Serialize, Serializer};
 
@@ -210,6 +210,8 @@ pub struct Task {
     pub volumes: Vec<String>,
     /// Its image, if it has one.
     pub image: Option<String>,
+    /// Its network, if it has said something of it.
+    pub network: Option<String>,
     /// What it is charged with.
     pub resources: Amounts,
     /// Ceilings above that.
@@ -248,6 +250,7 @@ impl Task {
             env: info.command.env.keys().cloned().collect(),
             volumes: info.volumes.iter().map(|volume| volume.container_path.clone()).collect(),
             image: info.container.image.as_ref().map(|image| image.reference.to_string()),
+            network: info.container.network.as_ref().map(|network| network.name.clone()),
             resources: Amounts(info.resources.clone()),
             limits: Amounts(info.limits.clone()),
             pids_max: info.pids_max,
@@ -277,6 +280,8 @@ pub struct Status {
     pub healthy: Option<bool>,
     /// What its check found last.
     pub check: Option<CheckResult>,
+    /// Its own addresses; none on the network of its host.
+    pub addresses: Vec<IpAddr>,
 }
 
 impl From<&TaskStatus> for Status {
@@ -290,6 +295,7 @@ impl From<&TaskStatus> for Status {
             container: status.container.as_ref().map(Container::from),
             healthy: status.findings.healthy,
             check: status.findings.check,
+            addresses: status.addresses.clone(),
         }
     }
 }
@@ -305,6 +311,8 @@ pub struct Container {
     pub memory_limit_exceeded_bytes: Option<u64>,
     /// The disk limit that ended it, if that did.
     pub disk_limit_exceeded_bytes: Option<u64>,
+    /// The port that it listened on without holding it, if that ended it.
+    pub port_not_held: Option<u16>,
     /// Processor time of all its processes.
     pub cpu_us: u64,
     /// The most memory that it held at once, where that is measured.
@@ -327,6 +335,7 @@ impl From<&ContainerStatus> for Container {
             exit_signal,
             memory_limit_exceeded_bytes: container.limitation.and_then(Limitation::memory_bytes),
             disk_limit_exceeded_bytes: container.limitation.and_then(Limitation::disk_bytes),
+            port_not_held: container.limitation.and_then(Limitation::port),
             cpu_us: container.usage.cpu_us,
             memory_peak_bytes: container.usage.memory_peak_bytes,
             started_at_us: container.started_at,
@@ -460,19 +469,20 @@ mod tests {
             update_id: None,
             container: Some(container.clone()),
             findings: Findings::default(),
+            addresses: Vec::new(),
         };
         let expected_container = json!({
-            "exit_code": 3, "exit_signal": null, "memory_limit_exceeded_bytes": null, "disk_limit_exceeded_bytes": null, "cpu_us": 11,
+            "exit_code": 3, "exit_signal": null, "memory_limit_exceeded_bytes": null, "disk_limit_exceeded_bytes": null, "port_not_held": null, "cpu_us": 11,
             "memory_peak_bytes": 12, "started_at_us": 13, "finished_at_us": 14,
         });
         let expected_status = json!({
             "state": "failed", "reason": "command_exited", "source": "agent", "message": "exit code 3", "at_us": 15,
-            "container": expected_container, "healthy": null, "check": null,
+            "container": expected_container, "healthy": null, "check": null, "addresses": [],
         });
         let expected = json!({
             "task_id": "t1", "name": "first", "framework_id": "f1", "agent_id": "a1", "agent_address": "127.0.0.1:1",
             "role": "etl", "state": "failed", "accepted_at_us": 16, "argv": ["/bin/sh", "-c", "exit 3"],
-            "env": ["PASSWORD"], "volumes": ["/data/in"], "image": null,
+            "env": ["PASSWORD"], "volumes": ["/data/in"], "image": null, "network": null,
             "resources": {"text": "cpus:0.5;mem:64", "scalars": {"cpus": 0.5, "mem": 64.0}},
             "limits": {"text": "cpus:2", "scalars": {"cpus": 2.0}}, "pids_max": null, "kill_grace_ms": 2000,
             "labels": {"a": "b"}, "status": expected_status,

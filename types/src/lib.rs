@@ -11,6 +11,7 @@ pub mod framework;
 pub mod ids;
 pub mod image;
 pub mod limits;
+pub mod network;
 pub mod operation;
 pub mod probe;
 pub mod protocol;
@@ -25,6 +26,7 @@ pub use container_info::{Artifact, ContainerInfo, Rlimit, RlimitResource, Volume
 pub use framework::{AgentInfo, Capability, FaultDomain, FrameworkInfo, FrameworkOptions, Offer, Place};
 pub use ids::{AgentId, FrameworkId, OfferId, OperationId, Role, TaskId, UpdateId, VolumeId};
 pub use image::{Image, ImageReference, PullPolicy};
+pub use network::Network;
 pub use operation::{Operation, OperationState, OperationStatus};
 pub use probe::{Check, CheckResult, Findings, HealthCheck, Probe, Schedule, Supervision};
 pub use resources::Resources;

@@ -45,6 +45,18 @@ pub const PATH_BYTES_MAX: usize = 4095;
 /// path may be as long as any.
 pub const IMAGE_BYTES_MAX: usize = PATH_BYTES_MAX + 256;
 
+/// Bytes of the name of a network: it becomes a part of file names of plugins, and of names of chains in the kernel.
+pub const NETWORK_NAME_BYTES_MAX: usize = 64;
+
+/// Ports of the host that lead to one task: each is some rules of the kernel.
+pub const PORT_MAPPINGS_MAX: usize = 64;
+
+/// Rules of the network of one task: each connection may be compared with all.
+pub const NETWORK_RULES_MAX: usize = 128;
+
+/// Addresses of one task.
+pub const TASK_ADDRESSES_MAX: usize = 16;
+
 /// Artifacts of a task: they are fetched one after the other.
 pub const ARTIFACTS_MAX: usize = 64;
 

@@ -1,6 +1,6 @@
 //! Tasks: what a framework asks for, the states, and the legal moves between them.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -190,11 +190,15 @@ pub enum Reason {
     CheckChanged,
     /// Its agent cannot hold it to what it asks for.
     NotEnforceable,
+    /// Its agent has not its network, or could not attach it.
+    NetworkNotAvailable,
+    /// It listened on a port of its agent that it does not hold.
+    ContainerLimitationPorts,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 29] = [
+    pub const ALL: [Reason; 31] = [
         Reason::CommandExited,
         Reason::CommandNotExecuted,
         Reason::ContainerLaunchFailed,
@@ -224,6 +228,8 @@ impl Reason {
         Reason::HealthChanged,
         Reason::CheckChanged,
         Reason::NotEnforceable,
+        Reason::NetworkNotAvailable,
+        Reason::ContainerLimitationPorts,
     ];
 
     /// The name shown to people and in JSON.
@@ -258,6 +264,8 @@ impl Reason {
             Reason::HealthChanged => "health_changed",
             Reason::CheckChanged => "check_changed",
             Reason::NotEnforceable => "not_enforceable",
+            Reason::NetworkNotAvailable => "network_not_available",
+            Reason::ContainerLimitationPorts => "container_limitation_ports",
         }
     }
 }
@@ -338,6 +346,8 @@ pub struct TaskStatus {
     pub container: Option<ContainerStatus>,
     /// What its checks say.
     pub findings: Findings,
+    /// Its own addresses, from its start; none on the network of its host.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// The part of a status that comes from the container.

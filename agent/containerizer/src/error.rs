@@ -91,6 +91,12 @@ pub enum LaunchError {
         /// What is wrong with it, and what to do.
         what: String,
     },
+    /// The container cannot be in its network.
+    #[error("its network {what}")]
+    Network {
+        /// What is wrong with it, and what to do.
+        what: String,
+    },
     /// The task cannot be started in this folder.
     #[error(
         "working directory {path:?} cannot be entered: {what}; name a folder that the task's user can enter"

@@ -277,6 +277,7 @@ mod tests {
             mounts: Vec::new(),
             rlimits: Vec::new(),
             persistent: Vec::new(),
+            network: None,
             limits: Limits {
                 cpus_request_milli: 100,
                 cpus_limit_milli: None,

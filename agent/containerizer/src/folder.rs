@@ -139,6 +139,7 @@ pub(crate) enum Failure {
     Image { path: String, what: String },
     User { user: String, what: String },
     WorkingDir { path: String, what: String },
+    Network { what: String },
     Cgroup { mount: PathBuf, file: PathBuf, what: String, control: Option<Control>, errno: i32 },
     MemoryTooSmall { limit_bytes: u64 },
     Setup { step: String, control: Option<Control>, errno: i32 },
@@ -161,6 +162,10 @@ impl Failure {
 
     pub(crate) fn working_dir(path: &Path, what: impl ToString) -> Failure {
         Failure::WorkingDir { path: path.display().to_string(), what: what.to_string() }
+    }
+
+    pub(crate) fn network(what: impl ToString) -> Failure {
+        Failure::Network { what: what.to_string() }
     }
 
     pub(crate) fn sandbox(path: &Path, what: impl Into<String>, error: impl Into<io::Error>) -> Failure {
@@ -202,6 +207,7 @@ impl From<Failure> for LaunchError {
             Failure::Volume { path, what } => LaunchError::Volume { path: path.into(), what },
             Failure::Image { path, what } => LaunchError::Image { path: path.into(), what },
             Failure::User { user, what } => LaunchError::User { user, what },
+            Failure::Network { what } => LaunchError::Network { what },
             Failure::WorkingDir { path, what } => LaunchError::WorkingDir { path: path.into(), what },
             Failure::Cgroup { file, what, errno, .. } => {
                 LaunchError::Cgroup { file, what, source: os(errno) }

@@ -14,6 +14,7 @@ mod fake;
 mod folder;
 mod linux;
 mod native;
+mod netns;
 mod procfs;
 mod spec;
 
@@ -25,7 +26,8 @@ pub use fake::Fake;
 pub use linux::bare_loop;
 pub use linux::runner_main;
 pub use native::{Native, NativeConfig};
+pub use netns::NetworkNamespaces;
 pub use spec::{
-    ContainerId, ContainerSpec, ImageRoot, Leftover, Limits, Mount, MountSource, PersistentVolume,
-    SANDBOX_IN_IMAGE, Signal,
+    ContainerId, ContainerSpec, ImageRoot, Leftover, Limits, Mount, MountSource, NetworkSpec,
+    PersistentVolume, SANDBOX_IN_IMAGE, Signal,
 };

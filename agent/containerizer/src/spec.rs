@@ -70,10 +70,26 @@ pub struct ContainerSpec {
     /// Folders of the host that it reads and writes as folders of its sandbox; other containers may have them at the same time.
     #[serde(default)]
     pub persistent: Vec<PersistentVolume>,
+    /// Its own network; the host's when none.
+    #[serde(default)]
+    pub network: Option<NetworkSpec>,
     /// What it is held to.
     pub limits: Limits,
     /// Ends the container when the agent's process ends, however it ends; for clusters that must leave nothing behind.
     pub tethered: bool,
+}
+
+/// A network that is not the host's.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NetworkSpec {
+    /// The file that is the network's namespace, as [`crate::NetworkNamespaces::make`] makes it; other containers may be in it too. One of
+    /// its own, with a loopback alone, when none.
+    pub namespace: Option<PathBuf>,
+    /// Files of the host, absolute, that it sees in its `/etc`, by their names there. Without an image only in place of files that the
+    /// host has.
+    pub etc: BTreeMap<String, PathBuf>,
+    /// Keeps it from raw sockets, by which it would get around what filters its connections.
+    pub filtered: bool,
 }
 
 /// A folder of the host that a container reads and writes.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use apportion_types::{
-    AgentId, ContainerInfo, FrameworkId, TaskId, TaskInfo, Volume, limits,
+    AgentId, ContainerInfo, FrameworkId, Role, TaskId, TaskInfo, Volume, limits,
     resources::{Entry, Name, milli_mib_to_bytes},
 };
 
@@ -51,6 +51,8 @@ pub struct ContainerPlan {
     pub framework_id: FrameworkId,
     /// Its task.
     pub task_id: TaskId,
+    /// The role whose resources it holds.
+    pub role: Role,
     /// The program and its arguments.
     pub argv: Vec<String>,
     /// The environment, but for what names places on this machine (`PATH`, `HOME`, `TMPDIR`, `APPORTION_SANDBOX`): the shell adds
@@ -103,7 +105,7 @@ impl ContainerPlan {
     /// The container for a task.
     pub(crate) fn new(
         container_id: ContainerId,
-        framework_id: &FrameworkId,
+        (framework_id, role): (&FrameworkId, &Role),
         agent_id: Option<&AgentId>,
         info: &TaskInfo,
         pids_default: u64,
@@ -112,6 +114,7 @@ impl ContainerPlan {
             container_id,
             framework_id: framework_id.clone(),
             task_id: info.task_id.clone(),
+            role: role.clone(),
             argv: info.command.argv.clone(),
             env: environment(framework_id, agent_id, info),
             volumes: info.volumes.clone(),

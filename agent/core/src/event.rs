@@ -1,6 +1,6 @@
 //! Everything that can happen to an agent: the closed list of what goes into [`crate::AgentCore::handle`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use apportion_types::{
     AgentId, FaultDomain, FrameworkId, FrameworkInfo, Resources, Role, TaskId, TaskInfo, TaskStatus, Time,
@@ -44,6 +44,8 @@ pub enum Event {
     Launched {
         /// The container.
         container_id: ContainerId,
+        /// Its own addresses; none on the host's network.
+        addresses: Vec<IpAddr>,
     },
     /// A launch that is under way does something that takes its time, such as pulling an image. The shell bounds how often it says so.
     LaunchProgress {
@@ -140,6 +142,8 @@ pub enum LaunchFailureKind {
     Image,
     /// An artifact's: not there, not what its checksum says, not to be unpacked.
     Artifact,
+    /// Its network's: not configured here, or a plugin could not attach it.
+    Network,
     /// The task's, for this machine: it asks for what this one cannot hold it to.
     Unenforceable,
     /// Nobody's: the launch had not begun when [`crate::Action::CancelLaunch`] came.

@@ -165,6 +165,7 @@ async fn fake_with_container(id: &str) -> Fake {
         mounts: Vec::new(),
         rlimits: Vec::new(),
         persistent: Vec::new(),
+        network: None,
         limits,
         tethered: false,
     };

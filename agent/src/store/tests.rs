@@ -69,6 +69,7 @@ fn update(id: &str, number: u64, state: TaskState) -> Record {
         update_id: Some(UpdateId::new(1, number)),
         container: None,
         findings: Default::default(),
+        addresses: Vec::new(),
     };
     Record::Update { framework_id: framework_id(), status }
 }

@@ -466,6 +466,7 @@ fn status(task: &str, state: &str, rest: &[&str]) -> TaskStatus {
         update_id: None,
         container: None,
         findings: Default::default(),
+        addresses: Vec::new(),
     };
     match rest {
         [] => {}

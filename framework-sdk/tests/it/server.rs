@@ -134,5 +134,6 @@ pub(crate) fn update(task: &str, state: TaskState, update: u64) -> Event {
         update_id: Some(UpdateId::new(0, update)),
         container: None,
         findings: Default::default(),
+        addresses: Vec::new(),
     })
 }

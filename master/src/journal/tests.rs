@@ -101,6 +101,7 @@ pub(crate) fn status(id: &str, state: TaskState, update: u64) -> TaskStatus {
         update_id: Some(UpdateId::new(1, update)),
         container: None,
         findings: Default::default(),
+        addresses: Vec::new(),
     }
 }
 

@@ -57,6 +57,7 @@ async fn launch(scheduler: &mut Scheduler, agent: &mut Agent, id: &str) -> TaskS
         update_id: Some(UpdateId::new(7, 1)),
         container: None,
         findings: Default::default(),
+        addresses: Vec::new(),
     };
     let latest_state = status.state;
     let message = AgentMessage::StatusUpdate { framework_id, status, latest_state };

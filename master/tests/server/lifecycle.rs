@@ -29,6 +29,7 @@ pub(crate) fn status(
         update_id: Some(UpdateId::new(7, sequence)),
         container: None,
         findings: Default::default(),
+        addresses: Vec::new(),
     }
 }
 

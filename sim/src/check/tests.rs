@@ -41,6 +41,7 @@ fn status(key: &TaskKey, state: TaskState, number: u64) -> TaskStatus {
         update_id: Some(UpdateId::new(u64::MAX, number)),
         container: None,
         findings: Default::default(),
+        addresses: Vec::new(),
     }
 }
 

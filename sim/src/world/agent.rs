@@ -437,7 +437,7 @@ impl World {
         if let Some(runs_for) = runs_for {
             self.next_step(number, id, runs_for);
         }
-        self.agent_handles(number, Event::Launched { container_id: id.clone() });
+        self.agent_handles(number, Event::Launched { container_id: id.clone(), addresses: Vec::new() });
     }
 
     /// The one door through which a container ends.
@@ -478,10 +478,13 @@ impl World {
             }
             // Told when it runs.
             Some(Stage::Starting) => {}
-            Some(Stage::Running { .. }) => events.push_back(Event::Launched { container_id }),
+            Some(Stage::Running { .. }) => {
+                events.push_back(Event::Launched { container_id, addresses: Vec::new() })
+            }
             Some(Stage::Ended(termination)) => {
                 let termination = termination.clone();
-                events.push_back(Event::Launched { container_id: container_id.clone() });
+                events
+                    .push_back(Event::Launched { container_id: container_id.clone(), addresses: Vec::new() });
                 events.push_back(Event::Terminated { container_id, termination });
             }
         }

@@ -150,6 +150,7 @@ impl From<ContainerInfo> for v1::ContainerInfo {
             working_dir: info.working_dir.unwrap_or_default(),
             artifacts: info.artifacts.into_iter().map(Into::into).collect(),
             rlimits: info.rlimits.into_iter().map(Into::into).collect(),
+            network: info.network.map(|network| (*network).into()),
         }
     }
 }
@@ -195,6 +196,7 @@ impl TryFrom<v1::ContainerInfo> for ContainerInfo {
             working_dir: given(wire.working_dir),
             artifacts: messages("artifacts", wire.artifacts)?,
             rlimits,
+            network: optional("network", wire.network)?.map(Box::new),
         })
     }
 }

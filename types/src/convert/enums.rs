@@ -8,6 +8,7 @@ use crate::{
     container::Control,
     container_info::RlimitResource,
     image::PullPolicy,
+    network::{Direction, Protocol, Verdict},
     operation::OperationState,
     protocol::{
         agent::RefuseCode,
@@ -64,6 +65,7 @@ wire_enum! {
         AgentDisconnected, AgentRemoved, AgentUnreachable, AgentReregistered, AgentForgot, Reconciliation, Preempted,
         ResourcesUnknown, GangRefused, OperationInvalid, ContainerLimitationDisk, ImageNotAvailable, ArtifactNotFetched,
         MaxCompletionTime, Unhealthy, HealthChanged, CheckChanged, NotEnforceable,
+        NetworkNotAvailable, ContainerLimitationPorts,
     }
 }
 
@@ -118,6 +120,21 @@ wire_enum! {
 wire_enum! {
     /// The pull policy of this number on the wire; refuses none and unknown ones, naming the field.
     pull_policy: PullPolicy, PullPolicy { Missing, Always, Never }
+}
+
+wire_enum! {
+    /// The protocol of this number on the wire; refuses none and unknown ones, naming the field.
+    network_protocol: Protocol, NetworkProtocol { Tcp, Udp }
+}
+
+wire_enum! {
+    /// The verdict of this number on the wire; refuses none and unknown ones, naming the field.
+    network_verdict: Verdict, NetworkVerdict { Allow, Deny }
+}
+
+wire_enum! {
+    /// The direction of this number on the wire; refuses none and unknown ones, naming the field.
+    network_direction: Direction, NetworkDirection { In, Out }
 }
 
 /// The code of a decline of this number on the wire; a call that does not say has one too.

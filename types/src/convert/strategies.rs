@@ -1,6 +1,6 @@
 //! Arbitrary values of every type that crosses the wire.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use proptest::{collection, option, prelude::*};
 
@@ -14,6 +14,7 @@ use crate::{
     container_info::{Artifact, Rlimit, RlimitResource},
     image::PullPolicy,
     limits,
+    network::{Cidr, Direction, Network, Peer, PortMapping, PortRange, Protocol, Rule, Verdict},
     probe::{Check, HealthCheck, Probe, Schedule},
     protocol::{
         agent::{AgentMessage, AgentOperation, AgentTask, MasterMessage, RefuseCode},
@@ -339,11 +340,41 @@ fn container_info() -> impl Strategy<Value = ContainerInfo> {
         option::of("/?[a-z]{1,4}"),
         collection::vec(artifact, 0..3),
         collection::vec(rlimit, 0..2),
+        option::of(network().prop_map(Box::new)),
     )
-        .prop_map(|(image, user, working_dir, artifacts, mut rlimits)| {
+        .prop_map(|(image, user, working_dir, artifacts, mut rlimits, network)| {
             rlimits.truncate(1);
-            ContainerInfo { image, user, working_dir, artifacts, rlimits }
+            ContainerInfo { image, user, working_dir, artifacts, rlimits, network }
         })
+}
+
+fn network() -> impl Strategy<Value = Network> {
+    let protocol = || prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)];
+    let mapping =
+        (1..=u16::MAX, 1..=u16::MAX, protocol()).prop_map(|(host_port, container_port, protocol)| {
+            PortMapping { host_port, container_port, protocol }
+        });
+    let cidr = (any::<IpAddr>(), 0..=128_u8)
+        .prop_filter_map("as many bits", |(address, prefix)| Cidr::new(address, prefix));
+    let peer = prop_oneof![cidr.prop_map(Peer::Cidr), role().prop_map(Peer::Role)];
+    let ports = (1..=u16::MAX, 1..=u16::MAX)
+        .prop_map(|(one, other)| PortRange { begin: one.min(other), end: one.max(other) });
+    let rule = (
+        prop_oneof![Just(Verdict::Allow), Just(Verdict::Deny)],
+        prop_oneof![Just(Direction::In), Just(Direction::Out)],
+        option::of(peer),
+        option::of(ports),
+        option::of(protocol()),
+    )
+        .prop_map(|(verdict, direction, peer, ports, protocol)| Rule {
+            verdict,
+            direction,
+            peer,
+            ports,
+            protocol,
+        });
+    ("[a-z0-9][a-z._-]{0,4}", collection::vec(mapping, 0..3), collection::vec(rule, 0..3))
+        .prop_map(|(name, ports, policy)| Network { name, ports, policy })
 }
 
 fn supervision() -> impl Strategy<Value = Supervision> {
@@ -394,10 +425,11 @@ fn findings() -> impl Strategy<Value = Findings> {
 
 pub(super) fn container_status() -> impl Strategy<Value = ContainerStatus> {
     let exit = prop_oneof![any::<i32>().prop_map(Exit::Code), any::<i32>().prop_map(Exit::Signal)];
-    let limitation = (any::<u64>(), any::<bool>()).prop_map(|(limit_bytes, disk)| match disk {
-        true => Limitation::Disk { limit_bytes },
-        false => Limitation::Memory { limit_bytes },
-    });
+    let limitation = prop_oneof![
+        any::<u64>().prop_map(|limit_bytes| Limitation::Disk { limit_bytes }),
+        any::<u64>().prop_map(|limit_bytes| Limitation::Memory { limit_bytes }),
+        (1..=u16::MAX).prop_map(|port| Limitation::Port { port }),
+    ];
     let usage = (any::<u64>(), any::<Option<u64>>())
         .prop_map(|(cpu_us, memory_peak_bytes)| Usage { cpu_us, memory_peak_bytes });
     (option::of(exit), option::of(limitation), usage, time(), time()).prop_map(
@@ -429,24 +461,24 @@ pub(super) fn task_status() -> impl Strategy<Value = TaskStatus> {
         ".{0,8}",
         time(),
         option::of(update_id()),
-        (option::of(container_status()), findings()),
+        (option::of(container_status()), findings(), collection::vec(any::<IpAddr>(), 0..3)),
     )
-        .prop_map(
-            |(task_id, agent_id, state, reason, source, message, at, update_id, (container, findings))| {
-                TaskStatus {
-                    task_id,
-                    agent_id,
-                    state,
-                    reason,
-                    source,
-                    message,
-                    at,
-                    update_id,
-                    container,
-                    findings,
-                }
-            },
-        )
+        .prop_map(|(task_id, agent_id, state, reason, source, message, at, update_id, rest)| {
+            let (container, findings, addresses) = rest;
+            TaskStatus {
+                task_id,
+                agent_id,
+                state,
+                reason,
+                source,
+                message,
+                at,
+                update_id,
+                container,
+                findings,
+                addresses,
+            }
+        })
 }
 
 fn accept() -> impl Strategy<Value = Accept> {

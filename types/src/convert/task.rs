@@ -1,12 +1,12 @@
 //! Tasks, their commands and what is known of them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use apportion_proto::v1;
 use prost::Message;
 
 use super::{
-    ConvertError, bounded, enums, from_ref, id, map_bytes, message, messages, millis, optional,
+    ConvertError, bounded, enums, from_ref, id, ids, map_bytes, message, messages, millis, network, optional,
     optional_duration, optional_id, shown, source, task_state, update_id, update_id_bytes,
 };
 use crate::{
@@ -193,6 +193,7 @@ impl From<TaskStatus> for v1::TaskStatus {
             container: status.container.map(Into::into),
             healthy: status.findings.healthy,
             check: status.findings.check.map(Into::into),
+            addresses: status.addresses.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -213,8 +214,18 @@ impl TryFrom<v1::TaskStatus> for TaskStatus {
             update_id: wire.update_id.map(|bytes| update_id("update_id", &bytes)).transpose()?,
             container: optional("container", wire.container)?,
             findings: Findings { healthy: wire.healthy, check: optional("check", wire.check)? },
+            addresses: addresses(&wire.addresses)?,
         })
     }
+}
+
+/// Refuses what is no address, and more than [`limits::TASK_ADDRESSES_MAX`].
+fn addresses(wire: &[String]) -> Result<Vec<IpAddr>, ConvertError> {
+    if wire.len() > limits::TASK_ADDRESSES_MAX {
+        let what = format_args!("{} are more than the {} of a task", wire.len(), limits::TASK_ADDRESSES_MAX);
+        return Err(ConvertError::new("addresses", what));
+    }
+    ids("addresses", wire)
 }
 
 impl From<ContainerStatus> for v1::ContainerStatus {
@@ -227,6 +238,7 @@ impl From<ContainerStatus> for v1::ContainerStatus {
             }),
             memory_limit_exceeded_bytes: status.limitation.and_then(Limitation::memory_bytes),
             disk_limit_exceeded_bytes: status.limitation.and_then(Limitation::disk_bytes),
+            port_not_held: status.limitation.and_then(Limitation::port).map(u32::from),
             cpu_us: status.usage.cpu_us,
             memory_peak_bytes: status.usage.memory_peak_bytes,
             started_at_us: status.started_at.as_micros(),
@@ -247,7 +259,12 @@ impl TryFrom<v1::ContainerStatus> for ContainerStatus {
             }),
             limitation: match (wire.memory_limit_exceeded_bytes, wire.disk_limit_exceeded_bytes) {
                 (Some(limit_bytes), _) => Some(Limitation::Memory { limit_bytes }),
-                (None, limit) => limit.map(|limit_bytes| Limitation::Disk { limit_bytes }),
+                (None, Some(limit_bytes)) => Some(Limitation::Disk { limit_bytes }),
+                (None, None) => {
+                    let port =
+                        wire.port_not_held.map(|port| network::port("port_not_held", port)).transpose()?;
+                    port.map(|port| Limitation::Port { port })
+                }
             },
             usage: Usage { cpu_us: wire.cpu_us, memory_peak_bytes: wire.memory_peak_bytes },
             started_at: Time::from_micros(wire.started_at_us),

@@ -17,7 +17,7 @@ use rustix::{
 use super::{
     accounts,
     init::{self, Ends},
-    note,
+    netns, note,
     server::Server,
     sys::{self, Copy},
     tree,
@@ -113,6 +113,7 @@ impl Newborn {
             Isolation::UserNamespaces => spaces | libc::CLONE_NEWUSER,
             Isolation::Descent => 0,
         };
+        let flags = flags | netns::birth_flags(order);
         let birthplace = driver.birthplace(&order.group);
         let born = birthplace.as_ref().and_then(|cgroup| sys::copy_into(flags, cgroup.as_fd()).ok());
         let born_inside = born.is_some();

@@ -135,17 +135,29 @@ fn write_names(order: &Order, root: &OwnedFd) -> Result<(), Failure> {
     let etc = place::make_folder(root, path, Links::Inside).map_err(|e| refused("/etc", e))?;
     let host_name = super::init::host_name(&order.spec.id.0);
     let host = |name: &str| fs::read(path.join(name)).unwrap_or_default();
+    if let Some(network) = &order.spec.network {
+        for (name, source) in &network.etc {
+            let text =
+                fs::read(source).map_err(|e| Failure::network(format_args!("has no {source:?}: {e}")))?;
+            write(&etc, name, &text).map_err(|e| unwritable(&path.join(name), e))?;
+        }
+        if !network.etc.is_empty() {
+            return Ok(());
+        }
+    }
     let mut hosts = host("hosts");
     if host_name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {
         hosts.extend_from_slice(format!("\n127.0.1.1 {host_name}\n").as_bytes());
     }
     let hostname = format!("{host_name}\n").into_bytes();
     for (name, text) in [("resolv.conf", host("resolv.conf")), ("hosts", hosts), ("hostname", hostname)] {
-        write(&etc, name, &text).map_err(|e| {
-            Failure::image(&path.join(name), format_args!("cannot be written into the image: {e}"))
-        })?;
+        write(&etc, name, &text).map_err(|e| unwritable(&path.join(name), e))?;
     }
     Ok(())
+}
+
+fn unwritable(path: &Path, e: std::io::Error) -> Failure {
+    Failure::image(path, format_args!("cannot be written into the image: {e}"))
 }
 
 /// In place of what the image has there, also of a link.

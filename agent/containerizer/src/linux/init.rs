@@ -22,7 +22,7 @@ use rustix::{
 };
 
 use super::{
-    accounts, privileges, root,
+    accounts, netns, privileges, root,
     sys::{self, Copy},
     syscalls,
     task::{self, Standard},
@@ -84,6 +84,9 @@ fn set_up(
     // Folders that are made here are for everybody to read.
     umask(Mode::WGRP | Mode::WOTH);
     spare_nobody();
+    if let Some(network) = &order.spec.network {
+        netns::enter(network)?;
+    }
     if order.isolation.namespaces() {
         let namespaces = |failure| match failure {
             Failure::Setup { step, errno, .. } => {
@@ -126,7 +129,8 @@ pub(super) fn confine(order: &Order) -> Result<(), Failure> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|e| Failure::setup("protecting the container's process 1", e))?;
     if order.wants(Control::Capabilities) {
-        privileges::reduce(order.isolation)?;
+        let filtered = order.spec.network.as_ref().is_some_and(|network| network.filtered);
+        privileges::reduce(order.isolation, !filtered)?;
     }
     if order.wants(Control::Seccomp) {
         syscalls::filter()?;

@@ -105,7 +105,8 @@ pub(super) fn mount(
     let own = |path: &str| image::own_folder(root, path);
     mounts::fresh("proc", own("/proc")?.as_fd(), INERT, "")
         .map_err(|e| Failure::setup("mounting /proc", e))?;
-    if order.spec.root.is_some() {
+    // What the kernel tells of networks there is of the one that it is in.
+    if order.spec.root.is_some() || order.spec.network.is_some() {
         mount_sys(own("/sys")?)?;
         groups.mount(root)?;
     } else if order.isolation == Isolation::Namespaces {

@@ -12,6 +12,7 @@ mod image;
 mod init;
 mod kernel;
 mod mounts;
+mod netns;
 pub(crate) mod pidfd;
 mod place;
 mod privileges;
@@ -39,6 +40,7 @@ use std::{
 
 pub use bare::bare_loop;
 pub(crate) use mounts::read_only_program;
+pub(crate) use netns::NETNS;
 use serde::de::DeserializeOwned;
 
 use crate::folder::{self, Failure, Order, Pids, Process, ReadError, Report};
@@ -57,6 +59,7 @@ pub(crate) const EXEC_BYTES_MAX: usize = 160 << 10;
 pub fn runner_main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
     let (folder, executes) = match args.as_slice() {
+        [word, rest @ ..] if word == NETNS => return netns::main(rest),
         [folder] => (folder, false),
         [word, folder] if word == EXEC => (folder, true),
         _ => {

@@ -16,16 +16,16 @@ use crate::folder::{Failure, Isolation};
 /// What Docker and the OCI runtimes leave to root in a container.
 ///
 /// `MKNOD` is harmless here, because no mount of the container honours device files but those bound into its `/dev`.
-pub(super) fn allowed(isolation: Isolation) -> CapabilitySet {
+pub(super) fn allowed(isolation: Isolation, raw_sockets: bool) -> CapabilitySet {
     if isolation == Isolation::UserNamespaces || !rustix::process::geteuid().is_root() {
         return CapabilitySet::empty();
     }
-    CapabilitySet::CHOWN
+    let raw = if raw_sockets { CapabilitySet::NET_RAW } else { CapabilitySet::empty() };
+    raw | CapabilitySet::CHOWN
         | CapabilitySet::DAC_OVERRIDE
         | CapabilitySet::FSETID
         | CapabilitySet::FOWNER
         | CapabilitySet::MKNOD
-        | CapabilitySet::NET_RAW
         | CapabilitySet::SETGID
         | CapabilitySet::SETUID
         | CapabilitySet::SETFCAP
@@ -37,14 +37,14 @@ pub(super) fn allowed(isolation: Isolation) -> CapabilitySet {
 }
 
 /// Gives up everything that is not [`allowed`], for this process and all that it will start.
-pub(super) fn reduce(isolation: Isolation) -> Result<(), Failure> {
+pub(super) fn reduce(isolation: Isolation, raw_sockets: bool) -> Result<(), Failure> {
     let failed = |step: &str, error: Errno| Failure::Setup {
         step: step.to_owned(),
         control: Some(Control::Capabilities),
         errno: error.raw_os_error(),
     };
     set_no_new_privs(true).map_err(|e| failed("setting no_new_privs", e))?;
-    let keep = allowed(isolation);
+    let keep = allowed(isolation, raw_sockets);
     drop_from_bounding_set(keep).map_err(|e| failed("dropping capabilities from the bounding set", e))?;
     // Absent before Linux 4.3, where there is no ambient set to clear.
     let _ = clear_ambient_capability_set();
@@ -82,9 +82,10 @@ mod tests {
 
     #[test]
     fn an_ordinary_user_keeps_nothing() {
-        assert!(allowed(Isolation::UserNamespaces).is_empty());
+        assert!(allowed(Isolation::UserNamespaces, true).is_empty());
         if rustix::process::geteuid().is_root() {
-            assert_eq!(allowed(Isolation::Namespaces).iter().count(), 14);
+            assert_eq!(allowed(Isolation::Namespaces, true).iter().count(), 14);
+            assert!(!allowed(Isolation::Namespaces, false).contains(CapabilitySet::NET_RAW));
         }
         assert!((30..=63).contains(&last_capability()));
     }

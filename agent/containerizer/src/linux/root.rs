@@ -30,6 +30,7 @@ use super::{
     image,
     kernel::{self, Groups},
     mounts::{self, INERT, PLAIN, Tree},
+    netns,
     place::{self, Links},
     sys, volumes,
 };
@@ -61,6 +62,7 @@ pub(super) fn set_up(order: &Order, sandbox: &Path) -> Result<(), Failure> {
     let own = Tree::of(&sandbox_fd).at("taking", sandbox)?;
     let inside = image::sandbox_inside(order, sandbox);
     let volumes = volumes::take(order, inside, &sandbox_fd)?;
+    let etc = netns::EtcFiles::take(order)?;
     let devices = Devices::take()?;
     let groups = Groups::take(order)?;
 
@@ -81,6 +83,7 @@ pub(super) fn set_up(order: &Order, sandbox: &Path) -> Result<(), Failure> {
     for volume in &volumes {
         volume.mount(&root, inside)?;
     }
+    etc.mount(&root)?;
     make_working_dir(order, &root)?;
     if order.spec.root.is_some() { image::enter(&root) } else { Ok(()) }
 }

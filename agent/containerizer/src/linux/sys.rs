@@ -14,6 +14,7 @@ use std::{
 };
 
 use apportion_types::container::{Exit, Usage};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 /// Which side of a [`copy`] the caller is on.
 pub(super) enum Copy {
@@ -318,4 +319,24 @@ pub(super) fn leave_session_keys() {
 pub(super) fn leave_group_namespace() {
     // SAFETY: concerns nothing but what is seen in `/proc`; the process has one thread.
     unsafe { libc::unshare(libc::CLONE_NEWCGROUP) };
+}
+
+/// Brings up the loopback of this process's network namespace.
+pub(super) fn raise_loopback() -> io::Result<()> {
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: all zeros is a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the kernel reads an `ifreq`, whose name ends with a zero.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Moves this process into a network namespace of its own.
+pub(super) fn leave_network() -> io::Result<()> {
+    // SAFETY: concerns sockets that are made later and what is seen in `/proc`; the process has one thread.
+    if unsafe { libc::unshare(libc::CLONE_NEWNET) } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

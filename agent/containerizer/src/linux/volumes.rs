@@ -232,6 +232,7 @@ mod tests {
             mounts,
             rlimits: Vec::new(),
             persistent: Vec::new(),
+            network: None,
             limits,
             tethered: false,
         };

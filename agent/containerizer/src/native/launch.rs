@@ -89,6 +89,9 @@ fn can_mount(spec: &ContainerSpec, isolation: Isolation) -> Result<(), LaunchErr
         let what = format!("cannot be the root of a container: {why}");
         return Err(LaunchError::Image { path: image.scratch.clone(), what });
     }
+    if spec.network.is_some() {
+        return Err(LaunchError::Network { what: format!("cannot be one of its own: {why}") });
+    }
     // What is on the host, and only to be read, is there without a mount.
     let seen = |mount: &Mount| !mount.writable && mount.source == MountSource::Host(mount.target.clone());
     let asked = spec.mounts.iter().filter(|mount| !seen(mount)).map(|mount| &mount.target);
@@ -283,6 +286,7 @@ mod tests {
             mounts: Vec::new(),
             rlimits: Vec::new(),
             persistent: Vec::new(),
+            network: None,
             limits: Limits {
                 cpus_request_milli: 0,
                 cpus_limit_milli: None,

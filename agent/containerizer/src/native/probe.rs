@@ -91,6 +91,7 @@ async fn trial(config: &NativeConfig, plan: &Plan, number: usize) -> Result<(), 
         mounts: Vec::new(),
         rlimits: Vec::new(),
         persistent: Vec::new(),
+        network: None,
         limits: LIMITS,
         tethered: true,
     };

@@ -193,6 +193,7 @@ impl Bench {
             mounts: Vec::new(),
             rlimits: Vec::new(),
             persistent: Vec::new(),
+            network: None,
             limits: NO_LIMITS,
             tethered: false,
         }

@@ -14,6 +14,7 @@ mod images;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod network;
 mod runc;
 mod survival;
 mod tasks;
@@ -47,6 +48,7 @@ fn scenarios() -> Vec<Scenario> {
         volumes::scenarios(),
         survival::scenarios(),
         exec::scenarios(),
+        network::scenarios(),
     ];
     all.into_iter().flatten().collect()
 }

@@ -1,6 +1,6 @@
 //! What the containerizer says: a container was started, was not, has ended, was lost.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use apportion_types::{
     ContainerStatus, Reason, TaskState, Time,
@@ -17,12 +17,19 @@ use crate::{
 };
 
 impl AgentCore {
-    pub(super) fn launched(&mut self, now: Time, container_id: ContainerId, actions: &mut Actions) {
+    pub(super) fn launched(
+        &mut self,
+        now: Time,
+        container_id: ContainerId,
+        addresses: Vec<IpAddr>,
+        actions: &mut Actions,
+    ) {
         let Some(key) = self.task_of(&container_id, "was launched", actions) else { return };
         let task = self.tasks.get_mut(&key).expect("a container belongs to a task");
         let found = task.phase == Phase::Attaching;
         assert!(found || task.phase == Phase::Launching, "container {container_id} is launched once");
         task.phase = Phase::Running;
+        task.addresses = addresses;
         let (kill, state) = (task.kill, task.state);
         self.supervise(now, &key, found, actions);
         match kill {
@@ -88,6 +95,7 @@ impl AgentCore {
                 LaunchFailureKind::Command => Reason::CommandNotExecuted,
                 LaunchFailureKind::Image => Reason::ImageNotAvailable,
                 LaunchFailureKind::Artifact => Reason::ArtifactNotFetched,
+                LaunchFailureKind::Network => Reason::NetworkNotAvailable,
                 LaunchFailureKind::Unenforceable => Reason::NotEnforceable,
                 LaunchFailureKind::Container | LaunchFailureKind::Cancelled => Reason::ContainerLaunchFailed,
             }),
@@ -192,6 +200,10 @@ fn over(limitation: Limitation, memory_peak_bytes: Option<u64>) -> (Reason, Stri
         Limitation::Disk { limit_bytes } => {
             (Reason::ContainerLimitationDisk, format!("over its disk limit of {}", mib(limit_bytes)))
         }
+        Limitation::Port { port } => {
+            let message = format!("listened on port {port} of its agent, which it does not hold");
+            (Reason::ContainerLimitationPorts, message)
+        }
     }
 }
 
@@ -201,6 +213,7 @@ fn failing(reason: Reason) -> &'static str {
         Reason::Unhealthy => "killed because its health check failed too often",
         Reason::MaxCompletionTime => "killed because it has run as long as it may",
         Reason::ContainerLimitationDisk => "killed because it was over its disk limit",
+        Reason::ContainerLimitationPorts => "killed because it listened on a port that it does not hold",
         _ => "killed because it was over a limit",
     }
 }

@@ -41,7 +41,9 @@ impl AgentCore {
             Event::Disconnected { reason } => self.disconnected(reason, actions),
             Event::MasterMessage(message) => self.master_message(now, message, actions),
             Event::Checkpointed { checkpoint } => self.checkpointed(now, checkpoint, actions),
-            Event::Launched { container_id } => self.launched(now, container_id, actions),
+            Event::Launched { container_id, addresses } => {
+                self.launched(now, container_id, addresses, actions);
+            }
             Event::LaunchProgress { container_id, message } => {
                 self.launch_progress(now, container_id, message, actions);
             }

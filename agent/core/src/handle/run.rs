@@ -99,7 +99,7 @@ impl AgentCore {
         task.phase = Phase::Launching;
         let plan = ContainerPlan::new(
             task.record.container_id.clone(),
-            &key.0,
+            (&key.0, &task.record.role),
             self.agent_id.as_ref(),
             &task.record.info,
             self.config.pids_default,

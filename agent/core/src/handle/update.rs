@@ -63,6 +63,7 @@ impl AgentCore {
             update_id: Some(update_id),
             container: draft.container,
             findings: self.tasks.get(key).map(|task| task.known.findings).unwrap_or_default(),
+            addresses: self.tasks.get(key).map(|task| task.addresses.clone()).unwrap_or_default(),
         };
         let mut ended = false;
         match self.tasks.get_mut(key) {

@@ -57,6 +57,7 @@ fn status(id: &str, number: u64, state: TaskState) -> TaskStatus {
         update_id: Some(UpdateId::new(1, number)),
         container: None,
         findings: Default::default(),
+        addresses: Vec::new(),
     }
 }
 

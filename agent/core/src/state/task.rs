@@ -1,6 +1,6 @@
 //! One task on this agent, from RunTasks to the acknowledgement of its end.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use apportion_types::{
     FrameworkInfo, Reason, Role, TaskInfo, TaskState, Time, container::Limitation, limits, probe::Findings,
@@ -20,6 +20,8 @@ pub(crate) struct Task {
     pub(crate) state: TaskState,
     /// The wish that it ends.
     pub(crate) kill: Option<Kill>,
+    /// Its own addresses, once its container is known.
+    pub(crate) addresses: Vec<IpAddr>,
     /// The limit that it is killed for.
     pub(crate) limitation: Option<Limitation>,
     /// When its command was seen to run; only where something is asked of it or its time is bounded.
@@ -42,6 +44,7 @@ impl Task {
             phase,
             state,
             kill: None,
+            addresses: Vec::new(),
             limitation: None,
             started_at: None,
             probings: Probings::new(),
@@ -105,6 +108,7 @@ impl Kill {
             self.reason,
             Reason::ContainerLimitationDisk
                 | Reason::ContainerLimitationMemory
+                | Reason::ContainerLimitationPorts
                 | Reason::MaxCompletionTime
                 | Reason::Unhealthy
         )

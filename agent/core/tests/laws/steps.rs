@@ -313,7 +313,7 @@ impl World {
                 container_id: container_id.clone(),
                 failure: LaunchFailure { kind, message: String::new() },
             },
-            None => Event::Launched { container_id: container_id.clone() },
+            None => Event::Launched { container_id: container_id.clone(), addresses: Vec::new() },
         });
         if container == Container::Ended(true) {
             self.feed(self.terminated(container_id, Exit::Code(0)));

@@ -164,7 +164,10 @@ impl World {
                 self.written = number.parse().unwrap();
                 Event::Checkpointed { checkpoint: CheckpointId(self.written as u64) }
             }
-            ["launched", c] => Event::Launched { container_id: self.container(c) },
+            ["launched", c, addresses @ ..] => Event::Launched {
+                container_id: self.container(c),
+                addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            },
             ["progress", c, text @ ..] => {
                 Event::LaunchProgress { container_id: self.container(c), message: text.join(" ") }
             }
@@ -183,8 +186,11 @@ impl World {
                 Event::Probed { container_id, kind, number, result, message: result.to_string() }
             }
             ["over", c, limit] => {
-                let limit_bytes = limit.strip_prefix("disk=").unwrap().parse().unwrap();
-                let limitation = Limitation::Disk { limit_bytes };
+                let limitation = match limit.split_once('=').unwrap() {
+                    ("disk", bytes) => Limitation::Disk { limit_bytes: bytes.parse().unwrap() },
+                    ("port", port) => Limitation::Port { port: port.parse().unwrap() },
+                    _ => panic!("limit `{limit}`"),
+                };
                 Event::LimitExceeded { container_id: self.container(c), limitation }
             }
             ["launch", "failed", c, kind, text @ ..] => {
@@ -193,6 +199,7 @@ impl World {
                     "container" => LaunchFailureKind::Container,
                     "image" => LaunchFailureKind::Image,
                     "artifact" => LaunchFailureKind::Artifact,
+                    "network" => LaunchFailureKind::Network,
                     "unenforceable" => LaunchFailureKind::Unenforceable,
                     "cancelled" => LaunchFailureKind::Cancelled,
                     _ => panic!("kind `{kind}`"),

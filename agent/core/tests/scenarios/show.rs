@@ -138,6 +138,9 @@ fn status(status: &TaskStatus) -> String {
     if let Some(reason) = status.reason {
         text += &format!(" {reason}");
     }
+    for address in &status.addresses {
+        text += &format!(" {address}");
+    }
     if !status.message.is_empty() {
         text += &format!(" `{}`", status.message);
     }

@@ -387,6 +387,9 @@ fn cause(status: &TaskStatus) -> String {
         Some(Limitation::Disk { limit_bytes }) => {
             return format!("over its {} MiB of disk", limit_bytes >> 20);
         }
+        Some(Limitation::Port { port }) => {
+            return format!("listened on port {port}, which is not its own");
+        }
         None => {}
     }
     match (container.and_then(|container| container.exit), status.reason) {

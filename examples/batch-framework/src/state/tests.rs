@@ -28,6 +28,7 @@ fn status(id: &TaskId, state: TaskState) -> TaskStatus {
         update_id: None,
         container: None,
         findings: Default::default(),
+        addresses: Vec::new(),
     }
 }
 

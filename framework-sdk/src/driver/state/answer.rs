@@ -181,6 +181,7 @@ impl State {
             update_id: None,
             container: None,
             findings: Default::default(),
+            addresses: Vec::new(),
         };
         self.tasks.heard(&status);
         self.tell(Callback::Update(status));

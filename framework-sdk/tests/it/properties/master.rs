@@ -398,6 +398,7 @@ impl World {
             update_id: Some(update_id),
             container: None,
             findings: Default::default(),
+            addresses: Vec::new(),
         })));
         assert_eq!(self.acknowledged(update_id), 1, "once for each delivery");
     }

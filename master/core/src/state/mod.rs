@@ -197,5 +197,6 @@ pub(crate) fn master_status(
         update_id: None,
         container: None,
         findings: Default::default(),
+        addresses: Vec::new(),
     }
 }

@@ -121,6 +121,7 @@ impl Agent {
             update_id: Some(UpdateId::new(7, update)),
             container: None,
             findings: Default::default(),
+            addresses: Vec::new(),
         });
         if task.updates.len() == 1 {
             self.tell(key);
@@ -395,6 +396,7 @@ impl Cluster {
             update_id,
             container: None,
             findings: Default::default(),
+            addresses: Vec::new(),
         };
         let said = |state, update_id| AgentMessage::StatusUpdate {
             framework_id: key.0.clone(),

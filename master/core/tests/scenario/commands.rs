@@ -14,7 +14,7 @@
 //! pong a1 2 | unregister a1 [message] | close a1
 //!
 //! subscribe f1 [role=r] … [id=F1|none] [same] [principal=p] [failover=60s] [suppress=r] …   opens a stream and subscribes
-//! accept f1 o1 … t1=cpus:1;mem:64 [t2=cpus:1^cpus:2] [t4=cpus:1~IMAGE] [t3!problem] [!problem] [refuse=5s] [many=3000]
+//! accept f1 o1 … t1=cpus:1;mem:64 [t2=cpus:1^cpus:2] [t4=cpus:1~IMAGE] [t5=cpus:1%NETWORK+HOST_PORT+…] [t3!problem] [!problem] [refuse=5s] [many=3000]
 //! decline f1 o1 … [refuse=5s] [reason=words]
 //! suppress f1 [r …] | revive f1 [r …]
 //! kill f1 t1 [grace=5s] | ack f1 t1 [agent=A1] [update=u3] | reconcile f1 [t1] [t2@A1] … | teardown f1 | close f1
@@ -31,6 +31,7 @@ use apportion_types::{
     AgentId, AgentInfo, Command, ContainerInfo, FrameworkId, FrameworkInfo, Image, OfferId, Reason,
     Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, UpdateId,
     container::{Control, Unenforced},
+    network::{Network, PortMapping, Protocol},
     protocol::{
         agent::{AgentMessage, AgentTask},
         scheduler::{Call, DeclineCode, DeclineReason},
@@ -134,8 +135,9 @@ fn framework_info(words: &Words<'_>) -> Parsed<FrameworkInfo> {
     })
 }
 
-/// `cpus:1;mem:64`, with limits after `^`.
+/// `cpus:1;mem:64`, with limits after `^`, an image after `~`, a network and mapped ports after `%`.
 pub(super) fn task_info(task_id: &str, resources: &str) -> Parsed<TaskInfo> {
+    let (resources, network) = resources.split_once('%').unwrap_or((resources, ""));
     let (resources, image) = resources.split_once('~').unwrap_or((resources, ""));
     let (resources, limits) = resources.split_once('^').unwrap_or((resources, ""));
     let image = match image {
@@ -152,9 +154,20 @@ pub(super) fn task_info(task_id: &str, resources: &str) -> Parsed<TaskInfo> {
         command: Command { argv: vec!["true".to_owned()], env: BTreeMap::new() },
         kill_grace: None,
         labels: BTreeMap::new(),
-        container: ContainerInfo { image, ..ContainerInfo::default() },
+        container: ContainerInfo { image, network: self::network(network)?, ..ContainerInfo::default() },
         supervision: Default::default(),
     })
+}
+
+fn network(text: &str) -> Parsed<Option<Box<Network>>> {
+    let mut words = text.split('+');
+    let name = words.next().filter(|name| !name.is_empty());
+    let mapping = |port: &str| {
+        let host_port = said(port.parse())?;
+        Ok(PortMapping { host_port, container_port: 80, protocol: Protocol::Tcp })
+    };
+    let ports = words.map(mapping).collect::<Parsed<_>>()?;
+    Ok(name.map(|name| Box::new(Network { ports, ..Network::new(name) })))
 }
 
 fn unenforced(name: &str) -> Parsed<Unenforced> {
@@ -179,6 +192,7 @@ fn status(
         update_id: update,
         container: None,
         findings: Default::default(),
+        addresses: Vec::new(),
     })
 }
 

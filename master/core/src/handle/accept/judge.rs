@@ -81,6 +81,9 @@ impl State {
                 ));
             }
         }
+        if let Some(why) = info.network_refusal() {
+            return Err(format!("task `{task_id}`: {why}"));
+        }
         let lent: BTreeSet<&Name> =
             info.resources.entries().filter(|entry| entry.is_revocable()).map(Entry::name).collect();
         let mixed = |entry: &&Entry| !entry.is_revocable() && lent.contains(entry.name());
