@@ -78,6 +78,8 @@ pub(super) struct Store {
     folder: PathBuf,
     rights: Rights,
     state: Mutex<State>,
+    /// One collection after the other: when one is over, nothing that another has found is still on its way out.
+    collecting: Mutex<()>,
     numbers: AtomicU64,
 }
 
@@ -110,7 +112,8 @@ impl Store {
             fs::create_dir_all(&path).map_err(failed(&path))?;
         }
         let rights = Rights::probe(&tmp).map_err(failed(&tmp))?;
-        let store = Self { folder, rights, state: Mutex::default(), numbers: AtomicU64::new(0) };
+        let (collecting, numbers) = (Mutex::default(), AtomicU64::new(0));
+        let store = Self { folder, rights, state: Mutex::default(), collecting, numbers };
         let state = store.read(holders).map_err(failed(&store.folder))?;
         Ok(Self { state: Mutex::new(state), ..store })
     }
@@ -268,6 +271,7 @@ impl Store {
     /// Deletes layers that nobody uses, least recently used first, and then what is left of downloads that nobody goes on with, until
     /// the rest is within this bound. Says how much is freed.
     pub(super) fn collect(&self, bytes_max: u64, is_under_way: impl Fn(&Digest) -> bool) -> u64 {
+        let _one = self.collecting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut downloads: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
         for (name, path) in entries(&self.folder.join("downloads")).unwrap_or_default() {
             if !Digest::from_hex(&name).is_some_and(|digest| is_under_way(&digest)) {

@@ -201,5 +201,7 @@ async fn the_cache_is_bounded_but_for_what_is_used() {
     let [listed] = &images.list()[..] else { panic!("one image") };
     assert!(listed.in_use && listed.name.ends_with(":a"));
     images.release("task");
-    assert!(images.prune().await > 0 && images.bytes() == 0 && is_empty(place.path()));
+    // What a release has begun, this ends.
+    images.prune().await;
+    assert!(images.bytes() == 0 && is_empty(place.path()));
 }
