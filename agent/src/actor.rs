@@ -64,6 +64,7 @@ impl Actor {
                 biased;
                 () = &mut shutdown, if !asked_to_end => {
                     asked_to_end = true;
+                    self.store.leave();
                     Input::Event(Event::Shutdown)
                 }
                 written = self.written.recv() => {

@@ -168,12 +168,9 @@ impl Content {
     }
 
     /// Lets go of what a container that is no more was using; one that used nothing is no error.
-    pub(crate) fn release(&self, container: &str) {
-        let scratch = self.scratch.join(container);
-        if let Err(error) = remove_folder(&scratch) {
-            tracing::warn!(folder = ?scratch, %error, "what a container has changed of its image cannot be removed; it is tried again at the next start");
-        }
+    pub(crate) fn release(&self, container: &str) -> io::Result<()> {
         self.images.release(container);
+        remove_folder(&self.scratch.join(container))
     }
 }
 

@@ -29,6 +29,12 @@ use crate::{
 /// What a task finds programs by when it does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// How soon what could not be removed is tried again, at first; twice as long each time.
+const REMOVAL_PAUSE_MIN: Duration = Duration::from_secs(1);
+
+/// The longest such pause.
+const REMOVAL_PAUSE_MAX: Duration = Duration::from_secs(60);
+
 /// How long the end of the agent waits for the containerizer to finish what it was told.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -93,17 +99,17 @@ impl Effects {
             plan.persistent.iter().map(|volume| self.volumes.mount(volume)).collect();
         self.spawn(id, |commands, cancel| async move {
             let container_id = plan.container_id.clone();
-            let event = match shared.launch(plan, persistent, cancel).await {
-                Ok(addresses) => Event::Launched { container_id: container_id.clone(), addresses },
-                Err(failure) => {
-                    shared.release(&container_id).await;
-                    Event::LaunchFailed { container_id: container_id.clone(), failure }
+            match shared.launch(plan, persistent, cancel).await {
+                Ok(addresses) => {
+                    shared.tell(Event::Launched { container_id: container_id.clone(), addresses });
+                    shared.look_after(container_id, commands).await;
                 }
-            };
-            let launched = matches!(event, Event::Launched { .. });
-            shared.tell(event);
-            if launched {
-                shared.look_after(container_id, commands).await;
+                Err(failure) => {
+                    // What cannot be let go of now is below, which may take long.
+                    let _ = shared.release(&container_id).await;
+                    shared.tell(Event::LaunchFailed { container_id: container_id.clone(), failure });
+                    shared.remove(&container_id).await;
+                }
             }
         });
     }
@@ -253,21 +259,32 @@ impl Shared {
         }
     }
 
+    /// Removes what is kept of a container that has ended, and lets go of what it used; tries until it is done or the agent ends, and then
+    /// the next agent does.
     async fn remove(&self, container_id: &ContainerId) {
         let id = containerizer::ContainerId(container_id.0.clone());
-        match self.containerizer.remove(&id).await {
-            Ok(()) | Err(ContainerError::Unknown { .. }) => self.release(container_id).await,
-            Err(error) => {
-                tracing::warn!(container = %container_id, error = chain(&error), "what is kept of a container cannot be removed");
+        let mut pause = REMOVAL_PAUSE_MIN;
+        loop {
+            let removed = match self.containerizer.remove(&id).await {
+                Ok(()) | Err(ContainerError::Unknown { .. }) => {
+                    self.release(container_id).await.map_err(|error| error.to_string())
+                }
+                Err(error) => Err(chain(&error)),
+            };
+            let Err(error) = removed else { return };
+            tracing::warn!(container = %container_id, error, again_in = ?pause, "what is kept of a container cannot be removed");
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(REMOVAL_PAUSE_MAX),
+                () = self.events.closed() => return,
             }
         }
     }
 
     /// Lets go of what a container of which nothing is left was using.
-    async fn release(&self, container_id: &ContainerId) {
+    async fn release(&self, container_id: &ContainerId) -> io::Result<()> {
         let (content, id) = (self.content.clone(), container_id.0.clone());
-        // A panic of it was its own.
-        let _ = tokio::task::spawn_blocking(move || content.release(&id)).await;
+        let released = tokio::task::spawn_blocking(move || content.release(&id)).await;
+        released.unwrap_or_else(|error| Err(io::Error::other(error)))
     }
 }
 

@@ -92,7 +92,7 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 /// A process that a container's folder names.
-fn process(folder: &Path, which: &str) -> Option<Pid> {
+pub(super) fn process(folder: &Path, which: &str) -> Option<Pid> {
     let pids: Value = serde_json::from_slice(&fs::read(folder.join("pid.json")).ok()?).ok()?;
     Pid::from_raw(i32::try_from(pids[which]["pid"].as_i64()?).ok()?)
 }

@@ -3,13 +3,19 @@
 mod chaos;
 mod disk;
 mod exec;
+mod hostile;
 mod images;
 mod limits;
 mod sharing;
 mod survival;
 mod traces;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -38,6 +44,7 @@ struct Cluster {
     /// What agents are started with beside their own.
     settings: &'static [&'static str],
     agents: BTreeMap<String, Running>,
+    mounted: Vec<Mounted>,
     /// Dropped last: agents that leave want to tell it.
     master: Running,
 }
@@ -53,7 +60,8 @@ impl Cluster {
         let place = Place::new();
         let mut master = start_master(&place, 0);
         let url = format!("http://127.0.0.1:{}", port(&master.error_with("serving")));
-        let mut cluster = Cluster { place, url, settings, agents: BTreeMap::new(), master };
+        let mut cluster =
+            Cluster { place, url, settings, agents: BTreeMap::new(), mounted: Vec::new(), master };
         for (name, resources) in agents {
             cluster.start_agent(name, resources);
         }
@@ -80,7 +88,20 @@ impl Cluster {
         self.place.path().join(agent)
     }
 
+    /// The folders of the newest containers of an agent's tasks.
+    fn sandboxes(&self, agent: &str) -> Vec<PathBuf> {
+        let below = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
+        let frameworks = below(self.work_dir(agent).join("sandboxes"));
+        let tasks = frameworks.flat_map(|framework| below(framework.path()));
+        tasks.map(|task| task.path().join("latest")).collect()
+    }
+
     fn start_agent(&mut self, name: &str, resources: &str) {
+        self.start_agent_after("true", name, resources);
+    }
+
+    /// The same, once a shell that becomes the agent has run this.
+    fn start_agent_after(&mut self, script: &str, name: &str, resources: &str) {
         let work_dir = self.work_dir(name);
         let group = self.group(name);
         let mut args = vec![
@@ -100,7 +121,7 @@ impl Cluster {
             "--kill-tasks-on-exit",
         ];
         args.extend(self.settings);
-        let agent = self.place.start(&args);
+        let agent = self.place.start_after(script, &args);
         self.agents.insert(name.to_owned(), agent);
     }
 
@@ -140,5 +161,24 @@ impl Drop for Cluster {
                 assert!(ended.status.success(), "{ended:#?}");
             }
         }
+    }
+}
+
+/// A file system of its own, gone when dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn tmpfs(place: &Path, options: &str) -> Mounted {
+        fs::create_dir_all(place).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(place);
+        assert!(mount.status().unwrap().success());
+        Mounted(place.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }

@@ -16,12 +16,7 @@ fn tasks_run_on_without_their_agent_and_their_ends_are_told_by_the_next() {
          cpus = 0.1\nmemory = '16MiB'\n";
     let job = cluster.submit("steady", job, &[]);
     until("all run", || (cluster.tasks("running").len() == 20).then_some(()));
-    let sandboxes = || -> Vec<_> {
-        let frameworks = fs::read_dir(cluster.work_dir("a").join("sandboxes")).unwrap();
-        let tasks = frameworks.flat_map(|framework| fs::read_dir(framework.unwrap().path()).unwrap());
-        tasks.map(|task| task.unwrap().path().join("latest")).collect()
-    };
-    let sandboxes = sandboxes();
+    let sandboxes = cluster.sandboxes("a");
     assert_eq!(sandboxes.len(), 20);
     let ticks = || -> Vec<u64> {
         sandboxes

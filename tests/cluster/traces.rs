@@ -25,7 +25,7 @@ pub(super) fn expect_none(cluster: Cluster) {
     }
     let place = cluster.place.path().to_owned();
     for name in cluster.agents.keys() {
-        let left = cgroups(&cluster.group(name));
+        let left = cgroups(&cluster.group(name), "*");
         assert_eq!(left, Vec::<PathBuf>::new(), "cgroups are left");
     }
     drop(cluster);
@@ -45,10 +45,13 @@ pub(super) fn containers(cluster: &Cluster) -> Vec<PathBuf> {
     folders
 }
 
-/// The cgroups below this path in any hierarchy.
-fn cgroups(path: &str) -> Vec<PathBuf> {
+/// The cgroups below this path in one hierarchy, or in any of them.
+pub(super) fn cgroups(path: &str, hierarchy: &str) -> Vec<PathBuf> {
     let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
-    let places = hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]).map(|hierarchy| hierarchy.join(path));
+    let places = hierarchies
+        .filter(|place| hierarchy == "*" || place.ends_with(hierarchy))
+        .chain([PathBuf::from("/sys/fs/cgroup")])
+        .map(|hierarchy| hierarchy.join(path));
     let below = places.filter_map(|place| fs::read_dir(place).ok()).flat_map(|entries| entries.flatten());
     below.filter(|entry| entry.path().is_dir()).map(|entry| entry.path()).collect()
 }

@@ -21,7 +21,8 @@ pub trait Containerizer: Send + Sync + 'static {
 
     /// Starts a container and returns when its command has been executed (`execve` succeeded).
     ///
-    /// On error nothing is left of it. An id that was ever used is refused.
+    /// On error nothing of it runs, and nothing is left but what this machine would not let be removed: [`Containerizer::remove`] tries
+    /// again. An id that was ever used is refused.
     async fn launch(&self, spec: ContainerSpec) -> Result<(), LaunchError>;
 
     /// Waits until the container has ended, all of its processes are gone and its cgroups are removed.

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `spec.json` | agent, before the runner starts | [`Order`] |
 //! | `pid.json` | runner, at its start and when the task has started | [`Pids`] |
+//! | `exit.room` | runner, at its start | nothing: room for `exit.json` on a disk that gets full |
 //! | `exit.json` | runner at the end; agent, if the runner was killed | `Termination` |
 //! | `socket` | runner | see `linux/server.rs` |
 //! | `runner.log` | runner | failures, in words |
@@ -16,11 +17,16 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use apportion_types::{
     container::{Control, Termination},
     time::Time,
+};
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::Errno,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -34,8 +40,12 @@ use crate::{
 pub(crate) const SPEC: &str = "spec.json";
 pub(crate) const PIDS: &str = "pid.json";
 pub(crate) const EXIT: &str = "exit.json";
+const ROOM: &str = "exit.room";
 pub(crate) const SOCKET: &str = "socket";
 pub(crate) const LOG: &str = "runner.log";
+
+/// More than any account of an end has.
+const ROOM_BYTES: u64 = 4096;
 
 /// How a container is kept apart from the rest of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -254,11 +264,24 @@ pub(crate) fn write_once<T: Serialize>(path: &Path, value: &T) -> io::Result<boo
     }
 }
 
+/// Keeps room on the disk for how the container will end.
+pub(crate) fn keep_room(folder: &Path) -> io::Result<()> {
+    let file = File::options().write(true).create_new(true).mode(0o600).open(folder.join(ROOM))?;
+    match fallocate(file, FallocateFlags::empty(), 0, ROOM_BYTES) {
+        // This file system cannot promise it.
+        Err(Errno::OPNOTSUPP) => Ok(()),
+        kept => Ok(kept?),
+    }
+}
+
 /// Writes how the container ended, so that it survives a crash of the machine.
 pub(crate) fn write_exit(folder: &Path, termination: &Termination) -> io::Result<()> {
     let path = folder.join(EXIT);
-    let draft = draft(&path, termination)?;
-    File::open(&draft)?.sync_all()?;
+    let draft = draft_of(&path);
+    // There is none where the runner was killed before it kept it, or after it used it.
+    let _ = fs::rename(folder.join(ROOM), &draft);
+    let file = write_draft(&draft, termination)?;
+    file.sync_all()?;
     // An agent that gave the runner up may have been first; what it said stands.
     let linked = fs::hard_link(&draft, &path);
     fs::remove_file(draft)?;
@@ -266,10 +289,25 @@ pub(crate) fn write_exit(folder: &Path, termination: &Termination) -> io::Result
 }
 
 fn draft<T: Serialize>(path: &Path, value: &T) -> io::Result<PathBuf> {
-    let draft = path.with_extension(format!("{}.draft", std::process::id()));
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(&serde_json::to_vec(value)?)?;
+    let draft = draft_of(path);
+    write_draft(&draft, value)?;
     Ok(draft)
+}
+
+/// A name that nobody else uses.
+fn draft_of(path: &Path) -> PathBuf {
+    static DRAFTS: AtomicU64 = AtomicU64::new(0);
+    let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+    path.with_extension(format!("{}-{number}.draft", std::process::id()))
+}
+
+/// Writes over what is there, so that room that was kept is used.
+fn write_draft<T: Serialize>(draft: &Path, value: &T) -> io::Result<File> {
+    let mut file = File::options().write(true).create(true).truncate(false).mode(0o600).open(draft)?;
+    let bytes = serde_json::to_vec(value)?;
+    file.write_all(&bytes)?;
+    file.set_len(bytes.len() as u64)?;
+    Ok(file)
 }
 
 #[cfg(test)]

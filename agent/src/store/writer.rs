@@ -3,9 +3,14 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    sync::mpsc,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use apportion_agent_core::{CheckpointId, Log, Record};
@@ -24,13 +29,21 @@ const BATCH_RECORDS_MAX: usize = 4096;
 /// A log shorter than this is not rewritten while the agent runs.
 const REWRITE_BYTES_MIN: u64 = 16 << 20;
 
+/// How often a full disk is tried again.
+const ROOM_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What is told of each batch: the newest record of it, on disk; or why nothing more will be.
 pub(crate) type Told = Result<CheckpointId, StoreError>;
+
+/// A record, and its number.
+type Asked = (CheckpointId, Record);
 
 /// The log of a running agent. Dropping it writes what was asked for and waits for that.
 #[derive(Debug)]
 pub(crate) struct Store {
-    records: Option<mpsc::Sender<(CheckpointId, Record)>>,
+    records: Option<mpsc::Sender<Asked>>,
+    /// True when a full disk is not to be waited for.
+    leaving: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -41,8 +54,15 @@ impl Store {
         replay: Replay,
         tell: impl Fn(Told) + Send + 'static,
     ) -> Result<Self, StoreError> {
-        let mut writer =
-            Writer { paths: paths.clone(), log: replay.log, file: None, bytes: 0, rewritten_bytes: 0 };
+        let leaving = Arc::new(AtomicBool::new(false));
+        let mut writer = Writer {
+            paths: paths.clone(),
+            log: replay.log,
+            file: None,
+            bytes: 0,
+            rewritten_bytes: 0,
+            leaving: leaving.clone(),
+        };
         writer.rewrite().map_err(|source| writer.failed(source))?;
         let (records, inbox) = mpsc::channel();
         let run = move || {
@@ -52,7 +72,12 @@ impl Store {
         };
         let thread = thread::Builder::new().name("log".to_owned()).spawn(run);
         let thread = thread.map_err(|source| StoreError::Write { path: paths.log(), source })?;
-        Ok(Self { records: Some(records), thread: Some(thread) })
+        Ok(Self { records: Some(records), leaving, thread: Some(thread) })
+    }
+
+    /// From now on a full disk is a failure: the agent is to end, and the next one knows all that was promised.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Asks for a record to be appended.
@@ -82,6 +107,7 @@ struct Writer {
     bytes: u64,
     /// What it was when it was rewritten last.
     rewritten_bytes: u64,
+    leaving: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -89,45 +115,74 @@ impl Writer {
         StoreError::Write { path: self.paths.log(), source }
     }
 
-    fn run(
-        &mut self,
-        inbox: &mpsc::Receiver<(CheckpointId, Record)>,
-        tell: &impl Fn(Told),
-    ) -> io::Result<()> {
+    fn run(&mut self, inbox: &mpsc::Receiver<Asked>, tell: &impl Fn(Told)) -> io::Result<()> {
         let mut batch = Vec::new();
         while let Ok(first) = inbox.recv() {
             batch.push(first);
-            batch.extend(inbox.try_iter().take(BATCH_RECORDS_MAX - 1));
-            let newest = batch.last().map(|(checkpoint, _)| *checkpoint);
-            self.write(batch.drain(..).map(|(_, record)| record))?;
-            if let Some(newest) = newest {
+            while let Some((newest, _)) = batch.last() {
+                let newest = *newest;
+                self.write(&mut batch, inbox)?;
                 tell(Ok(newest));
+                batch.extend(inbox.try_iter().take(BATCH_RECORDS_MAX.saturating_sub(batch.len())));
             }
             if self.bytes > REWRITE_BYTES_MIN.max(4 * self.rewritten_bytes) {
-                self.rewrite()?;
+                self.rewrite_if_there_is_room()?;
             }
         }
         Ok(())
     }
 
-    fn write(&mut self, records: impl Iterator<Item = Record>) -> io::Result<()> {
+    /// Writes the records, and leaves instead of them what has come in while there was no room. Nothing is promised meanwhile, and
+    /// nothing forgotten; only when the agent is to end is a full disk a failure.
+    fn write(&mut self, batch: &mut Vec<Asked>, inbox: &mpsc::Receiver<Asked>) -> io::Result<()> {
         let mut bytes = Vec::new();
         let mut agent_id = None;
-        for record in records {
+        for (_, record) in batch.drain(..) {
             if let Record::Agent { agent_id: id } = &record {
-                agent_id = Some(id.clone());
+                agent_id = Some(format!("{id}\n"));
             }
             append(&to_wire(record.clone()), &mut bytes);
             self.log.apply(record).expect("the core writes what follows from what it wrote before");
         }
-        let file = self.file.as_mut().expect("opened by the first rewriting");
-        file.write_all(&bytes)?;
-        file.sync_data()?;
-        self.bytes += bytes.len() as u64;
-        if let Some(agent_id) = agent_id {
-            fs::write(self.paths.agent_id(), format!("{agent_id}\n"))?;
+        let mut told = false;
+        while let Err(error) = self.put(&bytes, agent_id.as_deref()) {
+            if !is_full(&error) || self.leaving.load(Ordering::Relaxed) {
+                return Err(error);
+            }
+            if !told {
+                tracing::warn!(log = ?self.paths.log(), %error, "there is no room for the agent's log: no task is taken on and none reported until there is");
+                told = true;
+            }
+            match inbox.recv_timeout(ROOM_INTERVAL) {
+                Ok(asked) => batch.push(asked),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(error),
+            }
         }
+        if told {
+            tracing::info!("there is room for the agent's log again");
+        }
+        self.bytes += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Puts bytes behind those that are there. What of them an attempt that failed has left, the next overwrites.
+    fn put(&mut self, bytes: &[u8], agent_id: Option<&str>) -> io::Result<()> {
+        let file = self.file.as_mut().expect("opened by the first rewriting");
+        file.write_all_at(bytes, self.bytes)?;
+        file.sync_data()?;
+        agent_id.map_or(Ok(()), |id| fs::write(self.paths.agent_id(), id))
+    }
+
+    fn rewrite_if_there_is_room(&mut self) -> io::Result<()> {
+        match self.rewrite() {
+            Err(error) if is_full(&error) => {
+                let _ = fs::remove_file(self.paths.log_new());
+                self.rewritten_bytes = self.bytes;
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     /// Writes a new file with what still matters, and puts it in the place of the old one.
@@ -137,6 +192,10 @@ impl Writer {
         (self.bytes, self.rewritten_bytes) = (bytes, bytes);
         Ok(())
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Puts a new file in the place of the log; says how long it is.

@@ -132,7 +132,10 @@ fn claim() -> Result<Pids, Failure> {
     let me = std::process::id() as i32;
     let pids = Pids { boot_id: crate::procfs::boot_id(), runner: Process::find(me), ..Pids::default() };
     match folder::write_once(path, &pids) {
-        Ok(true) => Ok(pids),
+        Ok(true) => {
+            let kept = folder::keep_room(Path::new("."));
+            kept.map(|()| pids).map_err(|e| Failure::state(Path::new(folder::EXIT), &e))
+        }
         Ok(false) => Err(Failure::Claimed),
         Err(e) => Err(Failure::state(path, &e)),
     }

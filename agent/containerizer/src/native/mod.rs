@@ -156,8 +156,9 @@ impl Containerizer for Native {
         if pids.is_some_and(|pids| pids.live_runner().is_some()) {
             return Err(ContainerError::StillRunning { id: id.clone() });
         }
-        // Of a killed runner something may be left.
+        // Of a killed runner something may be left, and what its runner could not remove.
         runner::wait(&self.shared, id).await?;
+        runner::remove_group(id, &folder).await?;
         tokio::fs::remove_dir_all(&folder)
             .await
             .map_err(|source| ContainerError::State { path: folder, source })?;

@@ -129,6 +129,20 @@ pub(super) async fn clear_away(order: Order, folder: PathBuf) -> Result<Usage, C
     cleared.map_err(|e| ContainerError::Cleanup { id, file: e.file, what: e.what, source: e.source })
 }
 
+/// Removes the container's cgroups, if any of them was still busy when it ended.
+pub(super) async fn remove_group(id: &ContainerId, folder: &Path) -> Result<(), ContainerError> {
+    let Some(order) = read::<Order>(folder, folder::SPEC)? else { return Ok(()) };
+    let group = order.group.clone();
+    let removed =
+        tokio::task::spawn_blocking(move || cgroup::remove_group(&*order.layout.driver(), &order.group));
+    let failed = |file, what, source| ContainerError::Cleanup { id: id.clone(), file, what, source };
+    match removed.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic())) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(failed(group, "removing it".into(), io::ErrorKind::ResourceBusy.into())),
+        Err(e) => Err(failed(e.file, e.what, e.source)),
+    }
+}
+
 /// Without namespaces: the task, what descends from it, and what is still in its session.
 fn strays(order: &Order, pids: &Pids) -> Vec<Process> {
     let Some(task) = pids.task.filter(|_| order.isolation == Isolation::Descent) else { return Vec::new() };
