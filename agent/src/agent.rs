@@ -149,6 +149,7 @@ impl Agent {
         let mut native = NativeConfig::new(paths.containers(), config.cgroup_parent.clone());
         native.hidden.push(paths.root().to_owned());
         native.lendable.clone_from(&config.lend_host_paths);
+        native.runtime.clone_from(&config.runtime);
         let native = Arc::new(Native::probe(native).await?);
         Self::in_work_dir(config, work_dir, native).await
     }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use apportion_containerizer::Runtime;
 use apportion_types::{FaultDomain, Resources, limits, resources::Entry};
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +75,8 @@ pub struct Config {
     pub sandbox_collect_interval_ms: u64,
     /// The parent of all containers' cgroups, for this agent alone; another agent on the same machine needs another.
     pub cgroup_parent: String,
+    /// What makes the containers: this program alone, or an OCI runtime of the machine.
+    pub runtime: Runtime,
     /// Folders of the machine below which tasks may be given volumes to write to.
     pub lend_host_paths: Vec<PathBuf>,
 }
@@ -110,6 +113,7 @@ impl Default for Config {
             disk_headroom_milli: 100,
             sandbox_collect_interval_ms: 60_000,
             cgroup_parent: "apportion".to_owned(),
+            runtime: Runtime::Native,
             lend_host_paths: Vec::new(),
         }
     }

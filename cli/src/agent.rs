@@ -6,6 +6,7 @@ mod sandboxes;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use apportion_agent::{Agent, Config, Estimator};
+use apportion_containerizer::Runtime;
 use apportion_types::{FaultDomain, Resources};
 
 use crate::{
@@ -34,6 +35,7 @@ pub(crate) const KEYS: &[&str] = &[
     "kill_tasks_on_exit",
     "exit_grace_max",
     "cgroup_parent",
+    "runtime",
     "lend_host_path",
     "enforce_disk",
     "disk_check_interval",
@@ -103,6 +105,9 @@ pub(crate) struct Args {
     /// The parent of its containers' cgroups; each agent of a machine needs its own [default: apportion]
     #[arg(long, value_name = "PATH", help_heading = "Settings")]
     cgroup_parent: Option<String>,
+    /// What makes containers: `native`, or an OCI runtime with its options, such as `runc` or `runsc --network=host` [default: native]
+    #[arg(long, value_name = "native|RUNTIME", value_parser = value::flag::<Runtime>, help_heading = "Settings")]
+    runtime: Option<Runtime>,
     /// Folders of this machine below which tasks may be given volumes to write to, separated by commas [default: none]
     #[arg(long, value_name = "FOLDER,…", value_parser = value::flag::<Folders>, help_heading = "Settings")]
     lend_host_path: Option<Folders>,
@@ -146,6 +151,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         },
         cgroup_parent: settings
             .value("cgroup_parent", args.cgroup_parent, || default.cgroup_parent.clone())?,
+        runtime: settings.value("runtime", args.runtime, || default.runtime.clone())?,
         lend_host_paths: settings.value("lend_host_path", args.lend_host_path, Folders::default)?.0,
         ..default
     };

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use apportion_containerizer::{Runtime, RuntimeError};
 use apportion_master::{RateLimit, RateLimitError};
 use apportion_types::{FaultDomain, Resources, Role};
 
@@ -33,6 +34,16 @@ impl Value for String {
 
     fn text(&self) -> String {
         self.clone()
+    }
+}
+
+impl Value for Runtime {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|e: RuntimeError| e.to_string())
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
     }
 }
 

@@ -125,6 +125,12 @@ pub enum LaunchError {
         /// The limit.
         limit_bytes: u64,
     },
+    /// The OCI runtime refused the container, or cannot do what was asked.
+    #[error("the OCI runtime {what}")]
+    Runtime {
+        /// Which call failed, and what the runtime said.
+        what: String,
+    },
     /// A namespace, mount or privilege could not be set up.
     #[error(
         "setting up the container failed at: {step}; restart the agent to have it probe again what this machine allows"
@@ -252,6 +258,14 @@ pub enum ProbeError {
     Trial {
         /// Why.
         source: LaunchError,
+    },
+    /// The OCI runtime that was asked for cannot run containers here.
+    #[error("the OCI runtime `{runtime}` cannot be used: {what}")]
+    Runtime {
+        /// As it was given.
+        runtime: String,
+        /// What was tried, what came of it, and what to do.
+        what: String,
     },
     /// The configured parent cgroup is no absolute path of plain components.
     #[error(

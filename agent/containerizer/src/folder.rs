@@ -8,6 +8,7 @@
 //! | `exit.json` | runner at the end; agent, if the runner was killed | `Termination` |
 //! | `socket` | runner | see `linux/server.rs` |
 //! | `runner.log` | runner | failures, in words |
+//! | `runtime/` | runner | with an OCI runtime: its `config.json`, state and log, see `linux/oci` |
 //!
 //! `pid.json` is also the claim: whoever links it first, the runner that starts or an agent that finds a launch cut off,
 //! decides whether the container comes to life.
@@ -34,6 +35,7 @@ use crate::{
     cgroup::{CgroupError, Layout},
     error::LaunchError,
     procfs,
+    runtime::OciRuntime,
     spec::ContainerSpec,
 };
 
@@ -43,6 +45,7 @@ pub(crate) const EXIT: &str = "exit.json";
 const ROOM: &str = "exit.room";
 pub(crate) const SOCKET: &str = "socket";
 pub(crate) const LOG: &str = "runner.log";
+pub(crate) const RUNTIME: &str = "runtime";
 
 /// More than any account of an end has.
 const ROOM_BYTES: u64 = 4096;
@@ -78,6 +81,9 @@ pub(crate) struct Order {
     /// Host folders below which a container may be given something to write to.
     #[serde(default)]
     pub(crate) lendable: Vec<PathBuf>,
+    /// What makes and starts it; this crate itself when none.
+    #[serde(default)]
+    pub(crate) runtime: Option<OciRuntime>,
     /// Goes through everything but the `execve`, to find out what this machine allows.
     pub(crate) trial: bool,
 }
@@ -152,6 +158,7 @@ pub(crate) enum Failure {
     Network { what: String },
     Cgroup { mount: PathBuf, file: PathBuf, what: String, control: Option<Control>, errno: i32 },
     MemoryTooSmall { limit_bytes: u64 },
+    Runtime { what: String },
     Setup { step: String, control: Option<Control>, errno: i32 },
     State { path: String, errno: i32 },
     Claimed,
@@ -223,6 +230,7 @@ impl From<Failure> for LaunchError {
                 LaunchError::Cgroup { file, what, source: os(errno) }
             }
             Failure::MemoryTooSmall { limit_bytes } => LaunchError::MemoryTooSmall { limit_bytes },
+            Failure::Runtime { what } => LaunchError::Runtime { what },
             Failure::Setup { step, errno, .. } => LaunchError::Setup { step, source: os(errno) },
             Failure::State { path, errno } => LaunchError::State { path: path.into(), source: os(errno) },
             Failure::Claimed => LaunchError::State { path: PIDS.into(), source: os(libc::EEXIST) },

@@ -16,6 +16,7 @@ mod linux;
 mod native;
 mod netns;
 mod procfs;
+mod runtime;
 mod spec;
 
 pub use containerizer::{Containerizer, LAUNCH_TIMEOUT};
@@ -27,6 +28,7 @@ pub use linux::bare_loop;
 pub use linux::runner_main;
 pub use native::{Native, NativeConfig};
 pub use netns::NetworkNamespaces;
+pub use runtime::{Runtime, RuntimeError};
 pub use spec::{
     ContainerId, ContainerSpec, ImageRoot, Leftover, Limits, Mount, MountSource, NetworkSpec,
     PersistentVolume, SANDBOX_IN_IMAGE, Signal,

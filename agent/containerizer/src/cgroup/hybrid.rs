@@ -43,6 +43,11 @@ impl CgroupDriver for Hybrid {
         self.v2.enter(group, born_inside)
     }
 
+    fn adopt(&self, group: &Path, pid: i32) -> Result<(), CgroupError> {
+        self.v1.adopt(group, pid)?;
+        self.v2.adopt(group, pid)
+    }
+
     fn processes(&self, group: &Path) -> Vec<i32> {
         let mut all = self.v2.processes(group);
         all.extend(self.v1.processes(group));

@@ -48,7 +48,7 @@ pub enum Controller {
 /// Where this machine's control groups are, and what of them is to be used.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Layout {
-    /// Version 1 hierarchies: mount point, and the controllers of ours that it holds.
+    /// Version 1 hierarchies: mount point, and the controllers of ours that it holds, which may be none.
     pub v1: BTreeMap<PathBuf, BTreeSet<Controller>>,
     /// The version 2 hierarchy: mount point, and the controllers of ours that it offers (none on most hybrid layouts).
     pub v2: Option<(PathBuf, BTreeSet<Controller>)>,
@@ -61,6 +61,16 @@ impl Layout {
     pub fn detect() -> io::Result<Layout> {
         let mountinfo = std::fs::read_to_string("/proc/self/mountinfo")?;
         Ok(mounts::layout(&mountinfo, |mount| std::fs::read_to_string(mount.join("cgroup.controllers")).ok()))
+    }
+
+    /// The same, with those version 1 hierarchies too that we have no use for, but into which an OCI runtime puts its containers: what
+    /// it makes there is then made and removed with the rest.
+    pub(crate) fn with_all_hierarchies(mut self) -> io::Result<Layout> {
+        let mountinfo = std::fs::read_to_string("/proc/self/mountinfo")?;
+        for mount in mounts::others(&mountinfo, &self) {
+            self.v1.insert(mount, BTreeSet::new());
+        }
+        Ok(self)
     }
 
     /// The driver for this layout.
@@ -161,6 +171,9 @@ pub trait CgroupDriver: Send + Sync {
     /// It moves itself and is not moved by another, because only that does not make the kernel wait, for milliseconds, until
     /// no process of the machine is just being forked.
     fn enter(&self, group: &Path, born_inside: bool) -> Result<(), CgroupError>;
+
+    /// Moves another process into the group in every hierarchy that has a use here and in which it is not there yet.
+    fn adopt(&self, group: &Path, pid: i32) -> Result<(), CgroupError>;
 
     /// The processes of the group, as seen from the caller's process namespace; none when there is no such group.
     fn processes(&self, group: &Path) -> Vec<i32>;

@@ -12,6 +12,8 @@ use super::{Controller, Layout};
 /// One line of `/proc/self/mountinfo`, as far as it matters here.
 #[derive(Debug, PartialEq, Eq)]
 struct Mount<'a> {
+    /// Of the file system, however often it is mounted.
+    device: &'a str,
     point: PathBuf,
     kind: &'a str,
     options: &'a str,
@@ -19,11 +21,12 @@ struct Mount<'a> {
 
 fn parse_line(line: &str) -> Option<Mount<'_>> {
     let (before, after) = line.split_once(" - ")?;
-    let point = before.split(' ').nth(4)?;
+    let mut before = before.split(' ');
+    let (device, point) = (before.nth(2)?, before.nth(1)?);
     let mut after = after.split(' ');
     let kind = after.next()?;
     let options = after.nth(1)?;
-    Some(Mount { point: unescape(point), kind, options })
+    Some(Mount { device, point: unescape(point), kind, options })
 }
 
 /// The kernel writes space, tab, newline and backslash as a backslash and three octal digits.
@@ -99,6 +102,14 @@ pub(super) fn layout(mountinfo: &str, controllers_of: impl Fn(&Path) -> Option<S
     layout
 }
 
+/// The mount points of version 1 hierarchies that are not in the layout, each once.
+pub(super) fn others(mountinfo: &str, layout: &Layout) -> Vec<PathBuf> {
+    let v1 = || mountinfo.lines().filter_map(parse_line).filter(|mount| mount.kind == "cgroup");
+    let taken = v1().filter(|mount| layout.v1.contains_key(&mount.point));
+    let mut seen: BTreeSet<&str> = taken.map(|mount| mount.device).collect();
+    v1().filter(|mount| seen.insert(mount.device)).map(|mount| mount.point).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +146,10 @@ mod tests {
         assert_eq!(found.v2, Some(("/sys/fs/cgroup/unified".into(), set(&[]))));
         assert!(!found.has(Controller::Freezer), "cgroup.kill replaces it");
         assert_eq!(found.driver().name(), "hybrid");
+        let again =
+            text.replace("41 31", "40 31 0:37 / /mnt/again rw - cgroup cgroup rw,name=systemd\n41 31");
+        let others = others(&again, &found);
+        assert_eq!(others, ["/sys/fs/cgroup/freezer", "/sys/fs/cgroup/systemd"].map(PathBuf::from));
     }
 
     #[test]

@@ -30,6 +30,10 @@ impl CgroupDriver for None {
         Ok(())
     }
 
+    fn adopt(&self, _: &Path, _: i32) -> Result<(), CgroupError> {
+        Ok(())
+    }
+
     fn processes(&self, _: &Path) -> Vec<i32> {
         Vec::new()
     }

@@ -73,14 +73,31 @@ impl V1 {
     }
 }
 
+/// Gives a group the processors and the memory of its parent, if it is of the hierarchy of these and has none yet: nobody could enter it.
+fn fill_cpuset(root: &Root, group: &Path) -> Result<(), CgroupError> {
+    for name in ["cpuset.cpus", "cpuset.mems"] {
+        if root.read(group, name).is_some_and(|text| text.trim().is_empty())
+            && let Some(parents) = group.parent().and_then(|parent| root.read(parent, name))
+        {
+            root.write(group, name, parents.trim(), None)?;
+        }
+    }
+    Ok(())
+}
+
 impl CgroupDriver for V1 {
     fn name(&self) -> &'static str {
         "v1"
     }
 
     fn make(&self, group: &Path) -> Result<(), CgroupError> {
-        for (made, (root, _)) in self.roots.iter().enumerate() {
-            if let Err(error) = root.make(group, |_| Ok(())) {
+        for (made, (root, controllers)) in self.roots.iter().enumerate() {
+            // Those that we have a use for are not among them.
+            let fill =
+                |folder: &Path| if controllers.is_empty() { fill_cpuset(root, folder) } else { Ok(()) };
+            let filled = root.make(group, fill).map_err(|e| (made, e));
+            let filled = filled.and_then(|()| fill(group).map_err(|e| (made + 1, e)));
+            if let Err((made, error)) = filled {
                 self.roots[..made].iter().for_each(|(root, _)| _ = root.remove_if_empty(group));
                 return Err(error);
             }
@@ -109,7 +126,17 @@ impl CgroupDriver for V1 {
 
     fn enter(&self, group: &Path, _: bool) -> Result<(), CgroupError> {
         // 0 is the writer, and `tasks` moves one thread.
-        self.roots.iter().try_for_each(|(root, _)| root.write(group, "tasks", "0", None))
+        self.roots.iter().try_for_each(|(root, controllers)| match root.write(group, "tasks", "0", None) {
+            // A cpuset that nobody has filled, because nobody uses it.
+            Err(e) if controllers.is_empty() && e.source.raw_os_error() == Some(libc::ENOSPC) => Ok(()),
+            other => other,
+        })
+    }
+
+    fn adopt(&self, group: &Path, pid: i32) -> Result<(), CgroupError> {
+        let used = self.roots.iter().filter(|(_, controllers)| !controllers.is_empty());
+        used.filter(|(root, _)| !root.processes(group).contains(&pid))
+            .try_for_each(|(root, _)| root.write(group, "cgroup.procs", &pid.to_string(), None))
     }
 
     fn processes(&self, group: &Path) -> Vec<i32> {

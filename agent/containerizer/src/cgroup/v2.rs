@@ -121,6 +121,13 @@ impl CgroupDriver for V2 {
         self.root.write(group, "cgroup.procs", "0", None)
     }
 
+    fn adopt(&self, group: &Path, pid: i32) -> Result<(), CgroupError> {
+        match self.root.processes(group).contains(&pid) {
+            true => Ok(()),
+            false => self.root.write(group, "cgroup.procs", &pid.to_string(), None),
+        }
+    }
+
     fn processes(&self, group: &Path) -> Vec<i32> {
         self.root.processes(group)
     }

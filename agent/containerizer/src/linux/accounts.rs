@@ -34,7 +34,7 @@ pub(super) struct Account {
     pub(super) uid: u32,
     pub(super) gid: u32,
     /// Supplementary groups.
-    groups: Vec<u32>,
+    pub(super) groups: Vec<u32>,
 }
 
 /// Who the order's task runs as; none for the agent's own user. `roots` are the folders to look in, the first that has a file first.
@@ -82,12 +82,18 @@ pub(super) fn give_sandbox(order: &Order, sandbox: &Path) -> Result<(), Failure>
     if order.isolation == Isolation::UserNamespaces || order.spec.user.is_none() || order.trial {
         return Ok(());
     }
-    let Some(account) = inside(order)? else { return Ok(()) };
+    match inside(order)? {
+        Some(account) => give(order, &account, image::sandbox_inside(order, sandbox)),
+        None => Ok(()),
+    }
+}
+
+/// Gives the folder, the sandbox of this order, to this user.
+pub(super) fn give(order: &Order, account: &Account, path: &Path) -> Result<(), Failure> {
     let own = (getuid().as_raw(), getgid().as_raw());
-    if own == (account.uid, account.gid) {
+    if own == (account.uid, account.gid) || order.spec.user.is_none() {
         return Ok(());
     }
-    let path = image::sandbox_inside(order, sandbox);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder =
         openat(CWD, path, flags, Mode::empty()).map_err(|e| Failure::sandbox(path, "opening it", e))?;

@@ -17,11 +17,11 @@ use rustix::{
 use super::{
     accounts,
     init::{self, Ends},
-    netns, note,
+    netns, note, oci,
     server::Server,
     sys::{self, Copy},
     tree,
-    watch::Container,
+    watch::{Container, End},
     wire::{self, Word},
 };
 use crate::{
@@ -33,27 +33,68 @@ use crate::{
 const STOPPING: [libc::c_int; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
 
 /// Starts the container of this order; on error nothing is left of it.
-pub(super) fn start(order: Order, sandbox: &Path, pids: Pids) -> Result<(Container, Server), Failure> {
+pub(super) fn start(
+    order: Order,
+    sandbox: &Path,
+    pids: Pids,
+    runner: Process,
+) -> Result<(Container, Server), Failure> {
     let driver = order.layout.driver();
     // On error there is none of ours, and one that somebody else has made is not ours to remove.
     driver.make(&order.group)?;
     let limited = driver.limit(&order.group, &order.spec.limits).map_err(Failure::from);
-    let newborn = match limited.and_then(|()| Newborn::clone(&order, sandbox, &*driver)) {
-        Ok(newborn) => newborn,
-        Err(failure) => {
-            clear(&order, &*driver);
-            return Err(failure);
-        }
-    };
-    match newborn.bring_up(&order, &*driver, pids) {
-        Ok((parts, server)) => {
-            let Newborn { init, pidfd, status, .. } = newborn;
-            Ok((Container::new(order, driver, init, pidfd, status, parts), server))
-        }
+    match limited.and_then(|()| bring_up(&order, sandbox, &*driver, pids, runner)) {
+        Ok((life, parts, server)) => Ok((Container::new(order, driver, life, parts), server)),
         Err(failure) => {
             let failure = explain(failure, &order, &*driver);
-            newborn.end(order.isolation);
+            let _ = fs::remove_file(folder::SOCKET);
             clear(&order, &*driver);
+            Err(failure)
+        }
+    }
+}
+
+/// From groups that are made to a task that runs; on error none of its processes is left.
+fn bring_up(
+    order: &Order,
+    sandbox: &Path,
+    driver: &dyn CgroupDriver,
+    mut pids: Pids,
+    runner: Process,
+) -> Result<(Life, Parts, Server), Failure> {
+    // For the copies, which wait for signals, and for this process, which polls for them.
+    sys::block_signals();
+    let memory = order.spec.limits.memory_limit_bytes.and_then(|_| driver.watch_memory(&order.group));
+    let server = Server::listen(Path::new(folder::SOCKET))
+        .map_err(|e| Failure::state(Path::new(folder::SOCKET), &e))?;
+    let signals = sys::signal_fd(&STOPPING).map_err(|e| Failure::setup("watching for signals", e))?;
+    let tether = if order.spec.tethered {
+        Some(sys::duplicate(stdin().as_fd()).map_err(|e| Failure::setup("holding the agent's tether", e))?)
+    } else {
+        None
+    };
+    let (life, started) = match &order.runtime {
+        Some(runtime) => oci::bring_up(order, runtime, sandbox, driver, runner)?,
+        None => native(order, sandbox, driver)?,
+    };
+    pids.init = Process::find(life.init);
+    pids.task = Process::find(started.task);
+    pids.started_at = Some(started.at);
+    let path = Path::new(folder::PIDS);
+    if let Err(e) = folder::replace(path, &pids) {
+        life.end(order.isolation);
+        return Err(Failure::state(path, &e));
+    }
+    Ok((life, Parts { signals, tether, memory, started_at: started.at, started: started.instant }, server))
+}
+
+/// A container of this crate's own making.
+fn native(order: &Order, sandbox: &Path, driver: &dyn CgroupDriver) -> Result<(Life, Started), Failure> {
+    let Newborn { life, go, report } = Newborn::clone(order, sandbox, driver)?;
+    match Newborn::bring_up(order, life.init, &go, &report) {
+        Ok(started) => Ok((life, started)),
+        Err(failure) => {
+            life.end(order.isolation);
             Err(failure)
         }
     }
@@ -78,7 +119,7 @@ fn explain(failure: Failure, order: &Order, driver: &dyn CgroupDriver) -> Failur
     }
 }
 
-/// What a container has beyond its process 1 once its task runs.
+/// What a container has beyond its processes.
 pub(super) struct Parts {
     pub(super) signals: OwnedFd,
     pub(super) tether: Option<OwnedFd>,
@@ -87,13 +128,53 @@ pub(super) struct Parts {
     pub(super) started: Instant,
 }
 
-/// Process 1 of a container, which waits to be told to go on.
+/// The process that the rest of a container lives and dies with.
+pub(super) struct Life {
+    pub(super) init: i32,
+    pub(super) pidfd: OwnedFd,
+    /// How the task's end is learned.
+    pub(super) end: End,
+    pub(super) runtime: Option<oci::Runtime>,
+    /// True when `init` is the runtime's kernel, and not process 1 of a process namespace.
+    pub(super) own_kernel: bool,
+}
+
+impl Life {
+    fn end(self, isolation: Isolation) {
+        if isolation == Isolation::Descent {
+            tree::end_all_below_me();
+        }
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        if let End::Reaped { task, .. } = self.end {
+            sys::reap(task, true);
+        }
+        sys::reap(self.init, true);
+        if let Some(runtime) = self.runtime {
+            runtime.delete();
+        }
+    }
+}
+
+/// That a task has executed its program.
+pub(super) struct Started {
+    task: i32,
+    at: Time,
+    instant: Instant,
+}
+
+impl Started {
+    /// At this instant, or at one not long ago.
+    pub(super) fn new(task: i32, instant: Instant) -> Started {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Started { task, at: Time::ZERO + now.saturating_sub(instant.elapsed()), instant }
+    }
+}
+
+/// A native container's process 1, which waits to be told to go on.
 struct Newborn {
-    init: i32,
-    pidfd: OwnedFd,
+    life: Life,
     go: OwnedFd,
     report: OwnedFd,
-    status: OwnedFd,
 }
 
 impl Newborn {
@@ -102,8 +183,6 @@ impl Newborn {
         let (go_out, go) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| pipes(e.into()))?;
         let (report, report_in) = wire::pair().map_err(pipes)?;
         let (status, status_in) = wire::pair().map_err(pipes)?;
-        // For the copy, which waits for signals, and for this process, which polls for them.
-        sys::block_signals();
         if order.isolation == Isolation::Descent {
             set_child_subreaper(Pid::from_raw(1)).map_err(|e| Failure::setup("adopting orphans", e))?;
         }
@@ -135,7 +214,10 @@ impl Newborn {
             pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)
         });
         match pidfd {
-            Ok(pidfd) => Ok(Newborn { init, pidfd, go, report, status }),
+            Ok(pidfd) => {
+                let life = Life { init, pidfd, end: End::Told(status), runtime: None, own_kernel: false };
+                Ok(Newborn { life, go, report })
+            }
             Err(e) => {
                 // It ends by itself when it finds nobody at the other end of `go`.
                 drop(go);
@@ -145,45 +227,19 @@ impl Newborn {
         }
     }
 
-    /// Puts process 1 into its place and sees it through to the task's `execve`.
-    fn bring_up(
-        &self,
-        order: &Order,
-        driver: &dyn CgroupDriver,
-        mut pids: Pids,
-    ) -> Result<(Parts, Server), Failure> {
+    /// Sees process 1 through to the task's `execve`.
+    fn bring_up(order: &Order, init: i32, go: &OwnedFd, report: &OwnedFd) -> Result<Started, Failure> {
         if order.isolation == Isolation::UserNamespaces {
-            self.map_user(order)?;
+            Self::map_user(order, init)?;
         }
-        let memory = order.spec.limits.memory_limit_bytes.and_then(|_| driver.watch_memory(&order.group));
-        let server = Server::listen(Path::new(folder::SOCKET))
-            .map_err(|e| Failure::state(Path::new(folder::SOCKET), &e))?;
-        let signals = sys::signal_fd(&STOPPING).map_err(|e| Failure::setup("watching for signals", e))?;
-        let tether = if order.spec.tethered {
-            Some(
-                sys::duplicate(stdin().as_fd())
-                    .map_err(|e| Failure::setup("holding the agent's tether", e))?,
-            )
-        } else {
-            None
-        };
-        rustix::io::write(&self.go, b"!").map_err(|e| Failure::setup("waking the container", e))?;
-
-        let (task, started) = self.await_task(order)?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let started_at = Time::ZERO + now.saturating_sub(started.elapsed());
-        pids.init = Process::find(self.init);
-        pids.task = Process::find(task);
-        pids.started_at = Some(started_at);
-        let path = Path::new(folder::PIDS);
-        folder::replace(path, &pids).map_err(|e| Failure::state(path, &e))?;
-        Ok((Parts { signals, tether, memory, started_at, started }, server))
+        rustix::io::write(go, b"!").map_err(|e| Failure::setup("waking the container", e))?;
+        Self::await_task(order, report)
     }
 
     /// Lets the one user and group that process 1 has outside be those inside that are asked for, or the same.
-    fn map_user(&self, order: &Order) -> Result<(), Failure> {
+    fn map_user(order: &Order, init: i32) -> Result<(), Failure> {
         let write = |file: &str, text: String| {
-            fs::write(format!("/proc/{}/{file}", self.init), text).map_err(|e| Failure::Setup {
+            fs::write(format!("/proc/{init}/{file}"), text).map_err(|e| Failure::Setup {
                 step: format!("writing {file} of the user namespace"),
                 control: Some(Control::Namespaces),
                 errno: e.raw_os_error().unwrap_or(libc::EIO),
@@ -198,14 +254,14 @@ impl Newborn {
         write("gid_map", format!("{inside_group} {group} 1"))
     }
 
-    /// The number of the task's process and when it began to execute its program, once it has done so.
-    fn await_task(&self, order: &Order) -> Result<(i32, Instant), Failure> {
+    /// Waits until the task has executed its program.
+    fn await_task(order: &Order, report: &OwnedFd) -> Result<Started, Failure> {
         let mut task = None;
         while let Some(heard) =
-            wire::hear(&self.report, true).map_err(|e| Failure::setup("listening to the container", e))?
+            wire::hear(report, true).map_err(|e| Failure::setup("listening to the container", e))?
         {
             match heard.word {
-                Word::Executing => task = heard.pid.map(|pid| (pid, Instant::now())),
+                Word::Executing => task = heard.pid.map(|pid| Started::new(pid, Instant::now())),
                 Word::Failed(failure) => return Err(failure),
                 Word::Ended(_) => {}
             }
@@ -215,14 +271,5 @@ impl Newborn {
             let step = format!("the first process of container {} died", order.spec.id);
             Failure::Setup { step, control: None, errno: libc::ESRCH }
         })
-    }
-
-    fn end(&self, isolation: Isolation) {
-        if isolation == Isolation::Descent {
-            tree::end_all_below_me();
-        }
-        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
-        sys::reap(self.init, true);
-        let _ = fs::remove_file(folder::SOCKET);
     }
 }

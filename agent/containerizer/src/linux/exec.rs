@@ -80,7 +80,7 @@ fn start(folder: &Path, agent: &OwnedFd) -> Result<i32, Failure> {
     env::set_current_dir(folder).map_err(|e| Failure::state(folder, &e))?;
     let mut order: Order = read(folder::SPEC)?;
     let sandbox = resolve(&order.spec.sandbox)?;
-    let container = find()?;
+    let container = find(&order)?;
     let terminal = wanted.terminal;
     merge(&mut order, wanted);
 
@@ -116,9 +116,13 @@ struct Known {
     task_pid: i32,
 }
 
-fn find() -> Result<Known, Failure> {
+fn find(order: &Order) -> Result<Known, Failure> {
     let gone = || Failure::setup("finding the container's processes", rustix::io::Errno::SRCH);
     let pids: Pids = read(folder::PIDS)?;
+    if let Some(runtime) = order.runtime.as_ref().filter(|_| pids.init == pids.task) {
+        let why = "runs containers on a kernel of its own, in which the agent cannot execute commands; run what needs them on an agent with another runtime";
+        return Err(Failure::Runtime { what: format!("{} {why}", runtime.name()) });
+    }
     let same_boot = pids.boot_id == crate::procfs::boot_id();
     let pidfd = |process: Option<Process>| {
         let process = process.filter(|_| same_boot)?;

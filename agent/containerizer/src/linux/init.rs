@@ -7,7 +7,7 @@
 
 use std::{
     fs,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
@@ -77,8 +77,8 @@ fn set_up(
     ends: &Ends,
     enter_groups: impl FnOnce() -> Result<(), CgroupError>,
 ) -> Result<i32, Failure> {
-    detach(order, ends)?;
-    await_go(ends)?;
+    detach(order, &[ends.go.as_raw_fd(), ends.report.as_raw_fd(), ends.status.as_raw_fd()])?;
+    await_go(&ends.go)?;
     // Before anything is allocated for the task, and while the hierarchies are still writable here.
     enter_groups()?;
     // Folders that are made here are for everybody to read.
@@ -118,9 +118,14 @@ fn set_up(
 
 /// An agent that the kernel spares when memory is short must not make its tasks so.
 pub(super) fn spare_nobody() {
-    if fs::read_to_string("/proc/self/oom_score_adj").is_ok_and(|text| text.starts_with('-')) {
+    if is_spared() {
         let _ = fs::write("/proc/self/oom_score_adj", "0");
     }
+}
+
+/// True when the kernel spares this process, and what it starts, when memory is short.
+pub(super) fn is_spared() -> bool {
+    fs::read_to_string("/proc/self/oom_score_adj").is_ok_and(|text| text.starts_with('-'))
 }
 
 /// Gives up, for this process and those that it will start, whatever a task must not have.
@@ -129,8 +134,7 @@ pub(super) fn confine(order: &Order) -> Result<(), Failure> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|e| Failure::setup("protecting the container's process 1", e))?;
     if order.wants(Control::Capabilities) {
-        let filtered = order.spec.network.as_ref().is_some_and(|network| network.filtered);
-        privileges::reduce(order.isolation, !filtered)?;
+        privileges::reduce(order)?;
     }
     if order.wants(Control::Seccomp) {
         syscalls::filter()?;
@@ -138,8 +142,34 @@ pub(super) fn confine(order: &Order) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Lets go of all that is the runner's, and ties this process's life to it.
-fn detach(order: &Order, ends: &Ends) -> Result<(), Failure> {
+/// Process 1 of a process namespace in which an OCI runtime starts the container: reaps orphans and passes on signals until it is killed.
+/// It is in the container's network too.
+///
+/// `go` and `report` are as in [`Ends`]; the report ends when everything is ready.
+pub(super) fn hold_namespaces(order: &Order, go: OwnedFd, report: OwnedFd) -> ! {
+    let code = catch_unwind(AssertUnwindSafe(|| {
+        let ready = detach(order, &[go.as_raw_fd(), report.as_raw_fd()])
+            .and_then(|()| await_go(&go))
+            .and_then(|()| order.spec.network.as_ref().map_or(Ok(()), netns::enter))
+            .and_then(|()| confine(order));
+        if let Err(failure) = ready {
+            let _ = Word::Failed(failure).send(report.as_fd());
+            return 1;
+        }
+        drop((go, report));
+        loop {
+            while sys::reap(-1, false).is_some() {}
+            let received = sys::wait_for_signal(&[libc::SIGCHLD, libc::SIGTERM]);
+            if received.is_ok_and(|received| received.signal == libc::SIGTERM && received.from_above) {
+                sys::signal_all_others(libc::SIGTERM);
+            }
+        }
+    }));
+    sys::exit_now(code.unwrap_or(70))
+}
+
+/// Lets go of all that is the runner's but these descriptors, and ties this process's life to it.
+fn detach(order: &Order, keep: &[RawFd]) -> Result<(), Failure> {
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
     let null = null.map_err(|e| Failure::setup("opening /dev/null", e))?;
     for number in [0, 1] {
@@ -147,16 +177,16 @@ fn detach(order: &Order, ends: &Ends) -> Result<(), Failure> {
             .map_err(|e| Failure::setup("detaching from the runner", e))?;
     }
     drop(null);
-    sys::close_all_but(&[ends.go.as_raw_fd(), ends.report.as_raw_fd(), ends.status.as_raw_fd()]);
+    sys::close_all_but(keep);
     // With a process namespace, killing process 1 ends everything; without, it must do so itself.
     let signal = if order.isolation.namespaces() { Signal::KILL } else { Signal::USR1 };
     set_parent_process_death_signal(Some(signal))
         .map_err(|e| Failure::setup("tying the container to its runner", e))
 }
 
-fn await_go(ends: &Ends) -> Result<(), Failure> {
+fn await_go(go: &OwnedFd) -> Result<(), Failure> {
     let mut byte = [0];
-    match rustix::io::retry_on_intr(|| rustix::io::read(&ends.go, &mut byte)) {
+    match rustix::io::retry_on_intr(|| rustix::io::read(go, &mut byte)) {
         Ok(1) => Ok(()),
         // The runner died or gave up, perhaps before its death could be signalled: there is nobody to tell.
         _ => sys::exit_now(1),

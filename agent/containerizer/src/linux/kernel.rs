@@ -23,7 +23,7 @@ use crate::folder::{Failure, Isolation, Order};
 /// Hidden, as Docker does: they tell of the hardware and of other containers, or let secrets be measured.
 ///
 /// The last ones do not exist in Docker's `/sys`, which is a fresh one; ours may be the host's.
-const MASKED: [&str; 18] = [
+pub(super) const MASKED: [&str; 18] = [
     "/proc/asound",
     "/proc/acpi",
     "/proc/interrupts",
@@ -45,7 +45,8 @@ const MASKED: [&str; 18] = [
 ];
 
 /// Read-only, as Docker has them: writing there changes the host.
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub(super) const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 const READ: MountFlags = INERT.union(MountFlags::RDONLY);
 

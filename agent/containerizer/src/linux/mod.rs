@@ -13,6 +13,7 @@ mod init;
 mod kernel;
 mod mounts;
 mod netns;
+mod oci;
 pub(crate) mod pidfd;
 mod place;
 mod privileges;
@@ -41,6 +42,7 @@ use std::{
 pub use bare::bare_loop;
 pub(crate) use mounts::read_only_program;
 pub(crate) use netns::NETNS;
+pub(crate) use privileges::OCI as CAPABILITIES;
 use serde::de::DeserializeOwned;
 
 use crate::folder::{self, Failure, Order, Pids, Process, ReadError, Report};
@@ -94,8 +96,11 @@ fn run(folder: &Path) -> Result<(), Failure> {
     env::set_current_dir(folder).map_err(|e| Failure::state(folder, &e))?;
     let order: Order = read(folder::SPEC)?;
     let sandbox = resolve(&order.spec.sandbox)?;
-    let pids = claim()?;
-    let (container, server) = birth::start(order, &sandbox, pids)?;
+    let me = std::process::id() as i32;
+    let me = Process::find(me)
+        .ok_or_else(|| Failure::setup("looking at /proc", io::Error::from(io::ErrorKind::NotFound)))?;
+    let pids = claim(me)?;
+    let (container, server) = birth::start(order, &sandbox, pids, me)?;
     report(&Report::Ready);
     container.watch(server);
     Ok(())
@@ -127,10 +132,9 @@ fn resolve(sandbox: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// Takes the folder for this runner, unless an agent has declared the launch dead.
-fn claim() -> Result<Pids, Failure> {
+fn claim(me: Process) -> Result<Pids, Failure> {
     let path = Path::new(folder::PIDS);
-    let me = std::process::id() as i32;
-    let pids = Pids { boot_id: crate::procfs::boot_id(), runner: Process::find(me), ..Pids::default() };
+    let pids = Pids { boot_id: crate::procfs::boot_id(), runner: Some(me), ..Pids::default() };
     match folder::write_once(path, &pids) {
         Ok(true) => {
             let kept = folder::keep_room(Path::new("."));

@@ -11,40 +11,60 @@ use rustix::{
     },
 };
 
-use crate::folder::{Failure, Isolation};
+use crate::folder::{Failure, Isolation, Order};
 
 /// What Docker and the OCI runtimes leave to root in a container.
+const ROOT: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::MKNOD)
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::SYS_CHROOT)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::AUDIT_WRITE);
+
+/// What of them an OCI runtime is to leave, as the kernel shows them.
+pub(crate) const OCI: u64 = ROOT.difference(CapabilitySet::MKNOD).bits();
+
+/// What of it a task of this order may have.
 ///
-/// `MKNOD` is harmless here, because no mount of the container honours device files but those bound into its `/dev`.
-pub(super) fn allowed(isolation: Isolation, raw_sockets: bool) -> CapabilitySet {
+/// `MKNOD` is harmless here, because no mount of the container honours device files but those bound into its `/dev`. Of mounts that an
+/// OCI runtime makes that is not known: there it is left out.
+pub(super) fn allowed(order: &Order) -> CapabilitySet {
+    let mut without = CapabilitySet::empty();
+    without.set(CapabilitySet::MKNOD, order.runtime.is_some());
+    // By which a task would get around what filters its connections.
+    without.set(CapabilitySet::NET_RAW, order.spec.network.as_ref().is_some_and(|network| network.filtered));
+    of(order.isolation).difference(without)
+}
+
+/// Their names, as an OCI runtime is told them.
+pub(super) fn names(capabilities: CapabilitySet) -> Vec<String> {
+    capabilities.iter_names().map(|(name, _)| format!("CAP_{name}")).collect()
+}
+
+fn of(isolation: Isolation) -> CapabilitySet {
     if isolation == Isolation::UserNamespaces || !rustix::process::geteuid().is_root() {
         return CapabilitySet::empty();
     }
-    let raw = if raw_sockets { CapabilitySet::NET_RAW } else { CapabilitySet::empty() };
-    raw | CapabilitySet::CHOWN
-        | CapabilitySet::DAC_OVERRIDE
-        | CapabilitySet::FSETID
-        | CapabilitySet::FOWNER
-        | CapabilitySet::MKNOD
-        | CapabilitySet::SETGID
-        | CapabilitySet::SETUID
-        | CapabilitySet::SETFCAP
-        | CapabilitySet::SETPCAP
-        | CapabilitySet::NET_BIND_SERVICE
-        | CapabilitySet::SYS_CHROOT
-        | CapabilitySet::KILL
-        | CapabilitySet::AUDIT_WRITE
+    ROOT
 }
 
 /// Gives up everything that is not [`allowed`], for this process and all that it will start.
-pub(super) fn reduce(isolation: Isolation, raw_sockets: bool) -> Result<(), Failure> {
+pub(super) fn reduce(order: &Order) -> Result<(), Failure> {
     let failed = |step: &str, error: Errno| Failure::Setup {
         step: step.to_owned(),
         control: Some(Control::Capabilities),
         errno: error.raw_os_error(),
     };
     set_no_new_privs(true).map_err(|e| failed("setting no_new_privs", e))?;
-    let keep = allowed(isolation, raw_sockets);
+    let keep = allowed(order);
     drop_from_bounding_set(keep).map_err(|e| failed("dropping capabilities from the bounding set", e))?;
     // Absent before Linux 4.3, where there is no ambient set to clear.
     let _ = clear_ambient_capability_set();
@@ -82,10 +102,9 @@ mod tests {
 
     #[test]
     fn an_ordinary_user_keeps_nothing() {
-        assert!(allowed(Isolation::UserNamespaces, true).is_empty());
+        assert!(of(Isolation::UserNamespaces).is_empty());
         if rustix::process::geteuid().is_root() {
-            assert_eq!(allowed(Isolation::Namespaces, true).iter().count(), 14);
-            assert!(!allowed(Isolation::Namespaces, false).contains(CapabilitySet::NET_RAW));
+            assert_eq!(of(Isolation::Namespaces).iter().count(), 14);
         }
         assert!((30..=63).contains(&last_capability()));
     }

@@ -12,15 +12,20 @@ const USUAL: [(RlimitResource, u64); 3] =
 
 /// Sets the usual limits and those asked for, within the hard limits that the agent itself has and cannot raise.
 pub(super) fn set(asked: &[Asked]) -> Result<(), Failure> {
+    for (resource, limit) in wanted(asked) {
+        let set = setrlimit(kernel_name(resource), limit);
+        set.map_err(|e| Failure::setup(format!("setting the limit {}", resource.name()), e))?;
+    }
+    Ok(())
+}
+
+/// The same, to be set by another.
+pub(super) fn wanted(asked: &[Asked]) -> Vec<(RlimitResource, Rlimit)> {
     let is_asked = |resource| asked.iter().any(|one| one.resource == resource);
     let usual = USUAL.into_iter().filter(|(resource, _)| !is_asked(*resource));
     let usual = usual.map(|(resource, soft)| Asked { resource, soft: Some(soft), hard: None });
-    for limit in usual.chain(asked.iter().copied()) {
-        let resource = kernel_name(limit.resource);
-        let set = setrlimit(resource, within(limit, getrlimit(resource).maximum));
-        set.map_err(|e| Failure::setup(format!("setting the limit {}", limit.resource.name()), e))?;
-    }
-    Ok(())
+    let all = usual.chain(asked.iter().copied());
+    all.map(|limit| (limit.resource, within(limit, getrlimit(kernel_name(limit.resource)).maximum))).collect()
 }
 
 /// As much of what is asked for as this hard limit leaves room for; none is no limit.

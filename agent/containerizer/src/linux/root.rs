@@ -22,7 +22,7 @@ use std::{
 use rustix::{
     fs::{CWD, Mode, OFlags, fchmod, mkdirat, open, openat},
     io::Errno,
-    mount::{MountFlags, MountPropagationFlags, mount_change},
+    mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount},
 };
 
 use super::{
@@ -32,7 +32,8 @@ use super::{
     mounts::{self, INERT, PLAIN, Tree},
     netns,
     place::{self, Links},
-    sys, volumes,
+    sys,
+    volumes::{self, Volume},
 };
 use crate::folder::{Failure, Order};
 
@@ -51,41 +52,113 @@ impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
     }
 }
 
+/// What of the host a container sees, taken before the host's view of it is covered or made read-only.
+struct Taken<'a> {
+    sandbox: OwnedFd,
+    /// The sandbox, to be mounted.
+    own: Tree,
+    /// Where the container sees it.
+    inside: &'a Path,
+    volumes: Vec<Volume<'a>>,
+    etc: netns::EtcFiles,
+}
+
+impl<'a> Taken<'a> {
+    fn of(order: &'a Order, path: &'a Path) -> Result<Taken<'a>, Failure> {
+        let sandbox =
+            open(path, FOLDER, Mode::empty()).map_err(|e| Failure::sandbox(path, "opening it", e))?;
+        let own = Tree::of(&sandbox).at("taking", path)?;
+        let inside = image::sandbox_inside(order, path);
+        let volumes = volumes::take(order, inside, &sandbox)?;
+        Ok(Taken { sandbox, own, inside, volumes, etc: netns::EtcFiles::take(order)? })
+    }
+
+    /// Mounts it in the root, when all that could lie over it is there.
+    fn mount(self, order: &Order, root: &OwnedFd) -> Result<(), Failure> {
+        // In the host's root only missing where one of the covers lies over it.
+        let target = if order.spec.root.is_some() {
+            image::own_folder(root, crate::spec::SANDBOX_IN_IMAGE)?
+        } else {
+            place::make_folder(root, self.inside, Links::Inside)
+                .at("making the sandbox's mount point", self.inside)?
+        };
+        self.own.attach(&target, PLAIN).at("mounting the sandbox at", self.inside)?;
+        self.volumes.iter().try_for_each(|volume| volume.mount(root, self.inside))?;
+        self.etc.mount(root)?;
+        make_working_dir(order, root)
+    }
+}
+
 /// Turns the mount namespace of the calling process into the container's; `sandbox` has no symbolic link in it.
 pub(super) fn set_up(order: &Order, sandbox: &Path) -> Result<(), Failure> {
     let top = Path::new("/");
     mount_change(top, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .at("making mounts private:", top)?;
-    // Taken before the host's view of them is covered or made read-only.
-    let sandbox_fd =
-        open(sandbox, FOLDER, Mode::empty()).map_err(|e| Failure::sandbox(sandbox, "opening it", e))?;
-    let own = Tree::of(&sandbox_fd).at("taking", sandbox)?;
-    let inside = image::sandbox_inside(order, sandbox);
-    let volumes = volumes::take(order, inside, &sandbox_fd)?;
-    let etc = netns::EtcFiles::take(order)?;
+    let taken = Taken::of(order, sandbox)?;
     let devices = Devices::take()?;
     let groups = Groups::take(order)?;
 
     let root = match &order.spec.root {
         Some(image) => image::mount(order, image)?,
-        None => host(order, sandbox, &sandbox_fd)?,
+        None => {
+            let own = Own::take(sandbox, &taken.sandbox)?;
+            match sys::restrict_all_mounts() {
+                Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => restrict_each()?,
+                other => other.at("making all mounts read-only:", top)?,
+            }
+            let root = open(top, FOLDER, Mode::empty()).at("opening", top)?;
+            own.cover(&root, order, sandbox)?;
+            root
+        }
     };
     let dev = || image::own_folder(&root, "/dev");
     devices.mount(order, dev()?, dev)?;
     kernel::mount(order, &root, &groups, &devices)?;
-    // In the host's root only missing where one of the covers lies over it.
-    let target = if order.spec.root.is_some() {
-        image::own_folder(&root, crate::spec::SANDBOX_IN_IMAGE)?
-    } else {
-        place::make_folder(&root, sandbox, Links::Inside).at("making the sandbox's mount point", sandbox)?
-    };
-    own.attach(&target, PLAIN).at("mounting the sandbox at", inside)?;
-    for volume in &volumes {
-        volume.mount(&root, inside)?;
-    }
-    etc.mount(&root)?;
-    make_working_dir(order, &root)?;
+    taken.mount(order, &root)?;
     if order.spec.root.is_some() { image::enter(&root) } else { Ok(()) }
+}
+
+/// Gives the calling process a mount namespace of its own, and lays the container's root in it for an OCI runtime, which mounts what the
+/// kernel shows and devices. The host's files are laid at `point`, an empty folder; an image at its own place. Returns the root.
+pub(super) fn lay(order: &Order, sandbox: &Path, point: &Path) -> Result<OwnedFd, Failure> {
+    let top = Path::new("/");
+    sys::own_mounts().at("taking a mount namespace:", top)?;
+    // What the host unmounts must not live on here.
+    mount_change(top, MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .at("keeping mounts from the host:", top)?;
+    let taken = Taken::of(order, sandbox)?;
+    let root = match &order.spec.root {
+        Some(image) => {
+            let root = image::mount(order, image)?;
+            for path in ["/dev", "/proc", "/sys"] {
+                image::own_folder(&root, path)?;
+            }
+            root
+        }
+        None => {
+            let own = Own::take(sandbox, &taken.sandbox)?;
+            let host = open(top, FOLDER, Mode::empty()).at("opening", top)?;
+            let host = Tree::with_all_below(&host).at("taking", top)?;
+            let target = open(point, FOLDER, Mode::empty()).at("opening", point)?;
+            host.attach_all(&target, PLAIN | MountFlags::RDONLY)
+                .at("mounting the host's files, read-only (Linux 5.12 or later is needed), at", point)?;
+            mount_change(point, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+                .at("making mounts private:", point)?;
+            for name in ["proc", "sys", "dev"] {
+                let path = point.join(name);
+                match unmount(&path, UnmountFlags::DETACH) {
+                    // Not mounted by themselves.
+                    Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+                    other => other.at("unmounting", &path)?,
+                }
+            }
+            let root = open(point, FOLDER, Mode::empty()).at("opening", point)?;
+            own.cover(&root, order, sandbox)?;
+            root
+        }
+    };
+    taken.mount(order, &root)?;
+    Ok(root)
 }
 
 /// An image's command may be started in a folder that it makes only then, as Docker has it.
@@ -99,30 +172,34 @@ fn make_working_dir(order: &Order, root: &OwnedFd) -> Result<(), Failure> {
     }
 }
 
-/// The host's root: read-only, without what is none of a task's business, and with what is its own.
-fn host(order: &Order, sandbox: &Path, sandbox_fd: &OwnedFd) -> Result<OwnedFd, Failure> {
-    let tmp = make_tmp(sandbox_fd).map_err(|e| Failure::sandbox(&sandbox.join(TMP), "making it", e))?;
-    let own = ["/tmp", "/var/tmp"].map(Path::new).into_iter().filter(|path| path.is_dir());
-    let own = own.map(|path| Ok((path, Tree::of(&tmp).at("taking", path)?)));
-    let own = own.collect::<Result<Vec<_>, Failure>>()?;
-    let resolver = resolver()?;
-    let top = Path::new("/");
-    match sys::restrict_all_mounts() {
-        Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => restrict_each()?,
-        other => other.at("making all mounts read-only:", top)?,
+/// What takes the place of the host's in the host's root.
+struct Own {
+    tmp: Vec<(&'static Path, Tree)>,
+    resolver: Option<(PathBuf, Tree)>,
+}
+
+impl Own {
+    fn take(path: &Path, sandbox: &OwnedFd) -> Result<Own, Failure> {
+        let tmp = make_tmp(sandbox).map_err(|e| Failure::sandbox(&path.join(TMP), "making it", e))?;
+        let own = ["/tmp", "/var/tmp"].map(Path::new).into_iter().filter(|path| path.is_dir());
+        let own = own.map(|path| Ok((path, Tree::of(&tmp).at("taking", path)?)));
+        Ok(Own { tmp: own.collect::<Result<Vec<_>, Failure>>()?, resolver: resolver()? })
     }
-    let root = open(top, FOLDER, Mode::empty()).at("opening", top)?;
-    cover_run(&root, resolver)?;
-    for folder in &order.hidden {
-        hide(&root, folder, sandbox)?;
+
+    /// Covers what is none of a task's business in the host's root, with what is its own.
+    fn cover(self, root: &OwnedFd, order: &Order, sandbox: &Path) -> Result<(), Failure> {
+        cover_run(root, self.resolver)?;
+        for folder in &order.hidden {
+            hide(root, folder, sandbox)?;
+        }
+        for (path, tree) in self.tmp {
+            place::open(root, path, Links::Inside)
+                .map_err(io::Error::from)
+                .and_then(|target| tree.attach(&target, PLAIN))
+                .at("mounting", path)?;
+        }
+        Ok(())
     }
-    for (path, tree) in own {
-        place::open(&root, path, Links::Inside)
-            .map_err(io::Error::from)
-            .and_then(|target| tree.attach(&target, PLAIN))
-            .at("mounting", path)?;
-    }
-    Ok(root)
 }
 
 /// The sandbox may hold whatever was fetched into it, also a symbolic link in this place.
@@ -192,7 +269,9 @@ fn hide(root: &OwnedFd, folder: &Path, sandbox: &Path) -> Result<(), Failure> {
     if sandbox.starts_with(folder) {
         place::make_folder(root, sandbox, Links::Inside).at("making the sandbox's mount point", sandbox)?;
     }
-    mounts::restrict(folder, INERT | MountFlags::RDONLY).at("making read-only:", folder)
+    place::open(root, folder, Links::Inside)
+        .and_then(|cover| mounts::restrict(&mounts::by_descriptor(&cover), INERT | MountFlags::RDONLY))
+        .at("making read-only:", folder)
 }
 
 /// Opens the sandbox for the task's output files.

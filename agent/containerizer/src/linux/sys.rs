@@ -340,3 +340,9 @@ pub(super) fn leave_network() -> io::Result<()> {
     // SAFETY: concerns sockets that are made later and what is seen in `/proc`; the process has one thread.
     if unsafe { libc::unshare(libc::CLONE_NEWNET) } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// Gives this process a mount namespace of its own, which is gone with it and with what it starts from here on.
+pub(super) fn own_mounts() -> io::Result<()> {
+    // SAFETY: concerns nothing but what is mounted where; the process has one thread.
+    if unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -14,80 +14,81 @@ use seccompiler::{
 
 use crate::folder::Failure;
 
+/// Calls by their names, which an OCI runtime is told, with their numbers, which the kernel is.
+macro_rules! calls {
+    ($($(#[$meta:meta])* $name:ident),* $(,)?) => {
+        &[$($(#[$meta])* (stringify!($name), libc::$name)),*]
+    };
+}
+
 /// Refused with `EPERM`, whatever their arguments.
-const DENIED: &[libc::c_long] = &[
+const DENIED: &[(&str, libc::c_long)] = calls![
     // Mounts and roots.
-    libc::SYS_mount,
-    libc::SYS_umount2,
-    libc::SYS_pivot_root,
-    libc::SYS_mount_setattr,
-    libc::SYS_move_mount,
-    libc::SYS_open_tree,
-    libc::SYS_fsopen,
-    libc::SYS_fsconfig,
-    libc::SYS_fsmount,
-    libc::SYS_fspick,
-    libc::SYS_quotactl,
-    libc::SYS_quotactl_fd,
-    libc::SYS_swapon,
-    libc::SYS_swapoff,
+    SYS_mount,
+    SYS_umount2,
+    SYS_pivot_root,
+    SYS_mount_setattr,
+    SYS_move_mount,
+    SYS_open_tree,
+    SYS_fsopen,
+    SYS_fsconfig,
+    SYS_fsmount,
+    SYS_fspick,
+    SYS_quotactl,
+    SYS_quotactl_fd,
+    SYS_swapon,
+    SYS_swapoff,
     // Opens any file of a file system that the container sees a part of.
-    libc::SYS_open_by_handle_at,
+    SYS_open_by_handle_at,
     // Where memory lies, which is the machine's to decide.
-    libc::SYS_mbind,
-    libc::SYS_set_mempolicy,
-    libc::SYS_set_mempolicy_home_node,
-    libc::SYS_get_mempolicy,
-    libc::SYS_migrate_pages,
-    libc::SYS_move_pages,
+    SYS_mbind,
+    SYS_set_mempolicy,
+    SYS_set_mempolicy_home_node,
+    SYS_get_mempolicy,
+    SYS_migrate_pages,
+    SYS_move_pages,
     // Namespaces; `clone` is looked into below.
-    libc::SYS_setns,
-    libc::SYS_unshare,
+    SYS_setns,
+    SYS_unshare,
     // The kernel itself.
-    libc::SYS_kexec_load,
-    libc::SYS_kexec_file_load,
-    libc::SYS_init_module,
-    libc::SYS_finit_module,
-    libc::SYS_delete_module,
-    libc::SYS_reboot,
-    libc::SYS_syslog,
-    libc::SYS_bpf,
-    libc::SYS_perf_event_open,
-    libc::SYS_lookup_dcookie,
-    libc::SYS_fanotify_init,
-    libc::SYS_kcmp,
+    SYS_kexec_load,
+    SYS_kexec_file_load,
+    SYS_init_module,
+    SYS_finit_module,
+    SYS_delete_module,
+    SYS_reboot,
+    SYS_syslog,
+    SYS_bpf,
+    SYS_perf_event_open,
+    SYS_lookup_dcookie,
+    SYS_fanotify_init,
+    SYS_kcmp,
     // Keys are not kept apart by namespaces.
-    libc::SYS_add_key,
-    libc::SYS_request_key,
-    libc::SYS_keyctl,
+    SYS_add_key,
+    SYS_request_key,
+    SYS_keyctl,
     // Large sources of kernel bugs, denied by Docker for that.
-    libc::SYS_userfaultfd,
-    libc::SYS_io_uring_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
+    SYS_userfaultfd,
+    SYS_io_uring_setup,
+    SYS_io_uring_enter,
+    SYS_io_uring_register,
     // The clock (reading it by `adjtimex` is fine), the accounting and the name of the machine.
-    libc::SYS_settimeofday,
-    libc::SYS_clock_settime,
-    libc::SYS_clock_adjtime,
-    libc::SYS_acct,
-    libc::SYS_sethostname,
-    libc::SYS_setdomainname,
-    libc::SYS_vhangup,
-    libc::SYS_nfsservctl,
+    SYS_settimeofday,
+    SYS_clock_settime,
+    SYS_clock_adjtime,
+    SYS_acct,
+    SYS_sethostname,
+    SYS_setdomainname,
+    SYS_vhangup,
+    SYS_nfsservctl,
 ];
 
 /// The same, on machines that have them.
 #[cfg(target_arch = "x86_64")]
-const DENIED_HERE: &[libc::c_long] = &[
-    libc::SYS_iopl,
-    libc::SYS_ioperm,
-    libc::SYS__sysctl,
-    libc::SYS_uselib,
-    libc::SYS_ustat,
-    libc::SYS_sysfs,
-];
+const DENIED_HERE: &[(&str, libc::c_long)] =
+    calls![SYS_iopl, SYS_ioperm, SYS__sysctl, SYS_uselib, SYS_ustat, SYS_sysfs,];
 #[cfg(not(target_arch = "x86_64"))]
-const DENIED_HERE: &[libc::c_long] = &[];
+const DENIED_HERE: &[(&str, libc::c_long)] = &[];
 
 /// Flags of `clone` that make namespaces.
 const NAMESPACES: [libc::c_int; 7] = [
@@ -100,8 +101,64 @@ const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWCGROUP,
 ];
 
-/// Personalities that Docker allows: Linux, BSD, with the old `uname`, and the question for the current one.
-const PERSONALITIES: [u64; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
+/// Bits of a personality that Docker allows beside none and all, which is the question for the current one: BSD, the old `uname`.
+const PERSONALITY: [u32; 2] = [1 << 3, 1 << 17];
+
+/// A call that is refused with `EPERM`.
+pub(super) struct Denial {
+    pub(super) name: &'static str,
+    number: libc::c_long,
+    /// None: always.
+    pub(super) when: Option<When>,
+}
+
+/// Of an argument these bits have this value. All that is looked at is of this form, because it is what both a runtime's profile and a
+/// filter of the kernel can say.
+pub(super) struct When {
+    pub(super) argument: u8,
+    pub(super) mask: u64,
+    pub(super) value: u64,
+}
+
+/// Everything that is refused with `EPERM`; what [`UNSEEN`] names is beside it.
+pub(super) fn denied() -> Vec<Denial> {
+    let plain = |call: &(&'static str, libc::c_long)| (*call, None);
+    let when = |call, argument, mask, value| (call, Some(When { argument, mask, value }));
+    let [clone, personality, ioctl, socket] = [
+        ("SYS_clone", libc::SYS_clone),
+        ("SYS_personality", libc::SYS_personality),
+        ("SYS_ioctl", libc::SYS_ioctl),
+        ("SYS_socket", libc::SYS_socket),
+    ];
+    let flags = NAMESPACES.map(|flag| flag as u64);
+    let low = u64::from(u32::MAX);
+    DENIED
+        .iter()
+        .chain(DENIED_HERE)
+        .map(plain)
+        .chain(flags.map(|flag| when(clone, 0, flag, flag)))
+        .chain(odd_personalities().into_iter().map(|(mask, value)| when(personality, 0, mask, value)))
+        // Types into a terminal, which may be another's.
+        .chain([libc::TIOCSTI, libc::TIOCLINUX].map(|request| when(ioctl, 1, low, request)))
+        // Sockets to the hypervisor reach services that trust whoever gets through.
+        .chain([when(socket, 0, low, libc::AF_VSOCK as u64)])
+        .map(|((name, number), when)| Denial { name: name.trim_start_matches("SYS_"), number, when })
+        .collect()
+}
+
+/// The call of which a filter cannot see the flags, and that answers `ENOSYS` therefore; libraries then use `clone`.
+pub(super) const UNSEEN: (&str, i32) = ("clone3", libc::ENOSYS);
+
+/// Masks and values that together tell each personality with an odd bit from the one of all bits.
+///
+/// One that has some odd bits and not all has one that is set before one that is not, when they are laid in a ring.
+fn odd_personalities() -> Vec<(u64, u64)> {
+    let odd: Vec<u32> = (0..32).map(|bit| 1 << bit).filter(|bit| !PERSONALITY.contains(bit)).collect();
+    let pair = |set: u32, clear: u32| (u64::from(set | clear), u64::from(set));
+    let ring = (0..odd.len()).map(|at| pair(odd[at], odd[(at + 1) % odd.len()]));
+    // All odd ones, but not all.
+    ring.chain(PERSONALITY.map(|clear| pair(odd[0], clear))).collect()
+}
 
 /// Installs the filters for this process and all that it will start; `no_new_privs` must be set.
 pub(super) fn filter() -> Result<(), Failure> {
@@ -118,22 +175,18 @@ pub(super) fn filter() -> Result<(), Failure> {
 }
 
 fn denials() -> Result<BpfProgram, seccompiler::BackendError> {
-    let mut rules: BTreeMap<i64, Vec<Rule>> =
-        DENIED.iter().chain(DENIED_HERE).map(|number| (*number, Vec::new())).collect();
-    let clone = NAMESPACES.iter().map(|flag| {
-        let flag = *flag as u64;
-        Rule::new(vec![Condition::new(0, Length::Qword, Is::MaskedEq(flag), flag)?])
-    });
-    rules.insert(libc::SYS_clone, clone.collect::<Result<_, _>>()?);
-    let odd = PERSONALITIES.iter().map(|p| Condition::new(0, Length::Dword, Is::Ne, *p));
-    rules.insert(libc::SYS_personality, vec![Rule::new(odd.collect::<Result<_, _>>()?)?]);
-    // Types into a terminal, which may be another's.
-    let typing = [libc::TIOCSTI, libc::TIOCLINUX]
-        .map(|request| Rule::new(vec![Condition::new(1, Length::Dword, Is::Eq, request)?]));
-    rules.insert(libc::SYS_ioctl, typing.into_iter().collect::<Result<_, _>>()?);
-    // Sockets to the hypervisor reach services that trust whoever gets through.
-    let vsock = Condition::new(0, Length::Dword, Is::Eq, libc::AF_VSOCK as u64)?;
-    rules.insert(libc::SYS_socket, vec![Rule::new(vec![vsock])?]);
+    let mut rules: BTreeMap<i64, Vec<Rule>> = BTreeMap::new();
+    for Denial { number, when, .. } in denied() {
+        let of_call = rules.entry(number).or_default();
+        if let Some(When { argument, mask, value }) = when {
+            of_call.push(Rule::new(vec![Condition::new(
+                argument,
+                Length::Qword,
+                Is::MaskedEq(mask),
+                value,
+            )?])?);
+        }
+    }
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32), arch)?
         .try_into()
@@ -168,5 +221,22 @@ mod tests {
         let program = denials().unwrap();
         assert!(program.len() > DENIED.len() && program.len() < 4096, "{}", program.len());
         assert_eq!(unknown().len(), 5);
+    }
+
+    #[test]
+    fn odd_personalities_are_told() {
+        let refused = |personality: u32| {
+            odd_personalities().iter().any(|(mask, value)| u64::from(personality) & mask == *value)
+        };
+        for usual in [0, 8, 0x2_0000, 0x2_0008, u32::MAX] {
+            assert!(!refused(usual), "{usual:#x}");
+        }
+        let odd = (0..32).map(|bit| 1_u32 << bit).filter(|bit| !PERSONALITY.contains(bit));
+        for bit in odd {
+            for personality in [bit, bit | 8, bit | 0x2_0008, !bit] {
+                assert!(refused(personality), "{personality:#x}");
+            }
+        }
+        assert!(refused(!8) && refused(!0x2_0000) && refused(!0x2_0008));
     }
 }

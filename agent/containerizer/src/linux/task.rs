@@ -23,10 +23,10 @@ use super::{
     rlimits, root, sys,
     wire::Word,
 };
-use crate::folder::{Failure, Order};
-
-/// Where a program is looked for when its environment has no `PATH`.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::{
+    folder::{Failure, Order},
+    runtime::DEFAULT_PATH,
+};
 
 /// How often a program that is open for writing is tried again, twice as long apart each time.
 ///
@@ -110,12 +110,7 @@ fn connect(standard: &Standard, sandbox: &Path) -> Result<(), Failure> {
     let opened;
     let [input, output, errors] = match standard {
         Standard::Sandbox => {
-            let null = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-            let null = null.map_err(|e| Failure::setup("opening /dev/null", e))?;
-            let folder = root::open_folder(sandbox)?;
-            let stdout = root::open_output(folder.as_fd(), sandbox, "stdout")?;
-            let stderr = root::open_output(folder.as_fd(), sandbox, "stderr")?;
-            opened = [null, stdout, stderr];
+            opened = sandbox_files(sandbox)?;
             opened.each_ref()
         }
         Standard::Pipes(pipes) => pipes.each_ref(),
@@ -128,6 +123,16 @@ fn connect(standard: &Standard, sandbox: &Path) -> Result<(), Failure> {
         sys::replace_standard(from.as_fd(), to).map_err(setup)?;
     }
     Ok(())
+}
+
+/// Nothing to read, and the files of the sandbox to append to.
+pub(super) fn sandbox_files(sandbox: &Path) -> Result<[OwnedFd; 3], Failure> {
+    let null = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let null = null.map_err(|e| Failure::setup("opening /dev/null", e))?;
+    let folder = root::open_folder(sandbox)?;
+    let stdout = root::open_output(folder.as_fd(), sandbox, "stdout")?;
+    let stderr = root::open_output(folder.as_fd(), sandbox, "stderr")?;
+    Ok([null, stdout, stderr])
 }
 
 /// Links are followed, but not those of `/proc`, which could lead out of the container's root.
@@ -195,12 +200,19 @@ fn explain(command: &str, program: &str, error: io::Error) -> Failure {
             };
         }
         libc::EACCES => return Failure::PermissionDenied { program: program.to_owned() },
+        errno => hint(errno),
+    };
+    Failure::NotExecutable { program: program.to_owned(), hint: hint.to_owned(), errno }
+}
+
+/// What probably is wrong with a program that the kernel does not execute.
+pub(super) fn hint(errno: i32) -> &'static str {
+    match errno {
         libc::ENOENT => "the interpreter that its first line or its header names does not exist",
         libc::ENOEXEC => "it is no program for this machine; a script needs a first line such as #!/bin/sh",
         libc::E2BIG => "arguments and environment are too large; pass them in a file",
         libc::ETXTBSY => "it is still open for writing; close it before launching",
         libc::ENOMEM => "there is not enough memory for it under its limit; raise the limit",
         _ => "the kernel refused it",
-    };
-    Failure::NotExecutable { program: program.to_owned(), hint: hint.to_owned(), errno }
+    }
 }

@@ -15,6 +15,7 @@ use rustix::{
 use super::{
     image,
     mounts::{self, PLAIN, Tree},
+    oci,
     place::{self, Links},
 };
 use crate::{
@@ -59,6 +60,15 @@ pub(super) fn take<'a>(
         }
         if ["/proc", "/sys"].iter().any(|own| mount.target.starts_with(own)) && !seen_anyway(order, mount) {
             return Err(refuse(&mount.target, KERNEL));
+        }
+        if order.runtime.is_some() && oci::is_runtimes(mount) {
+            match mount.source {
+                MountSource::Tmpfs { .. } => continue,
+                _ => {
+                    let what = "is in /dev, where an OCI runtime mounts memory alone; choose another path";
+                    return Err(refuse(&mount.target, what));
+                }
+            }
         }
         let source = match &mount.source {
             MountSource::Host(path) => {
@@ -195,7 +205,13 @@ impl Volume<'_> {
             refuse(self.target, format_args!("has no mount point: {why}"))
         })?;
         let system = fstatfs(&target).map_err(|e| refuse(self.target, e))?.f_type;
-        if [PROC_SUPER_MAGIC as FsWord, SYSFS_MAGIC].contains(&system) {
+        // By its place too: an OCI runtime mounts them only later.
+        let real =
+            |descriptor| fs::read_link(mounts::by_descriptor(descriptor)).map_err(|e| refuse(self.target, e));
+        let (top, place) = (real(root)?, real(&target)?);
+        if [PROC_SUPER_MAGIC as FsWord, SYSFS_MAGIC].contains(&system)
+            || ["proc", "sys"].iter().any(|own| place.starts_with(top.join(own)))
+        {
             return Err(refuse(self.target, KERNEL));
         }
         Ok(target)
@@ -243,6 +259,7 @@ mod tests {
             group: PathBuf::new(),
             hidden: hidden.to_vec(),
             lendable: lendable.to_vec(),
+            runtime: None,
             trial: false,
         }
     }

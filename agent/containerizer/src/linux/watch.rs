@@ -1,7 +1,7 @@
 //! The runner's one loop: from the task's start to the end of the container.
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     time::Instant,
 };
@@ -16,11 +16,11 @@ use rustix::{
 };
 
 use super::{
-    birth::Parts,
-    note,
+    birth::{Life, Parts},
+    note, oci,
     server::{Request, Server},
     sys, tree,
-    wire::{self, Word},
+    wire::{self, Heard, Word},
 };
 use crate::{
     cgroup::{self, CgroupDriver, MemoryWatch, kill_group, remove_group},
@@ -34,8 +34,10 @@ pub(super) struct Container {
     driver: Box<dyn CgroupDriver>,
     init: i32,
     pidfd: OwnedFd,
-    /// Closed once the status was heard.
-    status: Option<OwnedFd>,
+    /// None once the end was learned.
+    end: Option<End>,
+    runtime: Option<oci::Runtime>,
+    own_kernel: bool,
     signals: OwnedFd,
     /// Closed once the agent was seen to end.
     tether: Option<OwnedFd>,
@@ -48,11 +50,27 @@ pub(super) struct Container {
     seen: Usage,
 }
 
+/// How the end of a container's task is learned.
+pub(super) enum End {
+    /// Its process 1 says so here.
+    Told(OwnedFd),
+    /// It is a child of this process.
+    Reaped { task: i32, pidfd: OwnedFd },
+}
+
+impl AsFd for End {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            End::Told(descriptor) | End::Reaped { pidfd: descriptor, .. } => descriptor.as_fd(),
+        }
+    }
+}
+
 /// What a poll showed.
 #[derive(Default)]
 struct Ready {
     init: bool,
-    status: bool,
+    end: bool,
     signals: bool,
     tether: bool,
     memory: bool,
@@ -60,21 +78,17 @@ struct Ready {
 }
 
 impl Container {
-    pub(super) fn new(
-        order: Order,
-        driver: Box<dyn CgroupDriver>,
-        init: i32,
-        pidfd: OwnedFd,
-        status: OwnedFd,
-        parts: Parts,
-    ) -> Self {
+    pub(super) fn new(order: Order, driver: Box<dyn CgroupDriver>, life: Life, parts: Parts) -> Self {
+        let Life { init, pidfd, end, runtime, own_kernel } = life;
         let Parts { signals, tether, memory, started_at, started } = parts;
         Container {
             order,
             driver,
             init,
             pidfd,
-            status: Some(status),
+            end: Some(end),
+            runtime,
+            own_kernel,
             signals,
             tether,
             memory,
@@ -90,8 +104,8 @@ impl Container {
     pub(super) fn watch(mut self, mut server: Server) {
         loop {
             let ready = self.poll(&server);
-            if ready.status {
-                self.hear_status();
+            if ready.end {
+                self.learn_end();
             }
             if ready.init {
                 break;
@@ -116,7 +130,7 @@ impl Container {
     fn poll(&self, server: &Server) -> Ready {
         // In the order in which they are taken off again below.
         let always = [&self.pidfd, &self.signals].into_iter().map(AsFd::as_fd);
-        let while_open = [&self.status, &self.tether].into_iter().flatten().map(AsFd::as_fd);
+        let while_open = self.end.iter().map(AsFd::as_fd).chain(self.tether.iter().map(AsFd::as_fd));
         let input = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
         let mut fds: Vec<PollFd<'_>> = always.chain(while_open).map(input).collect();
         fds.extend(self.memory.iter().map(|memory| {
@@ -134,7 +148,7 @@ impl Container {
         Ready {
             init: next(),
             signals: next(),
-            status: self.status.is_some() && next(),
+            end: self.end.is_some() && next(),
             tether: self.tether.is_some() && next(),
             memory: self.memory.is_some() && next(),
             server: ready.collect(),
@@ -146,15 +160,24 @@ impl Container {
         self.started_at + self.started.elapsed()
     }
 
-    fn hear_status(&mut self) {
-        let Some(status) = &self.status else { return };
-        if let Ok(Some(heard)) = wire::hear(status, false)
-            && let Word::Ended(exit) = heard.word
-        {
+    fn learn_end(&mut self) {
+        // There is one message. Without it process 1 has ended, which its pidfd says too.
+        let exit = match self.end.take() {
+            Some(End::Told(status)) => match wire::hear(&status, false) {
+                Ok(Some(Heard { word: Word::Ended(exit), .. })) => Some(exit),
+                _ => None,
+            },
+            Some(End::Reaped { task, .. }) => {
+                let reaped = sys::reap(task, true);
+                // What it leaves ends with it.
+                let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+                reaped.map(|(_, exit)| exit)
+            }
+            None => None,
+        };
+        if let Some(exit) = exit {
             self.ended = Some((exit, self.now()));
         }
-        // There is one message. Without it process 1 has ended, which its pidfd says too.
-        self.status = None;
     }
 
     fn look_at_memory(&mut self) {
@@ -189,7 +212,11 @@ impl Container {
 
     /// TERM to every process of the container but its process 1.
     fn term(&self) {
-        if self.order.isolation.namespaces() {
+        if let Some(runtime) = self.runtime.as_ref().filter(|_| self.own_kernel) {
+            if let Err(failure) = runtime.kill_all("TERM") {
+                note(format_args!("{failure:?}"));
+            }
+        } else if self.order.isolation.namespaces() {
             // Process 1 passes it on; only it can reach all of them at once.
             let _ = pidfd_send_signal(&self.pidfd, Signal::TERM);
         } else {
@@ -213,7 +240,9 @@ impl Container {
     fn usage(&mut self) -> Usage {
         let mut usage = self.driver.measured(&self.order.group);
         if usage.cpu_us.is_none() || usage.memory_peak_bytes.is_none() {
-            let pids: Vec<i32> = procfs::descendants(self.init).into_keys().chain([self.init]).collect();
+            // What a runtime started are children of this process, beside process 1.
+            let top = if self.runtime.is_some() { std::process::id() as i32 } else { self.init };
+            let pids: Vec<i32> = procfs::descendants(top).into_keys().chain([self.init]).collect();
             let cpu = pids.iter().filter_map(|pid| procfs::stat(*pid)).map(|stat| stat.cpu_us).sum();
             let peak = pids.iter().filter_map(|pid| procfs::peak_bytes(*pid)).max();
             usage.cpu_us = usage.cpu_us.or(Some(cpu));
@@ -229,7 +258,7 @@ impl Container {
     /// Process 1 has ended: clears away, in the order in which others rely on it.
     fn finish(mut self, server: Server) {
         if self.ended.is_none() {
-            self.hear_status();
+            self.learn_end();
         }
         sys::reap(self.init, true);
         if !self.order.isolation.namespaces() {
@@ -243,6 +272,9 @@ impl Container {
         }
         // Closed first: removing the group would signal it.
         self.memory = None;
+        if let Some(runtime) = &self.runtime {
+            runtime.delete();
+        }
         match remove_group(&*self.driver, &self.order.group) {
             Ok(true) => {}
             Ok(false) => note(format_args!("cgroup {} is still busy", self.order.group.display())),

@@ -114,6 +114,7 @@ pub(super) fn order(config: &NativeConfig, plan: &Plan, spec: ContainerSpec) -> 
         layout: plan.layout.clone(),
         hidden,
         lendable: config.lendable.clone(),
+        runtime: plan.runtime.clone(),
         trial: false,
         spec,
     }
@@ -296,7 +297,7 @@ mod tests {
             },
             tethered: false,
         };
-        let plan = Plan { isolation: Isolation::Descent, layout: Layout::default() };
+        let plan = Plan { isolation: Isolation::Descent, layout: Layout::default(), runtime: None };
         let order = order(&NativeConfig::new(dir.path().to_owned(), "parent".into()), &plan, spec);
         let folders: Vec<PathBuf> = (0..50).map(|number| dir.path().join(number.to_string())).collect();
         let written = AtomicBool::new(false);

@@ -8,6 +8,7 @@ mod launch;
 mod probe;
 mod program;
 mod runner;
+mod runtime;
 
 use std::{
     collections::BTreeSet,
@@ -26,6 +27,7 @@ use crate::{
     error::{ContainerError, LaunchError, ProbeError},
     exec::{Exec, ExecError, ExecSpec},
     folder::{self, Isolation, Pids, ReadError},
+    runtime::{OciRuntime, Runtime},
     spec::{ContainerId, ContainerSpec, Leftover, Signal},
 };
 
@@ -42,13 +44,22 @@ pub struct NativeConfig {
     pub hidden: Vec<PathBuf>,
     /// Folders below which containers may be given something of the host to write to; none at first.
     pub lendable: Vec<PathBuf>,
+    /// What makes the containers; this crate itself at first.
+    pub runtime: Runtime,
 }
 
 impl NativeConfig {
     /// The usual way: the agent's own binary is the runner, and containers do not see the state folder.
     pub fn new(state_dir: PathBuf, cgroup_parent: String) -> Self {
         let runner = ["/proc/self/exe", "runner"].map(OsString::from).to_vec();
-        NativeConfig { state_dir, runner, cgroup_parent, hidden: Vec::new(), lendable: Vec::new() }
+        NativeConfig {
+            state_dir,
+            runner,
+            cgroup_parent,
+            hidden: Vec::new(),
+            lendable: Vec::new(),
+            runtime: Runtime::Native,
+        }
     }
 }
 
@@ -57,6 +68,7 @@ impl NativeConfig {
 struct Plan {
     isolation: Isolation,
     layout: Layout,
+    runtime: Option<OciRuntime>,
 }
 
 /// What this process knows by itself.

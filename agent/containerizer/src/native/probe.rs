@@ -7,12 +7,12 @@ use std::{
     path::{Component, Path},
 };
 
-use apportion_types::container::{Control, Unenforced};
+use apportion_types::container::{Control, Termination, Unenforced};
 
 use super::{
     NativeConfig, Plan,
     launch::{self, NotStarted},
-    runner,
+    runner, runtime,
 };
 use crate::{
     cgroup::{Controller, Layout},
@@ -52,9 +52,10 @@ pub(super) async fn probe(config: &NativeConfig) -> Result<(Plan, Vec<Unenforced
     say_what_is_not_mounted(&layout, &mut reasons);
     let root = rustix::process::geteuid().is_root();
     let isolation = if root { Isolation::Namespaces } else { Isolation::UserNamespaces };
-    let mut plan = Plan { isolation, layout };
+    let mut plan = Plan { isolation, layout, runtime: None };
     for number in 0..TRIALS_MAX {
-        let Err(failure) = trial(config, &plan, number).await else { break };
+        let native = Trial { argv: Vec::new(), limits: LIMITS };
+        let Err(failure) = trial(config, &plan, native, &number.to_string()).await else { break };
         if !leave_out(&mut plan, &failure, config, &mut reasons) {
             let source = match failure {
                 NotStarted::Runner(failure) => failure.into(),
@@ -63,6 +64,7 @@ pub(super) async fn probe(config: &NativeConfig) -> Result<(Plan, Vec<Unenforced
             return Err(ProbeError::Trial { source });
         }
     }
+    runtime::probe(config, &mut plan, &mut reasons).await?;
     if !plan.isolation.namespaces() && plan.layout.v2.is_none() && !plan.layout.has(Controller::Freezer) {
         let reason = reasons.get(&Control::Namespaces).cloned().unwrap_or_default();
         reasons.insert(
@@ -73,16 +75,28 @@ pub(super) async fn probe(config: &NativeConfig) -> Result<(Plan, Vec<Unenforced
     Ok((plan, reasons.into_iter().map(|(control, reason)| Unenforced { control, reason }).collect()))
 }
 
-/// Runs a container whose task ends before executing anything.
-async fn trial(config: &NativeConfig, plan: &Plan, number: usize) -> Result<(), NotStarted> {
-    let id = ContainerId(format!("{TRIAL}{}-{number}", std::process::id()));
+/// A container that is run to find out what can be had.
+pub(super) struct Trial {
+    /// Empty: its task ends before executing anything.
+    pub(super) argv: Vec<String>,
+    pub(super) limits: Limits,
+}
+
+/// Runs it under a name of its own; returns how it ended, if that can be known, and what it printed.
+pub(super) async fn trial(
+    config: &NativeConfig,
+    plan: &Plan,
+    trial: Trial,
+    name: &str,
+) -> Result<(Option<Termination>, String), NotStarted> {
+    let id = ContainerId(format!("{TRIAL}{}-{name}", std::process::id()));
     let sandbox = config.state_dir.join(format!("{}.sandbox", id.0));
     let state = |source| NotStarted::Here(LaunchError::State { path: sandbox.clone(), source });
     let sandbox_path = std::path::absolute(&sandbox).map_err(state)?;
     fs::create_dir(&sandbox).map_err(state)?;
     let spec = ContainerSpec {
         id: id.clone(),
-        argv: vec!["trial".to_owned()],
+        argv: if trial.argv.is_empty() { vec!["trial".to_owned()] } else { trial.argv.clone() },
         env: BTreeMap::new(),
         sandbox: sandbox_path,
         root: None,
@@ -92,20 +106,25 @@ async fn trial(config: &NativeConfig, plan: &Plan, number: usize) -> Result<(), 
         rlimits: Vec::new(),
         persistent: Vec::new(),
         network: None,
-        limits: LIMITS,
+        limits: trial.limits,
         tethered: true,
     };
     let mut order = launch::order(config, plan, spec);
-    order.trial = true;
+    order.trial = trial.argv.is_empty();
     let folder = config.state_dir.join(&id.0);
-    let started = launch::start(config, &order).await;
-    if started.is_ok() {
-        let _ = runner::ended(&id, &folder).await;
-    }
+    let result = match launch::start(config, &order).await {
+        Ok(()) => {
+            let ended = runner::ended(&id, &folder).await.ok();
+            let said =
+                ["stdout", "stderr"].map(|name| fs::read_to_string(sandbox.join(name)).unwrap_or_default());
+            Ok((ended, said.concat()))
+        }
+        Err(reason) => Err(reason),
+    };
     for path in [&sandbox, &folder] {
         let _ = fs::remove_dir_all(path);
     }
-    started
+    result
 }
 
 /// Of an agent that was killed while it probed. Nothing runs in them: trials are tethered.
@@ -222,7 +241,7 @@ mod tests {
             ("/cg/pids", Controller::Pids),
         ];
         let v1 = v1.into_iter().map(|(mount, controller)| (mount.into(), [controller].into())).collect();
-        Plan { isolation: Isolation::Namespaces, layout: Layout { v1, ..Layout::default() } }
+        Plan { isolation: Isolation::Namespaces, layout: Layout { v1, ..Layout::default() }, runtime: None }
     }
 
     fn setup(control: Control) -> NotStarted {

@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Shared, read};
+use super::{Shared, read, runtime};
 use crate::{
     cgroup,
     error::ContainerError,
@@ -111,6 +111,9 @@ pub(super) async fn clear_away(order: Order, folder: PathBuf) -> Result<Usage, C
                 let _ = pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
                 gone(&id, process).await?;
             }
+        }
+        if let (Some(oci), Some(runner)) = (&order.runtime, pids.runner) {
+            runtime::delete(oci, &folder, runner).await;
         }
     }
     let cleared = tokio::task::spawn_blocking(move || {

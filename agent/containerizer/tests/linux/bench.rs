@@ -17,7 +17,7 @@ use std::{
 };
 
 use apportion_containerizer::{
-    ContainerId, ContainerSpec, Containerizer, Limits, Native, NativeConfig, Signal,
+    ContainerId, ContainerSpec, Containerizer, Limits, Native, NativeConfig, Runtime as Maker, Signal,
 };
 use apportion_types::container::Termination;
 use tokio::runtime::Runtime;
@@ -36,10 +36,12 @@ pub(crate) enum Mode {
     User,
     /// An ordinary user where user namespaces are forbidden.
     Bare,
+    /// Root, and an OCI runtime.
+    Oci,
 }
 
 impl Mode {
-    pub(crate) const ALL: [Mode; 4] = [Mode::Root, Mode::OldKernel, Mode::User, Mode::Bare];
+    pub(crate) const ALL: [Mode; 5] = [Mode::Root, Mode::OldKernel, Mode::User, Mode::Bare, Mode::Oci];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -47,12 +49,13 @@ impl Mode {
             Mode::OldKernel => "old_kernel",
             Mode::User => "user",
             Mode::Bare => "bare",
+            Mode::Oci => "oci",
         }
     }
 
     fn runner(self) -> &'static str {
         match self {
-            Mode::Root | Mode::User => "runner",
+            Mode::Root | Mode::User | Mode::Oci => "runner",
             Mode::OldKernel => "runner-on-old-kernel",
             Mode::Bare => "runner-without-namespaces",
         }
@@ -106,11 +109,23 @@ pub(crate) fn until(what: &str, mut is: impl FnMut() -> bool) {
     }
 }
 
+/// The OCI runtime that is tested, with its options: `APPORTION_TEST_RUNTIME`, or runc.
+pub(crate) fn oci_runtime() -> Maker {
+    env::var("APPORTION_TEST_RUNTIME").as_deref().unwrap_or("runc").parse().unwrap()
+}
+
+/// Whether it is installed.
+pub(crate) fn has_oci_runtime() -> bool {
+    let Maker::Oci { program, .. } = oci_runtime() else { return false };
+    std::process::Command::new(program).arg("--version").output().is_ok()
+}
+
 /// The configuration of a containerizer below `dir`.
 pub(crate) fn config(mode: Mode, dir: &Path, parent: &str) -> NativeConfig {
     NativeConfig {
         runner: vec![env::current_exe().unwrap().into(), OsString::from(mode.runner())],
         hidden: vec![dir.join("secrets")],
+        runtime: if mode == Mode::Oci { oci_runtime() } else { Maker::Native },
         ..NativeConfig::new(dir.join("state"), parent.to_owned())
     }
 }

@@ -9,17 +9,17 @@ use crate::{
     Scenario,
     bench::{
         Bench,
-        Mode::{Bare, Root, User},
+        Mode::{Bare, Oci, Root, User},
         block, until,
     },
 };
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario { name: "a_network_with_nobody_in_it", modes: &[Root, User], run: nobody },
+        Scenario { name: "a_network_with_nobody_in_it", modes: &[Root, User, Oci], run: nobody },
         Scenario { name: "no_network_without_namespaces", modes: &[Bare], run: refused },
-        Scenario { name: "two_containers_in_one_network", modes: &[Root], run: joined },
-        Scenario { name: "a_network_that_is_gone", modes: &[Root], run: gone },
+        Scenario { name: "two_containers_in_one_network", modes: &[Root, Oci], run: joined },
+        Scenario { name: "a_network_that_is_gone", modes: &[Root, Oci], run: gone },
     ]
 }
 

@@ -21,36 +21,36 @@ use crate::{
     Scenario,
     bench::{
         self, Bench, Mode,
-        Mode::{Bare, Root, User},
+        Mode::{Bare, Oci, Root, User},
         block, cgroups_of, processes_with, until,
     },
 };
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario { name: "runner_killed", modes: &[Root, User, Bare], run: runner_killed },
+        Scenario { name: "runner_killed", modes: &[Root, User, Bare, Oci], run: runner_killed },
         Scenario {
             name: "runner_killed_before_anybody_waits",
-            modes: &[Root, User, Bare],
+            modes: &[Root, User, Bare, Oci],
             run: runner_killed_unseen,
         },
-        Scenario { name: "init_killed", modes: &[Root, User, Bare], run: init_killed },
-        Scenario { name: "runner_asked_to_end", modes: &[Root, Bare], run: runner_asked_to_end },
-        Scenario { name: "agent_killed_and_followed", modes: &[Root, User, Bare], run: agent_killed },
+        Scenario { name: "init_killed", modes: &[Root, User, Bare, Oci], run: init_killed },
+        Scenario { name: "runner_asked_to_end", modes: &[Root, Bare, Oci], run: runner_asked_to_end },
+        Scenario { name: "agent_killed_and_followed", modes: &[Root, User, Bare, Oci], run: agent_killed },
         Scenario {
             name: "agent_killed_with_tethers",
-            modes: &[Root, User, Bare],
+            modes: &[Root, User, Bare, Oci],
             run: agent_killed_with_tethers,
         },
-        Scenario { name: "ended_while_no_agent_was_there", modes: &[Root, Bare], run: ended_unseen },
-        Scenario { name: "launch_cut_off", modes: &[Root, Bare], run: launch_cut_off },
-        Scenario { name: "folder_of_an_earlier_boot", modes: &[Root, Bare], run: earlier_boot },
-        Scenario { name: "damaged_folder", modes: &[Root], run: damaged_folder },
-        Scenario { name: "no_room_for_the_log", modes: &[Root, Bare], run: no_room_for_the_log },
-        Scenario { name: "garbage_on_the_socket", modes: &[Root, User, Bare], run: garbage },
-        Scenario { name: "socket_words", modes: &[Root], run: socket_words },
-        Scenario { name: "no_parent_is_left", modes: &[Root], run: no_parent_is_left },
-        Scenario { name: "runner_is_small", modes: &[Root, User], run: runner_is_small },
+        Scenario { name: "ended_while_no_agent_was_there", modes: &[Root, Bare, Oci], run: ended_unseen },
+        Scenario { name: "launch_cut_off", modes: &[Root, Bare, Oci], run: launch_cut_off },
+        Scenario { name: "folder_of_an_earlier_boot", modes: &[Root, Bare, Oci], run: earlier_boot },
+        Scenario { name: "damaged_folder", modes: &[Root, Oci], run: damaged_folder },
+        Scenario { name: "no_room_for_the_log", modes: &[Root, Bare, Oci], run: no_room_for_the_log },
+        Scenario { name: "garbage_on_the_socket", modes: &[Root, User, Bare, Oci], run: garbage },
+        Scenario { name: "socket_words", modes: &[Root, Oci], run: socket_words },
+        Scenario { name: "no_parent_is_left", modes: &[Root, Oci], run: no_parent_is_left },
+        Scenario { name: "runner_is_small", modes: &[Root, User, Oci], run: runner_is_small },
     ]
 }
 

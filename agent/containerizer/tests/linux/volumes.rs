@@ -15,7 +15,7 @@ use crate::{
     Scenario,
     bench::{
         Bench,
-        Mode::{Bare, OldKernel, Root, User},
+        Mode::{Bare, Oci, OldKernel, Root, User},
         block,
     },
     images,
@@ -23,15 +23,15 @@ use crate::{
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario { name: "a_volume_shared_by_two", modes: &[Root, OldKernel, User], run: shared },
-        Scenario { name: "a_volume_within_a_volume", modes: &[Root, User], run: nested },
-        Scenario { name: "a_volume_takes_no_power", modes: &[Root, OldKernel, User], run: flags },
-        Scenario { name: "no_volume_behind_a_link", modes: &[Root, User], run: link },
+        Scenario { name: "a_volume_shared_by_two", modes: &[Root, OldKernel, User, Oci], run: shared },
+        Scenario { name: "a_volume_within_a_volume", modes: &[Root, User, Oci], run: nested },
+        Scenario { name: "a_volume_takes_no_power", modes: &[Root, OldKernel, User, Oci], run: flags },
+        Scenario { name: "no_volume_behind_a_link", modes: &[Root, User, Oci], run: link },
         Scenario { name: "no_volume_without_namespaces", modes: &[Bare], run: refused },
-        Scenario { name: "host_volumes", modes: &[Root, OldKernel, User], run: host },
-        Scenario { name: "host_volumes_refused", modes: &[Root, User], run: host_refused },
-        Scenario { name: "volumes_of_every_kind", modes: &[Root, OldKernel, User], run: every_kind },
-        Scenario { name: "volumes_in_an_image", modes: &[Root, User], run: in_image },
+        Scenario { name: "host_volumes", modes: &[Root, OldKernel, User, Oci], run: host },
+        Scenario { name: "host_volumes_refused", modes: &[Root, User, Oci], run: host_refused },
+        Scenario { name: "volumes_of_every_kind", modes: &[Root, OldKernel, User, Oci], run: every_kind },
+        Scenario { name: "volumes_in_an_image", modes: &[Root, User, Oci], run: in_image },
     ]
 }
 
