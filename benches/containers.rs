@@ -174,6 +174,7 @@ fn spec(folder: &Path, number: u32, argv: &[&str]) -> std::io::Result<ContainerS
         argv: argv.iter().map(|argument| (*argument).to_owned()).collect(),
         env: BTreeMap::new(),
         sandbox,
+        output: None,
         root: None,
         user: None,
         working_dir: None,

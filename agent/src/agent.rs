@@ -23,7 +23,7 @@ use crate::{
     config::{Config, ConfigError},
     content::{Content, ContentError},
     detect::{self, DetectError},
-    effects::Effects,
+    effects::{Effects, Every},
     master_link::{self, Heard},
     oversubscription::{self, ResourceEstimator},
     paths::Paths,
@@ -246,9 +246,9 @@ impl Agent {
         let recovered = replay.recovered.clone();
         let store = Store::open(&paths, replay, move |told| drop(tell.send(told)))?;
         let sandboxes = Arc::new(Sandboxes::new(paths.clone()));
+        let every = Every { output: config.output(), tethered: config.tethered };
         let effects =
-            Effects::new(containerizer.clone(), content, sandboxes.clone(), config.tethered, events.clone())
-                .await;
+            Effects::new(containerizer.clone(), content, sandboxes.clone(), every, events.clone()).await;
         let mut watching = JoinSet::new();
         if config.enforce_disk {
             let interval = Duration::from_millis(config.disk_check_interval_ms);

@@ -7,11 +7,14 @@ use std::{
     time::Duration,
 };
 
-use apportion_containerizer::Runtime;
+use apportion_containerizer::{OutputBounds, Runtime};
 use apportion_types::{FaultDomain, Resources, limits, resources::Entry};
 use serde::{Deserialize, Serialize};
 
 use crate::{oversubscription::Estimator, sandboxes::collect::Rule};
+
+/// Full files of an output: each is renamed when one more is full, and looked for when they are read.
+pub(crate) const LOG_FILES_MAX: u32 = 1000;
 
 /// Settings of an agent. Every one but the work directory has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +76,11 @@ pub struct Config {
     pub disk_headroom_milli: u64,
     /// Between two looks for sandboxes that have been kept long enough, in milliseconds.
     pub sandbox_collect_interval_ms: u64,
+    /// What a file of a task's standard output holds, and as much one of its standard error, before another one is begun; 0 has one of
+    /// each that grows without end.
+    pub log_max_bytes: u64,
+    /// Full files of each that are kept beside the one that is written to.
+    pub log_files_max: u32,
     /// The parent of all containers' cgroups, for this agent alone; another agent on the same machine needs another.
     pub cgroup_parent: String,
     /// What makes the containers: this program alone, or an OCI runtime of the machine.
@@ -112,6 +120,8 @@ impl Default for Config {
             sandbox_keep_ms: 7 * 24 * 3600 * 1000,
             disk_headroom_milli: 100,
             sandbox_collect_interval_ms: 60_000,
+            log_max_bytes: 10 << 20,
+            log_files_max: 5,
             cgroup_parent: "apportion".to_owned(),
             runtime: Runtime::Native,
             lend_host_paths: Vec::new(),
@@ -138,6 +148,12 @@ pub enum ConfigError {
     /// No process at all.
     #[error("`pids_default` is 0, with which no task could start; give at least 1")]
     NoPids,
+    /// More files than could be listed at each turn.
+    #[error("`log_files_max` is {files}, more than {LOG_FILES_MAX}; give larger files with `log_max_bytes`")]
+    LogFiles {
+        /// How many.
+        files: u32,
+    },
     /// No pause at all.
     #[error("`{setting}` is 0; give how long to wait between two turns, such as 15s")]
     NoInterval {
@@ -188,6 +204,9 @@ impl Config {
         if let Some((setting, _)) = intervals.into_iter().find(|(_, ms)| *ms == 0) {
             return Err(ConfigError::NoInterval { setting });
         }
+        if self.log_files_max > LOG_FILES_MAX {
+            return Err(ConfigError::LogFiles { files: self.log_files_max });
+        }
         if self.disk_headroom_milli > 1000 {
             return Err(ConfigError::Headroom);
         }
@@ -206,6 +225,12 @@ impl Config {
     /// How long sandboxes are kept.
     pub(crate) fn collection(&self) -> Rule {
         Rule { keep: Duration::from_millis(self.sandbox_keep_ms), headroom_milli: self.disk_headroom_milli }
+    }
+
+    /// How much of what tasks write is kept.
+    pub(crate) fn output(&self) -> Option<OutputBounds> {
+        let bounds = OutputBounds { bytes_max: self.log_max_bytes, files_max: self.log_files_max };
+        (bounds.bytes_max > 0).then_some(bounds)
     }
 
     /// The masters as URIs that a channel takes.
@@ -260,6 +285,7 @@ mod tests {
         ] {
             assert_eq!(with(&change), Err(ConfigError::NoInterval { setting }));
         }
+        assert_eq!(with(&|c| c.log_files_max = 1001), Err(ConfigError::LogFiles { files: 1001 }));
         assert_eq!(with(&|c| c.disk_headroom_milli = 1001), Err(ConfigError::Headroom));
         let domain = |region: &str, zone: &str| {
             let domain = FaultDomain { region: region.to_owned(), zone: zone.to_owned() };

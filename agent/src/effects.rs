@@ -13,7 +13,7 @@ use std::{
 use apportion_agent_core::{ContainerId, ContainerPlan, Event, LaunchFailure, LaunchFailureKind, Signal};
 use apportion_containerizer::{
     self as containerizer, ContainerError, ContainerSpec, Containerizer, ImageRoot, LaunchError, Limits,
-    Mount, MountSource, NetworkSpec, PersistentVolume, SANDBOX_IN_IMAGE,
+    Mount, MountSource, NetworkSpec, OutputBounds, PersistentVolume, SANDBOX_IN_IMAGE,
 };
 use apportion_types::{Volume, VolumeSource, text::chain};
 use tokio::sync::{Semaphore, mpsc};
@@ -47,11 +47,20 @@ pub(crate) struct Effects {
     pub(crate) probes: Probes,
 }
 
+/// What is the same for every container of this agent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Every {
+    /// How much is kept of what it writes.
+    pub(crate) output: Option<OutputBounds>,
+    /// Ends with the agent's process.
+    pub(crate) tethered: bool,
+}
+
 struct Shared {
     containerizer: Arc<dyn Containerizer>,
     content: Arc<Content>,
     sandboxes: Arc<Sandboxes>,
-    tethered: bool,
+    every: Every,
     /// Containers that an earlier process has left.
     leftovers: BTreeSet<String>,
     /// More launches at once than this would only wait for each other.
@@ -75,7 +84,7 @@ impl Effects {
         containerizer: Arc<dyn Containerizer>,
         content: Content,
         sandboxes: Arc<Sandboxes>,
-        tethered: bool,
+        every: Every,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
         let leftovers = containerizer.leftovers().await.into_iter().map(|leftover| leftover.id.0).collect();
@@ -83,7 +92,7 @@ impl Effects {
         let volumes = Volumes::new(sandboxes.paths.clone());
         let probes = Probes::new(containerizer.clone(), events.clone());
         let content = Arc::new(content);
-        let shared = Shared { containerizer, content, sandboxes, tethered, leftovers, launches, events };
+        let shared = Shared { containerizer, content, sandboxes, every, leftovers, launches, events };
         Self {
             shared: Arc::new(shared),
             containers: HashMap::new(),
@@ -217,7 +226,7 @@ impl Shared {
             brought = brought => brought?,
         };
         let network = network(&plan)?;
-        let spec = ContainerSpec { network, ..spec(plan, sandbox, persistent, brought, self.tethered) };
+        let spec = ContainerSpec { network, ..spec(plan, sandbox, persistent, brought, self.every) };
         self.containerizer.launch(spec).await.map_err(|error| failure(kind(&error), chain(&error)))?;
         Ok(Vec::new())
     }
@@ -334,7 +343,7 @@ fn spec(
     sandbox: PathBuf,
     persistent: Vec<PersistentVolume>,
     brought: Brought,
-    tethered: bool,
+    every: Every,
 ) -> ContainerSpec {
     let (root, image) = brought.root.map_or_else(Default::default, |(root, image)| (Some(root), image));
     let place = if root.is_some() { Path::new(SANDBOX_IN_IMAGE) } else { &sandbox };
@@ -357,6 +366,7 @@ fn spec(
         argv,
         env,
         sandbox,
+        output: every.output,
         root,
         user: plan.container.user.or(image.user),
         working_dir: plan.container.working_dir.or(image.working_dir).map(PathBuf::from),
@@ -371,6 +381,6 @@ fn spec(
             memory_limit_bytes: Some(ceilings.memory_limit_bytes),
             pids_max: Some(ceilings.pids_max),
         },
-        tethered,
+        tethered: every.tethered,
     }
 }

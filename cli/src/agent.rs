@@ -42,6 +42,8 @@ pub(crate) const KEYS: &[&str] = &[
     "sandbox_keep",
     "disk_headroom",
     "sandbox_collect_interval",
+    "log_max_bytes",
+    "log_files_max",
     "registry",
     "registry_config",
     "registry_insecure",

@@ -2,11 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, bail};
-use apportion_sdk::{
-    operator::{Operator, OperatorError, TaskFilter, TaskSummary},
-    sandbox::{self, Request, SandboxError},
-};
+use anyhow::bail;
+use apportion_sdk::operator::{Operator, OperatorError, TaskFilter, TaskSummary};
 use apportion_types::{FrameworkId, TaskId};
 
 use crate::{
@@ -156,56 +153,6 @@ impl Master {
         grace: Option<Duration>,
     ) -> anyhow::Result<FrameworkId> {
         self.client.answered(self.operator.kill(framework, task, grace)).await
-    }
-}
-
-/// A file of a task's sandbox on its agent.
-#[derive(Debug)]
-pub(crate) struct Sandbox {
-    address: String,
-    timeout: Duration,
-    request: Request,
-}
-
-impl Sandbox {
-    /// A file of a task, `stdout` or `stderr`.
-    pub(crate) fn of(client: &Client, task: &TaskSummary, path: &str) -> Sandbox {
-        let request = Request::new(task.framework_id.clone(), task.info.task_id.clone(), path);
-        Sandbox { address: task.agent_address.clone(), timeout: client.timeout, request }
-    }
-
-    /// Reads from an offset (negative: from the end) to the end as it is now; where that was, and the bytes.
-    pub(crate) async fn read(&self, offset: i64) -> anyhow::Result<(u64, Vec<u8>)> {
-        let mut file = self.open(offset, false).await?;
-        let (mut start, mut bytes) = (None, Vec::new());
-        while let Some(chunk) = self.within(file.chunk()).await? {
-            start.get_or_insert(chunk.offset);
-            bytes.extend_from_slice(&chunk.data);
-        }
-        Ok((start.unwrap_or_default(), bytes))
-    }
-
-    /// Writes what there is from an offset on to standard output; with `follow`, until the task has ended.
-    pub(crate) async fn copy(&self, offset: u64, follow: bool) -> anyhow::Result<()> {
-        let mut file = self.open(i64::try_from(offset).context("the file is too long")?, follow).await?;
-        loop {
-            // A task that is followed may be silent for as long as it likes.
-            let chunk = if follow { file.chunk().await? } else { self.within(file.chunk()).await? };
-            let Some(chunk) = chunk else { return Ok(()) };
-            output::write(&chunk.data)?;
-        }
-    }
-
-    async fn open(&self, offset: i64, follow: bool) -> anyhow::Result<sandbox::File> {
-        let request = self.request.clone().offset(offset).follow(follow);
-        self.within(sandbox::read(&self.address, request)).await
-    }
-
-    async fn within<T>(&self, call: impl Future<Output = Result<T, SandboxError>>) -> anyhow::Result<T> {
-        match tokio::time::timeout(self.timeout, call).await {
-            Err(_) => bail!("{}", late(&format!("the agent at {}", self.address), self.timeout)),
-            Ok(answer) => Ok(answer?),
-        }
     }
 }
 

@@ -1,13 +1,21 @@
 //! `apportion logs TASK`: what a task wrote, read from its agent.
 
-use anyhow::{Context as _, bail};
-use apportion_sdk::operator::{TaskFilter, TaskSummary};
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{anyhow, bail};
+use apportion_sdk::{
+    operator::{TaskFilter, TaskSummary},
+    sandbox::{self, Log, LogPart, LogRequest, Output, Position, SandboxError},
+};
 use apportion_types::{FrameworkId, TaskId};
 
 use crate::{
-    client::{self, Client, Sandbox},
+    client::{self, Client},
     output,
 };
+
+/// Between two looks for an agent in the place of one that has ended.
+const AGAIN_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Show what a task has written to its standard output or standard error
 #[derive(Debug, clap::Args)]
@@ -30,23 +38,104 @@ pub(crate) struct Args {
     client: client::Args,
 }
 
-/// Bytes first looked at for the last lines; grows eightfold while they are too few.
-const TAIL_WINDOW: u64 = 16 << 10;
-
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let Some(client) = args.client.start()? else { return Ok(()) };
-    let task = find(&client, args.framework, args.task.clone()).await?;
-    if task.agent_address.is_empty() {
-        bail!("the agent of task `{}` is removed; its files can be read only on that machine", args.task);
-    }
-    let sandbox = Sandbox::of(&client, &task, if args.stderr { "stderr" } else { "stdout" });
-    let Some(lines) = args.tail else { return sandbox.copy(0, args.follow).await };
-    let (start, bytes) = last_lines(&sandbox, lines).await?;
-    output::write(&bytes)?;
-    if args.follow {
-        sandbox.copy(start + bytes.len() as u64, true).await?;
+    let task = find(&client, args.framework, args.task).await?;
+    let output = if args.stderr { Output::Stderr } else { Output::Stdout };
+    let request = request(&task).only(output).follow(args.follow);
+    let request = args.tail.into_iter().fold(request, LogRequest::tail);
+    let mut logs = Logs::open(&client, &task, request, args.follow).await?;
+    while let Some(part) = logs.part().await? {
+        output::write(&part.data)?;
     }
     Ok(())
+}
+
+/// All that is kept of what a task has written.
+pub(crate) fn request(task: &TaskSummary) -> LogRequest {
+    LogRequest::new(task.framework_id.clone(), task.info.task_id.clone())
+}
+
+/// What a task writes, read from its agent, and from the next one in its place.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    client: Client,
+    framework_id: FrameworkId,
+    task_id: TaskId,
+    address: String,
+    request: LogRequest,
+    follow: bool,
+    /// Where each output was read to.
+    read: BTreeMap<Output, Position>,
+    log: Log,
+}
+
+impl Logs {
+    pub(crate) async fn open(
+        client: &Client,
+        task: &TaskSummary,
+        request: LogRequest,
+        follow: bool,
+    ) -> anyhow::Result<Logs> {
+        let (task_id, address) = (task.info.task_id.clone(), task.agent_address.clone());
+        if address.is_empty() {
+            bail!("the agent of task `{task_id}` is removed; its files can be read only on that machine");
+        }
+        let log = within(client.timeout, &address, sandbox::log(&address, request.clone())).await??;
+        let (client, framework_id, read) = (client.clone(), task.framework_id.clone(), BTreeMap::new());
+        Ok(Logs { client, framework_id, task_id, address, request, follow, read, log })
+    }
+
+    /// The next part; none when everything is read. That something is missing is said.
+    pub(crate) async fn part(&mut self) -> anyhow::Result<Option<LogPart>> {
+        loop {
+            // A task that is followed may be silent for as long as it likes.
+            let part = match self.follow {
+                true => self.log.part().await,
+                false => within(self.client.timeout, &self.address, self.log.part()).await?,
+            };
+            match part {
+                Ok(Some(part)) => {
+                    if part.missed {
+                        output::say(
+                            "apportion: something may be missing here: it was deleted before it was read",
+                        );
+                    }
+                    self.read.insert(part.output, part.position.clone());
+                    return Ok(Some(part));
+                }
+                Ok(None) => return Ok(None),
+                // An agent that ends leaves its tasks to the next one.
+                Err(error) if self.follow => self.open_again(error).await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Goes on where it was, as soon as there is an agent again.
+    async fn open_again(&mut self, broken: SandboxError) -> anyhow::Result<()> {
+        let request = self.read.values().cloned().fold(self.request.clone(), LogRequest::after);
+        let attempts = async {
+            loop {
+                // The next one may listen elsewhere.
+                if let Ok(task) =
+                    find(&self.client, Some(self.framework_id.clone()), self.task_id.clone()).await
+                    && let Ok(log) = sandbox::log(&task.agent_address, request.clone()).await
+                {
+                    return (task.agent_address, log);
+                }
+                tokio::time::sleep(AGAIN_INTERVAL).await;
+            }
+        };
+        let opened = tokio::time::timeout(self.client.timeout, attempts).await;
+        (self.address, self.log) = opened.map_err(|_| broken)?;
+        Ok(())
+    }
+}
+
+async fn within<T>(timeout: Duration, address: &str, call: impl Future<Output = T>) -> anyhow::Result<T> {
+    let late = |_| anyhow!("{}", client::late(&format!("the agent at {address}"), timeout));
+    tokio::time::timeout(timeout, call).await.map_err(late)
 }
 
 /// The newest task of this id, running or ended.
@@ -74,49 +163,11 @@ fn one_of(id: &TaskId, mut tasks: Vec<TaskSummary>) -> anyhow::Result<TaskSummar
     Ok(newest)
 }
 
-/// The last lines of the file as it is now, and where they begin.
-async fn last_lines(sandbox: &Sandbox, lines: u64) -> anyhow::Result<(u64, Vec<u8>)> {
-    let mut window = TAIL_WINDOW;
-    loop {
-        let back = i64::try_from(window).context("the file is too long")?;
-        let (start, bytes) = sandbox.read(-back).await?;
-        match start_of_last(&bytes, lines) {
-            Some(at) => return Ok((start + at as u64, bytes[at..].to_vec())),
-            None if start == 0 => return Ok((0, bytes)),
-            None => window *= 8,
-        }
-    }
-}
-
-/// Where the last `lines` lines begin, if the bytes hold the end of the line before them.
-fn start_of_last(bytes: &[u8], lines: u64) -> Option<usize> {
-    // The end of the last line, when it has one, ends no further line.
-    let body = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    if lines == 0 {
-        return Some(bytes.len());
-    }
-    let mut ends = body.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n');
-    let before = usize::try_from(lines - 1).ok().and_then(|skip| ends.nth(skip));
-    before.map(|(at, _)| at + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use apportion_proto::v1;
 
     use super::*;
-
-    #[test]
-    fn the_last_lines_are_counted_from_the_end() {
-        let last = |text: &'static str, lines| start_of_last(text.as_bytes(), lines).map(|at| &text[at..]);
-        assert_eq!(last("a\nb\nc\n", 1), Some("c\n"));
-        assert_eq!(last("a\nb\nc\n", 2), Some("b\nc\n"));
-        assert_eq!(last("a\nb\nc", 2), Some("b\nc"));
-        assert_eq!(last("a\n\n", 1), Some("\n"));
-        assert_eq!(last("a\nb\n", 0), Some(""));
-        assert_eq!(last("a\nb\n", 2), None);
-        assert_eq!(last("", 1), None);
-    }
 
     #[test]
     fn one_task_is_meant_or_it_is_said_how_to_choose() {

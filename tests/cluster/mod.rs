@@ -6,6 +6,7 @@ mod exec;
 mod hostile;
 mod images;
 mod limits;
+mod logs;
 mod sharing;
 mod survival;
 mod traces;

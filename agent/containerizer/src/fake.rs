@@ -271,6 +271,7 @@ mod tests {
             argv: argv.iter().map(|s| (*s).to_owned()).collect(),
             env: BTreeMap::new(),
             sandbox: "/nowhere".into(),
+            output: None,
             root: None,
             user: None,
             working_dir: None,

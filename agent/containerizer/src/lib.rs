@@ -30,6 +30,6 @@ pub use native::{Native, NativeConfig};
 pub use netns::NetworkNamespaces;
 pub use runtime::{Runtime, RuntimeError};
 pub use spec::{
-    ContainerId, ContainerSpec, ImageRoot, Leftover, Limits, Mount, MountSource, NetworkSpec,
+    ContainerId, ContainerSpec, ImageRoot, Leftover, Limits, Mount, MountSource, NetworkSpec, OutputBounds,
     PersistentVolume, SANDBOX_IN_IMAGE, Signal,
 };

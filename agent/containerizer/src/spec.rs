@@ -48,6 +48,9 @@ pub struct ContainerSpec {
     pub env: BTreeMap<String, String>,
     /// The task's writable folder, its working directory, where `stdout` and `stderr` are appended. Exists.
     pub sandbox: PathBuf,
+    /// How much is kept of what it writes to `stdout` and `stderr`. When none: all of it, and the task has these files themselves open.
+    #[serde(default)]
+    pub output: Option<OutputBounds>,
     /// What it sees as its root; the host's files, read-only, when none.
     #[serde(default)]
     pub root: Option<ImageRoot>,
@@ -90,6 +93,18 @@ pub struct NetworkSpec {
     pub etc: BTreeMap<String, PathBuf>,
     /// Keeps it from raw sockets, by which it would get around what filters its connections.
     pub filtered: bool,
+}
+
+/// How much is kept of a container's standard output, and as much of its standard error.
+///
+/// With it the task writes to pipes, which its runner empties. A file that is full becomes `stdout.1`, what was that becomes `stdout.2`,
+/// and so on; what would come after the last is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputBounds {
+    /// The most that one file holds; at least one. It is cut at a line's end where it can be.
+    pub bytes_max: u64,
+    /// Full files beside the one that is written to.
+    pub files_max: u32,
 }
 
 /// A folder of the host that a container reads and writes.

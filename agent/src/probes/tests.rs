@@ -159,6 +159,7 @@ async fn fake_with_container(id: &str) -> Fake {
         argv: vec!["work".to_owned()],
         env: BTreeMap::new(),
         sandbox: "/nowhere".into(),
+        output: None,
         root: None,
         user: None,
         working_dir: None,

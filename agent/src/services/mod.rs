@@ -2,7 +2,9 @@
 
 mod exec;
 mod http;
+mod log;
 mod open;
+mod rotated;
 mod sandbox;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -23,6 +25,9 @@ const CHUNK_BYTES_MAX: usize = 64 << 10;
 
 /// Responses of a stream that wait for a slow reader; what makes them waits then.
 const CHUNKS_WAITING_MAX: usize = 4;
+
+/// How often a file that has not grown is looked at again: soon for a reader, cheap for a machine.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A connection on which nothing is heard for so long is asked for a sign of life, and given so long again to give one.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);

@@ -4,13 +4,13 @@ use std::{
     io::{self, SeekFrom},
     os::fd::OwnedFd,
     sync::Arc,
-    time::Duration,
 };
 
 use apportion_agent_core::View;
 use apportion_containerizer::Containerizer;
 use apportion_proto::v1::{
-    ExecRequest, ExecResponse, ReadFileRequest, ReadFileResponse, sandbox_service_server::SandboxService,
+    ExecRequest, ExecResponse, ReadFileRequest, ReadFileResponse, ReadLogRequest, ReadLogResponse,
+    sandbox_service_server::SandboxService,
 };
 use apportion_types::{FrameworkId, TaskId, limits, text::chain};
 use tokio::{
@@ -22,13 +22,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    CHUNK_BYTES_MAX, CHUNKS_WAITING_MAX, exec,
+    CHUNK_BYTES_MAX, CHUNKS_WAITING_MAX, FOLLOW_INTERVAL, exec, log,
     open::{self, OpenError},
 };
 use crate::paths::Paths;
-
-/// How often a file that has not grown is looked at again: soon for a reader, cheap for a machine.
-const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The sandboxes of an agent.
 pub(super) struct Sandboxes {
@@ -38,15 +35,19 @@ pub(super) struct Sandboxes {
     sessions: Arc<Semaphore>,
 }
 
+/// A task, by its framework and its own id.
+pub(super) type Key = (FrameworkId, TaskId);
+
 /// One run of a task.
-struct Run {
-    key: (FrameworkId, TaskId),
-    container_id: String,
+#[derive(Debug, Clone)]
+pub(super) struct Run {
+    pub(super) key: Key,
+    pub(super) container_id: String,
 }
 
 impl Run {
     /// True when nothing will be written to its sandbox any more.
-    fn has_ended(&self, view: &View) -> bool {
+    pub(super) fn has_ended(&self, view: &View) -> bool {
         view.tasks
             .get(&self.key)
             .is_none_or(|task| task.state.is_terminal() || task.container_id.0 != self.container_id)
@@ -81,7 +82,7 @@ impl Sandboxes {
 }
 
 /// The task that is meant.
-pub(super) fn key(framework_id: String, task_id: String) -> Result<(FrameworkId, TaskId), Status> {
+pub(super) fn key(framework_id: String, task_id: String) -> Result<Key, Status> {
     let framework_id =
         FrameworkId::new(framework_id).map_err(|error| Status::invalid_argument(error.to_string()))?;
     let task_id = TaskId::new(task_id).map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -122,6 +123,19 @@ impl SandboxService for Sandboxes {
                     .await;
             }
         });
+        Ok(Response::new(ReceiverStream::new(responses)))
+    }
+
+    type ReadLogStream = ReceiverStream<Result<ReadLogResponse, Status>>;
+
+    async fn read_log(
+        &self,
+        request: Request<ReadLogRequest>,
+    ) -> Result<Response<Self::ReadLogStream>, Status> {
+        let request = request.into_inner();
+        let (framework_id, task_id) = key(request.framework_id.clone(), request.task_id.clone())?;
+        let (run, sandbox) = self.newest(framework_id, task_id)?;
+        let responses = log::read(&request, &run, sandbox, &self.view)?;
         Ok(Response::new(ReceiverStream::new(responses)))
     }
 

@@ -32,6 +32,12 @@ pub(crate) struct Args {
     /// Between two looks for sandboxes that have been kept long enough [default: 1m]
     #[arg(long, value_name = "DURATION", value_parser = value::flag::<Duration>, help_heading = "Settings")]
     sandbox_collect_interval: Option<Duration>,
+    /// What a file of a task's standard output holds, or one of its standard error, before another is begun; 0 for one without end [default: 10MiB]
+    #[arg(long, value_name = "BYTES", value_parser = value::flag::<Bytes>, help_heading = "Settings")]
+    log_max_bytes: Option<Bytes>,
+    /// Full files of each that are kept beside the one that is written to [default: 5]
+    #[arg(long, value_name = "NUMBER", value_parser = value::flag::<u32>, help_heading = "Settings")]
+    log_files_max: Option<u32>,
 }
 
 impl Args {
@@ -47,10 +53,37 @@ impl Args {
         duration("sandbox_keep", self.sandbox_keep, &mut config.sandbox_keep_ms)?;
         let interval = &mut config.sandbox_collect_interval_ms;
         duration("sandbox_collect_interval", self.sandbox_collect_interval, interval)?;
+        let bytes = config.log_max_bytes;
+        config.log_max_bytes = settings.value("log_max_bytes", self.log_max_bytes, || Bytes(bytes))?.0;
+        let files = config.log_files_max;
+        config.log_files_max = settings.value("log_files_max", self.log_files_max, || files)?;
         let headroom = config.disk_headroom_milli;
         config.disk_headroom_milli =
             settings.value("disk_headroom", self.disk_headroom, || Part(headroom))?.0;
         Ok(())
+    }
+}
+
+/// So many bytes, as a number alone or with a unit: `10MiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bytes(u64);
+
+const UNITS: [(&str, u32); 5] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10), ("", 0)];
+
+impl Value for Bytes {
+    fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let with_unit = UNITS.into_iter().find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, bits)));
+        let bytes = with_unit.and_then(|(number, bits)| {
+            let number: u64 = number.trim_end().parse().ok()?;
+            number.checked_mul(1 << bits)
+        });
+        bytes.map(Bytes).ok_or_else(|| format!("`{text}` is no number of bytes, such as 65536 or 10MiB"))
+    }
+
+    fn text(&self) -> String {
+        let whole = UNITS.into_iter().find(|(_, bits)| self.0 > 0 && self.0.is_multiple_of(1 << bits));
+        whole.map_or_else(|| self.0.to_string(), |(unit, bits)| format!("{}{unit}", self.0 >> bits))
     }
 }
 
@@ -77,6 +110,24 @@ impl Value for Part {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes() {
+        for (text, bytes, shown) in [
+            ("10MiB", 10 << 20, "10MiB"),
+            ("65536", 64 << 10, "64KiB"),
+            ("0", 0, "0"),
+            ("1000", 1000, "1000"),
+            ("3 GiB", 3 << 30, "3GiB"),
+        ] {
+            let found = Bytes::parse(text).unwrap();
+            assert_eq!((found, found.text().as_str()), (Bytes(bytes), shown));
+            assert_eq!(Bytes::parse(shown), Ok(found));
+        }
+        for wrong in ["much", "", "MiB", "-1", "1.5MiB", "99999999TiB"] {
+            assert!(Bytes::parse(wrong).unwrap_err().contains("such as 65536"), "{wrong}");
+        }
+    }
 
     #[test]
     fn parts() {

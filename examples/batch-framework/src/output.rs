@@ -9,7 +9,7 @@ use std::{
 
 use apportion_sdk::{
     FrameworkId,
-    sandbox::{self, Chunk, Request, SandboxError},
+    sandbox::{self, LogRequest, Output, SandboxError},
 };
 use tokio::{io::AsyncWriteExt, sync::Semaphore, time::timeout};
 
@@ -74,13 +74,13 @@ impl Fetcher {
         async move {
             let _permit = this.permits.acquire().await.expect("the semaphore is never closed");
             let address = &attempt.host.address;
-            let request = |file: &str| Request::new(framework_id.clone(), attempt.id.clone(), file);
+            let request = |output| LogRequest::new(framework_id.clone(), attempt.id.clone()).only(output);
             let mut fetched = Fetched::default();
             let end = match &this.folder {
-                None => end_of(address, request("stdout")).await,
+                None => end_of(address, request(Output::Stdout)).await,
                 Some(folder) => {
                     let file = folder.join(format!("{name}.stdout"));
-                    let end = save(address, request("stdout"), &file).await;
+                    let end = save(address, request(Output::Stdout), &file).await;
                     fetched.file = end.is_ok().then_some(file);
                     end
                 }
@@ -91,7 +91,7 @@ impl Fetcher {
             }
             // A task that failed in silence most often said why on the other stream. Without it nothing is lost.
             if outcome != Outcome::Succeeded && fetched.tail.is_none() && fetched.error.is_none() {
-                let end = end_of(address, request("stderr")).await;
+                let end = end_of(address, request(Output::Stderr)).await;
                 fetched.tail = end.ok().and_then(|end| last_line(&end)).map(|line| format!("stderr: {line}"));
             }
             fetched
@@ -99,27 +99,36 @@ impl Fetcher {
     }
 }
 
-/// The last bytes of a file of a sandbox.
-async fn end_of(address: &str, request: Request) -> Result<Vec<u8>, FetchError> {
-    let request = request.offset(-(TAIL_BYTES as i64)).length(TAIL_BYTES as u64);
+/// The last bytes of a log.
+async fn end_of(address: &str, request: LogRequest) -> Result<Vec<u8>, FetchError> {
     let silent = |_| FetchError::Silent { address: address.to_owned() };
-    let file = timeout(SILENCE_MAX, sandbox::read(address, request)).await.map_err(silent)??;
-    Ok(timeout(SILENCE_MAX, file.bytes()).await.map_err(silent)??)
+    let mut log = timeout(SILENCE_MAX, sandbox::log(address, request.tail_bytes(TAIL_BYTES as u64)))
+        .await
+        .map_err(silent)??;
+    let mut end = Vec::new();
+    while let Some(part) = timeout(SILENCE_MAX, log.part()).await.map_err(silent)?? {
+        keep_end(&mut end, &part.data);
+    }
+    Ok(end)
 }
 
-/// Copies a file of a sandbox, and gives its last bytes. Written beside its place and moved there when it is whole, so that
+fn keep_end(end: &mut Vec<u8>, data: &[u8]) {
+    end.extend_from_slice(data);
+    end.drain(..end.len().saturating_sub(TAIL_BYTES));
+}
+
+/// Copies a log, and gives its last bytes. Written beside its place and moved there when it is whole, so that
 /// whoever finds it finds all of it.
-async fn save(address: &str, request: Request, file: &Path) -> Result<Vec<u8>, FetchError> {
+async fn save(address: &str, request: LogRequest, file: &Path) -> Result<Vec<u8>, FetchError> {
     let part = file.with_extension("stdout.part");
     let refuse = |source| FetchError::Write { file: file.to_owned(), source };
     let silent = |_| FetchError::Silent { address: address.to_owned() };
-    let mut source = timeout(SILENCE_MAX, sandbox::read(address, request)).await.map_err(silent)??;
+    let mut source = timeout(SILENCE_MAX, sandbox::log(address, request)).await.map_err(silent)??;
     let mut target = tokio::fs::File::create(&part).await.map_err(refuse)?;
     let mut end = Vec::new();
-    while let Some(Chunk { data, .. }) = timeout(SILENCE_MAX, source.chunk()).await.map_err(silent)?? {
-        target.write_all(&data).await.map_err(refuse)?;
-        end.extend_from_slice(&data);
-        end.drain(..end.len().saturating_sub(TAIL_BYTES));
+    while let Some(part) = timeout(SILENCE_MAX, source.part()).await.map_err(silent)?? {
+        target.write_all(&part.data).await.map_err(refuse)?;
+        keep_end(&mut end, &part.data);
     }
     target.flush().await.map_err(refuse)?;
     tokio::fs::rename(&part, file).await.map_err(refuse)?;

@@ -8,7 +8,7 @@ use apportion_proto::v1::{
 use apportion_sdk::{
     FrameworkId, TaskId, TaskState,
     operator::{AgentState, Operator, OperatorError, TaskFilter},
-    sandbox::{self, Chunk, SandboxError},
+    sandbox::{self, Chunk, Output, Position, SandboxError},
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -211,6 +211,26 @@ impl SandboxService for World {
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
+    type ReadLogStream = ReceiverStream<Result<v1::ReadLogResponse, Status>>;
+
+    async fn read_log(
+        &self,
+        request: Request<v1::ReadLogRequest>,
+    ) -> Result<Response<Self::ReadLogStream>, Status> {
+        let request = request.into_inner();
+        assert_eq!((request.tail_lines, request.after.len(), request.follow), (Some(3), 1, true));
+        let (sender, receiver) = tokio::sync::mpsc::channel(4);
+        let part = |output: v1::Output, data: &'static [u8], missed| v1::ReadLogResponse {
+            output: output.into(),
+            data: data.into(),
+            position: "here".to_owned(),
+            missed,
+        };
+        sender.try_send(Ok(part(v1::Output::Stderr, b"late", true))).unwrap();
+        sender.try_send(Err(Status::not_found("it is gone"))).unwrap();
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
     type ExecStream = ReceiverStream<Result<v1::ExecResponse, Status>>;
 
     async fn exec(
@@ -307,6 +327,14 @@ async fn a_file_is_read() {
         sandbox::read(&address, request("stdout")).await.unwrap().bytes().await.unwrap(),
         b"hello world"
     );
+
+    let mut after = sandbox::LogRequest::new(FrameworkId::new("f1").unwrap(), TaskId::new("t1").unwrap());
+    after = after.only(Output::Stderr).tail(3).after(Position("here".to_owned())).follow(true);
+    let mut log = sandbox::log(&address, after).await.unwrap();
+    let part = log.part().await.unwrap().unwrap();
+    assert_eq!((part.output, part.missed, &part.data[..]), (Output::Stderr, true, &b"late"[..]));
+    assert_eq!(part.position, Position("here".to_owned()));
+    assert!(log.part().await.unwrap_err().to_string().contains("has no log on the agent at"));
 
     let missing = sandbox::read(&address, request("stderr")).await.unwrap_err();
     assert!(matches!(missing, SandboxError::NotFound { .. }), "{missing}");

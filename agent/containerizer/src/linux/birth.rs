@@ -18,8 +18,10 @@ use super::{
     accounts,
     init::{self, Ends},
     netns, note, oci,
+    output::Outputs,
     server::Server,
     sys::{self, Copy},
+    task::Standard,
     tree,
     watch::{Container, End},
     wire::{self, Word},
@@ -73,9 +75,16 @@ fn bring_up(
     } else {
         None
     };
+    let (outputs, pipes) = match order.spec.output {
+        Some(bounds) if !order.trial => {
+            let (outputs, pipes) = Outputs::open(sandbox, bounds)?;
+            (outputs, Some(pipes))
+        }
+        _ => (Outputs::none(), None),
+    };
     let (life, started) = match &order.runtime {
-        Some(runtime) => oci::bring_up(order, runtime, sandbox, driver, runner)?,
-        None => native(order, sandbox, driver)?,
+        Some(runtime) => oci::bring_up(order, runtime, sandbox, pipes, driver, runner)?,
+        None => native(order, sandbox, pipes, driver)?,
     };
     pids.init = Process::find(life.init);
     pids.task = Process::find(started.task);
@@ -85,12 +94,19 @@ fn bring_up(
         life.end(order.isolation);
         return Err(Failure::state(path, &e));
     }
-    Ok((life, Parts { signals, tether, memory, started_at: started.at, started: started.instant }, server))
+    let Started { at: started_at, instant: started, .. } = started;
+    Ok((life, Parts { signals, tether, memory, outputs, started_at, started }, server))
 }
 
 /// A container of this crate's own making.
-fn native(order: &Order, sandbox: &Path, driver: &dyn CgroupDriver) -> Result<(Life, Started), Failure> {
-    let Newborn { life, go, report } = Newborn::clone(order, sandbox, driver)?;
+fn native(
+    order: &Order,
+    sandbox: &Path,
+    pipes: Option<[OwnedFd; 2]>,
+    driver: &dyn CgroupDriver,
+) -> Result<(Life, Started), Failure> {
+    let standard = pipes.map_or(Standard::Sandbox, Standard::Runner);
+    let Newborn { life, go, report } = Newborn::clone(order, sandbox, standard, driver)?;
     match Newborn::bring_up(order, life.init, &go, &report) {
         Ok(started) => Ok((life, started)),
         Err(failure) => {
@@ -124,6 +140,7 @@ pub(super) struct Parts {
     pub(super) signals: OwnedFd,
     pub(super) tether: Option<OwnedFd>,
     pub(super) memory: Option<MemoryWatch>,
+    pub(super) outputs: Outputs,
     pub(super) started_at: Time,
     pub(super) started: Instant,
 }
@@ -178,7 +195,12 @@ struct Newborn {
 }
 
 impl Newborn {
-    fn clone(order: &Order, sandbox: &Path, driver: &dyn CgroupDriver) -> Result<Newborn, Failure> {
+    fn clone(
+        order: &Order,
+        sandbox: &Path,
+        standard: Standard,
+        driver: &dyn CgroupDriver,
+    ) -> Result<Newborn, Failure> {
         let pipes = |e: io::Error| Failure::setup("making pipes to the container", e);
         let (go_out, go) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| pipes(e.into()))?;
         let (report, report_in) = wire::pair().map_err(pipes)?;
@@ -204,7 +226,7 @@ impl Newborn {
         })?;
         let init = match copied {
             Copy::Child => {
-                let ends = Ends { go: go_out, report: report_in, status: status_in };
+                let ends = Ends { go: go_out, report: report_in, status: status_in, standard };
                 init::run(order, sandbox, ends, || driver.enter(&order.group, born_inside))
             }
             Copy::Parent { child } => child,

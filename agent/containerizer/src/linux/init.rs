@@ -42,6 +42,8 @@ pub(super) struct Ends {
     pub(super) report: OwnedFd,
     /// How the task ended.
     pub(super) status: OwnedFd,
+    /// What the task has for its input, output and errors.
+    pub(super) standard: Standard,
 }
 
 /// The longest host name of the kernel.
@@ -57,9 +59,9 @@ pub(super) fn run(
     // A panic must not unwind into code that belongs to the runner.
     let code = catch_unwind(AssertUnwindSafe(|| match set_up(order, sandbox, &ends, enter_groups) {
         Ok(task) => {
-            let Ends { go, report, status } = ends;
-            // The runner takes the end of the reports for the task's `execve`.
-            drop((go, report));
+            let Ends { go, report, status, standard } = ends;
+            // The runner takes the end of the reports for the task's `execve`, and that of its output for the end of all who had it.
+            drop((go, report, standard));
             attend(order, task, &status)
         }
         Err(failure) => {
@@ -77,7 +79,9 @@ fn set_up(
     ends: &Ends,
     enter_groups: impl FnOnce() -> Result<(), CgroupError>,
 ) -> Result<i32, Failure> {
-    detach(order, &[ends.go.as_raw_fd(), ends.report.as_raw_fd(), ends.status.as_raw_fd()])?;
+    let own = [&ends.go, &ends.report, &ends.status].into_iter().chain(ends.standard.descriptors());
+    let own: Vec<RawFd> = own.map(AsRawFd::as_raw_fd).collect();
+    detach(order, &own)?;
     await_go(&ends.go)?;
     // Before anything is allocated for the task, and while the hierarchies are still writable here.
     enter_groups()?;
@@ -109,7 +113,7 @@ fn set_up(
     match sys::copy(0).map_err(|e| Failure::setup("starting the task's process", e))? {
         Copy::Parent { child } => Ok(child),
         Copy::Child => {
-            let failure = task::become_task(order, sandbox, &Standard::Sandbox, ends.report.as_fd());
+            let failure = task::become_task(order, sandbox, &ends.standard, ends.report.as_fd());
             let _ = Word::Failed(failure).send(ends.report.as_fd());
             sys::exit_now(127)
         }

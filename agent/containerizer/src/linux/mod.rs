@@ -14,6 +14,7 @@ mod kernel;
 mod mounts;
 mod netns;
 mod oci;
+mod output;
 pub(crate) mod pidfd;
 mod place;
 mod privileges;
@@ -43,6 +44,7 @@ pub use bare::bare_loop;
 pub(crate) use mounts::read_only_program;
 pub(crate) use netns::NETNS;
 pub(crate) use privileges::OCI as CAPABILITIES;
+use rustix::{fs::Mode, process::umask};
 use serde::de::DeserializeOwned;
 
 use crate::folder::{self, Failure, Order, Pids, Process, ReadError, Report};
@@ -92,6 +94,8 @@ pub fn runner_main(args: impl Iterator<Item = OsString>) -> ExitCode {
 fn run(folder: &Path) -> Result<(), Failure> {
     // Out of the agent's session, so that what ends its terminal does not end the container.
     rustix::process::setsid().map_err(|e| Failure::setup("starting a session", e))?;
+    // Output files of the task are made here too, for its user to read.
+    umask(Mode::WGRP | Mode::WOTH);
     // Into the folder: a socket's path must be short, and the folder's may be long.
     env::set_current_dir(folder).map_err(|e| Failure::state(folder, &e))?;
     let order: Order = read(folder::SPEC)?;

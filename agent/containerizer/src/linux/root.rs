@@ -301,6 +301,12 @@ pub(super) fn open_output(sandbox: BorrowedFd<'_>, path: &Path, name: &str) -> R
     Ok(file)
 }
 
+/// Makes an output file of the task where there is nothing.
+pub(super) fn create_output(sandbox: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    openat(sandbox, name, flags, Mode::from_raw_mode(0o644))
+}
+
 #[cfg(test)]
 mod tests {
     use std::{io::Write, os::unix::fs::symlink};

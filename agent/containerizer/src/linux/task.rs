@@ -19,6 +19,7 @@ use rustix::{
 
 use super::{
     accounts, image,
+    output::{STDERR, STDOUT},
     place::{self, Links},
     rlimits, root, sys,
     wire::Word,
@@ -37,10 +38,29 @@ const BUSY_TRIES: u32 = 8;
 pub(super) enum Standard {
     /// Nothing to read, and files of the sandbox to append to.
     Sandbox,
+    /// Nothing to read, and these for its output and its errors, which the runner reads.
+    Runner([OwnedFd; 2]),
     /// These, in this order. The program ends with its parent.
     Pipes([OwnedFd; 3]),
     /// This one for all three, and for its session. The program ends with its parent.
     Terminal(OwnedFd),
+}
+
+impl Standard {
+    /// The descriptors that it holds.
+    pub(super) fn descriptors(&self) -> &[OwnedFd] {
+        match self {
+            Standard::Sandbox => &[],
+            Standard::Runner(pipes) => pipes,
+            Standard::Pipes(pipes) => pipes,
+            Standard::Terminal(terminal) => std::slice::from_ref(terminal),
+        }
+    }
+
+    /// True for a command beside a task, which ends with its parent.
+    fn is_beside(&self) -> bool {
+        matches!(self, Standard::Pipes(_) | Standard::Terminal(_))
+    }
 }
 
 /// Becomes the task; returns only with the reason why not. `report` is closed by the `execve` that succeeds.
@@ -93,7 +113,7 @@ fn prepare(
     rlimits::set(&order.spec.rlimits)?;
     accounts::enter(order)?;
     // A change of the user takes this away.
-    if !matches!(standard, Standard::Sandbox) {
+    if standard.is_beside() {
         set_parent_process_death_signal(Some(Signal::KILL))
             .map_err(|e| Failure::setup("tying the command to its parent", e))?;
     }
@@ -107,11 +127,15 @@ fn prepare(
 
 fn connect(standard: &Standard, sandbox: &Path) -> Result<(), Failure> {
     let setup = |e: io::Error| Failure::setup("redirecting input and output", e);
-    let opened;
+    let (nothing, opened);
     let [input, output, errors] = match standard {
         Standard::Sandbox => {
             opened = sandbox_files(sandbox)?;
             opened.each_ref()
+        }
+        Standard::Runner([output, errors]) => {
+            nothing = nothing_to_read()?;
+            [&nothing, output, errors]
         }
         Standard::Pipes(pipes) => pipes.each_ref(),
         Standard::Terminal(terminal) => {
@@ -125,14 +149,24 @@ fn connect(standard: &Standard, sandbox: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Nothing to read, and the files of the sandbox to append to.
-pub(super) fn sandbox_files(sandbox: &Path) -> Result<[OwnedFd; 3], Failure> {
-    let null = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-    let null = null.map_err(|e| Failure::setup("opening /dev/null", e))?;
+/// Nothing to read, and pipes to the runner or the files of the sandbox to append to.
+pub(super) fn standard_files(sandbox: &Path, pipes: Option<[OwnedFd; 2]>) -> Result<[OwnedFd; 3], Failure> {
+    match pipes {
+        Some([output, errors]) => Ok([nothing_to_read()?, output, errors]),
+        None => sandbox_files(sandbox),
+    }
+}
+
+fn sandbox_files(sandbox: &Path) -> Result<[OwnedFd; 3], Failure> {
     let folder = root::open_folder(sandbox)?;
-    let stdout = root::open_output(folder.as_fd(), sandbox, "stdout")?;
-    let stderr = root::open_output(folder.as_fd(), sandbox, "stderr")?;
-    Ok([null, stdout, stderr])
+    let stdout = root::open_output(folder.as_fd(), sandbox, STDOUT)?;
+    let stderr = root::open_output(folder.as_fd(), sandbox, STDERR)?;
+    Ok([nothing_to_read()?, stdout, stderr])
+}
+
+fn nothing_to_read() -> Result<OwnedFd, Failure> {
+    let null = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    null.map_err(|e| Failure::setup("opening /dev/null", e))
 }
 
 /// Links are followed, but not those of `/proc`, which could lead out of the container's root.

@@ -242,6 +242,7 @@ mod tests {
             argv: vec!["true".into()],
             env: BTreeMap::new(),
             sandbox: sandbox.to_owned(),
+            output: None,
             root: None,
             user: None,
             working_dir: None,

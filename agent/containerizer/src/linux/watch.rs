@@ -18,6 +18,7 @@ use rustix::{
 use super::{
     birth::{Life, Parts},
     note, oci,
+    output::Outputs,
     server::{Request, Server},
     sys, tree,
     wire::{self, Heard, Word},
@@ -42,6 +43,7 @@ pub(super) struct Container {
     /// Closed once the agent was seen to end.
     tether: Option<OwnedFd>,
     memory: Option<MemoryWatch>,
+    outputs: Outputs,
     started_at: Time,
     started: Instant,
     ended: Option<(Exit, Time)>,
@@ -74,13 +76,14 @@ struct Ready {
     signals: bool,
     tether: bool,
     memory: bool,
-    server: Vec<bool>,
+    /// Those of the outputs, then those of the server.
+    others: Vec<bool>,
 }
 
 impl Container {
     pub(super) fn new(order: Order, driver: Box<dyn CgroupDriver>, life: Life, parts: Parts) -> Self {
         let Life { init, pidfd, end, runtime, own_kernel } = life;
-        let Parts { signals, tether, memory, started_at, started } = parts;
+        let Parts { signals, tether, memory, outputs, started_at, started } = parts;
         Container {
             order,
             driver,
@@ -92,6 +95,7 @@ impl Container {
             signals,
             tether,
             memory,
+            outputs,
             started_at,
             started,
             ended: None,
@@ -122,7 +126,9 @@ impl Container {
                 sys::drain_signals(self.signals.as_fd());
                 self.term();
             }
-            server.serve(&ready.server, &mut |request| self.answer(request));
+            let (outputs, clients) = ready.others.split_at(self.outputs.count().min(ready.others.len()));
+            self.outputs.keep(outputs);
+            server.serve(clients, &mut |request| self.answer(request));
         }
         self.finish(server);
     }
@@ -137,7 +143,7 @@ impl Container {
             let flags = if memory.priority { PollFlags::PRI } else { PollFlags::IN };
             PollFd::from_borrowed_fd(memory.fd.as_fd(), flags)
         }));
-        fds.extend(server.descriptors().map(input));
+        fds.extend(self.outputs.descriptors().chain(server.descriptors()).map(input));
 
         if poll(&mut fds, None).is_err() {
             // Interrupted, or short of memory for a moment: look again.
@@ -151,7 +157,7 @@ impl Container {
             end: self.end.is_some() && next(),
             tether: self.tether.is_some() && next(),
             memory: self.memory.is_some() && next(),
-            server: ready.collect(),
+            others: ready.collect(),
         }
     }
 
@@ -265,6 +271,8 @@ impl Container {
             tree::end_all_below_me();
         }
         kill_group(&*self.driver, &self.order.group);
+        // Nobody is left to write more. Whoever hears of the end finds all that was written before.
+        self.outputs.finish();
 
         let termination = self.termination();
         if let Err(e) = folder::write_exit(Path::new("."), &termination) {

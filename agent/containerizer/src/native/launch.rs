@@ -281,6 +281,7 @@ mod tests {
             argv: vec!["x".repeat(1 << 20)],
             env: Default::default(),
             sandbox: dir.path().to_owned(),
+            output: None,
             root: None,
             user: None,
             working_dir: None,

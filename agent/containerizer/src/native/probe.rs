@@ -99,6 +99,7 @@ pub(super) async fn trial(
         argv: if trial.argv.is_empty() { vec!["trial".to_owned()] } else { trial.argv.clone() },
         env: BTreeMap::new(),
         sandbox: sandbox_path,
+        output: None,
         root: None,
         user: None,
         working_dir: None,

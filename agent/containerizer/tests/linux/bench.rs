@@ -202,6 +202,7 @@ impl Bench {
             argv: argv.iter().map(|s| (*s).to_owned()).collect(),
             env: BTreeMap::from([("PATH".to_owned(), env::var("PATH").unwrap())]),
             sandbox,
+            output: None,
             root: None,
             user: None,
             working_dir: None,

@@ -15,6 +15,7 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod network;
+mod output;
 mod runc;
 mod survival;
 mod tasks;
@@ -49,6 +50,7 @@ fn scenarios() -> Vec<Scenario> {
         survival::scenarios(),
         exec::scenarios(),
         network::scenarios(),
+        output::scenarios(),
     ];
     all.into_iter().flatten().collect()
 }

@@ -78,7 +78,7 @@ pub(crate) fn agent(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 /// Starts such an agent; kill it with `child.kill()`.
-fn start_agent(bench: &Bench, specs: &[&ContainerSpec]) -> Child {
+pub(crate) fn start_agent(bench: &Bench, specs: &[&ContainerSpec]) -> Child {
     start(agent_command(bench, specs))
 }
 

@@ -48,6 +48,7 @@ pub(super) fn bring_up(
     order: &Order,
     runtime: &OciRuntime,
     sandbox: &Path,
+    pipes: Option<[OwnedFd; 2]>,
     driver: &dyn CgroupDriver,
     runner: Process,
 ) -> Result<(Life, Started), Failure> {
@@ -77,8 +78,11 @@ pub(super) fn bring_up(
     let config = config::text(order, account.as_ref(), &at, sandbox, |kind| holder.namespace(kind));
     let path = place.join("config.json");
     fs::write(&path, config).map_err(|e| Failure::state(&path, &e))?;
-    let standard = task::sandbox_files(sandbox)?;
-    let first = match runtime.create(&standard) {
+    let standard = task::standard_files(sandbox, pipes)?;
+    let created = runtime.create(&standard);
+    // The end of an output is that nobody has it any more.
+    drop(standard);
+    let first = match created {
         Ok(first) => first,
         Err(failure) => {
             // It may have left something before it failed.

@@ -1,8 +1,11 @@
-//! Reading the files of tasks from their agents.
+//! Reading the files of tasks, and what they write, from their agents.
+
+mod log;
 
 use apportion_proto::v1::{ReadFileRequest, ReadFileResponse, sandbox_service_client::SandboxServiceClient};
 use apportion_types::{FrameworkId, TaskId, text::chain};
-use tonic::{Code, Status, Streaming};
+pub use log::{Log, LogPart, LogRequest, Output, Position, log};
+use tonic::{Code, Status, Streaming, transport::Channel};
 
 use crate::address::{describe, endpoint};
 
@@ -75,24 +78,24 @@ pub enum SandboxError {
         why: String,
     },
     /// The agent has no such task or file, or no longer.
-    #[error("task `{task_id}` has no file `{path}` on the agent at {address}: {message}")]
+    #[error("task `{task_id}` has no {what} on the agent at {address}: {message}")]
     NotFound {
         /// The task.
         task_id: TaskId,
-        /// The file.
-        path: String,
+        /// What was read, such as ``file `stdout` ``.
+        what: String,
         /// The agent.
         address: String,
         /// The agent's words.
         message: String,
     },
     /// The agent refused, or the connection broke.
-    #[error("reading `{path}` of task `{task_id}` from the agent at {address} failed: {message}")]
+    #[error("reading the {what} of task `{task_id}` from the agent at {address} failed: {message}")]
     Failed {
         /// The task.
         task_id: TaskId,
-        /// The file.
-        path: String,
+        /// What was read.
+        what: String,
         /// The agent.
         address: String,
         /// How it failed.
@@ -104,8 +107,7 @@ pub enum SandboxError {
 #[derive(Debug)]
 pub struct File {
     stream: Streaming<ReadFileResponse>,
-    request: Request,
-    address: String,
+    subject: Subject,
 }
 
 /// Opens a file of a task at its agent ([`Offer::address`](crate::Offer::address),
@@ -113,24 +115,29 @@ pub struct File {
 ///
 /// Each file has a connection of its own, which ends with it: one that is followed by a slow reader holds up no other.
 pub async fn read(address: &str, request: Request) -> Result<File, SandboxError> {
-    let endpoint =
-        endpoint(address).map_err(|why| SandboxError::Address { address: address.to_owned(), why })?;
-    let channel = endpoint
-        .connect()
-        .await
-        .map_err(|error| SandboxError::Connect { address: address.to_owned(), why: chain(&error) })?;
+    let subject = Subject::new(address, request.task_id.clone(), format!("file `{}`", request.path));
     let wire = ReadFileRequest {
         framework_id: request.framework_id.to_string(),
         task_id: request.task_id.to_string(),
-        path: request.path.clone(),
+        path: request.path,
         offset: request.offset,
         length: request.length,
         follow: request.follow,
     };
-    match SandboxServiceClient::new(channel).read_file(wire).await {
-        Ok(response) => Ok(File { stream: response.into_inner(), request, address: address.to_owned() }),
-        Err(status) => Err(failed(&request, address, &status)),
+    match connect(address).await?.read_file(wire).await {
+        Ok(response) => Ok(File { stream: response.into_inner(), subject }),
+        Err(status) => Err(subject.failed(&status)),
     }
+}
+
+/// A connection of its own to an agent.
+async fn connect(address: &str) -> Result<SandboxServiceClient<Channel>, SandboxError> {
+    let endpoint =
+        endpoint(address).map_err(|why| SandboxError::Address { address: address.to_owned(), why })?;
+    let channel = endpoint.connect().await;
+    channel
+        .map(SandboxServiceClient::new)
+        .map_err(|error| SandboxError::Connect { address: address.to_owned(), why: chain(&error) })
 }
 
 impl File {
@@ -139,7 +146,7 @@ impl File {
         match self.stream.message().await {
             Ok(Some(ReadFileResponse { offset, data })) => Ok(Some(Chunk { offset, data: data.into() })),
             Ok(None) => Ok(None),
-            Err(status) => Err(failed(&self.request, &self.address, &status)),
+            Err(status) => Err(self.subject.failed(&status)),
         }
     }
 
@@ -154,11 +161,25 @@ impl File {
     }
 }
 
-fn failed(request: &Request, address: &str, status: &Status) -> SandboxError {
-    let (task_id, path, address) = (request.task_id.clone(), request.path.clone(), address.to_owned());
-    let message = describe(status);
-    match status.code() {
-        Code::NotFound => SandboxError::NotFound { task_id, path, address, message },
-        _ => SandboxError::Failed { task_id, path, address, message },
+/// What is read where, for errors.
+#[derive(Debug)]
+struct Subject {
+    address: String,
+    task_id: TaskId,
+    what: String,
+}
+
+impl Subject {
+    fn new(address: &str, task_id: TaskId, what: String) -> Self {
+        Self { address: address.to_owned(), task_id, what }
+    }
+
+    fn failed(&self, status: &Status) -> SandboxError {
+        let (task_id, what, address) = (self.task_id.clone(), self.what.clone(), self.address.clone());
+        let message = describe(status);
+        match status.code() {
+            Code::NotFound => SandboxError::NotFound { task_id, what, address, message },
+            _ => SandboxError::Failed { task_id, what, address, message },
+        }
     }
 }

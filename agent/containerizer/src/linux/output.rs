@@ -1,0 +1,410 @@
+//! What a task writes, kept in files of its sandbox that do not grow without end.
+//!
+//! The task has pipes, which the runner empties: neither the agent's end nor its restart is felt by whoever writes. No more than one
+//! part of each is taken in a turn of the runner's loop, and the same few bytes of memory serve for all. What cannot be written, as on a
+//! full disk, is dropped and said in the runner's log: a task that waited for room would hang.
+
+use std::{
+    fmt, io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use rustix::{
+    fs::{AtFlags, Gid, OFlags, Uid, fchown, fcntl_setfl, fstat, renameat, unlinkat},
+    io::{Errno, retry_on_intr},
+    pipe::{PipeFlags, fcntl_getpipe_size, pipe_with},
+};
+
+use super::{note, root};
+use crate::{folder::Failure, spec::OutputBounds};
+
+/// The file of the sandbox for what a task writes to its standard output.
+pub(super) const STDOUT: &str = "stdout";
+
+/// The same for its standard error.
+pub(super) const STDERR: &str = "stderr";
+
+/// What is taken of a pipe at once: as much as one holds unless its writer changes that.
+const PART_BYTES: usize = 64 << 10;
+
+/// Names of full files that somebody else makes at the same time are tried again.
+const TRIES: u32 = 8;
+
+/// What is said of one output in the runner's log, which nobody empties.
+const NOTES_MAX: u32 = 20;
+
+/// The outputs of a task that somebody may still write to.
+pub(super) struct Outputs {
+    open: Vec<Output>,
+    /// Made when there is something to read for the first time: most tasks are silent.
+    buffer: Vec<u8>,
+}
+
+struct Output {
+    pipe: OwnedFd,
+    log: Log,
+}
+
+impl Outputs {
+    /// Those of a task that writes to its files itself.
+    pub(super) fn none() -> Outputs {
+        Outputs { open: Vec::new(), buffer: Vec::new() }
+    }
+
+    /// Opens both files of a sandbox, and makes the pipes to them; the task's ends are those of its output and its errors.
+    pub(super) fn open(sandbox: &Path, bounds: OutputBounds) -> Result<(Outputs, [OwnedFd; 2]), Failure> {
+        let open = |name| -> Result<_, Failure> {
+            let log = Log::open(sandbox, name, bounds)?;
+            let made = pipe_with(PipeFlags::CLOEXEC).and_then(|(pipe, end)| {
+                // Of the runner's end alone: the task's has a description of its own.
+                fcntl_setfl(&pipe, OFlags::NONBLOCK).map(|()| (pipe, end))
+            });
+            let (pipe, end) = made.map_err(|e| Failure::setup("making pipes for the task's output", e))?;
+            Ok((Output { pipe, log }, end))
+        };
+        let ((stdout, output), (stderr, errors)) = (open(STDOUT)?, open(STDERR)?);
+        Ok((Outputs { open: vec![stdout, stderr], buffer: Vec::new() }, [output, errors]))
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.open.len()
+    }
+
+    /// What to poll for input.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.open.iter().map(|output| output.pipe.as_fd())
+    }
+
+    /// Keeps a part of those whose place in [`Outputs::descriptors`] is marked as ready.
+    pub(super) fn keep(&mut self, ready: &[bool]) {
+        if !ready.contains(&true) {
+            return;
+        }
+        self.buffer.resize(PART_BYTES, 0);
+        let mut ready = ready.iter();
+        let buffer = &mut self.buffer;
+        self.open.retain_mut(|output| !ready.next().is_some_and(|ready| *ready) || output.keep(buffer));
+    }
+
+    /// Keeps what is left in the pipes, when those who wrote to them are gone.
+    pub(super) fn finish(&mut self) {
+        self.buffer.resize(PART_BYTES, 0);
+        for mut output in self.open.drain(..) {
+            // No more than a pipe holds: one that the task has handed to somebody outside may be written to for ever.
+            let parts = fcntl_getpipe_size(&output.pipe).unwrap_or(PART_BYTES).div_ceil(PART_BYTES);
+            for _ in 0..=parts {
+                match retry_on_intr(|| rustix::io::read(&output.pipe, &mut self.buffer)) {
+                    Ok(read) if read > 0 => output.log.append(&self.buffer[..read]),
+                    _ => break,
+                }
+            }
+            output.log.say_what_was_dropped();
+        }
+    }
+}
+
+impl Output {
+    /// Keeps what is there, at most as much as fits into the buffer; false when nobody can write any more.
+    fn keep(&mut self, buffer: &mut [u8]) -> bool {
+        match rustix::io::read(&self.pipe, &mut *buffer) {
+            Ok(0) => {
+                self.log.say_what_was_dropped();
+                false
+            }
+            Ok(read) => {
+                self.log.append(&buffer[..read]);
+                true
+            }
+            Err(e) => matches!(e, Errno::AGAIN | Errno::INTR),
+        }
+    }
+}
+
+/// A file that is appended to, and the full ones before it.
+struct Log {
+    folder: OwnedFd,
+    name: &'static str,
+    bounds: OutputBounds,
+    /// None when the next one could not be made.
+    file: Option<OwnedFd>,
+    /// What the file holds, as far as it was written here.
+    size: u64,
+    /// True when what comes next begins a line.
+    at_line: bool,
+    /// Whom the sandbox was given to has them all.
+    owner: (u32, u32),
+    /// Bytes that could not be written since that was said.
+    dropped: u64,
+    /// How often it may say something: a task can bring about any number of reasons.
+    notes_left: u32,
+}
+
+impl Log {
+    fn open(sandbox: &Path, name: &'static str, bounds: OutputBounds) -> Result<Log, Failure> {
+        let folder = root::open_folder(sandbox)?;
+        let file = root::open_output(folder.as_fd(), sandbox, name)?;
+        let found = fstat(&file).map_err(|e| Failure::sandbox(&sandbox.join(name), "looking at it", e))?;
+        Ok(Log {
+            folder,
+            name,
+            bounds: OutputBounds { bytes_max: bounds.bytes_max.max(1), ..bounds },
+            file: Some(file),
+            size: u64::try_from(found.st_size).unwrap_or(0),
+            at_line: true,
+            owner: (found.st_uid, found.st_gid),
+            dropped: 0,
+            notes_left: NOTES_MAX,
+        })
+    }
+
+    /// Appends all of it, as far as there is room on the disk.
+    fn append(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = self.bounds.bytes_max.saturating_sub(self.size);
+            let part = fitting(bytes, room, self.at_line && self.size > 0);
+            let done = match &self.file {
+                _ if part == 0 => self.rotate().map(|()| None),
+                None => self.make().map(|()| None),
+                Some(file) => retry_on_intr(|| rustix::io::write(file, &bytes[..part])).map(Some),
+            };
+            match done {
+                Ok(None) => {}
+                // No file of a disk takes nothing without a reason.
+                Ok(Some(0)) => return,
+                Ok(Some(written)) => {
+                    self.say_what_was_dropped();
+                    self.size += written as u64;
+                    self.at_line = bytes[written - 1] == b'\n';
+                    bytes = &bytes[written..];
+                }
+                Err(e) => {
+                    if self.dropped == 0 {
+                        let e = io::Error::from(e);
+                        self.say(format_args!("cannot be written: {e}; what comes is dropped"));
+                    }
+                    self.dropped += bytes.len() as u64;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn say_what_was_dropped(&mut self) {
+        let dropped = std::mem::take(&mut self.dropped);
+        if dropped > 0 {
+            self.say(format_args!("has lost {dropped} bytes that could not be written"));
+        }
+    }
+
+    fn say(&mut self, what: fmt::Arguments<'_>) {
+        if self.notes_left > 0 {
+            self.notes_left -= 1;
+            note(format_args!("{} {what}", self.name));
+        }
+    }
+
+    /// Makes room for the next file and makes it. A file that cannot be kept, because the task has put something in the place of its
+    /// name, is deleted.
+    fn rotate(&mut self) -> Result<(), Errno> {
+        if let Some(found) = self.file.as_ref().and_then(|file| fstat(file).ok()) {
+            self.owner = (found.st_uid, found.st_gid);
+        }
+        self.file = None;
+        self.size = 0;
+        for number in (0..self.bounds.files_max).rev() {
+            let moved = renameat(&self.folder, self.full(number), &self.folder, self.full(number + 1));
+            if number == 0
+                && let Err(e) = moved
+                && e != Errno::NOENT
+            {
+                self.say(format_args!("cannot be kept: {}; it is deleted", io::Error::from(e)));
+                self.delete();
+            }
+        }
+        if self.bounds.files_max == 0 {
+            self.delete();
+        }
+        self.make()
+    }
+
+    fn delete(&self) {
+        // What is no file is seen when the next one is made.
+        let _ = unlinkat(&self.folder, self.name, AtFlags::empty());
+    }
+
+    /// The name of a file so many before the one that is written to.
+    fn full(&self, number: u32) -> String {
+        if number == 0 { self.name.to_owned() } else { format!("{}.{number}", self.name) }
+    }
+
+    /// Makes the file that is written to: a new one, since another would hold what somebody else has put there.
+    fn make(&mut self) -> Result<(), Errno> {
+        let create = || root::create_output(self.folder.as_fd(), self.name);
+        let mut made = create();
+        for _ in 0..TRIES {
+            if !matches!(made, Err(Errno::EXIST)) {
+                break;
+            }
+            self.delete();
+            made = create();
+        }
+        let file = made?;
+        let (uid, gid) = self.owner;
+        let found = fstat(&file)?;
+        if (found.st_uid, found.st_gid) != self.owner {
+            fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        }
+        self.file = Some(file);
+        self.size = 0;
+        Ok(())
+    }
+}
+
+/// How much of it goes into a file that has room for so many bytes, at a line's end where there is one. Nothing when it is for the next
+/// file: when there is no room, or no more than for a part of a line that could begin the next one.
+fn fitting(bytes: &[u8], room: u64, next_may_begin: bool) -> usize {
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    if bytes.len() <= room {
+        return bytes.len();
+    }
+    match bytes[..room].iter().rposition(|byte| *byte == b'\n') {
+        Some(end) => end + 1,
+        None if next_may_begin => 0,
+        None => room,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write as _, os::unix::fs::symlink};
+
+    use super::*;
+
+    fn bounds(bytes_max: u64, files_max: u32) -> OutputBounds {
+        OutputBounds { bytes_max, files_max }
+    }
+
+    fn log(folder: &tempfile::TempDir, bounds: OutputBounds) -> Log {
+        Log::open(folder.path(), STDOUT, bounds).unwrap()
+    }
+
+    /// What is kept, the oldest first.
+    fn kept(folder: &tempfile::TempDir) -> Vec<String> {
+        let name = |number| if number == 0 { STDOUT.to_owned() } else { format!("{STDOUT}.{number}") };
+        let texts = (0..20).map_while(|number| fs::read_to_string(folder.path().join(name(number))).ok());
+        let mut texts: Vec<String> = texts.collect();
+        texts.reverse();
+        texts
+    }
+
+    #[test]
+    fn a_file_is_cut_at_a_line_where_there_is_one() {
+        assert_eq!(fitting(b"abc", 3, true), 3);
+        assert_eq!(fitting(b"a\nbc", 3, true), 2);
+        assert_eq!(fitting(b"abcd", 3, true), 0, "the next file begins with the line");
+        assert_eq!(fitting(b"abcd", 3, false), 3, "a line that is longer than a file");
+        assert_eq!(fitting(b"a", 0, false), 0);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = log(&folder, bounds(10, 2));
+        log.append(b"one\ntwo\n");
+        log.append(b"three\n");
+        assert_eq!(kept(&folder), ["one\ntwo\n", "three\n"]);
+        log.append(b"four\nfive\nsix\nseven\n");
+        assert_eq!(kept(&folder), ["three\n", "four\nfive\n", "six\nseven\n"]);
+        log.append(b"a line that is longer than two files\n");
+        assert_eq!(kept(&folder), ["t is longe", "r than two", " files\n"]);
+    }
+
+    #[test]
+    fn of_many_sizes_the_newest_bytes_are_kept_in_order() {
+        let text: Vec<u8> = (0..300_u32).flat_map(|n| format!("{n}\n").into_bytes()).collect();
+        for (bytes_max, files_max, part) in
+            [(1, 3, 7), (100, 0, 33), (1000, 5, 4096), (1 << 20, 1, 65536), (3, 9, 1)]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let mut log = log(&folder, bounds(bytes_max, files_max));
+            text.chunks(part).for_each(|part| log.append(part));
+            let kept = kept(&folder);
+            assert!(kept.len() <= files_max as usize + 1, "{kept:?}");
+            assert!(kept.iter().all(|text| text.len() as u64 <= bytes_max), "{kept:?}");
+            let kept = kept.concat();
+            assert!(!kept.is_empty() && text.ends_with(kept.as_bytes()), "{bytes_max}: {kept}");
+        }
+    }
+
+    #[test]
+    fn what_a_file_holds_already_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(STDOUT), "before\n").unwrap();
+        log(&folder, bounds(10, 2)).append(b"after\n");
+        assert_eq!(kept(&folder), ["before\n", "after\n"]);
+        log(&folder, bounds(10, 2)).append(b"on\n");
+        assert_eq!(kept(&folder), ["before\n", "after\non\n"]);
+    }
+
+    #[test]
+    fn whatever_the_task_puts_in_the_way_the_bounds_hold() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("victim"), "mine").unwrap();
+        symlink("victim", at("stdout.1")).unwrap();
+        let mut log = log(&folder, bounds(4, 1));
+        log.append(b"one\ntwo\n");
+        assert_eq!(kept(&folder), ["one\n", "two\n"]);
+        // A folder in the place of the only full file.
+        fs::remove_file(at("stdout.1")).unwrap();
+        fs::create_dir(at("stdout.1")).unwrap();
+        log.append(b"six\n");
+        assert_eq!(fs::read_to_string(at(STDOUT)).unwrap(), "six\n");
+        fs::remove_dir(at("stdout.1")).unwrap();
+        // Its file is gone; what comes goes to the next.
+        fs::remove_file(at(STDOUT)).unwrap();
+        symlink("victim", at(STDOUT)).unwrap();
+        log.append(b"ten\n");
+        assert_eq!(fs::read_to_string(at(STDOUT)).unwrap(), "ten\n");
+        assert_eq!(fs::read_to_string(at("victim")).unwrap(), "mine");
+        // A folder in the place of the file itself: what comes is dropped until it is away.
+        fs::remove_file(at("stdout.1")).unwrap();
+        fs::create_dir_all(at("stdout.1/inner")).unwrap();
+        fs::remove_file(at(STDOUT)).unwrap();
+        fs::create_dir_all(at("stdout/inner")).unwrap();
+        log.append(b"lost");
+        assert_eq!(log.dropped, 4);
+        fs::remove_dir_all(at(STDOUT)).unwrap();
+        log.append(b"new\n");
+        assert_eq!((fs::read_to_string(at(STDOUT)).unwrap().as_str(), log.dropped), ("new\n", 0));
+    }
+
+    #[test]
+    fn a_full_disk_drops_and_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = log(&folder, bounds(100, 1));
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let before = log.file.replace(full.into());
+        log.append(b"lost\n");
+        log.append(b"lost too\n");
+        assert_eq!(log.dropped, 14);
+        log.file = before;
+        log.append(b"kept\n");
+        assert_eq!((kept(&folder), log.dropped), (vec!["kept\n".to_owned()], 0));
+    }
+
+    #[test]
+    fn the_rest_is_kept_also_when_somebody_goes_on_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut outputs, [output, errors]) = Outputs::open(folder.path(), bounds(1 << 20, 0)).unwrap();
+        let mut output = fs::File::from(output);
+        output.write_all(&[b'x'; 60_000]).unwrap();
+        drop(errors);
+        outputs.keep(&[false, true]);
+        assert_eq!(outputs.count(), 1, "nobody can write to its standard error any more");
+        outputs.finish();
+        assert_eq!(kept(&folder).concat().len(), 60_000);
+        assert_eq!(outputs.count(), 0);
+    }
+}
