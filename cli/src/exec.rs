@@ -1,6 +1,6 @@
 //! `apportion exec TASK -- COMMAND`: one more command in a task's container, as if it ran here.
 
-use std::{collections::HashMap, io, process::ExitCode, time::Duration};
+use std::{collections::HashMap, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
 use apportion_proto::v1::{
@@ -10,7 +10,7 @@ use apportion_proto::v1::{
 use apportion_sdk::operator::TaskSummary;
 use apportion_types::{FrameworkId, TaskId, text::chain};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncReadExt as _,
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
@@ -21,7 +21,8 @@ use crate::{
     Usage,
     client::{self, Client},
     logs,
-    output::{self, Closed, Format},
+    output::{self, Format},
+    relay::{self, Relay},
     terminal,
 };
 
@@ -102,23 +103,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Whichever ends first: with the other one everything is put back that it changed.
     tokio::select! {
         biased;
-        signal = asked_to_end() => Ok(ExitCode::from(128 + signal?)),
+        signal = relay::asked_to_end() => Ok(relay::of_signal(signal?)),
         end = session => end.map(code),
     }
-}
-
-/// The number of the first signal that asks this process to end.
-async fn asked_to_end() -> io::Result<u8> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut quit = signal(SignalKind::quit())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(tokio::select! {
-        _ = hangup.recv() => 1,
-        _ = interrupt.recv() => 2,
-        _ = quit.recv() => 3,
-        _ = terminate.recv() => 15,
-    })
 }
 
 fn size() -> TerminalSize {
@@ -131,13 +118,11 @@ fn code(end: ExecEnd) -> ExitCode {
     if !end.message.is_empty() {
         output::say(&format!("error: {}", end.message));
     }
-    let code = match end.exit {
-        Some(Exit::ExitCode(code)) => code,
-        Some(Exit::ExitSignal(signal)) => 128 + signal,
-        None => 1,
-    };
-    // All that a parent hears of a code are these bits.
-    ExitCode::from((code & 0xff) as u8)
+    match end.exit {
+        Some(Exit::ExitCode(code)) => relay::of_code(code),
+        Some(Exit::ExitSignal(signal)) => relay::of_signal(signal),
+        None => ExitCode::FAILURE,
+    }
 }
 
 /// Executes a command and carries its input and output, until it ends.
@@ -208,25 +193,11 @@ async fn relay(
     responses: &mut Streaming<ExecResponse>,
     failed: impl Fn(Status) -> anyhow::Error,
 ) -> anyhow::Result<ExecEnd> {
-    // Neither may block the runtime: whoever reads may be slow, and signals are heard all the same.
-    let (mut stdout, mut stderr) = (tokio::io::stdout(), tokio::io::stderr());
+    let mut relay = Relay::new();
     while let Some(ExecResponse { response }) = responses.message().await.map_err(&failed)? {
         match response {
-            Some(Response::Output(bytes)) => {
-                let written = async {
-                    stdout.write_all(&bytes).await?;
-                    stdout.flush().await
-                };
-                match written.await {
-                    Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Err(Closed.into()),
-                    written => written.context("writing to standard output")?,
-                }
-            }
-            Some(Response::Errors(bytes)) => {
-                // That nobody watches is no error.
-                let _ = stderr.write_all(&bytes).await;
-                let _ = stderr.flush().await;
-            }
+            Some(Response::Output(bytes)) => relay.output(&bytes).await?,
+            Some(Response::Errors(bytes)) => relay.errors(&bytes).await,
             Some(Response::End(end)) => return Ok(end),
             // Of an agent that is newer.
             None => {}

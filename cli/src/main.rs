@@ -1,10 +1,11 @@
 //! `apportion`: master, agents, the bundled frameworks, and what operators ask them, in one binary.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage (arguments, settings, a job's or service's description), 130 interrupted; `exec` passes on
-//! that of its command.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage (arguments, settings, a job's or service's description), 130 interrupted; `exec` and `attach`
+//! pass on that of their command or task.
 
 mod agent;
 mod agents;
+mod attach;
 mod batch;
 mod client;
 mod dev;
@@ -19,6 +20,7 @@ mod logs;
 mod master;
 mod offers;
 mod output;
+mod relay;
 mod replay;
 mod roles;
 mod service;
@@ -48,7 +50,7 @@ Settings of `master`, `agent`, `dev` and every command that asks a master: a fla
 --config or APPORTION_CONFIG (default /etc/apportion/apportion.toml; sections [master], [agent], [dev], [client]). \
 `--print-config` shows each value and where it came from.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted; `exec` passes on that of its command.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted; `exec` and `attach` pass on that of their command or task.";
 
 /// Shares out a cluster by offers: a master, agents, frameworks
 #[derive(Debug, Parser)]
@@ -88,6 +90,7 @@ enum Command {
     Explain(explain::Command),
     Watch(watch::Args),
     Logs(logs::Args),
+    Attach(attach::Args),
     Exec(exec::Args),
     Kill(kill::Args),
     Replay(replay::Args),
@@ -139,6 +142,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Logs(args) => ask(logs::run(args)).await,
         // It listens to signals itself, too: a terminal must be given back.
         Command::Exec(args) => exec::run(args).await,
+        Command::Attach(args) => attach::run(args).await,
         Command::Kill(args) => ask(kill::run(args)).await,
         Command::Replay(args) => ask(replay::run(args)).await,
         Command::Sim(args) => sim::run(args).await,

@@ -18,6 +18,7 @@ fn help_lists_every_command_and_the_rules() {
         "tasks",
         "offers",
         "logs",
+        "attach",
         "exec",
         "kill",
         "replay",

@@ -62,3 +62,33 @@ fn a_log_is_followed_over_rotation_and_over_the_agents_restart() {
     let largest = (0..10).filter_map(|number| fs::metadata(sandbox.join(format!("stdout.{number}"))).ok());
     assert!(largest.map(|found| found.len()).max().unwrap() <= 20_000);
 }
+
+#[test]
+fn whoever_is_attached_hears_a_task_to_its_end() {
+    if !is_root("whoever_is_attached_hears_a_task_to_its_end") {
+        return;
+    }
+    let cluster = Cluster::start(&[("a", "cpus:2;mem:1GiB")]);
+    let job =
+        "name = 'counting'\n[task]\ncommand = '''echo before; until [ -e go ]; do echo tick; sleep 0.05; done
+        echo out; echo err >&2; cat; exit 7'''\ncpus = 0.5\nmemory = '64MiB'\n";
+    let job = cluster.submit("counting", job, &[]);
+    until("the task writes", || {
+        let running = !cluster.tasks("running").is_empty();
+        (running && cluster.stdout(TASK).contains("tick")).then_some(())
+    });
+    let attach = || cluster.place.start(&["attach", TASK, "--master", &cluster.url]);
+    let mut leaves = attach();
+    leaves.line_with("tick");
+    leaves.signal(Signal::INT);
+    leaves.end().expect(130);
+    let mut stays = attach();
+    stays.line_with("tick");
+    fs::write(sandbox(&cluster).join("go"), "").unwrap();
+    let ended = stays.end().expect(7);
+    assert!(!ended.stdout.contains("before") && ended.stdout.ends_with("tick\nout\n"), "{ended:?}");
+    assert!(ended.stderr.starts_with("err\n") && ended.stderr.contains("failed"), "{ended:?}");
+    job.end().expect(1);
+    let ended = attach().end().expect(1);
+    assert!(ended.stderr.contains("has ended") && ended.stderr.contains("apportion logs"), "{ended:?}");
+}

@@ -87,38 +87,39 @@ impl Files {
         self.look(0)
     }
 
-    /// All of them, the newest first. Waits while they are being renamed.
-    fn ids(&self) -> io::Result<Vec<FileId>> {
+    /// All of them, each with the number of its name, the newest first. Waits while they are being renamed.
+    fn known(&self) -> io::Result<Vec<(u32, FileId)>> {
         for _ in 1..TRIES {
-            if let (ids, true) = self.ids_now()? {
-                return Ok(ids);
+            if let (known, true) = self.known_now()? {
+                return Ok(known);
             }
             thread::sleep(TRY_AGAIN);
         }
         // Not the agent's work, but the task's, which has deleted or linked them: there is no more to be known.
-        Ok(self.ids_now()?.0)
+        Ok(self.known_now()?.0)
     }
 
     /// True when these are all: seen while they are renamed, one is missing or is there twice.
-    fn ids_now(&self) -> io::Result<(Vec<FileId>, bool)> {
-        let (mut ids, mut whole) = (Vec::new(), true);
+    fn known_now(&self) -> io::Result<(Vec<(u32, FileId)>, bool)> {
+        let (mut known, mut whole) = (Vec::new(), true);
         for number in 0..=LOG_FILES_MAX {
             match self.look(number)? {
-                Some(id) if ids.contains(&id) => whole = false,
-                Some(id) => ids.push(id),
+                Some(id) if known.iter().any(|(_, known)| *known == id) => whole = false,
+                Some(id) => known.push((number, id)),
                 None if self.look(number + 1)?.is_some() => whole = false,
                 None => break,
             }
         }
-        Ok((ids, whole))
+        Ok((known, whole))
     }
 
     /// Opens one of them; none when it is deleted.
     fn open(&self, id: FileId) -> io::Result<Option<File>> {
         for _ in 0..TRIES {
-            let Some(number) = self.ids()?.iter().position(|found| *found == id) else { return Ok(None) };
-            let path = self.path(u32::try_from(number).unwrap_or(LOG_FILES_MAX));
-            match open::beneath(&self.sandbox, &path) {
+            let Some((number, _)) = self.known()?.into_iter().find(|(_, known)| *known == id) else {
+                return Ok(None);
+            };
+            match open::beneath(&self.sandbox, &self.path(number)) {
                 Ok(file) if identify(&file, "", AtFlags::EMPTY_PATH)? == Some(id) => return Ok(Some(file)),
                 // Renamed meanwhile.
                 Ok(_) | Err(OpenError::Missing { .. }) => {}
@@ -131,14 +132,14 @@ impl Files {
     /// What comes after this file; the oldest when none was read before.
     pub(super) fn next(&self, after: Option<FileId>) -> io::Result<Next> {
         for _ in 0..TRIES {
-            let ids = self.ids()?;
-            let place = after.and_then(|after| ids.iter().position(|id| *id == after));
-            let (id, missed) = match place {
+            let known = self.known()?;
+            let place = after.and_then(|after| known.iter().position(|(_, id)| *id == after));
+            let (next, missed) = match place {
                 Some(0) => return Ok(Next::Nothing),
-                Some(number) => (ids.get(number - 1), false),
-                None => (ids.last(), after.is_some()),
+                Some(place) => (known.get(place - 1), false),
+                None => (known.last(), after.is_some()),
             };
-            let Some(id) = id.copied() else { return Ok(Next::Nothing) };
+            let Some((_, id)) = next.copied() else { return Ok(Next::Nothing) };
             if let Some(file) = self.open(id)? {
                 return Ok(Next::File { id, file, missed });
             }
@@ -154,7 +155,7 @@ impl Files {
 
     /// The end as it is now; none when nothing was ever written.
     pub(super) fn end(&self) -> io::Result<Option<Place>> {
-        for id in self.ids()? {
+        for (_, id) in self.known()? {
             if let Some(file) = self.open(id)? {
                 return Ok(Some(Place { file: id, offset: file.metadata()?.len() }));
             }
@@ -171,7 +172,7 @@ impl Files {
         }
         let (mut lines, mut bytes, mut is_end) = (tail.lines, tail.bytes, true);
         let mut block = Vec::new();
-        for id in self.ids()?.into_iter().skip_while(|id| *id != end.file) {
+        for (_, id) in self.known()?.into_iter().skip_while(|(_, id)| *id != end.file) {
             let Some(file) = self.open(id)? else { break };
             let mut to = if id == end.file { end.offset } else { file.metadata()?.len() };
             while to > 0 {
