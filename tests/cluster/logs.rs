@@ -35,10 +35,10 @@ fn a_log_is_followed_over_rotation_and_over_the_agents_restart() {
     let job = cluster.submit("counting", job, &[]);
     until("the task runs", || (!cluster.tasks("running").is_empty()).then_some(()));
     let master = cluster.url.clone();
-    let logs = |more: &[&str]| [&["logs", TASK, "--timeout", "60s", "--master", &master], more].concat();
-    let mut all = cluster.place.start(&logs(&["-f"]));
+    let logs = ["logs", TASK, "--timeout", "60s", "--master", &master];
+    let mut all = cluster.place.start(&[&logs[..], &["-f"]].concat());
     all.line_with("10000\n");
-    let mut end = cluster.place.start(&logs(&["-f", "--tail", "5000"]));
+    let mut end = cluster.place.start(&[&logs[..], &["-f", "--tail", "5000"]].concat());
     assert_eq!(end.line_with("\n"), "5001\n", "from a file that is full already");
     let sandbox = sandbox(&cluster);
     assert!(sandbox.join("stdout.2").exists());
@@ -58,7 +58,7 @@ fn a_log_is_followed_over_rotation_and_over_the_agents_restart() {
     assert_eq!(end.end().expect(0).stdout, numbers(5001..=25_000));
     job.end().expect(0);
     assert_eq!(cluster.stdout(TASK), numbers(1..=25_000));
-    assert_eq!(cluster.place.run(&logs(&["--stderr"])).expect(0).stdout, "over\n");
+    assert_eq!(cluster.place.run(&[&logs[..], &["--stderr"]].concat()).expect(0).stdout, "over\n");
     let largest = (0..10).filter_map(|number| fs::metadata(sandbox.join(format!("stdout.{number}"))).ok());
     assert!(largest.map(|found| found.len()).max().unwrap() <= 20_000);
 }
