@@ -12,21 +12,21 @@ use crate::{
     Scenario,
     bench::{
         Bench,
-        Mode::{Bare, OldKernel, Root, User},
+        Mode::{Bare, Oci, OldKernel, Root, User},
         block, processes_with, until,
     },
     survival::{kill_agent, start_agent},
 };
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
-    let all = &[Root, OldKernel, User, Bare][..];
-    let usual = &[Root, User, Bare][..];
+    let all = &[Root, OldKernel, User, Bare, Oci][..];
+    let usual = &[Root, User, Bare, Oci][..];
     vec![
         Scenario { name: "output_is_bounded_at_full_speed", modes: all, run: full_speed },
         Scenario { name: "output_is_whole_while_there_is_room", modes: usual, run: whole },
         Scenario { name: "output_closed_or_handed_on", modes: usual, run: closed_or_handed_on },
         Scenario { name: "output_goes_on_without_the_agent", modes: usual, run: without_the_agent },
-        Scenario { name: "output_opened_again_by_the_tasks_user", modes: &[Root], run: opened_again },
+        Scenario { name: "output_opened_again_by_the_tasks_user", modes: &[Root, Oci], run: opened_again },
         Scenario { name: "output_in_the_way", modes: usual, run: in_the_way },
         Scenario { name: "runner_answers_while_output_floods", modes: usual, run: answers },
         Scenario { name: "runner_of_a_silent_task_sleeps", modes: usual, run: silent },
