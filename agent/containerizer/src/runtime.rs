@@ -93,6 +93,9 @@ pub(crate) struct OciRuntime {
     pub(crate) program: PathBuf,
     /// What precedes each command.
     args: Vec<String>,
+    /// It runs containers on a kernel of its own, as a trial has shown.
+    #[serde(default)]
+    pub(crate) own_kernel: bool,
 }
 
 impl OciRuntime {
@@ -110,7 +113,7 @@ impl OciRuntime {
             path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
         };
         match candidates.into_iter().find(runs) {
-            Some(program) => Ok(OciRuntime { program, args: args.to_vec() }),
+            Some(program) => Ok(OciRuntime { program, args: args.to_vec(), own_kernel: false }),
             None => Err(format!(
                 "no such program {searched}; install it, for example with apt-get install {}, give its absolute path, or leave `native`",
                 Path::new(program).file_name().unwrap_or_default().display()

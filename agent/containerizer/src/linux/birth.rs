@@ -27,7 +27,7 @@ use super::{
     wire::{self, Word},
 };
 use crate::{
-    cgroup::{CgroupDriver, MemoryWatch, remove_empty_parents, remove_group},
+    cgroup::{CgroupDriver, MemoryWatch, kill_group, remove_empty_parents, remove_group},
     folder::{self, Failure, Isolation, Order, Pids, Process},
 };
 
@@ -75,7 +75,7 @@ fn bring_up(
     } else {
         None
     };
-    let (outputs, pipes) = match order.spec.output {
+    let (mut outputs, pipes) = match order.spec.output {
         Some(bounds) if !order.trial => {
             let (outputs, pipes) = Outputs::open(sandbox, bounds)?;
             (outputs, Some(pipes))
@@ -83,7 +83,7 @@ fn bring_up(
         _ => (Outputs::none(), None),
     };
     let (life, started) = match &order.runtime {
-        Some(runtime) => oci::bring_up(order, runtime, sandbox, pipes, driver, runner)?,
+        Some(runtime) => oci::bring_up(order, runtime, sandbox, (&mut outputs, pipes), driver, runner)?,
         None => native(order, sandbox, pipes, driver)?,
     };
     pids.init = Process::find(life.init);
@@ -117,8 +117,12 @@ fn native(
 }
 
 fn clear(order: &Order, driver: &dyn CgroupDriver) {
-    if let Err(e) = remove_group(driver, &order.group) {
-        note(format_args!("{e}: {}", e.source));
+    // Of a runtime that failed half-way something may be left.
+    kill_group(driver, &order.group);
+    match remove_group(driver, &order.group) {
+        Ok(true) => {}
+        Ok(false) => note(format_args!("cgroup {} is still busy", order.group.display())),
+        Err(e) => note(format_args!("{e}: {}", e.source)),
     }
     if order.spec.tethered {
         remove_empty_parents(driver, &order.group);
@@ -126,7 +130,7 @@ fn clear(order: &Order, driver: &dyn CgroupDriver) {
 }
 
 /// A death during setup that the kernel's memory count explains.
-fn explain(failure: Failure, order: &Order, driver: &dyn CgroupDriver) -> Failure {
+pub(super) fn explain(failure: Failure, order: &Order, driver: &dyn CgroupDriver) -> Failure {
     match order.spec.limits.memory_limit_bytes {
         Some(limit_bytes) if driver.memory_events(&order.group, limit_bytes).kills > 0 => {
             Failure::MemoryTooSmall { limit_bytes }

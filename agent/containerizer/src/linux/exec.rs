@@ -119,7 +119,7 @@ struct Known {
 fn find(order: &Order) -> Result<Known, Failure> {
     let gone = || Failure::setup("finding the container's processes", rustix::io::Errno::SRCH);
     let pids: Pids = read(folder::PIDS)?;
-    if let Some(runtime) = order.runtime.as_ref().filter(|_| pids.init == pids.task) {
+    if let Some(runtime) = order.runtime.as_ref().filter(|runtime| runtime.own_kernel) {
         let why = "runs containers on a kernel of its own, in which the agent cannot execute commands; run what needs them on an agent with another runtime";
         return Err(Failure::Runtime { what: format!("{} {why}", runtime.name()) });
     }

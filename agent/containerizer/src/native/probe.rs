@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
+    io::{self, Read},
     os::unix::fs::DirBuilderExt,
     path::{Component, Path},
 };
@@ -17,12 +18,15 @@ use super::{
 use crate::{
     cgroup::{Controller, Layout},
     error::{LaunchError, ProbeError},
-    folder::{Failure, Isolation},
+    folder::{self, Failure, Isolation, Pids},
     spec::{ContainerId, ContainerSpec, Limits},
 };
 
 /// Trials leave something out each time; there is not more to leave out than this.
 const TRIALS_MAX: usize = 32;
+
+/// More than the kernel says of a process.
+const PRINTED_BYTES_MAX: u64 = 4 << 10;
 
 /// What begins the name of a trial's folder; no container's id begins with a dot.
 const TRIAL: &str = ".trial-";
@@ -82,13 +86,21 @@ pub(super) struct Trial {
     pub(super) limits: Limits,
 }
 
-/// Runs it under a name of its own; returns how it ended, if that can be known, and what it printed.
+/// What came of it.
+pub(super) struct Tried {
+    /// How it ended, if that can be known.
+    pub(super) ended: Option<Termination>,
+    pub(super) printed: String,
+    pub(super) pids: Pids,
+}
+
+/// Runs it under a name of its own.
 pub(super) async fn trial(
     config: &NativeConfig,
     plan: &Plan,
     trial: Trial,
     name: &str,
-) -> Result<(Option<Termination>, String), NotStarted> {
+) -> Result<Tried, NotStarted> {
     let id = ContainerId(format!("{TRIAL}{}-{name}", std::process::id()));
     let sandbox = config.state_dir.join(format!("{}.sandbox", id.0));
     let state = |source| NotStarted::Here(LaunchError::State { path: sandbox.clone(), source });
@@ -116,9 +128,9 @@ pub(super) async fn trial(
     let result = match launch::start(config, &order).await {
         Ok(()) => {
             let ended = runner::ended(&id, &folder).await.ok();
-            let said =
-                ["stdout", "stderr"].map(|name| fs::read_to_string(sandbox.join(name)).unwrap_or_default());
-            Ok((ended, said.concat()))
+            let said = ["stdout", "stderr"].map(|name| beginning(&sandbox.join(name)));
+            let pids = super::read(&folder, folder::PIDS).ok().flatten().unwrap_or_default();
+            Ok(Tried { ended, printed: said.concat(), pids })
         }
         Err(reason) => Err(reason),
     };
@@ -126,6 +138,14 @@ pub(super) async fn trial(
         let _ = fs::remove_dir_all(path);
     }
     result
+}
+
+/// The first bytes of a file, as many as a trial has reason to print.
+fn beginning(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    // One that is not there has printed nothing.
+    let _ = fs::File::open(path).and_then(|file| file.take(PRINTED_BYTES_MAX).read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Of an agent that was killed while it probed. Nothing runs in them: trials are tethered.

@@ -112,14 +112,21 @@ pub(super) async fn clear_away(order: Order, folder: PathBuf) -> Result<Usage, C
                 gone(&id, process).await?;
             }
         }
-        if let (Some(oci), Some(runner)) = (&order.runtime, pids.runner) {
-            runtime::delete(oci, &folder, runner).await;
-        }
+    }
+    let (layout, group) = (order.layout.clone(), order.group.clone());
+    let measured = tokio::task::spawn_blocking(move || {
+        let driver = layout.driver();
+        cgroup::kill_group(&*driver, &group);
+        driver.measured(&group)
+    });
+    let measured = measured.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
+    // It removes the groups with what they have counted. Of another boot it knows nothing.
+    if let (Some(oci), Some(runner), true) = (&order.runtime, pids.runner, pids.boot_id == procfs::boot_id())
+    {
+        runtime::delete(oci, &folder, runner).await;
     }
     let cleared = tokio::task::spawn_blocking(move || {
         let driver = order.layout.driver();
-        cgroup::kill_group(&*driver, &order.group);
-        let measured = driver.measured(&order.group);
         let removed = cgroup::remove_group(&*driver, &order.group);
         if order.spec.tethered {
             cgroup::remove_empty_parents(&*driver, &order.group);

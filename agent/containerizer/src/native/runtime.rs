@@ -7,7 +7,7 @@ use tokio::{process::Command, time::timeout};
 
 use super::{
     NativeConfig, Plan,
-    probe::{self, Trial},
+    probe::{self, Trial, Tried},
 };
 use crate::{
     error::{LaunchError, ProbeError},
@@ -53,8 +53,8 @@ pub(super) async fn probe(
     let remedy = "mend what it names, choose another runtime, or leave `native`";
     let tried = format!("a container of the machine's own files that executes `{}`", COMMAND.join(" "));
     let trial = Trial { argv: COMMAND.map(str::to_owned).to_vec(), limits: LIMITS };
-    let (ended, printed) = match probe::trial(config, plan, trial, "oci").await {
-        Ok(ended) => ended,
+    let Tried { ended, printed, pids } = match probe::trial(config, plan, trial, "oci").await {
+        Ok(tried) => tried,
         Err(reason) => {
             let why = match LaunchError::from(reason) {
                 LaunchError::Runtime { what } => what,
@@ -75,6 +75,10 @@ pub(super) async fn probe(
             )));
         }
     }
+    if let Some(runtime) = &mut plan.runtime {
+        // The first process then is all that there is of it on this one.
+        runtime.own_kernel = pids.init == pids.task;
+    }
     for Unenforced { control, reason } in lacking(&printed, plan) {
         reasons.entry(control).or_insert(reason);
     }
@@ -94,7 +98,10 @@ fn lacking(status: &str, plan: &Plan) -> Vec<Unenforced> {
         lacking.push(Unenforced { control, reason });
     };
     if value("Seccomp") == Some("0") && !plan.layout.off.contains(&Control::Seccomp) {
-        say(Control::Seccomp, "installs no filter of system calls, as a build without libseccomp");
+        say(
+            Control::Seccomp,
+            "installs no filter of system calls, as one built without libseccomp or with a kernel of its own",
+        );
     }
     let bound = value("CapBnd").and_then(|hex| u64::from_str_radix(hex, 16).ok());
     if bound.is_some_and(|bound| bound & !linux::CAPABILITIES != 0) || value("NoNewPrivs") == Some("0") {

@@ -38,10 +38,13 @@ pub(crate) enum Mode {
     Bare,
     /// Root, and an OCI runtime.
     Oci,
+    /// Root, and an OCI runtime with a kernel of its own.
+    Runsc,
 }
 
 impl Mode {
-    pub(crate) const ALL: [Mode; 5] = [Mode::Root, Mode::OldKernel, Mode::User, Mode::Bare, Mode::Oci];
+    pub(crate) const ALL: [Mode; 6] =
+        [Mode::Root, Mode::OldKernel, Mode::User, Mode::Bare, Mode::Oci, Mode::Runsc];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -50,12 +53,13 @@ impl Mode {
             Mode::User => "user",
             Mode::Bare => "bare",
             Mode::Oci => "oci",
+            Mode::Runsc => "runsc",
         }
     }
 
     fn runner(self) -> &'static str {
         match self {
-            Mode::Root | Mode::User | Mode::Oci => "runner",
+            Mode::Root | Mode::User | Mode::Oci | Mode::Runsc => "runner",
             Mode::OldKernel => "runner-on-old-kernel",
             Mode::Bare => "runner-without-namespaces",
         }
@@ -109,14 +113,20 @@ pub(crate) fn until(what: &str, mut is: impl FnMut() -> bool) {
     }
 }
 
-/// The OCI runtime that is tested, with its options: `APPORTION_TEST_RUNTIME`, or runc.
-pub(crate) fn oci_runtime() -> Maker {
-    env::var("APPORTION_TEST_RUNTIME").as_deref().unwrap_or("runc").parse().unwrap()
+/// What makes the containers: of those that work as runc does, `APPORTION_TEST_RUNTIME` or runc itself.
+pub(crate) fn maker(mode: Mode) -> Maker {
+    let oci = env::var("APPORTION_TEST_RUNTIME");
+    let words = match mode {
+        Mode::Oci => oci.as_deref().unwrap_or("runc"),
+        Mode::Runsc => "runsc --platform=ptrace --network=host",
+        _ => "native",
+    };
+    words.parse().unwrap()
 }
 
-/// Whether it is installed.
-pub(crate) fn has_oci_runtime() -> bool {
-    let Maker::Oci { program, .. } = oci_runtime() else { return false };
+/// Whether that is installed.
+pub(crate) fn has_maker(mode: Mode) -> bool {
+    let Maker::Oci { program, .. } = maker(mode) else { return true };
     std::process::Command::new(program).arg("--version").output().is_ok()
 }
 
@@ -125,7 +135,7 @@ pub(crate) fn config(mode: Mode, dir: &Path, parent: &str) -> NativeConfig {
     NativeConfig {
         runner: vec![env::current_exe().unwrap().into(), OsString::from(mode.runner())],
         hidden: vec![dir.join("secrets")],
-        runtime: if mode == Mode::Oci { oci_runtime() } else { Maker::Native },
+        runtime: maker(mode),
         ..NativeConfig::new(dir.join("state"), parent.to_owned())
     }
 }

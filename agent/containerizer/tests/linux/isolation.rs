@@ -12,7 +12,7 @@ use crate::{
     Scenario, attempts,
     bench::{
         Bench, Mode,
-        Mode::{Bare, Oci, OldKernel, Root, User},
+        Mode::{Bare, Oci, OldKernel, Root, Runsc, User},
         block,
     },
 };
@@ -21,7 +21,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario {
             name: "only_the_sandbox_is_writable",
-            modes: &[Root, OldKernel, User, Oci],
+            modes: &[Root, OldKernel, User, Oci, Runsc],
             run: writable,
         },
         Scenario {
@@ -170,7 +170,7 @@ fn capabilities(bench: &Bench) {
     let allowed = match bench.mode {
         Mode::Root | Mode::OldKernel => "00000000a80425fb",
         // Without the making of device files.
-        Mode::Oci => "00000000a00425fb",
+        Mode::Oci | Mode::Runsc => "00000000a00425fb",
         Mode::User | Mode::Bare => "0000000000000000",
     };
     assert_eq!((fields["CapEff"], fields["CapPrm"]), (allowed, allowed));

@@ -11,21 +11,25 @@ use crate::{
     Scenario,
     bench::{
         Bench,
-        Mode::{Bare, Oci, OldKernel, Root, User},
+        Mode::{Bare, Oci, OldKernel, Root, Runsc, User},
         block, processes_with,
     },
 };
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario { name: "exit_code", modes: &[Root, OldKernel, User, Bare, Oci], run: exit_code },
+        Scenario { name: "exit_code", modes: &[Root, OldKernel, User, Bare, Oci, Runsc], run: exit_code },
         Scenario {
             name: "ended_by_its_own_signal",
             modes: &[Root, User, Bare, Oci],
             run: ended_by_its_own_signal,
         },
         Scenario { name: "environment_is_exact", modes: &[Root, User, Bare], run: environment_is_exact },
-        Scenario { name: "output_is_appended", modes: &[Root, User, Bare, Oci], run: output_is_appended },
+        Scenario {
+            name: "output_is_appended",
+            modes: &[Root, User, Bare, Oci, Runsc],
+            run: output_is_appended,
+        },
         Scenario {
             name: "input_is_empty_and_nothing_else_open",
             modes: &[Root, User, Bare, Oci],
@@ -33,7 +37,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         },
         Scenario {
             name: "why_it_cannot_be_executed",
-            modes: &[Root, User, Bare, Oci],
+            modes: &[Root, User, Bare, Oci, Runsc],
             run: why_it_cannot_be_executed,
         },
         Scenario { name: "program_is_looked_up_in_the_tasks_path", modes: &[Root, Bare, Oci], run: lookup },
@@ -51,7 +55,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         },
         Scenario {
             name: "kill_ends_what_ignores_term",
-            modes: &[Root, User, Bare, Oci],
+            modes: &[Root, User, Bare, Oci, Runsc],
             run: kill_ends_what_ignores_term,
         },
         Scenario {

@@ -17,7 +17,7 @@ use crate::{
     Scenario,
     bench::{
         Bench, Mode,
-        Mode::{Bare, Oci, Root, User},
+        Mode::{Bare, Oci, Root, Runsc, User},
         NO_LIMITS, block, until,
     },
 };
@@ -27,7 +27,7 @@ const MIB: u64 = 1 << 20;
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario { name: "what_is_not_enforced_is_said", modes: &[Root, User, Bare, Oci], run: unenforced },
-        Scenario { name: "memory_above_the_limit_ends_it", modes: &[Root, Oci], run: memory },
+        Scenario { name: "memory_above_the_limit_ends_it", modes: &[Root, Oci, Runsc], run: memory },
         Scenario {
             name: "memory_of_a_grandchild_ends_all",
             modes: &[Root, Oci],
@@ -49,7 +49,7 @@ fn unenforced(bench: &Bench) {
     let controls: Vec<Control> = unenforced.iter().map(|u| u.control).collect();
     let cgroups = [Control::CpuWeight, Control::CpuQuota, Control::Memory, Control::Pids];
     match bench.mode {
-        Mode::Root | Mode::OldKernel | Mode::Oci => assert_eq!(controls, [], "{unenforced:?}"),
+        Mode::Root | Mode::OldKernel | Mode::Oci | Mode::Runsc => assert_eq!(controls, [], "{unenforced:?}"),
         Mode::User => assert_eq!(controls, cgroups, "{unenforced:?}"),
         Mode::Bare => {
             let more = [Control::Namespaces, Control::ReadOnlyRoot, Control::AtomicKill];

@@ -17,6 +17,7 @@ mod limits;
 mod network;
 mod output;
 mod runc;
+mod runtimes;
 mod survival;
 mod tasks;
 mod volumes;
@@ -46,6 +47,7 @@ fn scenarios() -> Vec<Scenario> {
         images::scenarios(),
         escapes::scenarios(),
         runc::scenarios(),
+        runtimes::scenarios(),
         volumes::scenarios(),
         survival::scenarios(),
         exec::scenarios(),
@@ -74,24 +76,25 @@ fn tests() -> ExitCode {
     // Before nobody wants to use it.
     bench::folder();
     let required = env::var_os("APPORTION_NO_SKIP").is_some_and(|value| value != "0");
-    let has_runtime = bench::has_oci_runtime();
     let mut trials = Vec::new();
     for scenario in scenarios() {
         for mode in scenario.modes {
             let name = format!("{}::{}", mode.name(), scenario.name);
             let (run, label) = (scenario.run, scenario.name);
             let trial = match mode {
-                Mode::Root | Mode::OldKernel | Mode::Oci if !root && required => Trial::test(name, || {
-                    Err(Failed::from("needs root, and APPORTION_NO_SKIP forbids to skip it"))
-                }),
-                Mode::Oci if root && !has_runtime && required => Trial::test(name, || {
+                Mode::Root | Mode::OldKernel | Mode::Oci | Mode::Runsc if !root && required => {
+                    Trial::test(name, || {
+                        Err(Failed::from("needs root, and APPORTION_NO_SKIP forbids to skip it"))
+                    })
+                }
+                mode if root && !bench::has_maker(*mode) && required => Trial::test(name, || {
                     Err(Failed::from("needs the OCI runtime, and APPORTION_NO_SKIP forbids to skip it"))
                 }),
-                Mode::Oci if root && !has_runtime => {
-                    eprintln!("{name}: skipped: needs the package {}", bench::oci_runtime());
+                mode if root && !bench::has_maker(*mode) => {
+                    eprintln!("{name}: skipped: needs the OCI runtime {}", bench::maker(*mode));
                     Trial::test(name, || Ok(())).with_ignored_flag(true)
                 }
-                Mode::Root | Mode::OldKernel | Mode::Oci if !root => {
+                Mode::Root | Mode::OldKernel | Mode::Oci | Mode::Runsc if !root => {
                     eprintln!("{name}: skipped: needs root");
                     Trial::test(name, || Ok(())).with_ignored_flag(true)
                 }

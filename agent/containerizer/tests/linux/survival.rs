@@ -21,14 +21,14 @@ use crate::{
     Scenario,
     bench::{
         self, Bench, Mode,
-        Mode::{Bare, Oci, Root, User},
+        Mode::{Bare, Oci, Root, Runsc, User},
         block, cgroups_of, processes_with, until,
     },
 };
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario { name: "runner_killed", modes: &[Root, User, Bare, Oci], run: runner_killed },
+        Scenario { name: "runner_killed", modes: &[Root, User, Bare, Oci, Runsc], run: runner_killed },
         Scenario {
             name: "runner_killed_before_anybody_waits",
             modes: &[Root, User, Bare, Oci],
@@ -39,7 +39,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario { name: "agent_killed_and_followed", modes: &[Root, User, Bare, Oci], run: agent_killed },
         Scenario {
             name: "agent_killed_with_tethers",
-            modes: &[Root, User, Bare, Oci],
+            modes: &[Root, User, Bare, Oci, Runsc],
             run: agent_killed_with_tethers,
         },
         Scenario { name: "ended_while_no_agent_was_there", modes: &[Root, Bare, Oci], run: ended_unseen },

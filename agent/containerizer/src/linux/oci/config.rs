@@ -20,7 +20,7 @@ use crate::{
     spec::{Mount, MountSource},
 };
 
-/// The text, for a root laid at `root`, the sandbox at `sandbox` outside; `held` gives the namespaces to join, by their names in `/proc`.
+/// The text as JSON, for a root laid at `root`, the sandbox at `sandbox` outside; `held` gives the namespaces to join, by their names in `/proc`.
 pub(super) fn text(
     order: &Order,
     account: Option<&Account>,
@@ -29,6 +29,7 @@ pub(super) fn text(
     held: impl Fn(&str) -> PathBuf,
 ) -> String {
     let spec = &order.spec;
+    let own_kernel = order.runtime.as_ref().is_some_and(|runtime| runtime.own_kernel);
     let mut namespaces = vec![json!({"type": "pid", "path": held("pid")})];
     namespaces.extend(spec.network.iter().map(|_| json!({"type": "network", "path": held("net")})));
     namespaces.extend(["mount", "ipc", "uts", "cgroup"].map(|kind| json!({"type": kind})));
@@ -48,7 +49,9 @@ pub(super) fn text(
     json!({
         "ociVersion": "1.0.2",
         "process": process(order, account, sandbox),
-        "root": {"path": root, "readonly": false},
+        // The host's is read-only already, but some runtimes (crun) forget that; those with a kernel of their own would take what is mounted
+        // in it for read-only too.
+        "root": {"path": root, "readonly": spec.root.is_none() && !own_kernel},
         "hostname": init::host_name(&spec.id.0),
         "mounts": mounts(order),
         "linux": linux,

@@ -10,6 +10,7 @@
 mod call;
 mod config;
 mod program;
+mod wait;
 
 use std::{
     fs,
@@ -21,14 +22,16 @@ use std::{
 
 use rustix::{
     pipe::{PipeFlags, pipe_with},
-    process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal, set_child_subreaper},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, set_child_subreaper},
 };
 
 pub(super) use self::{call::Runtime, config::is_runtimes};
 use super::{
     accounts,
-    birth::{Life, Started},
-    init, mounts, netns, root,
+    birth::{Life, Started, explain},
+    init, mounts, netns,
+    output::Outputs,
+    root,
     sys::{self, Copy},
     task,
     watch::End,
@@ -48,7 +51,7 @@ pub(super) fn bring_up(
     order: &Order,
     runtime: &OciRuntime,
     sandbox: &Path,
-    pipes: Option<[OwnedFd; 2]>,
+    (outputs, pipes): (&mut Outputs, Option<[OwnedFd; 2]>),
     driver: &dyn CgroupDriver,
     runner: Process,
 ) -> Result<(Life, Started), Failure> {
@@ -79,70 +82,70 @@ pub(super) fn bring_up(
     let path = place.join("config.json");
     fs::write(&path, config).map_err(|e| Failure::state(&path, &e))?;
     let standard = task::standard_files(sandbox, pipes)?;
-    let created = runtime.create(&standard);
+    let created = runtime.create(&standard, outputs);
     // The end of an output is that nobody has it any more.
     drop(standard);
     let first = match created {
         Ok(first) => first,
         Err(failure) => {
-            // It may have left something before it failed.
+            // Before the group goes with what the runtime may have left.
+            let failure = explain(failure, order, driver);
             runtime.delete();
             return Err(failure);
         }
     };
-    match start(order, &runtime, driver, holder, first) {
-        Ok((init, pidfd, end, started)) => {
-            let own_kernel = init == first;
-            Ok((Life { init, pidfd, end, runtime: Some(runtime), own_kernel }, started))
+    let pid = Pid::from_raw(first).ok_or(rustix::io::Errno::SRCH);
+    let open = || pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
+    let (pidfd, own) = match open().and_then(|pidfd| Ok((pidfd, open()?))) {
+        Ok(opened) => opened,
+        Err(e) => {
+            runtime.delete();
+            return Err(Failure::setup("opening a pidfd of the runtime's first process", e));
+        }
+    };
+    let started = settle(order, driver, &holder, first).and_then(|joined| {
+        // One that nobody has joined is of no use. It ends here, before anything that it could reap.
+        let holder = joined.then_some(holder);
+        runtime.start()?;
+        Ok((holder, Started::new(first, Instant::now())))
+    });
+    let end = End::Reaped { task: first, pidfd };
+    match started {
+        Ok((Some(holder), started)) => {
+            let (init, pidfd) = holder.keep();
+            Ok((Life { init, pidfd, end, runtime: Some(runtime), own_kernel: false }, started))
+        }
+        Ok((None, started)) => {
+            let life = Life { init: first, pidfd: own, end, runtime: Some(runtime), own_kernel: true };
+            Ok((life, started))
         }
         Err(failure) => {
+            let failure = explain(failure, order, driver);
+            // Unless it went with the holder.
+            let _ = pidfd_send_signal(own, Signal::KILL);
+            sys::reap(first, true);
             runtime.delete();
-            // Still a child of this process, or reaped with the holder.
-            if sys::reap(first, false).is_none() {
-                let _ = Pid::from_raw(first).map(|pid| kill_process(pid, Signal::KILL));
-                sys::reap(first, true);
-            }
             Err(failure)
         }
     }
 }
 
-/// Sees to it that the container is where it belongs, and lets its program be executed. Returns the process that is the container's life,
-/// and how the end of its task is seen.
-fn start(
-    order: &Order,
-    runtime: &Runtime,
-    driver: &dyn CgroupDriver,
-    holder: Holder,
-    first: i32,
-) -> Result<(i32, OwnedFd, End, Started), Failure> {
-    let pid = Pid::from_raw(first).ok_or(rustix::io::Errno::SRCH);
-    let pidfd = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
-    let pidfd = pidfd.map_err(|e| Failure::setup("opening a pidfd of the runtime's first process", e))?;
+/// Sees to it that the container's first process is where it belongs; true when it is in the holder's process namespace.
+fn settle(order: &Order, driver: &dyn CgroupDriver, holder: &Holder, first: i32) -> Result<bool, Failure> {
     // Whatever the runtime made of the group's path: what it starts from here on is where its first process is.
     driver.adopt(&order.group, first)?;
     let namespace = |pid: i32| {
         fs::read_link(format!("/proc/{pid}/ns/pid"))
             .map_err(|e| Failure::setup("looking at the runtime's first process", e))
     };
-    let (init, life, holder) = if namespace(first)? == namespace(holder.init)? {
-        (holder.init, holder.pidfd.try_clone(), Some(holder))
-    } else {
-        // One that nobody has joined is of no use. It ends here, before anything that it could reap.
-        (first, pidfd.try_clone(), None)
-    };
-    let life = life.map_err(|e| Failure::setup("holding a pidfd", e))?;
-    runtime.start()?;
-    let started = Started::new(first, Instant::now());
-    holder.into_iter().for_each(Holder::keep);
-    Ok((init, life, End::Reaped { task: first, pidfd }, started))
+    Ok(namespace(first)? == namespace(holder.init)?)
 }
 
 /// Process 1 of the container's process namespace, which is in its network too; killed when dropped, with all that is in there.
 struct Holder {
     init: i32,
-    pidfd: OwnedFd,
-    kept: bool,
+    /// Taken by whoever keeps it.
+    pidfd: Option<OwnedFd>,
 }
 
 impl Holder {
@@ -169,7 +172,7 @@ impl Holder {
                 return Err(Failure::setup("opening a pidfd (Linux 5.3 or later is needed)", e));
             }
         };
-        let holder = Holder { init, pidfd, kept: false };
+        let holder = Holder { init, pidfd: Some(pidfd) };
         rustix::io::write(&go, b"!").map_err(|e| Failure::setup("waking the container", e))?;
         match wire::hear(&report, true).map_err(|e| Failure::setup("listening to the container", e))? {
             Some(Heard { word: Word::Failed(failure), .. }) => Err(failure),
@@ -182,18 +185,16 @@ impl Holder {
         format!("/proc/{}/ns/{kind}", self.init).into()
     }
 
-    /// From here on it lives as long as the container.
-    fn keep(mut self) {
-        self.kept = true;
+    /// From here on it lives as long as the container: its number and a descriptor for it.
+    fn keep(mut self) -> (i32, OwnedFd) {
+        (self.init, self.pidfd.take().expect("it is taken here alone, from a value that is gone then"))
     }
 }
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        if self.kept {
-            return;
-        }
-        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let Some(pidfd) = &self.pidfd else { return };
+        let _ = pidfd_send_signal(pidfd, Signal::KILL);
         // What is in the namespace is this process's child too, and keeps it from ending until it is reaped.
         while sys::reap(-1, true).is_some_and(|(pid, _)| pid != self.init) {}
     }
