@@ -336,7 +336,7 @@ impl JobState {
             _ => cause(status),
         };
         let end = End { outcome, last, status: Some(status.clone()), why };
-        self.leave_active(position, Phase::Ended(end));
+        self.leave_active(position, Phase::Ended(Box::new(end)));
         self.count_end(position, outcome, effects);
     }
 
@@ -363,7 +363,7 @@ impl JobState {
     }
 
     fn end_unlaunched(&mut self, position: usize, outcome: Outcome, why: String, effects: &mut Vec<Effect>) {
-        self.tasks[position].phase = Phase::Ended(End { outcome, last: None, status: None, why });
+        self.tasks[position].phase = Phase::Ended(Box::new(End { outcome, last: None, status: None, why }));
         self.counts.waiting -= 1;
         self.count_end(position, outcome, effects);
     }

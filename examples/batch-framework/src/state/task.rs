@@ -85,7 +85,7 @@ pub(super) enum Phase {
     Ready,
     Paused { until: Time },
     Active { attempt: Attempt },
-    Ended(End),
+    Ended(Box<End>),
 }
 
 /// One task of a job.
