@@ -30,6 +30,7 @@ pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
     ("apportion-agent-core", &["apportion-types"]),
     ("apportion-containerizer", &["apportion-types"]),
     ("apportion-content", &["apportion-types"]),
+    ("apportion-network", &["apportion-containerizer", "apportion-types"]),
     ("apportion-sdk", &["apportion-types", "apportion-proto"]),
     (
         "apportion-master",
@@ -41,6 +42,7 @@ pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
             "apportion-agent-core",
             "apportion-containerizer",
             "apportion-content",
+            "apportion-network",
             "apportion-types",
             "apportion-proto",
         ],

@@ -1,0 +1,120 @@
+//! Whatever an agent was doing when it was killed, the next one leaves nothing of it.
+
+use std::{
+    collections::BTreeSet,
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use apportion_network::Networks;
+use libtest_mimic::Trial;
+
+use crate::{
+    bench::{Bench, block, config, wanted},
+    fakes::plugin,
+    test,
+};
+
+/// Nothing here takes this long unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        test("an_agent_killed_between_plugins_leaves_nothing", between_plugins),
+        test("an_agent_killed_at_any_moment_leaves_nothing", at_any_moment),
+    ]
+}
+
+/// An agent that attaches and detaches owners of a network, one after the other, until it is killed.
+pub(crate) fn agent(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args: Vec<String> = args.map(|arg| arg.into_string().unwrap()).collect();
+    let (folder, network) = (PathBuf::from(&args[0]), &args[1]);
+    let networks = block(Networks::open(config(&folder, PATIENCE), &BTreeSet::new())).unwrap();
+    fs::write(folder.join("begun"), "").unwrap();
+    for number in 0.. {
+        let owner = format!("c-{number}");
+        let mapping = apportion_types::network::PortMapping {
+            host_port: 31_000,
+            container_port: 80,
+            protocol: apportion_types::network::Protocol::Tcp,
+        };
+        let network =
+            apportion_types::Network { ports: vec![mapping], ..apportion_types::Network::new(network) };
+        let _ = block(networks.attach(wanted(&owner, "eng", network)));
+        block(networks.detach(&owner)).unwrap();
+    }
+    ExitCode::SUCCESS
+}
+
+struct Killed(std::process::Child);
+
+impl Killed {
+    fn start(bench: &Bench, network: &str) -> Killed {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["agent".as_ref(), bench.folder().as_os_str(), network.as_ref()]);
+        Killed(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+fn appears(path: &Path) {
+    let start = Instant::now();
+    while !path.exists() {
+        assert!(start.elapsed() < PATIENCE, "{path:?} never came");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A plugin that stands still in each place of the list, at each verb.
+fn between_plugins(bench: &Bench) {
+    let before = bench.traces();
+    let here = bench.folder().join("here");
+    let bridge = bench.bridge();
+    let (first, second) = bridge.split_at(bridge.rfind(r#"{"type":"portmap""#).unwrap());
+    let gate = r#"{"type":"gate"}"#;
+    let lists = [format!("{gate},{bridge}"), format!("{first}{gate},{second}"), format!("{bridge},{gate}")];
+    for verb in ["ADD", "DEL"] {
+        let script = format!(
+            "cat >{0:?}; [ $CNI_COMMAND = {verb} ] && [ ! -e {1:?} ] && {{ >{1:?}; sleep 1000 & wait; }}
+            [ $CNI_COMMAND = DEL ] || sed 's/.*\"prevResult\":\\({{.*}}\\),\"type\".*/\\1/; t; d' {0:?}",
+            bench.folder().join("input"),
+            here
+        );
+        plugin(bench, "gate", &script);
+        for list in &lists {
+            bench.list("gate", list);
+            let agent = Killed::start(bench, "gate");
+            appears(&here);
+            agent.kill();
+            assert_ne!(bench.traces(), before, "something was to be left");
+            let impatient = config(bench.folder(), Duration::from_millis(300));
+            block(Networks::open(impatient, &BTreeSet::new())).unwrap();
+            assert_eq!(bench.traces(), before, "{verb} {list}");
+            fs::remove_file(&here).unwrap();
+        }
+    }
+}
+
+fn at_any_moment(bench: &Bench) {
+    let before = bench.traces();
+    let begun = bench.folder().join("begun");
+    for round in 0..12_u64 {
+        let agent = Killed::start(bench, "blue");
+        appears(&begun);
+        // Attaching takes some hundred milliseconds.
+        thread::sleep(Duration::from_millis(round * 37));
+        agent.kill();
+        block(Networks::open(config(bench.folder(), PATIENCE), &BTreeSet::new())).unwrap();
+        assert_eq!(bench.traces(), before, "round {round}");
+        fs::remove_file(&begun).unwrap();
+    }
+}

@@ -1,0 +1,132 @@
+//! Plugins that misbehave, as shell scripts.
+
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, time::Duration};
+
+use apportion_network::{AttachError, Networks, Problem};
+use apportion_types::Network;
+use libtest_mimic::Trial;
+
+use crate::{
+    bench::{Bench, block, config, wanted},
+    test,
+};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        test("a_plugins_own_words_are_told", refusals),
+        test("what_is_no_answer_is_told", garbage),
+        test("a_plugin_that_hangs_is_killed_with_its_children", hangs),
+        test("what_is_not_there_is_told", missing),
+        test("what_cannot_be_detached_is_tried_again", tried_again),
+        test("results_go_from_plugin_to_plugin", passed_on),
+    ]
+}
+
+/// Makes a plugin of a script, and a network of the same name with it behind a bridge.
+pub(crate) fn plugin(bench: &Bench, name: &str, script: &str) {
+    let path = bench.folder().join("plugins").join(name);
+    fs::write(&path, format!("#!/bin/sh\n# {}\n{script}\n", bench.folder().display())).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let bridge = bench.bridge();
+    bench.list(name, &format!(r#"{bridge},{{"type":"{name}"}}"#));
+}
+
+fn failure(bench: &Bench, name: &str) -> (String, Problem) {
+    match bench.try_attach("c-1", "eng", Network::new(name)) {
+        Err(AttachError::Plugin(error)) => (error.to_string(), error.problem),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refusals(bench: &Bench) {
+    let refusal = r#"cat >/dev/null; echo '{"cniVersion":"1.0.0","code":11,"msg":"try again later","details":"no lease"}'"#;
+    plugin(bench, "refusing", &format!("[ $CNI_COMMAND = DEL ] && exit 0; {refusal}; exit 1"));
+    let (text, problem) = failure(bench, "refusing");
+    assert!(matches!(problem, Problem::Refused { code: 11, .. }), "{problem:?}");
+    assert_eq!(text, "plugin `refusing` refused: try again later: no lease (code 11)");
+}
+
+fn garbage(bench: &Bench) {
+    let cases = [
+        ("words", "echo 'hello'", "hello"),
+        ("numbers", r#"echo '{"ips":7}'"#, "a sequence"),
+        ("address", r#"echo '{"ips":[{"address":"nowhere/8"}]}'"#, "`nowhere/8`"),
+        ("endless", "head -c 5000000 /dev/zero | tr '\\0' x", "xxx"),
+        ("silent", "exit 7", "exit status: 7: it said nothing"),
+        ("loud", "echo 'no such thing' >&2; exit 1", "no such thing"),
+    ];
+    for (name, script, word) in cases {
+        plugin(bench, name, &format!("[ $CNI_COMMAND = DEL ] && exit 0\n{script}"));
+        let (text, problem) = failure(bench, name);
+        assert!(matches!(problem, Problem::Garbled { .. } | Problem::Failed { .. }), "{name}: {problem:?}");
+        assert!(text.contains(word), "{name}: {text}");
+        assert!(text.len() < 1500, "{name}: {}", text.len());
+    }
+}
+
+fn hangs(bench: &Bench) {
+    plugin(bench, "hanging", "[ $CNI_COMMAND = DEL ] && exit 0\nsleep 1000 & sleep 1000");
+    let impatient = config(bench.folder(), Duration::from_millis(300));
+    let networks = block(Networks::open(impatient, &BTreeSet::new())).unwrap();
+    let error = block(networks.attach(wanted("c-1", "eng", Network::new("hanging")))).unwrap_err();
+    assert!(error.to_string().contains("did not answer within 300ms and was killed"), "{error}");
+}
+
+fn missing(bench: &Bench) {
+    let error = |network: Network| bench.try_attach("c-1", "eng", network).unwrap_err().to_string();
+    let unknown = error(Network::new("red"));
+    assert!(unknown.contains("not configured on this agent"), "{unknown}");
+    bench.list("red", r#"{"type":"no-such-plugin"}"#);
+    let not_installed = error(Network::new("red"));
+    assert!(not_installed.contains("plugin `no-such-plugin` is not installed"), "{not_installed}");
+    let no_ports = error(bench.mapped("red", 31_000, 80));
+    assert!(no_ports.contains("`portmap`"), "{no_ports}");
+    let text = r#"{"cniVersion":"9.0.0","name":"red","plugins":[{"type":"bridge"}]}"#;
+    fs::write(bench.folder().join("net.d/red.conflist"), text).unwrap();
+    let version = error(Network::new("red"));
+    assert!(version.contains("`9.0.0`") && version.contains("1.0.0"), "{version}");
+}
+
+fn tried_again(bench: &Bench) {
+    let broken = bench.folder().join("broken");
+    plugin(
+        bench,
+        "moody",
+        &format!(
+            "[ $CNI_COMMAND = ADD ] && exec cat {:?}\n[ ! -e {broken:?} ]",
+            bench.folder().join("answer")
+        ),
+    );
+    fs::write(bench.folder().join("answer"), "{}").unwrap();
+    let attached = bench.attach("c-1", "eng", Network::new("moody"));
+    fs::write(&broken, "").unwrap();
+    let error = block(bench.networks.detach("c-1")).unwrap_err();
+    assert_eq!(error.to_string(), "network `moody` cannot be detached");
+    assert!(bench.folder().join("networks/c-1/record.json").exists(), "what is known stays");
+    assert!(attached.namespace.exists(), "and with it what plugins need to find the rest");
+    fs::remove_file(&broken).unwrap();
+    block(Networks::open(config(bench.folder(), Duration::from_secs(60)), &BTreeSet::new())).unwrap();
+}
+
+fn passed_on(bench: &Bench) {
+    let seen = bench.folder().join("seen");
+    plugin(
+        bench,
+        "watching",
+        &format!(
+            "cat >{0:?}.$CNI_COMMAND\n[ $CNI_COMMAND = DEL ] || echo '{{\"cniVersion\":\"1.0.0\",\"ips\":[{{\"address\":\"10.9.8.7/24\"}}]}}'",
+            seen
+        ),
+    );
+    let attached = bench.attach("c-1", "eng", bench.mapped("watching", 31_000, 80));
+    assert_eq!(
+        attached.addresses,
+        ["10.9.8.7".parse::<std::net::IpAddr>().unwrap()],
+        "the last result counts"
+    );
+    bench.detach("c-1");
+    let read = |verb: &str| fs::read_to_string(format!("{}.{verb}", seen.display())).unwrap();
+    assert!(read("ADD").contains("prevResult") && read("ADD").contains("eth0"), "{}", read("ADD"));
+    assert!(!read("ADD").contains("runtimeConfig"), "only who has the capability is told of ports");
+    assert!(read("DEL").contains("10.9.8.7"), "{}", read("DEL"));
+}
