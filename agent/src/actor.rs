@@ -146,7 +146,7 @@ impl Actor {
                 Action::Attach { container_id } => self.effects.attach(container_id),
                 Action::Signal { container_id, signal } => self.effects.signal(&container_id, signal),
                 Action::Probe { container_id, kind, number, probe, timeout } => {
-                    self.effects.probes.ask((container_id, kind, number), probe, timeout);
+                    self.effects.probe((container_id, kind, number), probe, timeout);
                 }
                 Action::Remove { container_id } => self.effects.remove(container_id),
                 Action::MakeVolume(volume) => self.effects.volumes.make(&volume),

@@ -4,6 +4,7 @@ use std::{fs, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use apportion_agent_core::{AgentCore, Config as CoreConfig, Event, OnShutdown, View};
 use apportion_containerizer::{Containerizer, Native, NativeConfig, ProbeError};
+use apportion_network::Networks;
 use apportion_types::{
     AgentInfo, Resources,
     container::{Control, Unenforced},
@@ -25,8 +26,10 @@ use crate::{
     detect::{self, DetectError},
     effects::{Effects, Every},
     master_link::{self, Heard},
+    network,
     oversubscription::{self, ResourceEstimator},
     paths::Paths,
+    ports,
     sandboxes::{Sandboxes, collect, limit},
     services,
     store::{self, Store, StoreError},
@@ -58,6 +61,9 @@ pub enum StartError {
     /// Images and artifacts.
     #[error(transparent)]
     Content(#[from] ContentError),
+    /// Networks.
+    #[error("what containers have of networks cannot be looked at")]
+    Networks(#[from] apportion_network::OpenError),
     /// No containers can be run here.
     #[error("no containers can be run on this machine")]
     Containers(#[from] ProbeError),
@@ -110,6 +116,7 @@ pub struct Agent {
     work_dir: WorkDir,
     containerizer: Arc<dyn Containerizer>,
     content: Content,
+    networks: Arc<Networks>,
     core: AgentCore,
     clock: Clock,
     replay: store::Replay,
@@ -175,6 +182,7 @@ impl Agent {
             tracing::warn!(control = unenforced.control.name(), "not enforced: {}", unenforced.reason);
         }
         let containers = containerizer.leftovers().await.into_iter().map(|leftover| leftover.id.0).collect();
+        let networks = Networks::open(network::config(&config, paths), &containers).await?;
         let content = Content::open(&config, paths, &containers, &*containerizer)?;
         let listen = |source| StartError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
@@ -191,6 +199,7 @@ impl Agent {
             work_dir,
             containerizer,
             content,
+            networks,
             core,
             clock,
             replay,
@@ -226,6 +235,7 @@ impl Agent {
             work_dir,
             containerizer,
             content,
+            networks,
             core,
             clock,
             replay,
@@ -247,12 +257,22 @@ impl Agent {
         let store = Store::open(&paths, replay, move |told| drop(tell.send(told)))?;
         let sandboxes = Arc::new(Sandboxes::new(paths.clone()));
         let every = Every { output: config.output(), tethered: config.tethered };
-        let effects =
-            Effects::new(containerizer.clone(), content, sandboxes.clone(), every, events.clone()).await;
+        let effects = Effects::new(
+            containerizer.clone(),
+            (content, networks),
+            sandboxes.clone(),
+            every,
+            events.clone(),
+        )
+        .await;
         let mut watching = JoinSet::new();
         if config.enforce_disk {
             let interval = Duration::from_millis(config.disk_check_interval_ms);
             watching.spawn(limit::run(interval, paths.clone(), view.subscribe(), events.clone()));
+        }
+        if config.enforce_ports {
+            let interval = Duration::from_millis(config.ports_check_interval_ms);
+            watching.spawn(ports::run(interval, containerizer.clone(), view.subscribe(), events.clone()));
         }
         let interval = Duration::from_millis(config.sandbox_collect_interval_ms);
         watching.spawn(collect::run(interval, config.collection(), sandboxes, clock, view.subscribe()));

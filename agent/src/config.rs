@@ -81,6 +81,16 @@ pub struct Config {
     pub log_max_bytes: u64,
     /// Full files of each that are kept beside the one that is written to.
     pub log_files_max: u32,
+    /// Where the lists of plugins are that make networks (Container Network Interface), read anew for each task.
+    pub cni_config_dir: PathBuf,
+    /// Where their plugins are; the first folder that has one is taken.
+    pub cni_plugin_dirs: Vec<PathBuf>,
+    /// How long one plugin may take before it is killed, in milliseconds.
+    pub cni_timeout_ms: u64,
+    /// Kills tasks on the host's network that listen on a port of the agent's which they do not hold.
+    pub enforce_ports: bool,
+    /// Between two looks at where tasks listen, in milliseconds.
+    pub ports_check_interval_ms: u64,
     /// The parent of all containers' cgroups, for this agent alone; another agent on the same machine needs another.
     pub cgroup_parent: String,
     /// What makes the containers: this program alone, or an OCI runtime of the machine.
@@ -122,6 +132,11 @@ impl Default for Config {
             sandbox_collect_interval_ms: 60_000,
             log_max_bytes: 10 << 20,
             log_files_max: 5,
+            cni_config_dir: PathBuf::from("/etc/cni/net.d"),
+            cni_plugin_dirs: ["/opt/cni/bin", "/usr/lib/cni"].map(PathBuf::from).to_vec(),
+            cni_timeout_ms: 30_000,
+            enforce_ports: false,
+            ports_check_interval_ms: 15_000,
             cgroup_parent: "apportion".to_owned(),
             runtime: Runtime::Native,
             lend_host_paths: Vec::new(),
@@ -200,6 +215,8 @@ impl Config {
             ("oversubscription_interval", self.oversubscription_interval_ms),
             ("disk_check_interval", self.disk_check_interval_ms),
             ("sandbox_collect_interval", self.sandbox_collect_interval_ms),
+            ("cni_timeout", self.cni_timeout_ms),
+            ("ports_check_interval", self.ports_check_interval_ms),
         ];
         if let Some((setting, _)) = intervals.into_iter().find(|(_, ms)| *ms == 0) {
             return Err(ConfigError::NoInterval { setting });

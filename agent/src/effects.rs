@@ -3,24 +3,28 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::Duration,
 };
 
-use apportion_agent_core::{ContainerId, ContainerPlan, Event, LaunchFailure, LaunchFailureKind, Signal};
+use apportion_agent_core::{
+    ContainerId, ContainerPlan, Event, LaunchFailure, LaunchFailureKind, ProbeKind, Signal,
+};
 use apportion_containerizer::{
     self as containerizer, ContainerError, ContainerSpec, Containerizer, ImageRoot, LaunchError, Limits,
-    Mount, MountSource, NetworkSpec, OutputBounds, PersistentVolume, SANDBOX_IN_IMAGE,
+    Mount, MountSource, OutputBounds, PersistentVolume, SANDBOX_IN_IMAGE,
 };
-use apportion_types::{Volume, VolumeSource, text::chain};
+use apportion_network::Networks;
+use apportion_types::{Probe, Volume, VolumeSource, text::chain};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     content::{Brought, Content},
+    network::{self, Joined},
     probes::Probes,
     sandboxes::Sandboxes,
     volumes::{VolumeError, Volumes},
@@ -59,6 +63,7 @@ pub(crate) struct Every {
 struct Shared {
     containerizer: Arc<dyn Containerizer>,
     content: Arc<Content>,
+    networks: Arc<Networks>,
     sandboxes: Arc<Sandboxes>,
     every: Every,
     /// Containers that an earlier process has left.
@@ -82,7 +87,7 @@ enum Command {
 impl Effects {
     pub(crate) async fn new(
         containerizer: Arc<dyn Containerizer>,
-        content: Content,
+        (content, networks): (Content, Arc<Networks>),
         sandboxes: Arc<Sandboxes>,
         every: Every,
         events: mpsc::UnboundedSender<Event>,
@@ -92,7 +97,8 @@ impl Effects {
         let volumes = Volumes::new(sandboxes.paths.clone());
         let probes = Probes::new(containerizer.clone(), events.clone());
         let content = Arc::new(content);
-        let shared = Shared { containerizer, content, sandboxes, every, leftovers, launches, events };
+        let shared =
+            Shared { containerizer, content, networks, sandboxes, every, leftovers, launches, events };
         Self {
             shared: Arc::new(shared),
             containers: HashMap::new(),
@@ -127,7 +133,7 @@ impl Effects {
         let (shared, id) = (self.shared.clone(), container_id.clone());
         self.spawn(id, |commands, _| async move {
             if shared.leftovers.contains(&container_id.0) {
-                let addresses = Vec::new();
+                let addresses = shared.networks.addresses(&container_id.0).unwrap_or_default();
                 shared.tell(Event::Launched { container_id: container_id.clone(), addresses });
                 shared.look_after(container_id, commands).await;
             } else {
@@ -148,6 +154,20 @@ impl Effects {
         if let Some(container) = self.containers.get(container_id) {
             let _ = container.commands.send(Command::Signal(signal));
         }
+    }
+
+    /// Asks something of a task, at its own address where it has one.
+    pub(crate) fn probe(
+        &mut self,
+        (container_id, kind, number): (ContainerId, ProbeKind, u64),
+        probe: Probe,
+        timeout: Duration,
+    ) {
+        let address = match self.shared.networks.addresses(&container_id.0) {
+            None => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            Some(own) => own.first().copied(),
+        };
+        self.probes.ask((container_id, kind, number), address, probe, timeout);
     }
 
     pub(crate) fn remove(&mut self, container_id: ContainerId) {
@@ -217,18 +237,19 @@ impl Shared {
             };
             // What comes from elsewhere may take long: nobody else is to wait for it.
             let brought = self.content.bring(&plan, &sandbox, progress).await?;
+            let attached = network::join(&self.networks, &plan).await?;
             let permit = self.launches.acquire().await.map_err(|_| cancelled())?;
-            Ok((brought, permit))
+            Ok((brought, attached, permit))
         };
-        let (brought, _permit) = tokio::select! {
+        let (brought, network, _permit) = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(cancelled()),
             brought = brought => brought?,
         };
-        let network = network(&plan)?;
-        let spec = ContainerSpec { network, ..spec(plan, sandbox, persistent, brought, self.every) };
+        let addresses = network.addresses().to_vec();
+        let spec = spec(plan, sandbox, persistent, (brought, network), self.every);
         self.containerizer.launch(spec).await.map_err(|error| failure(kind(&error), chain(&error)))?;
-        Ok(Vec::new())
+        Ok(addresses)
     }
 
     /// Waits for the end of a container, and passes on what is wanted of it meanwhile and afterwards.
@@ -245,6 +266,11 @@ impl Shared {
                     ended = shared.containerizer.wait(&id) => ended,
                     () = shared.events.closed() => return,
                 };
+                // The ports of the host that lead to it are the next task's as soon as its end is told.
+                if let Err(error) = shared.networks.detach(&id.0).await {
+                    // It is tried again when the container is removed.
+                    tracing::warn!(container = %container_id, error = chain(&error), "its network is not detached yet");
+                }
                 shared.tell(match ended {
                     Ok(termination) => Event::Terminated { container_id, termination },
                     Err(error) => Event::ContainerLost { container_id, message: chain(&error) },
@@ -291,27 +317,16 @@ impl Shared {
 
     /// Lets go of what a container of which nothing is left was using.
     async fn release(&self, container_id: &ContainerId) -> io::Result<()> {
+        let detached = self.networks.detach(&container_id.0).await;
         let (content, id) = (self.content.clone(), container_id.0.clone());
         let released = tokio::task::spawn_blocking(move || content.release(&id)).await;
-        released.unwrap_or_else(|error| Err(io::Error::other(error)))
+        let released = released.unwrap_or_else(|error| Err(io::Error::other(error)));
+        detached.map_err(|error| io::Error::other(chain(&error))).and(released)
     }
 }
 
 fn failure(kind: LaunchFailureKind, message: impl Into<String>) -> LaunchFailure {
     LaunchFailure { kind, message: message.into() }
-}
-
-/// What a container needs for the network that its task asks for.
-fn network(plan: &ContainerPlan) -> Result<Option<NetworkSpec>, LaunchFailure> {
-    match plan.container.network.as_deref() {
-        None => Ok(None),
-        Some(network) if network.is_host() => Ok(None),
-        Some(network) if network.is_none() => Ok(Some(NetworkSpec::default())),
-        Some(network) => {
-            let message = format!("network `{}` is not configured on this agent", network.name);
-            Err(failure(LaunchFailureKind::Network, message))
-        }
-    }
 }
 
 /// Whose fault a failed launch is.
@@ -342,7 +357,7 @@ fn spec(
     plan: ContainerPlan,
     sandbox: PathBuf,
     persistent: Vec<PersistentVolume>,
-    brought: Brought,
+    (brought, network): (Brought, Joined),
     every: Every,
 ) -> ContainerSpec {
     let (root, image) = brought.root.map_or_else(Default::default, |(root, image)| (Some(root), image));
@@ -357,6 +372,9 @@ fn spec(
     let mut env: BTreeMap<String, String> =
         everybody.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let argv = if plan.argv.is_empty() { image.command() } else { plan.argv };
+    if let Some(address) = network.addresses().first() {
+        env.insert("APPORTION_IP".to_owned(), address.to_string());
+    }
     env.extend(image.env);
     env.extend(plan.env);
     let mut images = brought.volumes.into_iter();
@@ -373,7 +391,7 @@ fn spec(
         mounts: plan.volumes.into_iter().map(|volume| mount(volume, &mut images)).collect(),
         rlimits: plan.container.rlimits,
         persistent,
-        network: None,
+        network: network.spec(),
         limits: Limits {
             cpus_request_milli: ceilings.cpus_request_milli,
             cpus_limit_milli: Some(ceilings.cpus_limit_milli),

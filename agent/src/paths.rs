@@ -15,6 +15,7 @@
 //!   images/                      unpacked layers, and what is known of images: see crate `apportion-content`
 //!   artifacts/                   artifacts that are kept for later tasks
 //!   scratch/CONTAINER/           what a container changes of its images; removed with the container
+//!   networks/CONTAINER/          what a container has of a network: see crate `apportion-network`
 //!   volumes/ROLE/-/VOLUME/       persistent volumes, their data; a role `a/b` is a folder in a folder, and no id is `-`
 //!   volumes.deleted/             of destroyed volumes, until it is deleted
 //! ```
@@ -48,6 +49,11 @@ impl Paths {
     /// The agent's id, for people.
     pub fn agent_id(&self) -> PathBuf {
         self.root.join("agent_id")
+    }
+
+    /// What containers have of networks.
+    pub fn networks(&self) -> PathBuf {
+        self.root.join("networks")
     }
 
     /// The log.

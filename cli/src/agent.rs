@@ -1,6 +1,7 @@
 //! `apportion agent`: offers a machine's resources and runs tasks on it.
 
 mod content;
+mod network;
 mod sandboxes;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
@@ -52,6 +53,11 @@ pub(crate) const KEYS: &[&str] = &[
     "image_layers_max",
     "artifact_cache_max",
     "artifact_max",
+    "cni_config_dir",
+    "cni_plugin_dir",
+    "cni_timeout",
+    "enforce_ports",
+    "ports_check_interval",
     "log",
     "log_format",
 ];
@@ -118,6 +124,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     content: content::Args,
     #[command(flatten)]
+    network: network::Args,
+    #[command(flatten)]
     file: FileArgs,
     #[command(flatten)]
     log: log::Args,
@@ -159,6 +167,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     args.sandboxes.resolve(&mut settings, &mut config)?;
     args.content.resolve(&mut settings, &mut config)?;
+    args.network.resolve(&mut settings, &mut config)?;
     let log = args.log.resolve(&mut settings, "info")?;
     if args.file.print_config {
         output::answer(args.output, &settings.shown(), ToString::to_string)?;

@@ -28,11 +28,13 @@ const LIST: List<'static, Task, 9> = List {
     row: |task| {
         let message = task.status.as_ref().map(|status| status.message.as_str());
         let message = message.filter(|message| !message.is_empty()).unwrap_or("-");
+        let mut notes = shortened(message, 80);
+        let addresses = task.status.iter().flat_map(|status| &status.addresses);
+        addresses.for_each(|address| notes += &format!("; at {address}"));
         // What is reserved, a volume or lent is shown as it is, for its numbers do not tell.
-        let terms = match task.resources.0.has_terms() {
-            true => format!("{}; on {}", shortened(message, 80), task.resources.0),
-            false => shortened(message, 80),
-        };
+        if task.resources.0.has_terms() {
+            notes += &format!("; on {}", task.resources.0);
+        }
         [
             task.task_id.to_string(),
             task.framework_id.to_string(),
@@ -42,7 +44,7 @@ const LIST: List<'static, Task, 9> = List {
             mem(&task.resources.0),
             age(task.accepted_at_us),
             shortened(&task.argv.join(" "), 40),
-            terms,
+            notes,
         ]
     },
 };
@@ -132,5 +134,8 @@ t1    f1         failed  a1      0.5  64MiB  0s   /bin/sh -c exit 3  exit code 3
         assert_eq!(LIST.text(&[task()]), expected);
         assert_eq!(serde_json::to_value(task()).unwrap()["agent_address"], "127.0.0.1:1");
         assert!(LIST.text(&[]).contains("--all"));
+        let mut own = task();
+        own.status.as_mut().unwrap().addresses = vec!["10.1.0.2".parse().unwrap()];
+        assert!(LIST.text(&[own]).contains("exit code 3; at 10.1.0.2\n"));
     }
 }

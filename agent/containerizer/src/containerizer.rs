@@ -42,6 +42,9 @@ pub trait Containerizer: Send + Sync + 'static {
     /// What it has used so far.
     async fn usage(&self, id: &ContainerId) -> Result<Usage, ContainerError>;
 
+    /// Its processes of this moment, by their numbers; none of one that has ended.
+    async fn processes(&self, id: &ContainerId) -> Result<Vec<i32>, ContainerError>;
+
     /// Forgets an ended container and deletes its state folder (never its sandbox).
     async fn remove(&self, id: &ContainerId) -> Result<(), ContainerError>;
 

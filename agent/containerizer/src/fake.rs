@@ -240,6 +240,10 @@ impl Containerizer for Fake {
         Ok(state.container(id)?.termination.as_ref().map(|t| t.usage).unwrap_or_default())
     }
 
+    async fn processes(&self, id: &ContainerId) -> Result<Vec<i32>, ContainerError> {
+        lock(&self.state).container(id).map(|_| Vec::new())
+    }
+
     async fn remove(&self, id: &ContainerId) -> Result<(), ContainerError> {
         let mut state = lock(&self.state);
         if state.container(id)?.termination.is_none() {

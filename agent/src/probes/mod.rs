@@ -6,7 +6,7 @@ mod http;
 
 use std::{
     collections::HashMap,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -52,10 +52,11 @@ impl Probes {
         Self { asker: Arc::new(asker), asked: HashMap::new() }
     }
 
-    /// Asks, as soon as fewer questions are under way than may be, and tells the answer once; none when the container is forgotten first.
+    /// Asks at this address, where there is one, as soon as fewer questions are under way than may be, and tells the answer once; none when the container is forgotten first.
     pub(crate) fn ask(
         &mut self,
         (container_id, kind, number): (ContainerId, ProbeKind, u64),
+        address: Option<IpAddr>,
         probe: Probe,
         timeout: Duration,
     ) {
@@ -66,7 +67,7 @@ impl Probes {
                 biased;
                 () = over.cancelled() => return,
                 () = asker.events.closed() => return,
-                answer = asker.ask(&container_id, probe, timeout) => answer,
+                answer = asker.ask(&container_id, address, probe, timeout) => answer,
             };
             let (result, heard) = answer;
             let message = cut(heard, HEARD_BYTES_MAX);
@@ -84,18 +85,30 @@ impl Probes {
 }
 
 impl Asker {
-    async fn ask(&self, container_id: &ContainerId, probe: Probe, timeout: Duration) -> Answer {
+    async fn ask(
+        &self,
+        container_id: &ContainerId,
+        address: Option<IpAddr>,
+        probe: Probe,
+        timeout: Duration,
+    ) -> Answer {
         let under_way = match probe {
             Probe::Command(_) => &self.commands,
             Probe::Http { .. } | Probe::Tcp { .. } | Probe::Grpc { .. } => &self.connections,
         };
         let _permit = under_way.acquire().await;
         let answer = async {
-            match probe {
-                Probe::Command(command) => command::ask(&*self.containerizer, container_id, command).await,
-                Probe::Http { port, path, headers } => http::ask(address(port), &path, &headers).await,
-                Probe::Tcp { port } => connect(address(port)).await,
-                Probe::Grpc { port, service } => grpc::ask(address(port), service).await,
+            let at = SocketAddr::new;
+            match (probe, address) {
+                (Probe::Command(command), _) => {
+                    command::ask(&*self.containerizer, container_id, command).await
+                }
+                (_, None) => unanswered("its network gave the task no address; let a command ask"),
+                (Probe::Http { port, path, headers }, Some(own)) => {
+                    http::ask(at(own, port), &path, &headers).await
+                }
+                (Probe::Tcp { port }, Some(own)) => connect(at(own, port)).await,
+                (Probe::Grpc { port, service }, Some(own)) => grpc::ask(at(own, port), service).await,
             }
         };
         match tokio::time::timeout(timeout, answer).await {
@@ -103,11 +116,6 @@ impl Asker {
             Err(_) => (CheckResult::Unanswered, format!("no answer within {timeout:?}")),
         }
     }
-}
-
-/// Where a task is: on the network of its host.
-fn address(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
 }
 
 fn unanswered(why: impl std::fmt::Display) -> Answer {

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use apportion_containerizer::{ContainerSpec, Fake, Limits};
 use apportion_types::Command;
@@ -24,7 +24,7 @@ impl World {
     fn begin(&mut self, container: &str, probe: Probe, timeout: Duration) {
         self.number += 1;
         let key = (ContainerId(container.to_owned()), ProbeKind::Health, self.number);
-        self.probes.ask(key, probe, timeout);
+        self.probes.ask(key, Some(Ipv4Addr::LOCALHOST.into()), probe, timeout);
     }
 
     async fn answer(&mut self) -> (u64, Answer) {

@@ -162,6 +162,10 @@ impl Containerizer for Native {
         runner::usage(&self.shared, id).await
     }
 
+    async fn processes(&self, id: &ContainerId) -> Result<Vec<i32>, ContainerError> {
+        runner::processes(&self.shared, id).await
+    }
+
     async fn remove(&self, id: &ContainerId) -> Result<(), ContainerError> {
         let folder = self.shared.known(id)?;
         let pids: Option<Pids> = read(&folder, folder::PIDS)?;

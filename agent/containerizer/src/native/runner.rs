@@ -212,6 +212,22 @@ pub(super) async fn usage(shared: &Shared, id: &ContainerId) -> Result<Usage, Co
     Ok(wait(shared, id).await?.usage)
 }
 
+/// The processes of a container that runs: those in its cgroups, or where it has none, those below its process 1.
+pub(super) async fn processes(shared: &Shared, id: &ContainerId) -> Result<Vec<i32>, ContainerError> {
+    let folder = shared.known(id)?;
+    let order: Option<Order> = read(&folder, folder::SPEC)?;
+    let pids: Pids = read(&folder, folder::PIDS)?.unwrap_or_default();
+    let (Some(order), Some(_)) = (order, pids.live_runner()) else { return Ok(Vec::new()) };
+    let found = tokio::task::spawn_blocking(move || {
+        let grouped = order.layout.driver().processes(&order.group);
+        match pids.init.filter(|init| grouped.is_empty() && init.runs()) {
+            Some(init) => procfs::descendants(init.pid).into_keys().collect(),
+            None => grouped,
+        }
+    });
+    Ok(found.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic())))
+}
+
 /// Says a word to the runner, and returns its answer.
 async fn ask(folder: &Path, word: &str) -> io::Result<String> {
     let talk = async {

@@ -1,0 +1,66 @@
+//! The network that a task asks for, from its plan to its container.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use apportion_agent_core::{ContainerPlan, LaunchFailure, LaunchFailureKind};
+use apportion_containerizer::{NativeConfig, NetworkNamespaces, NetworkSpec};
+use apportion_network::{Attached, Networks, NetworksConfig, Wanted};
+use apportion_types::text::chain;
+
+use crate::{config::Config, paths::Paths};
+
+/// The network that a container is in.
+pub(crate) enum Joined {
+    Host,
+    Alone,
+    Attached(Attached),
+}
+
+/// Has a container be in the network that its task asks for. After a failure something may be left, until it is detached.
+pub(crate) async fn join(networks: &Arc<Networks>, plan: &ContainerPlan) -> Result<Joined, LaunchFailure> {
+    let network = match plan.container.network.as_deref() {
+        None => return Ok(Joined::Host),
+        Some(network) if network.is_host() => return Ok(Joined::Host),
+        Some(network) if network.is_none() => return Ok(Joined::Alone),
+        Some(network) => network.clone(),
+    };
+    let name = network.name.clone();
+    let id = &plan.container_id.0;
+    let wanted = Wanted { owner: id.clone(), role: plan.role.clone(), network, hostname: id.clone() };
+    networks.attach(wanted).await.map(Joined::Attached).map_err(|error| LaunchFailure {
+        kind: LaunchFailureKind::Network,
+        message: format!("network `{name}` is not available: {}", chain(&error)),
+    })
+}
+
+impl Joined {
+    /// The container's own addresses.
+    pub(crate) fn addresses(&self) -> &[IpAddr] {
+        match self {
+            Joined::Host | Joined::Alone => &[],
+            Joined::Attached(attached) => &attached.addresses,
+        }
+    }
+
+    /// What the containerizer is to do for it.
+    pub(crate) fn spec(self) -> Option<NetworkSpec> {
+        match self {
+            Joined::Host => None,
+            Joined::Alone => Some(NetworkSpec::default()),
+            Joined::Attached(Attached { namespace, etc, filtered, .. }) => {
+                Some(NetworkSpec { namespace: Some(namespace), etc, filtered })
+            }
+        }
+    }
+}
+
+/// The networks of an agent with these settings.
+pub(crate) fn config(config: &Config, paths: &Paths) -> NetworksConfig {
+    NetworksConfig {
+        dir: paths.networks(),
+        config_dir: config.cni_config_dir.clone(),
+        plugin_dirs: config.cni_plugin_dirs.clone(),
+        timeout: Duration::from_millis(config.cni_timeout_ms),
+        namespaces: NetworkNamespaces::new(NativeConfig::new(paths.containers(), String::new()).runner),
+    }
+}
