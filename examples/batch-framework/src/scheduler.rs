@@ -7,8 +7,9 @@
 use std::sync::Arc;
 
 use apportion_sdk::{
-    AgentId, Context, DeclineReason, FrameworkId, Offer, Scheduler, Stop, Subscription, Task as Description,
-    TaskId, TaskInfo, TaskStatus, Time, async_trait, limits, placement, protocol::ResourceRequest,
+    AgentId, Context, DeclineReason, FrameworkId, Network, Offer, Scheduler, Stop, Subscription,
+    Task as Description, TaskId, TaskInfo, TaskStatus, Time, async_trait, limits, placement,
+    protocol::ResourceRequest,
 };
 use tokio::sync::mpsc;
 
@@ -134,6 +135,9 @@ impl BatchScheduler {
         }
         if let Some(user) = &self.job.user {
             task = task.user(user);
+        }
+        if let Some(network) = &self.job.network {
+            task = task.network(Network::new(network));
         }
         // The scheduler ends what runs too long, with its grace. Should it be away then, the agent does that a moment later.
         if let Some(timeout) = self.job.timeout {

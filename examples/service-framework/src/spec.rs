@@ -3,6 +3,7 @@
 mod check;
 mod container;
 mod health;
+mod network;
 
 use std::{
     collections::BTreeMap,
@@ -18,11 +19,14 @@ use apportion_sdk::{
 use serde::Deserialize;
 use toml::Spanned;
 
-pub use self::health::{Asked, Health};
 use self::{
     check::{NAMES_PORTS, check_name, check_variable},
     container::{ArtifactTable, VolumeTable},
     health::HealthTable,
+};
+pub use self::{
+    health::{Asked, Health},
+    network::NetworkSpec,
 };
 use crate::template::{self, Unknown};
 
@@ -76,6 +80,8 @@ pub struct Spec {
     pub health: Option<Health>,
     /// How many ports each gets, whichever the agent has.
     pub ports: usize,
+    /// The network of each; the host's when none.
+    pub network: Option<NetworkSpec>,
     /// The role for which offers are taken.
     pub role: String,
     /// From TERM to KILL; the agent's default when none.
@@ -162,6 +168,7 @@ struct SpecFile {
     #[serde(default)]
     volumes: Vec<VolumeTable>,
     health: Option<Spanned<HealthTable>>,
+    network: Option<NetworkSpec>,
     replicas: Option<Spanned<i64>>,
     cpus: Option<Spanned<Scalar>>,
     memory: Option<Spanned<Scalar>>,
@@ -241,6 +248,7 @@ impl Spec {
             replicas,
             resources,
             ports,
+            network: raw.network,
             role: source.role(raw.role)?,
             kill_grace: source.bounded("kill_grace", raw.kill_grace, limits::KILL_GRACE_MAX)?,
             failover_timeout: source
@@ -289,7 +297,12 @@ impl Spec {
             task = task.mount(source, container_path, writable);
         }
         if let Some(health) = &self.health {
-            task = task.health_check(health.check(ports, render));
+            // It is asked at its own address: there its ports are its own.
+            let own = self.network.as_ref().map_or(ports, |network| network.own_ports(ports));
+            task = task.health_check(health.check(own, render));
+        }
+        if let Some(network) = &self.network {
+            task = task.network(network.network(ports));
         }
         task.build()
     }

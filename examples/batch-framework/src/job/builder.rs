@@ -8,7 +8,7 @@ use apportion_sdk::{
 };
 
 use super::{
-    Elements, Job, JobError, RETRIES_MAX, check_name, check_variable,
+    Elements, Job, JobError, RETRIES_MAX, check_name, check_network, check_variable,
     template::{Scope, Template},
 };
 
@@ -22,6 +22,7 @@ pub struct Builder {
     resources: Resources,
     image: Option<String>,
     user: Option<String>,
+    network: Option<String>,
     timeout: Option<Duration>,
     kill_grace: Option<Duration>,
     pids_max: Option<u64>,
@@ -42,6 +43,7 @@ impl Builder {
             resources,
             image: None,
             user: None,
+            network: None,
             timeout: None,
             kill_grace: None,
             pids_max: None,
@@ -68,6 +70,12 @@ impl Builder {
     /// What each task sees as its root; the command may then be left out for the image's own.
     pub fn image(mut self, reference: impl Into<String>) -> Self {
         self.image = Some(reference.into());
+        self
+    }
+
+    /// The network of each task; the host's unless given.
+    pub fn network(mut self, name: impl Into<String>) -> Self {
+        self.network = Some(name.into());
         self
     }
 
@@ -150,6 +158,9 @@ impl Builder {
         if !names_program {
             return Err("command: names no program".to_owned());
         }
+        if let Some(name) = &self.network {
+            check_network(name).map_err(|what| format!("network: {what}"))?;
+        }
         if self.retries > RETRIES_MAX {
             return Err(format!("retries: {} is not from 0 to {RETRIES_MAX}", self.retries));
         }
@@ -174,6 +185,7 @@ impl Builder {
             name: self.name,
             image,
             user: self.user,
+            network: self.network,
             resources: self.resources,
             timeout: self.timeout,
             kill_grace: self.kill_grace,
@@ -203,9 +215,9 @@ mod tests {
             .timeout(Duration::from_secs(60))
             .count(3);
         assert_eq!(job.build().unwrap(), file);
-        let text = "name = \"j\"\n[task]\nimage = \"app:1\"\nuser = \"www\"\n";
+        let text = "name = \"j\"\n[task]\nimage = \"app:1\"\nuser = \"www\"\nnetwork = \"blue\"\n";
         let imaged = Job::parse("f".as_ref(), text, &[], "/".as_ref()).unwrap();
-        assert_eq!(Job::builder("j").image("app:1").user("www").build().unwrap(), imaged);
+        assert_eq!(Job::builder("j").image("app:1").user("www").network("blue").build().unwrap(), imaged);
         let wrong = Job::parse("f".as_ref(), &text.replace("app:1", "oci:x"), &[], "/".as_ref()).unwrap_err();
         assert!(
             wrong.to_string().starts_with("f:3:9: task.image: `oci:x` does not name an image"),
@@ -247,6 +259,7 @@ mod tests {
             (good().command(["true", "${item}"]), "command: unknown variable `${item}`; known here: index;"),
             (good().env("A=B", ""), "env.A=B: is not a name of a variable"),
             (good().image("a b"), "image: `a b` does not name an image"),
+            (good().network("a b"), "network: `a b` names no network"),
             (good().retries(101), "retries: 101 is not from 0 to 100"),
             (good().pids_max(0), "pids_max: 0 is less than 1"),
             (timeout, "timeout: is zero"),

@@ -29,6 +29,7 @@ pub(super) struct TaskTable {
     pub env: BTreeMap<String, Spanned<String>>,
     pub image: Option<Spanned<String>>,
     pub user: Option<String>,
+    pub network: Option<Spanned<String>>,
     pub cpus: Option<Spanned<Scalar>>,
     pub memory: Option<Spanned<Scalar>>,
     pub disk: Option<Spanned<Scalar>>,

@@ -21,6 +21,7 @@ use std::{
 use apportion_sdk::{
     ImageReference, Resources,
     image::ImageError,
+    network::is_network_name,
     resources::{Name, Value, parse_scalar},
 };
 use toml::Spanned;
@@ -61,6 +62,8 @@ pub struct Job {
     pub image: Option<ImageReference>,
     /// Who each task runs as; the image's, else the agent's own user, when none.
     pub user: Option<String>,
+    /// The network of each task; the host's when none.
+    pub network: Option<String>,
     /// How long one attempt may run.
     pub timeout: Option<Duration>,
     /// From TERM to KILL; the agent's default when none.
@@ -195,6 +198,7 @@ impl Job {
             argv: source.argv(span, task.command, task.image.is_some(), scope)?,
             image: source.image(task.image)?,
             user: task.user,
+            network: source.network(task.network)?,
             env: source.env(task.env, scope)?,
         })
     }
@@ -247,6 +251,13 @@ fn check_variable(name: &str) -> Result<(), &'static str> {
     match name.is_empty() || name.contains(['=', '\0']) {
         true => Err("is not a name of a variable: not empty, no `=`"),
         false => Ok(()),
+    }
+}
+
+fn check_network(name: &str) -> Result<(), String> {
+    match is_network_name(name) {
+        true => Ok(()),
+        false => Err(format!("`{}` names no network", name.escape_default())),
     }
 }
 
@@ -397,6 +408,13 @@ impl Source<'_> {
             text.get_ref().parse().map_err(|error: ImageError| self.at("task.image", &text, error))
         };
         text.map(parsed).transpose()
+    }
+
+    fn network(self, name: Option<Spanned<String>>) -> Result<Option<String>, JobError> {
+        if let Some(name) = &name {
+            check_network(name.get_ref()).map_err(|what| self.at("task.network", name, what))?;
+        }
+        Ok(name.map(Spanned::into_inner))
     }
 
     fn timeout(self, text: Option<Spanned<String>>) -> Result<Option<Duration>, JobError> {

@@ -39,6 +39,7 @@ impl Spec {
             replicas: 1,
             resources,
             ports: 0,
+            network: None,
             role: Role::default().to_string(),
             kill_grace: None,
             failover_timeout: FAILOVER_TIMEOUT,
@@ -64,7 +65,8 @@ impl Spec {
         if !names_program {
             return Err("command: names no program".to_owned());
         }
-        let ports = vec![u16::MAX; self.ports.min(PORTS_MAX + 1)];
+        let ports: Vec<u16> =
+            (0..self.ports.min(PORTS_MAX + 1)).map(|place| u16::MAX - place as u16).collect();
         within("ports", ports.len(), 0..=PORTS_MAX)?;
         within("replicas", self.replicas, 0..=REPLICAS_MAX)?;
         if self.resources.ports().is_some() {
@@ -88,6 +90,9 @@ impl Spec {
             if let Some(what) = health.problem(self.ports) {
                 return Err(what);
             }
+        }
+        if let Some(what) = self.network.as_ref().and_then(|network| network.problem(self.ports)) {
+            return Err(what);
         }
         Role::new(&self.role).map_err(|error| format!("role: {error}"))?;
         let Restart { min, max, .. } = self.restart;

@@ -163,6 +163,37 @@ interval = "2s"
 }
 
 #[test]
+fn a_replica_has_a_network_and_is_asked_there() {
+    let text = r#"
+name = "web"
+command = ["serve"]
+ports = 2
+
+[health]
+tcp = true
+port = 1
+
+[network]
+name = "blue"
+ports = [80, 443]
+"#;
+    let task = parse(text).unwrap().describe(0, &TaskId::new("web.0.1").unwrap(), &[31005, 31006]).unwrap();
+    let network = task.container.network.unwrap();
+    let mapped: Vec<_> = network.ports.iter().map(|port| (port.host_port, port.container_port)).collect();
+    assert_eq!((network.name.as_str(), mapped), ("blue", vec![(31005, 80), (31006, 443)]));
+    assert_eq!(task.supervision.health_check.unwrap().probe, Probe::Tcp { port: 443 });
+    for (line, other, expected) in [
+        ("[80, 443]", "[80]", "network: names 1 ports of its own, and a replica gets 2"),
+        ("[80, 443]", "[0, 443]", "network: 0 is no port"),
+        ("\"blue\"", "\"a b\"", "network: `a b` names no network"),
+        ("\"blue\"", "\"host\"", "network `host` has no mapped ports"),
+    ] {
+        let message = parse(&text.replacen(line, other, 1)).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}\nhas not\n{expected}");
+    }
+}
+
+#[test]
 fn files_that_cannot_be_read_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("none.toml");
