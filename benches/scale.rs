@@ -300,7 +300,7 @@ async fn agent(number: usize, channel: Channel, joined: mpsc::UnboundedSender<()
                     let termination = Termination {
                         exit: Some(Exit::Code(0)),
                         limitation: None,
-                        usage: Usage { cpu_us: 0, memory_peak_bytes: None },
+                        usage: Usage::default(),
                         started_at: now(),
                         finished_at: now(),
                     };

@@ -192,7 +192,14 @@ impl Agent {
         tracing::info!(resources = %core_config.info.resources, address = %core_config.info.address, "offering");
         let core = AgentCore::new(core_config, incarnation(&clock), clock.now());
         let view = watch::Sender::new(Arc::new(core.view()));
-        let routes = services::routes(paths.clone(), view.subscribe(), containerizer.clone()).await?;
+        let routes = services::routes(
+            paths.clone(),
+            view.subscribe(),
+            containerizer.clone(),
+            content.images(),
+            services::Measure { clock, pids_default: config.pids_default },
+        )
+        .await?;
         let estimator = config.estimator.make();
         Ok(Agent {
             config,

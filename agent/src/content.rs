@@ -96,6 +96,11 @@ impl Content {
         Ok(Content { images, artifacts, scratch, no_images })
     }
 
+    /// The images alone.
+    pub(crate) fn images(&self) -> Images {
+        self.images.clone()
+    }
+
     /// Brings what a plan names, images first. On failure, or when it is given up, what was taken for the container stays taken until
     /// [`Content::release`].
     pub(crate) async fn bring(

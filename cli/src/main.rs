@@ -8,11 +8,14 @@ mod agents;
 mod attach;
 mod batch;
 mod client;
+mod cp;
 mod dev;
 mod exec;
 mod explain;
+mod files;
 mod frameworks;
 mod held;
+mod images;
 mod kill;
 mod list;
 mod log;
@@ -30,6 +33,7 @@ mod sim;
 mod table;
 mod tasks;
 mod terminal;
+mod top;
 mod unenforced;
 mod value;
 mod version;
@@ -92,6 +96,10 @@ enum Command {
     Logs(logs::Args),
     Attach(attach::Args),
     Exec(exec::Args),
+    Files(files::Args),
+    Cp(cp::Args),
+    Top(top::Args),
+    Images(images::Args),
     Kill(kill::Args),
     Replay(replay::Args),
     Sim(sim::Args),
@@ -143,6 +151,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         // It listens to signals itself, too: a terminal must be given back.
         Command::Exec(args) => exec::run(args).await,
         Command::Attach(args) => attach::run(args).await,
+        Command::Files(args) => ask(files::run(args)).await,
+        Command::Cp(args) => ask(cp::run(args)).await,
+        Command::Top(args) => ask(top::run(args)).await,
+        Command::Images(args) => ask(images::run(args)).await,
         Command::Kill(args) => ask(kill::run(args)).await,
         Command::Replay(args) => ask(replay::run(args)).await,
         Command::Sim(args) => sim::run(args).await,

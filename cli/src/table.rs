@@ -113,6 +113,21 @@ fn tenth(milli: i64, unit: i64) -> String {
     }
 }
 
+/// Bytes in the largest unit that is not more, with at most one decimal: `512KiB`, `1.5GiB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.into_iter().find(|(_, bits)| bytes >> bits > 0) {
+        Some((unit, bits)) => {
+            let tenths = u128::from(bytes) * 10 >> bits;
+            match tenths % 10 {
+                0 => format!("{}{unit}", tenths / 10),
+                rest => format!("{}.{rest}{unit}", tenths / 10),
+            }
+        }
+        None => format!("{bytes}B"),
+    }
+}
+
 fn decimal(milli: i64) -> String {
     let text = format!("{}.{:03}", milli / 1000, milli % 1000);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()

@@ -211,7 +211,7 @@ impl Container {
             _ => now,
         };
         let cpu_us = u64::try_from(now.since(started_at).as_micros()).unwrap_or(u64::MAX);
-        let usage = Usage { cpu_us, memory_peak_bytes: None };
+        let usage = Usage { cpu_us, ..Usage::default() };
         let termination = Termination { exit: Some(exit), limitation, usage, started_at, finished_at: now };
         self.stage = Stage::Ended(termination.clone());
         termination

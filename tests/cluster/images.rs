@@ -131,6 +131,17 @@ fn tasks_run_in_their_image_side_by_side_and_leave_it_as_it_was() {
         sandboxes.values().all(|sandbox| sandbox.join("kept").exists()).then_some(sandboxes)
     });
     let before = layers(&cluster);
+    let ask = |args: &[&str]| cluster.place.run(&[args, &["--master", &cluster.url]].concat()).expect(0);
+    let prune = || ask(&["images", "prune", "-o", "json"]).json()["freed_bytes"].as_u64().unwrap();
+    let kept = ask(&["images", "-o", "json"]).json();
+    assert!(kept["images"][0]["in_use"] == true && kept["total_bytes"].as_u64() > Some(0), "{kept:#}");
+    prune();
+    assert_eq!(layers(&cluster), before, "what is used stays");
+    // What comes from elsewhere belongs to the image's user too.
+    cluster.place.file("brought", "brought");
+    ask(&["cp", "brought", "app-0001:brought"]);
+    let brought = fs::metadata(sandboxes["app-0001"].join("brought")).unwrap();
+    assert_eq!((brought.uid(), brought.gid()), (33, 34));
     for sandbox in sandboxes.values() {
         assert_eq!(fs::read_to_string(sandbox.join("kept")).unwrap(), "kept\n");
         fs::write(sandbox.join("go"), "").unwrap();
@@ -147,6 +158,8 @@ fn tasks_run_in_their_image_side_by_side_and_leave_it_as_it_was() {
     }
     assert!(before.keys().any(|path| path.ends_with("fs/srv/run")), "{before:?}");
     assert_eq!(layers(&cluster), before);
+    until("no container uses the image any more", || (prune() > 0).then_some(()));
+    assert!(layers(&cluster).is_empty() && ask(&["images"]).stdout.contains("no images are kept"));
     traces::expect_none(cluster);
 }
 

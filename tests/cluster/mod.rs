@@ -3,6 +3,7 @@
 mod chaos;
 mod disk;
 mod exec;
+mod files;
 mod hostile;
 mod images;
 mod limits;

@@ -108,6 +108,12 @@ pub struct Usage {
     pub cpu_us: u64,
     /// The most memory that it held at once; none where nothing on the machine measures it.
     pub memory_peak_bytes: Option<u64>,
+    /// The memory that it is charged with now, with what it has cached of files; none once it has ended, and where nothing measures it.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
+    /// Its processes and threads now; none as above.
+    #[serde(default)]
+    pub pids: Option<u64>,
 }
 
 /// A limit whose excess ended the container.

@@ -69,6 +69,12 @@ pub const COMMAND_PROBES_MAX: usize = 32;
 /// Commands that people execute beside the tasks of one agent at once: each is two processes of the agent's; more are refused.
 pub const EXEC_SESSIONS_MAX: usize = 64;
 
+/// Bytes of a file that is written to a sandbox from elsewhere: as many as an artifact has that a task fetches, unless that is set.
+pub const SANDBOX_FILE_BYTES_MAX: u64 = 8 << 30;
+
+/// Files that are written to the sandboxes of one agent at once: each holds three file descriptors; more are refused.
+pub const SANDBOX_WRITES_MAX: usize = 64;
+
 /// Connections of probes that one agent has open at once: each holds a file descriptor; more wait for their turn.
 pub const CONNECTION_PROBES_MAX: usize = 512;
 

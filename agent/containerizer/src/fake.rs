@@ -89,7 +89,7 @@ impl State {
     fn end(&mut self, id: &ContainerId, exit: Option<Exit>, limitation: Option<Limitation>) {
         let finished_at = self.now();
         let Some(container) = self.containers.get_mut(id).filter(|c| c.termination.is_none()) else { return };
-        let usage = Usage { cpu_us: 1_000, memory_peak_bytes: Some(1 << 20) };
+        let usage = Usage { cpu_us: 1_000, memory_peak_bytes: Some(1 << 20), ..Usage::default() };
         let started_at = container.started_at;
         container.termination = Some(Termination { exit, limitation, usage, started_at, finished_at });
     }

@@ -168,7 +168,7 @@ pub fn disk_limit_bytes(info: &TaskInfo) -> Option<u64> {
 impl Ceilings {
     /// The request is the ceiling unless the task's limits are above it. A task that asks for no processor or memory at all is held
     /// to the least that is ever offered: it is not to use what nobody is charged with.
-    fn of(info: &TaskInfo, pids_default: u64) -> Self {
+    pub fn of(info: &TaskInfo, pids_default: u64) -> Self {
         let ceiling =
             |name: &Name, least: i64| info.limits.milli(name).max(info.resources.milli(name)).max(least);
         let lent = info.resources.revocable().cpus_milli();

@@ -1,17 +1,24 @@
 //! What an agent serves by itself: its tasks' files, commands beside its tasks, its health, its metrics.
 
 mod exec;
+mod files;
 mod http;
+mod images;
 mod log;
 mod open;
 mod rotated;
 mod sandbox;
+mod usage;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use apportion_agent_core::View;
 use apportion_containerizer::Containerizer;
-use apportion_proto::{DESCRIPTORS, v1::sandbox_service_server::SandboxServiceServer};
+use apportion_content::Images;
+use apportion_proto::{
+    DESCRIPTORS,
+    v1::{image_service_server::ImageServiceServer, sandbox_service_server::SandboxServiceServer},
+};
 use tokio::{net::TcpListener, sync::watch};
 use tonic::{
     service::Routes,
@@ -19,6 +26,7 @@ use tonic::{
 };
 
 use crate::paths::Paths;
+pub(crate) use usage::Measure;
 
 /// Bytes of one response of a stream, as the protocol promises.
 const CHUNK_BYTES_MAX: usize = 64 << 10;
@@ -37,16 +45,20 @@ pub(crate) async fn routes(
     paths: Paths,
     view: watch::Receiver<Arc<View>>,
     containerizer: Arc<dyn Containerizer>,
+    images: Images,
+    measure: Measure,
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<SandboxServiceServer<sandbox::Sandboxes>>().await;
+    health.set_serving::<ImageServiceServer<images::ImageCache>>().await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let sandboxes = sandbox::Sandboxes::new(paths, view.clone(), containerizer);
+    let sandboxes = sandbox::Sandboxes::new(paths, view.clone(), containerizer, measure);
     let routes = Routes::new(SandboxServiceServer::new(sandboxes))
+        .add_service(ImageServiceServer::new(images::ImageCache { images }))
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);

@@ -7,6 +7,7 @@ use std::{
     fs::File,
     io,
     os::{fd::OwnedFd, unix::fs::FileExt as _},
+    path::Path,
     sync::Arc,
     thread,
     time::Duration,
@@ -119,7 +120,7 @@ impl Files {
             let Some((number, _)) = self.known()?.into_iter().find(|(_, known)| *known == id) else {
                 return Ok(None);
             };
-            match open::beneath(&self.sandbox, &self.path(number)) {
+            match open::beneath(&self.sandbox, Path::new(&self.path(number))) {
                 Ok(file) if identify(&file, "", AtFlags::EMPTY_PATH)? == Some(id) => return Ok(Some(file)),
                 // Renamed meanwhile.
                 Ok(_) | Err(OpenError::Missing { .. }) => {}

@@ -1,16 +1,22 @@
 //! `SandboxService`: reads files of tasks, and follows them while their task runs. Its commands are in `exec.rs`.
 
 use std::{
+    ffi::{OsStr, OsString},
     io::{self, SeekFrom},
-    os::fd::OwnedFd,
+    os::{
+        fd::OwnedFd,
+        unix::ffi::{OsStrExt as _, OsStringExt as _},
+    },
+    path::Path,
     sync::Arc,
 };
 
 use apportion_agent_core::View;
 use apportion_containerizer::Containerizer;
 use apportion_proto::v1::{
-    ExecRequest, ExecResponse, ReadFileRequest, ReadFileResponse, ReadLogRequest, ReadLogResponse,
-    sandbox_service_server::SandboxService,
+    ExecRequest, ExecResponse, ListFilesRequest, ListFilesResponse, ReadFileRequest, ReadFileResponse,
+    ReadLogRequest, ReadLogResponse, ReadUsageRequest, ReadUsageResponse, WriteFileRequest,
+    WriteFileResponse, sandbox_service_server::SandboxService,
 };
 use apportion_types::{FrameworkId, TaskId, limits, text::chain};
 use tokio::{
@@ -22,8 +28,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    CHUNK_BYTES_MAX, CHUNKS_WAITING_MAX, FOLLOW_INTERVAL, exec, log,
+    CHUNK_BYTES_MAX, CHUNKS_WAITING_MAX, FOLLOW_INTERVAL, exec, files, log,
     open::{self, OpenError},
+    usage::{self, Measure},
 };
 use crate::paths::Paths;
 
@@ -33,6 +40,8 @@ pub(super) struct Sandboxes {
     view: watch::Receiver<Arc<View>>,
     containerizer: Arc<dyn Containerizer>,
     sessions: Arc<Semaphore>,
+    writes: Semaphore,
+    measure: Measure,
 }
 
 /// A task, by its framework and its own id.
@@ -59,9 +68,11 @@ impl Sandboxes {
         paths: Paths,
         view: watch::Receiver<Arc<View>>,
         containerizer: Arc<dyn Containerizer>,
+        measure: Measure,
     ) -> Self {
         let sessions = Arc::new(Semaphore::new(limits::EXEC_SESSIONS_MAX));
-        Self { paths, view, containerizer, sessions }
+        let writes = Semaphore::new(limits::SANDBOX_WRITES_MAX);
+        Self { paths, view, containerizer, sessions, writes, measure }
     }
 
     /// The newest run of a task, and its sandbox.
@@ -89,12 +100,13 @@ pub(super) fn key(framework_id: String, task_id: String) -> Result<Key, Status> 
     Ok((framework_id, task_id))
 }
 
-fn refused(error: &OpenError) -> Status {
+pub(super) fn refused(error: &OpenError) -> Status {
     let message = chain(error);
     match error {
-        OpenError::Leaves { .. } | OpenError::Link { .. } | OpenError::NotAFile { .. } => {
-            Status::invalid_argument(message)
-        }
+        OpenError::Leaves { .. }
+        | OpenError::Link { .. }
+        | OpenError::NotAFile { .. }
+        | OpenError::NotAFolder { .. } => Status::invalid_argument(message),
         OpenError::Missing { .. } => Status::not_found(message),
         OpenError::System { .. } => Status::internal(message),
     }
@@ -108,10 +120,12 @@ impl SandboxService for Sandboxes {
         &self,
         request: Request<ReadFileRequest>,
     ) -> Result<Response<Self::ReadFileStream>, Status> {
-        let ReadFileRequest { framework_id, task_id, path, offset, length, follow } = request.into_inner();
+        let ReadFileRequest { framework_id, task_id, path, offset, length, follow, path_bytes } =
+            request.into_inner();
+        let path = if path_bytes.is_empty() { path.into() } else { OsString::from_vec(path_bytes.into()) };
         let (framework_id, task_id) = key(framework_id, task_id)?;
         let (run, sandbox) = self.newest(framework_id, task_id)?;
-        let file = open::beneath(&sandbox, &path).map_err(|error| refused(&error))?;
+        let file = open::beneath(&sandbox, Path::new(&path)).map_err(|error| refused(&error))?;
         let (chunks, responses) = mpsc::channel(CHUNKS_WAITING_MAX);
         let mut reader = Reader { file: File::from_std(file), run, view: self.view.clone(), chunks };
         tokio::spawn(async move {
@@ -137,6 +151,51 @@ impl SandboxService for Sandboxes {
         let (run, sandbox) = self.newest(framework_id, task_id)?;
         let responses = log::read(&request, &run, sandbox, &self.view)?;
         Ok(Response::new(ReceiverStream::new(responses)))
+    }
+
+    async fn list_files(
+        &self,
+        request: Request<ListFilesRequest>,
+    ) -> Result<Response<ListFilesResponse>, Status> {
+        let ListFilesRequest { framework_id, task_id, path, after, files_max } = request.into_inner();
+        let (framework_id, task_id) = key(framework_id, task_id)?;
+        let (_, sandbox) = self.newest(framework_id, task_id)?;
+        let listed = tokio::task::spawn_blocking(move || {
+            files::list(&sandbox, Path::new(OsStr::from_bytes(&path)), &after, files_max)
+        });
+        let listed = listed.await.map_err(|error| Status::internal(error.to_string()))?;
+        listed.map(Response::new).map_err(|error| refused(&error))
+    }
+
+    async fn write_file(
+        &self,
+        request: Request<Streaming<WriteFileRequest>>,
+    ) -> Result<Response<WriteFileResponse>, Status> {
+        let _permit = self.writes.try_acquire().map_err(|_| {
+            let most = limits::SANDBOX_WRITES_MAX;
+            Status::resource_exhausted(format!(
+                "{most} files are being written to sandboxes of this agent, which is the most; try again when one is finished"
+            ))
+        })?;
+        let sandbox = |framework_id, task_id| {
+            let (framework_id, task_id) = key(framework_id, task_id)?;
+            let (run, sandbox) = self.newest(framework_id, task_id.clone())?;
+            match run.has_ended(&self.view.borrow()) {
+                true => Err(Status::failed_precondition(format!(
+                    "task {task_id} has ended; nothing is written to its sandbox any more"
+                ))),
+                false => Ok(sandbox),
+            }
+        };
+        files::write(request.into_inner(), sandbox).await.map(Response::new)
+    }
+
+    async fn read_usage(
+        &self,
+        request: Request<ReadUsageRequest>,
+    ) -> Result<Response<ReadUsageResponse>, Status> {
+        let view = self.view.borrow().clone();
+        usage::read(request.into_inner(), view, &self.containerizer, self.measure).await.map(Response::new)
     }
 
     type ExecStream = ReceiverStream<Result<ExecResponse, Status>>;

@@ -1,11 +1,17 @@
-//! Reading the files of tasks, and what they write, from their agents.
+//! What agents serve by themselves: the files of tasks, what they write and use, and images.
 
+mod files;
+mod images;
 mod log;
+mod usage;
 
 use apportion_proto::v1::{ReadFileRequest, ReadFileResponse, sandbox_service_client::SandboxServiceClient};
 use apportion_types::{FrameworkId, TaskId, text::chain};
+pub use files::{Entry, Files, Kind, Listing, WriteError};
+pub use images::{CachedImage, ImageCache, images, prune_images};
 pub use log::{Log, LogPart, LogRequest, Output, Position, log};
 use tonic::{Code, Status, Streaming, transport::Channel};
+pub use usage::{TaskUsage, usage};
 
 use crate::address::{describe, endpoint};
 
@@ -89,8 +95,16 @@ pub enum SandboxError {
         /// The agent's words.
         message: String,
     },
+    /// The agent did not answer.
+    #[error("the agent at {address} did not do it: {message}")]
+    Agent {
+        /// The agent.
+        address: String,
+        /// How it failed.
+        message: String,
+    },
     /// The agent refused, or the connection broke.
-    #[error("reading the {what} of task `{task_id}` from the agent at {address} failed: {message}")]
+    #[error("the {what} of task `{task_id}` cannot be had on the agent at {address}: {message}")]
     Failed {
         /// The task.
         task_id: TaskId,
@@ -123,6 +137,7 @@ pub async fn read(address: &str, request: Request) -> Result<File, SandboxError>
         offset: request.offset,
         length: request.length,
         follow: request.follow,
+        ..ReadFileRequest::default()
     };
     match connect(address).await?.read_file(wire).await {
         Ok(response) => Ok(File { stream: response.into_inner(), subject }),
@@ -130,14 +145,22 @@ pub async fn read(address: &str, request: Request) -> Result<File, SandboxError>
     }
 }
 
+impl SandboxError {
+    fn agent(address: &str, status: &Status) -> SandboxError {
+        SandboxError::Agent { address: address.to_owned(), message: describe(status) }
+    }
+}
+
 /// A connection of its own to an agent.
 async fn connect(address: &str) -> Result<SandboxServiceClient<Channel>, SandboxError> {
+    channel(address).await.map(SandboxServiceClient::new)
+}
+
+async fn channel(address: &str) -> Result<Channel, SandboxError> {
     let endpoint =
         endpoint(address).map_err(|why| SandboxError::Address { address: address.to_owned(), why })?;
     let channel = endpoint.connect().await;
-    channel
-        .map(SandboxServiceClient::new)
-        .map_err(|error| SandboxError::Connect { address: address.to_owned(), why: chain(&error) })
+    channel.map_err(|error| SandboxError::Connect { address: address.to_owned(), why: chain(&error) })
 }
 
 impl File {

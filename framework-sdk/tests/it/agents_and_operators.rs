@@ -1,5 +1,7 @@
 //! Questions to masters, and files of agents.
 
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
+
 use apportion_proto::v1::{
     self,
     operator_service_server::{OperatorService, OperatorServiceServer},
@@ -8,7 +10,7 @@ use apportion_proto::v1::{
 use apportion_sdk::{
     FrameworkId, TaskId, TaskState,
     operator::{AgentState, Operator, OperatorError, TaskFilter},
-    sandbox::{self, Chunk, Output, Position, SandboxError},
+    sandbox::{self, Chunk, Kind, Output, Position, SandboxError},
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -231,6 +233,59 @@ impl SandboxService for World {
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
+    async fn list_files(
+        &self,
+        request: Request<v1::ListFilesRequest>,
+    ) -> Result<Response<v1::ListFilesResponse>, Status> {
+        let request = request.into_inner();
+        assert_eq!((&request.path[..], &request.after[..]), (&b"a\xff"[..], &b"b"[..]));
+        let file = |name: &'static [u8], kind: v1::FileKind| v1::FileInfo {
+            name: name.into(),
+            kind: kind.into(),
+            link_target: b"to".as_slice().into(),
+            ..v1::FileInfo::default()
+        };
+        let files = vec![file(b"\xfe", v1::FileKind::File), file(b"l", v1::FileKind::Link)];
+        Ok(Response::new(v1::ListFilesResponse {
+            itself: Some(file(b"a\xff", v1::FileKind::Folder)),
+            files,
+            more: true,
+        }))
+    }
+
+    async fn write_file(
+        &self,
+        request: Request<tonic::Streaming<v1::WriteFileRequest>>,
+    ) -> Result<Response<v1::WriteFileResponse>, Status> {
+        let mut requests = request.into_inner();
+        let (mut size_bytes, mut finished) = (0, false);
+        while let Some(request) = requests.message().await? {
+            match request.request {
+                Some(v1::write_file_request::Request::Data(data)) => size_bytes += data.len() as u64,
+                Some(v1::write_file_request::Request::Finish(_)) => finished = true,
+                _ => {}
+            }
+        }
+        if finished {
+            Ok(Response::new(v1::WriteFileResponse { size_bytes }))
+        } else {
+            Err(Status::cancelled("cut"))
+        }
+    }
+
+    async fn read_usage(
+        &self,
+        _request: Request<v1::ReadUsageRequest>,
+    ) -> Result<Response<v1::ReadUsageResponse>, Status> {
+        let task = |framework_id: &str| v1::TaskUsage {
+            framework_id: framework_id.to_owned(),
+            task_id: "t".to_owned(),
+            cpu_us: 7,
+            ..v1::TaskUsage::default()
+        };
+        Ok(Response::new(v1::ReadUsageResponse { tasks: vec![task("f"), task("")] }))
+    }
+
     type ExecStream = ReceiverStream<Result<v1::ExecResponse, Status>>;
 
     async fn exec(
@@ -335,6 +390,19 @@ async fn a_file_is_read() {
     assert_eq!((part.output, part.missed, &part.data[..]), (Output::Stderr, true, &b"late"[..]));
     assert_eq!(part.position, Position("here".to_owned()));
     assert!(log.part().await.unwrap_err().to_string().contains("has no log on the agent at"));
+
+    let (framework_id, task_id) = (FrameworkId::new("f1").unwrap(), TaskId::new("t1").unwrap());
+    let mut files = sandbox::Files::connect(&address, framework_id, task_id).await.unwrap();
+    let odd = |bytes: &'static [u8]| Path::new(OsStr::from_bytes(bytes));
+    let listing = files.list(odd(b"a\xff"), OsStr::new("b")).await.unwrap();
+    assert!(listing.more && listing.itself.kind == Kind::Folder);
+    assert_eq!(listing.entries[0].name, odd(b"\xfe").as_os_str());
+    assert_eq!(listing.entries[1].kind, Kind::Link("to".into()));
+    let large = vec![b'x'; 300_000];
+    assert_eq!(files.write(Path::new("f"), 0o644, &large[..]).await.unwrap(), 300_000);
+    assert_eq!(files.write(Path::new("f"), 0o644, tokio::io::empty()).await.unwrap(), 0);
+    let usage = sandbox::usage(&address, None).await.unwrap();
+    assert_eq!((usage.len(), usage[0].cpu_us), (1, 7), "one without a framework is none");
 
     let missing = sandbox::read(&address, request("stderr")).await.unwrap_err();
     assert!(matches!(missing, SandboxError::NotFound { .. }), "{missing}");

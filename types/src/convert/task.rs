@@ -266,7 +266,11 @@ impl TryFrom<v1::ContainerStatus> for ContainerStatus {
                     port.map(|port| Limitation::Port { port })
                 }
             },
-            usage: Usage { cpu_us: wire.cpu_us, memory_peak_bytes: wire.memory_peak_bytes },
+            usage: Usage {
+                cpu_us: wire.cpu_us,
+                memory_peak_bytes: wire.memory_peak_bytes,
+                ..Usage::default()
+            },
             started_at: Time::from_micros(wire.started_at_us),
             finished_at: Time::from_micros(wire.finished_at_us),
         })

@@ -67,6 +67,8 @@ impl CgroupDriver for Hybrid {
         Measured {
             cpu_us: v1.cpu_us.or(v2.cpu_us),
             memory_peak_bytes: v1.memory_peak_bytes.or(v2.memory_peak_bytes),
+            memory_bytes: v1.memory_bytes.or(v2.memory_bytes),
+            pids: v1.pids.or(v2.pids),
         }
     }
 

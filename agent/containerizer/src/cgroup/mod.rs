@@ -126,6 +126,10 @@ pub struct Measured {
     pub cpu_us: Option<u64>,
     /// The most memory held at once.
     pub memory_peak_bytes: Option<u64>,
+    /// The memory that is charged now, with what is cached of files.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads now.
+    pub pids: Option<u64>,
 }
 
 /// What the kernel counted of a group's lack of memory.

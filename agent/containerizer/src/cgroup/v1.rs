@@ -159,7 +159,13 @@ impl CgroupDriver for V1 {
 
     fn measured(&self, group: &Path) -> Measured {
         let nanos = self.root(Controller::Cpuacct).and_then(|root| root.read_u64(group, "cpuacct.usage"));
-        Measured { cpu_us: nanos.map(|n| n / 1000), memory_peak_bytes: self.peak(group) }
+        let read = |controller, file| self.root(controller).and_then(|root| root.read_u64(group, file));
+        Measured {
+            cpu_us: nanos.map(|n| n / 1000),
+            memory_peak_bytes: self.peak(group),
+            memory_bytes: read(Controller::Memory, "memory.usage_in_bytes"),
+            pids: read(Controller::Pids, "pids.current"),
+        }
     }
 
     fn memory_events(&self, group: &Path, limit_bytes: u64) -> MemoryEvents {
@@ -267,7 +273,7 @@ mod tests {
         ]);
         assert_eq!(
             driver.measured(&group),
-            Measured { cpu_us: Some(5000), memory_peak_bytes: Some(67_108_000) }
+            Measured { cpu_us: Some(5000), memory_peak_bytes: Some(67_108_000), ..Measured::default() }
         );
         assert_eq!(driver.memory_events(&group, 64 << 20), MemoryEvents { kills: 3, limit_reached: true });
         assert!(!driver.memory_events(&group, 1 << 30).limit_reached, "somebody else's limit");

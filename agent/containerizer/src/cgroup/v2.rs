@@ -148,6 +148,8 @@ impl CgroupDriver for V2 {
         Measured {
             cpu_us: stat.and_then(|text| values::flat_keyed(&text, "usage_usec")),
             memory_peak_bytes: self.root.read_u64(group, "memory.peak"),
+            memory_bytes: self.root.read_u64(group, "memory.current"),
+            pids: self.root.read_u64(group, "pids.current"),
         }
     }
 
@@ -273,7 +275,7 @@ mod tests {
         ]);
         assert_eq!(
             driver.measured(&group),
-            Measured { cpu_us: Some(5_245_589), memory_peak_bytes: Some(1 << 20) }
+            Measured { cpu_us: Some(5_245_589), memory_peak_bytes: Some(1 << 20), ..Measured::default() }
         );
         assert_eq!(driver.memory_events(&group, 1), MemoryEvents { kills: 1, limit_reached: true });
         assert_eq!(driver.measured(Path::new("gone")), Measured::default());

@@ -257,8 +257,9 @@ impl Container {
         self.seen = Usage {
             cpu_us: self.seen.cpu_us.max(usage.cpu_us.unwrap_or(0)),
             memory_peak_bytes: self.seen.memory_peak_bytes.max(usage.memory_peak_bytes),
+            ..Usage::default()
         };
-        self.seen
+        Usage { memory_bytes: usage.memory_bytes, pids: usage.pids, ..self.seen }
     }
 
     /// Process 1 has ended: clears away, in the order in which others rely on it.
@@ -315,6 +316,7 @@ impl Container {
                     .memory_peak_bytes
                     .or(reaped.memory_peak_bytes)
                     .max(self.seen.memory_peak_bytes),
+                ..Usage::default()
             },
             started_at: self.started_at,
             finished_at,

@@ -131,8 +131,11 @@ pub(super) async fn clear_away(order: Order, folder: PathBuf) -> Result<Usage, C
         if order.spec.tethered {
             cgroup::remove_empty_parents(&*driver, &order.group);
         }
-        let usage =
-            Usage { cpu_us: measured.cpu_us.unwrap_or(0), memory_peak_bytes: measured.memory_peak_bytes };
+        let usage = Usage {
+            cpu_us: measured.cpu_us.unwrap_or(0),
+            memory_peak_bytes: measured.memory_peak_bytes,
+            ..Usage::default()
+        };
         removed.map(|_| usage)
     });
     let cleared = cleared.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
