@@ -26,9 +26,8 @@ use crate::{
 pub(crate) struct Args {
     /// The task's id, as `apportion tasks --all` shows it
     task: TaskId,
-    /// A folder, or a file, of its sandbox
-    #[arg(default_value = "")]
-    path: PathBuf,
+    /// A folder, or a file, of its sandbox [default: the sandbox]
+    path: Option<PathBuf>,
     /// The framework whose task it is; needed only when several have one of this id
     #[arg(long, value_name = "ID")]
     framework: Option<FrameworkId>,
@@ -56,7 +55,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let Some(client) = args.client.start()? else { return Ok(()) };
     let task = logs::find(&client, args.framework, args.task).await?;
     let mut files = connect(&client, &task).await?;
-    let (itself, entries) = within(&client, list(&mut files, &args.path)).await?;
+    let (itself, entries) = within(&client, list(&mut files, &args.path.unwrap_or_default())).await?;
     let entries = if itself.kind == Kind::Folder { entries } else { vec![itself] };
     let lines: Vec<Line> = entries.into_iter().map(Line::from).collect();
     output::answer(client.output, &lines, |lines| text(lines))

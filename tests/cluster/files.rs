@@ -36,6 +36,8 @@ fn files_go_to_a_task_and_come_back() {
     let kinds: Vec<&str> =
         listed.as_array().unwrap().iter().map(|file| file["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["folder", "link", "special", "file"], "{listed:#}");
+    let whole = ask(&["files", TASK]).expect(0).stdout;
+    assert!(whole.contains("stdout") && whole.contains("made/"), "{whole}");
     let shown = ask(&["files", TASK, "made"]).expect(0).stdout;
     assert!(shown.contains("link -> /etc/passwd") && shown.contains("deep/"), "{shown}");
 
