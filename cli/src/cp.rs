@@ -153,7 +153,7 @@ impl Copy {
             let failed = || format!("reading folder {}", from.display());
             let mode = fs::metadata(&from).with_context(failed)?.permissions().mode();
             // One that nothing can be written to would be of no use.
-            self.files.make_folder(&to, mode & MODE | 0o700).await?;
+            self.files.make_folder(&to, (mode & MODE) | 0o700).await?;
             let mut entries =
                 fs::read_dir(&from).and_then(Iterator::collect::<io::Result<Vec<_>>>).with_context(failed)?;
             entries.sort_by_key(fs::DirEntry::file_name);

@@ -118,7 +118,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
     let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     match units.into_iter().find(|(_, bits)| bytes >> bits > 0) {
         Some((unit, bits)) => {
-            let tenths = u128::from(bytes) * 10 >> bits;
+            let tenths = (u128::from(bytes) * 10) >> bits;
             match tenths % 10 {
                 0 => format!("{}{unit}", tenths / 10),
                 rest => format!("{}.{rest}{unit}", tenths / 10),
