@@ -181,7 +181,7 @@ impl Files {
         let subject = self.subject("file", path);
         let (requests, outgoing) = mpsc::channel(REQUESTS_WAITING_MAX);
         let start = self.start(path, mode, false);
-        let feed = async {
+        let feed = async move {
             // Why the agent takes no more, its answer says.
             let mut wanted = requests.send(start).await.is_ok();
             let mut buffer = vec![0; CHUNK_BYTES];
@@ -193,6 +193,8 @@ impl Files {
                 };
                 wanted = requests.send(WriteFileRequest { request: Some(request) }).await.is_ok() && read > 0;
             }
+            // Whoever waits for the end of the requests sees it.
+            drop(requests);
             std::future::pending::<io::Result<()>>().await
         };
         tokio::select! {
