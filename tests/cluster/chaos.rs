@@ -91,8 +91,17 @@ fn setting(name: &str) -> Option<u64> {
     Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is not a number")))
 }
 
-/// A process that a container's folder names.
+/// A process that a container's folder names, if it runs: its number may be another's by now, who is of another test.
 pub(super) fn process(folder: &Path, which: &str) -> Option<Pid> {
+    // The trials of an agent that starts are no task's.
+    if folder.file_name()?.to_str()?.starts_with('.') {
+        return None;
+    }
     let pids: Value = serde_json::from_slice(&fs::read(folder.join("pid.json")).ok()?).ok()?;
-    Pid::from_raw(i32::try_from(pids[which]["pid"].as_i64()?).ok()?)
+    let (pid, started) = (pids[which]["pid"].as_i64()?, pids[which]["start_ticks"].as_u64()?);
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, the second field, may hold anything.
+    let after_name = stat.rsplit_once(") ")?.1;
+    let same = after_name.split(' ').nth(19)?.parse() == Ok(started);
+    Pid::from_raw(i32::try_from(pid).ok()?).filter(|_| same)
 }
