@@ -164,7 +164,7 @@ pub enum Reason {
     AgentReregistered,
     /// Its agent does not know it.
     AgentForgot,
-    /// An answer to a reconciliation.
+    /// An answer to a reconciliation; one that tells a known end has the reason of that end.
     Reconciliation,
     /// Killed for a role of higher priority, or because what was lent is needed by its owner.
     Preempted,

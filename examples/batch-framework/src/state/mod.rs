@@ -214,6 +214,10 @@ impl JobState {
                 self.lost(position, status, now, effects)
             }
             TaskState::Failed => self.failed(position, status, now, effects),
+            // For the sake of others, not because anybody wished that it does not run.
+            TaskState::Killed if status.reason == Some(Reason::Preempted) => {
+                self.lost(position, status, now, effects)
+            }
             TaskState::Killed => self.killed(position, status, effects),
             TaskState::Error => self.end(position, Outcome::Invalid, status, effects),
             // It never ran, or nobody will ever know what became of it. That is not the task's fault, and costs no retry.

@@ -41,13 +41,15 @@ impl State {
     }
 
     /// Answers with the newest status that was made for the framework: the task's own state may be further, but that news comes
-    /// in an update to be acknowledged.
+    /// in an update to be acknowledged. Of an end the answer gives the reason of the end: a scheduler that hears it here first has to
+    /// know whether to try again.
     pub(super) fn answer_known(&mut self, turn: &mut Turn<'_>, key: &TaskKey) {
         let task = self.view.tasks[key].clone();
         let state = task.status.as_ref().map_or(task.state, |status| status.state);
         let message = task.status.as_ref().map_or("", |status| &status.message);
-        let answer =
-            master_status(turn.now, &key.1, Some(&task.agent_id), state, Reason::Reconciliation, message);
+        let why = task.status.as_ref().and_then(|status| status.reason).filter(|_| state.is_terminal());
+        let reason = why.unwrap_or(Reason::Reconciliation);
+        let answer = master_status(turn.now, &key.1, Some(&task.agent_id), state, reason, message);
         let container = task.status.as_ref().and_then(|status| status.container.clone());
         let findings = task.status.as_ref().map(|status| status.findings).unwrap_or_default();
         self.tell_status(turn, &key.0, TaskStatus { container, findings, ..answer });
