@@ -73,7 +73,8 @@ fn memory(bench: &Bench) {
     assert_eq!(end.exit, Some(Exit::Signal(9)));
     assert_eq!(end.limitation, Some(Limitation::Memory { limit_bytes: 64 * MIB }));
     let peak = end.usage.memory_peak_bytes.unwrap();
-    assert!((60 * MIB..=64 * MIB).contains(&peak), "{peak}");
+    // A process that is being killed for memory may take the last pages that it is at, also above the limit.
+    assert!((60 * MIB..65 * MIB).contains(&peak), "{peak}");
 }
 
 fn memory_of_a_grandchild(bench: &Bench) {
