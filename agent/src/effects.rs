@@ -266,11 +266,7 @@ impl Shared {
                     ended = shared.containerizer.wait(&id) => ended,
                     () = shared.events.closed() => return,
                 };
-                // The ports of the host that lead to it are the next task's as soon as its end is told.
-                if let Err(error) = shared.networks.detach(&id.0).await {
-                    // It is tried again when the container is removed.
-                    tracing::warn!(container = %container_id, error = chain(&error), "its network is not detached yet");
-                }
+                shared.detach(&container_id).await;
                 shared.tell(match ended {
                     Ok(termination) => Event::Terminated { container_id, termination },
                     Err(error) => Event::ContainerLost { container_id, message: chain(&error) },
@@ -291,6 +287,19 @@ impl Shared {
                 }
                 Command::Remove => return self.remove(&container_id).await,
             }
+        }
+    }
+
+    /// Detaches the network of a container that has ended, before that is told: then the ports of the host that lead to it are the next
+    /// task's.
+    async fn detach(&self, container_id: &ContainerId) {
+        if !self.networks.knows(&container_id.0) {
+            return;
+        }
+        self.tell(Event::Ending { container_id: container_id.clone() });
+        if let Err(error) = self.networks.detach(&container_id.0).await {
+            // It is tried again when the container is removed.
+            tracing::warn!(container = %container_id, error = chain(&error), "its network is not detached yet");
         }
     }
 

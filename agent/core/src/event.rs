@@ -61,7 +61,13 @@ pub enum Event {
         /// Why.
         failure: LaunchFailure,
     },
-    /// A container has ended and none of its processes is left.
+    /// A container is over, but what it used of the machine is not free yet: [`Event::Terminated`] or [`Event::ContainerLost`] follows.
+    /// Only told where that takes its time.
+    Ending {
+        /// The container.
+        container_id: ContainerId,
+    },
+    /// A container has ended, none of its processes is left, and what it used is free.
     Terminated {
         /// The container.
         container_id: ContainerId,

@@ -212,8 +212,13 @@ impl Networks {
         match self.attached(owner) {
             Some(attached) => Some(attached.addresses),
             // What has become of it is not known, but it is not on the host's network.
-            None => Folder::of(&self.config.dir, owner).path().exists().then(Vec::new),
+            None => self.knows(owner).then(Vec::new),
         }
+    }
+
+    /// True from before an owner is attached until all of it is detached.
+    pub fn knows(&self, owner: &str) -> bool {
+        Folder::of(&self.config.dir, owner).path().exists()
     }
 
     async fn attach_now(&self, wanted: Wanted) -> Result<Attached, AttachError> {

@@ -9,6 +9,7 @@
 mod own_network;
 mod policies;
 mod ports;
+mod slow;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
     }
     let tests = vec![
         Trial::test("a_task_in_a_network_outlives_its_agent_and_leaves_nothing", || block_on(outlives())),
+        Trial::test("a_task_ends_as_it_did_however_long_its_network_takes", || block_on(slow::ends())),
         Trial::test("a_network_that_is_not_there_is_told", || block_on(unknown())),
         Trial::test("a_task_cannot_undo_its_policy", || block_on(policies::held())),
         Trial::test("a_task_listens_on_ports_that_it_holds", || block_on(ports::held())),
@@ -87,6 +89,7 @@ pub(crate) fn settings(folder: &Path, master: &str) -> Config {
     Config {
         cgroup_parent: format!("apportion-test/{name}"),
         cni_config_dir: folder.join("net.d"),
+        cni_plugin_dirs: vec![folder.join("plugins"), "/usr/lib/cni".into()],
         enforce_ports: true,
         ports_check_interval_ms: 10,
         ..config(&folder.join("work"), master)

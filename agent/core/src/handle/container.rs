@@ -103,6 +103,15 @@ impl AgentCore {
         self.update(now, &key, draft, actions);
     }
 
+    /// What befalls a task from here on comes too late to be a cause of its end.
+    pub(super) fn ending(&mut self, container_id: ContainerId, actions: &mut Actions) {
+        let Some(key) = self.task_of(&container_id, "is ending", actions) else { return };
+        let task = self.tasks.get_mut(&key).expect("a container belongs to a task");
+        assert_eq!(task.phase, Phase::Running, "container {container_id} ends once, after its launch");
+        task.phase = Phase::Ending;
+        self.end_timers(&key);
+    }
+
     pub(super) fn terminated(
         &mut self,
         now: Time,
@@ -112,7 +121,8 @@ impl AgentCore {
     ) {
         let Some(key) = self.task_of(&container_id, "has ended", actions) else { return };
         let task = self.tasks.get_mut(&key).expect("a container belongs to a task");
-        assert_eq!(task.phase, Phase::Running, "container {container_id} ends once, after its launch");
+        let may_end = matches!(task.phase, Phase::Running | Phase::Ending);
+        assert!(may_end, "container {container_id} ends once, after its launch");
         task.phase = Phase::Ended { kept: true };
         let limitation = termination.limitation.or(task.limitation);
         let draft = ended(task.kill, Termination { limitation, ..termination });
@@ -129,7 +139,7 @@ impl AgentCore {
     ) {
         let Some(key) = self.task_of(&container_id, "was lost", actions) else { return };
         let task = self.tasks.get_mut(&key).expect("a container belongs to a task");
-        let may_run = matches!(task.phase, Phase::Attaching | Phase::Running);
+        let may_run = matches!(task.phase, Phase::Attaching | Phase::Running | Phase::Ending);
         assert!(may_run, "container {container_id} ends once, after its launch");
         task.phase = Phase::Ended { kept: true };
         let draft = lost(task.kill, message);

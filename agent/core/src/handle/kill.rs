@@ -48,7 +48,7 @@ impl AgentCore {
         actions: &mut Actions,
     ) {
         let task = self.tasks.get_mut(key).expect("the caller has looked");
-        if matches!(task.phase, Phase::Ended { .. }) {
+        if matches!(task.phase, Phase::Ending | Phase::Ended { .. }) {
             return;
         }
         let own = task.own_grace();
@@ -82,7 +82,11 @@ impl AgentCore {
             Phase::Running if first => self.signal(now, key, actions),
             Phase::Running if kill_at <= now => self.send_kill(now, key, actions),
             Phase::Running => self.timers.set(Timer::Kill(key.clone()), kill_at),
-            Phase::Checkpointing | Phase::Launching | Phase::Attaching | Phase::Ended { .. } => {}
+            Phase::Checkpointing
+            | Phase::Launching
+            | Phase::Attaching
+            | Phase::Ending
+            | Phase::Ended { .. } => {}
         }
     }
 

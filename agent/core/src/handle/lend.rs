@@ -32,7 +32,7 @@ impl AgentCore {
         let Some(lent) = self.pool.lent.clone() else { return };
         loop {
             // Those that are to end already give back what they hold.
-            let stay = |task: &&Task| !task.state.is_terminal() && task.kill.is_none();
+            let stay = |task: &&Task| !task.state.is_terminal() && !task.is_to_end();
             let held: Vec<Resources> = self.tasks.values().filter(stay).map(borrowed).collect();
             let missing = lent.missing(&held.iter().sum());
             let helps = |task: &Task| {

@@ -50,6 +50,7 @@ impl AgentCore {
             Event::LaunchFailed { container_id, failure } => {
                 self.launch_failed(now, container_id, failure, actions)
             }
+            Event::Ending { container_id } => self.ending(container_id, actions),
             Event::Terminated { container_id, termination } => {
                 self.terminated(now, container_id, termination, actions)
             }

@@ -66,6 +66,13 @@ impl AgentCore {
         }
     }
 
+    /// Nothing more is done to a task that is over.
+    pub(super) fn end_timers(&mut self, key: &TaskKey) {
+        self.timers.cancel(&Timer::Kill(key.clone()));
+        self.timers.cancel(&Timer::Completion(key.clone()));
+        self.end_probes(key);
+    }
+
     pub(super) fn probe_due(&mut self, key: &TaskKey, kind: ProbeKind, actions: &mut Actions) {
         let task = self.tasks.get_mut(key).expect("probes end with their task");
         let probing = task.probings.get_mut(&kind).expect("only what is asked has a timer");

@@ -77,8 +77,6 @@ impl AgentCore {
                         "{key:?} ends while its container may run"
                     );
                     self.pool.give_back(&task.record.info.resources);
-                    self.timers.cancel(&Timer::Kill(key.clone()));
-                    self.timers.cancel(&Timer::Completion(key.clone()));
                     ended = true;
                 }
             }
@@ -88,7 +86,7 @@ impl AgentCore {
             ),
         }
         if ended {
-            self.end_probes(key);
+            self.end_timers(key);
         }
         self.view.counters.updates_made += 1;
         if status.state.is_terminal() {

@@ -54,6 +54,11 @@ impl Task {
         }
     }
 
+    /// True when nobody needs to ask it to end.
+    pub(crate) fn is_to_end(&self) -> bool {
+        self.kill.is_some() || self.phase == Phase::Ending
+    }
+
     /// From TERM to KILL when a kill does not say.
     pub(crate) fn own_grace(&self) -> Duration {
         self.record.info.kill_grace.unwrap_or(limits::KILL_GRACE_DEFAULT)
@@ -81,6 +86,8 @@ pub(crate) enum Phase {
     Attaching,
     /// Its command has been executed.
     Running,
+    /// Over; what it used is not free yet, and its end is told when that is.
+    Ending,
     /// None is left running. `kept` is true while the containerizer remembers it.
     Ended {
         /// Whether it is to be removed with the task.

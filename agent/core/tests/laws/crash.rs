@@ -12,6 +12,7 @@ impl World {
     pub(crate) fn crash(&mut self, unheard: usize) {
         self.written = (self.written + unheard).min(self.asked.len());
         self.queue.clear();
+        self.ending.clear();
         self.forgotten = self.removed.clone();
         (self.connected, self.registered) = (false, false);
         self.sent.clear();

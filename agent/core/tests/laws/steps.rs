@@ -68,9 +68,14 @@ pub(crate) enum Step {
     Over {
         pick: u8,
     },
+    /// The end of a container is told at once, or only once what it used is free.
     End {
         pick: u8,
         code: i32,
+        slow: bool,
+    },
+    Released {
+        pick: u8,
     },
     /// An operation of a framework or, for none, of an operator; named or not.
     Apply {
@@ -109,7 +114,8 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => (0..FRAMEWORKS).prop_map(|framework| Step::Remove { framework }),
         10 => (1..4u8).prop_map(|some| Step::Written { some }),
         8 => (any::<u8>(), 0..6u8).prop_map(|(pick, outcome)| Step::Answer { pick, outcome }),
-        5 => (any::<u8>(), 0..3i32).prop_map(|(pick, code)| Step::End { pick, code }),
+        5 => (any::<u8>(), 0..3i32, any::<bool>()).prop_map(|(pick, code, slow)| Step::End { pick, code, slow }),
+        3 => any::<u8>().prop_map(|pick| Step::Released { pick }),
         8 => (any::<u8>(), result()).prop_map(|(pick, result)| Step::Probed { pick, result }),
         2 => (any::<u8>(), 0..3u8).prop_map(|(pick, how_far)| Step::Progress { pick, how_far }),
         1 => any::<u8>().prop_map(|pick| Step::Over { pick }),
@@ -199,7 +205,8 @@ impl World {
                     self.feed(Event::LimitExceeded { container_id, limitation });
                 }
             }
-            Step::End { pick, code } => self.end(pick, Exit::Code(code)),
+            Step::End { pick, code, slow } => self.end(pick, Exit::Code(code), slow),
+            Step::Released { pick } => self.released(pick),
             Step::Apply { framework, operation, what } => {
                 let framework_id = framework.map(|framework| key(framework, 0).0);
                 if framework_id.as_ref().is_some_and(|framework_id| self.removed.contains(framework_id)) {
@@ -320,15 +327,27 @@ impl World {
         }
     }
 
-    fn end(&mut self, pick: u8, exit: Exit) {
+    fn end(&mut self, pick: u8, exit: Exit, slow: bool) {
         let running = self.containers.iter().filter(|(_, (_, c))| matches!(c, Container::Running(_)));
         let running: Vec<_> = running.map(|(id, (_, c))| (id.clone(), *c)).collect();
         let Some((container_id, container)) = Self::pick(running, pick) else { return };
         let owed = container == Container::Running(true);
         self.containers.get_mut(&container_id).unwrap().1 = Container::Ended(owed);
-        if !owed {
+        if !owed && slow {
+            self.feed(Event::Ending { container_id: container_id.clone() });
+            let made = self.updates_made(&container_id);
+            self.ending.insert(container_id, (exit, made));
+        } else if !owed {
             self.feed(self.terminated(container_id, exit));
         }
+    }
+
+    /// What a container that is over used is free: its end is told, and nothing was told of it meanwhile.
+    fn released(&mut self, pick: u8) {
+        let Some(container_id) = Self::pick(self.ending.keys().cloned().collect(), pick) else { return };
+        let (exit, made) = self.ending.remove(&container_id).unwrap();
+        assert_eq!(self.updates_made(&container_id), made, "{container_id} was over");
+        self.feed(self.terminated(container_id, exit));
     }
 
     fn wait(&mut self, pause: Duration) {
@@ -380,7 +399,8 @@ impl World {
             }
             self.step(Step::Written { some: 100 });
             self.step(Step::Answer { pick: 0, outcome: 5 });
-            self.step(Step::End { pick: 0, code: 1 });
+            self.step(Step::End { pick: 0, code: 1, slow: false });
+            self.step(Step::Released { pick: 0 });
             self.step(Step::Ping);
             for (key, update_id) in std::mem::take(&mut self.outcomes_sent) {
                 self.acknowledge_operation(key, update_id);

@@ -46,6 +46,8 @@ pub(crate) struct World {
     /// On disk when the process started; the core's numbers count from here.
     pub(crate) before: usize,
     pub(crate) containers: BTreeMap<ContainerId, (TaskKey, Container)>,
+    /// How those ended that are over but not free of what they used, and how many updates their tasks had then.
+    pub(crate) ending: BTreeMap<ContainerId, (Exit, usize)>,
     /// The volumes that containers were launched with.
     pub(crate) mounted: BTreeMap<ContainerId, BTreeSet<VolumeKey>>,
     /// Probes that were asked for, answered or not.
@@ -98,6 +100,7 @@ impl World {
             written: 0,
             before: 0,
             containers: BTreeMap::new(),
+            ending: BTreeMap::new(),
             mounted: BTreeMap::new(),
             probes: Vec::new(),
             streams: BTreeMap::new(),
@@ -162,6 +165,7 @@ impl World {
                 );
                 let newest = self.streams[key].made.last().map(|status| status.state);
                 assert_eq!(newest, Some(TaskState::Running), "{container_id} is asked");
+                assert!(!self.ending.contains_key(&container_id), "{container_id} is asked when it is over");
                 self.probes.push((container_id, kind, number));
             }
             Action::CancelLaunch { container_id } => {
@@ -213,6 +217,10 @@ impl World {
     }
 
     fn signal(&mut self, container_id: ContainerId, signal: Signal) {
+        assert!(
+            !self.ending.contains_key(&container_id),
+            "{container_id} is sent {signal:?} when it is over"
+        );
         // One that was never launched may be signalled too: it was lost.
         if let Some((_, container)) = self.containers.get_mut(&container_id)
             && signal == Signal::Kill
@@ -228,6 +236,10 @@ impl World {
                 self.queue.push(self.terminated(container_id, Exit::Signal(9)));
             }
         }
+    }
+
+    pub(crate) fn updates_made(&self, container_id: &ContainerId) -> usize {
+        self.streams[&self.containers[container_id].0].made.len()
     }
 
     pub(crate) fn terminated(&self, container_id: ContainerId, exit: Exit) -> Event {

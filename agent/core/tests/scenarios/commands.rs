@@ -13,7 +13,7 @@
 //! lend RESOURCES|nothing             what could be lent is estimated
 //! written [N]                        all records asked for (or up to N) are on disk
 //! launched C | progress C TEXT | launch failed C command|container|image|artifact|unenforceable|cancelled TEXT
-//! ended C code=0|signal=9|lost [memory=LIMIT:PEAK]     lost C TEXT     signal failed C TEXT
+//! ending C | ended C code=0|signal=9|lost [memory=LIMIT:PEAK]     lost C TEXT     signal failed C TEXT
 //! answer C health|check exit=1|http=200|connected|refused|none [N]     to the last probe of its kind, or to the Nth of all
 //! over C disk=LIMIT                  the sandbox of a running container holds more than it may
 //! wait 10s                           time passes; what happens meanwhile is shown with its time
@@ -207,6 +207,7 @@ impl World {
                 let failure = LaunchFailure { kind, message: text.join(" ") };
                 Event::LaunchFailed { container_id: self.container(c), failure }
             }
+            ["ending", c] => Event::Ending { container_id: self.container(c) },
             ["ended", c, how @ ..] => {
                 Event::Terminated { container_id: self.container(c), termination: self.termination(how) }
             }

@@ -1,0 +1,62 @@
+//! What befalls a task while its network is being detached is no cause of its end.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+
+use apportion_types::{
+    Network, Reason, TaskState,
+    protocol::agent::{AgentMessage, MasterMessage},
+};
+
+use super::{Process, folder, kill, support::*};
+
+/// Makes a plugin of a script the network of that name.
+pub(crate) fn plugin(folder: &Path, name: &str, script: &str) {
+    let plugins = folder.join("plugins");
+    fs::create_dir_all(&plugins).unwrap();
+    fs::write(plugins.join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(plugins.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    let list = format!(r#"{{"cniVersion":"1.0.0","name":"{name}","plugins":[{{"type":"{name}"}}]}}"#);
+    fs::write(folder.join(format!("net.d/{name}.conflist")), list).unwrap();
+}
+
+pub(crate) async fn appears(path: &Path) {
+    let there = async {
+        while !path.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LONG, there).await.unwrap_or_else(|_| panic!("{path:?} never came"));
+}
+
+/// Its plugin detaches once it is told to; meanwhile the task is killed.
+pub(crate) async fn ends() {
+    let folder = folder();
+    let (here, go) = (folder.path().join("here"), folder.path().join("go"));
+    let script = format!(
+        "cat >/dev/null; echo '{{}}'
+        [ $CNI_COMMAND = DEL ] || exit 0
+        >{here:?}; until [ -e {go:?} ]; do sleep 0.01; done"
+    );
+    plugin(folder.path(), "slow", &script);
+    let mut master = Master::start().await;
+    let process = Process::start(folder.path(), &master);
+    let (mut stream, ..) = master.registered().await;
+    let mut brief = task("brief", &["true"]);
+    brief.container.network = Some(Box::new(Network::new("slow")));
+    stream.run(vec![brief]).await;
+    stream.until("brief", TaskState::Running).await;
+    appears(&here).await;
+    stream.say(kill("brief")).await;
+    stream.say(MasterMessage::Ping { sequence: 7 }).await;
+    loop {
+        match stream.hear().await {
+            AgentMessage::Pong { .. } => break,
+            AgentMessage::StatusUpdate { status, .. } => panic!("{status:?}"),
+            _ => {}
+        }
+    }
+    fs::write(go, "").unwrap();
+    let end = stream.until("brief", TaskState::Finished).await;
+    assert_eq!(end.reason, Some(Reason::CommandExited), "{end:?}");
+    drop(process);
+}
