@@ -72,6 +72,7 @@ impl AgentCore {
         let newest = updates.last().or(acknowledged.as_ref());
         let state = newest.map(|status| status.state);
         let findings = newest.map(|status| status.findings).unwrap_or_default();
+        let addresses = newest.map(|status| status.addresses.clone()).unwrap_or_default();
         let ended = state.is_some_and(TaskState::is_terminal);
         let grace = record.info.kill_grace.unwrap_or(limits::KILL_GRACE_DEFAULT);
         let kill = newest.filter(|status| status.state == TaskState::Killing).map(|status| Kill {
@@ -92,6 +93,7 @@ impl AgentCore {
         let state = state.unwrap_or(TaskState::Staging);
         let mut task = Task { kill, started_at: times.started_at, ..Task::new(record, phase, state) };
         task.known.findings = findings;
+        task.addresses = addresses;
         task.told = task.known.clone();
         self.tasks.insert(key.clone(), task);
         self.show(&key);

@@ -20,7 +20,7 @@ pub(crate) struct Task {
     pub(crate) state: TaskState,
     /// The wish that it ends.
     pub(crate) kill: Option<Kill>,
-    /// Its own addresses, once its container is known.
+    /// Its own addresses, from the start of its container on.
     pub(crate) addresses: Vec<IpAddr>,
     /// The limit that it is killed for.
     pub(crate) limitation: Option<Limitation>,
