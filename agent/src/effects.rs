@@ -298,8 +298,7 @@ impl Shared {
         }
         self.tell(Event::Ending { container_id: container_id.clone() });
         if let Err(error) = self.networks.detach(&container_id.0).await {
-            // It is tried again when the container is removed.
-            tracing::warn!(container = %container_id, error = chain(&error), "its network is not detached yet");
+            tracing::warn!(container = %container_id, error = chain(&error), "its network is not detached yet; that is tried again");
         }
     }
 
@@ -326,11 +325,14 @@ impl Shared {
 
     /// Lets go of what a container of which nothing is left was using.
     async fn release(&self, container_id: &ContainerId) -> io::Result<()> {
+        // What fails of that is tried again without this.
         let detached = self.networks.detach(&container_id.0).await;
+        if let Err(error) = detached {
+            tracing::warn!(container = %container_id, error = chain(&error), "its network is not detached yet; that is tried again");
+        }
         let (content, id) = (self.content.clone(), container_id.0.clone());
         let released = tokio::task::spawn_blocking(move || content.release(&id)).await;
-        let released = released.unwrap_or_else(|error| Err(io::Error::other(error)));
-        detached.map_err(|error| io::Error::other(chain(&error))).and(released)
+        released.unwrap_or_else(|error| Err(io::Error::other(error)))
     }
 }
 

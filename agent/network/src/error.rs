@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use apportion_types::network::Protocol;
+
 use crate::plugin::PluginError;
 
 /// Why an owner was not attached to a network.
@@ -32,6 +34,20 @@ pub enum AttachError {
         "none of its plugins maps ports; have the agent's operator add `portmap`, with the capability `portMappings`, to its list, or map none"
     )]
     NoPortMap,
+    /// The task maps a port that leads elsewhere.
+    #[error(
+        "port {port} ({protocol}) of the host still leads to `{owner}`, {why}; have the agent's operator see to that, or place the task on another agent or port"
+    )]
+    PortHeld {
+        /// The port.
+        port: u16,
+        /// Of what.
+        protocol: Protocol,
+        /// Whom it leads to.
+        owner: String,
+        /// Why it still does.
+        why: String,
+    },
     /// The agent may not.
     #[error("it takes an agent that runs as root")]
     NotRoot,

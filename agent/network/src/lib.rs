@@ -15,6 +15,7 @@ mod list;
 mod networks;
 mod plugin;
 mod policy;
+mod ports;
 mod record;
 mod result;
 

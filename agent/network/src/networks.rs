@@ -12,7 +12,7 @@ use std::{
 };
 
 use apportion_containerizer::NetworkNamespaces;
-use apportion_types::{Network, Role, text::chain};
+use apportion_types::{Network, Role, network::PortMapping, text::chain};
 use serde_json::Value;
 use tokio::{
     sync::{OwnedMutexGuard, Semaphore},
@@ -27,6 +27,7 @@ use crate::{
     list::List,
     plugin::{self, Plugins},
     policy::{self, Sets},
+    ports::{Held, Leaving, Ports},
     record::{Folder, Record},
     result::Given,
 };
@@ -42,6 +43,15 @@ const DETACH_TRIES_MAX: u32 = 3;
 
 /// Before the second try; longer before later ones.
 const DETACH_PAUSE: Duration = Duration::from_millis(100);
+
+/// How soon that is begun again once it has failed, at first; twice as long each time.
+const AGAIN_PAUSE_MIN: Duration = Duration::from_secs(1);
+
+/// The longest such pause.
+const AGAIN_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Of those that are attached or detached at once, how many may be what has failed before: others are not to wait for it.
+const AGAIN_AT_ONCE_MAX: usize = AT_ONCE_MAX / 4;
 
 /// How the networks of a machine are to be had.
 #[derive(Debug, Clone)]
@@ -90,9 +100,13 @@ pub struct Networks {
     config: NetworksConfig,
     plugins: Plugins,
     members: Mutex<BTreeMap<String, Member>>,
+    ports: Mutex<Ports>,
     /// One at a time attaches or detaches an owner.
     gates: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
     at_once: Semaphore,
+    /// Owners that are detached in the background, again and again.
+    leaving: Mutex<BTreeSet<String>>,
+    again_at_once: Semaphore,
     /// One at a time fills the sets of policies.
     filling: tokio::sync::Mutex<()>,
 }
@@ -120,10 +134,16 @@ impl Networks {
             plugins: Plugins { folders: config.plugin_dirs.clone(), timeout: config.timeout },
             config,
             members: Mutex::default(),
+            ports: Mutex::default(),
             gates: Mutex::default(),
             at_once: Semaphore::new(AT_ONCE_MAX),
+            leaving: Mutex::default(),
+            again_at_once: Semaphore::new(AGAIN_AT_ONCE_MAX),
             filling: tokio::sync::Mutex::default(),
         });
+        for owner in &found {
+            networks.hold_again(owner);
+        }
         let (kept, left): (Vec<_>, Vec<_>) = found.into_iter().partition(|owner| owners.contains(owner));
         let mut detaching = JoinSet::new();
         for owner in left {
@@ -144,6 +164,17 @@ impl Networks {
         Ok(networks)
     }
 
+    /// Has the ports of an owner of an earlier process lead to nobody else.
+    fn hold_again(&self, owner: &str) {
+        // What cannot be read is said by whoever detaches it.
+        if let Ok(Some(record)) = Folder::of(&self.config.dir, owner).read() {
+            let held = lock(&self.ports).hold(owner, &record.network.ports);
+            if let Err(Held { port, owner: other, .. }) = held {
+                tracing::warn!(owner, other, port, "two records of networks have the same port of the host");
+            }
+        }
+    }
+
     /// Takes an owner of an earlier process for attached, if it still is.
     fn find_again(&self, owner: String) {
         let folder = Folder::of(&self.config.dir, &owner);
@@ -161,8 +192,9 @@ impl Networks {
         self.members().insert(owner, Member { record, attached, filled: None });
     }
 
-    /// Attaches an owner, to its end even if the caller stops waiting for it. On failure nothing of it is left, but for what a plugin could
-    /// not take back: [`Networks::detach`] tries again, and so does the next process.
+    /// Attaches an owner, to its end even if the caller stops waiting for it. A port of the host that another has is waited for only while
+    /// that one is being detached for the first time. On failure nothing of it is left, but for what a plugin could not take back: that is
+    /// tried again as by [`Networks::detach`].
     pub async fn attach(self: &Arc<Self>, wanted: Wanted) -> Result<Attached, AttachError> {
         let gate = self.gate(&wanted.owner).await;
         let folder = Folder::of(&self.config.dir, &wanted.owner);
@@ -171,14 +203,14 @@ impl Networks {
             let source = io::ErrorKind::AlreadyExists.into();
             return Err(AttachError::State { path: folder.path().to_owned(), source });
         }
+        self.hold(&wanted.owner, &wanted.network.ports).await?;
         let networks = self.clone();
         let attaching = tokio::spawn(async move {
             let _permit = networks.at_once.acquire().await;
             let owner = wanted.owner.clone();
             let attached = networks.attach_now(wanted).await;
-            if attached.is_err() {
-                // What is left is said to whoever detaches the owner.
-                let _ = networks.detach_now(&owner).await;
+            if attached.is_err() && networks.let_go(&owner).await.is_err() {
+                networks.detach_again(owner);
             }
             drop(gate);
             attached
@@ -186,18 +218,83 @@ impl Networks {
         attaching.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
 
-    /// Detaches an owner, once its attaching is over; one that is not attached is no error. What fails can be tried again.
-    pub async fn detach(&self, owner: &str) -> Result<(), DetachError> {
-        let gate = self.gate(owner).await;
-        let mut detached = Ok(());
-        if Folder::of(&self.config.dir, owner).path().exists() {
-            let _permit = self.at_once.acquire().await;
-            detached = self.detach_now(owner).await;
+    /// Detaches an owner, once its attaching is over; one that is not attached is no error. What fails is said, and tried again in the
+    /// background until it is done or the last user of these networks is gone; then the next process does.
+    pub async fn detach(self: &Arc<Self>, owner: &str) -> Result<(), DetachError> {
+        let detached = self.try_detach(owner).await;
+        if detached.is_err() {
+            self.detach_again(owner.to_owned());
         }
+        detached
+    }
+
+    fn detach_again(self: &Arc<Self>, owner: String) {
+        if !lock(&self.leaving).insert(owner.clone()) {
+            return;
+        }
+        let networks = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut pause = AGAIN_PAUSE_MIN;
+            loop {
+                sleep(pause).await;
+                let Some(networks) = networks.upgrade() else { return };
+                let _permit = networks.again_at_once.acquire().await;
+                pause = (pause * 2).min(AGAIN_PAUSE_MAX);
+                let Err(error) = networks.try_detach(&owner).await else {
+                    lock(&networks.leaving).remove(&owner);
+                    return;
+                };
+                tracing::warn!(owner, error = chain(&error), again_in = ?pause, "a network is not detached yet");
+            }
+        });
+    }
+
+    async fn try_detach(&self, owner: &str) -> Result<(), DetachError> {
+        lock(&self.ports).leaves(owner);
+        let gate = self.gate(owner).await;
+        let detached = {
+            let _permit = match self.knows(owner) {
+                true => Some(self.at_once.acquire().await),
+                false => None,
+            };
+            self.let_go(owner).await
+        };
         drop(gate);
         let mut gates = lock(&self.gates);
         if gates.get(owner).is_some_and(|gate| Arc::strong_count(gate) == 1) {
             gates.remove(owner);
+        }
+        detached
+    }
+
+    /// Has ports of the host lead to this owner and to nobody else.
+    async fn hold(self: &Arc<Self>, owner: &str, mappings: &[PortMapping]) -> Result<(), AttachError> {
+        loop {
+            let held = lock(&self.ports).hold(owner, mappings);
+            let Err(Held { port, protocol, owner, leaving }) = held else { return Ok(()) };
+            let why = match leaving {
+                Some(Leaving::UnderWay) => {
+                    // Then it is free, or why not is known.
+                    let _ = self.detach(&owner).await;
+                    continue;
+                }
+                Some(Leaving::Failed { why }) => format!("which cannot be detached yet: {why}"),
+                None => "which is attached".to_owned(),
+            };
+            return Err(AttachError::PortHeld { port, protocol, owner, why });
+        }
+    }
+
+    /// Detaches an owner, and lets go of what it held when that is done. The caller has its gate.
+    async fn let_go(&self, owner: &str) -> Result<(), DetachError> {
+        let detached = match self.knows(owner) {
+            true => self.detach_now(owner).await,
+            false => Ok(()),
+        };
+        let mut ports = lock(&self.ports);
+        match &detached {
+            Ok(()) => ports.release(owner),
+            Err(error) => ports.stays(owner, chain(error)),
         }
         detached
     }

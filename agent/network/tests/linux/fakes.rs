@@ -18,6 +18,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("a_plugin_that_hangs_is_killed_with_its_children", hangs),
         test("what_is_not_there_is_told", missing),
         test("what_cannot_be_detached_is_tried_again", tried_again),
+        test("a_port_is_nobodys_while_it_leads_elsewhere", ports_held),
         test("results_go_from_plugin_to_plugin", passed_on),
     ]
 }
@@ -106,6 +107,39 @@ fn tried_again(bench: &Bench) {
     assert!(attached.namespace.exists(), "and with it what plugins need to find the rest");
     fs::remove_file(&broken).unwrap();
     block(Networks::open(config(bench.folder(), Duration::from_secs(60)), &BTreeSet::new())).unwrap();
+}
+
+fn ports_held(bench: &Bench) {
+    let broken = bench.folder().join("broken");
+    plugin(bench, "moody", &format!("[ $CNI_COMMAND = ADD ] && exec echo '{{}}'\n[ ! -e {broken:?} ]"));
+    bench.list("moody", r#"{"type":"moody","capabilities":{"portMappings":true}}"#);
+    let refused =
+        |owner: &str| bench.try_attach(owner, "eng", bench.mapped("moody", 31_000, 80)).unwrap_err();
+    bench.attach("old", "eng", bench.mapped("moody", 31_000, 80));
+    let error = refused("new").to_string();
+    assert!(
+        error.starts_with("port 31000 (tcp) of the host still leads to `old`, which is attached"),
+        "{error}"
+    );
+    fs::write(&broken, "").unwrap();
+    block(bench.networks.detach("old")).unwrap_err();
+    let error = refused("new").to_string();
+    assert!(error.contains("cannot be detached yet: network `moody` cannot be detached: plugin"), "{error}");
+    bench.attach("elsewhere", "eng", bench.mapped("moody", 31_001, 80));
+    // Another process of the agent knows it too.
+    let owners = ["elsewhere".to_owned()].into();
+    let next = block(Networks::open(config(bench.folder(), Duration::from_secs(60)), &owners)).unwrap();
+    let attach = || block(next.attach(wanted("new", "eng", bench.mapped("moody", 31_000, 80))));
+    let error = attach().unwrap_err();
+    assert!(matches!(error, AttachError::PortHeld { port: 31_000, .. }), "{error}");
+    // It is tried again without anybody's asking.
+    fs::remove_file(&broken).unwrap();
+    while bench.networks.knows("old") {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    bench.attach("new", "eng", bench.mapped("moody", 31_000, 80));
+    bench.detach("new");
+    bench.detach("elsewhere");
 }
 
 fn passed_on(bench: &Bench) {

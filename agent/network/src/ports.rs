@@ -1,0 +1,90 @@
+//! Ports of the host that lead to an owner, from before it is attached until all of it is detached.
+
+use std::collections::BTreeMap;
+
+use apportion_types::network::{PortMapping, Protocol};
+
+/// Who holds which ports, and what is known of holders that are to let go.
+#[derive(Debug, Default)]
+pub(crate) struct Ports {
+    holders: BTreeMap<(u16, Protocol), String>,
+    leaving: BTreeMap<String, Leaving>,
+}
+
+/// How far the detaching of an owner is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    /// Nobody has tried to the end.
+    UnderWay,
+    /// It has failed, and is tried again.
+    Failed {
+        /// Why.
+        why: String,
+    },
+}
+
+/// A port is another's.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) port: u16,
+    pub(crate) protocol: Protocol,
+    pub(crate) owner: String,
+    /// None while nobody wants its holder to let go.
+    pub(crate) leaving: Option<Leaving>,
+}
+
+impl Ports {
+    /// Has an owner hold these, all or none.
+    pub(crate) fn hold(&mut self, owner: &str, mappings: &[PortMapping]) -> Result<(), Held> {
+        let keys = || mappings.iter().map(|mapping| (mapping.host_port, mapping.protocol));
+        let of_another = |key| Some((key, self.holders.get(&key).filter(|holder| *holder != owner)?));
+        if let Some(((port, protocol), holder)) = keys().find_map(of_another) {
+            let leaving = self.leaving.get(holder).cloned();
+            return Err(Held { port, protocol, owner: holder.clone(), leaving });
+        }
+        self.holders.extend(keys().map(|key| (key, owner.to_owned())));
+        Ok(())
+    }
+
+    /// An owner is to be detached.
+    pub(crate) fn leaves(&mut self, owner: &str) {
+        self.leaving.entry(owner.to_owned()).or_insert(Leaving::UnderWay);
+    }
+
+    /// That has failed.
+    pub(crate) fn stays(&mut self, owner: &str, why: String) {
+        self.leaving.insert(owner.to_owned(), Leaving::Failed { why });
+    }
+
+    /// Nothing of an owner is left.
+    pub(crate) fn release(&mut self, owner: &str) {
+        self.holders.retain(|_, holder| holder != owner);
+        self.leaving.remove(owner);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapping(host_port: u16, protocol: Protocol) -> PortMapping {
+        PortMapping { host_port, container_port: 80, protocol }
+    }
+
+    #[test]
+    fn a_port_is_held_until_all_of_its_holder_is_gone() {
+        let mut ports = Ports::default();
+        let (one, other) = (mapping(1, Protocol::Tcp), mapping(2, Protocol::Tcp));
+        ports.hold("a", &[one]).unwrap();
+        let held = |leaving| Held { port: 1, protocol: Protocol::Tcp, owner: "a".to_owned(), leaving };
+        assert_eq!(ports.hold("b", &[other, one]), Err(held(None)));
+        ports.hold("c", &[other, mapping(1, Protocol::Udp)]).unwrap();
+        ports.leaves("a");
+        assert_eq!(ports.hold("b", &[one]), Err(held(Some(Leaving::UnderWay))));
+        ports.stays("a", "no".to_owned());
+        ports.leaves("a");
+        assert_eq!(ports.hold("b", &[one]), Err(held(Some(Leaving::Failed { why: "no".to_owned() }))));
+        ports.release("a");
+        ports.hold("b", &[one]).unwrap();
+    }
+}
