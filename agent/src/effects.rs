@@ -137,6 +137,7 @@ impl Effects {
                 shared.tell(Event::Launched { container_id: container_id.clone(), addresses });
                 shared.look_after(container_id, commands).await;
             } else {
+                shared.detach(&container_id).await;
                 let message = "its container did not outlive the agent's earlier process".to_owned();
                 shared.tell(Event::ContainerLost { container_id, message });
             }

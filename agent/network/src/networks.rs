@@ -16,7 +16,6 @@ use apportion_types::{Network, Role, network::PortMapping, text::chain};
 use serde_json::Value;
 use tokio::{
     sync::{OwnedMutexGuard, Semaphore},
-    task::JoinSet,
     time::{sleep, timeout},
 };
 
@@ -104,6 +103,8 @@ pub struct Networks {
     /// One at a time attaches or detaches an owner.
     gates: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
     at_once: Semaphore,
+    /// Owners of an earlier process, the plugins of which may still be at it.
+    inherited: Mutex<BTreeSet<String>>,
     /// Owners that are detached in the background, again and again.
     leaving: Mutex<BTreeSet<String>>,
     again_at_once: Semaphore,
@@ -121,8 +122,8 @@ struct Member {
 }
 
 impl Networks {
-    /// Detaches what earlier processes have attached for owners that are not among these any more, whatever has become of the machine
-    /// since. What cannot be detached is said in the log, and tried again by the next process.
+    /// Finds what earlier processes have attached, and detaches it for owners that are not among these any more, in the background and
+    /// whatever has become of the machine since; until then it is held as it was. What fails is said in the log, and tried again.
     pub async fn open(config: NetworksConfig, owners: &BTreeSet<String>) -> Result<Arc<Networks>, OpenError> {
         let failed = |source| OpenError { path: config.dir.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(&config.dir).map_err(failed)?;
@@ -137,28 +138,20 @@ impl Networks {
             ports: Mutex::default(),
             gates: Mutex::default(),
             at_once: Semaphore::new(AT_ONCE_MAX),
+            inherited: Mutex::default(),
             leaving: Mutex::default(),
             again_at_once: Semaphore::new(AGAIN_AT_ONCE_MAX),
             filling: tokio::sync::Mutex::default(),
         });
-        for owner in &found {
-            networks.hold_again(owner);
-        }
-        let (kept, left): (Vec<_>, Vec<_>) = found.into_iter().partition(|owner| owners.contains(owner));
-        let mut detaching = JoinSet::new();
-        for owner in left {
-            let networks = networks.clone();
-            detaching.spawn(async move {
-                // Plugins of the earlier process may still be at it.
-                plugin::finish(&owner, networks.config.timeout).await;
-                if let Err(error) = networks.detach(&owner).await {
-                    tracing::warn!(owner, error = chain(&error), "what an earlier process of the agent has attached is left until the agent is started again");
-                }
-            });
-        }
-        detaching.join_all().await;
-        for owner in kept {
-            networks.find_again(owner);
+        for owner in found {
+            networks.hold_again(&owner);
+            lock(&networks.inherited).insert(owner.clone());
+            if owners.contains(&owner) {
+                networks.find_again(owner);
+            } else {
+                lock(&networks.ports).leaves(&owner);
+                networks.detach_again(owner, Duration::ZERO);
+            }
         }
         networks.fill().await;
         Ok(networks)
@@ -210,7 +203,7 @@ impl Networks {
             let owner = wanted.owner.clone();
             let attached = networks.attach_now(wanted).await;
             if attached.is_err() && networks.let_go(&owner).await.is_err() {
-                networks.detach_again(owner);
+                networks.detach_again(owner, AGAIN_PAUSE_MIN);
             }
             drop(gate);
             attached
@@ -223,23 +216,23 @@ impl Networks {
     pub async fn detach(self: &Arc<Self>, owner: &str) -> Result<(), DetachError> {
         let detached = self.try_detach(owner).await;
         if detached.is_err() {
-            self.detach_again(owner.to_owned());
+            self.detach_again(owner.to_owned(), AGAIN_PAUSE_MIN);
         }
         detached
     }
 
-    fn detach_again(self: &Arc<Self>, owner: String) {
+    /// Detaches an owner in the background, after this pause.
+    fn detach_again(self: &Arc<Self>, owner: String, mut pause: Duration) {
         if !lock(&self.leaving).insert(owner.clone()) {
             return;
         }
         let networks = Arc::downgrade(self);
         tokio::spawn(async move {
-            let mut pause = AGAIN_PAUSE_MIN;
             loop {
                 sleep(pause).await;
                 let Some(networks) = networks.upgrade() else { return };
                 let _permit = networks.again_at_once.acquire().await;
-                pause = (pause * 2).min(AGAIN_PAUSE_MAX);
+                pause = (pause * 2).clamp(AGAIN_PAUSE_MIN, AGAIN_PAUSE_MAX);
                 let Err(error) = networks.try_detach(&owner).await else {
                     lock(&networks.leaving).remove(&owner);
                     return;
@@ -252,6 +245,10 @@ impl Networks {
     async fn try_detach(&self, owner: &str) -> Result<(), DetachError> {
         lock(&self.ports).leaves(owner);
         let gate = self.gate(owner).await;
+        if lock(&self.inherited).contains(owner) {
+            plugin::finish(owner, self.config.timeout).await;
+            lock(&self.inherited).remove(owner);
+        }
         let detached = {
             let _permit = match self.knows(owner) {
                 true => Some(self.at_once.acquire().await),

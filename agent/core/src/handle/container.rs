@@ -107,7 +107,8 @@ impl AgentCore {
     pub(super) fn ending(&mut self, container_id: ContainerId, actions: &mut Actions) {
         let Some(key) = self.task_of(&container_id, "is ending", actions) else { return };
         let task = self.tasks.get_mut(&key).expect("a container belongs to a task");
-        assert_eq!(task.phase, Phase::Running, "container {container_id} ends once, after its launch");
+        let may_run = matches!(task.phase, Phase::Attaching | Phase::Running);
+        assert!(may_run, "container {container_id} ends once, after its launch");
         task.phase = Phase::Ending;
         self.end_timers(&key);
     }

@@ -11,14 +11,15 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU8, Ordering},
     },
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use apportion_containerizer::NetworkNamespaces;
 use apportion_network::{AttachError, Attached, Networks, NetworksConfig, Wanted};
 use apportion_types::Network;
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, task::JoinHandle};
 
 /// Nothing here takes this long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,12 +31,28 @@ pub(crate) struct Bench {
     pub(crate) networks: Arc<Networks>,
 }
 
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap())
+}
+
+/// Has a future go on beside what follows.
+pub(crate) fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    runtime().spawn(future)
+}
+
 /// Waits for a future, for a generous time.
 pub(crate) fn block<T>(future: impl Future<Output = T>) -> T {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    let runtime =
-        RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap());
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("took too long") })
+    runtime().block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("took too long") })
+}
+
+/// Waits until something is so, for a generous time.
+pub(crate) fn until(what: &str, is: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is() {
+        assert!(start.elapsed() < PATIENCE, "never: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// The networks of a folder, as this program and one that is killed have them.
@@ -74,6 +91,12 @@ impl Bench {
         let before = bench.traces();
         run(&bench);
         assert_eq!(bench.traces(), before, "nothing is left");
+    }
+
+    /// Has the next process of the agent detach what no owner needs, and waits until there is only what was there before.
+    pub(crate) fn clean_up(&self, timeout: Duration, before: &str, what: &str) {
+        let _next = block(Networks::open(config(self.folder(), timeout), &BTreeSet::new())).unwrap();
+        until(&format!("{what} leaves nothing but {before}"), || self.traces() == before);
     }
 
     pub(crate) fn folder(&self) -> &Path {

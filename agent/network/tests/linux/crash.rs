@@ -5,17 +5,17 @@ use std::{
     env,
     ffi::OsString,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, ExitCode, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use apportion_network::Networks;
 use libtest_mimic::Trial;
 
 use crate::{
-    bench::{Bench, block, config, wanted},
+    bench::{Bench, block, config, until, wanted},
     fakes::plugin,
     test,
 };
@@ -66,14 +66,6 @@ impl Killed {
     }
 }
 
-fn appears(path: &Path) {
-    let start = Instant::now();
-    while !path.exists() {
-        assert!(start.elapsed() < PATIENCE, "{path:?} never came");
-        thread::sleep(Duration::from_millis(2));
-    }
-}
-
 /// A plugin that stands still in each place of the list, at each verb.
 fn between_plugins(bench: &Bench) {
     let before = bench.traces();
@@ -93,12 +85,10 @@ fn between_plugins(bench: &Bench) {
         for list in &lists {
             bench.list("gate", list);
             let agent = Killed::start(bench, "gate");
-            appears(&here);
+            until("the plugin is called", || here.exists());
             agent.kill();
             assert_ne!(bench.traces(), before, "something was to be left");
-            let impatient = config(bench.folder(), Duration::from_millis(300));
-            block(Networks::open(impatient, &BTreeSet::new())).unwrap();
-            assert_eq!(bench.traces(), before, "{verb} {list}");
+            bench.clean_up(Duration::from_millis(300), &before, &format!("{verb} {list}"));
             fs::remove_file(&here).unwrap();
         }
     }
@@ -109,12 +99,11 @@ fn at_any_moment(bench: &Bench) {
     let begun = bench.folder().join("begun");
     for round in 0..12_u64 {
         let agent = Killed::start(bench, "blue");
-        appears(&begun);
+        until("the agent has begun", || begun.exists());
         // Attaching takes some hundred milliseconds.
         thread::sleep(Duration::from_millis(round * 37));
         agent.kill();
-        block(Networks::open(config(bench.folder(), PATIENCE), &BTreeSet::new())).unwrap();
-        assert_eq!(bench.traces(), before, "round {round}");
+        bench.clean_up(PATIENCE, &before, &format!("round {round}"));
         fs::remove_file(&begun).unwrap();
     }
 }

@@ -7,7 +7,7 @@ use apportion_types::Network;
 use libtest_mimic::Trial;
 
 use crate::{
-    bench::{Bench, block, config, wanted},
+    bench::{Bench, block, config, spawn, until, wanted},
     test,
 };
 
@@ -18,6 +18,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("a_plugin_that_hangs_is_killed_with_its_children", hangs),
         test("what_is_not_there_is_told", missing),
         test("what_cannot_be_detached_is_tried_again", tried_again),
+        test("nobody_waits_for_what_an_earlier_agent_has_left", nobody_waits_for_leftovers),
         test("a_port_is_nobodys_while_it_leads_elsewhere", ports_held),
         test("results_go_from_plugin_to_plugin", passed_on),
     ]
@@ -89,6 +90,7 @@ fn missing(bench: &Bench) {
 }
 
 fn tried_again(bench: &Bench) {
+    let before = bench.traces();
     let broken = bench.folder().join("broken");
     plugin(
         bench,
@@ -106,7 +108,28 @@ fn tried_again(bench: &Bench) {
     assert!(bench.folder().join("networks/c-1/record.json").exists(), "what is known stays");
     assert!(attached.namespace.exists(), "and with it what plugins need to find the rest");
     fs::remove_file(&broken).unwrap();
-    block(Networks::open(config(bench.folder(), Duration::from_secs(60)), &BTreeSet::new())).unwrap();
+    bench.clean_up(Duration::from_secs(60), &before, "what could not be detached");
+}
+
+fn nobody_waits_for_leftovers(bench: &Bench) {
+    let go = bench.folder().join("go");
+    let until_told = format!("until [ -e {go:?} ]; do sleep 0.01; done");
+    plugin(bench, "slow", &format!("[ $CNI_COMMAND = ADD ] && exec echo '{{}}'\n{until_told}"));
+    bench.list("slow", r#"{"type":"slow","capabilities":{"portMappings":true}}"#);
+    for number in 0..20 {
+        bench.attach(&format!("left-{number}"), "eng", bench.mapped("slow", 31_000 + number, 80));
+    }
+    let patient = config(bench.folder(), Duration::from_secs(60));
+    let next = block(Networks::open(patient, &BTreeSet::new())).unwrap();
+    block(next.attach(wanted("c-1", "eng", bench.mapped("blue", 32_000, 80)))).unwrap();
+    // What a leftover holds is waited for.
+    let (waiting, wanted) = (next.clone(), wanted("c-2", "eng", bench.mapped("slow", 31_000, 80)));
+    let attaching = spawn(async move { waiting.attach(wanted).await });
+    fs::write(go, "").unwrap();
+    block(attaching).unwrap().unwrap();
+    until("leftovers are gone", || (0..20).all(|number| !next.knows(&format!("left-{number}"))));
+    block(next.detach("c-1")).unwrap();
+    block(next.detach("c-2")).unwrap();
 }
 
 fn ports_held(bench: &Bench) {
@@ -134,11 +157,8 @@ fn ports_held(bench: &Bench) {
     assert!(matches!(error, AttachError::PortHeld { port: 31_000, .. }), "{error}");
     // It is tried again without anybody's asking.
     fs::remove_file(&broken).unwrap();
-    while bench.networks.knows("old") {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    bench.attach("new", "eng", bench.mapped("moody", 31_000, 80));
-    bench.detach("new");
+    until("the port is free", || attach().is_ok());
+    block(next.detach("new")).unwrap();
     bench.detach("elsewhere");
 }
 

@@ -161,6 +161,7 @@ fn found_again(bench: &Bench) {
     let next = block(Networks::open(before, &["kept".to_owned()].into())).unwrap();
     assert_eq!(next.attached("kept"), Some(kept.clone()));
     assert_eq!(next.attached("left"), None);
+    block(next.detach("left")).unwrap();
     assert!(!bench.folder().join("networks/left").exists());
     let server = Server::start(&kept.namespace, 80);
     assert!(reaches(SocketAddr::new(bench.gateway(), 31_000)));
