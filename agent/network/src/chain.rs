@@ -1,13 +1,11 @@
 //! A list of plugins, one after the other: each is told the result of the one before.
 
-use std::path::Path;
-
 use apportion_types::network::PortMapping;
 use serde_json::{Value, json};
 
 use crate::{
     list::{List, Plugin},
-    plugin::{PluginError, Plugins, Problem, Verb},
+    plugin::{PluginError, Plugins, Problem, Subject, Verb},
     result::Given,
 };
 
@@ -19,14 +17,13 @@ pub(crate) async fn add(
     plugins: &Plugins,
     list: &List,
     ports: &[PortMapping],
-    owner: &str,
-    namespace: &Path,
+    subject: Subject<'_>,
 ) -> Result<(Value, Given), PluginError> {
     let mut result = Value::Null;
     let mut given = Given::default();
     for plugin in &list.plugins {
         let request = request(list, plugin, ports, &result);
-        result = plugins.call(Verb::Add, &plugin.kind, owner, Some(namespace), &request).await?;
+        result = plugins.call(Verb::Add, &plugin.kind, subject, &request).await?;
         let garbled = |what| PluginError { plugin: plugin.kind.clone(), problem: Problem::Garbled { what } };
         given = Given::of(&result).map_err(garbled)?;
     }
@@ -39,8 +36,7 @@ pub(crate) async fn del(
     plugins: &Plugins,
     list: &List,
     ports: &[PortMapping],
-    owner: &str,
-    namespace: Option<&Path>,
+    subject: Subject<'_>,
     result: &Value,
 ) -> Result<(), PluginError> {
     let mut failed = None;
@@ -48,7 +44,7 @@ pub(crate) async fn del(
         // The interface has known of it since 0.4.0.
         let told = if list.version.starts_with("0.3.") { &Value::Null } else { result };
         let request = request(list, plugin, ports, told);
-        if let Err(error) = plugins.call(Verb::Del, &plugin.kind, owner, namespace, &request).await {
+        if let Err(error) = plugins.call(Verb::Del, &plugin.kind, subject, &request).await {
             failed.get_or_insert(error);
         }
     }

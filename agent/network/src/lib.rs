@@ -16,6 +16,7 @@ mod networks;
 mod plugin;
 mod policy;
 mod ports;
+mod processes;
 mod record;
 mod result;
 

@@ -24,9 +24,10 @@ use crate::{
     error::{AttachError, DetachError, OpenError},
     etc,
     list::List,
-    plugin::{self, Plugins},
+    plugin::{Plugins, Subject},
     policy::{self, Sets},
     ports::{Held, Leaving, Ports},
+    processes::Mark,
     record::{Folder, Record},
     result::Given,
 };
@@ -245,10 +246,7 @@ impl Networks {
     async fn try_detach(&self, owner: &str) -> Result<(), DetachError> {
         lock(&self.ports).leaves(owner);
         let gate = self.gate(owner).await;
-        if lock(&self.inherited).contains(owner) {
-            plugin::finish(owner, self.config.timeout).await;
-            lock(&self.inherited).remove(owner);
-        }
+        self.finish(owner).await;
         let detached = {
             let _permit = match self.knows(owner) {
                 true => Some(self.at_once.acquire().await),
@@ -262,6 +260,18 @@ impl Networks {
             gates.remove(owner);
         }
         detached
+    }
+
+    /// Waits for the plugins of an earlier process that may still be at an owner.
+    async fn finish(&self, owner: &str) {
+        if !lock(&self.inherited).contains(owner) {
+            return;
+        }
+        // What cannot be read is said by whoever detaches it.
+        if let Ok(Some(Record { mark, .. })) = Folder::of(&self.config.dir, owner).read() {
+            mark.finish(owner, self.config.timeout).await;
+        }
+        lock(&self.inherited).remove(owner);
     }
 
     /// Has ports of the host lead to this owner and to nobody else.
@@ -330,7 +340,8 @@ impl Networks {
         list.plugins.iter().try_for_each(|plugin| self.plugins.check(&plugin.kind))?;
         let folder = Folder::of(&self.config.dir, &owner);
         let state = |source| AttachError::State { path: folder.path().to_owned(), source };
-        let mut record = Record { role, network, list, result: Value::Null };
+        let mark = Mark::new().map_err(state)?;
+        let mut record = Record { role, network, list, mark, result: Value::Null };
         folder.make().and_then(|()| folder.write(&record)).map_err(state)?;
         let namespace = folder.namespace();
         let made = self.config.namespaces.make(&namespace).await;
@@ -340,8 +351,8 @@ impl Networks {
             let put = self.nft(&namespace, &policy::tables(policy)).await;
             put.map_err(|what| AttachError::Policy { what })?;
         }
-        let (result, given) =
-            chain::add(&self.plugins, &record.list, &record.network.ports, &owner, &namespace).await?;
+        let subject = Subject { owner: &owner, mark: &record.mark, namespace: Some(&namespace) };
+        let (result, given) = chain::add(&self.plugins, &record.list, &record.network.ports, subject).await?;
         record.result = result;
         let etc = folder
             .write(&record)
@@ -372,10 +383,11 @@ impl Networks {
         let namespace = folder.namespace();
         // After the machine was started again there is none; plugins then let go of what they keep elsewhere.
         let there = NetworkNamespaces::is_one(&namespace).then_some(&*namespace);
-        let Record { network, list, result, .. } = record;
+        let Record { network, list, mark, result, .. } = record;
+        let subject = Subject { owner, mark: &mark, namespace: there };
         for tries in 1.. {
             let ports = &network.ports;
-            match chain::del(&self.plugins, &list, ports, owner, there, &result).await {
+            match chain::del(&self.plugins, &list, ports, subject, &result).await {
                 Ok(()) => break,
                 // Of the plugins that everybody has, some get in each other's way in the kernel's tables.
                 Err(_) if tries < DETACH_TRIES_MAX => sleep(DETACH_PAUSE * tries).await,

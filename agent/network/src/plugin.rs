@@ -1,25 +1,22 @@
 //! One call of a plugin: a program that is told what to do by its environment and its input, and answers on its output.
 
 use std::{
-    env,
-    fs::{self, File},
-    io,
-    os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
+    env, fs, io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     process::Command,
-    time::{Instant, sleep, timeout},
+    time::timeout,
 };
 
-use crate::list::shown;
+use crate::processes::Mark;
 
 /// The interface that every owner has in its network.
 const INTERFACE: &str = "eth0";
@@ -29,12 +26,6 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// Bytes of what a plugin says beside its answer that are told.
 const SAID_BYTES_MAX: usize = 512;
-
-/// Between two looks for processes.
-const LOOK_INTERVAL: Duration = Duration::from_millis(10);
-
-/// How long processes that were killed may take to be gone.
-const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a plugin did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +98,16 @@ impl Verb {
     }
 }
 
+/// Whom plugins are asked about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    pub(crate) owner: &'a str,
+    /// What finds the plugins again that are asked about it.
+    pub(crate) mark: &'a Mark,
+    /// None when it has no namespace any more.
+    pub(crate) namespace: Option<&'a Path>,
+}
+
 /// Where plugins are, and how long they may take.
 #[derive(Debug, Clone)]
 pub(crate) struct Plugins {
@@ -130,8 +131,7 @@ impl Plugins {
         &self,
         verb: Verb,
         kind: &str,
-        owner: &str,
-        namespace: Option<&Path>,
+        subject: Subject<'_>,
         request: &Value,
     ) -> Result<Value, PluginError> {
         let failed = |problem| PluginError { plugin: kind.to_owned(), problem };
@@ -141,10 +141,11 @@ impl Plugins {
             .env_clear()
             .env("PATH", env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into()))
             .env("CNI_COMMAND", verb.word())
-            .env("CNI_CONTAINERID", owner)
-            .env("CNI_NETNS", namespace.unwrap_or(Path::new("")))
+            .env("CNI_CONTAINERID", subject.owner)
+            .env("CNI_NETNS", subject.namespace.unwrap_or(Path::new("")))
             .env("CNI_IFNAME", INTERFACE)
             .env("CNI_PATH", env::join_paths(&self.folders).unwrap_or_default())
+            .envs([subject.mark.variable()])
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -153,7 +154,7 @@ impl Plugins {
             Ok(Ok(spoken)) => spoken.answer().map_err(failed),
             Ok(Err(error)) => Err(failed(Problem::NotRun(error))),
             Err(_) => {
-                end(owner).await;
+                subject.mark.end(subject.owner).await;
                 Err(failed(Problem::TimedOut { after: self.timeout }))
             }
         }
@@ -233,67 +234,4 @@ impl Spoken {
 fn cut(text: &str) -> String {
     let text = apportion_types::text::cut(text.to_owned(), SAID_BYTES_MAX);
     text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
-}
-
-/// Waits for plugins that an earlier process of the agent has started for this owner, and ends them when they take longer than they may.
-///
-/// They are let finish, because some that are cut off do not find again what they have left.
-pub(crate) async fn finish(owner: &str, patience: Duration) {
-    let (marker, deadline) = (marker(owner), Instant::now() + patience);
-    while all_with(&marker).next().is_some() {
-        if Instant::now() >= deadline {
-            return end(owner).await;
-        }
-        sleep(LOOK_INTERVAL).await;
-    }
-}
-
-/// What plugins, and what they start, have in their environment.
-fn marker(owner: &str) -> String {
-    format!("CNI_CONTAINERID={owner}")
-}
-
-/// Ends whatever runs for this owner.
-async fn end(owner: &str) {
-    let marker = marker(owner);
-    let deadline = Instant::now() + END_TIMEOUT;
-    loop {
-        let found = kill_all_with(&marker);
-        if found == 0 {
-            return;
-        }
-        if Instant::now() >= deadline {
-            tracing::warn!(owner = shown(owner), processes = found, "plugins that were killed do not end");
-            return;
-        }
-        sleep(LOOK_INTERVAL).await;
-    }
-}
-
-/// Kills the processes that have this in their environment; how many there were.
-fn kill_all_with(marker: &str) -> usize {
-    let processes = all_with(marker).inspect(|process| {
-        // One that has ended meanwhile is no error.
-        let _ = pidfd_send_signal(process, Signal::KILL);
-    });
-    processes.count()
-}
-
-/// The processes that have this in their environment.
-fn all_with(marker: &str) -> impl Iterator<Item = OwnedFd> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(Pid::from_raw).filter(|pid| has(*pid, marker)).filter_map(|pid| {
-        let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        // Looked at again behind the descriptor: the number may have become another's.
-        has(pid, marker).then_some(process)
-    })
-}
-
-fn has(pid: Pid, marker: &str) -> bool {
-    let path = format!("/proc/{}/environ", pid.as_raw_nonzero());
-    let mut text = Vec::new();
-    let read = File::open(path)
-        .and_then(|file| io::Read::read_to_end(&mut io::Read::take(file, 1 << 20), &mut text));
-    read.is_ok() && text.split(|byte| *byte == 0).any(|variable| variable == marker.as_bytes())
 }

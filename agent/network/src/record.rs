@@ -12,7 +12,7 @@ use apportion_types::{Network, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::list::List;
+use crate::{list::List, processes::Mark};
 
 const RECORD: &str = "record.json";
 const NAMESPACE: &str = "ns";
@@ -24,6 +24,7 @@ pub(crate) struct Record {
     pub(crate) network: Network,
     /// As it was when the attaching began: plugins are to detach by what they have attached by.
     pub(crate) list: List,
+    pub(crate) mark: Mark,
     /// What the plugins have answered; null until all have.
     pub(crate) result: Value,
 }

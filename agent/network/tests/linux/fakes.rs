@@ -1,6 +1,6 @@
 //! Plugins that misbehave, as shell scripts.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, process::Command, time::Duration};
 
 use apportion_network::{AttachError, Networks, Problem};
 use apportion_types::Network;
@@ -19,6 +19,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("what_is_not_there_is_told", missing),
         test("what_cannot_be_detached_is_tried_again", tried_again),
         test("nobody_waits_for_what_an_earlier_agent_has_left", nobody_waits_for_leftovers),
+        test("nobody_passes_for_a_plugin", forged),
         test("a_port_is_nobodys_while_it_leads_elsewhere", ports_held),
         test("results_go_from_plugin_to_plugin", passed_on),
     ]
@@ -109,6 +110,21 @@ fn tried_again(bench: &Bench) {
     assert!(attached.namespace.exists(), "and with it what plugins need to find the rest");
     fs::remove_file(&broken).unwrap();
     bench.clean_up(Duration::from_secs(60), &before, "what could not be detached");
+}
+
+/// A process that has in its environment what plugins have, as far as a task knows it.
+fn forged(bench: &Bench) {
+    let before = bench.traces();
+    plugin(bench, "telling", &format!("cat >/dev/null; env >{:?}; echo '{{}}'", bench.folder().join("env")));
+    bench.attach("c-1", "eng", Network::new("telling"));
+    let told = fs::read_to_string(bench.folder().join("env")).unwrap();
+    let known =
+        told.lines().filter_map(|line| line.split_once('=')).filter(|(name, _)| name.starts_with("CNI_"));
+    let mut process = Command::new("sleep").arg("1000").envs(known).spawn().unwrap();
+    bench.clean_up(Duration::from_millis(300), &before, "what was attached");
+    assert_eq!(process.try_wait().unwrap(), None, "it was no plugin");
+    process.kill().unwrap();
+    process.wait().unwrap();
 }
 
 fn nobody_waits_for_leftovers(bench: &Bench) {
