@@ -12,6 +12,7 @@ mod chain;
 mod error;
 mod etc;
 mod list;
+mod members;
 mod networks;
 mod plugin;
 mod policy;

@@ -1,56 +1,42 @@
 //! Who is attached to what.
 
+mod detach;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, DirBuilder},
     io,
     net::IpAddr,
     os::unix::fs::DirBuilderExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use apportion_containerizer::NetworkNamespaces;
-use apportion_types::{Network, Role, network::PortMapping, text::chain};
+use apportion_types::{Network, Role, network::PortMapping};
 use serde_json::Value;
-use tokio::{
-    sync::{OwnedMutexGuard, Semaphore},
-    time::{sleep, timeout},
-};
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 
+use self::detach::AGAIN_PAUSE_MIN;
 use crate::{
     chain,
-    error::{AttachError, DetachError, OpenError},
+    error::{AttachError, OpenError},
     etc,
     list::List,
+    members::Members,
     plugin::{Plugins, Subject},
-    policy::{self, Sets},
+    policy,
     ports::{Held, Leaving, Ports},
     processes::Mark,
     record::{Folder, Record},
     result::Given,
 };
 
-/// How long the kernel may take to have a policy put in force.
-const POLICY_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Owners that are attached or detached at once: more would only wait for the locks of plugins and of the kernel's tables.
 const AT_ONCE_MAX: usize = 16;
 
-/// How often plugins are asked to detach an owner before that has failed.
-const DETACH_TRIES_MAX: u32 = 3;
-
-/// Before the second try; longer before later ones.
-const DETACH_PAUSE: Duration = Duration::from_millis(100);
-
-/// How soon that is begun again once it has failed, at first; twice as long each time.
-const AGAIN_PAUSE_MIN: Duration = Duration::from_secs(1);
-
-/// The longest such pause.
-const AGAIN_PAUSE_MAX: Duration = Duration::from_secs(60);
-
-/// Of those that are attached or detached at once, how many may be what has failed before: others are not to wait for it.
+/// Of those, how many may be what has failed before, or an earlier process has left: others are not to wait for it.
 const AGAIN_AT_ONCE_MAX: usize = AT_ONCE_MAX / 4;
 
 /// How the networks of a machine are to be had.
@@ -99,7 +85,7 @@ pub struct Attached {
 pub struct Networks {
     config: NetworksConfig,
     plugins: Plugins,
-    members: Mutex<BTreeMap<String, Member>>,
+    members: Arc<Members>,
     ports: Mutex<Ports>,
     /// One at a time attaches or detaches an owner.
     gates: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -109,17 +95,6 @@ pub struct Networks {
     /// Owners that are detached in the background, again and again.
     leaving: Mutex<BTreeSet<String>>,
     again_at_once: Semaphore,
-    /// One at a time fills the sets of policies.
-    filling: tokio::sync::Mutex<()>,
-}
-
-/// An owner that is attached.
-#[derive(Debug)]
-struct Member {
-    record: Record,
-    attached: Attached,
-    /// What the sets of its policy hold; none until they were filled by this process.
-    filled: Option<Sets>,
 }
 
 impl Networks {
@@ -134,15 +109,14 @@ impl Networks {
         }
         let networks = Arc::new(Networks {
             plugins: Plugins { folders: config.plugin_dirs.clone(), timeout: config.timeout },
+            members: Arc::new(Members::new(config.namespaces.clone())),
             config,
-            members: Mutex::default(),
             ports: Mutex::default(),
             gates: Mutex::default(),
             at_once: Semaphore::new(AT_ONCE_MAX),
             inherited: Mutex::default(),
             leaving: Mutex::default(),
             again_at_once: Semaphore::new(AGAIN_AT_ONCE_MAX),
-            filling: tokio::sync::Mutex::default(),
         });
         for owner in found {
             networks.hold_again(&owner);
@@ -154,7 +128,6 @@ impl Networks {
                 networks.detach_again(owner, Duration::ZERO);
             }
         }
-        networks.fill().await;
         Ok(networks)
     }
 
@@ -183,7 +156,7 @@ impl Networks {
             etc: etc::written(folder.path()),
             filtered: !record.network.policy.is_empty(),
         };
-        self.members().insert(owner, Member { record, attached, filled: None });
+        self.members.insert(&owner, record.role, record.network.policy, attached);
     }
 
     /// Attaches an owner, to its end even if the caller stops waiting for it. A port of the host that another has is waited for only while
@@ -200,7 +173,6 @@ impl Networks {
         self.hold(&wanted.owner, &wanted.network.ports).await?;
         let networks = self.clone();
         let attaching = tokio::spawn(async move {
-            let _permit = networks.at_once.acquire().await;
             let owner = wanted.owner.clone();
             let attached = networks.attach_now(wanted).await;
             if attached.is_err() && networks.let_go(&owner).await.is_err() {
@@ -210,68 +182,6 @@ impl Networks {
             attached
         });
         attaching.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
-    }
-
-    /// Detaches an owner, once its attaching is over; one that is not attached is no error. What fails is said, and tried again in the
-    /// background until it is done or the last user of these networks is gone; then the next process does.
-    pub async fn detach(self: &Arc<Self>, owner: &str) -> Result<(), DetachError> {
-        let detached = self.try_detach(owner).await;
-        if detached.is_err() {
-            self.detach_again(owner.to_owned(), AGAIN_PAUSE_MIN);
-        }
-        detached
-    }
-
-    /// Detaches an owner in the background, after this pause.
-    fn detach_again(self: &Arc<Self>, owner: String, mut pause: Duration) {
-        if !lock(&self.leaving).insert(owner.clone()) {
-            return;
-        }
-        let networks = Arc::downgrade(self);
-        tokio::spawn(async move {
-            loop {
-                sleep(pause).await;
-                let Some(networks) = networks.upgrade() else { return };
-                let _permit = networks.again_at_once.acquire().await;
-                pause = (pause * 2).clamp(AGAIN_PAUSE_MIN, AGAIN_PAUSE_MAX);
-                let Err(error) = networks.try_detach(&owner).await else {
-                    lock(&networks.leaving).remove(&owner);
-                    return;
-                };
-                tracing::warn!(owner, error = chain(&error), again_in = ?pause, "a network is not detached yet");
-            }
-        });
-    }
-
-    async fn try_detach(&self, owner: &str) -> Result<(), DetachError> {
-        lock(&self.ports).leaves(owner);
-        let gate = self.gate(owner).await;
-        self.finish(owner).await;
-        let detached = {
-            let _permit = match self.knows(owner) {
-                true => Some(self.at_once.acquire().await),
-                false => None,
-            };
-            self.let_go(owner).await
-        };
-        drop(gate);
-        let mut gates = lock(&self.gates);
-        if gates.get(owner).is_some_and(|gate| Arc::strong_count(gate) == 1) {
-            gates.remove(owner);
-        }
-        detached
-    }
-
-    /// Waits for the plugins of an earlier process that may still be at an owner.
-    async fn finish(&self, owner: &str) {
-        if !lock(&self.inherited).contains(owner) {
-            return;
-        }
-        // What cannot be read is said by whoever detaches it.
-        if let Ok(Some(Record { mark, .. })) = Folder::of(&self.config.dir, owner).read() {
-            mark.finish(owner, self.config.timeout).await;
-        }
-        lock(&self.inherited).remove(owner);
     }
 
     /// Has ports of the host lead to this owner and to nobody else.
@@ -292,23 +202,9 @@ impl Networks {
         }
     }
 
-    /// Detaches an owner, and lets go of what it held when that is done. The caller has its gate.
-    async fn let_go(&self, owner: &str) -> Result<(), DetachError> {
-        let detached = match self.knows(owner) {
-            true => self.detach_now(owner).await,
-            false => Ok(()),
-        };
-        let mut ports = lock(&self.ports);
-        match &detached {
-            Ok(()) => ports.release(owner),
-            Err(error) => ports.stays(owner, chain(error)),
-        }
-        detached
-    }
-
     /// What an owner has, while it is attached.
     pub fn attached(&self, owner: &str) -> Option<Attached> {
-        self.members().get(owner).map(|member| member.attached.clone())
+        self.members.attached(owner)
     }
 
     /// The addresses of an owner; none at all of what was never attached, nor was to be.
@@ -338,6 +234,7 @@ impl Networks {
         }
         // What is not there could not detach either.
         list.plugins.iter().try_for_each(|plugin| self.plugins.check(&plugin.kind))?;
+        let permit = self.at_once.acquire().await;
         let folder = Folder::of(&self.config.dir, &owner);
         let state = |source| AttachError::State { path: folder.path().to_owned(), source };
         let mark = Mark::new().map_err(state)?;
@@ -348,7 +245,7 @@ impl Networks {
         made.map_err(|source| AttachError::Namespace { path: namespace.clone(), source })?;
         let policy = &record.network.policy;
         if !policy.is_empty() {
-            let put = self.nft(&namespace, &policy::tables(policy)).await;
+            let put = policy::apply(&self.config.namespaces, &namespace, &policy::tables(policy)).await;
             put.map_err(|what| AttachError::Policy { what })?;
         }
         let subject = Subject { owner: &owner, mark: &record.mark, namespace: Some(&namespace) };
@@ -360,95 +257,12 @@ impl Networks {
             .map_err(state)?;
         let filtered = !record.network.policy.is_empty();
         let attached = Attached { namespace, addresses: given.addresses, etc, filtered };
-        let member = Member { record, attached: attached.clone(), filled: None };
-        self.members().insert(owner.clone(), member);
-        match self.fill().await.remove(&owner) {
+        drop(permit);
+        let change = self.members.insert(&owner, record.role, record.network.policy, attached.clone());
+        self.members.know(change).await;
+        match self.members.failed(&owner) {
             Some(what) => Err(AttachError::Policy { what }),
             None => Ok(attached),
-        }
-    }
-
-    async fn detach_now(&self, owner: &str) -> Result<(), DetachError> {
-        let removed = self.members().remove(owner);
-        if removed.is_some() {
-            // Before its addresses are another's.
-            self.fill().await;
-        }
-        let folder = Folder::of(&self.config.dir, owner);
-        let state = |source| DetachError::State { path: folder.path().to_owned(), source };
-        let Some(record) = folder.read().map_err(state)? else {
-            // Nothing was attached yet, or nothing ever.
-            return remove_if_there(&folder).map_err(state);
-        };
-        let namespace = folder.namespace();
-        // After the machine was started again there is none; plugins then let go of what they keep elsewhere.
-        let there = NetworkNamespaces::is_one(&namespace).then_some(&*namespace);
-        let Record { network, list, mark, result, .. } = record;
-        let subject = Subject { owner, mark: &mark, namespace: there };
-        for tries in 1.. {
-            let ports = &network.ports;
-            match chain::del(&self.plugins, &list, ports, subject, &result).await {
-                Ok(()) => break,
-                // Of the plugins that everybody has, some get in each other's way in the kernel's tables.
-                Err(_) if tries < DETACH_TRIES_MAX => sleep(DETACH_PAUSE * tries).await,
-                // The namespace stays: without it some plugins do not find what they are to remove.
-                Err(source) => return Err(DetachError::Plugin { network: network.name, source }),
-            }
-        }
-        remove_if_there(&folder).map_err(state)
-    }
-
-    /// Has the sets of every policy hold whom they should hold now; of which owners that failed, and why.
-    async fn fill(&self) -> BTreeMap<String, String> {
-        let _filling = self.filling.lock().await;
-        let mut failed = BTreeMap::new();
-        for (owner, namespace, sets) in self.outdated() {
-            match self.nft(&namespace, &policy::fill(&sets)).await {
-                Ok(()) => {
-                    if let Some(member) = self.members().get_mut(&owner) {
-                        member.filled = Some(sets);
-                    }
-                }
-                Err(why) => {
-                    if self.members().contains_key(&owner) {
-                        tracing::error!(
-                            owner,
-                            why,
-                            "the policy of a network does not know who has which role any more"
-                        );
-                        failed.insert(owner, why);
-                    }
-                }
-            }
-        }
-        failed
-    }
-
-    /// Owners whose policies speak of roles, the addresses of which have changed.
-    fn outdated(&self) -> Vec<(String, PathBuf, Sets)> {
-        let members = self.members();
-        let mut everybody: BTreeMap<Role, BTreeSet<IpAddr>> = BTreeMap::new();
-        for member in members.values() {
-            everybody.entry(member.record.role.clone()).or_default().extend(&member.attached.addresses);
-        }
-        let outdated = members.iter().filter_map(|(owner, member)| {
-            let sets = policy::sets(&member.record.network.policy, &everybody);
-            let same = sets.is_empty() || member.filled.as_ref() == Some(&sets);
-            (!same).then(|| (owner.clone(), member.attached.namespace.clone(), sets))
-        });
-        outdated.collect()
-    }
-
-    async fn nft(&self, namespace: &Path, script: &str) -> Result<(), String> {
-        let run = self.config.namespaces.run_in(namespace, &["nft", "-f", "-"], script);
-        match timeout(POLICY_TIMEOUT, run).await {
-            Err(_) => Err(format!("`nft` did not end within {POLICY_TIMEOUT:?} and was killed")),
-            Ok(Err(error)) => Err(error.to_string()),
-            Ok(Ok(output)) if output.status.success() => Ok(()),
-            Ok(Ok(output)) => {
-                let said = String::from_utf8_lossy(&output.stderr);
-                Err(said.lines().next().map_or_else(|| output.status.to_string(), str::to_owned))
-            }
         }
     }
 
@@ -456,20 +270,9 @@ impl Networks {
         let gate = lock(&self.gates).entry(owner.to_owned()).or_default().clone();
         gate.lock_owned().await
     }
-
-    fn members(&self) -> MutexGuard<'_, BTreeMap<String, Member>> {
-        lock(&self.members)
-    }
 }
 
-fn remove_if_there(folder: &Folder) -> io::Result<()> {
-    match folder.remove() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What they protect is valid between any two statements.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

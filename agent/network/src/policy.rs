@@ -5,12 +5,19 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     net::IpAddr,
+    path::Path,
+    time::Duration,
 };
 
+use apportion_containerizer::NetworkNamespaces;
 use apportion_types::{
     Role,
     network::{Direction, Peer, Protocol, Rule, Verdict},
 };
+use tokio::time::timeout;
+
+/// How long the kernel may take to have a policy put in force.
+const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The addresses of the tasks of each role that a policy speaks of, in the order of [`roles`].
 pub(crate) type Sets = Vec<BTreeSet<IpAddr>>;
@@ -29,9 +36,9 @@ pub(crate) fn roles(policy: &[Rule]) -> Vec<&Role> {
 }
 
 /// The sets of a policy, from the addresses of everybody on this agent.
-pub(crate) fn sets(policy: &[Rule], everybody: &BTreeMap<Role, BTreeSet<IpAddr>>) -> Sets {
+pub(crate) fn sets(policy: &[Rule], everybody: &BTreeMap<&Role, BTreeSet<IpAddr>>) -> Sets {
     let of = |above: &Role| {
-        let members = everybody.iter().filter(|(role, _)| *role == above || role.is_below(above));
+        let members = everybody.iter().filter(|(role, _)| **role == above || role.is_below(above));
         members.flat_map(|(_, addresses)| addresses.iter().copied()).collect()
     };
     roles(policy).into_iter().map(of).collect()
@@ -82,6 +89,23 @@ pub(crate) fn fill(sets: &Sets) -> String {
         }
     }
     text
+}
+
+/// Has tables or sets be as this says in a namespace, in one step; or says why not.
+pub(crate) async fn apply(
+    namespaces: &NetworkNamespaces,
+    namespace: &Path,
+    script: &str,
+) -> Result<(), String> {
+    match timeout(APPLY_TIMEOUT, namespaces.run_in(namespace, &["nft", "-f", "-"], script)).await {
+        Err(_) => Err(format!("`nft` did not end within {APPLY_TIMEOUT:?} and was killed")),
+        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Ok(output)) if output.status.success() => Ok(()),
+        Ok(Ok(output)) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Err(said.lines().next().map_or_else(|| output.status.to_string(), str::to_owned))
+        }
+    }
 }
 
 /// The peer of a rule, in each family that it may be of; with a space behind.
@@ -179,9 +203,9 @@ mod tests {
         ];
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let everybody = [
-            (role("eng"), [address("10.0.0.1")].into()),
-            (role("eng/ads"), [address("10.0.0.2"), address("fd00::2")].into()),
-            (role("engine"), [address("10.0.0.3")].into()),
+            (&role("eng"), [address("10.0.0.1")].into()),
+            (&role("eng/ads"), [address("10.0.0.2"), address("fd00::2")].into()),
+            (&role("engine"), [address("10.0.0.3")].into()),
         ];
         let sets = sets(&policy, &everybody.into());
         assert_eq!(

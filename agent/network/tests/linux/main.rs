@@ -11,6 +11,7 @@ mod fakes;
 #[path = "../support/own_network.rs"]
 mod own_network;
 mod plugins;
+mod roles;
 mod talk;
 
 use std::{env, process::ExitCode};
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
     if let Some(code) = own_network::enter() {
         return code;
     }
-    let tests = [plugins::tests(), fakes::tests(), crash::tests()];
+    let tests = [plugins::tests(), roles::tests(), fakes::tests(), crash::tests()];
     let mut arguments = Arguments::from_args();
     // They share the namespace, and names of owners.
     arguments.test_threads = Some(1);

@@ -79,7 +79,7 @@ fn ports(bench: &Bench) {
     assert!(!reaches(at(31_000)));
 }
 
-fn rule(verdict: Verdict, direction: Direction, peer: Option<Peer>) -> Rule {
+pub(crate) fn rule(verdict: Verdict, direction: Direction, peer: Option<Peer>) -> Rule {
     Rule { verdict, direction, peer, ports: None, protocol: None }
 }
 
