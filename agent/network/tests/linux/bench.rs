@@ -148,6 +148,29 @@ impl Bench {
         block(self.networks.detach(owner)).unwrap();
     }
 
+    /// The folders of owners that are attached, or in part.
+    pub(crate) fn owners(&self) -> Vec<PathBuf> {
+        let folders = fs::read_dir(self.folder().join("networks")).into_iter().flatten().flatten();
+        folders.map(|entry| entry.path()).collect()
+    }
+
+    pub(crate) fn some_owner_has(&self, file: &str) -> bool {
+        self.owners().iter().any(|folder| folder.join(file).exists())
+    }
+
+    /// How many addresses are given.
+    pub(crate) fn leases(&self) -> usize {
+        self.lease_files().len()
+    }
+
+    fn lease_files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        collect(&self.folder().join("leases"), &mut files);
+        // Which address was given last, and a lock, are kept for ever.
+        files.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("10.")));
+        files
+    }
+
     /// Everything that attaching could leave: interfaces, rules, mounts, files, leases, processes.
     pub(crate) fn traces(&self) -> String {
         let run = |program: &str, args: &[&str]| {
@@ -168,12 +191,7 @@ impl Bench {
         let mounts: Vec<&str> = mounts.lines().filter(|line| line.contains(folder)).collect();
         let mut files: Vec<PathBuf> = Vec::new();
         collect(&self.folder().join("networks"), &mut files);
-        let mut leases: Vec<PathBuf> = Vec::new();
-        collect(&self.folder().join("leases"), &mut leases);
-        // Which address was given last, and a lock, are kept for ever.
-        let is_lease =
-            |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("10."));
-        files.extend(leases.into_iter().filter(is_lease));
+        files.extend(self.lease_files());
         let processes: Vec<PathBuf> = fs::read_dir("/proc")
             .unwrap()
             .flatten()

@@ -7,7 +7,6 @@ use std::{
     fs,
     path::PathBuf,
     process::{Command, ExitCode, Stdio},
-    thread,
     time::Duration,
 };
 
@@ -35,7 +34,6 @@ pub(crate) fn agent(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<String> = args.map(|arg| arg.into_string().unwrap()).collect();
     let (folder, network) = (PathBuf::from(&args[0]), &args[1]);
     let networks = block(Networks::open(config(&folder, PATIENCE), &BTreeSet::new())).unwrap();
-    fs::write(folder.join("begun"), "").unwrap();
     for number in 0.. {
         let owner = format!("c-{number}");
         let mapping = apportion_types::network::PortMapping {
@@ -94,16 +92,32 @@ fn between_plugins(bench: &Bench) {
     }
 }
 
+/// Something of an owner that is seen from outside while it is attached or detached.
+type Moment = (&'static str, fn(&Bench) -> bool);
+
+const MOMENTS: [Moment; 6] = [
+    ("it has a folder", |bench| !bench.owners().is_empty()),
+    ("it is on disk", |bench| bench.some_owner_has("record.json")),
+    ("it has a namespace", |bench| bench.some_owner_has("ns")),
+    ("it has an address", |bench| bench.leases() > 0),
+    ("it is attached", |bench| bench.some_owner_has("resolv.conf")),
+    ("its address is free again", |bench| bench.some_owner_has("resolv.conf") && bench.leases() == 0),
+];
+
+/// How often an agent is killed at a moment that may be over just then.
+const KILLS_MAX: usize = 20;
+
 fn at_any_moment(bench: &Bench) {
     let before = bench.traces();
-    let begun = bench.folder().join("begun");
-    for round in 0..12_u64 {
-        let agent = Killed::start(bench, "blue");
-        until("the agent has begun", || begun.exists());
-        // Attaching takes some hundred milliseconds.
-        thread::sleep(Duration::from_millis(round * 37));
-        agent.kill();
-        bench.clean_up(PATIENCE, &before, &format!("round {round}"));
-        fs::remove_file(&begun).unwrap();
+    for (what, is) in MOMENTS {
+        let interrupted = (0..KILLS_MAX).any(|_| {
+            let agent = Killed::start(bench, "blue");
+            until(what, || is(bench));
+            agent.kill();
+            let left = bench.traces() != before;
+            bench.clean_up(PATIENCE, &before, what);
+            left
+        });
+        assert!(interrupted, "{what}: the agent was never killed in time");
     }
 }
