@@ -52,11 +52,7 @@ pub(crate) async fn measure(count: u32, parent: &str) -> Result<Table, Failed> {
     if found != ids.len() {
         return Err(format!("{found} of {count} containers were found again").into());
     }
-    each(&ids, |_, id| {
-        let native = second.clone();
-        async move { Ok(native.usage(&id).await.map(drop)?) }
-    })
-    .await?;
+    second.usage(&ids).await.into_iter().collect::<Result<Vec<_>, _>>()?;
     let adopted = began.elapsed();
 
     let began = Instant::now();

@@ -10,7 +10,11 @@ use apportion_sdk::{
     operator::{AgentState, AgentSummary},
     sandbox::{self, TaskUsage},
 };
-use apportion_types::{AgentId, FrameworkId, TaskId, text::chain};
+use apportion_types::{
+    AgentId, FrameworkId, TaskId,
+    pressure::{Pressure, Stalls},
+    text::chain,
+};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -24,7 +28,8 @@ use crate::{
 /// Show what tasks use now: processors, memory, processes
 ///
 /// Processor time is shown as a rate, between two looks: 1.0 is one processor. Memory is what is charged to the task, with what it
-/// has cached of files. In a terminal the list is renewed until Ctrl-C; elsewhere each look is written behind the one before.
+/// has cached of files. PSI is the part of the last ten seconds in which some process of the task waited for a processor, for memory
+/// or for a disk. In a terminal the list is renewed until Ctrl-C; elsewhere each look is written behind the one before.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// End after the first two looks
@@ -56,6 +61,8 @@ enum Sort {
     Mem,
     /// By processes and threads.
     Pids,
+    /// By what it waits for most.
+    Pressure,
 }
 
 /// A task in the list.
@@ -71,6 +78,7 @@ struct Line {
     memory_limit_bytes: Option<u64>,
     pids: Option<u64>,
     pids_max: Option<u64>,
+    pressure: Pressure,
 }
 
 /// Whose tasks to show; everybody's when none.
@@ -164,6 +172,7 @@ fn lines(before: &Seen, now: &Seen) -> Vec<Line> {
             memory_limit_bytes: task.memory_limit_bytes,
             pids: task.pids,
             pids_max: task.pids_max,
+            pressure: task.pressure,
         }
     };
     now.iter().map(line).collect()
@@ -175,21 +184,45 @@ fn sort(lines: &mut [Line], by: Sort) {
             Sort::Cpu => b.cpus.unwrap_or(0.0).total_cmp(&a.cpus.unwrap_or(0.0)),
             Sort::Mem => b.memory_bytes.cmp(&a.memory_bytes),
             Sort::Pids => b.pids.cmp(&a.pids),
+            Sort::Pressure => worst(&b.pressure).cmp(&worst(&a.pressure)),
         };
         order.then_with(|| (&a.framework_id, &a.task_id).cmp(&(&b.framework_id, &b.task_id)))
     });
+}
+
+fn recent(stalls: Stalls) -> u32 {
+    stalls.some.avg10_basis_points
+}
+
+fn worst(Pressure { cpu, memory, io }: &Pressure) -> Option<u32> {
+    [*cpu, *memory, *io].into_iter().flatten().map(recent).max()
 }
 
 fn text(lines: &[Line]) -> String {
     if lines.is_empty() {
         return "no tasks are running\n".to_owned();
     }
-    let mut table =
-        Table::new(&["TASK", "FRAMEWORK", "AGENT", ">CPUS", ">OF", ">MEM", ">OF", ">PIDS", ">OF"]);
+    let mut table = Table::new(&[
+        "TASK",
+        "FRAMEWORK",
+        "AGENT",
+        ">CPUS",
+        ">OF",
+        ">MEM",
+        ">OF",
+        ">PIDS",
+        ">OF",
+        ">CPU-PSI",
+        ">MEM-PSI",
+        ">IO-PSI",
+    ]);
     let dash = || "-".to_owned();
     for line in lines {
         let cpus = |cpus: Option<f64>| cpus.map_or_else(dash, |cpus| format!("{cpus:.2}"));
         let size = |size: Option<u64>| size.map_or_else(dash, bytes);
+        let psi = |stalls: Option<Stalls>| {
+            stalls.map_or_else(dash, |stalls| format!("{:.1}%", f64::from(recent(stalls)) / 100.0))
+        };
         let count = |count: Option<u64>| count.map_or_else(dash, |count| count.to_string());
         table.row([
             line.task_id.clone(),
@@ -201,6 +234,9 @@ fn text(lines: &[Line]) -> String {
             size(line.memory_limit_bytes),
             count(line.pids),
             count(line.pids_max),
+            psi(line.pressure.cpu),
+            psi(line.pressure.memory),
+            psi(line.pressure.io),
         ]);
     }
     table.to_string()
@@ -208,7 +244,7 @@ fn text(lines: &[Line]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use apportion_types::Time;
+    use apportion_types::{Time, pressure::Stall};
 
     use super::*;
 
@@ -228,6 +264,7 @@ mod tests {
             cpus_limit_milli: Some(1500),
             memory_limit_bytes: Some(1 << 30),
             pids_max: Some(1024),
+            pressure: Pressure::default(),
         };
         [(id("t"), usage)].into_iter().collect()
     }
@@ -239,6 +276,23 @@ mod tests {
         assert_eq!(rate(&seen("another", 1_000_000, 9_000_000)), None);
         assert_eq!(rate(&seen("c", 3_000_000, 2_500_000)), None, "no time has passed");
         assert_eq!(rate(&Seen::new()), None);
+    }
+
+    #[test]
+    fn pressure_that_is_not_known_is_not_none() {
+        let mut line = lines(&Seen::new(), &seen("c", 1, 1)).remove(0);
+        let known = |basis_points| {
+            let some = Stall { avg10_basis_points: basis_points, ..Stall::default() };
+            Some(Stalls { some, full: None })
+        };
+        line.pressure = Pressure { cpu: known(1234), memory: known(0), io: None };
+        let shown = text(std::slice::from_ref(&line));
+        let row: Vec<&str> = shown.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(row[row.len() - 3..], ["12.3%", "0.0%", "-"], "{shown}");
+        let unknown = Line { pressure: Pressure::default(), ..line.clone() };
+        let mut all = vec![unknown, line.clone()];
+        sort(&mut all, Sort::Pressure);
+        assert_eq!(all[0], line);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::Time;
+use crate::{pressure::Pressure, time::Time};
 
 /// Something an agent may hold a container to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -108,12 +108,30 @@ pub struct Usage {
     pub cpu_us: u64,
     /// The most memory that it held at once; none where nothing on the machine measures it.
     pub memory_peak_bytes: Option<u64>,
-    /// The memory that it is charged with now, with what it has cached of files; none once it has ended, and where nothing measures it.
+}
+
+/// What a container has used by some moment, and what it holds then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Reading {
+    /// What it has used.
+    #[serde(flatten)]
+    pub usage: Usage,
+    /// The memory that it is charged with, with what it has cached of files; none once it has ended, and where nothing measures it.
     #[serde(default)]
     pub memory_bytes: Option<u64>,
-    /// Its processes and threads now; none as above.
+    /// Its processes and threads; none as above.
     #[serde(default)]
     pub pids: Option<u64>,
+    /// How much it waited for what it lacked.
+    #[serde(default)]
+    pub pressure: Pressure,
+}
+
+impl From<Usage> for Reading {
+    /// Of a container that holds nothing any more.
+    fn from(usage: Usage) -> Self {
+        Reading { usage, ..Reading::default() }
+    }
 }
 
 /// A limit whose excess ended the container.

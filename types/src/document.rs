@@ -454,7 +454,7 @@ mod tests {
         let container = ContainerStatus {
             exit: Some(Exit::Code(3)),
             limitation: None,
-            usage: Usage { cpu_us: 11, memory_peak_bytes: Some(12), ..Usage::default() },
+            usage: Usage { cpu_us: 11, memory_peak_bytes: Some(12) },
             started_at: Time::from_micros(13),
             finished_at: Time::from_micros(14),
         };

@@ -13,6 +13,7 @@ pub mod image;
 pub mod limits;
 pub mod network;
 pub mod operation;
+pub mod pressure;
 pub mod probe;
 pub mod protocol;
 pub mod resources;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use apportion_types::container::{Termination, Unenforced, Usage};
+use apportion_types::container::{Reading, Termination, Unenforced};
 use async_trait::async_trait;
 
 use crate::{
@@ -39,8 +39,9 @@ pub trait Containerizer: Send + Sync + 'static {
     /// [`crate::ExecProcess`] is dropped; whatever it started and left in the background ends with it.
     async fn exec(&self, id: &ContainerId, spec: ExecSpec) -> Result<Exec, ExecError>;
 
-    /// What it has used so far.
-    async fn usage(&self, id: &ContainerId) -> Result<Usage, ContainerError>;
+    /// What they have used so far and hold now, in the order of `ids`. All are looked at in one pass: many at once cost far less than one
+    /// after the other.
+    async fn usage(&self, ids: &[ContainerId]) -> Vec<Result<Reading, ContainerError>>;
 
     /// Its processes of this moment, by their numbers; none of one that has ended.
     async fn processes(&self, id: &ContainerId) -> Result<Vec<i32>, ContainerError>;

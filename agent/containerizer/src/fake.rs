@@ -8,7 +8,7 @@ use std::{
 };
 
 use apportion_types::{
-    container::{Exit, Limitation, Termination, Unenforced, Usage},
+    container::{Exit, Limitation, Reading, Termination, Unenforced, Usage},
     time::Time,
 };
 use async_trait::async_trait;
@@ -89,7 +89,7 @@ impl State {
     fn end(&mut self, id: &ContainerId, exit: Option<Exit>, limitation: Option<Limitation>) {
         let finished_at = self.now();
         let Some(container) = self.containers.get_mut(id).filter(|c| c.termination.is_none()) else { return };
-        let usage = Usage { cpu_us: 1_000, memory_peak_bytes: Some(1 << 20), ..Usage::default() };
+        let usage = Usage { cpu_us: 1_000, memory_peak_bytes: Some(1 << 20) };
         let started_at = container.started_at;
         container.termination = Some(Termination { exit, limitation, usage, started_at, finished_at });
     }
@@ -235,9 +235,13 @@ impl Containerizer for Fake {
         exec::exec(self, id, spec)
     }
 
-    async fn usage(&self, id: &ContainerId) -> Result<Usage, ContainerError> {
+    async fn usage(&self, ids: &[ContainerId]) -> Vec<Result<Reading, ContainerError>> {
         let mut state = lock(&self.state);
-        Ok(state.container(id)?.termination.as_ref().map(|t| t.usage).unwrap_or_default())
+        let mut usage = |id| {
+            let termination = state.container(id)?.termination.as_ref();
+            Ok(termination.map(|termination| termination.usage.into()).unwrap_or_default())
+        };
+        ids.iter().map(&mut usage).collect()
     }
 
     async fn processes(&self, id: &ContainerId) -> Result<Vec<i32>, ContainerError> {

@@ -180,18 +180,17 @@ pub(crate) async fn run(
 }
 
 async fn sample(view: &View, clock: Clock, containerizer: &dyn Containerizer) -> Sample {
-    let mut tasks = Vec::new();
-    for task in view.tasks.values().filter(|task| task.state == TaskState::Running) {
-        let container = ContainerId(task.container_id.0.clone());
+    let running: Vec<_> = view.tasks.values().filter(|task| task.state == TaskState::Running).collect();
+    let ids: Vec<ContainerId> = running.iter().map(|task| ContainerId(task.container_id.0.clone())).collect();
+    let at = clock.now();
+    let readings = containerizer.usage(&ids).await;
+    let tasks = running.into_iter().zip(ids).zip(readings).map(|((task, id), reading)| TaskSample {
+        container: id.0,
+        resources: task.info.resources.clone(),
         // One that has just ended tells nothing more.
-        let usage = containerizer.usage(&container).await.ok();
-        tasks.push(TaskSample {
-            container: container.0,
-            resources: task.info.resources.clone(),
-            cpu_us: usage.map(|usage| usage.cpu_us),
-        });
-    }
-    Sample { at: clock.now(), total: view.resources.clone(), tasks }
+        cpu_us: reading.ok().map(|reading| reading.usage.cpu_us),
+    });
+    Sample { at, total: view.resources.clone(), tasks: tasks.collect() }
 }
 
 /// The same, lent.

@@ -5,14 +5,10 @@ use std::sync::Arc;
 use apportion_agent_core::{Ceilings, View};
 use apportion_containerizer::{ContainerId, Containerizer};
 use apportion_proto::v1::{ReadUsageRequest, ReadUsageResponse, TaskUsage};
-use apportion_types::{FrameworkId, TaskId, TaskState};
-use tokio::task::JoinSet;
+use apportion_types::{FrameworkId, TaskId, TaskState, container::Reading};
 use tonic::Status;
 
 use crate::clock::Clock;
-
-/// Runners asked at once: enough to hide the way to them, too few to be felt by the agent's other work.
-const ASKED_MAX: usize = 32;
 
 /// What is needed to tell usage beside what is measured.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +18,7 @@ pub(crate) struct Measure {
     pub(crate) pids_default: u64,
 }
 
-/// Asks the runners of all tasks that are meant. A task that ends meanwhile is left out.
+/// What the containers of all tasks that are meant use. A task that ends meanwhile is left out.
 pub(super) async fn read(
     request: ReadUsageRequest,
     view: Arc<View>,
@@ -44,37 +40,30 @@ pub(super) async fn read(
             && framework_id.as_ref().is_none_or(|wanted| wanted == framework)
             && task_id.as_ref().is_none_or(|wanted| wanted == id)
     });
-    let (mut asked, mut answers) = (JoinSet::new(), Vec::new());
-    for ((framework_id, task_id), task) in running {
-        if asked.len() == ASKED_MAX
-            && let Some(Ok(answer)) = asked.join_next().await
-        {
-            answers.extend(answer);
-        }
+    let (keys, running): (Vec<_>, Vec<_>) = running.unzip();
+    let ids: Vec<ContainerId> = running.iter().map(|task| ContainerId(task.container_id.0.clone())).collect();
+    // Before they are looked at: those that must be asked one by one may take long to answer.
+    let at_us = measure.clock.now().as_micros();
+    let readings = containerizer.usage(&ids).await;
+    let tasks = keys.into_iter().zip(running).zip(readings).filter_map(|((key, task), reading)| {
+        let (framework_id, task_id) = key;
+        let Reading { usage, memory_bytes, pids, pressure } = reading.ok()?;
         let ceilings = Ceilings::of(&task.info, measure.pids_default);
-        let mut usage = TaskUsage {
+        Some(TaskUsage {
             framework_id: framework_id.to_string(),
             task_id: task_id.to_string(),
             container_id: task.container_id.0.clone(),
+            at_us,
+            cpu_us: usage.cpu_us,
+            memory_bytes,
+            memory_peak_bytes: usage.memory_peak_bytes,
+            pids,
             cpus_limit_milli: Some(ceilings.cpus_limit_milli),
             memory_limit_bytes: Some(ceilings.memory_limit_bytes),
             pids_max: Some(ceilings.pids_max),
-            ..TaskUsage::default()
-        };
-        let (containerizer, id) = (containerizer.clone(), ContainerId(task.container_id.0.clone()));
-        asked.spawn(async move {
-            let used = containerizer.usage(&id).await.ok()?;
-            usage.at_us = measure.clock.now().as_micros();
-            usage.cpu_us = used.cpu_us;
-            usage.memory_bytes = used.memory_bytes;
-            usage.memory_peak_bytes = used.memory_peak_bytes;
-            usage.pids = used.pids;
-            Some(usage)
-        });
-    }
-    while let Some(answer) = asked.join_next().await {
-        answers.extend(answer.ok().flatten());
-    }
-    answers.sort_by(|a, b| (&a.framework_id, &a.task_id).cmp(&(&b.framework_id, &b.task_id)));
-    Ok(ReadUsageResponse { tasks: answers })
+            pressure: Some(pressure.into()),
+        })
+    });
+    // In the order of the view, which is that of the answer.
+    Ok(ReadUsageResponse { tasks: tasks.collect() })
 }

@@ -1,7 +1,7 @@
 //! What the tasks of an agent use.
 
 use apportion_proto::v1::ReadUsageRequest;
-use apportion_types::{FrameworkId, TaskId, Time};
+use apportion_types::{FrameworkId, TaskId, Time, pressure::Pressure};
 
 use super::{SandboxError, connect};
 
@@ -24,6 +24,8 @@ pub struct TaskUsage {
     pub memory_peak_bytes: Option<u64>,
     /// Its processes and threads now.
     pub pids: Option<u64>,
+    /// How much it waits for what it lacks; none where the kernel does not count it.
+    pub pressure: Pressure,
     /// The most processor time, in thousandths of a processor.
     pub cpus_limit_milli: Option<u64>,
     /// The most memory.
@@ -54,6 +56,7 @@ pub async fn usage(
             memory_bytes: task.memory_bytes,
             memory_peak_bytes: task.memory_peak_bytes,
             pids: task.pids,
+            pressure: task.pressure.map(Into::into).unwrap_or_default(),
             cpus_limit_milli: task.cpus_limit_milli,
             memory_limit_bytes: task.memory_limit_bytes,
             pids_max: task.pids_max,

@@ -15,6 +15,7 @@ mod free;
 mod network;
 mod operation;
 mod options;
+mod pressure;
 mod probe;
 mod resources;
 mod scheduler;

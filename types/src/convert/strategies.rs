@@ -430,11 +430,8 @@ pub(super) fn container_status() -> impl Strategy<Value = ContainerStatus> {
         any::<u64>().prop_map(|limit_bytes| Limitation::Memory { limit_bytes }),
         (1..=u16::MAX).prop_map(|port| Limitation::Port { port }),
     ];
-    let usage = (any::<u64>(), any::<Option<u64>>()).prop_map(|(cpu_us, memory_peak_bytes)| Usage {
-        cpu_us,
-        memory_peak_bytes,
-        ..Usage::default()
-    });
+    let usage = (any::<u64>(), any::<Option<u64>>())
+        .prop_map(|(cpu_us, memory_peak_bytes)| Usage { cpu_us, memory_peak_bytes });
     (option::of(exit), option::of(limitation), usage, time(), time()).prop_map(
         |(exit, limitation, usage, started_at, finished_at)| ContainerStatus {
             exit,

@@ -266,11 +266,7 @@ impl TryFrom<v1::ContainerStatus> for ContainerStatus {
                     port.map(|port| Limitation::Port { port })
                 }
             },
-            usage: Usage {
-                cpu_us: wire.cpu_us,
-                memory_peak_bytes: wire.memory_peak_bytes,
-                ..Usage::default()
-            },
+            usage: Usage { cpu_us: wire.cpu_us, memory_peak_bytes: wire.memory_peak_bytes },
             started_at: Time::from_micros(wire.started_at_us),
             finished_at: Time::from_micros(wire.finished_at_us),
         })

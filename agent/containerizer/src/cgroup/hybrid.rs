@@ -2,6 +2,8 @@
 
 use std::{os::fd::OwnedFd, path::Path};
 
+use apportion_types::pressure::Pressure;
+
 use super::{CgroupDriver, CgroupError, Measured, MemoryEvents, MemoryWatch, V1, V2};
 use crate::spec::Limits;
 
@@ -70,6 +72,10 @@ impl CgroupDriver for Hybrid {
             memory_bytes: v1.memory_bytes.or(v2.memory_bytes),
             pids: v1.pids.or(v2.pids),
         }
+    }
+
+    fn pressure(&self, group: &Path) -> Pressure {
+        self.v2.pressure(group)
     }
 
     fn memory_events(&self, group: &Path, limit_bytes: u64) -> MemoryEvents {

@@ -14,12 +14,12 @@ pub mod values;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
+    fmt, io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
-use apportion_types::container::Control;
+use apportion_types::{container::Control, pressure::Pressure};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
@@ -154,7 +154,7 @@ pub struct MemoryWatch {
 ///
 /// Used by the runner for its container, and by the agent to clear away what a killed runner left. A control that the layout
 /// lacks is skipped without an error: the agent says at registration what it cannot enforce.
-pub trait CgroupDriver: Send + Sync {
+pub trait CgroupDriver: fmt::Debug + Send + Sync {
     /// The name of the layout, for people: `v1`, `v2`, `hybrid`, `none`.
     fn name(&self) -> &'static str;
 
@@ -188,6 +188,9 @@ pub trait CgroupDriver: Send + Sync {
 
     /// What the group has used.
     fn measured(&self, group: &Path) -> Measured;
+
+    /// How much the group waits for what it lacks. Apart from what it has used, because it is not asked for at each end.
+    fn pressure(&self, group: &Path) -> Pressure;
 
     /// What the kernel counted of its lack of memory, given its limit.
     fn memory_events(&self, group: &Path, limit_bytes: u64) -> MemoryEvents;

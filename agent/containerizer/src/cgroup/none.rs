@@ -2,6 +2,8 @@
 
 use std::{os::fd::OwnedFd, path::Path};
 
+use apportion_types::pressure::Pressure;
+
 use super::{CgroupDriver, CgroupError, Measured, MemoryEvents, MemoryWatch};
 use crate::spec::Limits;
 
@@ -44,6 +46,10 @@ impl CgroupDriver for None {
 
     fn measured(&self, _: &Path) -> Measured {
         Measured::default()
+    }
+
+    fn pressure(&self, _: &Path) -> Pressure {
+        Pressure::default()
     }
 
     fn memory_events(&self, _: &Path, _: u64) -> MemoryEvents {

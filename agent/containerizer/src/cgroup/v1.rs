@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use apportion_types::container::Control;
+use apportion_types::{container::Control, pressure::Pressure};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::{
@@ -166,6 +166,11 @@ impl CgroupDriver for V1 {
             memory_bytes: read(Controller::Memory, "memory.usage_in_bytes"),
             pids: read(Controller::Pids, "pids.current"),
         }
+    }
+
+    fn pressure(&self, _: &Path) -> Pressure {
+        // The kernel counts it for version 2 alone.
+        Pressure::default()
     }
 
     fn memory_events(&self, group: &Path, limit_bytes: u64) -> MemoryEvents {

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use apportion_types::container::Control;
+use apportion_types::{container::Control, pressure::Pressure};
 
 use super::{
     CgroupDriver, CgroupError, Controller, Measured, MemoryEvents, MemoryWatch,
@@ -153,6 +153,12 @@ impl CgroupDriver for V2 {
         }
     }
 
+    fn pressure(&self, group: &Path) -> Pressure {
+        // Not there, or not to be read, where the kernel was started without counting it.
+        let stalls = |name| values::stalls(&self.root.read(group, name)?);
+        Pressure { cpu: stalls("cpu.pressure"), memory: stalls("memory.pressure"), io: stalls("io.pressure") }
+    }
+
     fn memory_events(&self, group: &Path, _: u64) -> MemoryEvents {
         let text = self.root.read(group, "memory.events").unwrap_or_default();
         MemoryEvents {
@@ -272,7 +278,12 @@ mod tests {
             ("cpu.stat", "usage_usec 5245589\nuser_usec 5000000\n"),
             ("memory.peak", "1048576\n"),
             ("memory.events", "low 0\nhigh 0\nmax 35\noom 1\noom_kill 1\noom_group_kill 0\n"),
+            ("cpu.pressure", "some avg10=1.50 avg60=0.00 avg300=0.00 total=7\n"),
+            ("io.pressure", ""),
         ]);
+        let pressure = driver.pressure(&group);
+        assert_eq!(pressure.cpu.unwrap().some.avg10_basis_points, 150);
+        assert_eq!((pressure.memory, pressure.io), (None, None), "absent, not zero");
         assert_eq!(
             driver.measured(&group),
             Measured { cpu_us: Some(5_245_589), memory_peak_bytes: Some(1 << 20), ..Measured::default() }

@@ -1,5 +1,7 @@
 //! What is written into a group's files for given limits, and what their text means. Pure.
 
+use apportion_types::pressure::{Stall, Stalls};
+
 use crate::spec::Limits;
 
 /// The period over which a processor quota is counted; the kernel's own default.
@@ -54,6 +56,29 @@ pub fn flat_keyed(text: &str, key: &str) -> Option<u64> {
         let (name, value) = line.split_once(' ')?;
         (name == key).then(|| value.trim().parse().ok()).flatten()
     })
+}
+
+/// What a pressure file says: a line of `some`, and mostly one of `full`; none when it is another text.
+pub fn stalls(text: &str) -> Option<Stalls> {
+    let line = |word| text.lines().find_map(|line| line.strip_prefix(word)).and_then(stall);
+    Some(Stalls { some: line("some ")?, full: line("full ") })
+}
+
+/// `avg10=0.12 avg60=0.00 avg300=0.00 total=1234`, in any order.
+fn stall(line: &str) -> Option<Stall> {
+    let value = |key| line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    Some(Stall {
+        avg10_basis_points: hundredths(value("avg10")?)?,
+        avg60_basis_points: hundredths(value("avg60")?)?,
+        avg300_basis_points: hundredths(value("avg300")?)?,
+        total_us: value("total")?.parse().ok()?,
+    })
+}
+
+/// A number with two digits behind its point.
+fn hundredths(text: &str) -> Option<u32> {
+    let (whole, part) = text.split_once('.').filter(|(_, part)| part.len() == 2)?;
+    whole.parse::<u32>().ok()?.checked_mul(100)?.checked_add(part.parse().ok()?)
 }
 
 /// True when a peak shows that the limit was reached; an unknown peak does not speak against it.
@@ -122,6 +147,30 @@ mod tests {
         assert_eq!(flat_keyed(text, "oom"), Some(1));
         assert_eq!(flat_keyed(text, "number"), None);
         assert_eq!(flat_keyed(text, "absent"), None);
+    }
+
+    #[test]
+    fn pressure_text() {
+        let some = Stall {
+            avg10_basis_points: 9_725,
+            avg60_basis_points: 5,
+            avg300_basis_points: 10_000,
+            total_us: 30_515_162_134,
+        };
+        let text = "some avg10=97.25 avg60=0.05 avg300=100.00 total=30515162134\n";
+        assert_eq!(stalls(text), Some(Stalls { some, full: None }), "an older kernel, of the processor");
+        let both = stalls(&format!("{text}full avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"));
+        assert_eq!(both, Some(Stalls { some, full: Some(Stall::default()) }));
+        for garbage in [
+            "",
+            "some",
+            "full ",
+            "some avg10=0.00 total=1",
+            "some avg10=1 avg60=0.00 avg300=0.00 total=0",
+            "some avg10=99999999999.00 avg60=0.00 avg300=0.00 total=1",
+        ] {
+            assert_eq!(stalls(garbage), None, "{garbage:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `term`, `kill` | `ok` once the signal was sent to every process of the container |
-//! | `usage` | `Usage` as JSON |
+//! | `usage` | `Reading` as JSON |
 //! | `wait` | `Termination` as JSON, when the container has ended |
 //! | anything else | `error …`, and the connection is closed |
 //!

@@ -245,7 +245,6 @@ pub(super) fn children_usage() -> Usage {
     Usage {
         cpu_us: micros(usage.ru_utime) + micros(usage.ru_stime),
         memory_peak_bytes: u64::try_from(usage.ru_maxrss).ok().map(|kib| kib * 1024),
-        ..Usage::default()
     }
 }
 

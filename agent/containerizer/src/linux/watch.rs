@@ -7,7 +7,7 @@ use std::{
 };
 
 use apportion_types::{
-    container::{Exit, Limitation, Termination, Usage},
+    container::{Exit, Limitation, Reading, Termination, Usage},
     time::Time,
 };
 use rustix::{
@@ -24,7 +24,7 @@ use super::{
     wire::{self, Heard, Word},
 };
 use crate::{
-    cgroup::{self, CgroupDriver, MemoryWatch, kill_group, remove_group},
+    cgroup::{self, CgroupDriver, Measured, MemoryWatch, kill_group, remove_group},
     folder::{self, Order},
     procfs,
 };
@@ -211,7 +211,7 @@ impl Container {
         match request {
             Request::Term => self.term(),
             Request::Kill => self.kill(),
-            Request::Usage => return serde_json::to_string(&self.usage()).unwrap_or_default(),
+            Request::Usage => return serde_json::to_string(&self.reading()).unwrap_or_default(),
         }
         "ok".to_owned()
     }
@@ -232,7 +232,7 @@ impl Container {
 
     /// Kills every process of the container; the loop ends when they are gone.
     fn kill(&mut self) {
-        self.usage();
+        self.measure();
         if self.order.isolation.namespaces() {
             let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
         } else {
@@ -242,8 +242,14 @@ impl Container {
         }
     }
 
+    fn reading(&mut self) -> Reading {
+        let Measured { memory_bytes, pids, .. } = self.measure();
+        let pressure = self.driver.pressure(&self.order.group);
+        Reading { usage: self.seen, memory_bytes, pids, pressure }
+    }
+
     /// What the cgroups count; else what the processes that can be seen add up to, or the largest of them.
-    fn usage(&mut self) -> Usage {
+    fn measure(&mut self) -> Measured {
         let mut usage = self.driver.measured(&self.order.group);
         if usage.cpu_us.is_none() || usage.memory_peak_bytes.is_none() {
             // What a runtime started are children of this process, beside process 1.
@@ -257,9 +263,8 @@ impl Container {
         self.seen = Usage {
             cpu_us: self.seen.cpu_us.max(usage.cpu_us.unwrap_or(0)),
             memory_peak_bytes: self.seen.memory_peak_bytes.max(usage.memory_peak_bytes),
-            ..Usage::default()
         };
-        Usage { memory_bytes: usage.memory_bytes, pids: usage.pids, ..self.seen }
+        usage
     }
 
     /// Process 1 has ended: clears away, in the order in which others rely on it.
@@ -316,7 +321,6 @@ impl Container {
                     .memory_peak_bytes
                     .or(reaped.memory_peak_bytes)
                     .max(self.seen.memory_peak_bytes),
-                ..Usage::default()
             },
             started_at: self.started_at,
             finished_at,

@@ -9,6 +9,7 @@ mod probe;
 mod program;
 mod runner;
 mod runtime;
+mod usage;
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +19,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use apportion_types::container::{Termination, Unenforced, Usage};
+use apportion_types::container::{Reading, Termination, Unenforced};
 use async_trait::async_trait;
 
 use crate::{
@@ -76,6 +77,7 @@ struct Plan {
 struct Own {
     launching: BTreeSet<ContainerId>,
     launched: BTreeSet<ContainerId>,
+    meters: usage::Meters,
 }
 
 #[derive(Debug)]
@@ -158,8 +160,8 @@ impl Containerizer for Native {
         exec::exec(&self.shared, id, spec).await
     }
 
-    async fn usage(&self, id: &ContainerId) -> Result<Usage, ContainerError> {
-        runner::usage(&self.shared, id).await
+    async fn usage(&self, ids: &[ContainerId]) -> Vec<Result<Reading, ContainerError>> {
+        usage::usage(&self.shared, ids).await
     }
 
     async fn processes(&self, id: &ContainerId) -> Result<Vec<i32>, ContainerError> {
@@ -178,7 +180,10 @@ impl Containerizer for Native {
         tokio::fs::remove_dir_all(&folder)
             .await
             .map_err(|source| ContainerError::State { path: folder, source })?;
-        self.shared.with_own(|own| own.launched.remove(id));
+        self.shared.with_own(|own| {
+            own.launched.remove(id);
+            own.meters.forget(id);
+        });
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use apportion_types::{
-    container::{Termination, Usage},
+    container::{Reading, Termination, Usage},
     time::Time,
 };
 use rustix::process::{Pid, PidfdFlags, kill_process, pidfd_open, pidfd_send_signal};
@@ -131,11 +131,8 @@ pub(super) async fn clear_away(order: Order, folder: PathBuf) -> Result<Usage, C
         if order.spec.tethered {
             cgroup::remove_empty_parents(&*driver, &order.group);
         }
-        let usage = Usage {
-            cpu_us: measured.cpu_us.unwrap_or(0),
-            memory_peak_bytes: measured.memory_peak_bytes,
-            ..Usage::default()
-        };
+        let usage =
+            Usage { cpu_us: measured.cpu_us.unwrap_or(0), memory_peak_bytes: measured.memory_peak_bytes };
         removed.map(|_| usage)
     });
     let cleared = cleared.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
@@ -198,21 +195,21 @@ pub(super) async fn signal(shared: &Shared, id: &ContainerId, signal: Signal) ->
     }
 }
 
-/// What the container has used so far, or in all.
-pub(super) async fn usage(shared: &Shared, id: &ContainerId) -> Result<Usage, ContainerError> {
+/// What the container uses, as its runner says, or has used in all.
+pub(super) async fn usage(shared: &Shared, id: &ContainerId) -> Result<Reading, ContainerError> {
     let folder = shared.known(id)?;
     let answer = ask(&folder, "usage").await;
     if let Ok(line) = answer.as_ref()
-        && let Ok(usage) = serde_json::from_str(line)
+        && let Ok(reading) = serde_json::from_str(line)
     {
-        return Ok(usage);
+        return Ok(reading);
     }
     let pids: Pids = read(&folder, folder::PIDS)?.unwrap_or_default();
     if pids.live_runner().is_some() && !folder.join(folder::EXIT).exists() {
         let source = answer.err().unwrap_or_else(|| io::ErrorKind::InvalidData.into());
         return Err(ContainerError::Unresponsive { id: id.clone(), source });
     }
-    Ok(wait(shared, id).await?.usage)
+    Ok(wait(shared, id).await?.usage.into())
 }
 
 /// The processes of a container that runs: those in its cgroups, or where it has none, those below its process 1.

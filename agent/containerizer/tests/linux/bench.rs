@@ -17,9 +17,10 @@ use std::{
 };
 
 use apportion_containerizer::{
-    ContainerId, ContainerSpec, Containerizer, Limits, Native, NativeConfig, Runtime as Maker, Signal,
+    ContainerError, ContainerId, ContainerSpec, Containerizer, Limits, Native, NativeConfig,
+    Runtime as Maker, Signal,
 };
-use apportion_types::container::Termination;
+use apportion_types::container::{Reading, Termination};
 use tokio::runtime::Runtime;
 
 /// Nothing here takes this long unless it hangs.
@@ -243,6 +244,11 @@ impl Bench {
             let source = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
             panic!("{e}: {source}");
         }
+    }
+
+    /// What one container uses.
+    pub(crate) fn usage(&self, id: &ContainerId) -> Result<Reading, ContainerError> {
+        block(self.native.usage(std::slice::from_ref(id))).remove(0)
     }
 
     pub(crate) fn wait(&self, spec: &ContainerSpec) -> Termination {

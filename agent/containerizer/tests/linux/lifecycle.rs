@@ -64,7 +64,6 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             run: background,
         },
         Scenario { name: "wait_and_remove", modes: &[Root, Bare, Oci], run: wait_and_remove },
-        Scenario { name: "usage", modes: &[Root, User, Bare, Oci], run: usage },
         Scenario { name: "a_hundred_eight_at_a_time", modes: &[Root, User, Bare, Oci], run: a_hundred },
     ]
 }
@@ -194,7 +193,7 @@ fn refusals(bench: &Bench) {
         let id = ContainerId(id.into());
         assert!(matches!(block(bench.native.wait(&id)), Err(ContainerError::Unknown { .. })));
         assert!(matches!(block(bench.native.signal(&id, Signal::Kill)), Err(ContainerError::Unknown { .. })));
-        assert!(matches!(block(bench.native.usage(&id)), Err(ContainerError::Unknown { .. })));
+        assert!(matches!(bench.usage(&id), Err(ContainerError::Unknown { .. })));
         assert!(matches!(block(bench.native.remove(&id)), Err(ContainerError::Unknown { .. })));
     }
 }
@@ -273,20 +272,6 @@ fn wait_and_remove(bench: &Bench) {
     block(bench.native.remove(&spec.id)).unwrap();
     assert!(spec.sandbox.join("stdout").exists() && !bench.config.state_dir.join(&spec.id.0).exists());
     assert!(matches!(block(bench.native.wait(&spec.id)), Err(ContainerError::Unknown { .. })));
-}
-
-fn usage(bench: &Bench) {
-    let spec = bench.task(&["use", "300", "32"]);
-    bench.launch(&spec);
-    bench.line(&spec, "used");
-    let usage = block(bench.native.usage(&spec.id)).unwrap();
-    assert!((300_000..30_000_000).contains(&usage.cpu_us), "{usage:?}");
-    assert!(usage.memory_peak_bytes.is_some_and(|peak| (32 << 20..256 << 20).contains(&peak)), "{usage:?}");
-    block(bench.native.signal(&spec.id, Signal::Kill)).unwrap();
-    let end = bench.wait(&spec);
-    let (last, end) = (usage, end.usage);
-    assert!(end.cpu_us >= last.cpu_us && end.memory_peak_bytes >= last.memory_peak_bytes, "{last:?} {end:?}");
-    assert_eq!(block(bench.native.usage(&spec.id)).unwrap(), end, "also after the end");
 }
 
 fn a_hundred(bench: &Bench) {

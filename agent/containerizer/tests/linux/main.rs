@@ -20,6 +20,7 @@ mod runc;
 mod runtimes;
 mod survival;
 mod tasks;
+mod usage;
 mod volumes;
 
 use std::{
@@ -53,6 +54,7 @@ fn scenarios() -> Vec<Scenario> {
         exec::scenarios(),
         network::scenarios(),
         output::scenarios(),
+        usage::scenarios(),
     ];
     all.into_iter().flatten().collect()
 }

@@ -161,7 +161,7 @@ fn answers(bench: &Bench) {
     bench.launch(&spec);
     until("it floods", || spec.sandbox.join("stdout.1").exists());
     for _ in 0..20 {
-        block(bench.native.usage(&spec.id)).unwrap();
+        bench.usage(&spec.id).unwrap();
     }
     block(bench.native.signal(&spec.id, Signal::Term)).unwrap();
     let exec = ExecSpec { argv: vec!["true".into()], ..ExecSpec::default() };

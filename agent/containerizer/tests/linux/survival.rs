@@ -113,7 +113,7 @@ fn start(mut command: Command) -> Child {
     child
 }
 
-fn kill(pid: &serde_json::Value, signal: rustix::process::Signal) {
+pub(crate) fn kill(pid: &serde_json::Value, signal: rustix::process::Signal) {
     let pid = i32::try_from(pid["pid"].as_i64().unwrap()).unwrap();
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
@@ -144,7 +144,7 @@ fn runner_killed(bench: &Bench) {
     assert_eq!(processes_with(&mark), [] as [i32; 0]);
     assert_eq!(bench.wait(&spec), end, "said again");
     block(bench.native.signal(&spec.id, Signal::Kill)).unwrap();
-    assert_eq!(block(bench.native.usage(&spec.id)).unwrap(), end.usage);
+    assert_eq!(bench.usage(&spec.id).unwrap(), end.usage.into());
     block(bench.native.remove(&spec.id)).unwrap();
 }
 
@@ -192,7 +192,7 @@ fn agent_killed(bench: &Bench) {
     agent.kill().unwrap();
     agent.wait().unwrap();
     assert_eq!(leftovers(bench), [(goes_on.id.0.clone(), true), (is_killed.id.0.clone(), true)]);
-    block(bench.native.usage(&goes_on.id)).unwrap();
+    bench.usage(&goes_on.id).unwrap();
     block(bench.native.signal(&is_killed.id, Signal::Term)).unwrap();
     assert_eq!(bench.wait(&is_killed).exit, Some(Exit::Signal(15)));
     let end = block(async {
@@ -325,7 +325,7 @@ fn garbage(bench: &Bench) {
             held.push(stream);
         }
     }
-    block(bench.native.usage(&spec.id)).unwrap();
+    bench.usage(&spec.id).unwrap();
     block(bench.native.signal(&spec.id, Signal::Term)).unwrap();
     assert_eq!(bench.wait(&spec).exit, Some(Exit::Signal(15)));
 }
