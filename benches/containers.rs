@@ -32,6 +32,7 @@ const LIMITS: Limits = Limits {
     cpus_limit_milli: Some(500),
     memory_request_bytes: 64 << 20,
     memory_limit_bytes: Some(64 << 20),
+    swap_max_bytes: 0,
     pids_max: Some(32),
 };
 

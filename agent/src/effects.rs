@@ -409,6 +409,7 @@ fn spec(
             cpus_limit_milli: Some(ceilings.cpus_limit_milli),
             memory_request_bytes: ceilings.memory_request_bytes,
             memory_limit_bytes: Some(ceilings.memory_limit_bytes),
+            swap_max_bytes: ceilings.swap_max_bytes,
             pids_max: Some(ceilings.pids_max),
         },
         tethered: every.tethered,

@@ -348,6 +348,13 @@ impl Task {
         self
     }
 
+    /// How much of its memory may be swapped out, beside what it holds up to its memory limit; nothing unless given. It costs no offer:
+    /// an agent without swap space swaps nothing.
+    pub fn swap_bytes(mut self, bytes: u64) -> Task {
+        self.container.swap_bytes = bytes;
+        self
+    }
+
     /// Its network; the host's unless given. Its own addresses are in [`TaskStatus::addresses`](crate::TaskStatus::addresses) once it runs.
     ///
     /// ```

@@ -14,6 +14,8 @@ pub enum Control {
     CpuQuota,
     /// A ceiling of memory; above it the container is killed.
     Memory,
+    /// A ceiling of what of its memory is swapped out; nothing unless the task says so.
+    Swap,
     /// A ceiling of processes and threads.
     Pids,
     /// Namespaces of its own: processes, mounts, IPC, host name.
@@ -34,10 +36,11 @@ pub enum Control {
 
 impl Control {
     /// Every control, in the order in which they are shown.
-    pub const ALL: [Control; 11] = [
+    pub const ALL: [Control; 12] = [
         Control::CpuWeight,
         Control::CpuQuota,
         Control::Memory,
+        Control::Swap,
         Control::Pids,
         Control::Namespaces,
         Control::ReadOnlyRoot,
@@ -54,6 +57,7 @@ impl Control {
             Control::CpuWeight => "cpu_weight",
             Control::CpuQuota => "cpu_quota",
             Control::Memory => "memory",
+            Control::Swap => "swap",
             Control::Pids => "pids",
             Control::Namespaces => "namespaces",
             Control::ReadOnlyRoot => "read_only_root",

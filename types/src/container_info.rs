@@ -19,6 +19,9 @@ pub struct ContainerInfo {
     pub rlimits: Vec<Rlimit>,
     /// Its network; the host's when none.
     pub network: Option<Box<Network>>,
+    /// How much of its memory may be swapped out, beside what it holds up to its memory limit; nothing when 0.
+    #[serde(default)]
+    pub swap_bytes: u64,
 }
 
 /// Files or a folder that a container sees beside its root.

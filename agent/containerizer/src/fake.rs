@@ -292,6 +292,7 @@ mod tests {
                 cpus_limit_milli: None,
                 memory_request_bytes: 0,
                 memory_limit_bytes: Some(7),
+                swap_max_bytes: 0,
                 pids_max: None,
             },
             tethered: false,

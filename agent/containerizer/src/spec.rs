@@ -168,6 +168,9 @@ pub struct Limits {
     pub memory_request_bytes: u64,
     /// The ceiling above which it is killed; none is no ceiling.
     pub memory_limit_bytes: Option<u64>,
+    /// The ceiling of what is swapped out of its memory. In version 1 of control groups it holds only together with a ceiling of memory.
+    #[serde(default)]
+    pub swap_max_bytes: u64,
     /// The ceiling of processes and threads; none is no ceiling.
     pub pids_max: Option<u64>,
 }

@@ -88,6 +88,8 @@ pub struct Ceilings {
     pub memory_request_bytes: u64,
     /// The most memory; above it, it is killed.
     pub memory_limit_bytes: u64,
+    /// The most of its memory that is swapped out.
+    pub swap_max_bytes: u64,
     /// The most processes and threads.
     pub pids_max: u64,
     /// The most that its sandbox holds; none when its task asks for no disk beside volumes.
@@ -177,6 +179,7 @@ impl Ceilings {
             cpus_limit_milli: ceiling(&Name::Cpus, limits::ALLOCATABLE_CPUS_MILLI_MIN).unsigned_abs(),
             memory_request_bytes: info.resources.mem_bytes(),
             memory_limit_bytes: milli_mib_to_bytes(ceiling(&Name::Mem, limits::ALLOCATABLE_MEM_MILLI_MIN)),
+            swap_max_bytes: info.container.swap_bytes,
             pids_max: info.pids_max.unwrap_or(pids_default),
             disk_limit_bytes: disk_limit_bytes(info),
         }

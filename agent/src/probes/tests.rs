@@ -152,6 +152,7 @@ async fn fake_with_container(id: &str) -> Fake {
         cpus_limit_milli: None,
         memory_request_bytes: 1 << 20,
         memory_limit_bytes: None,
+        swap_max_bytes: 0,
         pids_max: None,
     };
     let spec = ContainerSpec {

@@ -151,6 +151,7 @@ impl From<ContainerInfo> for v1::ContainerInfo {
             artifacts: info.artifacts.into_iter().map(Into::into).collect(),
             rlimits: info.rlimits.into_iter().map(Into::into).collect(),
             network: info.network.map(|network| (*network).into()),
+            swap_bytes: info.swap_bytes,
         }
     }
 }
@@ -197,6 +198,7 @@ impl TryFrom<v1::ContainerInfo> for ContainerInfo {
             artifacts: messages("artifacts", wire.artifacts)?,
             rlimits,
             network: optional("network", wire.network)?.map(Box::new),
+            swap_bytes: wire.swap_bytes,
         })
     }
 }

@@ -341,10 +341,11 @@ fn container_info() -> impl Strategy<Value = ContainerInfo> {
         collection::vec(artifact, 0..3),
         collection::vec(rlimit, 0..2),
         option::of(network().prop_map(Box::new)),
+        any::<u64>(),
     )
-        .prop_map(|(image, user, working_dir, artifacts, mut rlimits, network)| {
+        .prop_map(|(image, user, working_dir, artifacts, mut rlimits, network, swap_bytes)| {
             rlimits.truncate(1);
-            ContainerInfo { image, user, working_dir, artifacts, rlimits, network }
+            ContainerInfo { image, user, working_dir, artifacts, rlimits, network, swap_bytes }
         })
 }
 

@@ -56,12 +56,13 @@ impl V1 {
             return Ok(());
         }
         let control = Some(Control::Memory);
-        if let Some(limit) = limits.memory_limit_bytes {
-            let limit = values::memory_bytes(limit).to_string();
+        if let Some(memory_limit) = limits.memory_limit_bytes {
+            let limit = values::memory_bytes(memory_limit).to_string();
             root.write(group, "memory.limit_in_bytes", &limit, control)?;
-            // Absent where the kernel does not count swap. With it, memory and swap together stay under the limit.
-            if root.exists(group, "memory.memsw.limit_in_bytes") {
-                root.write(group, "memory.memsw.limit_in_bytes", &limit, control)?;
+            // Of memory and swap together; it must not be below that of memory, which is therefore written first.
+            if !self.off.contains(&Control::Swap) {
+                let both = values::memory_and_swap_bytes(memory_limit, limits.swap_max_bytes).to_string();
+                root.write(group, "memory.memsw.limit_in_bytes", &both, Some(Control::Swap))?;
             }
         }
         // A hint to the kernel, absent on real-time kernels: worth trying, not worth failing for.
@@ -238,6 +239,7 @@ mod tests {
         cpus_limit_milli: Some(1_500),
         memory_request_bytes: 1 << 20,
         memory_limit_bytes: Some(2 << 20),
+        swap_max_bytes: 512 << 10,
         pids_max: Some(9),
     };
 
@@ -258,7 +260,7 @@ mod tests {
             let (hierarchy, name) = file.split_once('/').unwrap();
             fs::read_to_string(dir.path().join(hierarchy).join(&group).join(name)).unwrap()
         });
-        assert_eq!(written, ["512", "100000", "150000", "2097152", "2097152", "1048576", "10"]);
+        assert_eq!(written, ["512", "100000", "150000", "2097152", "2621440", "1048576", "10"]);
     }
 
     #[test]

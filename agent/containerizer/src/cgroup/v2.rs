@@ -64,10 +64,6 @@ impl V2 {
         if let Some(limit) = limits.memory_limit_bytes {
             let limit = values::memory_bytes(limit).to_string();
             self.root.write(group, "memory.max", &limit, control)?;
-            // Absent where the kernel does not count swap.
-            if self.root.exists(group, "memory.swap.max") {
-                self.root.write(group, "memory.swap.max", "0", control)?;
-            }
             // The kernel then kills the whole group at once; where it is absent, the runner does it.
             if self.root.exists(group, "memory.oom.group") {
                 self.root.write(group, "memory.oom.group", "1", control)?;
@@ -103,6 +99,10 @@ impl CgroupDriver for V2 {
         }
         if self.wants(Controller::Memory, Control::Memory) {
             self.limit_memory(group, limits)?;
+        }
+        if self.wants(Controller::Memory, Control::Swap) {
+            let max = values::memory_bytes(limits.swap_max_bytes).to_string();
+            self.root.write(group, "memory.swap.max", &max, Some(Control::Swap))?;
         }
         if let Some(max) = values::pids_max(limits).filter(|_| self.wants(Controller::Pids, Control::Pids)) {
             self.root.write(group, "pids.max", &max.to_string(), Some(Control::Pids))?;
@@ -207,6 +207,7 @@ mod tests {
         cpus_limit_milli: Some(200),
         memory_request_bytes: 1 << 20,
         memory_limit_bytes: Some(2 << 20),
+        swap_max_bytes: 512 << 10,
         pids_max: Some(9),
     };
 
@@ -224,13 +225,13 @@ mod tests {
         let (dir, driver, group) = tree(&files.map(|f| (f, "")));
         driver.limit(&group, &LIMITS).unwrap();
         let written = files.map(|name| fs::read_to_string(dir.path().join(&group).join(name)).unwrap());
-        assert_eq!(written, ["39", "20000 100000", "2097152", "0", "1", "1048576", "10"]);
+        assert_eq!(written, ["39", "20000 100000", "2097152", "524288", "1", "1048576", "10"]);
     }
 
     #[test]
     fn a_control_that_is_off_is_not_written() {
         let (dir, _, group) = tree(&[("cpu.weight", ""), ("pids.max", "")]);
-        let off = [Control::CpuQuota, Control::Memory].into();
+        let off = [Control::CpuQuota, Control::Memory, Control::Swap].into();
         let driver = V2::new(
             dir.path().to_owned(),
             [Controller::Cpu, Controller::Memory, Controller::Pids].into(),

@@ -50,6 +50,11 @@ pub fn memory_bytes(bytes: u64) -> u64 {
     bytes.min(i64::MAX as u64)
 }
 
+/// What memory and swap may take together.
+pub fn memory_and_swap_bytes(memory: u64, swap: u64) -> u64 {
+    memory_bytes(memory.saturating_add(swap))
+}
+
 /// The value behind `key` in lines of `key value`.
 pub fn flat_keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| {
@@ -96,6 +101,7 @@ mod tests {
             cpus_limit_milli: limit,
             memory_request_bytes: 0,
             memory_limit_bytes: None,
+            swap_max_bytes: 0,
             pids_max: None,
         }
     }

@@ -235,6 +235,7 @@ mod tests {
             cpus_limit_milli: None,
             memory_request_bytes: 0,
             memory_limit_bytes: None,
+            swap_max_bytes: 0,
             pids_max: None,
         };
         let spec = ContainerSpec {

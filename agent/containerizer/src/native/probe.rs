@@ -37,6 +37,7 @@ const LIMITS: Limits = Limits {
     cpus_limit_milli: Some(1000),
     memory_request_bytes: 16 << 20,
     memory_limit_bytes: Some(64 << 20),
+    swap_max_bytes: 0,
     pids_max: Some(64),
 };
 
@@ -52,8 +53,13 @@ pub(super) async fn probe(config: &NativeConfig) -> Result<(Plan, Vec<Unenforced
 
     let mut reasons = BTreeMap::new();
     // Without a list of mounts there is nothing to be used.
-    let layout = Layout::detect().unwrap_or_default();
+    let mut layout = Layout::detect().unwrap_or_default();
     say_what_is_not_mounted(&layout, &mut reasons);
+    if !Path::new("/proc/swaps").exists() {
+        // This kernel cannot swap at all.
+        reasons.remove(&Control::Swap);
+        layout.off.insert(Control::Swap);
+    }
     let root = rustix::process::geteuid().is_root();
     let isolation = if root { Isolation::Namespaces } else { Isolation::UserNamespaces };
     let mut plan = Plan { isolation, layout, runtime: None };
@@ -161,7 +167,7 @@ fn say_what_is_not_mounted(layout: &Layout, reasons: &mut BTreeMap<Control, Stri
     let remedy = "mount its cgroup hierarchy, or cgroup2, and start the agent again";
     for (controller, name, controls) in [
         (Controller::Cpu, "cpu", &[Control::CpuWeight, Control::CpuQuota][..]),
-        (Controller::Memory, "memory", &[Control::Memory]),
+        (Controller::Memory, "memory", &[Control::Memory, Control::Swap]),
         (Controller::Pids, "pids", &[Control::Pids]),
     ] {
         if !layout.has(controller) {
@@ -183,8 +189,11 @@ fn leave_out(
     let NotStarted::Runner(failure) = failure else { return false };
     match failure {
         Failure::Cgroup { file, what, control: Some(control), errno, .. } => {
-            let reason =
-                format!("{what} to {} failed ({}); enable it in the kernel", file.display(), os(*errno));
+            let remedy = match control {
+                Control::Swap => "start the kernel with swapaccount=1",
+                _ => "enable it in the kernel",
+            };
+            let reason = format!("{what} to {} failed ({}); {remedy}", file.display(), os(*errno));
             reasons.entry(*control).or_insert(reason);
             plan.layout.off.insert(*control)
         }
@@ -239,7 +248,7 @@ fn controls(layout: &Layout) -> Vec<Control> {
         controls.extend([Control::CpuWeight, Control::CpuQuota]);
     }
     if layout.has(Controller::Memory) {
-        controls.push(Control::Memory);
+        controls.extend([Control::Memory, Control::Swap]);
     }
     if layout.has(Controller::Pids) {
         controls.push(Control::Pids);
@@ -288,7 +297,7 @@ mod tests {
     fn a_hierarchy_that_cannot_be_used_is_left_out_with_its_controls() {
         let (mut plan, mut reasons) = (plan(), BTreeMap::new());
         assert!(leave_out(&mut plan, &cgroup(None), &config(), &mut reasons));
-        assert_eq!(reasons.keys().copied().collect::<Vec<_>>(), [Control::Memory]);
+        assert_eq!(reasons.keys().copied().collect::<Vec<_>>(), [Control::Memory, Control::Swap]);
         let reason = &reasons[&Control::Memory];
         assert!(
             reason.contains("Permission denied") && reason.contains("/cg/memory/apportion/a"),
@@ -304,6 +313,8 @@ mod tests {
         assert!(leave_out(&mut plan, &failure, &config(), &mut reasons));
         assert!(plan.layout.has(Controller::Memory) && plan.layout.off.contains(&Control::Memory));
         assert!(!leave_out(&mut plan, &failure, &config(), &mut reasons), "a second time it would never end");
+        assert!(leave_out(&mut plan, &cgroup(Some(Control::Swap)), &config(), &mut reasons));
+        assert!(reasons[&Control::Swap].contains("swapaccount=1"), "{reasons:?}");
     }
 
     #[test]
@@ -326,6 +337,9 @@ mod tests {
         let mut reasons = BTreeMap::new();
         say_what_is_not_mounted(&Layout::default(), &mut reasons);
         let controls: Vec<Control> = reasons.into_keys().collect();
-        assert_eq!(controls, [Control::CpuWeight, Control::CpuQuota, Control::Memory, Control::Pids]);
+        assert_eq!(
+            controls,
+            [Control::CpuWeight, Control::CpuQuota, Control::Memory, Control::Swap, Control::Pids]
+        );
     }
 }

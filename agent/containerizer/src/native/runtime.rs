@@ -23,6 +23,7 @@ const LIMITS: Limits = Limits {
     cpus_limit_milli: None,
     memory_request_bytes: 16 << 20,
     memory_limit_bytes: Some(512 << 20),
+    swap_max_bytes: 0,
     pids_max: Some(512),
 };
 

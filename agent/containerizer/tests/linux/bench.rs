@@ -76,6 +76,7 @@ pub(crate) const NO_LIMITS: Limits = Limits {
     cpus_limit_milli: None,
     memory_request_bytes: 0,
     memory_limit_bytes: None,
+    swap_max_bytes: 0,
     pids_max: None,
 };
 

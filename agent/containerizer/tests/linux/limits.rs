@@ -18,7 +18,7 @@ use crate::{
     bench::{
         Bench, Mode,
         Mode::{Bare, Oci, Root, Runsc, User},
-        NO_LIMITS, block, until,
+        NO_LIMITS, block, cgroups_of, until,
     },
 };
 
@@ -36,6 +36,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario { name: "memory_below_the_limit_does_not", modes: &[Root, Oci], run: memory_below },
         Scenario { name: "files_in_shm_are_memory", modes: &[Root, Oci], run: shm },
         Scenario { name: "files_in_tmp_are_not_memory", modes: &[Root, Oci], run: tmp },
+        Scenario { name: "swap", modes: &[Root, Oci], run: swap },
         Scenario { name: "a_limit_too_small_to_start", modes: &[Root], run: too_small },
         Scenario { name: "cpu_quota", modes: &[Root, Oci], run: cpu_quota },
         Scenario { name: "fork_bomb", modes: &[Root, Oci], run: fork_bomb },
@@ -47,7 +48,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 fn unenforced(bench: &Bench) {
     let unenforced = bench.native.unenforced();
     let controls: Vec<Control> = unenforced.iter().map(|u| u.control).collect();
-    let cgroups = [Control::CpuWeight, Control::CpuQuota, Control::Memory, Control::Pids];
+    let cgroups = [Control::CpuWeight, Control::CpuQuota, Control::Memory, Control::Swap, Control::Pids];
     match bench.mode {
         Mode::Root | Mode::OldKernel | Mode::Oci | Mode::Runsc => assert_eq!(controls, [], "{unenforced:?}"),
         Mode::User => assert_eq!(controls, cgroups, "{unenforced:?}"),
@@ -111,6 +112,25 @@ fn tmp(bench: &Bench) {
     spec.limits = memory_limit(64);
     let (end, output) = bench.run(&spec);
     assert_eq!((end.exit, end.limitation), (Some(Exit::Code(0)), None), "{output}");
+}
+
+/// What the kernel holds two containers to: one that says nothing of swap, and one that does.
+fn swap(bench: &Bench) {
+    for (asked, version_1, version_2) in [(0, 64 * MIB, 0), (16 * MIB, 80 * MIB, 16 * MIB)] {
+        let mut spec = bench.spec(&["sleep", "1000"]);
+        spec.limits = Limits { swap_max_bytes: asked, ..memory_limit(64) };
+        bench.launch(&spec);
+        let group = Path::new(&bench.config.cgroup_parent).join(&spec.id.0);
+        let groups = cgroups_of(group.to_str().unwrap());
+        let read = |name: &str| groups.iter().find_map(|group| fs::read_to_string(group.join(name)).ok());
+        let held = [("memory.memsw.limit_in_bytes", version_1), ("memory.swap.max", version_2)]
+            .into_iter()
+            .filter_map(|(name, bytes)| Some((read(name)?.trim().to_owned(), bytes.to_string())));
+        let held: Vec<_> = held.collect();
+        assert!(held.len() == 1 && held[0].0 == held[0].1, "{held:?} in {groups:?}");
+        block(bench.native.signal(&spec.id, Signal::Kill)).unwrap();
+        bench.wait(&spec);
+    }
 }
 
 fn too_small(bench: &Bench) {
