@@ -1,7 +1,7 @@
 //! Containers: what the core wants of them, done in the order in which it is wanted for each, and side by side for different ones.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     io,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
@@ -66,8 +66,8 @@ struct Shared {
     networks: Arc<Networks>,
     sandboxes: Arc<Sandboxes>,
     every: Every,
-    /// Containers that an earlier process has left.
-    leftovers: BTreeSet<String>,
+    /// Containers that an earlier process has left, and whether they run.
+    leftovers: BTreeMap<String, bool>,
     /// More launches at once than this would only wait for each other.
     launches: Semaphore,
     events: mpsc::UnboundedSender<Event>,
@@ -92,7 +92,8 @@ impl Effects {
         every: Every,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
-        let leftovers = containerizer.leftovers().await.into_iter().map(|leftover| leftover.id.0).collect();
+        let leftovers = containerizer.leftovers().await.into_iter();
+        let leftovers = leftovers.map(|leftover| (leftover.id.0, leftover.running)).collect();
         let launches = Semaphore::new(2 * thread::available_parallelism().map_or(1, |count| count.get()));
         let volumes = Volumes::new(sandboxes.paths.clone());
         let probes = Probes::new(containerizer.clone(), events.clone());
@@ -132,9 +133,12 @@ impl Effects {
     pub(crate) fn attach(&mut self, container_id: ContainerId) {
         let (shared, id) = (self.shared.clone(), container_id.clone());
         self.spawn(id, |commands, _| async move {
-            if shared.leftovers.contains(&container_id.0) {
-                let addresses = shared.networks.addresses(&container_id.0).unwrap_or_default();
-                shared.tell(Event::Launched { container_id: container_id.clone(), addresses });
+            if let Some(running) = shared.leftovers.get(&container_id.0) {
+                // How long it may run, and how it is, is no question any more of one that has ended.
+                if *running {
+                    let addresses = shared.networks.addresses(&container_id.0).unwrap_or_default();
+                    shared.tell(Event::Launched { container_id: container_id.clone(), addresses });
+                }
                 shared.look_after(container_id, commands).await;
             } else {
                 shared.detach(&container_id).await;
@@ -174,7 +178,7 @@ impl Effects {
     pub(crate) fn remove(&mut self, container_id: ContainerId) {
         let sent =
             self.containers.remove(&container_id).map(|container| container.commands.send(Command::Remove));
-        if !matches!(sent, Some(Ok(()))) && self.shared.leftovers.contains(&container_id.0) {
+        if !matches!(sent, Some(Ok(()))) && self.shared.leftovers.contains_key(&container_id.0) {
             let shared = self.shared.clone();
             self.running.spawn(async move { shared.remove(&container_id).await });
         }

@@ -158,6 +158,28 @@ async fn what_is_not_acknowledged_is_sent_again_after_a_reconnect_and_after_a_re
 }
 
 #[tokio::test]
+async fn a_task_that_ended_in_time_has_finished_whenever_an_agent_finds_that() {
+    let most = Duration::from_secs(3);
+    let folder = tempfile::tempdir().unwrap();
+    let (mut master, fake) = (Master::start().await, Fake::default());
+    let agent = start(config(folder.path(), &master.address), fake.clone()).await;
+    let (mut stream, ..) = master.registered().await;
+    let mut timed = task("t1", &["serve"]);
+    timed.supervision.max_completion = Some(most);
+    stream.run(vec![timed]).await;
+    stream.until("t1", TaskState::Running).await;
+    let running = tokio::time::Instant::now();
+    agent.end().await.unwrap();
+    let next = fake.next_agent();
+    next.end(&next.launched()[0].id, Exit::Code(0));
+    tokio::time::sleep_until(running + most).await;
+    let agent = start(config(folder.path(), &master.address), next).await;
+    let (mut stream, ..) = master.registered().await;
+    stream.until("t1", TaskState::Finished).await;
+    agent.end().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_container_that_did_not_outlive_the_agent_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let mut master = Master::start().await;

@@ -40,8 +40,8 @@ pub enum Action {
         /// The container.
         container_id: ContainerId,
     },
-    /// Find a container that an earlier process may have started; answered by [`crate::Event::Launched`] when it is there, running or
-    /// ended, and then as after [`Action::Launch`]; else by [`crate::Event::ContainerLost`].
+    /// Find a container that an earlier process may have started; answered by [`crate::Event::Launched`] when it runs, and then as after
+    /// [`Action::Launch`]; by its end alone when that is known already; by [`crate::Event::ContainerLost`] when it is not there.
     Attach {
         /// The container.
         container_id: ContainerId,

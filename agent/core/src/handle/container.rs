@@ -122,7 +122,7 @@ impl AgentCore {
     ) {
         let Some(key) = self.task_of(&container_id, "has ended", actions) else { return };
         let task = self.tasks.get_mut(&key).expect("a container belongs to a task");
-        let may_end = matches!(task.phase, Phase::Running | Phase::Ending);
+        let may_end = matches!(task.phase, Phase::Attaching | Phase::Running | Phase::Ending);
         assert!(may_end, "container {container_id} ends once, after its launch");
         task.phase = Phase::Ended { kept: true };
         let limitation = termination.limitation.or(task.limitation);

@@ -315,13 +315,18 @@ impl World {
             (Container::Removed, _) => unreachable!(),
         };
         self.containers.get_mut(&container_id).unwrap().1 = next;
-        self.feed(match event {
+        // The end of one that has ended meanwhile may be all that is told of it.
+        let end_alone = container == Container::Ended(true) && outcome.is_multiple_of(2);
+        let told = match event {
             Some(kind) => Event::LaunchFailed {
                 container_id: container_id.clone(),
                 failure: LaunchFailure { kind, message: String::new() },
             },
             None => Event::Launched { container_id: container_id.clone(), addresses: Vec::new() },
-        });
+        };
+        if !end_alone {
+            self.feed(told);
+        }
         if container == Container::Ended(true) {
             self.feed(self.terminated(container_id, Exit::Code(0)));
         }
