@@ -1,6 +1,6 @@
 //! An agent of this process: started, run, ended.
 
-use std::{fs, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fs, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use apportion_agent_core::{AgentCore, Config as CoreConfig, Event, OnShutdown, View};
 use apportion_containerizer::{Containerizer, Native, NativeConfig, ProbeError};
@@ -181,8 +181,14 @@ impl Agent {
         for unenforced in &unenforced {
             tracing::warn!(control = unenforced.control.name(), "not enforced: {}", unenforced.reason);
         }
-        let containers = containerizer.leftovers().await.into_iter().map(|leftover| leftover.id.0).collect();
-        let networks = Networks::open(network::config(&config, paths), &containers).await?;
+        let (mut containers, mut running) = (BTreeSet::new(), BTreeSet::new());
+        for leftover in containerizer.leftovers().await {
+            if leftover.running {
+                running.insert(leftover.id.0.clone());
+            }
+            containers.insert(leftover.id.0);
+        }
+        let networks = Networks::open(network::config(&config, paths), &running).await?;
         let content = Content::open(&config, paths, &containers, &*containerizer)?;
         let listen = |source| StartError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;

@@ -53,6 +53,9 @@ fn main() -> ExitCode {
     let tests = vec![
         Trial::test("a_task_in_a_network_outlives_its_agent_and_leaves_nothing", || block_on(outlives())),
         Trial::test("a_task_ends_as_it_did_however_long_its_network_takes", || block_on(slow::ends())),
+        Trial::test("what_could_not_be_detached_waits_for_no_framework", || {
+            block_on(slow::waits_for_nobody())
+        }),
         Trial::test("a_network_that_is_not_there_is_told", || block_on(unknown())),
         Trial::test("a_task_cannot_undo_its_policy", || block_on(policies::held())),
         Trial::test("a_task_listens_on_ports_that_it_holds", || block_on(ports::held())),

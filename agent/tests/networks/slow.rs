@@ -60,3 +60,35 @@ pub(crate) async fn ends() {
     assert_eq!(end.reason, Some(Reason::CommandExited), "{end:?}");
     drop(process);
 }
+
+/// Its plugin cannot detach until an agent that was started again asks it; nobody acknowledges the task's end.
+pub(crate) async fn waits_for_nobody() {
+    let folder = folder();
+    let broken = folder.path().join("broken");
+    plugin(
+        folder.path(),
+        "moody",
+        &format!("cat >/dev/null; echo '{{}}'; [ $CNI_COMMAND = ADD ] || [ ! -e {broken:?} ]"),
+    );
+    fs::write(&broken, "").unwrap();
+    let mut master = Master::start().await;
+    let process = Process::start(folder.path(), &master);
+    let (mut stream, ..) = master.registered().await;
+    let mut brief = task("brief", &["true"]);
+    brief.container.network = Some(Box::new(Network::new("moody")));
+    stream.run(vec![brief]).await;
+    stream.until("brief", TaskState::Running).await;
+    while !stream.unacknowledged().await.1.state.is_terminal() {}
+    let records = || fs::read_dir(folder.path().join("work/networks")).unwrap().count();
+    assert_eq!(records(), 1);
+    drop(process);
+    fs::remove_file(broken).unwrap();
+    let process = Process::start(folder.path(), &master);
+    let gone = async {
+        while records() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LONG, gone).await.expect("it is detached");
+    drop(process);
+}
