@@ -34,7 +34,7 @@ impl NetworkNamespaces {
     /// Makes a namespace with a loopback and nothing else, at a path where there must be nothing yet. It lives until
     /// [`NetworkNamespaces::remove`], or the end of the machine; takes root.
     pub async fn make(&self, file: &Path) -> io::Result<()> {
-        let output = self.helper("make", file).stdin(Stdio::null()).output().await?;
+        let output = self.helper("make", file).kill_on_drop(true).stdin(Stdio::null()).output().await?;
         match output.status.success() {
             true => Ok(()),
             false => Err(io::Error::other(said(&output))),

@@ -16,7 +16,10 @@ use std::{
 use apportion_containerizer::NetworkNamespaces;
 use apportion_types::{Network, Role, network::PortMapping};
 use serde_json::Value;
-use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::{
+    sync::{OwnedMutexGuard, Semaphore},
+    time::timeout,
+};
 
 use self::detach::AGAIN_PAUSE_MIN;
 use crate::{
@@ -48,7 +51,7 @@ pub struct NetworksConfig {
     pub config_dir: PathBuf,
     /// Where plugins are; the first that has a program of a plugin's name is taken.
     pub plugin_dirs: Vec<PathBuf>,
-    /// How long one plugin may take before it is killed.
+    /// How long one plugin may take before it is killed; and the kernel, to make a namespace.
     pub timeout: Duration,
     /// What makes and enters network namespaces.
     pub namespaces: NetworkNamespaces,
@@ -241,7 +244,8 @@ impl Networks {
         let mut record = Record { role, network, list, mark, result: Value::Null };
         folder.make().and_then(|()| folder.write(&record)).map_err(state)?;
         let namespace = folder.namespace();
-        let made = self.config.namespaces.make(&namespace).await;
+        let made = timeout(self.config.timeout, self.config.namespaces.make(&namespace)).await;
+        let made = made.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         made.map_err(|source| AttachError::Namespace { path: namespace.clone(), source })?;
         let policy = &record.network.policy;
         if !policy.is_empty() {

@@ -1,8 +1,12 @@
 //! Plugins that misbehave, as shell scripts.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, process::Command, time::Duration};
+use std::{
+    collections::BTreeSet, fs, io::ErrorKind, os::unix::fs::PermissionsExt as _, process::Command,
+    time::Duration,
+};
 
-use apportion_network::{AttachError, Networks, Problem};
+use apportion_containerizer::NetworkNamespaces;
+use apportion_network::{AttachError, Networks, NetworksConfig, Problem};
 use apportion_types::Network;
 use libtest_mimic::Trial;
 
@@ -20,6 +24,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("what_cannot_be_detached_is_tried_again", tried_again),
         test("nobody_waits_for_what_an_earlier_agent_has_left", nobody_waits_for_leftovers),
         test("nobody_passes_for_a_plugin", forged),
+        test("a_namespace_that_is_never_made_is_waited_for_no_longer_than_a_plugin", no_namespace),
         test("a_port_is_nobodys_while_it_leads_elsewhere", ports_held),
         test("results_go_from_plugin_to_plugin", passed_on),
     ]
@@ -146,6 +151,18 @@ fn nobody_waits_for_leftovers(bench: &Bench) {
     until("leftovers are gone", || (0..20).all(|number| !next.knows(&format!("left-{number}"))));
     block(next.detach("c-1")).unwrap();
     block(next.detach("c-2")).unwrap();
+}
+
+fn no_namespace(bench: &Bench) {
+    let runner = ["sh", "-c", "exec sleep 1000"].map(Into::into).to_vec();
+    let namespaces = NetworkNamespaces::new(runner);
+    let stuck = NetworksConfig { namespaces, ..config(bench.folder(), Duration::from_millis(300)) };
+    let networks = block(Networks::open(stuck, &BTreeSet::new())).unwrap();
+    let error = block(networks.attach(wanted("c-1", "eng", Network::new("blue")))).unwrap_err();
+    assert!(
+        matches!(&error, AttachError::Namespace { source, .. } if source.kind() == ErrorKind::TimedOut),
+        "{error:?}"
+    );
 }
 
 fn ports_held(bench: &Bench) {
