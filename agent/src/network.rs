@@ -4,8 +4,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use apportion_agent_core::{ContainerPlan, LaunchFailure, LaunchFailureKind};
 use apportion_containerizer::{NativeConfig, NetworkNamespaces, NetworkSpec};
-use apportion_network::{Attached, Networks, NetworksConfig, Wanted};
-use apportion_types::text::chain;
+use apportion_network::{AttachError, Attached, Networks, NetworksConfig, Wanted};
+use apportion_types::{Network, text::chain};
 
 use crate::{config::Config, paths::Paths};
 
@@ -18,19 +18,22 @@ pub(crate) enum Joined {
 
 /// Has a container be in the network that its task asks for. After a failure something may be left, until it is detached.
 pub(crate) async fn join(networks: &Arc<Networks>, plan: &ContainerPlan) -> Result<Joined, LaunchFailure> {
+    let unavailable = |name: &str, error: &AttachError| LaunchFailure {
+        kind: LaunchFailureKind::Network,
+        message: format!("network `{name}` is not available: {}", chain(error)),
+    };
     let network = match plan.container.network.as_deref() {
-        None => return Ok(Joined::Host),
-        Some(network) if network.is_host() => return Ok(Joined::Host),
         Some(network) if network.is_none() => return Ok(Joined::Alone),
-        Some(network) => network.clone(),
+        Some(network) if !network.is_host() => network.clone(),
+        _ => {
+            let free = networks.lead_nowhere(&plan.ports).await;
+            return free.map(|()| Joined::Host).map_err(|error| unavailable(Network::HOST, &error));
+        }
     };
     let name = network.name.clone();
     let id = &plan.container_id.0;
     let wanted = Wanted { owner: id.clone(), role: plan.role.clone(), network, hostname: id.clone() };
-    networks.attach(wanted).await.map(Joined::Attached).map_err(|error| LaunchFailure {
-        kind: LaunchFailureKind::Network,
-        message: format!("network `{name}` is not available: {}", chain(&error)),
-    })
+    networks.attach(wanted).await.map(Joined::Attached).map_err(|error| unavailable(&name, &error))
 }
 
 impl Joined {

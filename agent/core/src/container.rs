@@ -1,10 +1,10 @@
 //! From a task to the container that it runs in: name, command, environment, limits.
 
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use apportion_types::{
     AgentId, ContainerInfo, FrameworkId, Role, TaskId, TaskInfo, Volume, limits,
-    resources::{Entry, Name, milli_mib_to_bytes},
+    resources::{Entry, Name, Ranges, milli_mib_to_bytes},
 };
 
 use crate::action::VolumeKey;
@@ -62,6 +62,8 @@ pub struct ContainerPlan {
     pub volumes: Vec<Volume>,
     /// Its image, its user, what is fetched for it.
     pub container: ContainerInfo,
+    /// Ports of this machine that are its own.
+    pub ports: Ranges,
     /// Persistent volumes that it reads and writes.
     pub persistent: Vec<VolumePlan>,
     /// What it is held to, as far as this machine can.
@@ -121,6 +123,7 @@ impl ContainerPlan {
             env: environment(framework_id, agent_id, info),
             volumes: info.volumes.clone(),
             container: info.container.clone(),
+            ports: info.resources.ports().map(Cow::into_owned).unwrap_or_default(),
             persistent: info.resources.entries().filter_map(VolumePlan::of).collect(),
             ceilings: Ceilings::of(info, pids_default),
         }

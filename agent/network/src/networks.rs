@@ -14,7 +14,7 @@ use std::{
 };
 
 use apportion_containerizer::NetworkNamespaces;
-use apportion_types::{Network, Role, network::PortMapping};
+use apportion_types::{Network, Role, network::PortMapping, resources::Ranges};
 use serde_json::Value;
 use tokio::{
     sync::{OwnedMutexGuard, Semaphore},
@@ -191,18 +191,34 @@ impl Networks {
     async fn hold(self: &Arc<Self>, owner: &str, mappings: &[PortMapping]) -> Result<(), AttachError> {
         loop {
             let held = lock(&self.ports).hold(owner, mappings);
-            let Err(Held { port, protocol, owner, leaving }) = held else { return Ok(()) };
-            let why = match leaving {
-                Some(Leaving::UnderWay) => {
-                    // Then it is free, or why not is known.
-                    let _ = self.detach(&owner).await;
-                    continue;
-                }
-                Some(Leaving::Failed { why }) => format!("which cannot be detached yet: {why}"),
-                None => "which is attached".to_owned(),
-            };
-            return Err(AttachError::PortHeld { port, protocol, owner, why });
+            let Err(held) = held else { return Ok(()) };
+            self.let_go_of(held).await?;
         }
+    }
+
+    /// Waits until none of these ports of the host leads to an owner, as far as that is to be waited for by [`Networks::attach`]; else says
+    /// which does.
+    pub async fn lead_nowhere(self: &Arc<Self>, ports: &Ranges) -> Result<(), AttachError> {
+        loop {
+            let held = lock(&self.ports).held_of(ports);
+            let Some(held) = held else { return Ok(()) };
+            self.let_go_of(held).await?;
+        }
+    }
+
+    /// Waits for the holder of a port that is being detached for the first time, and refuses the port when there is no such.
+    async fn let_go_of(self: &Arc<Self>, held: Held) -> Result<(), AttachError> {
+        let Held { port, protocol, owner, leaving } = held;
+        let why = match leaving {
+            Some(Leaving::UnderWay) => {
+                // Then it is free, or why not is known.
+                let _ = self.detach(&owner).await;
+                return Ok(());
+            }
+            Some(Leaving::Failed { why }) => format!("which cannot be detached yet: {why}"),
+            None => "which is attached".to_owned(),
+        };
+        Err(AttachError::PortHeld { port, protocol, owner, why })
     }
 
     /// What an owner has, while it is attached.

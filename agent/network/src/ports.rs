@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use apportion_types::network::{PortMapping, Protocol};
+use apportion_types::{
+    network::{PortMapping, Protocol},
+    resources::Ranges,
+};
 
 /// Who holds which ports, and what is known of holders that are to let go.
 #[derive(Debug, Default)]
@@ -37,13 +40,23 @@ impl Ports {
     /// Has an owner hold these, all or none.
     pub(crate) fn hold(&mut self, owner: &str, mappings: &[PortMapping]) -> Result<(), Held> {
         let keys = || mappings.iter().map(|mapping| (mapping.host_port, mapping.protocol));
-        let of_another = |key| Some((key, self.holders.get(&key).filter(|holder| *holder != owner)?));
-        if let Some(((port, protocol), holder)) = keys().find_map(of_another) {
-            let leaving = self.leaving.get(holder).cloned();
-            return Err(Held { port, protocol, owner: holder.clone(), leaving });
+        let of_another = |key| self.holders.get(&key).filter(|holder| *holder != owner).map(|_| key);
+        if let Some(key) = keys().find_map(of_another) {
+            return Err(self.held(key));
         }
         self.holders.extend(keys().map(|key| (key, owner.to_owned())));
         Ok(())
+    }
+
+    /// One of these that an owner holds.
+    pub(crate) fn held_of(&self, ports: &Ranges) -> Option<Held> {
+        let meant = |port: u16| ports.contains(&Ranges::single(port.into(), port.into()));
+        self.holders.keys().find(|(port, _)| meant(*port)).map(|key| self.held(*key))
+    }
+
+    fn held(&self, (port, protocol): (u16, Protocol)) -> Held {
+        let owner = &self.holders[&(port, protocol)];
+        Held { port, protocol, owner: owner.clone(), leaving: self.leaving.get(owner).cloned() }
     }
 
     /// An owner is to be detached.
@@ -81,6 +94,8 @@ mod tests {
         ports.hold("c", &[other, mapping(1, Protocol::Udp)]).unwrap();
         ports.leaves("a");
         assert_eq!(ports.hold("b", &[one]), Err(held(Some(Leaving::UnderWay))));
+        assert_eq!(ports.held_of(&Ranges::single(1, 1)), Some(held(Some(Leaving::UnderWay))));
+        assert_eq!(ports.held_of(&Ranges::single(3, 9)), None);
         ports.stays("a", "no".to_owned());
         ports.leaves("a");
         assert_eq!(ports.hold("b", &[one]), Err(held(Some(Leaving::Failed { why: "no".to_owned() }))));

@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         Trial::test("what_could_not_be_detached_waits_for_no_framework", || {
             block_on(slow::waits_for_nobody())
         }),
+        Trial::test("a_port_that_leads_elsewhere_is_no_tasks", || block_on(slow::port_held())),
         Trial::test("a_network_that_is_not_there_is_told", || block_on(unknown())),
         Trial::test("a_task_cannot_undo_its_policy", || block_on(policies::held())),
         Trial::test("a_task_listens_on_ports_that_it_holds", || block_on(ports::held())),

@@ -3,7 +3,8 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use apportion_types::{
-    Network, Reason, TaskState,
+    Network, Reason, TaskInfo, TaskState,
+    network::{PortMapping, Protocol},
     protocol::agent::{AgentMessage, MasterMessage},
 };
 
@@ -15,7 +16,8 @@ pub(crate) fn plugin(folder: &Path, name: &str, script: &str) {
     fs::create_dir_all(&plugins).unwrap();
     fs::write(plugins.join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(plugins.join(name), fs::Permissions::from_mode(0o755)).unwrap();
-    let list = format!(r#"{{"cniVersion":"1.0.0","name":"{name}","plugins":[{{"type":"{name}"}}]}}"#);
+    let plugin = format!(r#"{{"type":"{name}","capabilities":{{"portMappings":true}}}}"#);
+    let list = format!(r#"{{"cniVersion":"1.0.0","name":"{name}","plugins":[{plugin}]}}"#);
     fs::write(folder.join(format!("net.d/{name}.conflist")), list).unwrap();
 }
 
@@ -61,16 +63,31 @@ pub(crate) async fn ends() {
     drop(process);
 }
 
+/// Makes the network `moody`, whose plugin fails to detach while there is a file `broken`; there is.
+fn moody(folder: &Path) {
+    let broken = folder.join("broken");
+    fs::write(&broken, "").unwrap();
+    let script = format!("cat >/dev/null; echo '{{}}'; [ $CNI_COMMAND = ADD ] || [ ! -e {broken:?} ]");
+    plugin(folder, "moody", &script);
+}
+
+fn records(folder: &Path) -> usize {
+    fs::read_dir(folder.join("work/networks")).unwrap().count()
+}
+
+async fn gone(folder: &Path) {
+    let gone = async {
+        while records(folder) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LONG, gone).await.expect("it is detached");
+}
+
 /// Its plugin cannot detach until an agent that was started again asks it; nobody acknowledges the task's end.
 pub(crate) async fn waits_for_nobody() {
     let folder = folder();
-    let broken = folder.path().join("broken");
-    plugin(
-        folder.path(),
-        "moody",
-        &format!("cat >/dev/null; echo '{{}}'; [ $CNI_COMMAND = ADD ] || [ ! -e {broken:?} ]"),
-    );
-    fs::write(&broken, "").unwrap();
+    moody(folder.path());
     let mut master = Master::start().await;
     let process = Process::start(folder.path(), &master);
     let (mut stream, ..) = master.registered().await;
@@ -79,16 +96,37 @@ pub(crate) async fn waits_for_nobody() {
     stream.run(vec![brief]).await;
     stream.until("brief", TaskState::Running).await;
     while !stream.unacknowledged().await.1.state.is_terminal() {}
-    let records = || fs::read_dir(folder.path().join("work/networks")).unwrap().count();
-    assert_eq!(records(), 1);
+    assert_eq!(records(folder.path()), 1);
     drop(process);
-    fs::remove_file(broken).unwrap();
+    fs::remove_file(folder.path().join("broken")).unwrap();
     let process = Process::start(folder.path(), &master);
-    let gone = async {
-        while records() > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    gone(folder.path()).await;
+    drop(process);
+}
+
+/// Its plugin cannot take the mapping of a port away, so the port is nobody's, on whatever network.
+pub(crate) async fn port_held() {
+    let folder = folder();
+    moody(folder.path());
+    let mut master = Master::start().await;
+    let process = Process::start(folder.path(), &master);
+    let (mut stream, ..) = master.registered().await;
+    let with_port = |id: &str, port: u16| TaskInfo {
+        resources: format!("cpus:0.1;mem:32;ports:[{port}-{port}]").parse().unwrap(),
+        ..task(id, &["true"])
     };
-    tokio::time::timeout(LONG, gone).await.expect("it is detached");
+    let mut old = with_port("old", 31_000);
+    let mapping = PortMapping { host_port: 31_000, container_port: 80, protocol: Protocol::Tcp };
+    old.container.network = Some(Box::new(Network { ports: vec![mapping], ..Network::new("moody") }));
+    stream.run(vec![old]).await;
+    stream.until("old", TaskState::Finished).await;
+    stream.run(vec![with_port("elsewhere", 31_001)]).await;
+    stream.until("elsewhere", TaskState::Finished).await;
+    stream.run(vec![with_port("refused", 31_000)]).await;
+    let end = stream.until("refused", TaskState::Failed).await;
+    assert_eq!(end.reason, Some(Reason::NetworkNotAvailable));
+    assert!(end.message.contains("port 31000 (tcp) of the host still leads to"), "{}", end.message);
+    fs::remove_file(folder.path().join("broken")).unwrap();
+    gone(folder.path()).await;
     drop(process);
 }
