@@ -5,43 +5,15 @@
 
 mod support;
 
-use apportion_containerizer::{ContainerId, Fake};
 use apportion_proto::v1::{
     ExecCommand, ExecEnd, ExecRequest, ExecResponse, TerminalSize, exec_end::Exit, exec_request::Request,
-    exec_response::Response, sandbox_service_client::SandboxServiceClient,
+    exec_response::Response,
 };
 use apportion_types::{TaskState, container, limits::EXEC_SESSIONS_MAX};
-use support::*;
+use support::{world::World, *};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{
-    Code, Status, Streaming,
-    transport::{Channel, Endpoint},
-};
-
-struct World {
-    _folder: tempfile::TempDir,
-    _master: Master,
-    stream: Stream,
-    fake: Fake,
-    agent: Running,
-    id: ContainerId,
-    client: SandboxServiceClient<Channel>,
-}
-
-/// An agent with one running task, `t1`.
-async fn world() -> World {
-    let folder = tempfile::tempdir().unwrap();
-    let (mut master, fake) = (Master::start().await, Fake::default());
-    let agent = start(config(folder.path(), &master.address), fake.clone()).await;
-    let (mut stream, ..) = master.registered().await;
-    stream.run(vec![task("t1", &["serve"])]).await;
-    stream.until("t1", TaskState::Running).await;
-    let id = fake.launched().remove(0).id;
-    let endpoint = Endpoint::from_shared(format!("http://{}", agent.address)).unwrap();
-    let client = SandboxServiceClient::new(endpoint.connect().await.unwrap());
-    World { _folder: folder, _master: master, stream, fake, agent, id, client }
-}
+use tonic::{Code, Status, Streaming};
 
 fn command(argv: &[&str]) -> ExecCommand {
     ExecCommand {
@@ -103,7 +75,7 @@ impl Session {
 
 #[tokio::test]
 async fn input_goes_in_and_output_and_the_end_come_back() {
-    let mut world = world().await;
+    let mut world = World::new().await;
     let asked = ExecCommand {
         env: [("A".to_owned(), "b".to_owned())].into(),
         user: "nobody".to_owned(),
@@ -144,7 +116,7 @@ async fn input_goes_in_and_output_and_the_end_come_back() {
 
 #[tokio::test]
 async fn a_terminal_is_resized() {
-    let mut world = world().await;
+    let mut world = World::new().await;
     let terminal = Some(TerminalSize { rows: 24, columns: 80 });
     let mut session = world.exec(ExecCommand { terminal, ..command(&["cat"]) }).await.unwrap();
     session.say(Request::Resize(TerminalSize { rows: 30, columns: 100 })).await;
@@ -158,7 +130,7 @@ async fn a_terminal_is_resized() {
 
 #[tokio::test]
 async fn what_cannot_be_executed_is_said() {
-    let mut world = world().await;
+    let mut world = World::new().await;
     let (output, end) = world.exec(command(&["missing"])).await.unwrap().rest().await;
     assert_eq!((output, end.exit), (vec![], Some(Exit::ExitCode(127))));
     assert!(end.message.contains("missing"), "{end:?}");
@@ -182,7 +154,7 @@ async fn what_cannot_be_executed_is_said() {
 
 #[tokio::test]
 async fn a_command_ends_with_its_task_and_with_its_agent() {
-    let mut world = world().await;
+    let mut world = World::new().await;
     let mut session = world.exec(command(&["wait"])).await.unwrap();
     world.fake.end(&world.id, container::Exit::Code(0));
     let (_, end) = session.rest().await;
@@ -201,7 +173,7 @@ async fn a_command_ends_with_its_task_and_with_its_agent() {
 
 #[tokio::test]
 async fn an_agent_executes_so_many_commands_at_once_and_says_so() {
-    let mut world = world().await;
+    let mut world = World::new().await;
     let mut sessions = Vec::new();
     for _ in 0..EXEC_SESSIONS_MAX {
         sessions.push(world.exec(command(&["serve"])).await.unwrap());

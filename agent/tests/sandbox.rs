@@ -5,55 +5,17 @@
 
 mod support;
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
-use apportion_containerizer::{ContainerId, Fake};
-use apportion_proto::v1::{ReadFileRequest, ReadFileResponse, sandbox_service_client::SandboxServiceClient};
-use apportion_types::{TaskState, container::Exit};
-use support::*;
+use apportion_proto::v1::{ReadFileRequest, ReadFileResponse};
+use apportion_types::{TaskState, container::Exit, limits::SANDBOX_READS_MAX};
+use support::{world::World, *};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
-use tonic::{
-    Code, Status, Streaming,
-    transport::{Channel, Endpoint},
-};
-
-struct World {
-    _folder: tempfile::TempDir,
-    _master: Master,
-    stream: Stream,
-    fake: Fake,
-    agent: Running,
-    id: ContainerId,
-    sandbox: PathBuf,
-    client: SandboxServiceClient<Channel>,
-}
-
-/// An agent with one running task, `t1`.
-async fn world() -> World {
-    let folder = tempfile::tempdir().unwrap();
-    let (mut master, fake) = (Master::start().await, Fake::default());
-    let agent = start(config(folder.path(), &master.address), fake.clone()).await;
-    let (mut stream, ..) = master.registered().await;
-    stream.run(vec![task("t1", &["serve"])]).await;
-    stream.until("t1", TaskState::Running).await;
-    let spec = fake.launched().remove(0);
-    let endpoint = Endpoint::from_shared(format!("http://{}", agent.address)).unwrap();
-    let client = SandboxServiceClient::new(endpoint.connect().await.unwrap());
-    World {
-        _folder: folder,
-        _master: master,
-        stream,
-        fake,
-        agent,
-        id: spec.id,
-        sandbox: spec.sandbox,
-        client,
-    }
-}
+use tonic::{Code, Status, Streaming};
 
 fn request(path: &str) -> ReadFileRequest {
     ReadFileRequest {
@@ -88,7 +50,7 @@ async fn next(chunks: &mut Streaming<ReadFileResponse>) -> Result<Option<ReadFil
 
 #[tokio::test]
 async fn files_are_read_from_where_one_likes() {
-    let mut world = world().await;
+    let mut world = World::new().await;
     let bytes: Vec<u8> = (0..200_000u32).map(|n| n as u8).collect();
     fs::write(world.sandbox.join("stdout"), &bytes).unwrap();
     fs::write(world.sandbox.join("empty"), "").unwrap();
@@ -110,7 +72,7 @@ async fn files_are_read_from_where_one_likes() {
 
 #[tokio::test]
 async fn what_is_not_the_tasks_is_not_read() {
-    let mut world = world().await;
+    let mut world = World::new().await;
     fs::write(world.sandbox.join("stdout"), "out").unwrap();
     std::os::unix::fs::symlink("/etc/passwd", world.sandbox.join("link")).unwrap();
     for path in ["../../../../log", "/etc/passwd", "link", "tmp", ""] {
@@ -139,7 +101,7 @@ async fn what_is_not_the_tasks_is_not_read() {
 
 #[tokio::test]
 async fn a_file_is_followed_until_its_task_has_ended() {
-    let mut world = world().await;
+    let mut world = World::new().await;
     let path = world.sandbox.join("stdout");
     fs::write(&path, "").unwrap();
     let mut chunks = world.open(ReadFileRequest { follow: true, ..request("stdout") }).await.unwrap();
@@ -164,12 +126,34 @@ async fn a_file_is_followed_until_its_task_has_ended() {
 
 #[tokio::test]
 async fn an_agent_that_ends_does_not_wait_for_followers() {
-    let mut world = world().await;
+    let mut world = World::new().await;
     fs::write(world.sandbox.join("stdout"), "").unwrap();
     let mut chunks = world.open(ReadFileRequest { follow: true, ..request("stdout") }).await.unwrap();
     next(&mut chunks).await.unwrap();
     world.agent.end().await.unwrap();
     assert!(!matches!(next(&mut chunks).await, Ok(Some(_))));
+}
+
+#[tokio::test]
+async fn readers_are_so_many_and_no_more() {
+    let mut world = World::new().await;
+    fs::write(world.sandbox.join("stdout"), "").unwrap();
+    let followed = || ReadFileRequest { follow: true, ..request("stdout") };
+    let mut readers = Vec::new();
+    for _ in 0..SANDBOX_READS_MAX {
+        readers.push(world.open(followed()).await.unwrap());
+    }
+    let status = world.open(followed()).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    readers.pop();
+    loop {
+        // The agent hears of the end of a stream in its own time.
+        match world.open(followed()).await {
+            Ok(_) => break,
+            Err(status) => assert_eq!(status.code(), Code::ResourceExhausted),
+        }
+    }
+    world.agent.end().await.unwrap();
 }
 
 async fn get(address: &str, path: &str) -> String {
@@ -183,7 +167,7 @@ async fn get(address: &str, path: &str) -> String {
 
 #[tokio::test]
 async fn health_and_metrics_are_served_on_the_same_port() {
-    let world = world().await;
+    let world = World::new().await;
     let healthz = get(&world.agent.address, "/healthz").await;
     assert!(
         healthz.starts_with("HTTP/1.1 200") && healthz.contains("registered with master m1"),

@@ -60,8 +60,8 @@ pub(crate) fn request(task: &TaskSummary) -> LogRequest {
 #[derive(Debug)]
 pub(crate) struct Logs {
     client: Client,
-    framework_id: FrameworkId,
-    task_id: TaskId,
+    /// The one run that is read: its framework may use the id again.
+    task: TaskSummary,
     address: String,
     request: LogRequest,
     follow: bool,
@@ -77,13 +77,13 @@ impl Logs {
         request: LogRequest,
         follow: bool,
     ) -> anyhow::Result<Logs> {
-        let (task_id, address) = (task.info.task_id.clone(), task.agent_address.clone());
+        let (task_id, address) = (&task.info.task_id, task.agent_address.clone());
         if address.is_empty() {
             bail!("the agent of task `{task_id}` is removed; its files can be read only on that machine");
         }
         let log = within(client.timeout, &address, sandbox::log(&address, request.clone())).await??;
-        let (client, framework_id, read) = (client.clone(), task.framework_id.clone(), BTreeMap::new());
-        Ok(Logs { client, framework_id, task_id, address, request, follow, read, log })
+        let (client, task) = (client.clone(), task.clone());
+        Ok(Logs { client, task, address, request, follow, read: BTreeMap::new(), log })
     }
 
     /// The next part; none when everything is read. That something is missing is said.
@@ -106,30 +106,42 @@ impl Logs {
                 }
                 Ok(None) => return Ok(None),
                 // An agent that ends leaves its tasks to the next one.
-                Err(error) if self.follow => self.open_again(error).await?,
+                Err(error) if self.follow => {
+                    if !self.open_again(error).await? {
+                        return Ok(None);
+                    }
+                }
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Goes on where it was, as soon as there is an agent again.
-    async fn open_again(&mut self, broken: SandboxError) -> anyhow::Result<()> {
+    /// Goes on where it was, as soon as there is an agent again; false when there is only a later run of the task.
+    async fn open_again(&mut self, broken: SandboxError) -> anyhow::Result<bool> {
         let request = self.read.values().cloned().fold(self.request.clone(), LogRequest::after);
         let attempts = async {
             loop {
+                let known = &self.task;
+                let found =
+                    find(&self.client, Some(known.framework_id.clone()), known.info.task_id.clone()).await;
                 // The next one may listen elsewhere.
-                if let Ok(task) =
-                    find(&self.client, Some(self.framework_id.clone()), self.task_id.clone()).await
-                    && let Ok(log) = sandbox::log(&task.agent_address, request.clone()).await
-                {
-                    return (task.agent_address, log);
+                if let Ok(task) = found {
+                    if task.accepted_at != known.accepted_at {
+                        return None;
+                    }
+                    if let Ok(log) = sandbox::log(&task.agent_address, request.clone()).await {
+                        return Some((task.agent_address, log));
+                    }
                 }
                 tokio::time::sleep(AGAIN_INTERVAL).await;
             }
         };
-        let opened = tokio::time::timeout(self.client.timeout, attempts).await;
-        (self.address, self.log) = opened.map_err(|_| broken)?;
-        Ok(())
+        let opened = tokio::time::timeout(self.client.timeout, attempts).await.map_err(|_| broken)?;
+        let is_same = opened.is_some();
+        if let Some((address, log)) = opened {
+            (self.address, self.log) = (address, log);
+        }
+        Ok(is_same)
     }
 }
 

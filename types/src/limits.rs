@@ -72,6 +72,10 @@ pub const EXEC_SESSIONS_MAX: usize = 64;
 /// Bytes of a file that is written to a sandbox from elsewhere: as many as an artifact has that a task fetches, unless that is set.
 pub const SANDBOX_FILE_BYTES_MAX: u64 = 8 << 30;
 
+/// Files and logs of one agent's tasks that are read at once, those that are followed included: each holds up to five file descriptors; more
+/// are refused.
+pub const SANDBOX_READS_MAX: usize = 256;
+
 /// Files that are written to the sandboxes of one agent at once: each holds three file descriptors; more are refused.
 pub const SANDBOX_WRITES_MAX: usize = 64;
 

@@ -13,7 +13,7 @@ use apportion_proto::v1::{Output, ReadLogRequest, ReadLogResponse};
 use tokio::{
     fs::File,
     io::{AsyncReadExt as _, AsyncSeekExt as _},
-    sync::{mpsc, watch},
+    sync::{OwnedSemaphorePermit, mpsc, watch},
 };
 use tonic::Status;
 
@@ -72,12 +72,13 @@ enum Start {
     After(Place),
 }
 
-/// Reads the logs that a request names, beside each other.
+/// Reads the logs that a request names, beside each other. The permit is held until all are read.
 pub(super) fn read(
     request: &ReadLogRequest,
     run: &Run,
     sandbox: OwnedFd,
     view: &watch::Receiver<Arc<View>>,
+    permit: OwnedSemaphorePermit,
 ) -> Result<mpsc::Receiver<Result<ReadLogResponse, Status>>, Status> {
     let asked = |output: Output| request.outputs.is_empty() || request.outputs.contains(&output.into());
     if request.outputs.iter().any(|output| OUTPUTS.iter().all(|known| i32::from(known.0) != *output)) {
@@ -85,15 +86,15 @@ pub(super) fn read(
     }
     let after: Vec<Position> = request.after.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
     let (parts, responses) = mpsc::channel(CHUNKS_WAITING_MAX);
-    let sandbox = Arc::new(sandbox);
+    let (sandbox, permit) = (Arc::new(sandbox), Arc::new(permit));
     for (output, name) in OUTPUTS.into_iter().filter(|(output, _)| asked(*output)) {
         let start = match after.iter().rfind(|position| position.output == output) {
+            Some(Position { place: Place { file: FileId::NONE, .. }, .. }) => Start::Oldest,
             Some(position) => Start::After(position.place),
             None if request.tail_lines.is_none() && request.tail_bytes.is_none() => Start::Oldest,
-            None => Start::Tail(Tail {
-                lines: request.tail_lines.unwrap_or(u64::MAX),
-                bytes: request.tail_bytes.unwrap_or(u64::MAX),
-            }),
+            None => {
+                Start::Tail(Tail { lines: request.tail_lines, bytes: request.tail_bytes.unwrap_or(u64::MAX) })
+            }
         };
         let files = Files::new(sandbox.clone(), name);
         let mut reader = Reader {
@@ -102,10 +103,12 @@ pub(super) fn read(
             run: run.clone(),
             view: view.clone(),
             parts: parts.clone(),
+            gone: None,
             missed: false,
         };
-        let follow = request.follow;
+        let (follow, permit) = (request.follow, permit.clone());
         tokio::spawn(async move {
+            let _permit = permit;
             if let Err(error) = reader.read(start, follow).await {
                 // A reader that has gone does not need to know.
                 let status = Status::internal(format!("{name} cannot be read: {error}"));
@@ -122,6 +125,8 @@ struct Reader {
     run: Run,
     view: watch::Receiver<Arc<View>>,
     parts: Responses,
+    /// The file that was to be begun with, when it is not there any more.
+    gone: Option<FileId>,
     /// True until a part has said so.
     missed: bool,
 }
@@ -144,6 +149,14 @@ impl Open {
 impl Reader {
     async fn read(&mut self, start: Start, follow: bool) -> io::Result<()> {
         let mut open = self.begin(start).await?;
+        if follow || self.missed {
+            // Whoever goes on elsewhere has to know where, also when nothing was written in the meantime.
+            let none = (self.gone.unwrap_or(FileId::NONE), 0);
+            let (file, offset) = open.as_ref().map_or(none, |open| (open.id, open.offset));
+            if !self.say(file, offset, &[]).await {
+                return Ok(());
+            }
+        }
         let end = if follow { None } else { self.with_files(Files::end).await? };
         loop {
             // Looked at before reading: what was written before the end is there to be read after it.
@@ -153,7 +166,7 @@ impl Reader {
             {
                 return Ok(());
             }
-            let id = open.as_ref().map(|open| open.id);
+            let id = open.as_ref().map(|open| open.id).or(self.gone);
             if end.is_some_and(|end| Some(end.file) == id) {
                 return Ok(());
             }
@@ -170,7 +183,8 @@ impl Reader {
                     {
                         return Ok(());
                     }
-                    self.missed |= missed;
+                    // Of the file to begin with it is said.
+                    self.missed |= missed && open.is_some();
                     if missed && !follow {
                         // What was the end is gone.
                         self.say(id, 0, &[]).await;
@@ -203,9 +217,10 @@ impl Reader {
             if let Some(file) = self.with_files(move |files| files.at(place)).await? {
                 return Ok(Some(Open::at(place.file, file, place.offset).await?));
             }
-            self.missed = true;
+            (self.gone, self.missed) = (Some(place.file), true);
         }
-        match self.with_files(|files| files.next(None)).await? {
+        let gone = self.gone;
+        match self.with_files(move |files| files.next(gone)).await? {
             Next::File { id, file, .. } => Ok(Some(Open::at(id, file, 0).await?)),
             Next::Nothing => Ok(None),
         }
@@ -219,8 +234,9 @@ impl Reader {
             self.missed = true;
         }
         let end = end.filter(|end| end.file == open.id).map_or(u64::MAX, |end| end.offset);
-        let mut buffer = vec![0; CHUNK_BYTES_MAX];
-        while open.offset < end {
+        let mut buffer = Vec::new();
+        while open.offset < end.min(open.file.metadata().await?.len()) {
+            buffer.resize(CHUNK_BYTES_MAX, 0);
             let most = usize::try_from(end - open.offset).unwrap_or(usize::MAX).min(buffer.len());
             let read = open.file.read(&mut buffer[..most]).await?;
             if read == 0 {

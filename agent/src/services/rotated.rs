@@ -28,6 +28,9 @@ const TRY_AGAIN: Duration = Duration::from_millis(1);
 /// Bytes that lines are looked for in at once.
 const BLOCK_BYTES: u64 = 64 << 10;
 
+/// How far back lines are looked for: a task may make its log as long as it likes without any, and on no disk at all.
+const LOOKED_THROUGH_BYTES_MAX: u64 = 64 << 20;
+
 /// What a file stays, whatever it is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileId {
@@ -36,10 +39,16 @@ pub(super) struct FileId {
     pub(super) born: i64,
 }
 
+impl FileId {
+    /// What stands before the first file of an output that has none yet.
+    pub(super) const NONE: FileId = FileId { inode: 0, born: 0 };
+}
+
 /// A bound on the end of a log: the later place of both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tail {
-    pub(super) lines: u64,
+    /// Looked for no further back than 64 MiB.
+    pub(super) lines: Option<u64>,
     pub(super) bytes: u64,
 }
 
@@ -130,7 +139,7 @@ impl Files {
         Ok(None)
     }
 
-    /// What comes after this file; the oldest when none was read before.
+    /// What comes after this file; the oldest when none was read before. After one that is gone, what was made when it was or later.
     pub(super) fn next(&self, after: Option<FileId>) -> io::Result<Next> {
         for _ in 0..TRIES {
             let known = self.known()?;
@@ -138,7 +147,10 @@ impl Files {
             let (next, missed) = match place {
                 Some(0) => return Ok(Next::Nothing),
                 Some(place) => (known.get(place - 1), false),
-                None => (known.last(), after.is_some()),
+                None => {
+                    let since = |(_, id): &&(u32, FileId)| after.is_none_or(|after| id.born >= after.born);
+                    (known.iter().rfind(since), after.is_some())
+                }
             };
             let Some((_, id)) = next.copied() else { return Ok(Next::Nothing) };
             if let Some(file) = self.open(id)? {
@@ -166,39 +178,37 @@ impl Files {
 
     /// Where the end of the log begins, or the oldest of what is kept; none when nothing was ever written.
     pub(super) fn tail(&self, tail: Tail) -> io::Result<Option<Place>> {
-        let mut place = self.end()?;
-        let Some(end) = place else { return Ok(None) };
-        if tail.lines == 0 {
-            return Ok(place);
-        }
-        let (mut lines, mut bytes, mut is_end) = (tail.lines, tail.bytes, true);
+        let Some(end) = self.end()? else { return Ok(None) };
+        let (mut place, mut lines, mut is_end) = (end, tail.lines, true);
+        let bytes_max = if lines.is_some() { LOOKED_THROUGH_BYTES_MAX } else { u64::MAX };
+        let mut bytes = if lines == Some(0) { 0 } else { tail.bytes.min(bytes_max) };
         let mut block = Vec::new();
         for (_, id) in self.known()?.into_iter().skip_while(|(_, id)| *id != end.file) {
             let Some(file) = self.open(id)? else { break };
             let mut to = if id == end.file { end.offset } else { file.metadata()?.len() };
-            while to > 0 {
-                if bytes == 0 {
-                    return Ok(Some(Place { file: id, offset: to }));
-                }
-                let from = to.saturating_sub(BLOCK_BYTES.min(bytes));
-                block.resize(usize::try_from(to - from).expect("a block is small"), 0);
-                file.read_exact_at(&mut block, from)?;
-                for (at, byte) in block.iter().enumerate().rev() {
-                    // The end of the last line, when it has one, ends no further line.
-                    if *byte == b'\n' && !is_end {
-                        lines -= 1;
-                        if lines == 0 {
-                            return Ok(Some(Place { file: id, offset: from + at as u64 + 1 }));
+            while to > 0 && bytes > 0 {
+                let block_bytes = if lines.is_some() { BLOCK_BYTES } else { u64::MAX };
+                let from = to.saturating_sub(block_bytes.min(bytes));
+                if let Some(lines) = &mut lines {
+                    block.resize(usize::try_from(to - from).expect("a block is small"), 0);
+                    file.read_exact_at(&mut block, from)?;
+                    for (at, byte) in block.iter().enumerate().rev() {
+                        // The end of the last line, when it has one, ends no further line.
+                        if *byte == b'\n' && !is_end {
+                            *lines -= 1;
+                            if *lines == 0 {
+                                return Ok(Some(Place { file: id, offset: from + at as u64 + 1 }));
+                            }
                         }
+                        is_end = false;
                     }
-                    is_end = false;
                 }
                 bytes -= to - from;
                 to = from;
+                place = Place { file: id, offset: from };
             }
-            place = Some(Place { file: id, offset: 0 });
         }
-        Ok(place)
+        Ok(Some(place))
     }
 }
 

@@ -22,7 +22,7 @@ use apportion_types::{FrameworkId, TaskId, limits, text::chain};
 use tokio::{
     fs::File,
     io::{AsyncReadExt as _, AsyncSeekExt as _},
-    sync::{Semaphore, mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -40,6 +40,7 @@ pub(super) struct Sandboxes {
     view: watch::Receiver<Arc<View>>,
     containerizer: Arc<dyn Containerizer>,
     sessions: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
     writes: Semaphore,
     measure: Measure,
 }
@@ -71,8 +72,18 @@ impl Sandboxes {
         measure: Measure,
     ) -> Self {
         let sessions = Arc::new(Semaphore::new(limits::EXEC_SESSIONS_MAX));
+        let reads = Arc::new(Semaphore::new(limits::SANDBOX_READS_MAX));
         let writes = Semaphore::new(limits::SANDBOX_WRITES_MAX);
-        Self { paths, view, containerizer, sessions, writes, measure }
+        Self { paths, view, containerizer, sessions, reads, writes, measure }
+    }
+
+    fn reading(&self) -> Result<OwnedSemaphorePermit, Status> {
+        self.reads.clone().try_acquire_owned().map_err(|_| {
+            let most = limits::SANDBOX_READS_MAX;
+            Status::resource_exhausted(format!(
+                "{most} files and logs of this agent's tasks are being read, which is the most; end one of the readers"
+            ))
+        })
     }
 
     /// The newest run of a task, and its sandbox.
@@ -126,9 +137,11 @@ impl SandboxService for Sandboxes {
         let (framework_id, task_id) = key(framework_id, task_id)?;
         let (run, sandbox) = self.newest(framework_id, task_id)?;
         let file = open::beneath(&sandbox, Path::new(&path)).map_err(|error| refused(&error))?;
+        let permit = self.reading()?;
         let (chunks, responses) = mpsc::channel(CHUNKS_WAITING_MAX);
         let mut reader = Reader { file: File::from_std(file), run, view: self.view.clone(), chunks };
         tokio::spawn(async move {
+            let _permit = permit;
             if let Err(error) = reader.read(offset, length.unwrap_or(u64::MAX), follow).await {
                 // A reader that has gone does not need to know.
                 let _ = reader
@@ -149,7 +162,7 @@ impl SandboxService for Sandboxes {
         let request = request.into_inner();
         let (framework_id, task_id) = key(request.framework_id.clone(), request.task_id.clone())?;
         let (run, sandbox) = self.newest(framework_id, task_id)?;
-        let responses = log::read(&request, &run, sandbox, &self.view)?;
+        let responses = log::read(&request, &run, sandbox, &self.view, self.reading()?)?;
         Ok(Response::new(ReceiverStream::new(responses)))
     }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub(crate) mod world;
+
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use apportion_agent::{Agent, Config, RunError};

@@ -91,7 +91,7 @@ impl LogRequest {
 pub struct LogPart {
     /// Of which output.
     pub output: Output,
-    /// The bytes; may be empty.
+    /// The bytes; empty in the first part of an output that is followed, which says where it begins.
     pub data: Vec<u8>,
     /// Where it ends.
     pub position: Position,

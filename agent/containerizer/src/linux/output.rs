@@ -160,6 +160,11 @@ impl Log {
 
     /// Appends all of it, as far as there is room on the disk.
     fn append(&mut self, mut bytes: &[u8]) {
+        let found = self.file.as_ref().and_then(|file| fstat(file).ok());
+        if found.is_some_and(|found| found.st_nlink == 0) {
+            // The task has deleted it: nobody would find what is written there.
+            self.leave();
+        }
         while !bytes.is_empty() {
             let room = self.bounds.bytes_max.saturating_sub(self.size);
             let part = fitting(bytes, room, self.at_line && self.size > 0);
@@ -171,7 +176,10 @@ impl Log {
             match done {
                 Ok(None) => {}
                 // No file of a disk takes nothing without a reason.
-                Ok(Some(0)) => return,
+                Ok(Some(0)) => {
+                    self.dropped += bytes.len() as u64;
+                    return;
+                }
                 Ok(Some(written)) => {
                     self.say_what_was_dropped();
                     self.size += written as u64;
@@ -207,11 +215,7 @@ impl Log {
     /// Makes room for the next file and makes it. A file that cannot be kept, because the task has put something in the place of its
     /// name, is deleted.
     fn rotate(&mut self) -> Result<(), Errno> {
-        if let Some(found) = self.file.as_ref().and_then(|file| fstat(file).ok()) {
-            self.owner = (found.st_uid, found.st_gid);
-        }
-        self.file = None;
-        self.size = 0;
+        self.leave();
         for number in (0..self.bounds.files_max).rev() {
             let moved = renameat(&self.folder, self.full(number), &self.folder, self.full(number + 1));
             if number == 0
@@ -226,6 +230,14 @@ impl Log {
             self.delete();
         }
         self.make()
+    }
+
+    /// Writes to the file no more; the next one is its owner's, too.
+    fn leave(&mut self) {
+        if let Some(found) = self.file.take().and_then(|file| fstat(&file).ok()) {
+            self.owner = (found.st_uid, found.st_gid);
+        }
+        self.size = 0;
     }
 
     fn delete(&self) {

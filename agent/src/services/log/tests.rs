@@ -7,6 +7,7 @@ use std::{
 use apportion_agent_core::{ContainerId, TaskView};
 use apportion_types::{FrameworkId, TaskId, TaskState};
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 
 use super::*;
 use crate::services::{open, sandbox};
@@ -81,7 +82,7 @@ impl Place {
     fn read(&self, request: ReadLogRequest) -> Reading {
         let folder = open::folder(self.dir.path()).unwrap();
         let run = Run { key: Place::key(), container_id: "c".to_owned() };
-        let responses = read(&request, &run, folder, &self.view.subscribe()).unwrap();
+        let responses = read(&request, &run, folder, &self.view.subscribe(), permit()).unwrap();
         Reading { responses, seen: String::new(), missed: 0, position: String::new() }
     }
 }
@@ -114,6 +115,10 @@ impl Reading {
         while self.part().await {}
         (self.seen, self.missed)
     }
+}
+
+fn permit() -> OwnedSemaphorePermit {
+    Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap()
 }
 
 fn request() -> ReadLogRequest {
@@ -225,6 +230,71 @@ async fn a_position_holds_over_rotation() {
 }
 
 #[tokio::test]
+async fn a_follower_knows_where_it_is_before_anything_is_written() {
+    let place = Place::new(3);
+    for (before, tail) in [("", None), ("", Some(0)), ("old\n", Some(0))] {
+        if !before.is_empty() {
+            place.write(before);
+        }
+        let mut reading = place.read(ReadLogRequest { tail_lines: tail, ..followed() });
+        assert!(reading.part().await && reading.seen.is_empty());
+        let position = reading.position.clone();
+        drop(reading);
+        place.write("while nobody read\n");
+        let after = ReadLogRequest { after: vec![position], tail_lines: tail, ..request() };
+        assert_eq!(
+            place.read(after).all().await,
+            ("while nobody read\n".to_owned(), 0),
+            "{before:?} {tail:?}"
+        );
+        fs::remove_file(place.path(0)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_file_does_not_bring_back_what_was_read() {
+    let place = Place::new(9);
+    for number in 0..3 {
+        place.write(&format!("{number}\n"));
+        place.rotate();
+    }
+    // One that is seen to be later: birth is known to a tick of the kernel's clock.
+    let born = |number| fs::metadata(place.path(number)).unwrap().created().unwrap();
+    while born(0) == born(1) {
+        fs::remove_file(place.path(0)).unwrap();
+        place.write("");
+    }
+    place.write("3\n");
+    let mut reading = place.read(followed());
+    reading.until("3\n").await;
+    let position = reading.position.clone();
+    // The task deletes what it writes to; its runner goes on with the next file only.
+    fs::remove_file(place.path(0)).unwrap();
+    let request = ReadLogRequest { after: vec![position], ..followed() };
+    let mut again = place.read(request);
+    assert!(again.part().await && again.missed == 1);
+    place.write("4\n");
+    place.state(TaskState::Finished);
+    assert_eq!(again.all().await, ("4\n".to_owned(), 1));
+    assert_eq!(reading.all().await, ("0\n1\n2\n3\n4\n".to_owned(), 1));
+}
+
+#[tokio::test]
+async fn a_log_without_lines_is_not_looked_through_for_ever() {
+    let place = Place::new(1);
+    let size = 1 << 40;
+    File::create(place.path(0)).unwrap().set_len(size).unwrap();
+    let mut reading = place.read(ReadLogRequest { tail_lines: Some(1), ..followed() });
+    assert!(reading.part().await);
+    let offset = size - (64 << 20);
+    assert!(reading.position.ends_with(&format!(":{offset}")), "{}", reading.position);
+    // Bytes are not looked for.
+    let mut reading = place.read(ReadLogRequest { tail_bytes: Some(1 << 39), ..followed() });
+    assert!(reading.part().await);
+    assert!(reading.position.ends_with(&format!(":{}", 1u64 << 39)), "{}", reading.position);
+}
+
+#[tokio::test]
 async fn a_task_that_has_not_written_is_waited_for_and_may_empty_its_log() {
     let place = Place::new(3);
     assert_eq!(place.read(request()).all().await, (String::new(), 0));
@@ -277,5 +347,5 @@ async fn both_outputs_are_read_and_unknown_ones_refused() {
     let run = Run { key: Place::key(), container_id: "c".to_owned() };
     let unknown = ReadLogRequest { outputs: vec![0], ..ReadLogRequest::default() };
     let folder = open::folder(place.dir.path()).unwrap();
-    assert!(read(&unknown, &run, folder, &place.view.subscribe()).is_err());
+    assert!(read(&unknown, &run, folder, &place.view.subscribe(), permit()).is_err());
 }

@@ -42,6 +42,17 @@ fn what_is_kept_is_bounded_and_whole() {
 }
 
 #[test]
+fn a_file_that_the_task_deletes_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = log(&folder, bounds(10, 2));
+    log.append(b"one\ntwo\n");
+    fs::remove_file(folder.path().join(STDOUT)).unwrap();
+    log.append(b"three\n");
+    log.append(b"four\n");
+    assert_eq!(kept(&folder), ["three\n", "four\n"]);
+}
+
+#[test]
 fn of_many_sizes_the_newest_bytes_are_kept_in_order() {
     let text: Vec<u8> = (0..300_u32).flat_map(|n| format!("{n}\n").into_bytes()).collect();
     for (bytes_max, files_max, part) in
@@ -83,14 +94,13 @@ fn whatever_the_task_puts_in_the_way_the_bounds_hold() {
     log.append(b"six\n");
     assert_eq!(fs::read_to_string(at(STDOUT)).unwrap(), "six\n");
     fs::remove_dir(at("stdout.1")).unwrap();
-    // Its file is gone; what comes goes to the next.
+    // Its file is gone; what comes goes to a new one.
     fs::remove_file(at(STDOUT)).unwrap();
     symlink("victim", at(STDOUT)).unwrap();
     log.append(b"ten\n");
     assert_eq!(fs::read_to_string(at(STDOUT)).unwrap(), "ten\n");
     assert_eq!(fs::read_to_string(at("victim")).unwrap(), "mine");
     // A folder in the place of the file itself: what comes is dropped until it is away.
-    fs::remove_file(at("stdout.1")).unwrap();
     fs::create_dir_all(at("stdout.1/inner")).unwrap();
     fs::remove_file(at(STDOUT)).unwrap();
     fs::create_dir_all(at("stdout/inner")).unwrap();
