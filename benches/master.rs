@@ -152,6 +152,7 @@ fn task(id: &str) -> TaskInfo {
         volumes: Vec::new(),
         container: Default::default(),
         supervision: Default::default(),
+        group: None,
     }
 }
 

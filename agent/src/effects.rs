@@ -229,10 +229,16 @@ impl Shared {
         let persistent = persistent.map_err(|error| container(chain(&error)))?;
         let folder = self.sandboxes.paths.task(&plan.framework_id, &plan.task_id);
         let sandbox = folder.join(&plan.container_id.0);
+        let shared =
+            plan.group.as_ref().map(|group| self.sandboxes.paths.group(&plan.framework_id, &group.run.0));
         let brought = async {
             let made = tokio::task::spawn_blocking({
                 let (sandboxes, name) = (self.sandboxes.clone(), plan.container_id.0.clone());
-                move || sandboxes.make(&folder, &name)
+                let shared = shared.clone();
+                move || {
+                    shared.map_or(Ok(()), |shared| sandboxes.make_group(&shared))?;
+                    sandboxes.make(&folder, &name)
+                }
             });
             made.await
                 .unwrap_or_else(|error| Err(io::Error::other(error)))
@@ -252,7 +258,8 @@ impl Shared {
             brought = brought => brought?,
         };
         let addresses = network.addresses().to_vec();
-        let spec = spec(plan, sandbox, persistent, (brought, network), self.every);
+        let made = Made { sandbox, shared, persistent, brought, network };
+        let spec = spec(plan, made, self.every);
         self.containerizer.launch(spec).await.map_err(|error| failure(kind(&error), chain(&error)))?;
         Ok(addresses)
     }
@@ -358,24 +365,34 @@ fn kind(error: &LaunchError) -> LaunchFailureKind {
     }
 }
 
-fn mount(volume: Volume, images: &mut impl Iterator<Item = ImageRoot>) -> Mount {
+/// `shared` is the folder of its task's group.
+fn mount(volume: Volume, shared: Option<&Path>, images: &mut impl Iterator<Item = ImageRoot>) -> Mount {
     let source = match volume.source {
         VolumeSource::Host { path } => MountSource::Host(path.into()),
         VolumeSource::Sandbox { path } => MountSource::Sandbox(path.into()),
+        VolumeSource::Group { path } => MountSource::Shared {
+            within: shared.expect("only a task of a group shares its folder").to_owned(),
+            path: path.into(),
+        },
         VolumeSource::Tmpfs { bytes } => MountSource::Tmpfs { bytes },
         VolumeSource::Image(_) => MountSource::Image(images.next().expect("brought for each such volume")),
     };
     Mount { source, target: volume.container_path.into(), writable: volume.writable }
 }
 
-/// The container of a plan. What the task says stands before what its image says, and that before what everybody has.
-fn spec(
-    plan: ContainerPlan,
+/// What was made for a container before it is launched.
+struct Made {
     sandbox: PathBuf,
+    /// The folder of its task's group.
+    shared: Option<PathBuf>,
     persistent: Vec<PersistentVolume>,
-    (brought, network): (Brought, Joined),
-    every: Every,
-) -> ContainerSpec {
+    brought: Brought,
+    network: Joined,
+}
+
+/// The container of a plan. What the task says stands before what its image says, and that before what everybody has.
+fn spec(plan: ContainerPlan, made: Made, every: Every) -> ContainerSpec {
+    let Made { sandbox, shared, persistent, brought, network } = made;
     let (root, image) = brought.root.map_or_else(Default::default, |(root, image)| (Some(root), image));
     let place = if root.is_some() { Path::new(SANDBOX_IN_IMAGE) } else { &sandbox };
     let text = |path: &Path| path.to_string_lossy().into_owned();
@@ -404,7 +421,11 @@ fn spec(
         root,
         user: plan.container.user.or(image.user),
         working_dir: plan.container.working_dir.or(image.working_dir).map(PathBuf::from),
-        mounts: plan.volumes.into_iter().map(|volume| mount(volume, &mut images)).collect(),
+        mounts: plan
+            .volumes
+            .into_iter()
+            .map(|volume| mount(volume, shared.as_deref(), &mut images))
+            .collect(),
         rlimits: plan.container.rlimits,
         persistent,
         network: network.spec(),

@@ -12,6 +12,9 @@
 //!       stdout  stderr  tmp/
 //!     latest -> CONTAINER        the newest run
 //!     .ended-CONTAINER           when that run was first seen to be over: its time, there is nothing in it
+//!   sandboxes/FRAMEWORK/-/
+//!     CONTAINER/                 what the tasks of a group share, by the container of its first one
+//!     .ended-CONTAINER           as above
 //!   images/                      unpacked layers, and what is known of images: see crate `apportion-content`
 //!   artifacts/                   artifacts that are kept for later tasks
 //!   scratch/CONTAINER/           what a container changes of its images; removed with the container
@@ -84,6 +87,14 @@ impl Paths {
     /// The sandbox of one run of a task.
     pub fn sandbox(&self, framework_id: &FrameworkId, task_id: &TaskId, container_id: &str) -> PathBuf {
         self.task(framework_id, task_id).join(container_id)
+    }
+
+    /// What the tasks of a framework's groups share; no task is called so.
+    pub const GROUPS: &'static str = "-";
+
+    /// What the tasks of one run of a task group share, which is named by the container of the first of them.
+    pub fn group(&self, framework_id: &FrameworkId, run: &str) -> PathBuf {
+        self.sandboxes().join(framework_id.as_str()).join(Self::GROUPS).join(run)
     }
 
     /// The cache of images.

@@ -93,6 +93,9 @@
 //! **Wishes** of offers, such as [constraints](Constraint) on agents, go with the subscription ([`driver::Builder::options`]) and
 //! change while the framework runs ([`Context::update_framework`]). Declines say [why](DeclineReason).
 //!
+//! **Task groups**: what belongs together on one agent, such as a server with what fills its folder and what ships its logs, is
+//! [described](TaskGroup) and [launched](Offer::launch_group) as one.
+//!
 //! **Several agents at once**: a [`Gang`] launches on all of its offers or on none. A scheduler that rather chooses for itself
 //! [watches](Context::watch_free) what is free and [commits](Context::commit) claims on it.
 //!
@@ -129,6 +132,7 @@ mod decline;
 pub mod driver;
 mod free;
 mod gang;
+mod group;
 mod offer;
 #[cfg(feature = "net")]
 pub mod operator;
@@ -143,11 +147,12 @@ pub mod testing;
 
 pub use apportion_types::{
     AgentId, AgentInfo, Artifact, Capability, Check, CheckResult, Command, ContainerInfo, ContainerStatus,
-    FaultDomain, Findings, FrameworkId, FrameworkInfo, FrameworkOptions, HealthCheck, Image, ImageReference,
-    Network, OfferId, Operation, OperationId, OperationState, OperationStatus, Probe, PullPolicy, Reason,
-    Resources, Rlimit, RlimitResource, Role, Schedule, Source, Supervision, TaskId, TaskInfo, TaskState,
-    TaskStatus, Time, UpdateId, Volume, VolumeSource, constraints, container, container_info, ids, image,
-    limits, network, protocol::scheduler as protocol, resources,
+    FaultDomain, Findings, FrameworkId, FrameworkInfo, FrameworkOptions, GroupError, GroupId, GroupInfo,
+    HealthCheck, Image, ImageReference, Network, OfferId, Operation, OperationId, OperationState,
+    OperationStatus, Part, Probe, PullPolicy, Reason, Resources, Rlimit, RlimitResource, Role, Schedule,
+    Source, Supervision, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, Volume, VolumeSource,
+    constraints, container, container_info, ids, image, limits, network, protocol::scheduler as protocol,
+    resources,
 };
 pub use async_trait::async_trait;
 
@@ -159,7 +164,8 @@ pub use self::{
     driver::DriverError,
     free::{Claimed, FreeView},
     gang::{Gang, GangTooLarge},
-    offer::{CannotConvert, DoesNotFit, Made, Offer},
+    group::{TaskGroup, TaskGroupError, TaskGroupInfo},
+    offer::{CannotConvert, DoesNotFit, GroupDoesNotFit, Made, Offer},
     options::{Constraint, Options, Property},
     scheduler::{Refused, Scheduler, Stop, Subscription},
     task::{Task, TaskError},

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use apportion_types::{
-    Artifact, Check, Command, ContainerInfo, HealthCheck, Image, Network, PullPolicy, Resources, Rlimit,
-    RlimitResource, Supervision, TaskId, TaskInfo, Volume, VolumeSource,
+    Artifact, Check, Command, ContainerInfo, GroupInfo, HealthCheck, Image, Network, PullPolicy, Resources,
+    Rlimit, RlimitResource, Supervision, TaskId, TaskInfo, Volume, VolumeSource,
     container_info::VolumeError,
     convert::ConvertError,
     ids::IdError,
@@ -39,6 +39,7 @@ pub struct Task {
     /// When the image is looked for again; asked for together with one.
     pull: Option<PullPolicy>,
     supervision: Supervision,
+    group: Option<Box<GroupInfo>>,
     /// The first mistake, told by `build`.
     mistake: Option<TaskError>,
 }
@@ -196,6 +197,7 @@ impl Task {
             container: ContainerInfo::default(),
             pull: None,
             supervision: Supervision::default(),
+            group: None,
             mistake: None,
         }
     }
@@ -389,6 +391,12 @@ impl Task {
         self.mount(VolumeSource::Sandbox { path: sandbox_path.into() }, at, true)
     }
 
+    /// A folder that the tasks of its [group](crate::TaskGroup) share, made where it is missing, for every user to write to, and kept for
+    /// as long as sandboxes are; each that is to see it says so.
+    pub fn share(self, group_path: impl Into<String>, at: impl Into<String>) -> Task {
+        self.mount(VolumeSource::Group { path: group_path.into() }, at, true)
+    }
+
     /// Files in memory, at most so many MiB, charged to it.
     pub fn tmpfs(self, at: impl Into<String>, mib: u64) -> Task {
         self.mount(VolumeSource::Tmpfs { bytes: mib.saturating_mul(1 << 20) }, at, true)
@@ -440,6 +448,10 @@ impl Task {
     pub fn max_completion(mut self, most: Duration) -> Task {
         self.supervision.max_completion = Some(most);
         self
+    }
+
+    pub(crate) fn of_group(self, group: GroupInfo) -> Task {
+        Task { group: Some(Box::new(group)), ..self }
     }
 
     /// The task, or the first thing that is wrong with it.
@@ -500,7 +512,11 @@ impl Task {
         if let (Some(image), Some(pull)) = (&mut container.image, self.pull) {
             image.pull = pull;
         }
-        let plain = container == ContainerInfo::default() && self.supervision == Supervision::default();
+        let shares = self.volumes.iter().any(|volume| matches!(volume.source, VolumeSource::Group { .. }));
+        let plain = container == ContainerInfo::default()
+            && self.supervision == Supervision::default()
+            && self.group.is_none()
+            && !shares;
         let info = TaskInfo {
             name: self.name.unwrap_or_else(|| self.task_id.clone()),
             task_id,
@@ -513,6 +529,7 @@ impl Task {
             volumes: self.volumes,
             container,
             supervision: self.supervision,
+            group: self.group,
         };
         let bytes = info.text_bytes();
         if bytes > limits::TASK_BYTES_MAX {

@@ -182,6 +182,10 @@ fn accepted(f: &mut fmt::Formatter<'_>, accept: &Accept) -> fmt::Result {
     write!(f, " {}:", list(&accept.offers))?;
     accept.operations.iter().try_for_each(|operation| match operation {
         OfferOperation::Launch(tasks) => tasks.iter().try_for_each(|task| launched(f, task)),
+        OfferOperation::LaunchGroup(tasks) => {
+            f.write_str(" group of")?;
+            tasks.iter().try_for_each(|task| launched(f, task))
+        }
         OfferOperation::Convert { id: Some(id), operation } => write!(f, " {operation} ({id})"),
         OfferOperation::Convert { id: None, operation } => write!(f, " {operation}"),
     })
@@ -314,6 +318,11 @@ fn written(record: &Record) -> String {
         Record::Process(process) => format!("process with {}", process.settings.resources),
         Record::Times { task_id, .. } => format!("times of {task_id}"),
         Record::Task(task) => format!("task {}", task.info.task_id),
+        Record::Group(tasks) => {
+            let tasks: Vec<&str> = tasks.iter().map(|task| task.info.task_id.as_str()).collect();
+            format!("group of {}", tasks.join(" "))
+        }
+        Record::Turn { task_id, .. } => format!("turn of {task_id}"),
         Record::Operation { total, outcome } => {
             let total = total.as_ref().map(|total| format!(" {total}")).unwrap_or_default();
             let told =

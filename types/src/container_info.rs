@@ -52,6 +52,11 @@ pub enum VolumeSource {
         /// Relative and plain.
         path: String,
     },
+    /// A folder that the members of the task's group share, made where it is missing; kept for as long as sandboxes are.
+    Group {
+        /// Relative and plain.
+        path: String,
+    },
     /// Memory, charged to the task; always writable.
     Tmpfs {
         /// The most that it holds.
@@ -77,7 +82,9 @@ impl Volume {
         };
         match &self.source {
             VolumeSource::Host { path } if !is_absolute(path) => return refuse(path),
-            VolumeSource::Sandbox { path } if !is_relative(path) => return refuse(path),
+            VolumeSource::Sandbox { path } | VolumeSource::Group { path } if !is_relative(path) => {
+                return refuse(path);
+            }
             _ => {}
         }
         match is_absolute(&self.container_path) || is_relative(&self.container_path) {

@@ -11,8 +11,8 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    AgentId, AgentInfo, CheckResult, ContainerStatus, FaultDomain, FrameworkId, FrameworkInfo, OfferId,
-    Reason, Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time,
+    AgentId, AgentInfo, CheckResult, ContainerStatus, FaultDomain, FrameworkId, FrameworkInfo, GroupInfo,
+    OfferId, Reason, Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time,
     container::{Exit, Limitation, Unenforced},
 };
 
@@ -222,6 +222,8 @@ pub struct Task {
     pub kill_grace_ms: Option<u64>,
     /// Free text for people and tools.
     pub labels: BTreeMap<String, String>,
+    /// The task group that it is of, if it is of one.
+    pub group: Option<GroupInfo>,
     /// The newest status; none before the first.
     pub status: Option<Status>,
 }
@@ -256,6 +258,7 @@ impl Task {
             pids_max: info.pids_max,
             kill_grace_ms: info.kill_grace.map(millis),
             labels: info.labels.clone(),
+            group: info.group.as_deref().cloned(),
             status: status.map(Status::from),
         }
     }
@@ -450,6 +453,7 @@ mod tests {
             volumes: vec![Volume::new("/data/in").unwrap()],
             container: ContainerInfo::default(),
             supervision: Supervision::default(),
+            group: None,
         };
         let container = ContainerStatus {
             exit: Some(Exit::Code(3)),
@@ -485,7 +489,7 @@ mod tests {
             "env": ["PASSWORD"], "volumes": ["/data/in"], "image": null, "network": null,
             "resources": {"text": "cpus:0.5;mem:64", "scalars": {"cpus": 0.5, "mem": 64.0}},
             "limits": {"text": "cpus:2", "scalars": {"cpus": 2.0}}, "pids_max": null, "kill_grace_ms": 2000,
-            "labels": {"a": "b"}, "status": expected_status,
+            "labels": {"a": "b"}, "group": null, "status": expected_status,
         });
         let (agent, at) = ((of("a1"), "127.0.0.1:1"), Time::from_micros(16));
         let task = Task::new(of("f1"), agent, of("etl"), &info, TaskState::Failed, Some(&status), at);

@@ -173,6 +173,11 @@ id!(
     "task id"
 );
 id!(
+    /// Names a task group within its framework; chosen by the framework, free again after the terminal acknowledgements of its tasks.
+    GroupId,
+    "task group id"
+);
+id!(
     /// Names a persistent volume for its role on its agent; chosen by whoever creates it.
     VolumeId,
     "volume id"

@@ -98,6 +98,9 @@ pub const RESOURCES_BYTES_MAX: usize = 256 << 10;
 /// Tasks of one accept: more of them hardly fit in [`MESSAGE_BYTES_MAX`].
 pub const TASKS_PER_ACCEPT_MAX: usize = 2000;
 
+/// Tasks of one task group: they share a machine, and are told of together.
+pub const GROUP_TASKS_MAX: usize = 32;
+
 /// Offers of one accept or decline.
 pub const OFFERS_PER_CALL_MAX: usize = 100_000;
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     container::{Exit, Limitation, Usage},
     container_info::{ContainerInfo, Volume},
+    group::GroupInfo,
     ids::{AgentId, TaskId, UpdateId},
     probe::{Findings, Supervision},
     resources::Resources,
@@ -194,11 +195,17 @@ pub enum Reason {
     NetworkNotAvailable,
     /// It listened on a port of its agent that it does not hold.
     ContainerLimitationPorts,
+    /// It, or another task of its task group, was refused; so all were.
+    TaskGroupInvalid,
+    /// Another task of its task group failed, or ended before its time; so all were killed.
+    TaskGroupFailed,
+    /// The main tasks of its task group have finished: it is not needed any more.
+    TaskGroupFinished,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 31] = [
+    pub const ALL: [Reason; 34] = [
         Reason::CommandExited,
         Reason::CommandNotExecuted,
         Reason::ContainerLaunchFailed,
@@ -230,6 +237,9 @@ impl Reason {
         Reason::NotEnforceable,
         Reason::NetworkNotAvailable,
         Reason::ContainerLimitationPorts,
+        Reason::TaskGroupInvalid,
+        Reason::TaskGroupFailed,
+        Reason::TaskGroupFinished,
     ];
 
     /// The name shown to people and in JSON.
@@ -266,6 +276,9 @@ impl Reason {
             Reason::NotEnforceable => "not_enforceable",
             Reason::NetworkNotAvailable => "network_not_available",
             Reason::ContainerLimitationPorts => "container_limitation_ports",
+            Reason::TaskGroupInvalid => "task_group_invalid",
+            Reason::TaskGroupFailed => "task_group_failed",
+            Reason::TaskGroupFinished => "task_group_finished",
         }
     }
 }
@@ -321,6 +334,8 @@ pub struct TaskInfo {
     pub container: ContainerInfo,
     /// What is asked of it while it runs, and how long it may.
     pub supervision: Supervision,
+    /// The task group that it is of.
+    pub group: Option<Box<GroupInfo>>,
 }
 
 /// What is known of a task at one moment.

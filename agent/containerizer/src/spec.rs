@@ -148,6 +148,13 @@ pub enum MountSource {
     Host(PathBuf),
     /// A folder of the sandbox; relative.
     Sandbox(PathBuf),
+    /// A folder that several containers share.
+    Shared {
+        /// What holds it: absolute, made by whoever asks for the container, not a symbolic link.
+        within: PathBuf,
+        /// Relative; made where it is missing, for every user of the containers to write to.
+        path: PathBuf,
+    },
     /// Memory, charged to the container.
     Tmpfs {
         /// The most that it holds.

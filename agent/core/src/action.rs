@@ -111,6 +111,15 @@ pub enum Record {
     Process(ProcessRecord),
     /// A task was taken on.
     Task(Box<TaskRecord>),
+    /// The tasks of a task group were taken on, all of one framework and in the order of their places; none of them has its turn yet.
+    Group(Vec<TaskRecord>),
+    /// The turn of a member of a task group has come: from here on it may have a container.
+    Turn {
+        /// The task's framework.
+        framework_id: FrameworkId,
+        /// The task.
+        task_id: TaskId,
+    },
     /// Times of a task are known. One that is not given stays as it was.
     Times {
         /// The task's framework.
@@ -152,6 +161,17 @@ pub enum Record {
         /// The update.
         update_id: UpdateId,
     },
+}
+
+impl Record {
+    /// The tasks that are taken on by it.
+    pub fn taken_on(&self) -> &[TaskRecord] {
+        match self {
+            Record::Task(task) => std::slice::from_ref(task),
+            Record::Group(tasks) => tasks,
+            _ => &[],
+        }
+    }
 }
 
 /// Where the core puts its actions.

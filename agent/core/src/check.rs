@@ -1,6 +1,6 @@
 //! The laws that hold after every event, checked by code.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use apportion_types::{Resources, TaskState};
 
@@ -9,6 +9,7 @@ use crate::{
     container::volume_key,
     event::{ProbeKind, TaskKey},
     state::{
+        group::{Members, Next},
         link::Link,
         pool::{Pool, unmade},
         probing::questions,
@@ -23,6 +24,7 @@ impl AgentCore {
     pub fn check(&self) {
         self.check_resources();
         self.check_outcomes();
+        self.check_groups();
         for (key, task) in &self.tasks {
             let ended = matches!(task.phase, Phase::Ended { .. });
             assert_eq!(ended, task.state.is_terminal(), "{key:?}: {} with {:?}", task.state, task.phase);
@@ -107,6 +109,28 @@ impl AgentCore {
         let volumes: Vec<_> = total.entries().filter_map(volume_key).collect();
         let names: BTreeSet<_> = volumes.iter().collect();
         assert_eq!(names.len(), volumes.len(), "{total}: each volume is there once");
+    }
+
+    fn check_groups(&self) {
+        let of_groups =
+            self.tasks.iter().filter_map(|(key, task)| Some((key, task.record.info.group.as_ref()?)));
+        let mut groups: BTreeMap<_, BTreeMap<u32, TaskKey>> = BTreeMap::new();
+        for (key, of) in of_groups {
+            let group = (key.0.clone(), of.group_id.clone());
+            groups.entry(group).or_default().insert(of.place, key.clone());
+        }
+        assert_eq!(groups, self.groups, "each member of a task group has its place");
+        for (group, places) in &groups {
+            let members = Members::new(places, &self.tasks);
+            members.check();
+            let on_its_way = places.values().any(|key| self.tasks[key].phase == Phase::Checkpointing);
+            let next = members.next();
+            let held_back = matches!(next, Next::Launch(_)) && self.shutdown.is_some();
+            assert!(
+                on_its_way || held_back || next == Next::Nothing,
+                "{group:?}: {next:?} is still to be done"
+            );
+        }
     }
 
     fn check_outcomes(&self) {

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use apportion_types::{
-    AgentId, ContainerInfo, FrameworkId, Role, TaskId, TaskInfo, Volume, limits,
+    AgentId, ContainerInfo, FrameworkId, GroupId, Role, TaskId, TaskInfo, Volume, limits,
     resources::{Entry, Name, Ranges, milli_mib_to_bytes},
 };
 
@@ -64,6 +64,8 @@ pub struct ContainerPlan {
     pub container: ContainerInfo,
     /// Ports of this machine that are its own.
     pub ports: Ranges,
+    /// What it shares with the other containers of its task group; none when it is of none.
+    pub group: Option<GroupPlan>,
     /// Persistent volumes that it reads and writes.
     pub persistent: Vec<VolumePlan>,
     /// What it is held to, as far as this machine can.
@@ -115,6 +117,7 @@ impl ContainerPlan {
         pids_default: u64,
     ) -> Self {
         Self {
+            group: GroupPlan::of(&container_id, info),
             container_id,
             framework_id: framework_id.clone(),
             task_id: info.task_id.clone(),
@@ -127,6 +130,25 @@ impl ContainerPlan {
             persistent: info.resources.entries().filter_map(VolumePlan::of).collect(),
             ceilings: Ceilings::of(info, pids_default),
         }
+    }
+}
+
+/// What the containers of a task group share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupPlan {
+    /// The group.
+    pub group_id: GroupId,
+    /// Names this run of it on this machine, as a container is named: that of its first member, which no other is named by.
+    pub run: ContainerId,
+}
+
+impl GroupPlan {
+    /// That of a task's container; none when it is of no group. Containers of a group are named one after another.
+    pub fn of(container_id: &ContainerId, info: &TaskInfo) -> Option<Self> {
+        let group = info.group.as_ref()?;
+        let (incarnation, sequence) = container_id.age()?;
+        let run = ContainerId::new(incarnation, sequence.checked_sub(group.place.into())?);
+        Some(Self { group_id: group.group_id.clone(), run })
     }
 }
 

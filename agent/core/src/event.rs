@@ -180,6 +180,8 @@ pub struct Recovered {
 pub struct RecoveredTask {
     /// As it was taken on.
     pub task: TaskRecord,
+    /// True for a member of a task group whose turn had not come: it never had a container.
+    pub waits: bool,
     /// The newest update that was acknowledged.
     pub acknowledged: Option<TaskStatus>,
     /// Updates that were not acknowledged, the oldest first.

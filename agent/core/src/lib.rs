@@ -19,7 +19,7 @@ mod log;
 mod state;
 pub mod view;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use apportion_types::{AgentId, Time, UpdateId, timers::Timers};
 
@@ -27,7 +27,8 @@ pub use action::{Action, Actions, Record, VolumeKey};
 pub use backoff::Backoff;
 pub use config::{Config, OnShutdown};
 pub use container::{
-    Ceilings, ContainerId, ContainerPlan, PORTS_IN_ENVIRONMENT_MAX, Signal, VolumePlan, disk_limit_bytes,
+    Ceilings, ContainerId, ContainerPlan, GroupPlan, PORTS_IN_ENVIRONMENT_MAX, Signal, VolumePlan,
+    disk_limit_bytes,
 };
 pub use event::{
     CheckpointId, Event, LaunchFailure, LaunchFailureKind, ProbeKind, ProcessRecord, Recovered,
@@ -37,6 +38,7 @@ pub use log::{Log, LogError};
 pub use view::{TaskView, View};
 
 use state::{
+    group::GroupKey,
     link::{Link, Shutdown},
     outcome::{OperationKey, Outcome},
     pool::Pool,
@@ -66,6 +68,10 @@ pub struct AgentCore {
     shutdown: Option<Shutdown>,
     tasks: BTreeMap<TaskKey, Task>,
     containers: BTreeMap<ContainerId, TaskKey>,
+    /// The tasks that are here of each task group, by their places.
+    groups: BTreeMap<GroupKey, BTreeMap<u32, TaskKey>>,
+    /// Those of which a task has changed in this event.
+    unsettled: BTreeSet<GroupKey>,
     streams: BTreeMap<TaskKey, Stream>,
     /// What the master said on this stream of tasks whose names are not free yet: the acknowledgement of an older task's end is on its
     /// way to the disk. In order.
@@ -90,6 +96,10 @@ enum Fence {
     Nothing,
     /// The task is launched.
     Task(TaskKey),
+    /// The tasks of a task group wait for their turns.
+    Group(GroupKey),
+    /// The member of a task group is launched.
+    Turn(TaskKey),
     /// The update may be sent.
     Update(TaskKey, UpdateId),
     /// The head leaves its stream.
@@ -128,6 +138,8 @@ impl AgentCore {
             shutdown: None,
             tasks: BTreeMap::new(),
             containers: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
             streams: BTreeMap::new(),
             waiting: BTreeMap::new(),
             fences: VecDeque::new(),

@@ -34,6 +34,8 @@ pub struct Log {
 struct TaskLog {
     /// Absent for a task that the agent never had.
     task: Option<Box<TaskRecord>>,
+    /// It is of a task group, and its turn has not come.
+    waits: bool,
     /// The newest update that was acknowledged.
     acknowledged: Option<TaskStatus>,
     /// Updates that were not, the oldest first.
@@ -54,6 +56,12 @@ pub enum LogError {
     /// Something is said of a task that is not there.
     #[error("task `{task_id}` was never taken on, or is over")]
     NoTask {
+        /// The task.
+        task_id: TaskId,
+    },
+    /// A turn has come of a task that did not wait for one.
+    #[error("task `{task_id}` is not of a task group, or had its turn")]
+    NotWaiting {
         /// The task.
         task_id: TaskId,
     },
@@ -100,12 +108,19 @@ impl Log {
                 log.times.kill_at = times.kill_at.or(log.times.kill_at);
             }
             Record::Task(task) => {
-                let key = (task.framework_id.clone(), task.info.task_id.clone());
-                let log = self.tasks.entry(key).or_default();
-                if log.task.is_some() || !log.updates.is_empty() {
-                    return Err(LogError::TaskExists { task_id: task.info.task_id });
-                }
-                log.task = Some(task);
+                self.check_is_new(&task)?;
+                self.add_task(task, false);
+            }
+            Record::Group(tasks) => {
+                tasks.iter().try_for_each(|task| self.check_is_new(task))?;
+                tasks.into_iter().for_each(|task| self.add_task(Box::new(task), true));
+            }
+            Record::Turn { framework_id, task_id } => {
+                let log = self.tasks.get_mut(&(framework_id, task_id.clone()));
+                let Some(log) = log.filter(|log| log.waits) else {
+                    return Err(LogError::NotWaiting { task_id });
+                };
+                log.waits = false;
             }
             Record::Update { framework_id, status } => {
                 if status.update_id.is_none() {
@@ -132,6 +147,19 @@ impl Log {
             }
         }
         Ok(())
+    }
+
+    fn check_is_new(&self, task: &TaskRecord) -> Result<(), LogError> {
+        let key = (task.framework_id.clone(), task.info.task_id.clone());
+        match self.tasks.contains_key(&key) {
+            true => Err(LogError::TaskExists { task_id: key.1 }),
+            false => Ok(()),
+        }
+    }
+
+    fn add_task(&mut self, task: Box<TaskRecord>, waits: bool) {
+        let key = (task.framework_id.clone(), task.info.task_id.clone());
+        self.tasks.insert(key, TaskLog { task: Some(task), waits, ..TaskLog::default() });
     }
 
     fn add_outcome(&mut self, framework_id: FrameworkId, status: OperationStatus) -> Result<(), LogError> {
@@ -173,7 +201,10 @@ impl Log {
                 };
                 [update(status), acknowledgement]
             });
-            let task = log.task.iter().cloned().map(Record::Task);
+            let task = log.task.iter().cloned().map(|task| match log.waits {
+                true => Record::Group(vec![*task]),
+                false => Record::Task(task),
+            });
             let times = (log.times != Times::default()).then(|| Record::Times {
                 framework_id: framework_id.clone(),
                 task_id: task_id.clone(),
@@ -218,6 +249,7 @@ impl Log {
             match &log.task {
                 Some(task) => recovered.tasks.push(RecoveredTask {
                     task: (**task).clone(),
+                    waits: log.waits,
                     acknowledged: log.acknowledged.clone(),
                     updates: updates.collect(),
                     times: log.times,

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use apportion_agent_core::View;
+use apportion_agent_core::{GroupPlan, TaskView, View};
 use apportion_content::remove_folder;
 use apportion_types::Time;
 use rustix::fs::statvfs;
@@ -82,8 +82,7 @@ impl Sandboxes {
             }
         };
         // Looked at after the listing: the actor publishes a task before its sandbox is made.
-        let live: BTreeSet<String> =
-            view.borrow().tasks.values().map(|task| task.container_id.0.clone()).collect();
+        let live: BTreeSet<String> = view.borrow().tasks.values().flat_map(|task| names(task)).collect();
         let mut over = Vec::new();
         for (task, containers) in runs {
             if containers.is_empty() {
@@ -135,6 +134,12 @@ impl Sandboxes {
             tracing::warn!(folder = ?task, %error, "what is left beside removed sandboxes cannot be removed; it is tried again");
         }
     }
+}
+
+/// The folders that a task needs, by the names of containers: its own and what its group shares.
+fn names(task: &TaskView) -> impl Iterator<Item = String> {
+    let group = GroupPlan::of(&task.container_id, &task.info).map(|group| group.run.0);
+    [task.container_id.0.clone()].into_iter().chain(group)
 }
 
 /// Removes what is older than is kept, the oldest first, for as long as that is so: each that goes makes room for the others.
@@ -214,7 +219,7 @@ fn used_milli(path: &Path) -> u64 {
 mod tests {
     use std::cell::Cell;
 
-    use apportion_agent_core::{ContainerId, TaskView};
+    use apportion_agent_core::ContainerId;
     use apportion_types::{Command, FrameworkId, TaskId, TaskInfo};
 
     use super::*;
@@ -238,6 +243,7 @@ mod tests {
             labels: Default::default(),
             container: Default::default(),
             supervision: Default::default(),
+            group: None,
         })
     }
 

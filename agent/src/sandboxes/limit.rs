@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
-use apportion_agent_core::{ContainerId, Event, View, disk_limit_bytes};
-use apportion_types::{TaskState, container::Limitation};
+use apportion_agent_core::{ContainerId, Event, GroupPlan, View, disk_limit_bytes};
+use apportion_types::{TaskState, VolumeSource, container::Limitation};
 use tokio::{
     sync::{mpsc, watch},
     time::MissedTickBehavior,
@@ -15,7 +15,7 @@ use crate::paths::Paths;
 /// A container with a limit.
 struct Limited {
     container_id: ContainerId,
-    folders: [PathBuf; 2],
+    folders: Vec<PathBuf>,
     limit_bytes: u64,
 }
 
@@ -62,7 +62,12 @@ fn limited(view: &View, paths: &Paths) -> Vec<Limited> {
     let limited = tasks.filter_map(|((framework_id, task_id), task)| {
         let container_id = task.container_id.clone();
         let sandbox = paths.sandbox(framework_id, task_id, &container_id.0);
-        let folders = [sandbox, paths.scratch().join(&container_id.0)];
+        let mut folders = vec![sandbox, paths.scratch().join(&container_id.0)];
+        // What several write to is counted for each that sees it: who wrote it cannot be known.
+        let shares =
+            task.info.volumes.iter().any(|volume| matches!(volume.source, VolumeSource::Group { .. }));
+        let group = GroupPlan::of(&container_id, &task.info).filter(|_| shares);
+        folders.extend(group.map(|group| paths.group(framework_id, &group.run.0)));
         Some(Limited { container_id, folders, limit_bytes: disk_limit_bytes(&task.info)? })
     });
     limited.collect()

@@ -36,6 +36,12 @@ impl Sandboxes {
         fs::rename(&link, task.join(Paths::LATEST))
     }
 
+    /// Makes the folder that the tasks of one run of a group share, unless one of them was here before.
+    pub(crate) fn make_group(&self, folder: &Path) -> io::Result<()> {
+        let _above = self.above.lock().unwrap_or_else(PoisonError::into_inner);
+        fs::create_dir_all(folder)
+    }
+
     /// Removes what stands in a task's folder for sandboxes that are no more; with the last of them the folder itself, and its
     /// framework's when that is empty.
     fn tidy(&self, task: &Path) -> io::Result<()> {

@@ -9,8 +9,8 @@ pub(super) const HEADER: &[u8] = b"apportion log 1\n";
 
 const PREFIX: usize = 8;
 
-/// The longest payload: far above the longest task, so that a length beyond it is damage.
-const PAYLOAD_BYTES_MAX: usize = 16 << 20;
+/// The longest payload: above the longest task group, so that a length beyond it is damage.
+const PAYLOAD_BYTES_MAX: usize = 32 << 20;
 
 /// Appends a record.
 pub(super) fn append(record: &CheckpointRecord, bytes: &mut Vec<u8>) {

@@ -28,6 +28,11 @@ pub(super) fn to_wire(record: Record) -> v1::CheckpointRecord {
                 container_id: container_id.0,
             })
         }
+        Record::Group(tasks) => Wire::Group(to_wire_group(tasks)),
+        Record::Turn { framework_id, task_id } => Wire::Turn(v1::CheckpointTurn {
+            framework_id: framework_id.to_string(),
+            task_id: task_id.to_string(),
+        }),
         Record::Update { framework_id, status } => Wire::Update(v1::CheckpointUpdate {
             framework_id: framework_id.to_string(),
             status: Some(status.into()),
@@ -94,6 +99,11 @@ pub(super) fn from_wire(wire: v1::CheckpointRecord) -> Result<Record, ConvertErr
             },
         },
         Wire::Task(task) => Record::Task(Box::new(from_wire_task(task)?)),
+        Wire::Group(group) => Record::Group(from_wire_group(group)?),
+        Wire::Turn(turn) => Record::Turn {
+            framework_id: id("framework_id", &turn.framework_id)?,
+            task_id: id("task_id", &turn.task_id)?,
+        },
         Wire::Update(update) => Record::Update {
             framework_id: id("framework_id", &update.framework_id)?,
             status: required("status", update.status)?
@@ -138,6 +148,36 @@ fn from_wire_task(wire: v1::CheckpointTask) -> Result<TaskRecord, ConvertError> 
         info: info.try_into().map_err(within("task_info"))?,
         container_id: ContainerId(wire.container_id),
     })
+}
+
+/// What the tasks of a group have in common stands once.
+fn to_wire_group(tasks: Vec<TaskRecord>) -> v1::CheckpointGroup {
+    let first = tasks.first().expect("a group has a task");
+    let (framework_id, role) = (first.framework_id.to_string(), first.role.to_string());
+    let framework_info = Some(first.framework_info.clone().into());
+    let member = |task: TaskRecord| v1::CheckpointMember {
+        task_info: Some(task.info.into()),
+        container_id: task.container_id.0,
+    };
+    let members = tasks.into_iter().map(member).collect();
+    v1::CheckpointGroup { framework_id, framework_info, role, members }
+}
+
+fn from_wire_group(wire: v1::CheckpointGroup) -> Result<Vec<TaskRecord>, ConvertError> {
+    let v1::CheckpointGroup { framework_id, framework_info, role, members } = wire;
+    if members.is_empty() {
+        return Err(ConvertError::new("members", "are missing"));
+    }
+    let task = |member: v1::CheckpointMember| {
+        from_wire_task(v1::CheckpointTask {
+            framework_id: framework_id.clone(),
+            framework_info: framework_info.clone(),
+            role: role.clone(),
+            task_info: member.task_info,
+            container_id: member.container_id,
+        })
+    };
+    members.into_iter().map(task).collect()
 }
 
 fn required<T>(field: &str, value: Option<T>) -> Result<T, ConvertError> {

@@ -42,6 +42,7 @@ fn task(id: &str) -> Record {
             labels: BTreeMap::new(),
             container: Default::default(),
             supervision: Default::default(),
+            group: None,
         },
         container_id: ContainerId(format!("c-{id}")),
     }))

@@ -236,6 +236,7 @@ pub(crate) fn task(id: &str, argv: &[&str]) -> TaskInfo {
         labels: BTreeMap::new(),
         container: Default::default(),
         supervision: Default::default(),
+        group: None,
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) use self::bytes::{ACCEPT_BYTES_MAX, of_task};
 pub use self::convert::{CannotConvert, Made};
 pub(crate) use self::fit::pick;
 use crate::{
-    DeclineReason,
+    DeclineReason, TaskGroupInfo,
     answers::{Answer, Answers, Said},
 };
 
@@ -68,6 +68,16 @@ pub struct DoesNotFit {
     /// What it wants beyond what is left. Empty when the resources would do, but the accept can carry no further task: it
     /// takes 2,000 tasks and about 3.5 MiB of descriptions. Drop the offer then; its leftover is offered again at once.
     pub missing: Box<Resources>,
+}
+
+/// A task group was not launched because the offer has not enough left for one of its tasks; nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("its task group is not launched: {source}")]
+pub struct GroupDoesNotFit {
+    /// The group, given back.
+    pub group: TaskGroupInfo,
+    /// The first of its tasks that does not fit, and what is missing beside those before it.
+    pub source: DoesNotFit,
 }
 
 struct Missing<'a>(&'a Resources);
@@ -167,7 +177,7 @@ impl Offer {
         self.steps
             .iter()
             .flat_map(|step| match step {
-                OfferOperation::Launch(tasks) => tasks.as_slice(),
+                OfferOperation::Launch(tasks) | OfferOperation::LaunchGroup(tasks) => tasks.as_slice(),
                 OfferOperation::Convert { .. } => &[],
             })
             .flatten()
@@ -197,6 +207,37 @@ impl Offer {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn launch(&mut self, task: TaskInfo) -> Result<(), DoesNotFit> {
+        let task = Ok(self.place(task)?);
+        match self.steps.last_mut() {
+            Some(OfferOperation::Launch(tasks)) => tasks.push(task),
+            _ => self.steps.push(OfferOperation::Launch(vec![task])),
+        }
+        Ok(())
+    }
+
+    /// Places a task group: it is sent for launch when the offer is dropped, as [`launch`](Offer::launch) does with one task. Fails
+    /// without any change when it does not fit as a whole.
+    ///
+    /// The master takes each of its tasks or none: then each is told to [`update`](crate::Scheduler::update) as an error with
+    /// [`TaskGroupInvalid`](crate::Reason::TaskGroupInvalid). A [kill](crate::Context::kill) of one of its tasks ends all of them.
+    pub fn launch_group(&mut self, group: TaskGroupInfo) -> Result<(), GroupDoesNotFit> {
+        let before = (self.left.clone(), self.taken.clone(), self.bytes, self.tasks);
+        let mut placed = Vec::with_capacity(group.tasks().len());
+        for task in group.tasks() {
+            match self.place(task.clone()) {
+                Ok(task) => placed.push(Ok(task)),
+                Err(source) => {
+                    (self.left, self.taken, self.bytes, self.tasks) = before;
+                    return Err(GroupDoesNotFit { group, source });
+                }
+            }
+        }
+        self.steps.push(OfferOperation::LaunchGroup(placed));
+        Ok(())
+    }
+
+    /// Takes what a task needs; returns it with what it got.
+    fn place(&mut self, task: TaskInfo) -> Result<TaskInfo, DoesNotFit> {
         let there = match self.taken.is_empty() {
             true => None,
             false => Some(self.left.clone() + &self.taken),
@@ -219,12 +260,7 @@ impl Offer {
         self.taken.saturating_sub(&used);
         self.bytes += bytes;
         self.tasks += 1;
-        let task = Ok(TaskInfo { resources: picked, ..task });
-        match self.steps.last_mut() {
-            Some(OfferOperation::Launch(tasks)) => tasks.push(task),
-            _ => self.steps.push(OfferOperation::Launch(vec![task])),
-        }
-        Ok(())
+        Ok(TaskInfo { resources: picked, ..task })
     }
 
     /// True when the accept can carry one step more, of so many bytes.

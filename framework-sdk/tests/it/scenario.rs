@@ -492,6 +492,7 @@ fn launched(tasks: &[Result<TaskInfo, InvalidTask>]) -> String {
 fn steps(accept: &Accept) -> String {
     let steps = accept.operations.iter().map(|step| match step {
         OfferOperation::Launch(tasks) => launched(tasks),
+        OfferOperation::LaunchGroup(tasks) => format!("group of {}", launched(tasks)),
         OfferOperation::Convert { id: Some(id), operation } => format!("{operation} as {id}"),
         OfferOperation::Convert { id: None, operation } => operation.to_string(),
     });

@@ -214,6 +214,14 @@ fn tasks(state: &State) {
         }
         assert!(view.state != TaskState::Unknown, "task {} is unknown", key.1);
     }
+    for (id, framework) in &state.frameworks {
+        let of = |task_id| state.view.tasks[&(id.clone(), task_id)].info.group.clone();
+        let mut groups = BTreeMap::new();
+        for group in framework.tasks.keys().cloned().filter_map(of) {
+            *groups.entry(group.group_id).or_default() += 1;
+        }
+        assert_eq!(groups, framework.groups, "the tasks of each task group of {id}");
+    }
     let ended = state.view.completed.values().all(|task| !task.state.holds_resources());
     assert!(ended, "a completed task holds resources");
 }

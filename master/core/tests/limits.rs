@@ -101,6 +101,7 @@ fn task(number: usize) -> TaskInfo {
         labels: BTreeMap::new(),
         container: Default::default(),
         supervision: Default::default(),
+        group: None,
     }
 }
 

@@ -86,6 +86,7 @@ pub(crate) fn task_info(id: &str) -> TaskInfo {
         volumes: Vec::new(),
         container: Default::default(),
         supervision: Default::default(),
+        group: None,
     }
 }
 

@@ -324,6 +324,7 @@ pub(crate) fn task(id: &str, text: &str) -> TaskInfo {
         labels: Default::default(),
         container: Default::default(),
         supervision: Default::default(),
+        group: None,
     }
 }
 

@@ -44,9 +44,11 @@ impl Check for Moves {
 impl Moves {
     fn written(&mut self, agent: usize, record: &Record) -> Verdict {
         match record {
-            Record::Task(task) => {
-                let key = (task.framework_id.clone(), task.info.task_id.clone());
-                self.written.insert((agent, key), (TaskState::Staging, None));
+            Record::Task(_) | Record::Group(_) => {
+                for task in record.taken_on() {
+                    let key = (task.framework_id.clone(), task.info.task_id.clone());
+                    self.written.insert((agent, key), (TaskState::Staging, None));
+                }
             }
             Record::Update { framework_id, status } => {
                 let key = (agent, (framework_id.clone(), status.task_id.clone()));
@@ -79,6 +81,7 @@ impl Moves {
             Record::Agent { .. }
             | Record::Process(_)
             | Record::Times { .. }
+            | Record::Turn { .. }
             | Record::Operation { .. }
             | Record::OperationAcknowledgement { .. } => {}
         }

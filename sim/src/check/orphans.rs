@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apportion_agent_core::{ContainerId, Record, TaskKey};
+use apportion_agent_core::{ContainerId, TaskKey};
 use apportion_master_core::view::FrameworkState;
 use apportion_types::{
     AgentId, Reason, TaskStatus,
@@ -44,8 +44,9 @@ impl Check for Orphans {
                     }
                 }
             }
-            Happening::Durable { agent, record: Record::Task(task) } => {
-                self.written.insert((agent, task.container_id.clone()));
+            Happening::Durable { agent, record } => {
+                let named = record.taken_on().iter().map(|task| (agent, task.container_id.clone()));
+                self.written.extend(named);
             }
             Happening::Launching { agent, container, task } => {
                 if !self.written.remove(&(agent, container.clone())) {

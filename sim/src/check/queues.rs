@@ -72,6 +72,8 @@ impl Queues {
             | Record::Process(_)
             | Record::Times { .. }
             | Record::Task(_)
+            | Record::Group(_)
+            | Record::Turn { .. }
             | Record::Operation { .. }
             | Record::OperationAcknowledgement { .. } => {}
         }

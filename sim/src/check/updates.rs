@@ -152,6 +152,8 @@ impl Updates {
             | Record::Process(_)
             | Record::Times { .. }
             | Record::Task(_)
+            | Record::Group(_)
+            | Record::Turn { .. }
             | Record::Operation { .. }
             | Record::OperationAcknowledgement { .. } => {}
         }

@@ -35,6 +35,7 @@ impl From<Volume> for v1::Volume {
         let source = match volume.source {
             VolumeSource::Host { path } => Wire::HostPath(path),
             VolumeSource::Sandbox { path } => Wire::SandboxPath(path),
+            VolumeSource::Group { path } => Wire::GroupPath(path),
             VolumeSource::Tmpfs { bytes } => Wire::TmpfsBytes(bytes),
             VolumeSource::Image(image) => Wire::Image(image.into()),
         };
@@ -52,6 +53,7 @@ impl TryFrom<v1::Volume> for Volume {
             None => return Err(ConvertError::new("source", "is missing")),
             Some(Wire::HostPath(path)) => ("host_path", VolumeSource::Host { path }),
             Some(Wire::SandboxPath(path)) => ("sandbox_path", VolumeSource::Sandbox { path }),
+            Some(Wire::GroupPath(path)) => ("group_path", VolumeSource::Group { path }),
             Some(Wire::TmpfsBytes(0)) => return Err(ConvertError::new("tmpfs_bytes", "is 0")),
             Some(Wire::TmpfsBytes(bytes)) => ("container_path", VolumeSource::Tmpfs { bytes }),
             Some(Wire::Image(image)) => {

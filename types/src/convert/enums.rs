@@ -7,6 +7,7 @@ use crate::{
     Capability,
     container::Control,
     container_info::RlimitResource,
+    group::Part,
     image::PullPolicy,
     network::{Direction, Protocol, Verdict},
     operation::OperationState,
@@ -65,8 +66,14 @@ wire_enum! {
         AgentDisconnected, AgentRemoved, AgentUnreachable, AgentReregistered, AgentForgot, Reconciliation, Preempted,
         ResourcesUnknown, GangRefused, OperationInvalid, ContainerLimitationDisk, ImageNotAvailable, ArtifactNotFetched,
         MaxCompletionTime, Unhealthy, HealthChanged, CheckChanged, NotEnforceable,
-        NetworkNotAvailable, ContainerLimitationPorts,
+        NetworkNotAvailable, ContainerLimitationPorts, TaskGroupInvalid, TaskGroupFailed,
+        TaskGroupFinished,
     }
+}
+
+wire_enum! {
+    /// The part of this number on the wire; refuses none and unknown ones, naming the field.
+    part: Part, GroupPart { Init, Sidecar, Main }
 }
 
 wire_enum! {

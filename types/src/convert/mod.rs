@@ -12,6 +12,7 @@ mod document;
 mod enums;
 mod framework;
 mod free;
+mod group;
 mod network;
 mod operation;
 mod options;
@@ -31,8 +32,8 @@ use std::{fmt::Display, str::FromStr, time::Duration};
 pub use self::{
     enums::{
         capability, claim_refusal, control, decline_code, error_code, network_direction, network_protocol,
-        network_verdict, operation_state, pull_policy, reason, refusal, refuse_code, rlimit_resource, source,
-        task_state,
+        network_verdict, operation_state, part, pull_policy, reason, refusal, refuse_code, rlimit_resource,
+        source, task_state,
     },
     resources::resources_sum,
     scheduler::scheduler_request,

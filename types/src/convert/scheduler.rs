@@ -126,6 +126,10 @@ impl From<Accept> for v1::Accept {
                 let launch = v1::Launch { tasks: tasks.into_iter().map(wire_task).collect() };
                 v1::Operation { operation: Some(WireOperation::Launch(launch)), operation_id: None }
             }
+            OfferOperation::LaunchGroup(tasks) => {
+                let launch = v1::LaunchGroup { tasks: tasks.into_iter().map(wire_task).collect() };
+                v1::Operation { operation: Some(WireOperation::LaunchGroup(launch)), operation_id: None }
+            }
             OfferOperation::Convert { id, operation } => v1::Operation {
                 operation: Some(WireOperation::Convert(operation.into())),
                 operation_id: id.map(|id| id.to_string()),
@@ -269,6 +273,13 @@ fn commit(wire: v1::Commit) -> Result<Call, ConvertError> {
     })
 }
 
+/// Tasks of one operation of an accept; `before` counts those of the operations before it too.
+fn launched(tasks: Vec<v1::TaskInfo>, before: &mut usize) -> Vec<Result<TaskInfo, InvalidTask>> {
+    let first = *before;
+    *before += tasks.len();
+    (first..).zip(tasks).map(|(index, wire)| task(wire, index)).collect()
+}
+
 fn accept(wire: v1::Accept) -> Result<Accept, ConvertError> {
     let mut tasks = 0;
     let mut operations = Vec::with_capacity(wire.operations.len());
@@ -276,17 +287,15 @@ fn accept(wire: v1::Accept) -> Result<Accept, ConvertError> {
         let at = format!("operations[{index}]");
         let id: Option<OperationId> = optional_id("operation_id", wire.operation_id).within(&at)?;
         operations.push(match wire.operation {
-            Some(WireOperation::Launch(_)) if id.is_some() => {
+            Some(WireOperation::Launch(_) | WireOperation::LaunchGroup(_)) if id.is_some() => {
                 return Err(ConvertError::new(
                     at,
                     "a launch has no operation id: its tasks are answered one by one",
                 ));
             }
-            Some(WireOperation::Launch(launch)) => {
-                let first = tasks;
-                tasks += launch.tasks.len();
-                let numbered = (first..).zip(launch.tasks);
-                OfferOperation::Launch(numbered.map(|(index, wire)| task(wire, index)).collect())
+            Some(WireOperation::Launch(launch)) => OfferOperation::Launch(launched(launch.tasks, &mut tasks)),
+            Some(WireOperation::LaunchGroup(launch)) => {
+                OfferOperation::LaunchGroup(launched(launch.tasks, &mut tasks))
             }
             Some(WireOperation::Convert(operation)) => {
                 let operation = Operation::try_from(operation).within(format_args!("{at}.convert"))?;

@@ -6,9 +6,10 @@ use proptest::{collection, option, prelude::*};
 
 use crate::{
     AgentId, AgentInfo, Capability, CheckResult, Command, ContainerInfo, ContainerStatus, FaultDomain,
-    Findings, FrameworkId, FrameworkInfo, FrameworkOptions, Image, Offer, OfferConstraints, OfferId,
-    Operation, OperationId, OperationState, OperationStatus, Place, Reason, Resources, Role, Source,
-    Supervision, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, Volume, VolumeId, VolumeSource,
+    Findings, FrameworkId, FrameworkInfo, FrameworkOptions, GroupId, GroupInfo, Image, Offer,
+    OfferConstraints, OfferId, Operation, OperationId, OperationState, OperationStatus, Part, Place, Reason,
+    Resources, Role, Source, Supervision, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, Volume,
+    VolumeId, VolumeSource,
     constraints::{Constraint, Pattern, Predicate, Selector},
     container::{Control, Exit, Limitation, Unenforced, Usage},
     container_info::{Artifact, Rlimit, RlimitResource},
@@ -40,7 +41,8 @@ ids!(
     offer_id: OfferId,
     task_id: TaskId,
     operation_id: OperationId,
-    volume_id: VolumeId
+    volume_id: VolumeId,
+    group_id: GroupId
 );
 
 fn role() -> impl Strategy<Value = Role> {
@@ -277,18 +279,34 @@ pub(super) fn task_info() -> impl Strategy<Value = TaskInfo> {
                 volumes: paths.into_iter().map(|path| Volume::new(path).unwrap()).collect(),
                 container: ContainerInfo::default(),
                 supervision: Supervision::default(),
+                group: None,
             }
         })
         .prop_flat_map(|info| {
-            (Just(info), container_info(), supervision(), collection::vec(volume(), 0..3)).prop_map(
-                |(mut info, container, supervision, volumes)| {
+            let volumes = collection::vec(volume(), 0..3);
+            (Just(info), container_info(), supervision(), volumes, option::of(group())).prop_map(
+                |(mut info, container, supervision, volumes, group)| {
                     if container.image.is_some() && info.command.env.is_empty() {
                         info.command.argv.clear();
                     }
                     info.volumes.extend(volumes);
-                    TaskInfo { container, supervision, ..info }
+                    if group.is_none() {
+                        info.volumes.retain(|volume| !matches!(volume.source, VolumeSource::Group { .. }));
+                    }
+                    TaskInfo { container, supervision, group: group.map(Box::new), ..info }
                 },
             )
+        })
+}
+
+fn group() -> impl Strategy<Value = GroupInfo> {
+    let members = 1..=limits::GROUP_TASKS_MAX as u32;
+    (group_id(), proptest::sample::select(&Part::ALL[..]), members, any::<proptest::sample::Index>())
+        .prop_map(|(group_id, part, members, place)| GroupInfo {
+            group_id,
+            part,
+            place: place.index(members as usize) as u32,
+            members,
         })
 }
 
@@ -306,6 +324,7 @@ fn volume() -> impl Strategy<Value = Volume> {
     let source = prop_oneof![
         "(/[a-z]{1,4}){1,3}".prop_map(|path| VolumeSource::Host { path }),
         "[a-z]{1,4}".prop_map(|path| VolumeSource::Sandbox { path }),
+        "[a-z]{1,4}".prop_map(|path| VolumeSource::Group { path }),
         (1..u64::MAX).prop_map(|bytes| VolumeSource::Tmpfs { bytes }),
         image().prop_map(VolumeSource::Image),
     ];
@@ -485,6 +504,7 @@ pub(super) fn task_status() -> impl Strategy<Value = TaskStatus> {
 fn accept() -> impl Strategy<Value = Accept> {
     let each = prop_oneof![
         collection::vec(task_info().prop_map(Ok), 0..3).prop_map(OfferOperation::Launch),
+        collection::vec(task_info().prop_map(Ok), 0..3).prop_map(OfferOperation::LaunchGroup),
         (option::of(operation_id()), operation())
             .prop_map(|(id, operation)| OfferOperation::Convert { id, operation }),
     ];

@@ -10,7 +10,8 @@ use super::{
     optional_duration, optional_id, shown, source, task_state, update_id, update_id_bytes,
 };
 use crate::{
-    Command, ContainerInfo, ContainerStatus, Findings, Resources, Supervision, TaskInfo, TaskStatus, Time,
+    Command, ContainerInfo, ContainerStatus, Findings, GroupInfo, Resources, Supervision, TaskInfo,
+    TaskStatus, Time, Volume, VolumeSource,
     container::{Exit, Limitation, Usage},
     limits,
     resources::{Name, Value},
@@ -68,12 +69,13 @@ impl From<TaskInfo> for v1::TaskInfo {
             health_check: info.supervision.health_check.map(|check| (*check).into()),
             check: info.supervision.check.map(|check| (*check).into()),
             max_completion_ms: info.supervision.max_completion.map(millis),
+            group: info.group.map(|group| (*group).into()),
         }
     }
 }
 
 /// Refuses: text of more than [`limits::TASK_BYTES_MAX`] in all, a grace above [`limits::KILL_GRACE_MAX`], no processes at
-/// all, limits of other resources than `cpus` and `mem` or below what is asked for, and what its parts refuse. Absent
+/// all, limits of other resources than `cpus` and `mem` or below what is asked for, a group's folder of no group, and what its parts refuse. Absent
 /// resources are none.
 impl TryFrom<v1::TaskInfo> for TaskInfo {
     type Error = ConvertError;
@@ -102,6 +104,13 @@ impl TryFrom<v1::TaskInfo> for TaskInfo {
             let what = "names no program, and there is no image that would have one";
             return Err(ConvertError::new("command.argv", what));
         }
+        let group: Option<GroupInfo> = optional("group", wire.group)?;
+        let volumes: Vec<Volume> = messages("volumes", wire.volumes)?;
+        let shared = |volume: &Volume| matches!(volume.source, VolumeSource::Group { .. });
+        if let Some(index) = volumes.iter().position(shared).filter(|_| group.is_none()) {
+            let what = "is shared with the members of a task group, and the task is of none";
+            return Err(ConvertError::new(format!("volumes[{index}].group_path"), what));
+        }
         let max_completion =
             optional_duration("max_completion_ms", wire.max_completion_ms, limits::MAX_COMPLETION_MAX)?;
         Ok(Self {
@@ -113,13 +122,14 @@ impl TryFrom<v1::TaskInfo> for TaskInfo {
             command,
             kill_grace: optional_duration("kill_grace_ms", wire.kill_grace_ms, limits::KILL_GRACE_MAX)?,
             labels: wire.labels.into_iter().collect(),
-            volumes: messages("volumes", wire.volumes)?,
+            volumes,
             container,
             supervision: Supervision {
                 health_check: optional("health_check", wire.health_check)?.map(Box::new),
                 check: optional("check", wire.check)?.map(Box::new),
                 max_completion,
             },
+            group: group.map(Box::new),
         })
     }
 }

@@ -171,14 +171,14 @@ impl Accept {
     /// The tasks of all its launches, in order.
     pub fn tasks(&self) -> impl Iterator<Item = &Result<TaskInfo, InvalidTask>> {
         self.operations.iter().flat_map(|operation| match operation {
-            OfferOperation::Launch(tasks) => tasks.as_slice(),
+            OfferOperation::Launch(tasks) | OfferOperation::LaunchGroup(tasks) => tasks.as_slice(),
             OfferOperation::Convert { .. } => &[],
         })
     }
 
     fn tasks_mut(&mut self) -> impl Iterator<Item = &mut Result<TaskInfo, InvalidTask>> {
         self.operations.iter_mut().flat_map(|operation| match operation {
-            OfferOperation::Launch(tasks) => tasks.as_mut_slice(),
+            OfferOperation::Launch(tasks) | OfferOperation::LaunchGroup(tasks) => tasks.as_mut_slice(),
             OfferOperation::Convert { .. } => &mut [],
         })
     }
@@ -189,6 +189,8 @@ impl Accept {
 pub enum OfferOperation {
     /// Launches tasks, in order. A task whose description breaks a rule of its form keeps its place as the error.
     Launch(Vec<Result<TaskInfo, InvalidTask>>),
+    /// Launches the tasks of one task group, by their places; all or none.
+    LaunchGroup(Vec<Result<TaskInfo, InvalidTask>>),
     /// Makes others of them.
     Convert {
         /// How the framework wants to hear what became of it; not at all when none.

@@ -13,6 +13,7 @@ use std::{
 use rustix::{
     fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2},
     io::Errno,
+    process::umask,
 };
 
 /// What is done about symbolic links.
@@ -56,6 +57,20 @@ pub(super) fn open(below: &impl AsFd, path: &Path, links: Links) -> Result<Owned
 
 /// Opens the folder at `path`; those that are missing on the way are made, for everybody to read.
 pub(super) fn make_folder(below: &impl AsFd, path: &Path, links: Links) -> Result<OwnedFd, Errno> {
+    make_folder_as(below, path, links, FOLDER)
+}
+
+/// The same; what is made is for everybody to write to from the beginning. One that is there keeps its mode.
+///
+/// Changes the mask of the calling process for a moment: only one with a single thread may ask for it while it makes other files.
+pub(super) fn make_open_folder(below: &impl AsFd, path: &Path, links: Links) -> Result<OwnedFd, Errno> {
+    let mask = umask(Mode::empty());
+    let made = make_folder_as(below, path, links, Mode::from_raw_mode(0o777));
+    umask(mask);
+    made
+}
+
+fn make_folder_as(below: &impl AsFd, path: &Path, links: Links, mode: Mode) -> Result<OwnedFd, Errno> {
     match open_as(below, path, links, OFlags::PATH | OFlags::DIRECTORY) {
         Err(Errno::NOENT) => {}
         other => return other,
@@ -73,8 +88,8 @@ pub(super) fn make_folder(below: &impl AsFd, path: &Path, links: Links) -> Resul
         let next = match open_it() {
             Err(Errno::NOENT) => {
                 let made = match &at {
-                    Some(folder) => mkdirat(folder, name, FOLDER),
-                    None => mkdirat(below, name, FOLDER),
+                    Some(folder) => mkdirat(folder, name, mode),
+                    None => mkdirat(below, name, mode),
                 };
                 match made {
                     // Another container may have made it, or it is a link that leads nowhere, which the opening says.
@@ -136,7 +151,10 @@ pub(super) fn read(below: &impl AsFd, path: &Path, bytes_max: u64) -> Result<Opt
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink};
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::{PermissionsExt, symlink},
+    };
 
     use super::*;
 
@@ -179,6 +197,22 @@ mod tests {
         assert!(place.path().join("run/a/b").is_dir() && place.path().join("run/c/d").is_file());
         assert_eq!(make_folder(&root, Path::new("/link/a"), Links::Refused).err(), Some(Errno::LOOP));
         assert_eq!(make_file(&root, Path::new("run"), Links::Inside).err(), Some(Errno::ISDIR));
+    }
+
+    #[test]
+    fn what_is_made_for_everybody_to_write_to_is_so_at_once_and_what_is_there_keeps_its_mode() {
+        let place = tempfile::tempdir().unwrap();
+        let root = File::open(place.path()).unwrap();
+        let mode = |path: &str| fs::metadata(place.path().join(path)).unwrap().permissions().mode() & 0o7777;
+        make_open_folder(&root, Path::new("a/b"), Links::Refused).unwrap();
+        assert_eq!((mode("a"), mode("a/b")), (0o777, 0o777));
+        fs::set_permissions(place.path().join("a/b"), Permissions::from_mode(0o1770)).unwrap();
+        make_open_folder(&root, Path::new("a/b/c"), Links::Refused).unwrap();
+        make_open_folder(&root, Path::new("a/b"), Links::Refused).unwrap();
+        assert_eq!((mode("a/b"), mode("a/b/c")), (0o1770, 0o777));
+        symlink("/", place.path().join("a/link")).unwrap();
+        let linked = make_open_folder(&root, Path::new("a/link"), Links::Refused);
+        assert_eq!(linked.err(), Some(Errno::LOOP));
     }
 
     #[test]

@@ -31,6 +31,9 @@ const FORBIDDEN: [&str; 4] = ["/run", "/dev", "/proc", "/sys"];
 
 const KERNEL: &str = "leads into /proc or /sys, where nothing is mounted; choose another path";
 
+/// How a folder of the host is opened that is to be no link.
+const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
 const SYSFS_MAGIC: FsWord = 0x6265_6572;
 
 /// A volume, taken before anything was laid over it.
@@ -82,6 +85,11 @@ pub(super) fn take<'a>(
                 Source::Folder(
                     tree.map_err(|e| refuse(path, format_args!("cannot be made in the sandbox: {e}")))?,
                 )
+            }
+            MountSource::Shared { within, path } => {
+                let tree = shared(within, path);
+                let what = |e| format!("cannot be made in what the task group shares: {e}");
+                Source::Folder(tree.map_err(|e| refuse(path, what(e)))?)
             }
             MountSource::Tmpfs { bytes } => Source::Memory { bytes: *bytes },
             MountSource::Image(image) => {
@@ -157,12 +165,17 @@ fn host(path: &Path, mount: &Mount, order: &Order) -> Result<Option<Source>, Str
     Ok(Some(if kind.is_dir() { Source::Folder(tree) } else { Source::File(tree) }))
 }
 
+/// A folder in one whose content other containers may have written. Which of them made it, and what they made of it since, is no matter.
+fn shared(within: &Path, path: &Path) -> Result<Tree, Errno> {
+    let within = open_at(within, FOLDER, Mode::empty())?;
+    Tree::of(&place::make_open_folder(&within, path, Links::Refused)?)
+}
+
 fn persistent(volume: &PersistentVolume) -> Result<Volume<'_>, Failure> {
-    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     if volume.path.is_absolute() {
         return Err(refuse(&volume.path, "is not a plain path below the sandbox"));
     }
-    let opened = open_at(&volume.source, folder, Mode::empty());
+    let opened = open_at(&volume.source, FOLDER, Mode::empty());
     let tree = opened.and_then(|folder| Tree::of(&folder));
     let tree = tree.map_err(|e| refuse(&volume.path, format_args!("cannot be opened: {e}")))?;
     Ok(Volume { target: &volume.path, source: Source::Folder(tree), writable: true })

@@ -38,6 +38,7 @@ impl AgentCore {
             None if state == TaskState::Running => {}
             None => self.update(now, &key, Draft::new(TaskState::Running, ""), actions),
         }
+        self.group_changed(&key);
     }
 
     pub(super) fn launch_progress(
@@ -180,6 +181,9 @@ fn ended(kill: Option<Kill>, termination: Termination) -> Draft {
     let Termination { exit, limitation, usage, started_at, finished_at } = termination;
     let how = exit.map_or("nobody was left to see how it ended".to_owned(), |exit| exit.to_string());
     let draft = match (kill, limitation, exit) {
+        (Some(Kill { reason: reason @ Reason::TaskGroupFinished, .. }), _, Some(Exit::Code(0))) => {
+            Draft::new(TaskState::Finished, how).because(reason)
+        }
         (Some(kill), _, _) if !kill.is_failure() => {
             Draft::new(TaskState::Killed, format!("killed: {how}")).because(kill.told_reason())
         }

@@ -26,7 +26,11 @@ impl AgentCore {
         actions: &mut Actions,
     ) {
         if self.waiting.contains_key(&key) {
-            self.wait(key, Waiting::Kill { grace, reason });
+            let task_id = key.1.clone();
+            self.wait(key, Waiting::Kill { task_id, grace, reason });
+        } else if let Some(at) = self.waits_in_group(&key) {
+            // The group may wait for a name that is not among its own.
+            self.wait(at, Waiting::Kill { task_id: key.1, grace, reason });
         } else if self.tasks.contains_key(&key) {
             self.kill(now, &key, grace, reason, None, actions);
         } else if !self.streams.contains_key(&key) {
@@ -36,9 +40,23 @@ impl AgentCore {
         }
     }
 
-    /// Asks a task to end; `why` is for people, where the reason does not say all. Every grace counts from the first wish, so that another wish can only shorten what is left of it; one that
-    /// finds KILL sent sends it again.
+    /// Asks a task to end, and with it the others of its task group: the one door by which that is done, whatever the cause.
     pub(super) fn kill(
+        &mut self,
+        now: Time,
+        key: &TaskKey,
+        grace: Option<Duration>,
+        reason: Reason,
+        why: Option<String>,
+        actions: &mut Actions,
+    ) {
+        self.kill_alone(now, key, grace, reason, why, actions);
+        self.group_changed(key);
+    }
+
+    /// Asks one task to end; `why` is for people, where the reason does not say all. Every grace counts from the first wish, so that another
+    /// wish can only shorten what is left of it; one that finds KILL sent sends it again.
+    pub(super) fn kill_alone(
         &mut self,
         now: Time,
         key: &TaskKey,
@@ -54,27 +72,32 @@ impl AgentCore {
         let own = task.own_grace();
         let grace = grace.unwrap_or(own).min(limits::KILL_GRACE_MAX);
         let first = task.kill.is_none();
-        let during_launch = matches!(task.phase, Phase::Checkpointing | Phase::Launching);
+        let during_launch =
+            matches!(task.phase, Phase::Checkpointing | Phase::Waiting | Phase::Turning | Phase::Launching);
         let kill =
             task.kill.get_or_insert(Kill { reason, first_at: now, kill_at: now + grace, during_launch });
+        // What was asked to end because its work is done is now wished to.
+        if kill.reason == Reason::TaskGroupFinished {
+            kill.reason = reason;
+        }
         let before = kill.kill_at;
         kill.kill_at = kill.kill_at.min(kill.first_at + grace);
         let kill_at = kill.kill_at;
         let news = if first { kill_at != now + own } else { kill_at != before };
         let container_id = task.record.container_id.clone();
         let phase = task.phase;
-        if news {
+        if news && phase != Phase::Waiting {
             self.write_times(key, Times { started_at: None, kill_at: Some(kill_at) }, actions);
         }
         if first {
             self.end_probes(key);
         }
-        if first && phase != Phase::Checkpointing {
+        if first && !matches!(phase, Phase::Checkpointing | Phase::Waiting) {
             let mut message = match grace {
                 Duration::ZERO => "asked to end at once".to_owned(),
                 grace => format!("asked to end within {grace:?}"),
             };
-            message.extend(why.map(|why| format!("; {why}")));
+            message.extend(why.iter().map(|why| format!("; {why}")));
             self.update(now, key, Draft::new(TaskState::Killing, message).because(reason), actions);
         }
         match phase {
@@ -82,7 +105,9 @@ impl AgentCore {
             Phase::Running if first => self.signal(now, key, actions),
             Phase::Running if kill_at <= now => self.send_kill(now, key, actions),
             Phase::Running => self.timers.set(Timer::Kill(key.clone()), kill_at),
+            Phase::Waiting => _ = self.end_if_killed(now, key, why, actions),
             Phase::Checkpointing
+            | Phase::Turning
             | Phase::Launching
             | Phase::Attaching
             | Phase::Ending

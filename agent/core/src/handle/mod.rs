@@ -2,6 +2,7 @@
 
 mod container;
 mod framework;
+mod group;
 mod kill;
 mod lend;
 mod link;
@@ -81,6 +82,7 @@ impl AgentCore {
                 Timer::Shutdown => self.done(actions),
             }
         }
+        self.settle_groups(now, actions);
         self.shut_down_further(now, actions);
         if cfg!(debug_assertions) && self.tasks.len() <= CHECKED_TASKS_MAX {
             self.check();
@@ -137,6 +139,8 @@ impl AgentCore {
             match fence {
                 Fence::Nothing => {}
                 Fence::Task(key) => self.taken_on(now, &key, actions),
+                Fence::Group(group) => self.group_taken_on(now, &group, actions),
+                Fence::Turn(key) => self.turn_durable(now, &key, actions),
                 Fence::Update(key, update_id) => {
                     self.update_durable(&key, update_id);
                     written.push(key);

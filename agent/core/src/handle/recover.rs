@@ -66,7 +66,7 @@ impl AgentCore {
         machine_restarted: bool,
         actions: &mut Actions,
     ) {
-        let RecoveredTask { task: record, acknowledged, updates, times } = recovered;
+        let RecoveredTask { task: record, waits, acknowledged, updates, times } = recovered;
         let key = (record.framework_id.clone(), record.info.task_id.clone());
         let container_id = record.container_id.clone();
         let newest = updates.last().or(acknowledged.as_ref());
@@ -75,29 +75,40 @@ impl AgentCore {
         let addresses = newest.map(|status| status.addresses.clone()).unwrap_or_default();
         let ended = state.is_some_and(TaskState::is_terminal);
         let grace = record.info.kill_grace.unwrap_or(limits::KILL_GRACE_DEFAULT);
-        let kill = newest.filter(|status| status.state == TaskState::Killing).map(|status| Kill {
-            reason: status.reason.unwrap_or(Reason::KilledByFramework),
-            first_at: status.at.min(now),
-            kill_at: times.kill_at.unwrap_or(status.at.min(now) + grace),
+        let kill = newest.and_then(wish).map(|(reason, first_at)| Kill {
+            reason,
+            first_at: first_at.min(now),
+            kill_at: times.kill_at.unwrap_or(first_at.min(now) + grace),
             during_launch: false,
         });
         self.containers.insert(container_id.clone(), key.clone());
         if state.is_some() {
             self.recover_stream(&key, state, updates);
         }
-        let over = ended || machine_restarted;
-        if !over {
+        let lost_with_machine = machine_restarted && !ended && !waits;
+        let over = ended || lost_with_machine;
+        let waits = waits && !ended;
+        if !over && !waits {
             actions.push(Action::Attach { container_id });
         }
-        let phase = if over { Phase::Ended { kept: true } } else { Phase::Attaching };
+        let phase = match (over, waits) {
+            (true, _) => Phase::Ended { kept: true },
+            (false, true) => Phase::Waiting,
+            (false, false) => Phase::Attaching,
+        };
         let state = state.unwrap_or(TaskState::Staging);
         let mut task = Task { kill, started_at: times.started_at, ..Task::new(record, phase, state) };
         task.known.findings = findings;
         task.addresses = addresses;
         task.told = task.known.clone();
+        if let Some(of) = &task.record.info.group {
+            let group = (key.0.clone(), of.group_id.clone());
+            self.groups.entry(group).or_default().insert(of.place, key.clone());
+        }
         self.tasks.insert(key.clone(), task);
+        self.group_changed(&key);
         self.show(&key);
-        if machine_restarted && !ended {
+        if lost_with_machine {
             self.update(now, &key, lost(kill, "the machine was restarted".to_owned()), actions);
         }
     }
@@ -146,6 +157,20 @@ impl AgentCore {
         self.pool = pool;
         Ok(())
     }
+}
+
+/// Whose wish it is that a task ends, and since when, by the newest that was told of it. One that has ended by it has it still: the
+/// others of its task group, which may not have been asked yet, are to end for the same.
+fn wish(newest: &TaskStatus) -> Option<(Reason, Time)> {
+    let reason = match (newest.state, newest.reason) {
+        // Whose wish it was then is not told; it is hardly ever another's.
+        (TaskState::Killing | TaskState::Killed, None | Some(Reason::KilledDuringLaunch)) => {
+            Reason::KilledByFramework
+        }
+        (TaskState::Killing | TaskState::Killed, Some(reason)) => reason,
+        _ => return None,
+    };
+    Some((reason, newest.at))
 }
 
 fn changed(changes: &[String]) -> String {

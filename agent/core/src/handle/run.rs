@@ -15,6 +15,14 @@ use crate::{
     },
 };
 
+/// Whose a task is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin<'a> {
+    pub(super) framework_id: &'a FrameworkId,
+    pub(super) framework_info: &'a FrameworkInfo,
+    pub(super) role: &'a Role,
+}
+
 impl AgentCore {
     pub(super) fn run_tasks(
         &mut self,
@@ -25,42 +33,65 @@ impl AgentCore {
         tasks: Vec<TaskInfo>,
         actions: &mut Actions,
     ) {
-        for info in tasks {
-            let key = (framework_id.clone(), info.task_id.clone());
-            if self.is_over(&key) {
-                let (framework_info, role) = (framework_info.clone(), role.clone());
-                self.wait(key, Waiting::Run { framework_info, role, info: Box::new(info) });
-                continue;
+        let of = Origin { framework_id, framework_info, role };
+        let group_id = |info: &TaskInfo| info.group.as_ref().map(|group| group.group_id.clone());
+        let mut tasks = tasks.into_iter().peekable();
+        while let Some(info) = tasks.next() {
+            match group_id(&info) {
+                None => self.run_task(now, of, info, actions),
+                Some(group) => {
+                    let mut members = vec![info];
+                    while let Some(next) = tasks.next_if(|next| group_id(next).as_ref() == Some(&group)) {
+                        members.push(next);
+                    }
+                    self.run_group(now, of, group, members, actions);
+                }
             }
-            if self.tasks.contains_key(&key) || self.streams.contains_key(&key) {
-                let message = "is known here already and its end is not acknowledged; the second description is ignored";
-                note(actions, format!("task {} of framework {}: {message}", key.1, key.0));
-                continue;
-            }
-            if self.shutdown.is_some() {
-                let draft = Draft::new(TaskState::Dropped, "the agent is shutting down")
-                    .because(Reason::AgentRemoved);
-                self.update(now, &key, draft, actions);
-                continue;
-            }
-            if let Err(lack) = self.pool.take(&info.resources) {
-                self.update(now, &key, lacking(lack), actions);
-                continue;
-            }
-            self.containers_named += 1;
-            let record = TaskRecord {
-                framework_id: framework_id.clone(),
-                framework_info: framework_info.clone(),
-                role: role.clone(),
-                info,
-                container_id: ContainerId::new(self.incarnation, self.containers_named),
-            };
-            self.containers.insert(record.container_id.clone(), key.clone());
-            let task = Task::new(record.clone(), Phase::Checkpointing, TaskState::Staging);
-            self.tasks.insert(key.clone(), task);
-            self.show(&key);
-            self.checkpoint(Record::Task(Box::new(record)), Fence::Task(key), actions);
         }
+    }
+
+    fn run_task(&mut self, now: Time, of: Origin<'_>, info: TaskInfo, actions: &mut Actions) {
+        let key = (of.framework_id.clone(), info.task_id.clone());
+        if self.is_over(&key) {
+            let (framework_info, role) = (of.framework_info.clone(), of.role.clone());
+            return self.wait(key, Waiting::Run { framework_info, role, info: Box::new(info) });
+        }
+        if self.is_known(&key) {
+            let message =
+                "is known here already and its end is not acknowledged; the second description is ignored";
+            return note(actions, format!("task {} of framework {}: {message}", key.1, key.0));
+        }
+        if self.shutdown.is_some() {
+            return self.update(now, &key, ending(), actions);
+        }
+        if let Err(lack) = self.pool.take(&info.resources) {
+            return self.update(now, &key, lacking(lack), actions);
+        }
+        let record = self.take_on(of, info);
+        self.checkpoint(Record::Task(Box::new(record)), Fence::Task(key), actions);
+    }
+
+    /// Makes a task, whose resources are taken, known here; it is on disk when its record is.
+    pub(super) fn take_on(&mut self, of: Origin<'_>, info: TaskInfo) -> TaskRecord {
+        let key = (of.framework_id.clone(), info.task_id.clone());
+        self.containers_named += 1;
+        let record = TaskRecord {
+            framework_id: of.framework_id.clone(),
+            framework_info: of.framework_info.clone(),
+            role: of.role.clone(),
+            info,
+            container_id: ContainerId::new(self.incarnation, self.containers_named),
+        };
+        self.containers.insert(record.container_id.clone(), key.clone());
+        let task = Task::new(record.clone(), Phase::Checkpointing, TaskState::Staging);
+        self.tasks.insert(key.clone(), task);
+        self.show(&key);
+        record
+    }
+
+    /// True when the name of a task is taken, by it or by what is still to be told of it.
+    pub(super) fn is_known(&self, key: &TaskKey) -> bool {
+        self.tasks.contains_key(key) || self.streams.contains_key(key)
     }
 
     /// True while nothing is left of a task but to write that its end is acknowledged. Its framework may use the name again.
@@ -80,7 +111,12 @@ impl AgentCore {
                 Waiting::Run { framework_info, role, info } => {
                     self.run_tasks(now, &key.0, &framework_info, &role, vec![*info], actions);
                 }
-                Waiting::Kill { grace, reason } => self.kill_task(now, key.clone(), grace, reason, actions),
+                Waiting::RunGroup { framework_info, role, members } => {
+                    self.run_tasks(now, &key.0, &framework_info, &role, members, actions);
+                }
+                Waiting::Kill { task_id, grace, reason } => {
+                    self.kill_task(now, (key.0.clone(), task_id), grace, reason, actions);
+                }
                 Waiting::Missing => self.answer_missing(now, key.clone(), actions),
                 Waiting::FrameworkRemoved => self.remove_framework(now, &key.0, actions),
             }
@@ -96,7 +132,15 @@ impl AgentCore {
             let draft = Draft::new(TaskState::Killed, "killed before it was started");
             return self.update(now, key, draft.because(kill.told_reason()), actions);
         }
+        self.launch(now, key, actions);
+    }
+
+    /// Starts the container of a task, which is on disk.
+    pub(super) fn launch(&mut self, now: Time, key: &TaskKey, actions: &mut Actions) {
+        let task = self.tasks.get_mut(key).expect("the caller has looked");
         task.phase = Phase::Launching;
+        task.known.progress.clear();
+        task.told.progress.clear();
         let plan = ContainerPlan::new(
             task.record.container_id.clone(),
             (&key.0, &task.record.role),
@@ -110,8 +154,13 @@ impl AgentCore {
     }
 }
 
+/// The answer to a task that comes too late.
+pub(super) fn ending() -> Draft {
+    Draft::new(TaskState::Dropped, "the agent is shutting down").because(Reason::AgentRemoved)
+}
+
 /// The answer to a task that cannot have what it is to use.
-fn lacking(lack: Lack) -> Draft {
+pub(super) fn lacking(lack: Lack) -> Draft {
     let (message, reason) = match lack {
         Lack::Unknown(missing) => {
             (format!("the agent has not {missing} of what it is to use"), Reason::ResourcesUnknown)

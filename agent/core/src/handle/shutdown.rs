@@ -40,7 +40,8 @@ impl AgentCore {
     /// Goes on with a shutdown once every launch has an outcome, or every task has ended and that is on disk.
     pub(super) fn shut_down_further(&mut self, now: Time, actions: &mut Actions) {
         if self.shutdown == Some(Shutdown::Settling) {
-            let under_way = |task: &Task| matches!(task.phase, Phase::Checkpointing | Phase::Launching);
+            let under_way =
+                |task: &Task| matches!(task.phase, Phase::Checkpointing | Phase::Turning | Phase::Launching);
             if !self.tasks.values().any(under_way) {
                 self.done(actions);
             }

@@ -114,6 +114,7 @@ impl AgentCore {
             ProbeKind::Health => self.health_judged(now, &key, result, actions),
         }
         self.tell_more(now, &key, actions);
+        self.group_changed(&key);
     }
 
     fn health_judged(&mut self, now: Time, key: &TaskKey, result: CheckResult, actions: &mut Actions) {

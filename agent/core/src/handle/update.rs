@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// What is new in a status.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Draft {
     state: TaskState,
     reason: Option<Reason>,
@@ -38,6 +38,12 @@ impl Draft {
     #[must_use]
     pub(crate) fn because(self, reason: Reason) -> Self {
         Self { reason: Some(reason), ..self }
+    }
+
+    /// The same, said of this.
+    #[must_use]
+    pub(crate) fn of(self, what: &str) -> Self {
+        Self { message: format!("{what}: {}", self.message), ..self }
     }
 
     #[must_use]
@@ -99,6 +105,9 @@ impl AgentCore {
         stream.pending.push_back(Update { status, durable: false, sent: false, acknowledged: false });
         self.show(key);
         self.checkpoint(record, Fence::Update(key.clone(), update_id), actions);
+        if ended {
+            self.group_changed(key);
+        }
     }
 
     /// Tells what is new of a task that goes on as it did, once all that was told of it before is acknowledged.
@@ -108,7 +117,7 @@ impl AgentCore {
             return;
         }
         let draft = match task.phase {
-            Phase::Launching if task.known.progress != task.told.progress => {
+            Phase::Waiting | Phase::Launching if task.known.progress != task.told.progress => {
                 task.told.progress = task.known.progress.clone();
                 Draft::new(TaskState::Starting, task.known.progress.clone())
             }
@@ -238,6 +247,7 @@ impl AgentCore {
         self.timers.cancel(&Timer::Retry(key.clone()));
         if let Some(task) = self.tasks.remove(key) {
             self.containers.remove(&task.record.container_id);
+            self.leave_group(key, &task.record.info);
             if task.phase == (Phase::Ended { kept: true }) {
                 actions.push(Action::Remove { container_id: task.record.container_id });
             }

@@ -40,6 +40,7 @@ fn task(id: &str) -> Record {
             labels: BTreeMap::new(),
             container: Default::default(),
             supervision: Default::default(),
+            group: None,
         },
         container_id: ContainerId(format!("c-{id}")),
     }))
@@ -161,6 +162,7 @@ fn what_is_not_over_is_recovered() {
     let Record::Task(ended) = task("ended") else { unreachable!() };
     let ended = RecoveredTask {
         task: *ended,
+        waits: false,
         acknowledged: Some(status("ended", 3, Starting)),
         updates: vec![status("ended", 6, Finished)],
         times: Times::default(),
@@ -239,4 +241,26 @@ fn only_what_the_machine_has_is_left_for_another_agent() {
     let total = Some("cpus:2;cpus(+eng):2".parse().unwrap());
     assert_eq!(legacy.recovered(), Recovered { total, ..Recovered::default() });
     assert_eq!(Log::default().legacy(), Log::default());
+}
+
+#[test]
+fn a_group_is_there_as_a_whole_and_each_member_waits_until_its_turn() {
+    let members = |ids: &[&str]| {
+        let member = |id: &&str| {
+            let Record::Task(task) = task(id) else { unreachable!() };
+            *task
+        };
+        Record::Group(ids.iter().map(member).collect())
+    };
+    let turn = |id: &str| Record::Turn { framework_id: framework_id(), task_id: task_id(id) };
+    let mut group = log([members(&["one", "two"]), turn("one")]);
+    let waits = |log: &Log| -> Vec<bool> { log.recovered().tasks.iter().map(|task| task.waits).collect() };
+    assert_eq!(waits(&group), [false, true]);
+    let short = log(group.records());
+    assert_eq!(short, group);
+    assert_eq!(group.apply(turn("one")), Err(LogError::NotWaiting { task_id: task_id("one") }));
+    assert_eq!(group.apply(turn("three")), Err(LogError::NotWaiting { task_id: task_id("three") }));
+    let exists = Err(LogError::TaskExists { task_id: task_id("two") });
+    assert_eq!(group.apply(members(&["three", "two"])), exists);
+    assert_eq!(group, short, "nothing of what is refused is there");
 }

@@ -1,5 +1,6 @@
 //! What an agent knows. Data and its own small rules; what happens to it is in [`crate::handle`].
 
+pub(crate) mod group;
 pub(crate) mod link;
 pub(crate) mod outcome;
 pub(crate) mod pool;

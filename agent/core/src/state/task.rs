@@ -3,7 +3,8 @@
 use std::{net::IpAddr, time::Duration};
 
 use apportion_types::{
-    FrameworkInfo, Reason, Role, TaskInfo, TaskState, Time, container::Limitation, limits, probe::Findings,
+    FrameworkInfo, Reason, Role, TaskId, TaskInfo, TaskState, Time, container::Limitation, limits,
+    probe::Findings,
 };
 
 use super::probing::Probings;
@@ -80,6 +81,10 @@ pub(crate) struct News {
 pub(crate) enum Phase {
     /// Not begun: the task is not on disk yet.
     Checkpointing,
+    /// Of a task group, on disk, and its turn has not come: it has no container.
+    Waiting,
+    /// Its turn has come, which is not on disk yet.
+    Turning,
     /// Begun, the outcome is not known.
     Launching,
     /// Of an earlier process of the agent, and not found again yet.
@@ -122,9 +127,11 @@ impl Kill {
     }
 
     /// What the terminal status says of it. Whose wish it was counts for less than that nothing ran; but a preempted task is no
-    /// failure of its framework's, which is to know it.
+    /// failure of its framework's, which is to know it, and one whose task group has come to its end waits for no other.
     pub(crate) fn told_reason(&self) -> Reason {
-        match self.during_launch && self.reason != Reason::Preempted && !self.is_failure() {
+        let told_all_the_same =
+            matches!(self.reason, Reason::Preempted | Reason::TaskGroupFailed | Reason::TaskGroupFinished);
+        match self.during_launch && !told_all_the_same && !self.is_failure() {
             true => Reason::KilledDuringLaunch,
             false => self.reason,
         }
@@ -136,8 +143,10 @@ impl Kill {
 pub(crate) enum Waiting {
     /// It is to run.
     Run { framework_info: FrameworkInfo, role: Role, info: Box<TaskInfo> },
+    /// It and the others of its task group are to run.
+    RunGroup { framework_info: FrameworkInfo, role: Role, members: Vec<TaskInfo> },
     /// It is to end.
-    Kill { grace: Option<Duration>, reason: Reason },
+    Kill { task_id: TaskId, grace: Option<Duration>, reason: Reason },
     /// It is believed here.
     Missing,
     /// Its framework is gone for ever.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use apportion_agent_core::{AgentCore, Event, Log, Record, Recovered, RecoveredTask, Times};
+use apportion_agent_core::{AgentCore, Event, Log, Record, Recovered, RecoveredTask, TaskRecord, Times};
 use apportion_types::{FrameworkId, TaskId, TaskStatus, protocol::agent::AgentOperation};
 
 use crate::world::{Container, World, config};
@@ -70,13 +70,13 @@ impl World {
                     };
                     recovered.operations.retain(|operation| !is(operation));
                 }
-                Record::Task(task) => {
-                    recovered.tasks.push(RecoveredTask {
-                        task: *task,
-                        acknowledged: None,
-                        updates: Vec::new(),
-                        times: Times::default(),
-                    });
+                Record::Task(task) => recovered.tasks.push(taken_on(*task, false)),
+                Record::Group(tasks) => {
+                    recovered.tasks.extend(tasks.into_iter().map(|task| taken_on(task, true)));
+                }
+                Record::Turn { framework_id, task_id } => {
+                    let task = recovered.tasks.iter_mut().find(|t| is(t, &framework_id, &task_id)).unwrap();
+                    assert!(std::mem::take(&mut task.waits), "{task_id} has its turn once");
                 }
                 Record::Update { framework_id, status } => {
                     match recovered.tasks.iter_mut().find(|t| is(t, &framework_id, &status.task_id)) {
@@ -101,6 +101,10 @@ impl World {
         assert_eq!(short, log);
         recovered
     }
+}
+
+fn taken_on(task: TaskRecord, waits: bool) -> RecoveredTask {
+    RecoveredTask { task, waits, acknowledged: None, updates: Vec::new(), times: Times::default() }
 }
 
 fn task_key(task: &RecoveredTask) -> (&FrameworkId, &TaskId) {

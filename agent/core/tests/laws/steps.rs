@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use apportion_agent_core::{CheckpointId, ContainerId, Event, LaunchFailure, LaunchFailureKind, TaskKey};
 use apportion_types::{
-    AgentId, Command, FrameworkId, FrameworkInfo, OperationId, Reason, Resources, Role, TaskId, TaskInfo,
-    UpdateId,
+    AgentId, Command, FrameworkId, FrameworkInfo, GroupId, GroupInfo, OperationId, Part, Reason, Resources,
+    Role, TaskId, TaskInfo, UpdateId,
     container::{Exit, Limitation},
     probe::CheckResult,
     protocol::agent::MasterMessage,
@@ -33,6 +33,12 @@ pub(crate) enum Step {
     Run {
         framework: u8,
         tasks: Vec<(u8, usize)>,
+    },
+    /// A task group of these, by what they use and their parts; perhaps of tasks or a name that are there already.
+    RunGroup {
+        framework: u8,
+        group: u8,
+        members: Vec<(u8, usize, Part)>,
     },
     Kill {
         framework: u8,
@@ -108,6 +114,8 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Ping),
         6 => (0..FRAMEWORKS, proptest::collection::vec((0..TASKS, 0..USES.len()), 1..4))
             .prop_map(|(framework, tasks)| Step::Run { framework, tasks }),
+        6 => (0..FRAMEWORKS, 0..2u8, members())
+            .prop_map(|(framework, group, members)| Step::RunGroup { framework, group, members }),
         4 => (key(), proptest::option::of(0..5000u16))
             .prop_map(|((framework, task), grace)| Step::Kill { framework, task, grace }),
         8 => (any::<u8>(), proptest::bool::weighted(0.2)).prop_map(|(pick, stale)| Step::Acknowledge { pick, stale }),
@@ -128,8 +136,36 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Different tasks, the last one mostly a main task.
+fn members() -> impl Strategy<Value = Vec<(u8, usize, Part)>> {
+    let part = || proptest::sample::select(&Part::ALL[..]);
+    let before = proptest::collection::vec((0..2usize, part()), 0..3);
+    let last = prop_oneof![9 => Just(Part::Main), 1 => part()];
+    (before, 0..USES.len(), last).prop_map(|(mut members, uses, part)| {
+        members.push((uses, part));
+        (0..TASKS).zip(members).map(|(task, (uses, part))| (task, uses, part)).collect()
+    })
+}
+
 fn result() -> impl Strategy<Value = CheckResult> {
     prop_oneof![Just(CheckResult::Exit(0)), Just(CheckResult::HttpStatus(503)), Just(CheckResult::Unanswered),]
+}
+
+fn task_info(task_id: TaskId, task: u8, uses: usize) -> TaskInfo {
+    TaskInfo {
+        task_id,
+        name: String::new(),
+        resources: resources(USES[uses]),
+        limits: Resources::new(),
+        pids_max: None,
+        volumes: Vec::new(),
+        command: Command { argv: vec!["work".to_owned()], env: BTreeMap::new() },
+        kill_grace: None,
+        labels: BTreeMap::new(),
+        container: Default::default(),
+        supervision: wishes::supervision(task),
+        group: None,
+    }
 }
 
 pub(crate) fn key(framework: u8, task: u8) -> TaskKey {
@@ -157,7 +193,21 @@ impl World {
             Step::Connect | Step::Disconnect => {}
             Step::Registered { missing } => self.register(missing),
             Step::Ping => self.message(MasterMessage::Ping { sequence: 1 }),
-            Step::Run { framework, tasks } => self.run(framework, &tasks),
+            Step::Run { framework, tasks } => {
+                let tasks =
+                    tasks.into_iter().map(|(task, uses)| task_info(key(framework, task).1, task, uses));
+                self.run(framework, tasks.collect());
+            }
+            Step::RunGroup { framework, group, members } => {
+                let group_id = GroupId::new(format!("g{group}")).unwrap();
+                let count = members.len() as u32;
+                let of = |(place, (task, uses, part)): (u32, (u8, usize, Part))| {
+                    let group = GroupInfo { group_id: group_id.clone(), part, place, members: count };
+                    let info = task_info(key(framework, task).1, task, uses);
+                    TaskInfo { group: Some(Box::new(group)), ..info }
+                };
+                self.run(framework, (0..).zip(members).map(of).collect());
+            }
             Step::Kill { framework, task, grace } => {
                 let (framework_id, task_id) = key(framework, task);
                 if self.removed.contains(&framework_id) {
@@ -257,24 +307,11 @@ impl World {
         }));
     }
 
-    fn run(&mut self, framework: u8, tasks: &[(u8, usize)]) {
+    fn run(&mut self, framework: u8, tasks: Vec<TaskInfo>) {
         let framework_id = key(framework, 0).0;
         if self.removed.contains(&framework_id) {
             return;
         }
-        let info = |(task, uses): &(u8, usize)| TaskInfo {
-            task_id: key(framework, *task).1,
-            name: String::new(),
-            resources: resources(USES[*uses]),
-            limits: Resources::new(),
-            pids_max: None,
-            volumes: Vec::new(),
-            command: Command { argv: vec!["work".to_owned()], env: BTreeMap::new() },
-            kill_grace: None,
-            labels: BTreeMap::new(),
-            container: Default::default(),
-            supervision: wishes::supervision(*task),
-        };
         self.message(MasterMessage::RunTasks {
             framework_id,
             framework_info: Arc::new(FrameworkInfo {
@@ -285,7 +322,7 @@ impl World {
                 labels: BTreeMap::new(),
             }),
             role: Role::default(),
-            tasks: tasks.iter().map(info).map(Arc::new).collect(),
+            tasks: tasks.into_iter().map(Arc::new).collect(),
         });
     }
 

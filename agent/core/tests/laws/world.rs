@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use apportion_agent_core::{
-    Action, AgentCore, Config, ContainerId, Event, ProbeKind, Record, Signal, TaskKey, VolumeKey,
+    Action, AgentCore, Config, ContainerId, Event, ProbeKind, Record, Signal, TaskKey, TaskRecord, VolumeKey,
 };
 use apportion_types::{
-    AgentInfo, FrameworkId, OperationId, OperationStatus, Reason, Resources, TaskState, TaskStatus, Time,
-    UpdateId,
+    AgentInfo, FrameworkId, OperationId, OperationStatus, Part, Reason, Resources, TaskState, TaskStatus,
+    Time, UpdateId,
     container::{Exit, Termination, Usage},
     protocol::agent::{AgentMessage, AgentOperation, MasterMessage},
     resources::Entry,
@@ -66,6 +66,9 @@ pub(crate) struct World {
 }
 
 pub(crate) type OperationKey = (FrameworkId, OperationId);
+
+/// What the agent ends a task for as a failure of its own, among what happens here.
+const FAILURES: [Reason; 3] = [Reason::ContainerLimitationDisk, Reason::MaxCompletionTime, Reason::Unhealthy];
 
 pub(crate) fn total() -> Resources {
     "cpus:6;disk:10".parse().unwrap()
@@ -143,10 +146,7 @@ impl World {
             Action::Send(message) => self.said(message),
             Action::Reconnect { .. } => self.registered = false,
             Action::Launch(plan) => {
-                let on_disk = self.asked[..self.written].iter().any(
-                    |record| matches!(record, Record::Task(task) if task.container_id == plan.container_id),
-                );
-                assert!(on_disk, "{} is launched before its task is on disk", plan.container_id);
+                self.may_be_launched(&plan.container_id);
                 for persistent in &plan.persistent {
                     let there = self.volumes.contains(&persistent.volume);
                     assert!(there, "{:?} is used before it is made", persistent.volume);
@@ -206,6 +206,67 @@ impl World {
         }
     }
 
+    /// What is launched is on disk; of a task group, its turn is too, every init task before it has finished, and no other has failed.
+    fn may_be_launched(&self, container_id: &ContainerId) {
+        let on_disk = &self.asked[..self.written];
+        let is_it = |task: &&TaskRecord| task.container_id == *container_id;
+        let taken_on = on_disk.iter().rposition(|record| record.taken_on().iter().any(|task| is_it(&task)));
+        let at = taken_on.unwrap_or_else(|| panic!("{container_id} is launched before its task is on disk"));
+        let Record::Group(members) = &on_disk[at] else { return };
+        let task = members.iter().find(is_it).unwrap();
+        let part = |task: &TaskRecord| task.info.group.as_ref().unwrap().part;
+        let is_turn = |record: &Record| matches!(record, Record::Turn { framework_id, task_id } if *framework_id == task.framework_id && *task_id == task.info.task_id);
+        assert!(on_disk[at..].iter().any(is_turn), "{container_id} is launched before its turn is on disk");
+        for other in
+            members.iter().take_while(|other| other.container_id != *container_id || part(task) != Part::Init)
+        {
+            let told: Vec<TaskState> = self.asked[at..]
+                .iter()
+                .filter_map(|record| match record {
+                    Record::Update { framework_id, status }
+                        if *framework_id == other.framework_id && status.task_id == other.info.task_id =>
+                    {
+                        Some(status.state)
+                    }
+                    _ => None,
+                })
+                .collect();
+            let name = &other.info.task_id;
+            if part(other) == Part::Init && other.container_id != *container_id {
+                // What comes behind may be told of another task of its name.
+                let end = told.iter().find(|state| state.is_terminal());
+                assert_eq!(end, Some(&TaskState::Finished), "{container_id} is launched before {name}");
+            } else if part(other) == Part::Sidecar && part(task) == Part::Main {
+                assert_eq!(
+                    told.last(),
+                    Some(&TaskState::Running),
+                    "{container_id} is launched before {name}"
+                );
+            }
+        }
+    }
+
+    /// True when another of a task's group has failed, is being ended for a failure, or was a sidecar that ended before its time.
+    fn has_failed(&self, (framework_id, task_id): &TaskKey) -> bool {
+        let is_it = |task: &TaskRecord| task.framework_id == *framework_id && task.info.task_id == *task_id;
+        let at = self.asked.iter().rposition(|record| record.taken_on().iter().any(is_it)).unwrap();
+        let others = self.asked[at].taken_on();
+        self.asked[at..].iter().any(|record| {
+            let Record::Update { framework_id: of, status } = record else { return false };
+            let is_other = |task: &&TaskRecord| of == framework_id && task.info.task_id == status.task_id;
+            let Some(other) = others.iter().find(is_other).filter(|other| !is_it(other)) else {
+                return false;
+            };
+            let serves = other.info.group.as_ref().is_some_and(|group| group.part == Part::Sidecar);
+            match (status.state, status.reason) {
+                (TaskState::Failed, _) => true,
+                (TaskState::Finished, _) => serves,
+                (TaskState::Killing, Some(reason)) => FAILURES.contains(&reason),
+                _ => false,
+            }
+        })
+    }
+
     fn attach(&mut self, container_id: ContainerId) {
         match self.containers.get_mut(&container_id) {
             Some((_, container @ (Container::Running(_) | Container::Ended(_)))) => match container {
@@ -256,11 +317,13 @@ impl World {
     /// The laws of what is written.
     pub(crate) fn asked_for(&mut self, record: Record) {
         match record {
-            Record::Agent { .. } | Record::Process(_) | Record::Times { .. } => {}
-            Record::Task(task) => {
-                let key = (task.framework_id, task.info.task_id);
-                assert!(!self.streams.contains_key(&key), "{key:?} is taken on while it is not over");
-                self.streams.insert(key, Told::default());
+            Record::Agent { .. } | Record::Process(_) | Record::Times { .. } | Record::Turn { .. } => {}
+            Record::Task(_) | Record::Group(_) => {
+                for task in record.taken_on() {
+                    let key = (task.framework_id.clone(), task.info.task_id.clone());
+                    assert!(!self.streams.contains_key(&key), "{key:?} is taken on while it is not over");
+                    self.streams.insert(key, Told::default());
+                }
             }
             Record::Update { framework_id, status } => {
                 let key = (framework_id, status.task_id.clone());
@@ -274,7 +337,9 @@ impl World {
                 let waiting = &told.made[told.acknowledged..];
                 assert!(!news(&status) || waiting.is_empty(), "{key:?}: news waits for what was told before");
                 assert!(!news(&status) || last == TaskState::Running, "{key:?}: {last}");
+                let fell = status.reason == Some(Reason::TaskGroupFailed);
                 told.made.push(status);
+                assert!(!fell || self.has_failed(&key), "{key:?}: no other of its task group has failed");
             }
             Record::Acknowledgement { framework_id, task_id, update_id } => {
                 let key = (framework_id, task_id);

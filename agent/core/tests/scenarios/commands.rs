@@ -4,7 +4,7 @@
 //! config pids=N | on_shutdown=keep | on_shutdown=kill:2s | resources=cpus:4 | detected=cpus | hostname=H | attribute=NAME:VALUE|NAME
 //!        domain=REGION/ZONE | boot=ID         before everything else; starts afresh. An attribute without a value is not set any more
 //! connect | disconnect | registered AGENT [missing=F/T]… | ping N | refuse CODE TEXT
-//! run F T RESOURCES [limits=…] [grace=1s] [pids=N] [env=A=B] [max=1min] [health=WHEN] [check=WHEN] [; T RESOURCES …]
+//! run F T RESOURCES [limits=…] [grace=1s] [pids=N] [env=A=B] [group=G/PART/PLACE/MEMBERS] [max=1min] [health=WHEN] [check=WHEN] [; T RESOURCES …]
 //!                                    WHEN is `delay:1s,interval:2s,timeout:1s` and for health `grace:5s,failures:3` too; what is asked is TCP
 //! kill F T [grace=1s] [reason=…]     ack F T N     remove F
 //! apply F|operator O|- reserve|unreserve|create|destroy RESOURCES        an operation, named or not
@@ -333,9 +333,7 @@ impl World {
         for action in &actions {
             match action {
                 Action::Checkpoint { record, .. } => {
-                    if let Record::Task(task) = record {
-                        self.containers.push(task.container_id.clone());
-                    }
+                    self.containers.extend(record.taken_on().iter().map(|task| task.container_id.clone()));
                     self.asked.push(record.clone());
                 }
                 Action::Probe { container_id, kind, number, .. } => {

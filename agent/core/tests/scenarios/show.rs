@@ -1,6 +1,6 @@
 //! Actions as one line each.
 
-use apportion_agent_core::{Action, ProcessRecord, Record, Signal, VolumePlan};
+use apportion_agent_core::{Action, ProcessRecord, Record, Signal, TaskRecord, VolumePlan};
 use apportion_types::{
     TaskStatus,
     protocol::agent::{AgentMessage, AgentOperation},
@@ -78,6 +78,12 @@ fn record(record: &Record) -> String {
                 task.framework_id, task.info.task_id, task.info.resources, task.container_id
             )
         }
+        Record::Group(tasks) => {
+            let each = |task: &TaskRecord| format!("{} in {}", task.info.task_id, task.container_id);
+            let tasks: Vec<String> = tasks.iter().map(each).collect();
+            format!("group of {}", tasks.join(", "))
+        }
+        Record::Turn { framework_id, task_id } => format!("turn of {framework_id}/{task_id}"),
         Record::Update { framework_id, status } => format!("update {framework_id}/{}", self::status(status)),
         Record::Acknowledgement { framework_id, task_id, update_id } => {
             format!("acknowledgement {framework_id}/{task_id} #{}", update_id.0[15])

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use apportion_types::{
-    Command, FrameworkId, Operation, Resources, TaskId, TaskInfo,
+    Command, FrameworkId, GroupId, GroupInfo, Operation, Part, Resources, TaskId, TaskInfo,
     probe::{Check, CheckResult, HealthCheck, Probe},
 };
 
@@ -65,6 +65,7 @@ pub(crate) fn task_info(words: &[&str]) -> TaskInfo {
         labels: BTreeMap::new(),
         container: Default::default(),
         supervision: Default::default(),
+        group: None,
     };
     for option in options {
         match option.split_once('=').unwrap() {
@@ -75,6 +76,7 @@ pub(crate) fn task_info(words: &[&str]) -> TaskInfo {
                 let (name, value) = pair.split_once('=').unwrap();
                 info.command.env.insert(name.to_owned(), value.to_owned());
             }
+            ("group", text) => info.group = Some(Box::new(group(text))),
             ("max", text) => info.supervision.max_completion = Some(duration(text)),
             ("health", text) => info.supervision.health_check = Some(Box::new(health_check(text))),
             ("check", text) => {
@@ -85,6 +87,18 @@ pub(crate) fn task_info(words: &[&str]) -> TaskInfo {
         }
     }
     info
+}
+
+fn group(text: &str) -> GroupInfo {
+    let [name, part, place, members] = text.split('/').collect::<Vec<_>>()[..] else {
+        panic!("a group is written g/init/0/3")
+    };
+    GroupInfo {
+        group_id: GroupId::new(name).unwrap(),
+        part: Part::ALL.into_iter().find(|known| known.name() == part).unwrap(),
+        place: place.parse().unwrap(),
+        members: members.parse().unwrap(),
+    }
 }
 
 fn health_check(text: &str) -> HealthCheck {

@@ -44,6 +44,7 @@ impl Place {
             labels: Default::default(),
             container: Default::default(),
             supervision: Default::default(),
+            group: None,
         };
         let task = TaskView {
             role: Default::default(),

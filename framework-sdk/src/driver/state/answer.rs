@@ -94,7 +94,7 @@ impl State {
     fn sent(&mut self, call: u64, agent_id: &AgentId, operations: Vec<OfferOperation>) {
         for operation in operations {
             match operation {
-                OfferOperation::Launch(tasks) => {
+                OfferOperation::Launch(tasks) | OfferOperation::LaunchGroup(tasks) => {
                     for task in tasks.into_iter().flatten() {
                         self.tasks.launched(task.task_id, agent_id.clone(), call);
                     }
@@ -129,7 +129,7 @@ impl State {
         let end = End::Dropped(reason);
         for operation in operations {
             match operation {
-                OfferOperation::Launch(tasks) => {
+                OfferOperation::Launch(tasks) | OfferOperation::LaunchGroup(tasks) => {
                     for task in tasks.into_iter().flatten() {
                         self.launched_on_void += u64::from(reason == Reason::InvalidOffers);
                         self.tell_ended(now, task.task_id, &agent_id, end, message.to_owned());

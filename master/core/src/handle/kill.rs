@@ -36,7 +36,8 @@ impl State {
         }
     }
 
-    /// Records the wish that a task ends and tells its agent, now or when it returns.
+    /// Records the wish that a task ends, and with it each other of its task group, and tells its agent, now or when it returns; which
+    /// knows by itself that the whole group is meant.
     pub(super) fn wish_kill(
         &mut self,
         turn: &mut Turn<'_>,
@@ -44,6 +45,11 @@ impl State {
         grace: Option<Duration>,
         reason: Reason,
     ) {
+        for other in self.members_of(key) {
+            if other != *key && self.view.tasks[&other].state.holds_resources() {
+                self.record_kill(&other, None, reason);
+            }
+        }
         let kill = self.record_kill(key, grace, reason);
         self.send_kill(turn, key, &kill);
     }

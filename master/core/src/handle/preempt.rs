@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use apportion_allocator::Allocation;
 use apportion_types::{
-    AgentId, FrameworkId, Reason, Resources, Role, TaskId, limits,
+    AgentId, FrameworkId, GroupId, Reason, Resources, Role, TaskId, limits,
     protocol::scheduler::{Event as SchedulerEvent, Preemption as Notice, ResourceRequest},
 };
 
@@ -122,19 +122,16 @@ impl State {
         let priority = self.priority(role);
         let mut best: Option<(usize, i32, AgentId, Vec<TaskKey>)> = None;
         for (agent_id, _) in self.agents_for(id, role) {
-            let mut candidates: Vec<_> = self.agents[agent_id]
-                .tasks
-                .iter()
-                .map(|key| (key, &self.view.tasks[key]))
-                .filter(|(key, task)| {
-                    task.state.holds_resources() && !taken.contains(key) && !self.is_ending(key)
-                })
-                .map(|(key, task)| {
-                    (self.priority(&task.role), std::cmp::Reverse(task.accepted_at), key, task)
+            let mut candidates: Vec<_> = self
+                .apart(&self.agents[agent_id].tasks, &taken)
+                .into_iter()
+                .map(|keys| {
+                    let task = &self.view.tasks[keys[0]];
+                    (self.priority(&task.role), std::cmp::Reverse(task.accepted_at), keys)
                 })
                 .filter(|(of_task, ..)| *of_task < priority)
                 .collect();
-            candidates.sort_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)));
+            candidates.sort();
             // What is ending already needs no notice. Where that is enough, it is waited for.
             let mut open = self.open_on(agent_id, role);
             for key in self.agents[agent_id].tasks.iter().filter(|key| self.is_ending(key)) {
@@ -143,16 +140,17 @@ impl State {
             if open.contains(wanted) {
                 return None;
             }
-            let mut victims: Vec<(i32, &TaskKey, Resources)> = Vec::new();
-            for (of_task, _, key, task) in candidates {
+            let mut victims: Vec<(i32, Vec<&TaskKey>, Resources)> = Vec::new();
+            for (of_task, _, keys) in candidates {
                 let missing = open.missing(wanted);
                 if missing.is_empty() {
                     break;
                 }
-                let freed = firm_for(&task.info.resources, role).plain();
+                let freed = |key: &&TaskKey| firm_for(&self.view.tasks[*key].info.resources, role).plain();
+                let freed: Resources = keys.iter().map(freed).fold(Resources::new(), |sum, each| sum + &each);
                 if missing.missing(&freed) != freed {
                     open += &freed;
-                    victims.push((of_task, key, freed));
+                    victims.push((of_task, keys, freed));
                 }
             }
             if !open.contains(wanted) || victims.is_empty() {
@@ -167,13 +165,30 @@ impl State {
                 }
             }
             let highest = victims.iter().map(|(of_task, ..)| *of_task).max().unwrap_or(i32::MIN);
-            let cost = (victims.len(), highest);
+            let cost = (victims.iter().map(|(_, keys, _)| keys.len()).sum::<usize>(), highest);
             if best.as_ref().is_none_or(|(count, priority, ..)| cost < (*count, *priority)) {
-                let keys = victims.into_iter().map(|(_, key, _)| key.clone()).collect();
+                let keys = victims.into_iter().flat_map(|(_, keys, _)| keys).cloned().collect();
                 best = Some((cost.0, cost.1, agent_id.clone(), keys));
             }
         }
         best.map(|(_, _, agent_id, victims)| (agent_id, victims))
+    }
+
+    /// What could be preempted of an agent's tasks, each with those that end when it does: a task group goes as a whole.
+    fn apart<'a>(&self, tasks: &'a BTreeSet<TaskKey>, taken: &BTreeSet<&TaskKey>) -> Vec<Vec<&'a TaskKey>> {
+        let mut alone = Vec::new();
+        let mut groups: BTreeMap<(&FrameworkId, GroupId), Vec<&TaskKey>> = BTreeMap::new();
+        let open = |key: &&TaskKey| {
+            self.view.tasks[*key].state.holds_resources() && !taken.contains(*key) && !self.is_ending(key)
+        };
+        for key in tasks.iter().filter(open) {
+            match &self.view.tasks[key].info.group {
+                Some(group) => groups.entry((&key.0, group.group_id.clone())).or_default().push(key),
+                None => alone.push(vec![key]),
+            }
+        }
+        alone.extend(groups.into_values());
+        alone
     }
 
     /// True for a task that is asked to end and still holds resources.

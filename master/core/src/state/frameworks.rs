@@ -7,8 +7,8 @@ use std::{
 
 use apportion_allocator::Wants;
 use apportion_types::{
-    AgentId, FrameworkId, FrameworkInfo, FrameworkOptions, OfferId, Reason, Role, TaskId, TaskState, Time,
-    limits, protocol::agent::MasterMessage,
+    AgentId, FrameworkId, FrameworkInfo, FrameworkOptions, GroupId, OfferId, Reason, Role, TaskId, TaskState,
+    Time, limits, protocol::agent::MasterMessage,
 };
 
 use super::{
@@ -44,6 +44,8 @@ pub(crate) struct Framework {
     pub(crate) conn: Option<ConnId>,
     /// The private halves of its tasks.
     pub(crate) tasks: BTreeMap<TaskId, Task>,
+    /// How many tasks there are of each of its task groups.
+    pub(crate) groups: BTreeMap<GroupId, usize>,
     pub(crate) offers: BTreeSet<OfferId>,
     /// How many of its tasks hold resources, those astray among them.
     pub(crate) holding: usize,

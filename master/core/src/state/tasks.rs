@@ -73,8 +73,12 @@ impl State {
             self.agent_view(&view.agent_id).tasks += 1;
             self.framework_view(&view.framework_id).tasks += 1;
         }
+        let info = view.info.clone();
         let before = self.view.tasks.insert(key.clone(), Arc::new(view));
         assert!(before.is_none(), "task {} of {} is added twice", key.1, key.0);
+        if let Some(group) = &info.group {
+            *self.framework(&key.0).groups.entry(group.group_id.clone()).or_default() += 1;
+        }
         let task = Task { unacknowledged, ..Task::default() };
         self.framework(&key.0).tasks.insert(key.1.clone(), task);
         if holds {
@@ -131,6 +135,14 @@ impl State {
             self.agent_view(&view.agent_id).tasks -= 1;
             self.framework_view(&key.0).tasks -= 1;
         }
+        if let Some(group) = &view.info.group {
+            let groups = &mut self.framework(&key.0).groups;
+            let tasks = groups.get_mut(&group.group_id).expect("it was counted when it was added");
+            *tasks -= 1;
+            if *tasks == 0 {
+                groups.remove(&group.group_id);
+            }
+        }
         // An agent that was removed takes no note of the tasks whose end it has told.
         if let Some(agent) = self.agents.get_mut(&view.agent_id) {
             agent.tasks.remove(key);
@@ -184,6 +196,19 @@ impl State {
         if removed {
             self.retire_framework(&key.0);
         }
+    }
+
+    /// The tasks of the task group of a task, itself among them, as far as they are known; none when it is of no group.
+    pub(crate) fn members_of(&self, key: &TaskKey) -> Vec<TaskKey> {
+        let view = &self.view.tasks[key];
+        let Some(group) = &view.info.group else { return Vec::new() };
+        let of_agent = self.agents.get(&view.agent_id).into_iter().flat_map(|agent| &agent.tasks);
+        let of_framework = of_agent.filter(|other| other.0 == key.0);
+        let same = |other: &&TaskKey| {
+            let of = self.view.tasks[*other].info.group.as_ref();
+            of.is_some_and(|of| of.group_id == group.group_id)
+        };
+        of_framework.filter(same).cloned().collect()
     }
 
     /// Records the wish that a task ends, and returns what its agent is to be told. A repeated wish can only shorten the grace.

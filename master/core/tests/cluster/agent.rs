@@ -7,8 +7,8 @@ use std::{
 
 use apportion_master_core::{ConnId, Event};
 use apportion_types::{
-    AgentId, AgentInfo, FrameworkId, FrameworkInfo, OperationId, OperationState, OperationStatus, Resources,
-    Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId,
+    AgentId, AgentInfo, FrameworkId, FrameworkInfo, GroupInfo, OperationId, OperationState, OperationStatus,
+    Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId,
     protocol::agent::{AgentMessage, AgentOperation, AgentTask, MasterMessage, RefuseCode},
 };
 
@@ -171,6 +171,10 @@ impl Agent {
             }
             MasterMessage::Ping { sequence } => self.outbox.push_back(AgentMessage::Pong { sequence }),
             MasterMessage::RunTasks { framework_id, framework_info, role, tasks } => {
+                if tasks.iter().any(|info| info.group.is_some()) {
+                    let whole = GroupInfo::of(tasks.iter().map(|info| &**info));
+                    assert!(whole.is_ok(), "agent {} gets a part of a group: {whole:?}", self.number);
+                }
                 for info in tasks {
                     let key = (framework_id.clone(), info.task_id.clone());
                     assert!(self.lies || !self.tasks.contains_key(&key), "{key:?} is run twice at once");

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use apportion_allocator::{Question, Quota, Weight};
 use apportion_master_core::{Event, OperatorCall, RequestId, RoleChange};
 use apportion_types::{
-    AgentId, Capability, FrameworkId, FrameworkOptions, Operation, OperationId, Resources, Role, VolumeId,
+    AgentId, Capability, FrameworkId, FrameworkOptions, GroupId, GroupInfo, Operation, OperationId, Part,
+    Resources, Role, TaskInfo, VolumeId,
     protocol::scheduler::{Accept, Call, Claim, OfferOperation, ResourceRequest},
     resources::{Name, PersistentVolume, Reservation, Terms, Value},
 };
@@ -16,7 +17,7 @@ use super::{
 };
 
 /// How many kinds of calls [`Cluster::model`] makes.
-pub(super) const KINDS: u8 = 16;
+pub(super) const KINDS: u8 = 17;
 
 pub(super) fn options(choice: u8) -> Box<FrameworkOptions> {
     let capabilities = match choice % 3 {
@@ -40,9 +41,30 @@ fn volume(role: &Role, number: u8) -> Terms {
 }
 
 impl Cluster {
+    /// A scheduler launches a task group and a task beside it, of which any may be in use, and not fit.
+    fn group(&mut self, framework: usize, number: u8) {
+        let Some(offer) = self.schedulers[framework].offers.pop_front() else { return };
+        let member = |place: u32| {
+            let group_id = GroupId::new(format!("g{}", number % 2)).unwrap();
+            let part = if place == 0 { Part::Init } else { Part::Main };
+            let group = GroupInfo { group_id, part, place, members: 2 };
+            let task = number.wrapping_add(place as u8) % 8;
+            Ok(TaskInfo { group: Some(Box::new(group)), ..task_info(task, number % 4) })
+        };
+        let operations = vec![
+            OfferOperation::LaunchGroup(vec![member(0), member(1)]),
+            OfferOperation::Launch(vec![Ok(task_info(number, 0))]),
+        ];
+        let accept = Accept { offers: vec![offer.offer_id], operations, refuse: None };
+        self.scheduler_call(framework, Call::Accept(accept));
+    }
+
     /// A scheduler calls what is not an ordinary launch.
     pub(super) fn model(&mut self, framework: usize, kind: u8, number: u8) {
         self.scheduler_hears(framework);
+        if kind == 16 {
+            return self.group(framework, number);
+        }
         let operation_id = number.is_multiple_of(2).then(|| OperationId::new(format!("op{number}")).unwrap());
         let convert = |operation| OfferOperation::Convert { id: operation_id.clone(), operation };
         let launch = |task: u8| OfferOperation::Launch(vec![Ok(task_info(task, task % 3))]);

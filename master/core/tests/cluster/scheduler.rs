@@ -63,6 +63,7 @@ pub(super) fn task_info(number: u8, size: u8) -> TaskInfo {
         labels: BTreeMap::new(),
         container: Default::default(),
         supervision: Default::default(),
+        group: None,
     }
 }
 

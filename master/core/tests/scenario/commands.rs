@@ -14,7 +14,7 @@
 //! pong a1 2 | unregister a1 [message] | close a1
 //!
 //! subscribe f1 [role=r] … [id=F1|none] [same] [principal=p] [failover=60s] [suppress=r] …   opens a stream and subscribes
-//! accept f1 o1 … t1=cpus:1;mem:64 [t2=cpus:1^cpus:2] [t4=cpus:1~IMAGE] [t5=cpus:1%NETWORK+HOST_PORT+…] [t3!problem] [!problem] [refuse=5s] [many=3000]
+//! accept f1 o1 … t1=cpus:1;mem:64 [t2=cpus:1^cpus:2] [t4=cpus:1~IMAGE] [t5=cpus:1%NETWORK+HOST_PORT+…] [{ t6=cpus:1&g/main/0/1 … }] [t3!problem] [!problem] [refuse=5s] [many=3000]
 //! decline f1 o1 … [refuse=5s] [reason=words]
 //! suppress f1 [r …] | revive f1 [r …]
 //! kill f1 t1 [grace=5s] | ack f1 t1 [agent=A1] [update=u3] | reconcile f1 [t1] [t2@A1] … | teardown f1 | close f1
@@ -28,8 +28,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use apportion_master_core::{ConnId, Event, OperatorCall, RateLimit, RequestId};
 use apportion_types::{
-    AgentId, AgentInfo, Command, ContainerInfo, FrameworkId, FrameworkInfo, Image, OfferId, Reason,
-    Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, UpdateId,
+    AgentId, AgentInfo, Command, ContainerInfo, FrameworkId, FrameworkInfo, GroupId, GroupInfo, Image,
+    OfferId, Part, Reason, Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, UpdateId,
     container::{Control, Unenforced},
     network::{Network, PortMapping, Protocol},
     protocol::{
@@ -135,8 +135,10 @@ fn framework_info(words: &Words<'_>) -> Parsed<FrameworkInfo> {
     })
 }
 
-/// `cpus:1;mem:64`, with limits after `^`, an image after `~`, a network and mapped ports after `%`.
+/// `cpus:1;mem:64`, with limits after `^`, an image after `~`, a network and mapped ports after `%`, and at the end the task group as
+/// `&NAME/PART/PLACE/MEMBERS`.
 pub(super) fn task_info(task_id: &str, resources: &str) -> Parsed<TaskInfo> {
+    let (resources, group) = resources.split_once('&').unwrap_or((resources, ""));
     let (resources, network) = resources.split_once('%').unwrap_or((resources, ""));
     let (resources, image) = resources.split_once('~').unwrap_or((resources, ""));
     let (resources, limits) = resources.split_once('^').unwrap_or((resources, ""));
@@ -156,6 +158,19 @@ pub(super) fn task_info(task_id: &str, resources: &str) -> Parsed<TaskInfo> {
         labels: BTreeMap::new(),
         container: ContainerInfo { image, network: self::network(network)?, ..ContainerInfo::default() },
         supervision: Default::default(),
+        group: if group.is_empty() { None } else { Some(Box::new(group_info(group)?)) },
+    })
+}
+
+fn group_info(text: &str) -> Parsed<GroupInfo> {
+    let words: Vec<&str> = text.split('/').collect();
+    let [name, part, place, members] = words[..] else { return Err("a group is written &g/init/0/2".into()) };
+    let part = Part::ALL.into_iter().find(|known| known.name() == part).ok_or("which part?")?;
+    Ok(GroupInfo {
+        group_id: said(GroupId::new(name))?,
+        part,
+        place: said(place.parse())?,
+        members: said(members.parse())?,
     })
 }
 

@@ -103,17 +103,22 @@ fn operation_of(verb: &str, text: &str) -> Parsed<Option<Operation>> {
     }))
 }
 
-/// Offers, tasks and operations, in order; tasks that stand beside each other are one launch.
+/// Offers, tasks and operations, in order; tasks that stand beside each other are one launch, and those between `{` and `}` one of a
+/// task group.
 pub(super) fn accept(rest: &[&str], words: &Words<'_>) -> Parsed<Accept> {
     let (mut offers, mut operations) = (Vec::new(), Vec::new());
     let launch = |operations: &mut Vec<OfferOperation>, task: Result<TaskInfo, InvalidTask>| match operations
         .last_mut()
     {
-        Some(OfferOperation::Launch(tasks)) => tasks.push(task),
+        Some(OfferOperation::Launch(tasks) | OfferOperation::LaunchGroup(tasks)) => tasks.push(task),
         _ => operations.push(OfferOperation::Launch(vec![task])),
     };
     for word in rest {
-        if let Some(operation) = operation(word)? {
+        if *word == "{" {
+            operations.push(OfferOperation::LaunchGroup(Vec::new()));
+        } else if *word == "}" {
+            operations.push(OfferOperation::Launch(Vec::new()));
+        } else if let Some(operation) = operation(word)? {
             operations.push(operation);
         } else if let Some((task, problem)) = word.split_once('!') {
             let task_id =

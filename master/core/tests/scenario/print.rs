@@ -1,11 +1,11 @@
 //! Actions and views, each in one line for people. Ids of the master `m1` are shortened: `m1-A0001` is `A1`, `m1-O00000001` is `o1`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use apportion_allocator::Share;
 use apportion_master_core::{Action, ConnId, Master, OperatorReply, RegistryOp, view::RoleSettings};
 use apportion_types::{
-    FrameworkId, OperationStatus, Role, TaskId, TaskStatus, UpdateId,
+    FrameworkId, OperationStatus, Role, TaskId, TaskInfo, TaskStatus, UpdateId,
     protocol::{
         agent::MasterMessage,
         scheduler::{ClaimResult, Event, FreeAgent},
@@ -115,7 +115,13 @@ fn message(message: &MasterMessage) -> String {
         }
         MasterMessage::Ping { sequence } => format!("ping {sequence}"),
         MasterMessage::RunTasks { framework_id, role, tasks, .. } => {
-            let tasks: Vec<String> = tasks.iter().map(|t| format!("{} {}", t.task_id, t.resources)).collect();
+            let each = |task: &Arc<TaskInfo>| {
+                let group = task.group.as_ref().map_or(String::new(), |group| {
+                    format!(" ({} {} of {})", group.part, group.place + 1, group.group_id)
+                });
+                format!("{} {}{group}", task.task_id, task.resources)
+            };
+            let tasks: Vec<String> = tasks.iter().map(each).collect();
             format!("run for {framework_id} {role}: {}", tasks.join(", "))
         }
         MasterMessage::KillTask { framework_id, task_id, grace, reason } => {

@@ -112,7 +112,9 @@ fn without(mut accept: Accept, tasks: &BTreeSet<TaskId>, operations: &BTreeSet<O
     };
     for operation in &mut accept.operations {
         match operation {
-            OfferOperation::Launch(launched) => launched.retain(|task| !known(task)),
+            OfferOperation::Launch(launched) | OfferOperation::LaunchGroup(launched) => {
+                launched.retain(|task| !known(task))
+            }
             OfferOperation::Convert { id, .. } => {
                 id.take_if(|id| operations.contains(id));
             }

@@ -5,6 +5,7 @@
 
 mod apply;
 mod gang;
+mod group;
 mod judge;
 mod plan;
 
@@ -71,7 +72,7 @@ impl State {
     ) {
         for operation in &accept.operations {
             match operation {
-                OfferOperation::Launch(tasks) => {
+                OfferOperation::Launch(tasks) | OfferOperation::LaunchGroup(tasks) => {
                     for task in tasks {
                         let task_id = match task {
                             Ok(info) => Some(&info.task_id),
@@ -107,6 +108,7 @@ impl State {
                     let reason = match kind {
                         TaskFault::Invalid | TaskFault::Limit => answer.reason,
                         TaskFault::NotEnforceable => Reason::NotEnforceable,
+                        TaskFault::Group => Reason::TaskGroupInvalid,
                     };
                     let answer = Answer { reason, ..answer.clone() };
                     self.answer_task(turn, caller, &answer, task_id.as_ref(), &problem);
@@ -156,7 +158,7 @@ impl State {
 }
 
 fn is_empty(operation: &OfferOperation) -> bool {
-    matches!(operation, OfferOperation::Launch(tasks) if tasks.is_empty())
+    matches!(operation, OfferOperation::Launch(tasks) | OfferOperation::LaunchGroup(tasks) if tasks.is_empty())
 }
 
 /// Judges how much an accept asks for.

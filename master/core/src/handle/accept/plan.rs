@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use apportion_types::{
-    AgentId, FrameworkId, OfferId, Operation, OperationId, Resources, Role, TaskId, TaskInfo, Time, limits,
+    AgentId, FrameworkId, GroupId, OfferId, Operation, OperationId, Resources, Role, TaskId, TaskInfo, Time,
+    limits,
     operation::Conversion,
     protocol::scheduler::{Accept, InvalidTask, OfferOperation},
 };
@@ -53,6 +54,8 @@ pub(crate) enum TaskFault {
     Invalid,
     /// Its framework has too many tasks.
     Limit,
+    /// It or another task of its task group.
+    Group,
     /// Its agent cannot hold it to what it asks for.
     NotEnforceable,
 }
@@ -66,12 +69,14 @@ pub(crate) enum Fault {
 /// The names that the plans of one call give.
 #[derive(Default)]
 pub(crate) struct Names {
-    tasks: BTreeSet<TaskId>,
+    pub(super) tasks: BTreeSet<TaskId>,
+    pub(super) groups: BTreeSet<GroupId>,
     operations: BTreeSet<OperationId>,
 }
 
 /// What an agent has left for the rest of a plan.
-struct Left {
+#[derive(Clone)]
+pub(super) struct Left {
     /// May be used by what follows.
     usable: Resources,
     /// What of it conversions made.
@@ -96,11 +101,32 @@ impl Left {
     }
 
     /// Shared volumes are not used up.
-    fn launch(&mut self, task: &TaskInfo) {
+    pub(super) fn launch(&mut self, task: &TaskInfo) {
         let used = task.resources.exclusive();
         self.usable = self.usable.checked_sub(&used).expect("it was judged that it is there");
         self.made.saturating_sub(&used);
     }
+}
+
+/// What was claimed as launches: tasks that follow each other and are of one task group are launched as that.
+fn launches(tasks: Vec<Result<TaskInfo, InvalidTask>>) -> Vec<OfferOperation> {
+    let group = |task: &Result<TaskInfo, InvalidTask>| {
+        let info = task.as_ref().ok()?;
+        info.group.as_ref().map(|group| group.group_id.clone())
+    };
+    let mut launches: Vec<(Option<GroupId>, Vec<_>)> = Vec::new();
+    for task in tasks {
+        let of = group(&task);
+        match launches.last_mut() {
+            Some((last, tasks)) if *last == of => tasks.push(task),
+            _ => launches.push((of, vec![task])),
+        }
+    }
+    let launch = |(group, tasks): (Option<GroupId>, _)| match group {
+        Some(_) => OfferOperation::LaunchGroup(tasks),
+        None => OfferOperation::Launch(tasks),
+    };
+    launches.into_iter().map(launch).collect()
 }
 
 impl State {
@@ -145,7 +171,7 @@ impl State {
             refuse_until: None,
             faults: Vec::new(),
         };
-        self.plan_operations(id, &mut plan, claimed, vec![OfferOperation::Launch(tasks)], names);
+        self.plan_operations(id, &mut plan, claimed, launches(tasks), names);
         plan
     }
 
@@ -162,6 +188,7 @@ impl State {
         for operation in operations {
             match operation {
                 OfferOperation::Launch(tasks) => self.plan_launch(id, plan, &mut left, tasks, names),
+                OfferOperation::LaunchGroup(tasks) => self.plan_group(id, plan, &mut left, tasks, names),
                 OfferOperation::Convert { id: operation_id, operation } => {
                     let judged = self.judge_operation_id(id, operation_id.as_ref(), names).and_then(|()| {
                         self.judge_operation(
@@ -199,42 +226,63 @@ impl State {
     ) {
         let mut good = Vec::with_capacity(tasks.len());
         for task in tasks {
-            let info = match task {
-                Ok(info) => info,
-                Err(InvalidTask { task_id, message }) => {
-                    plan.faults.push(Fault::Task { task_id, problem: message, kind: TaskFault::Invalid });
-                    continue;
+            let apart = |info: TaskInfo| match &info.group {
+                None => Ok(info),
+                Some(group) => {
+                    let (task_id, group_id) = (&info.task_id, &group.group_id);
+                    let problem = format!(
+                        "task `{task_id}` is of task group `{group_id}`, and is launched apart from it; use a launch of the group"
+                    );
+                    Err(Fault::Task { task_id: Some(info.task_id), problem, kind: TaskFault::Invalid })
                 }
             };
-            let tasks = self.frameworks[id].tasks.len() + names.tasks.len();
-            let judged = if tasks >= limits::TASKS_PER_FRAMEWORK_MAX {
-                let most = limits::TASKS_PER_FRAMEWORK_MAX;
-                let problem = format!("the framework has {most} tasks, the most that is allowed");
-                Err((TaskFault::Limit, problem))
-            } else if names.tasks.contains(&info.task_id) {
-                let problem = format!("task id `{}` is given to another task of the same call", info.task_id);
-                Err((TaskFault::Invalid, problem))
-            } else {
-                self.judge_task(id, &plan.agent_id, &info, &left.usable)
-                    .map_err(|problem| (TaskFault::Invalid, problem))
-                    .and_then(|()| {
-                        self.judge_controls(&plan.agent_id, &info)
-                            .map_err(|problem| (TaskFault::NotEnforceable, problem))
-                    })
-            };
-            match judged {
-                Ok(()) => {
+            match self.plan_task(id, &plan.agent_id, left, task, names).and_then(apart) {
+                Ok(info) => {
                     left.launch(&info);
                     names.tasks.insert(info.task_id.clone());
                     good.push(Arc::new(info));
                 }
-                Err((kind, problem)) => {
-                    plan.faults.push(Fault::Task { task_id: Some(info.task_id), problem, kind });
-                }
+                Err(fault) => plan.faults.push(fault),
             }
         }
         if !good.is_empty() {
             plan.steps.push(Step::Launch(good));
+        }
+    }
+
+    /// Judges one task against what those before it left, and what they are called.
+    pub(super) fn plan_task(
+        &self,
+        id: &FrameworkId,
+        agent_id: &AgentId,
+        left: &Left,
+        task: Result<TaskInfo, InvalidTask>,
+        names: &Names,
+    ) -> Result<TaskInfo, Fault> {
+        let info = task.map_err(|InvalidTask { task_id, message }| Fault::Task {
+            task_id,
+            problem: message,
+            kind: TaskFault::Invalid,
+        })?;
+        let tasks = self.frameworks[id].tasks.len() + names.tasks.len();
+        let judged = if tasks >= limits::TASKS_PER_FRAMEWORK_MAX {
+            let most = limits::TASKS_PER_FRAMEWORK_MAX;
+            let problem = format!("the framework has {most} tasks, the most that is allowed");
+            Err((TaskFault::Limit, problem))
+        } else if names.tasks.contains(&info.task_id) {
+            let problem = format!("task id `{}` is given to another task of the same call", info.task_id);
+            Err((TaskFault::Invalid, problem))
+        } else {
+            self.judge_task(id, agent_id, &info, &left.usable)
+                .map_err(|problem| (TaskFault::Invalid, problem))
+                .and_then(|()| {
+                    self.judge_controls(agent_id, &info)
+                        .map_err(|problem| (TaskFault::NotEnforceable, problem))
+                })
+        };
+        match judged {
+            Ok(()) => Ok(info),
+            Err((kind, problem)) => Err(Fault::Task { task_id: Some(info.task_id), problem, kind }),
         }
     }
 
