@@ -134,6 +134,8 @@ pub(crate) struct Container {
     pub(crate) task: TaskKey,
     pub(crate) resources: Resources,
     pub(crate) supervision: Supervision,
+    /// Whether its task is of a task group.
+    pub(crate) grouped: bool,
     pub(crate) behaviour: Behaviour,
     pub(crate) stage: Stage,
     /// It was not to be started, said before it was.
@@ -152,6 +154,7 @@ impl Container {
             task,
             resources: info.resources.clone(),
             supervision: info.supervision.clone(),
+            grouped: info.group.is_some(),
             behaviour,
             stage,
             cancelled: false,

@@ -125,7 +125,9 @@ impl Failover {
                 let borrows = ended.is_some_and(|container| !container.resources.revocable().is_empty());
                 // So does whoever was told how long a task may run, or when it does its work; `supervision` looks whether he was right.
                 let supervised = ended.is_some_and(Container::may_be_ended);
-                if killed && !asked && !borrows && !supervised {
+                // And whoever launched a task group: `groups` looks whether it was to end.
+                let grouped = ended.is_some_and(|container| container.grouped);
+                if killed && !asked && !borrows && !supervised && !grouped {
                     return Err(format!(
                         "agent {agent} has killed container {container} of task {}, and was not asked to",
                         task.1

@@ -13,6 +13,7 @@ mod fairness;
 #[cfg(test)]
 mod fixture;
 mod gangs;
+mod groups;
 mod honest;
 mod kills;
 mod machines;
@@ -146,6 +147,7 @@ pub(crate) fn all() -> Vec<Box<dyn Check>> {
         Box::new(operations::Operations::default()),
         Box::new(volumes::Volumes),
         Box::new(gangs::Gangs::default()),
+        Box::new(groups::Groups::default()),
         Box::new(claims::Claims::default()),
         Box::new(preemptions::Preemptions::default()),
         Box::new(fairness::Fairness::default()),

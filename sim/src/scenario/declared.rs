@@ -258,7 +258,7 @@ impl Declared {
         let conduct: BTreeMap<_, _> =
             self.frameworks.iter().map(|spec| (spec.name.clone(), spec.conduct.clone())).collect();
         cluster.workload(move |task, rng| {
-            conduct.get(&task.name).map_or_else(Behaviour::runs, |conduct| conduct.draw(rng))
+            conduct.get(&task.name).map_or_else(Behaviour::runs, |conduct| conduct.draw(task, rng))
         })
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 use apportion_agent_core::LaunchFailureKind;
 use apportion_sdk::{Constraint, Options};
-use apportion_types::{Capability, Resources, Role, limits};
+use apportion_types::{Capability, Part, Resources, Role, TaskInfo, limits};
 use fastrand::Rng;
 
 use super::{
@@ -49,6 +49,7 @@ const OPTIONS: &[&str] = &[
     "refuse",
     "volume",
     "gang",
+    "group",
     "only",
     "capability",
     "offers-max",
@@ -113,9 +114,10 @@ pub(super) struct Conduct {
 
 impl Conduct {
     /// What one task does.
-    pub(super) fn draw(&self, rng: &mut Rng) -> Behaviour {
+    pub(super) fn draw(&self, task: &TaskInfo, rng: &mut Rng) -> Behaviour {
         let usual = Behaviour::runs();
         let starts_after = random::between(rng, *self.starts.start(), *self.starts.end());
+        let serves = task.group.as_ref().is_some_and(|group| group.part == Part::Sidecar);
         let runs_for = self.lasts.as_ref().map(|lasts| random::between(rng, *lasts.start(), *lasts.end()));
         let ends = if random::hits(rng, self.out_of_memory_ppm) {
             Ending::OutOfMemory
@@ -125,6 +127,7 @@ impl Conduct {
             Ending::Exit(0)
         };
         let on_term = if self.hangs { OnTerm::Hangs } else { usual.on_term };
+        let runs_for = runs_for.filter(|_| !serves);
         let fails_to_start = random::hits(rng, self.no_image_ppm).then_some(LaunchFailureKind::Image);
         Behaviour { starts_after, fails_to_start, runs_for, ends, on_term, answers: self.answers }
     }
@@ -220,6 +223,7 @@ impl Spec {
             "only" => self.only = Some(attribute(value)?),
             "volume" => self.work.volume_mib = value.number(1..=VOLUME_MIB_MAX)?,
             "gang" => self.work.gang = value.count(1..=TASKS_MAX)?,
+            "group" => self.work.group = value.count(1..=limits::GROUP_TASKS_MAX)?,
             "offers-max" => {
                 let most = value.number(1..=u64::from(limits::OFFERS_PER_FRAMEWORK_MAX))?;
                 self.offers_max = u32::try_from(most).ok();

@@ -2,6 +2,7 @@
 
 mod claim;
 mod gang;
+mod group;
 mod volume;
 
 use std::{
@@ -11,8 +12,8 @@ use std::{
 
 use apportion_sdk::{
     AgentId, Command, Context, DeclineReason, FreeView, Gang, HealthCheck, Offer, OfferId, Probe, Reason,
-    Resources, Role, Schedule, Scheduler, Subscription, Task, TaskError, TaskId, TaskInfo, TaskState,
-    TaskStatus, Time, async_trait, preempt,
+    Resources, Role, Schedule, Scheduler, Subscription, Task, TaskId, TaskInfo, TaskState, TaskStatus, Time,
+    async_trait, preempt,
     protocol::{FreeState, Preemption, ResourceRequest},
 };
 
@@ -44,6 +45,8 @@ pub(super) struct Work {
     pub(super) volume_mib: u64,
     /// So many are launched together, or none; one by one when zero.
     pub(super) gang: usize,
+    /// So many that follow each other are one task group; none when zero.
+    pub(super) group: usize,
     /// It takes no offers, and claims what is free.
     pub(super) optimistic: bool,
     /// It says what it waits for.
@@ -69,6 +72,7 @@ impl Work {
             role: Role::default(),
             volume_mib: 0,
             gang: 0,
+            group: 0,
             optimistic: false,
             asks: false,
             yields: false,
@@ -83,21 +87,24 @@ impl Work {
         if self.volume_mib > 0 && self.role.is_default() {
             return Err("a volume is kept for a role; give it one by role=".to_owned());
         }
-        let ways = [self.volume_mib > 0, self.gang > 0, self.optimistic, self.hoards];
-        let by_offers = self.gang == 0 && !self.optimistic;
+        let ways = [self.volume_mib > 0, self.gang > 0, self.group > 0, self.optimistic, self.hoards];
+        let by_offers = self.gang == 0 && self.group == 0 && !self.optimistic;
         if ways.into_iter().filter(|way| *way).count() > 1 || self.ports > 0 && !by_offers {
             return Err(
-                "volume=, gang=, optimistic and hoards are different ways of launching, and ports= goes with neither gang= nor optimistic".to_owned()
+                "volume=, gang=, group=, optimistic and hoards are different ways of launching, and ports= goes with none of gang=, group= and optimistic".to_owned()
             );
+        }
+        if self.group > 0 && (self.yields || !self.tasks.is_multiple_of(self.group)) {
+            return Err("tasks= is a multiple of group=, which does not go with yields".to_owned());
         }
         if self.gang > 0 && self.needs.has_terms() {
             return Err("the tasks of a gang are placed by plain needs=".to_owned());
         }
         let id = task_id(&self.name, TASKS_MAX, u32::MAX);
-        self.task(&id, Vec::new()).map(|_| ()).map_err(|error| error.to_string())
+        self.describe(&id, Vec::new()).build().map(|_| ()).map_err(|error| error.to_string())
     }
 
-    fn task(&self, id: &TaskId, ports: Vec<u16>) -> Result<TaskInfo, TaskError> {
+    fn describe(&self, id: &TaskId, ports: Vec<u16>) -> Task {
         let mut task = Task::new(id.as_str()).name(&self.name).command([&self.name]).resources(&self.needs);
         if !ports.is_empty() {
             task = task.ports(ports);
@@ -114,7 +121,7 @@ impl Work {
         if let Some(most) = self.max_completion {
             task = task.max_completion(most);
         }
-        task.build()
+        task
     }
 }
 
@@ -276,6 +283,9 @@ impl Jobs {
         {
             return offer.decline(DeclineReason::CONSTRAINT);
         }
+        if self.work.group > 0 {
+            return self.place_groups(offer);
+        }
         self.tidy(&mut offer);
         while let Some(number) = self.waiting.first().copied() {
             let Some(ports) = offer.take_ports(self.work.ports) else {
@@ -296,8 +306,11 @@ impl Jobs {
 
     /// The next attempt of a task.
     fn described(&self, number: usize, ports: Vec<u16>) -> TaskInfo {
-        let id = task_id(&self.work.name, number, self.jobs[number].attempt);
-        self.work.task(&id, ports).expect("one like it was built before")
+        self.work.describe(&self.task_id(number), ports).build().expect("one like it was built before")
+    }
+
+    fn task_id(&self, number: usize) -> TaskId {
+        task_id(&self.work.name, number, self.jobs[number].attempt)
     }
 
     fn launched(&mut self, number: usize, agent_id: AgentId) {
@@ -376,7 +389,9 @@ impl Scheduler for Jobs {
         };
         let job = &self.jobs[number];
         let over = status.state.is_terminal() || status.state == TaskState::Unknown;
-        if over && job.stage == Stage::Launched {
+        if over && job.stage == Stage::Launched && self.work.group > 0 {
+            self.member_ended(number, &status);
+        } else if over && job.stage == Stage::Launched {
             let gave_way = status.reason == Some(Reason::Preempted)
                 || self.store.load(&yielded(&status.task_id)).is_some();
             let state =
@@ -410,6 +425,7 @@ impl Scheduler for Jobs {
                 self.claim(cx);
             }
             Told::Kill(number) => match self.jobs.get(number).map(|job| job.stage) {
+                Some(Stage::Waiting) if self.work.group > 0 => self.drop_group(number),
                 Some(Stage::Waiting) => {
                     self.put(number, Job { stage: Stage::Killed, ..self.jobs[number].clone() })
                 }
