@@ -4,6 +4,7 @@ mod chaos;
 mod disk;
 mod exec;
 mod files;
+mod groups;
 mod hostile;
 mod images;
 mod limits;
