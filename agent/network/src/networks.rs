@@ -211,8 +211,9 @@ impl Networks {
         let Held { port, protocol, owner, leaving } = held;
         let why = match leaving {
             Some(Leaving::UnderWay) => {
-                // Then it is free, or why not is known.
-                let _ = self.detach(&owner).await;
+                // Then it is free, or why not is known. Who does not wait any more leaves no plugin behind that another would run into.
+                let networks = self.clone();
+                let _ = tokio::spawn(async move { networks.detach(&owner).await }).await;
                 return Ok(());
             }
             Some(Leaving::Failed { why }) => format!("which cannot be detached yet: {why}"),

@@ -23,6 +23,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("what_is_not_there_is_told", missing),
         test("what_cannot_be_detached_is_tried_again", tried_again),
         test("nobody_waits_for_what_an_earlier_agent_has_left", nobody_waits_for_leftovers),
+        test("a_launch_that_is_cancelled_cuts_off_no_plugin", cut_off),
         test("nobody_passes_for_a_plugin", forged),
         test("a_namespace_that_is_never_made_is_waited_for_no_longer_than_a_plugin", no_namespace),
         test("a_port_is_nobodys_while_it_leads_elsewhere", ports_held),
@@ -115,6 +116,45 @@ fn tried_again(bench: &Bench) {
     assert!(attached.namespace.exists(), "and with it what plugins need to find the rest");
     fs::remove_file(&broken).unwrap();
     bench.clean_up(Duration::from_secs(60), &before, "what could not be detached");
+}
+
+/// Who waits for a port waits for the plugin that takes it away, and may cease to.
+fn cut_off(bench: &Bench) {
+    let file = |name: &str, owner: &str| bench.folder().join(format!("{name}-{owner}"));
+    let (folder, owner) = (bench.folder().display(), "$CNI_CONTAINERID");
+    let script = format!(
+        "cat >/dev/null; [ $CNI_COMMAND = ADD ] && exec echo '{{}}'
+        mkdir {folder}/busy-{owner} || >{folder}/twice-{owner}
+        until [ -e {folder}/go-{owner} ]; do sleep 0.01; done; rmdir {folder}/busy-{owner}"
+    );
+    plugin(bench, "slow", &script);
+    bench.list("slow", r#"{"type":"slow","capabilities":{"portMappings":true}}"#);
+    // Of leftovers four are detached at once.
+    let owners: Vec<String> = (0..5).map(|number| format!("left-{number}")).collect();
+    for (owner, port) in owners.iter().zip(31_000..) {
+        bench.attach(owner, "eng", bench.mapped("slow", port, 80));
+    }
+    let next =
+        block(Networks::open(config(bench.folder(), Duration::from_secs(60)), &BTreeSet::new())).unwrap();
+    let begun = |owner: &&String| file("busy", owner).exists();
+    until("four are being detached", || owners.iter().filter(begun).count() == 4);
+    let (number, last) = owners.iter().enumerate().find(|(_, owner)| !begun(owner)).unwrap();
+    let port = 31_000 + u16::try_from(number).unwrap();
+    let (waiting, wanted) = (next.clone(), wanted("c-1", "eng", bench.mapped("slow", port, 80)));
+    let attaching = spawn(async move { waiting.attach(wanted).await });
+    until("it is waited for", || begun(&last));
+    attaching.abort();
+    assert!(block(attaching).unwrap_err().is_cancelled());
+    for owner in owners.iter().filter(|owner| *owner != last) {
+        fs::write(file("go", owner), "").unwrap();
+        until("it is gone", || !next.knows(owner));
+    }
+    // Now it is the last one's turn, if nobody is at it.
+    bench.attach("other", "eng", Network::new("blue"));
+    bench.detach("other");
+    fs::write(file("go", last), "").unwrap();
+    until("it is gone", || !next.knows(last));
+    assert!(!file("twice", last).exists(), "two plugins were at it");
 }
 
 /// A process that has in its environment what plugins have, as far as a task knows it.
