@@ -1,10 +1,12 @@
-//! Containers per second through the runner, beside a bare loop of clone, cgroup, execute, wait in the same run.
+//! Containers per second through the runner, beside bare loops of clone, cgroup, mounts, execute, wait in the same run.
 //!
-//! The bare loop makes the same cgroups with the same limits and the same namespaces for the same program; the runner adds a process
-//! of its own, mounts, capabilities, seccomp, an account on disk, and an answer to the agent. With an image, the root is an overlay of one
-//! layer; `runc run`, where it is installed, has the same root and the same limits. Then a thousand that sleep. Run it as root.
+//! The bare loops make the same cgroups with the same limits and the same namespaces for the same program, and the same mounts where that is
+//! said; the runner adds a process of its own, capabilities, seccomp, an account on disk, and an answer to the agent. With an image, the
+//! root is an overlay of one layer; `runc run`, where it is installed, has that layer as its root, read-only and without an overlay, and the
+//! same limits. Then a thousand that sleep. Run it as root.
 //!
-//! `cargo bench -p apportion-benches --bench containers -- [--quick]`
+//! `cargo bench -p apportion-benches --bench containers -- [--quick] [--folder FOLDER]`: where containers are kept, which else is below the
+//! target folder. What its file system costs is a good part of a launch.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its table")]
 
@@ -15,12 +17,13 @@ mod sleepers;
 
 use std::{
     collections::BTreeMap,
+    fmt, fs, io,
     path::Path,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
-use apportion_benches::{Table, median, ms, timed};
+use apportion_benches::{Table, median, ms, processor_of_all, timed};
 use apportion_containerizer::{
     ContainerId, ContainerSpec, Containerizer, ImageRoot, Limits, Native, NativeConfig, bare_loop,
     runner_main,
@@ -36,6 +39,8 @@ const LIMITS: Limits = Limits {
     pids_max: Some(32),
 };
 
+const TRUE: [&str; 1] = ["/bin/true"];
+
 /// How many containers are under way at once.
 const CONCURRENCY: [usize; 2] = [1, 4];
 
@@ -48,10 +53,7 @@ fn main() -> ExitCode {
     if args.next().is_some_and(|first| first == "runner") {
         return runner_main(args);
     }
-    let quick = std::env::args().any(|arg| arg == "--quick");
-    let all =
-        if quick { measure(20).and_then(|()| sleep(40)) } else { measure(200).and_then(|()| sleep(1000)) };
-    match all {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("containers: {error}");
@@ -60,80 +62,161 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure(count: u32) -> Result<(), Failed> {
+fn run() -> Result<(), Failed> {
+    let args: Vec<String> = std::env::args().collect();
+    let quick = args.iter().any(|arg| arg == "--quick");
+    let folder = args.iter().position(|arg| arg == "--folder").and_then(|at| args.get(at + 1));
+    // Not in /tmp, which a container has for itself.
+    let folder = fs::canonicalize(folder.map_or(env!("CARGO_TARGET_TMPDIR"), String::as_str))?;
+    let (each, sleepers) = if quick { (20, 40) } else { (200, 1000) };
+    measure(each, &folder)?;
+    print!("\n{}", runtime()?.block_on(sleepers::measure(sleepers, &folder))?);
+    Ok(())
+}
+
+/// What is timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    /// Without mounts, as the host's root is.
+    Bare,
+    BareWithMounts {
+        image: bool,
+    },
+    Runner {
+        image: bool,
+        at_once: usize,
+    },
+    Runc,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let image = |image: &bool| if *image { ", image" } else { "" };
+        match self {
+            Way::Bare => f.write_str("bare loop, no mounts"),
+            Way::BareWithMounts { image: root } => write!(f, "bare loop, same mounts{}", image(root)),
+            Way::Runner { image: root, at_once } => write!(f, "runner{}, {at_once} at once", image(root)),
+            Way::Runc => f.write_str("runc run"),
+        }
+    }
+}
+
+/// What so many containers have taken.
+#[derive(Debug, Clone, Copy)]
+struct Spent {
+    wall: Duration,
+    /// Of all processes that took part.
+    processor: Duration,
+}
+
+impl Spent {
+    fn median(rounds: Vec<Spent>) -> Spent {
+        let of = |value: fn(&Spent) -> Duration| median(rounds.iter().map(value).collect());
+        Spent { wall: of(|spent| spent.wall), processor: of(|spent| spent.processor) }
+    }
+}
+
+fn spent<T>(call: impl FnOnce() -> T) -> (Spent, T) {
+    let before = processor_of_all();
+    let (wall, result) = timed(call);
+    (Spent { wall, processor: processor_of_all().saturating_sub(before) }, result)
+}
+
+fn measure(count: u32, folder: &Path) -> Result<(), Failed> {
     let parent = format!("apportion-bench-{}", std::process::id());
-    let mut bare = Vec::new();
-    let mut runner: BTreeMap<usize, Vec<Duration>> = BTreeMap::new();
-    let mut images: BTreeMap<usize, Vec<Duration>> = BTreeMap::new();
-    let mut runcs = Vec::new();
+    let place = tempfile::tempdir_in(folder)?;
+    let layer = place.path().join("layer");
+    runc::make_root(&layer)?;
+    let bundle = runc::Bundle::new(place.path(), &layer, &parent)?;
+    let mut took: BTreeMap<Way, Vec<Spent>> = BTreeMap::new();
     let mut latencies = Vec::new();
-    let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let root = place.path().join("root");
-    runc::make_root(&root)?;
-    let bundle = runc::Bundle::new(place.path(), &root, &parent)?;
-    // In turn, so that a machine that grows slower does so for both.
+    // In turn, so that a machine that grows slower does so for all.
     for _ in 0..ROUNDS {
-        let (took, done) = timed(|| bare_loop(count, &parent, &LIMITS));
-        done?;
-        bare.push(took);
-        for concurrency in CONCURRENCY {
-            // A runtime for each, since the bare loop wants no other thread.
-            let runtime =
-                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-            let (took, each) = runtime.block_on(through_the_runner(count, concurrency, &parent, None))?;
-            runner.entry(concurrency).or_default().push(took);
-            if concurrency == 1 {
-                latencies.extend(each);
+        for (way, image) in [
+            (Way::Bare, None),
+            (Way::BareWithMounts { image: false }, None),
+            (Way::BareWithMounts { image: true }, Some(&*layer)),
+        ] {
+            let work = tempfile::tempdir_in(folder)?;
+            let specs = (0..count).map(|number| spec(work.path(), number, &TRUE, image));
+            let hidden = work.path().join("state");
+            fs::create_dir(&hidden)?;
+            let hidden = (way != Way::Bare).then_some(hidden);
+            let (spent, done) = spent(|| bare_loop(specs, &parent, hidden.as_deref()));
+            done?;
+            took.entry(way).or_default().push(spent);
+        }
+        for (image, root) in [(false, None), (true, Some(&*layer))] {
+            for at_once in CONCURRENCY {
+                // A runtime for each, since the bare loop wants no other thread.
+                let runtime = runtime()?;
+                let through = through_the_runner(count, at_once, &parent, folder, root);
+                let (spent, each) = spent(|| runtime.block_on(through));
+                let each = each?;
+                took.entry(Way::Runner { image, at_once }).or_default().push(spent);
+                if image && at_once == 1 {
+                    latencies.extend(each);
+                }
             }
-            let (took, _) = runtime.block_on(through_the_runner(count, concurrency, &parent, Some(&root)))?;
-            images.entry(concurrency).or_default().push(took);
-            drop(runtime);
         }
         if let Some(bundle) = &bundle {
-            let (took, ran) = timed(|| (0..count).try_for_each(|number| bundle.run(number)));
+            let (spent, ran) = spent(|| (0..count).try_for_each(|number| bundle.run(number)));
             ran?;
-            runcs.push(took);
+            took.entry(Way::Runc).or_default().push(spent);
         }
     }
-    let bare = median(bare);
-    let mut table = Table::new(&["what", "containers/s", "ms each", "of the bare loop's rate"]);
-    let mut row = |what: String, took: Duration| {
-        let rate = f64::from(count) / took.as_secs_f64();
-        let ratio = bare.as_secs_f64() / took.as_secs_f64();
-        table.row(vec![what, format!("{rate:.0}"), ms(took / count), format!("{ratio:.2}")]);
+    let took: BTreeMap<Way, Spent> =
+        took.into_iter().map(|(way, rounds)| (way, Spent::median(rounds))).collect();
+    let times = |other: Option<&Spent>, spent: Spent| {
+        other.map_or("-".to_owned(), |other| {
+            format!("{:.2}", other.wall.as_secs_f64() / spent.wall.as_secs_f64())
+        })
     };
-    row("bare loop".to_owned(), bare);
-    for (concurrency, took) in runner {
-        row(format!("runner, {concurrency} at once"), median(took));
-    }
-    for (concurrency, took) in images {
-        row(format!("runner with an image, {concurrency} at once"), median(took));
-    }
-    match runcs.is_empty() {
-        true => println!("runc is not installed: nothing is compared with it"),
-        false => row("runc run, 1 at once".to_owned(), median(runcs)),
+    let mut table = Table::new(&[
+        "what",
+        "containers/s",
+        "ms each",
+        "processor ms each",
+        "of the bare loop's rate",
+        "times runc's rate",
+    ]);
+    for (way, spent) in &took {
+        let bare = match way {
+            Way::Runner { image, .. } => took.get(&Way::BareWithMounts { image: *image }),
+            Way::Runc => took.get(&Way::BareWithMounts { image: true }),
+            Way::Bare | Way::BareWithMounts { .. } => None,
+        };
+        let rate = f64::from(count) / spent.wall.as_secs_f64();
+        table.row(vec![
+            way.to_string(),
+            format!("{rate:.0}"),
+            ms(spent.wall / count),
+            ms(spent.processor / count),
+            times(bare, *spent),
+            times(took.get(&Way::Runc), *spent),
+        ]);
     }
     print!("{table}");
-    println!("launch → executed, 1 at once: p50 {} ms", ms(median(latencies)));
+    if bundle.is_none() {
+        println!("runc is not installed: nothing is compared with it");
+    }
+    println!("launch → executed, image, 1 at once: p50 {} ms", ms(median(latencies)));
     Ok(())
 }
 
-fn sleep(count: u32) -> Result<(), Failed> {
-    let parent = format!("apportion-bench-{}", std::process::id());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    print!("\n{}", runtime.block_on(sleepers::measure(count, &parent))?);
-    Ok(())
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }
 
-/// Launches, waits for and removes so many containers; returns how long all took, and each launch.
+/// Launches, waits for and removes so many containers; returns how long each launch took.
 async fn through_the_runner(
     count: u32,
     concurrency: usize,
     parent: &str,
-    root: Option<&Path>,
-) -> Result<(Duration, Vec<Duration>), Failed> {
-    // Not in /tmp, which a container has for itself.
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    folder: &Path,
+    image: Option<&Path>,
+) -> Result<Vec<Duration>, Failed> {
+    let folder = tempfile::tempdir_in(folder)?;
     let native = Native::probe(NativeConfig::new(folder.path().join("state"), parent.to_owned())).await?;
     if let Some(unenforced) = native.unenforced().first() {
         return Err(format!(
@@ -143,40 +226,37 @@ async fn through_the_runner(
         )
         .into());
     }
-    let start = Instant::now();
     let mut launches = Vec::new();
     let mut under_way = JoinSet::new();
     for number in 0..count {
         while under_way.len() >= concurrency {
             launches.extend(under_way.join_next().await.transpose()?.transpose()?);
         }
-        let (native, mut spec) = (native.clone(), spec(folder.path(), number, &["/bin/true"])?);
-        if let Some(root) = root {
-            let scratch = folder.path().join(format!("scratch-{number}"));
-            std::fs::create_dir(&scratch)?;
-            spec.root = Some(ImageRoot { layers: vec![root.to_owned()], scratch });
-        }
-        spec.tethered = true;
+        let native = native.clone();
+        let spec = spec(folder.path(), number, &TRUE, image)?;
         under_way.spawn(async move { run_one(&native, spec).await });
     }
     while let Some(ended) = under_way.join_next().await {
         launches.push(ended??);
     }
-    let took = start.elapsed();
     native.close().await;
-    Ok((took, launches))
+    Ok(launches)
 }
 
-fn spec(folder: &Path, number: u32, argv: &[&str]) -> std::io::Result<ContainerSpec> {
+fn spec(folder: &Path, number: u32, argv: &[&str], image: Option<&Path>) -> io::Result<ContainerSpec> {
     let sandbox = folder.join(format!("sandbox-{number}"));
-    std::fs::create_dir(&sandbox)?;
+    fs::create_dir(&sandbox)?;
+    let root = image.map(|layer| {
+        let scratch = folder.join(format!("scratch-{number}"));
+        fs::create_dir(&scratch).map(|()| ImageRoot { layers: vec![layer.to_owned()], scratch })
+    });
     Ok(ContainerSpec {
         id: ContainerId(format!("c{number}")),
         argv: argv.iter().map(|argument| (*argument).to_owned()).collect(),
         env: BTreeMap::new(),
         sandbox,
         output: None,
-        root: None,
+        root: root.transpose()?,
         user: None,
         working_dir: None,
         mounts: Vec::new(),

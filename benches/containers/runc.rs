@@ -24,7 +24,7 @@ pub(crate) fn make_root(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A bundle for `runc`.
+/// A bundle for `runc`. What that leaves of the groups above its containers' is removed with it.
 pub(crate) struct Bundle {
     folder: PathBuf,
     parent: String,
@@ -74,5 +74,15 @@ impl Bundle {
             true => Ok(()),
             false => Err(format!("`runc run` ended with {ended}").into()),
         }
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        // Hierarchies that containers of ours have no use for are among them.
+        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let _ = fs::remove_dir(hierarchy.path().join(&self.parent));
+        }
+        let _ = fs::remove_dir(Path::new("/sys/fs/cgroup").join(&self.parent));
     }
 }

@@ -20,16 +20,18 @@ const AT_ONCE: usize = 8;
 const IDLE: Duration = Duration::from_secs(5);
 
 /// Mesos started a thousand on one agent in 30.7 s and destroyed them in 22 s, on two E5-2658v3 (release notes of 1.7).
-pub(crate) async fn measure(count: u32, parent: &str) -> Result<Table, Failed> {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let config = || NativeConfig::new(folder.path().join("state"), parent.to_owned());
+pub(crate) async fn measure(count: u32, folder: &Path) -> Result<Table, Failed> {
+    let parent = format!("apportion-bench-{}", std::process::id());
+    let folder = tempfile::tempdir_in(folder)?;
+    let config = || NativeConfig::new(folder.path().join("state"), parent.clone());
     let first = Native::probe(config()).await?;
     let ids: Vec<ContainerId> = (0..count).map(|number| ContainerId(format!("c{number}"))).collect();
 
     let before = resident_bytes();
     let started = Instant::now();
     each(&ids, |number, _| {
-        let (native, spec) = (first.clone(), spec(folder.path(), number as u32, &["/bin/sleep", "3600"]));
+        let (native, spec) =
+            (first.clone(), spec(folder.path(), number as u32, &["/bin/sleep", "3600"], None));
         async move { Ok(native.launch(spec?).await?) }
     })
     .await?;

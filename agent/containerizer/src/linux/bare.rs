@@ -2,47 +2,69 @@
 
 use std::{ffi::CString, io, path::Path};
 
-use super::sys::{self, Copy};
+use super::{
+    root,
+    sys::{self, Copy},
+};
 use crate::{
     cgroup::{CgroupDriver, Layout, remove_empty_parents, remove_group},
-    spec::Limits,
+    folder::{Isolation, Order},
+    spec::ContainerSpec,
 };
 
-/// Runs `/bin/true` so many times, one after the other, each in cgroups with these limits and in namespaces of its own: clone, enter,
-/// execute, wait, remove. No mounts, no privileges dropped, no filter, nobody to talk to. Needs root.
+/// Runs the program of each, one after the other, in cgroups with its limits and in namespaces of its own: clone, enter, execute, wait,
+/// remove. With a folder to be hidden each has the very root that the runner would give it there; without, the host's as it is. No
+/// privileges dropped, no filter, no environment, nothing on disk but what an overlay needs, nobody to talk to. Needs root.
 ///
 /// Must be called before any thread is started, since the copies run on in this process's memory image.
-pub fn bare_loop(count: u32, cgroup_parent: &str, limits: &Limits) -> io::Result<()> {
+pub fn bare_loop(
+    specs: impl IntoIterator<Item = io::Result<ContainerSpec>>,
+    cgroup_parent: &str,
+    hidden: Option<&Path>,
+) -> io::Result<()> {
     if !sys::single_threaded() {
         return Err(io::Error::other("the bare loop must run before any thread is started"));
     }
-    let driver = Layout::detect()?.driver();
-    let parent = Path::new(cgroup_parent);
-    for number in 0..count {
-        let group = parent.join(number.to_string());
-        driver.make(&group).map_err(io::Error::other)?;
-        let ran =
-            driver.limit(&group, limits).map_err(io::Error::other).and_then(|()| run_one(&*driver, &group));
-        remove_group(&*driver, &group).map_err(io::Error::other)?;
-        remove_empty_parents(&*driver, &group);
+    let layout = Layout::detect()?;
+    let driver = layout.driver();
+    for spec in specs {
+        let spec = spec?;
+        let order = Order {
+            group: Path::new(cgroup_parent).join(&spec.id.0),
+            isolation: Isolation::Namespaces,
+            layout: layout.clone(),
+            hidden: hidden.map(Path::to_owned).into_iter().collect(),
+            lendable: Vec::new(),
+            runtime: None,
+            trial: false,
+            spec,
+        };
+        driver.make(&order.group).map_err(io::Error::other)?;
+        let limited = driver.limit(&order.group, &order.spec.limits).map_err(io::Error::other);
+        let ran = limited.and_then(|()| run_one(&*driver, &order));
+        remove_group(&*driver, &order.group).map_err(io::Error::other)?;
         ran?;
     }
+    remove_empty_parents(&*driver, &Path::new(cgroup_parent).join("-"));
     Ok(())
 }
 
-fn run_one(driver: &dyn CgroupDriver, group: &Path) -> io::Result<()> {
-    let program = CString::new("/bin/true")?;
+fn run_one(driver: &dyn CgroupDriver, order: &Order) -> io::Result<()> {
+    let argv: Vec<CString> =
+        order.spec.argv.iter().map(|word| CString::new(word.as_str())).collect::<Result<_, _>>()?;
+    let program = argv.first().ok_or(io::ErrorKind::InvalidInput)?;
     let spaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     match sys::copy(spaces)? {
         Copy::Child => {
-            if driver.enter(group, false).is_ok() {
-                sys::execute(&program, std::slice::from_ref(&program), &[]);
+            let entered = driver.enter(&order.group, false).is_ok();
+            if entered && (order.hidden.is_empty() || root::set_up(order, &order.spec.sandbox).is_ok()) {
+                sys::execute(program, &argv, &[]);
             }
             sys::exit_now(127)
         }
         Copy::Parent { child } => match sys::reap(child, true) {
             Some((_, exit)) if exit.success() => Ok(()),
-            ended => Err(io::Error::other(format!("/bin/true ended with {ended:?}"))),
+            ended => Err(io::Error::other(format!("{program:?} ended with {ended:?}"))),
         },
     }
 }
