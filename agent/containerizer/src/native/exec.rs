@@ -18,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Shared, launch, program, read};
+use super::{Shared, launch, read};
 use crate::{
     containerizer::LAUNCH_TIMEOUT,
     error::{ContainerError, LaunchError},
@@ -70,12 +70,11 @@ fn runs(shared: &Shared, id: &ContainerId) -> Result<bool, ContainerError> {
 }
 
 fn spawn(shared: &Shared, id: &ContainerId, socket: OwnedFd) -> Result<Child, LaunchError> {
-    let runner = &shared.config.runner;
-    let failed = |source| LaunchError::Spawn { command: format!("{runner:?} {EXEC}"), source };
+    let program = &shared.program;
+    let failed = |source| program.failed(source);
     let folder = std::path::absolute(shared.folder(id)).map_err(failed)?;
-    let mut helper = program::runner(runner).map_err(failed)?;
+    let mut helper = program.command().map_err(failed)?;
     helper
-        .command
         .arg(EXEC)
         .arg(folder)
         // As for a runner: nothing of the agent's own.

@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{NativeConfig, Plan, Shared, program, runner};
+use super::{NativeConfig, Plan, Shared, program::Program, runner};
 use crate::{
     containerizer::LAUNCH_TIMEOUT,
     error::LaunchError,
@@ -41,7 +41,7 @@ pub(super) async fn launch(shared: Arc<Shared>, spec: ContainerSpec) -> Result<(
     let task = tokio::spawn(async move {
         let id = spec.id.clone();
         let order = order(&shared.config, &shared.plan, spec);
-        let result = start(&shared.config, &order).await;
+        let result = start(&shared.program, &shared.config.state_dir, &order).await;
         shared.with_own(|own| {
             own.launching.remove(&id);
             if result.is_ok() {
@@ -136,10 +136,17 @@ impl From<NotStarted> for LaunchError {
 }
 
 /// Carries out an order; on error nothing is left of it.
-pub(super) async fn start(config: &NativeConfig, order: &Order) -> Result<(), NotStarted> {
-    let folder = config.state_dir.join(&order.spec.id.0);
-    let log = prepare(&folder, order).await.map_err(NotStarted::Here)?;
-    let result = run(config, order, &folder, log).await;
+pub(super) async fn start(program: &Program, state_dir: &Path, order: &Order) -> Result<(), NotStarted> {
+    let folder = state_dir.join(&order.spec.id.0);
+    let began = tokio::task::spawn_blocking({
+        let (program, folder, order) = (program.clone(), folder.clone(), order.clone());
+        move || make_folder(&folder, &order).map(|log| spawn(&program, &order, &folder, log))
+    });
+    let began = began.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
+    let result = match began.map_err(NotStarted::Here)? {
+        Ok(runner) => run(runner, &folder).await,
+        Err(error) => Err(NotStarted::Here(error)),
+    };
     if let Err(reason) = &result {
         // A runner that gives a reason has cleared away. Of one that was killed something may be left.
         if matches!(reason, NotStarted::Here(_)) {
@@ -152,12 +159,6 @@ pub(super) async fn start(config: &NativeConfig, order: &Order) -> Result<(), No
 }
 
 /// Makes the folder and writes the order; the open file is the runner's log.
-async fn prepare(folder: &Path, order: &Order) -> Result<File, LaunchError> {
-    let (folder, order) = (folder.to_owned(), order.clone());
-    let made = tokio::task::spawn_blocking(move || make_folder(&folder, &order)).await;
-    made.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
-}
-
 fn make_folder(folder: &Path, order: &Order) -> Result<File, LaunchError> {
     let state = |path: &Path| {
         let path = path.to_owned();
@@ -185,8 +186,8 @@ fn write_order(folder: &Path, order: &Order) -> Result<(), LaunchError> {
     folder::replace(&path, order).map_err(|source| LaunchError::State { path, source })
 }
 
-async fn run(config: &NativeConfig, order: &Order, folder: &Path, log: File) -> Result<(), NotStarted> {
-    let mut child = spawn(config, order, folder, log).map_err(NotStarted::Here)?;
+/// Hears what the runner says.
+async fn run(mut child: Child, folder: &Path) -> Result<(), NotStarted> {
     match timeout(LAUNCH_TIMEOUT, answer(&mut child)).await {
         Ok(Ok(line)) if line.is_empty() => {
             let status = child.wait().await.map_or_else(|e| e.to_string(), |status| status.to_string());
@@ -224,13 +225,12 @@ async fn run(config: &NativeConfig, order: &Order, folder: &Path, log: File) -> 
     }
 }
 
-fn spawn(config: &NativeConfig, order: &Order, folder: &Path, log: File) -> Result<Child, LaunchError> {
-    let failed = |source| LaunchError::Spawn { command: format!("{:?}", config.runner), source };
+fn spawn(program: &Program, order: &Order, folder: &Path, log: File) -> Result<Child, LaunchError> {
+    let failed = |source| program.failed(source);
     // The runner enters it, and is told its place from the root.
     let folder: PathBuf = std::path::absolute(folder).map_err(failed)?;
-    let mut runner = program::runner(&config.runner).map_err(failed)?;
+    let mut runner = program.command().map_err(failed)?;
     runner
-        .command
         .arg(folder)
         // Nothing of the agent's own environment, which may hold secrets, stays in a process beside the task.
         .env_clear()

@@ -22,6 +22,7 @@ use std::{
 use apportion_types::container::{Reading, Termination, Unenforced};
 use async_trait::async_trait;
 
+use self::program::Program;
 use crate::{
     cgroup::{self, Layout},
     containerizer::Containerizer,
@@ -83,6 +84,7 @@ struct Own {
 #[derive(Debug)]
 struct Shared {
     config: NativeConfig,
+    program: Program,
     plan: Plan,
     own: Mutex<Own>,
 }
@@ -123,8 +125,9 @@ impl Native {
     ///
     /// Takes a few milliseconds where all is allowed. What is not is in [`Containerizer::unenforced`].
     pub async fn probe(config: NativeConfig) -> Result<Native, ProbeError> {
-        let (plan, unenforced) = probe::probe(&config).await?;
-        let shared = Shared { config, plan, own: Mutex::default() };
+        let program = Program::of(&config.runner);
+        let (plan, unenforced) = probe::probe(&config, &program).await?;
+        let shared = Shared { config, program, plan, own: Mutex::default() };
         Ok(Native { shared: Arc::new(shared), unenforced })
     }
 }
@@ -176,10 +179,7 @@ impl Containerizer for Native {
         }
         // Of a killed runner something may be left, and what its runner could not remove.
         runner::wait(&self.shared, id).await?;
-        runner::remove_group(id, &folder).await?;
-        tokio::fs::remove_dir_all(&folder)
-            .await
-            .map_err(|source| ContainerError::State { path: folder, source })?;
+        runner::remove(id, &folder).await?;
         self.shared.with_own(|own| {
             own.launched.remove(id);
             own.meters.forget(id);

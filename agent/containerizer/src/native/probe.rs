@@ -13,6 +13,7 @@ use apportion_types::container::{Control, Termination, Unenforced};
 use super::{
     NativeConfig, Plan,
     launch::{self, NotStarted},
+    program::Program,
     runner, runtime,
 };
 use crate::{
@@ -42,7 +43,10 @@ const LIMITS: Limits = Limits {
 };
 
 /// Settles what to use and says what cannot be enforced.
-pub(super) async fn probe(config: &NativeConfig) -> Result<(Plan, Vec<Unenforced>), ProbeError> {
+pub(super) async fn probe(
+    config: &NativeConfig,
+    program: &Program,
+) -> Result<(Plan, Vec<Unenforced>), ProbeError> {
     let parent = Path::new(&config.cgroup_parent);
     if parent.as_os_str().is_empty() || !parent.components().all(|c| matches!(c, Component::Normal(_))) {
         return Err(ProbeError::CgroupParent { path: config.cgroup_parent.clone() });
@@ -65,7 +69,7 @@ pub(super) async fn probe(config: &NativeConfig) -> Result<(Plan, Vec<Unenforced
     let mut plan = Plan { isolation, layout, runtime: None };
     for number in 0..TRIALS_MAX {
         let native = Trial { argv: Vec::new(), limits: LIMITS };
-        let Err(failure) = trial(config, &plan, native, &number.to_string()).await else { break };
+        let Err(failure) = trial((config, program), &plan, native, &number.to_string()).await else { break };
         if !leave_out(&mut plan, &failure, config, &mut reasons) {
             let source = match failure {
                 NotStarted::Runner(failure) => failure.into(),
@@ -74,7 +78,7 @@ pub(super) async fn probe(config: &NativeConfig) -> Result<(Plan, Vec<Unenforced
             return Err(ProbeError::Trial { source });
         }
     }
-    runtime::probe(config, &mut plan, &mut reasons).await?;
+    runtime::probe((config, program), &mut plan, &mut reasons).await?;
     if !plan.isolation.namespaces() && plan.layout.v2.is_none() && !plan.layout.has(Controller::Freezer) {
         let reason = reasons.get(&Control::Namespaces).cloned().unwrap_or_default();
         reasons.insert(
@@ -102,7 +106,7 @@ pub(super) struct Tried {
 
 /// Runs it under a name of its own.
 pub(super) async fn trial(
-    config: &NativeConfig,
+    (config, program): (&NativeConfig, &Program),
     plan: &Plan,
     trial: Trial,
     name: &str,
@@ -131,7 +135,7 @@ pub(super) async fn trial(
     let mut order = launch::order(config, plan, spec);
     order.trial = trial.argv.is_empty();
     let folder = config.state_dir.join(&id.0);
-    let result = match launch::start(config, &order).await {
+    let result = match launch::start(program, &config.state_dir, &order).await {
         Ok(()) => {
             let ended = runner::ended(&id, &folder).await.ok();
             let said = ["stdout", "stderr"].map(|name| beginning(&sandbox.join(name)));

@@ -1,7 +1,7 @@
 //! Dealing with a container's runner, whichever agent process started it, and with what a killed one left.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
@@ -139,18 +139,24 @@ pub(super) async fn clear_away(order: Order, folder: PathBuf) -> Result<Usage, C
     cleared.map_err(|e| ContainerError::Cleanup { id, file: e.file, what: e.what, source: e.source })
 }
 
-/// Removes the container's cgroups, if any of them was still busy when it ended.
-pub(super) async fn remove_group(id: &ContainerId, folder: &Path) -> Result<(), ContainerError> {
-    let Some(order) = read::<Order>(folder, folder::SPEC)? else { return Ok(()) };
-    let group = order.group.clone();
-    let removed =
-        tokio::task::spawn_blocking(move || cgroup::remove_group(&*order.layout.driver(), &order.group));
-    let failed = |file, what, source| ContainerError::Cleanup { id: id.clone(), file, what, source };
-    match removed.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic())) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(failed(group, "removing it".into(), io::ErrorKind::ResourceBusy.into())),
-        Err(e) => Err(failed(e.file, e.what, e.source)),
-    }
+/// Removes the container's cgroups, if any of them was still busy when it ended, and then its folder.
+pub(super) async fn remove(id: &ContainerId, folder: &Path) -> Result<(), ContainerError> {
+    let (id, folder) = (id.clone(), folder.to_owned());
+    let removed = tokio::task::spawn_blocking(move || {
+        if let Some(order) = read::<Order>(&folder, folder::SPEC)? {
+            let failed = |file, what, source| ContainerError::Cleanup { id: id.clone(), file, what, source };
+            match cgroup::remove_group(&*order.layout.driver(), &order.group) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let busy = io::ErrorKind::ResourceBusy.into();
+                    return Err(failed(order.group, "removing it".into(), busy));
+                }
+                Err(e) => return Err(failed(e.file, e.what, e.source)),
+            }
+        }
+        fs::remove_dir_all(&folder).map_err(|source| ContainerError::State { path: folder, source })
+    });
+    removed.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
 }
 
 /// Without namespaces: the task, what descends from it, and what is still in its session.

@@ -8,6 +8,7 @@ use tokio::{process::Command, time::timeout};
 use super::{
     NativeConfig, Plan,
     probe::{self, Trial, Tried},
+    program::Program,
 };
 use crate::{
     error::{LaunchError, ProbeError},
@@ -35,17 +36,17 @@ const DELETE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Gives the plan the runtime that is asked for, once a trial container has run in it.
 pub(super) async fn probe(
-    config: &NativeConfig,
+    (config, program): (&NativeConfig, &Program),
     plan: &mut Plan,
     reasons: &mut BTreeMap<Control, String>,
 ) -> Result<(), ProbeError> {
-    let Runtime::Oci { program, args } = &config.runtime else { return Ok(()) };
+    let Runtime::Oci { program: named, args } = &config.runtime else { return Ok(()) };
     let unusable = |what: String| ProbeError::Runtime { runtime: config.runtime.to_string(), what };
     if plan.isolation != Isolation::Namespaces {
         let what = "containers of an OCI runtime need the namespaces that only root may make; run the agent as root, or leave `native`";
         return Err(unusable(what.to_owned()));
     }
-    plan.runtime = Some(OciRuntime::find(program, args).map_err(unusable)?);
+    plan.runtime = Some(OciRuntime::find(named, args).map_err(unusable)?);
     plan.layout = plan
         .layout
         .clone()
@@ -54,7 +55,7 @@ pub(super) async fn probe(
     let remedy = "mend what it names, choose another runtime, or leave `native`";
     let tried = format!("a container of the machine's own files that executes `{}`", COMMAND.join(" "));
     let trial = Trial { argv: COMMAND.map(str::to_owned).to_vec(), limits: LIMITS };
-    let Tried { ended, printed, pids } = match probe::trial(config, plan, trial, "oci").await {
+    let Tried { ended, printed, pids } = match probe::trial((config, program), plan, trial, "oci").await {
         Ok(tried) => tried,
         Err(reason) => {
             let why = match LaunchError::from(reason) {
