@@ -157,6 +157,7 @@ impl Agent {
         native.hidden.push(paths.root().to_owned());
         native.lendable.clone_from(&config.lend_host_paths);
         native.runtime.clone_from(&config.runtime);
+        native.cpuset.clone_from(&config.cpuset);
         let native = Arc::new(Native::probe(native).await?);
         Self::in_work_dir(config, work_dir, native).await
     }
@@ -370,7 +371,7 @@ fn core_config(
     let info = AgentInfo {
         hostname,
         address,
-        resources: detect::resources(config.resources.clone(), paths.root())?,
+        resources: detect::resources(config.resources.clone(), config.cpuset.as_ref(), paths.root())?,
         attributes: config.attributes.clone(),
         domain: config.domain.clone(),
         unenforced,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use apportion_containerizer::{OutputBounds, Runtime};
-use apportion_types::{FaultDomain, Resources, limits, resources::Entry};
+use apportion_types::{CpuSet, FaultDomain, Resources, limits, resources::Entry};
 use serde::{Deserialize, Serialize};
 
 use crate::{oversubscription::Estimator, sandboxes::collect::Rule};
@@ -93,6 +93,8 @@ pub struct Config {
     pub ports_check_interval_ms: u64,
     /// The parent of all containers' cgroups, for this agent alone; another agent on the same machine needs another.
     pub cgroup_parent: String,
+    /// The processors that tasks may run on, also what is detected of `cpus`; all when none.
+    pub cpuset: Option<CpuSet>,
     /// What makes the containers: this program alone, or an OCI runtime of the machine.
     pub runtime: Runtime,
     /// Folders of the machine below which tasks may be given volumes to write to.
@@ -138,6 +140,7 @@ impl Default for Config {
             enforce_ports: false,
             ports_check_interval_ms: 15_000,
             cgroup_parent: "apportion".to_owned(),
+            cpuset: None,
             runtime: Runtime::Native,
             lend_host_paths: Vec::new(),
         }

@@ -2,12 +2,13 @@
 
 use std::{
     fs, io,
+    num::NonZero,
     path::{Path, PathBuf},
     thread,
 };
 
 use apportion_types::{
-    Resources,
+    CpuSet, Resources,
     resources::{Name, Ranges, Value, bytes_to_milli_mib},
 };
 use rustix::{
@@ -59,11 +60,18 @@ pub(crate) fn boot_id() -> Option<String> {
 }
 
 /// What is set, and for each of cpus, mem, disk and ports that is not, what the machine has.
-pub fn resources(set: Option<Resources>, work_dir: &Path) -> Result<Resources, DetectError> {
+///
+/// Of cpus it has as many as there are in `cpuset`, where tasks are confined to that.
+pub fn resources(
+    set: Option<Resources>,
+    cpuset: Option<&CpuSet>,
+    work_dir: &Path,
+) -> Result<Resources, DetectError> {
     let mut resources = set.unwrap_or_default();
     let missing = |resources: &Resources, name: Name| resources.iter().all(|(there, _)| *there != name);
     if missing(&resources, Name::Cpus) {
-        let count = thread::available_parallelism().map_err(|source| DetectError::Cpus { source })?.get();
+        let machines = || thread::available_parallelism().map_err(|source| DetectError::Cpus { source });
+        let count = cpuset.map_or_else(|| machines().map(NonZero::get), |cpuset| Ok(cpuset.count()))?;
         resources.insert(Name::Cpus, Value::Scalar(i64::try_from(count).unwrap_or(i64::MAX / 1000) * 1000));
     }
     if missing(&resources, Name::Mem) {
@@ -122,7 +130,7 @@ mod tests {
     #[test]
     fn what_is_not_set_is_detected() {
         let folder = tempfile::tempdir().unwrap();
-        let all = resources(None, folder.path()).unwrap();
+        let all = resources(None, None, folder.path()).unwrap();
         let cpus = thread::available_parallelism().unwrap().get();
         assert_eq!(all.cpus_milli(), 1000 * i64::try_from(cpus).unwrap());
         assert!(
@@ -136,11 +144,12 @@ mod tests {
     #[test]
     fn what_is_set_stays() {
         let set: Resources = "cpus:1.5;mem:100;disk:7;ports:[1-2];gpus:1;licences:{a}".parse().unwrap();
-        assert_eq!(resources(Some(set.clone()), Path::new("/nowhere")).unwrap(), set);
-        let some = resources(Some("mem:100;licences:{a}".parse().unwrap()), Path::new("/")).unwrap();
+        assert_eq!(resources(Some(set.clone()), None, Path::new("/nowhere")).unwrap(), set);
+        let some = resources(Some("mem:100;licences:{a}".parse().unwrap()), None, Path::new("/")).unwrap();
         assert_eq!(some.mem_milli(), 100_000);
         assert!(some.cpus_milli() > 0 && some.ports().is_some(), "{some}");
-        let missing = resources(Some("mem:100".parse().unwrap()), Path::new("/nowhere/at/all")).unwrap_err();
+        let missing =
+            resources(Some("mem:100".parse().unwrap()), None, Path::new("/nowhere/at/all")).unwrap_err();
         assert!(missing.to_string().contains("/nowhere/at/all"), "{missing}");
     }
 }

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use apportion_agent::{Agent, Config, Estimator};
 use apportion_containerizer::Runtime;
-use apportion_types::{FaultDomain, Resources};
+use apportion_types::{CpuSet, FaultDomain, Resources};
 
 use crate::{
     Usage,
@@ -36,6 +36,7 @@ pub(crate) const KEYS: &[&str] = &[
     "kill_tasks_on_exit",
     "exit_grace_max",
     "cgroup_parent",
+    "cpuset",
     "runtime",
     "lend_host_path",
     "enforce_disk",
@@ -113,6 +114,9 @@ pub(crate) struct Args {
     /// The parent of its containers' cgroups; each agent of a machine needs its own [default: apportion]
     #[arg(long, value_name = "PATH", help_heading = "Settings")]
     cgroup_parent: Option<String>,
+    /// The processors that tasks may run on, such as `2-7`; others are left to the rest of the machine [default: all]
+    #[arg(long, value_name = "CPUS", value_parser = value::flag::<CpuSet>, help_heading = "Settings")]
+    cpuset: Option<CpuSet>,
     /// What makes containers: `native`, or an OCI runtime with its options, such as `runc` or `runsc --network=host` [default: native]
     #[arg(long, value_name = "native|RUNTIME", value_parser = value::flag::<Runtime>, help_heading = "Settings")]
     runtime: Option<Runtime>,
@@ -161,6 +165,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         },
         cgroup_parent: settings
             .value("cgroup_parent", args.cgroup_parent, || default.cgroup_parent.clone())?,
+        cpuset: settings.optional("cpuset", args.cpuset)?,
         runtime: settings.value("runtime", args.runtime, || default.runtime.clone())?,
         lend_host_paths: settings.value("lend_host_path", args.lend_host_path, Folders::default)?.0,
         ..default
@@ -187,6 +192,16 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Value for CpuSet {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|e: apportion_types::cpuset::CpuSetError| e.to_string())
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
 }
 
 impl Value for Estimator {

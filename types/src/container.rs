@@ -12,6 +12,8 @@ pub enum Control {
     CpuWeight,
     /// A ceiling of processor time, from the task's `cpus` limit.
     CpuQuota,
+    /// The processors that the agent's tasks may run on, where its setting names some.
+    Cpuset,
     /// A ceiling of memory; above it the container is killed.
     Memory,
     /// A ceiling of what of its memory is swapped out; nothing unless the task says so.
@@ -36,9 +38,10 @@ pub enum Control {
 
 impl Control {
     /// Every control, in the order in which they are shown.
-    pub const ALL: [Control; 12] = [
+    pub const ALL: [Control; 13] = [
         Control::CpuWeight,
         Control::CpuQuota,
+        Control::Cpuset,
         Control::Memory,
         Control::Swap,
         Control::Pids,
@@ -56,6 +59,7 @@ impl Control {
         match self {
             Control::CpuWeight => "cpu_weight",
             Control::CpuQuota => "cpu_quota",
+            Control::Cpuset => "cpuset",
             Control::Memory => "memory",
             Control::Swap => "swap",
             Control::Pids => "pids",

@@ -6,6 +6,7 @@ pub mod constraints;
 pub mod container;
 pub mod container_info;
 pub mod convert;
+pub mod cpuset;
 pub mod document;
 pub mod framework;
 pub mod group;
@@ -25,6 +26,7 @@ pub mod timers;
 
 pub use constraints::OfferConstraints;
 pub use container_info::{Artifact, ContainerInfo, Rlimit, RlimitResource, Volume, VolumeSource};
+pub use cpuset::CpuSet;
 pub use framework::{AgentInfo, Capability, FaultDomain, FrameworkInfo, FrameworkOptions, Offer, Place};
 pub use group::{GroupError, GroupInfo, Part};
 pub use ids::{AgentId, FrameworkId, GroupId, OfferId, OperationId, Role, TaskId, UpdateId, VolumeId};

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
+use apportion_types::CpuSet;
+
 use crate::spec::ContainerId;
 
 /// Why a container was not started. Each message names what failed and what to do.
@@ -266,6 +268,16 @@ pub enum ProbeError {
         runtime: String,
         /// What was tried, what came of it, and what to do.
         what: String,
+    },
+    /// Containers are to run on processors that this machine does not have, or has switched off.
+    #[error("processors {missing} of the cpuset {wanted} are not online; this machine has {online}")]
+    Cpuset {
+        /// What was asked for.
+        wanted: Box<CpuSet>,
+        /// What of it is not there.
+        missing: Box<CpuSet>,
+        /// What is.
+        online: Box<CpuSet>,
     },
     /// The configured parent cgroup is no absolute path of plain components.
     #[error(

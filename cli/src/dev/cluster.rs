@@ -131,7 +131,7 @@ impl Cluster {
 
     /// Starts the agents, all at once, and returns when every one is registered.
     pub(super) async fn start_agents(&mut self, plan: &Plan, folder: &WorkFolder) -> anyhow::Result<()> {
-        let whole = apportion_agent::detected_resources(None, folder.path())?;
+        let whole = apportion_agent::detected_resources(None, None, folder.path())?;
         let mut starting = Vec::new();
         for (at, resources) in plan.parts(&whole).into_iter().enumerate() {
             let number = at + 1;

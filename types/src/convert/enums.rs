@@ -85,7 +85,7 @@ wire_enum! {
     /// The control of this number on the wire; refuses none and unknown ones, naming the field.
     control: Control, Control {
         CpuWeight, CpuQuota, Memory, Pids, Namespaces, ReadOnlyRoot, Capabilities, Seccomp, AtomicKill, Images,
-        Disk, Swap,
+        Disk, Swap, Cpuset,
     }
 }
 

@@ -109,7 +109,7 @@ fn every_known_number_of_an_enum_converts_and_every_other_is_named() {
     check(13, task_state, |value: TaskState| v1::TaskState::from(value) as i32);
     check(34, reason, |value: Reason| v1::Reason::from(value) as i32);
     check(2, source, |value: Source| v1::Source::from(value) as i32);
-    check(12, control, |value: Control| v1::Control::from(value) as i32);
+    check(13, control, |value: Control| v1::Control::from(value) as i32);
     check(6, refusal, |value: Refusal| v1::RefusalCode::from(value) as i32);
     check(5, error_code, |value: ErrorCode| v1::ErrorCode::from(value) as i32);
     check(7, operation_state, |value: OperationState| v1::OperationState::from(value) as i32);

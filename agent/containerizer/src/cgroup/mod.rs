@@ -19,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use apportion_types::{container::Control, pressure::Pressure};
+use apportion_types::{CpuSet, container::Control, pressure::Pressure};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
@@ -41,6 +41,8 @@ pub enum Controller {
     Memory,
     /// Limits the number of processes and threads.
     Pids,
+    /// Confines to some processors.
+    Cpuset,
     /// Stops all processes at once (version 1 only, used to kill without a race).
     Freezer,
 }
@@ -54,13 +56,32 @@ pub struct Layout {
     pub v2: Option<(PathBuf, BTreeSet<Controller>)>,
     /// Controls not to be set, because a trial failed.
     pub off: BTreeSet<Control>,
+    /// The processors to which all groups are confined, as far as there is a controller for that; all when none.
+    #[serde(default)]
+    pub cpus: Option<CpuSet>,
 }
 
 impl Layout {
-    /// Reads what is mounted; a machine without control groups gives an empty layout.
-    pub fn detect() -> io::Result<Layout> {
+    /// Reads what is mounted, for groups that are confined to these processors, or to none; a machine without control groups gives an
+    /// empty layout.
+    pub fn detect(cpus: Option<CpuSet>) -> io::Result<Layout> {
         let mountinfo = std::fs::read_to_string("/proc/self/mountinfo")?;
-        Ok(mounts::layout(&mountinfo, |mount| std::fs::read_to_string(mount.join("cgroup.controllers")).ok()))
+        let mut layout = mounts::layout(&mountinfo, |mount| {
+            std::fs::read_to_string(mount.join("cgroup.controllers")).ok()
+        });
+        if cpus.is_none() {
+            // Each further hierarchy costs every launch a move.
+            layout.leave_out(Controller::Cpuset);
+        }
+        layout.cpus = cpus;
+        Ok(layout)
+    }
+
+    /// Forgets a controller, and a version 1 hierarchy that has no other of ours.
+    fn leave_out(&mut self, controller: Controller) {
+        let all = self.v1.values_mut().chain(self.v2.as_mut().map(|(_, controllers)| controllers));
+        all.for_each(|controllers| _ = controllers.remove(&controller));
+        self.v1.retain(|_, controllers| !controllers.is_empty());
     }
 
     /// The same, with those version 1 hierarchies too that we have no use for, but into which an OCI runtime puts its containers: what
@@ -75,16 +96,15 @@ impl Layout {
 
     /// The driver for this layout.
     pub fn driver(&self) -> Box<dyn CgroupDriver> {
+        let v1 = || V1::new(self.v1.clone(), self.off.clone()).confined_to(self.cpus.clone());
+        let v2 = |(mount, controllers): &(PathBuf, BTreeSet<Controller>)| {
+            V2::new(mount.clone(), controllers.clone(), self.off.clone()).confined_to(self.cpus.clone())
+        };
         match (self.v1.is_empty(), &self.v2) {
             (true, Option::None) => Box::new(None),
-            (true, Some((mount, controllers))) => {
-                Box::new(V2::new(mount.clone(), controllers.clone(), self.off.clone()))
-            }
-            (false, Option::None) => Box::new(V1::new(self.v1.clone(), self.off.clone())),
-            (false, Some((mount, controllers))) => Box::new(Hybrid::new(
-                V1::new(self.v1.clone(), self.off.clone()),
-                V2::new(mount.clone(), controllers.clone(), self.off.clone()),
-            )),
+            (true, Some(unified)) => Box::new(v2(unified)),
+            (false, Option::None) => Box::new(v1()),
+            (false, Some(unified)) => Box::new(Hybrid::new(v1(), v2(unified))),
         }
     }
 

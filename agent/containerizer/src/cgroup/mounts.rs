@@ -64,6 +64,7 @@ fn controller(name: &str) -> Option<Controller> {
         "cpu" => Controller::Cpu,
         "cpuacct" => Controller::Cpuacct,
         "memory" => Controller::Memory,
+        "cpuset" => Controller::Cpuset,
         "pids" => Controller::Pids,
         "freezer" => Controller::Freezer,
         _ => return None,
@@ -94,10 +95,7 @@ pub(super) fn layout(mountinfo: &str, controllers_of: impl Fn(&Path) -> Option<S
         }
     }
     if layout.v2.is_some() {
-        for controllers in layout.v1.values_mut() {
-            controllers.remove(&Controller::Freezer);
-        }
-        layout.v1.retain(|_, controllers| !controllers.is_empty());
+        layout.leave_out(Controller::Freezer);
     }
     layout
 }
@@ -125,7 +123,10 @@ mod tests {
         assert!(found.v1.is_empty());
         let (mount, controllers) = found.v2.unwrap();
         assert_eq!(mount, Path::new("/sys/fs/cgroup"));
-        assert_eq!(controllers, set(&[Controller::Cpu, Controller::Memory, Controller::Pids]));
+        assert_eq!(
+            controllers,
+            set(&[Controller::Cpu, Controller::Memory, Controller::Pids, Controller::Cpuset])
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use apportion_types::{container::Control, pressure::Pressure};
+use apportion_types::{CpuSet, container::Control, pressure::Pressure};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::{
@@ -22,12 +22,18 @@ use crate::spec::Limits;
 pub struct V1 {
     roots: Vec<(Root, BTreeSet<Controller>)>,
     off: BTreeSet<Control>,
+    cpus: Option<CpuSet>,
 }
 
 impl V1 {
     /// For these hierarchies, never setting the controls that are off.
     pub fn new(mounts: BTreeMap<PathBuf, BTreeSet<Controller>>, off: BTreeSet<Control>) -> Self {
-        V1 { roots: mounts.into_iter().map(|(mount, c)| (Root(mount), c)).collect(), off }
+        V1 { roots: mounts.into_iter().map(|(mount, c)| (Root(mount), c)).collect(), off, cpus: None }
+    }
+
+    /// With groups that are confined to these processors.
+    pub fn confined_to(self, cpus: Option<CpuSet>) -> Self {
+        V1 { cpus, ..self }
     }
 
     fn root(&self, controller: Controller) -> Option<&Root> {
@@ -93,9 +99,9 @@ impl CgroupDriver for V1 {
 
     fn make(&self, group: &Path) -> Result<(), CgroupError> {
         for (made, (root, controllers)) in self.roots.iter().enumerate() {
-            // Those that we have a use for are not among them.
-            let fill =
-                |folder: &Path| if controllers.is_empty() { fill_cpuset(root, folder) } else { Ok(()) };
+            // It is among those that we have no use for, or is used.
+            let cpuset = controllers.is_empty() || controllers.contains(&Controller::Cpuset);
+            let fill = |folder: &Path| if cpuset { fill_cpuset(root, folder) } else { Ok(()) };
             let filled = root.make(group, fill).map_err(|e| (made, e));
             let filled = filled.and_then(|()| fill(group).map_err(|e| (made + 1, e)));
             if let Err((made, error)) = filled {
@@ -117,6 +123,11 @@ impl CgroupDriver for V1 {
             (self.root(Controller::Pids), values::pids_max(limits), self.off.contains(&Control::Pids))
         {
             root.write(group, "pids.max", &max.to_string(), Some(Control::Pids))?;
+        }
+        if let (Some(root), Some(cpus), false) =
+            (self.root(Controller::Cpuset), &self.cpus, self.off.contains(&Control::Cpuset))
+        {
+            root.write(group, "cpuset.cpus", &cpus.to_string(), Some(Control::Cpuset))?;
         }
         Ok(())
     }
@@ -261,6 +272,30 @@ mod tests {
             fs::read_to_string(dir.path().join(hierarchy).join(&group).join(name)).unwrap()
         });
         assert_eq!(written, ["512", "100000", "150000", "2097152", "2621440", "1048576", "10"]);
+    }
+
+    #[test]
+    fn a_cpuset_is_filled_on_the_way_down_and_then_narrowed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mount = dir.path().to_owned();
+        let driver = |cpus: Option<&str>| {
+            let mounts = [(mount.clone(), [Controller::Cpuset].into())].into();
+            V1::new(mounts, BTreeSet::new()).confined_to(cpus.map(|cpus| cpus.parse().unwrap()))
+        };
+        let group = Path::new("p/c");
+        for (folder, cpus) in [("", "0-3\n"), ("p", "\n"), ("p/c", "\n")] {
+            fs::create_dir_all(mount.join(folder)).unwrap();
+            fs::write(mount.join(folder).join("cpuset.cpus"), cpus).unwrap();
+            fs::write(mount.join(folder).join("cpuset.mems"), cpus.replace("0-3", "0")).unwrap();
+        }
+        let root = Root(mount.clone());
+        ["p", "p/c"].iter().for_each(|folder| fill_cpuset(&root, Path::new(folder)).unwrap());
+        let read = |name| fs::read_to_string(mount.join(group).join(name)).unwrap();
+        assert_eq!((read("cpuset.cpus").as_str(), read("cpuset.mems").as_str()), ("0-3", "0"));
+        driver(None).limit(group, &LIMITS).unwrap();
+        assert_eq!(read("cpuset.cpus"), "0-3");
+        driver(Some("1-2")).limit(group, &LIMITS).unwrap();
+        assert!(read("cpuset.cpus").starts_with("1-2"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use apportion_types::{container::Control, pressure::Pressure};
+use apportion_types::{CpuSet, container::Control, pressure::Pressure};
 
 use super::{
     CgroupDriver, CgroupError, Controller, Measured, MemoryEvents, MemoryWatch,
@@ -25,12 +25,18 @@ pub struct V2 {
     root: Root,
     controllers: BTreeSet<Controller>,
     off: BTreeSet<Control>,
+    cpus: Option<CpuSet>,
 }
 
 impl V2 {
     /// For this hierarchy and these of its controllers, never setting the controls that are off.
     pub fn new(mount: PathBuf, controllers: BTreeSet<Controller>, off: BTreeSet<Control>) -> Self {
-        V2 { root: Root(mount), controllers, off }
+        V2 { root: Root(mount), controllers, off, cpus: None }
+    }
+
+    /// With groups that are confined to these processors.
+    pub fn confined_to(self, cpus: Option<CpuSet>) -> Self {
+        V2 { cpus, ..self }
     }
 
     /// Hands the controllers down to the children of `folder`, as far as they are not yet.
@@ -46,6 +52,7 @@ impl V2 {
                 Controller::Cpu => Some("cpu"),
                 Controller::Memory => Some("memory"),
                 Controller::Pids => Some("pids"),
+                Controller::Cpuset => Some("cpuset"),
                 Controller::Cpuacct | Controller::Freezer => None,
             })
             .filter(|name| !now.split_whitespace().any(|n| n == *name))
@@ -106,6 +113,9 @@ impl CgroupDriver for V2 {
         }
         if let Some(max) = values::pids_max(limits).filter(|_| self.wants(Controller::Pids, Control::Pids)) {
             self.root.write(group, "pids.max", &max.to_string(), Some(Control::Pids))?;
+        }
+        if let Some(cpus) = self.cpus.as_ref().filter(|_| self.wants(Controller::Cpuset, Control::Cpuset)) {
+            self.root.write(group, "cpuset.cpus", &cpus.to_string(), Some(Control::Cpuset))?;
         }
         Ok(())
     }
@@ -238,6 +248,11 @@ mod tests {
             off,
         );
         driver.limit(&group, &LIMITS).unwrap();
+        let cpuset = V2::new(dir.path().to_owned(), [Controller::Cpuset].into(), BTreeSet::new())
+            .confined_to(Some("0-1".parse().unwrap()));
+        fs::write(dir.path().join(&group).join("cpuset.cpus"), "").unwrap();
+        cpuset.limit(&group, &LIMITS).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join(&group).join("cpuset.cpus")).unwrap(), "0-1");
         let bare = V2::new(dir.path().to_owned(), BTreeSet::new(), BTreeSet::new());
         bare.limit(Path::new("nowhere"), &LIMITS).unwrap();
     }

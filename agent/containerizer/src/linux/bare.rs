@@ -25,7 +25,7 @@ pub fn bare_loop(
     if !sys::single_threaded() {
         return Err(io::Error::other("the bare loop must run before any thread is started"));
     }
-    let layout = Layout::detect()?;
+    let layout = Layout::detect(None)?;
     let driver = layout.driver();
     for spec in specs {
         let spec = spec?;

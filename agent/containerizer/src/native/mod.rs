@@ -19,7 +19,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use apportion_types::container::{Reading, Termination, Unenforced};
+use apportion_types::{
+    CpuSet,
+    container::{Reading, Termination, Unenforced},
+};
 use async_trait::async_trait;
 
 use self::program::Program;
@@ -48,6 +51,8 @@ pub struct NativeConfig {
     pub lendable: Vec<PathBuf>,
     /// What makes the containers; this crate itself at first.
     pub runtime: Runtime,
+    /// The processors that containers launched from now on may run on; all at first.
+    pub cpuset: Option<CpuSet>,
 }
 
 impl NativeConfig {
@@ -61,6 +66,7 @@ impl NativeConfig {
             hidden: Vec::new(),
             lendable: Vec::new(),
             runtime: Runtime::Native,
+            cpuset: None,
         }
     }
 }

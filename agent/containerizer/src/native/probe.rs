@@ -8,7 +8,10 @@ use std::{
     path::{Component, Path},
 };
 
-use apportion_types::container::{Control, Termination, Unenforced};
+use apportion_types::{
+    CpuSet,
+    container::{Control, Termination, Unenforced},
+};
 
 use super::{
     NativeConfig, Plan,
@@ -51,13 +54,16 @@ pub(super) async fn probe(
     if parent.as_os_str().is_empty() || !parent.components().all(|c| matches!(c, Component::Normal(_))) {
         return Err(ProbeError::CgroupParent { path: config.cgroup_parent.clone() });
     }
+    if let Some(wanted) = &config.cpuset {
+        online(wanted)?;
+    }
     let state = |source| ProbeError::State { path: config.state_dir.clone(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir).map_err(state)?;
     remove_old_trials(&config.state_dir);
 
     let mut reasons = BTreeMap::new();
     // Without a list of mounts there is nothing to be used.
-    let mut layout = Layout::detect().unwrap_or_default();
+    let mut layout = Layout::detect(config.cpuset.clone()).unwrap_or_default();
     say_what_is_not_mounted(&layout, &mut reasons);
     if !Path::new("/proc/swaps").exists() {
         // This kernel cannot swap at all.
@@ -166,6 +172,15 @@ fn remove_old_trials(state_dir: &Path) {
     }
 }
 
+/// Refuses processors that are not there; a machine that does not say which it has is tried.
+fn online(wanted: &CpuSet) -> Result<(), ProbeError> {
+    let text = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    let Ok(online) = text.trim().parse::<CpuSet>() else { return Ok(()) };
+    let Some(missing) = wanted.without(&online) else { return Ok(()) };
+    let (wanted, missing, online) = (Box::new(wanted.clone()), Box::new(missing), Box::new(online));
+    Err(ProbeError::Cpuset { wanted, missing, online })
+}
+
 /// What no trial can show: controllers that are not there at all.
 fn say_what_is_not_mounted(layout: &Layout, reasons: &mut BTreeMap<Control, String>) {
     let remedy = "mount its cgroup hierarchy, or cgroup2, and start the agent again";
@@ -173,8 +188,10 @@ fn say_what_is_not_mounted(layout: &Layout, reasons: &mut BTreeMap<Control, Stri
         (Controller::Cpu, "cpu", &[Control::CpuWeight, Control::CpuQuota][..]),
         (Controller::Memory, "memory", &[Control::Memory, Control::Swap]),
         (Controller::Pids, "pids", &[Control::Pids]),
+        (Controller::Cpuset, "cpuset", &[Control::Cpuset]),
     ] {
-        if !layout.has(controller) {
+        let wanted = controller != Controller::Cpuset || layout.cpus.is_some();
+        if wanted && !layout.has(controller) {
             for control in controls {
                 reasons
                     .insert(*control, format!("the kernel's {name} controller is not available; {remedy}"));
@@ -195,6 +212,7 @@ fn leave_out(
         Failure::Cgroup { file, what, control: Some(control), errno, .. } => {
             let remedy = match control {
                 Control::Swap => "start the kernel with swapaccount=1",
+                Control::Cpuset => "give these processors to the groups above it",
                 _ => "enable it in the kernel",
             };
             let reason = format!("{what} to {} failed ({}); {remedy}", file.display(), os(*errno));
@@ -256,6 +274,9 @@ fn controls(layout: &Layout) -> Vec<Control> {
     }
     if layout.has(Controller::Pids) {
         controls.push(Control::Pids);
+    }
+    if layout.has(Controller::Cpuset) {
+        controls.push(Control::Cpuset);
     }
     controls
 }
@@ -340,10 +361,13 @@ mod tests {
     fn what_is_not_mounted_is_said() {
         let mut reasons = BTreeMap::new();
         say_what_is_not_mounted(&Layout::default(), &mut reasons);
-        let controls: Vec<Control> = reasons.into_keys().collect();
+        let controls: Vec<Control> = reasons.keys().copied().collect();
         assert_eq!(
             controls,
             [Control::CpuWeight, Control::CpuQuota, Control::Memory, Control::Swap, Control::Pids]
         );
+        let layout = Layout { cpus: Some("0".parse().unwrap()), ..Layout::default() };
+        say_what_is_not_mounted(&layout, &mut reasons);
+        assert!(reasons[&Control::Cpuset].contains("cpuset controller is not available"), "{reasons:?}");
     }
 }

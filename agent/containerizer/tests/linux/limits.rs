@@ -8,7 +8,7 @@ use std::{
 };
 
 use apportion_containerizer::{
-    Containerizer, LaunchError, Limits, Signal,
+    Containerizer, LaunchError, Limits, Native, NativeConfig, Signal,
     cgroup::{CgroupDriver, Controller, V1},
 };
 use apportion_types::container::{Control, Exit, Limitation};
@@ -39,6 +39,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario { name: "swap", modes: &[Root, Oci], run: swap },
         Scenario { name: "a_limit_too_small_to_start", modes: &[Root], run: too_small },
         Scenario { name: "cpu_quota", modes: &[Root, Oci], run: cpu_quota },
+        Scenario { name: "only_some_processors", modes: &[Root, Oci, User], run: cpuset },
         Scenario { name: "fork_bomb", modes: &[Root, Oci], run: fork_bomb },
         Scenario { name: "version_1_kills_with_the_freezer", modes: &[Root], run: freezer },
         Scenario { name: "limits_are_ignored_where_unenforced", modes: &[User, Bare], run: ignored },
@@ -150,6 +151,36 @@ fn cpu_quota(bench: &Bench) {
     let share = end.usage.cpu_us as f64 / wall.as_micros() as f64;
     // Without the quota it is 1. Where two clocks are emulated, what it is with it is not exact.
     assert!(share <= 0.35, "{share} of a processor in {wall:?}");
+}
+
+fn cpuset(bench: &Bench) {
+    let probe = |cpus: &str| {
+        let cpuset = Some(cpus.parse().unwrap());
+        block(Native::probe(NativeConfig { cpuset, ..bench.config.clone() }))
+    };
+    let missing = probe("0,8000-8191").unwrap_err().to_string();
+    assert!(
+        missing.starts_with("processors 8000-8191 of the cpuset 0,8000-8191 are not online"),
+        "{missing}"
+    );
+
+    let native = probe("0").unwrap();
+    let unenforced = native.unenforced().iter().find(|unenforced| unenforced.control == Control::Cpuset);
+    let spec = bench.sh("grep Cpus_allowed_list /proc/self/status");
+    block(native.launch(spec.clone())).unwrap();
+    assert_eq!(block(native.wait(&spec.id)).unwrap().exit, Some(Exit::Code(0)));
+    block(native.remove(&spec.id)).unwrap();
+    let seen = fs::read_to_string(spec.sandbox.join("stdout")).unwrap();
+    if bench.mode == Mode::User {
+        assert!(unenforced.unwrap().reason.contains("as root"), "{unenforced:?}");
+    } else {
+        assert_eq!((seen.trim(), unenforced), ("Cpus_allowed_list:\t0", None));
+    }
+    // Of the next agent, which has no such setting, containers have all again.
+    let (_, all) = bench.run(&bench.sh("grep Cpus_allowed_list /proc/self/status"));
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    assert!(own.contains(all.trim()), "{all}");
+    block(native.close());
 }
 
 fn fork_bomb(bench: &Bench) {
