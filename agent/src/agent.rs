@@ -262,7 +262,7 @@ impl Agent {
         let masters = config.masters().expect("checked at the start");
         let paths = work_dir.paths.clone();
         let ending = CancellationToken::new();
-        let mut serving = serve(listener, routes, ending.clone());
+        let mut serving = serve(listener, routes, view.subscribe(), ending.clone());
 
         let (events, happened) = mpsc::unbounded_channel();
         let (tell, written) = mpsc::unbounded_channel();
@@ -323,8 +323,17 @@ impl Agent {
 
 type Serving = JoinHandle<Result<(), tonic::transport::Error>>;
 
-fn serve(listener: TcpListener, routes: tonic::service::Routes, ending: CancellationToken) -> Serving {
-    tokio::spawn(services::serve(listener, routes, async move { ending.cancelled().await }))
+fn serve(
+    listener: TcpListener,
+    routes: tonic::service::Routes,
+    mut view: watch::Receiver<Arc<View>>,
+    ending: CancellationToken,
+) -> Serving {
+    tokio::spawn(async move {
+        // Only then it has the tasks of earlier processes: whoever asked before would hear that they have ended.
+        drop(view.changed().await);
+        services::serve(listener, routes, async move { ending.cancelled().await }).await
+    })
 }
 
 fn services_ended(served: Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>) -> RunError {

@@ -305,12 +305,9 @@ impl Shared {
     /// Detaches the network of a container that has ended, before that is told: then the ports of the host that lead to it are the next
     /// task's.
     async fn detach(&self, container_id: &ContainerId) {
-        if !self.networks.knows(&container_id.0) {
-            return;
-        }
-        self.tell(Event::Ending { container_id: container_id.clone() });
-        if let Err(error) = self.networks.detach(&container_id.0).await {
-            tracing::warn!(container = %container_id, error = chain(&error), "its network is not detached yet; that is tried again");
+        if self.networks.knows(&container_id.0) {
+            self.tell(Event::Ending { container_id: container_id.clone() });
+            network::leave(&self.networks, &container_id.0).await;
         }
     }
 
@@ -337,11 +334,7 @@ impl Shared {
 
     /// Lets go of what a container of which nothing is left was using.
     async fn release(&self, container_id: &ContainerId) -> io::Result<()> {
-        // What fails of that is tried again without this.
-        let detached = self.networks.detach(&container_id.0).await;
-        if let Err(error) = detached {
-            tracing::warn!(container = %container_id, error = chain(&error), "its network is not detached yet; that is tried again");
-        }
+        network::leave(&self.networks, &container_id.0).await;
         let (content, id) = (self.content.clone(), container_id.0.clone());
         let released = tokio::task::spawn_blocking(move || content.release(&id)).await;
         released.unwrap_or_else(|error| Err(io::Error::other(error)))

@@ -36,6 +36,29 @@ pub(crate) async fn join(networks: &Arc<Networks>, plan: &ContainerPlan) -> Resu
     networks.attach(wanted).await.map(Joined::Attached).map_err(|error| unavailable(&name, &error))
 }
 
+/// Has a container be in its network no more. Waits for that no longer than one plugin may take: an end is not to be told late because many
+/// networks hang. What takes longer, or fails, goes on by itself, and the ports of the host that lead there are nobody's until it is done.
+pub(crate) async fn leave(networks: &Arc<Networks>, container_id: &str) {
+    let detaching = tokio::spawn({
+        let (networks, owner) = (networks.clone(), container_id.to_owned());
+        async move {
+            if let Err(error) = networks.detach(&owner).await {
+                tracing::warn!(
+                    container = owner,
+                    error = chain(&error),
+                    "its network is not detached yet; that is tried again"
+                );
+            }
+        }
+    });
+    if tokio::time::timeout(networks.timeout(), detaching).await.is_err() {
+        tracing::warn!(
+            container = container_id,
+            "its network is still being detached; that is not waited for"
+        );
+    }
+}
+
 impl Joined {
     /// The container's own addresses.
     pub(crate) fn addresses(&self) -> &[IpAddr] {

@@ -1,6 +1,9 @@
 //! `apportion logs TASK`: what a task wrote, read from its agent.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{anyhow, bail};
 use apportion_sdk::{
@@ -14,7 +17,7 @@ use crate::{
     output,
 };
 
-/// Between two looks for an agent in the place of one that has ended.
+/// Before each look for an agent in the place of one that has ended.
 const AGAIN_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Show what a task has written to its standard output or standard error
@@ -67,6 +70,8 @@ pub(crate) struct Logs {
     follow: bool,
     /// Where each output was read to.
     read: BTreeMap<Output, Position>,
+    /// When what was read broke off; none once anything was read again.
+    broken_at: Option<Instant>,
     log: Log,
 }
 
@@ -83,7 +88,7 @@ impl Logs {
         }
         let log = within(client.timeout, &address, sandbox::log(&address, request.clone())).await??;
         let (client, task) = (client.clone(), task.clone());
-        Ok(Logs { client, task, address, request, follow, read: BTreeMap::new(), log })
+        Ok(Logs { client, task, address, request, follow, read: BTreeMap::new(), broken_at: None, log })
     }
 
     /// The next part; none when everything is read. That something is missing is said.
@@ -102,6 +107,7 @@ impl Logs {
                         );
                     }
                     self.read.insert(part.output, part.position.clone());
+                    self.broken_at = None;
                     return Ok(Some(part));
                 }
                 Ok(None) => return Ok(None),
@@ -119,8 +125,10 @@ impl Logs {
     /// Goes on where it was, as soon as there is an agent again; false when there is only a later run of the task.
     async fn open_again(&mut self, broken: SandboxError) -> anyhow::Result<bool> {
         let request = self.read.values().cloned().fold(self.request.clone(), LogRequest::after);
+        let broken_at = *self.broken_at.get_or_insert_with(Instant::now);
         let attempts = async {
             loop {
+                tokio::time::sleep(AGAIN_INTERVAL).await;
                 let known = &self.task;
                 let found =
                     find(&self.client, Some(known.framework_id.clone()), known.info.task_id.clone()).await;
@@ -133,10 +141,10 @@ impl Logs {
                         return Some((task.agent_address, log));
                     }
                 }
-                tokio::time::sleep(AGAIN_INTERVAL).await;
             }
         };
-        let opened = tokio::time::timeout(self.client.timeout, attempts).await.map_err(|_| broken)?;
+        let left = self.client.timeout.saturating_sub(broken_at.elapsed());
+        let opened = tokio::time::timeout(left, attempts).await.map_err(|_| broken)?;
         let is_same = opened.is_some();
         if let Some((address, log)) = opened {
             (self.address, self.log) = (address, log);

@@ -236,6 +236,11 @@ impl Networks {
         }
     }
 
+    /// How long one plugin may take.
+    pub fn timeout(&self) -> Duration {
+        self.config.timeout
+    }
+
     /// True from before an owner is attached until all of it is detached.
     pub fn knows(&self, owner: &str) -> bool {
         Folder::of(&self.config.dir, owner).path().exists()

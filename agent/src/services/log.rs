@@ -51,7 +51,9 @@ impl FromStr for Position {
             let name = parts.next()?;
             let (output, _) = OUTPUTS.into_iter().find(|output| output.1 == name)?;
             let file = FileId { inode: parts.next()?.parse().ok()?, born: parts.next()?.parse().ok()? };
-            let place = Place { file, offset: parts.next()?.parse().ok()? };
+            // What the kernel takes for a place in a file.
+            let offset = u64::try_from(parts.next()?.parse::<i64>().ok()?).ok()?;
+            let place = Place { file, offset };
             parts.next().is_none().then_some(Position { output, place })
         };
         parse().ok_or_else(|| {

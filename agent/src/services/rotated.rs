@@ -191,8 +191,9 @@ impl Files {
                 let from = to.saturating_sub(block_bytes.min(bytes));
                 if let Some(lines) = &mut lines {
                     block.resize(usize::try_from(to - from).expect("a block is small"), 0);
-                    file.read_exact_at(&mut block, from)?;
-                    for (at, byte) in block.iter().enumerate().rev() {
+                    // Less where the task has emptied it meanwhile.
+                    let read = file.read_at(&mut block, from)?;
+                    for (at, byte) in block[..read].iter().enumerate().rev() {
                         // The end of the last line, when it has one, ends no further line.
                         if *byte == b'\n' && !is_end {
                             *lines -= 1;

@@ -225,7 +225,16 @@ async fn a_position_holds_over_rotation() {
     place.write("four\n");
     let after = ReadLogRequest { after: vec![position], ..request() };
     assert_eq!(place.read(after.clone()).all().await, ("three\nfour\n".to_owned(), 0));
-    for wrong in ["", "stdout", "stdout:1:2", "elsewhere:1:2:3", "stdout:1:2:3:4", "stdout:x:2:3"] {
+    for wrong in [
+        "",
+        "stdout",
+        "stdout:1:2",
+        "elsewhere:1:2:3",
+        "stdout:1:2:3:4",
+        "stdout:x:2:3",
+        "stdout:1:2:-3",
+        "stdout:1:2:9223372036854775808",
+    ] {
         assert!(wrong.parse::<Position>().is_err(), "{wrong}");
     }
 }
