@@ -13,7 +13,7 @@ use crate::{
     container::{ContainerId, Signal},
     event::{LaunchFailure, LaunchFailureKind, TaskKey},
     handle::{note, update::Draft},
-    state::task::{Kill, Phase},
+    state::task::{Kill, Phase, Task},
 };
 
 impl AgentCore {
@@ -110,6 +110,7 @@ impl AgentCore {
         let task = self.tasks.get_mut(&key).expect("a container belongs to a task");
         let may_run = matches!(task.phase, Phase::Attaching | Phase::Running);
         assert!(may_run, "container {container_id} ends once, after its launch");
+        over_meanwhile(task);
         task.phase = Phase::Ending;
         self.end_timers(&key);
     }
@@ -125,6 +126,7 @@ impl AgentCore {
         let task = self.tasks.get_mut(&key).expect("a container belongs to a task");
         let may_end = matches!(task.phase, Phase::Attaching | Phase::Running | Phase::Ending);
         assert!(may_end, "container {container_id} ends once, after its launch");
+        over_meanwhile(task);
         task.phase = Phase::Ended { kept: true };
         let limitation = termination.limitation.or(task.limitation);
         let draft = ended(task.kill, Termination { limitation, ..termination });
@@ -158,6 +160,13 @@ impl AgentCore {
             );
         }
         key
+    }
+}
+
+/// What has ended while there was no agent has ended by itself, whatever was wished of it before that was found.
+fn over_meanwhile(task: &mut Task) {
+    if task.phase == Phase::Attaching {
+        task.kill = task.kill.filter(|kill| !kill.while_attaching);
     }
 }
 

@@ -74,8 +74,9 @@ impl AgentCore {
         let first = task.kill.is_none();
         let during_launch =
             matches!(task.phase, Phase::Checkpointing | Phase::Waiting | Phase::Turning | Phase::Launching);
-        let kill =
-            task.kill.get_or_insert(Kill { reason, first_at: now, kill_at: now + grace, during_launch });
+        let while_attaching = task.phase == Phase::Attaching;
+        let kill = Kill { reason, first_at: now, kill_at: now + grace, during_launch, while_attaching };
+        let kill = task.kill.get_or_insert(kill);
         // What was asked to end because its work is done is now wished to.
         if kill.reason == Reason::TaskGroupFinished {
             kill.reason = reason;

@@ -29,8 +29,9 @@ impl AgentCore {
             ProcessRecord { boot_id: self.config.boot_id.clone(), settings: Settings::of(&self.config.info) };
         let machine_restarted =
             recovered.process.as_ref().is_some_and(|before| before.has_been_restarted(&process));
-        let live = recovered.tasks.iter().any(|task| !task.has_ended());
-        if let Some(before) = recovered.process.as_ref().filter(|_| live && !machine_restarted) {
+        // After a restart of the machine only what waits for its turn can be live.
+        let live = recovered.tasks.iter().any(|task| !task.has_ended() && (task.waits || !machine_restarted));
+        if let Some(before) = recovered.process.as_ref().filter(|_| live) {
             let changes = process.settings.breaking_changes(&before.settings, &self.config.detected);
             if !changes.is_empty() {
                 return self.fail(changed(&changes), actions);
@@ -80,6 +81,7 @@ impl AgentCore {
             first_at: first_at.min(now),
             kill_at: times.kill_at.unwrap_or(first_at.min(now) + grace),
             during_launch: false,
+            while_attaching: false,
         });
         self.containers.insert(container_id.clone(), key.clone());
         if state.is_some() {

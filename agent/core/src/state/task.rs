@@ -111,6 +111,8 @@ pub(crate) struct Kill {
     pub(crate) kill_at: Time,
     /// True when it came before the command was executed.
     pub(crate) during_launch: bool,
+    /// True when it came while the container of an earlier process was looked for: if that has ended by then, nothing was asked of it.
+    pub(crate) while_attaching: bool,
 }
 
 impl Kill {

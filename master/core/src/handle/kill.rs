@@ -36,8 +36,8 @@ impl State {
         }
     }
 
-    /// Records the wish that a task ends, and with it each other of its task group, and tells its agent, now or when it returns; which
-    /// knows by itself that the whole group is meant.
+    /// Records the wish that a task ends, and with it each other of its task group, and tells its agent, now or when it returns: of every one,
+    /// since the one that is named may have finished there meanwhile, whose kill ends nothing.
     pub(super) fn wish_kill(
         &mut self,
         turn: &mut Turn<'_>,
@@ -45,13 +45,14 @@ impl State {
         grace: Option<Duration>,
         reason: Reason,
     ) {
-        for other in self.members_of(key) {
-            if other != *key && self.view.tasks[&other].state.holds_resources() {
-                self.record_kill(&other, None, reason);
-            }
-        }
         let kill = self.record_kill(key, grace, reason);
         self.send_kill(turn, key, &kill);
+        for other in self.members_of(key) {
+            if other != *key && !self.view.tasks[&other].state.is_terminal() {
+                let kill = self.record_kill(&other, None, reason);
+                self.send_kill(turn, &other, &kill);
+            }
+        }
     }
 
     /// Tells the agent of a task, if it is connected, that the task is to end.

@@ -255,10 +255,15 @@ impl State {
     pub(super) fn preempt(&mut self, turn: &mut Turn<'_>, number: u64) {
         let Some(one) = self.preemptions.active.get(&number) else { return };
         let victims = one.victims.clone();
+        let mut told = BTreeSet::new();
         for key in victims {
             if self.view.tasks.get(&key).is_some_and(|task| task.state.holds_resources()) {
                 self.view.counters.tasks_preempted += 1;
-                self.wish_kill(turn, &key, None, Reason::Preempted);
+                // With one of a task group all are.
+                if !told.contains(&key) {
+                    told.extend(self.members_of(&key));
+                    self.wish_kill(turn, &key, None, Reason::Preempted);
+                }
             }
         }
     }
