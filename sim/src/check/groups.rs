@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use apportion_agent_core::{ContainerId, Record, TaskKey};
 use apportion_types::{
-    FrameworkId, Part, TaskId, TaskState,
+    FrameworkId, Part, TaskState,
     container::{Exit, Termination},
     protocol::agent::MasterMessage,
 };
@@ -33,7 +33,7 @@ pub(crate) struct Groups {
 /// A member, and what has become of its container.
 #[derive(Debug)]
 struct Member {
-    task_id: TaskId,
+    key: TaskKey,
     container: ContainerId,
     part: Part,
     stage: Stage,
@@ -43,6 +43,8 @@ struct Member {
 enum Stage {
     /// It has none, and had none.
     Waits,
+    /// Its turn is on disk, and nobody has launched it: an agent that dies here is not to know that.
+    Turned,
     /// It is there, as far as anybody saw.
     Launched,
     /// It has ended with 0.
@@ -61,7 +63,7 @@ impl Check for Groups {
             Happening::MasterDecided(changes) => begun(changes)?,
             Happening::Durable { agent, record: Record::Group(tasks) } => {
                 let member = |task: &apportion_agent_core::TaskRecord| Member {
-                    task_id: task.info.task_id.clone(),
+                    key: (task.framework_id.clone(), task.info.task_id.clone()),
                     container: task.container_id.clone(),
                     part: task.info.group.as_ref().expect("it is of a group").part,
                     stage: Stage::Waits,
@@ -70,6 +72,14 @@ impl Check for Groups {
                 let named = tasks.iter().map(|task| ((agent, task.container_id.clone()), run.clone()));
                 self.of.extend(named);
                 self.runs.insert((agent, run), tasks.iter().map(member).collect());
+            }
+            Happening::Durable { agent, record: Record::Turn { framework_id, task_id } } => {
+                let named = |member: &&mut Member| {
+                    (&member.key.0, &member.key.1, member.stage) == (framework_id, task_id, Stage::Waits)
+                };
+                if let Some(member) = self.of_agent(agent).find(named) {
+                    member.stage = Stage::Turned;
+                }
             }
             Happening::Launching { agent, container, .. } => self.launching(world, agent, container)?,
             Happening::AgentHears { agent, message } => match message {
@@ -85,14 +95,8 @@ impl Check for Groups {
                 self.ended(world, (agent, container), task, termination)?;
             }
             Happening::Rebooted { agent } => {
-                let here = self
-                    .runs
-                    .range_mut((agent, ContainerId(String::new()))..)
-                    .take_while(|(key, _)| key.0 == agent);
-                for member in here.flat_map(|(_, members)| members) {
-                    if member.stage == Stage::Launched {
-                        member.stage = Stage::Failed;
-                    }
+                for member in self.of_agent(agent).filter(|member| member.had_its_turn()) {
+                    member.stage = Stage::Failed;
                 }
             }
             Happening::Wiped { agent } => {
@@ -113,7 +117,7 @@ impl Check for Groups {
             };
             if let Some(alive) = members.iter().find(|member| runs(member)) {
                 judge(members, &runs).map_err(|what| {
-                    format!("task {} of a group runs on agent {agent} for ever, and {what}", alive.task_id)
+                    format!("task {} of a group runs on agent {agent} for ever, and {what}", alive.key.1)
                 })?;
             }
         }
@@ -136,7 +140,7 @@ impl Groups {
             if wrong {
                 return Err(format!(
                     "{part} task {} is launched on agent {agent} before {} task {} of its group is through",
-                    members[at].task_id, other.part, other.task_id
+                    members[at].key.1, other.part, other.key.1
                 ));
             }
         }
@@ -164,13 +168,12 @@ impl Groups {
             let ends = |container: &Container| {
                 container.may_be_ended() || !container.resources.revocable().is_empty()
             };
-            let key = (framework_id.clone(), member.task_id.clone());
-            self.asked.contains(&(agent, key)) || of(member).is_some_and(ends)
+            self.asked.contains(&(agent, member.key.clone())) || of(member).is_some_and(ends)
         });
         let asked = asked || self.removed.contains(&(agent, framework_id.clone()));
         let others = members.iter().enumerate().filter(|(place, _)| *place != at);
         let failed = others.map(|(_, member)| member).any(|member| match member.stage {
-            Stage::Waits => false,
+            Stage::Waits | Stage::Turned => false,
             // It could not be started, or was lost.
             Stage::Launched => !of(member).is_some_and(Container::is_running),
             Stage::Finished => member.part == Part::Sidecar,
@@ -184,15 +187,25 @@ impl Groups {
         Ok(())
     }
 
-    /// What was only being made went with the process.
+    /// What was only being made, or was not begun with, went with the process.
     fn forget_unmade(&mut self, world: &World, agent: usize) {
         let containers = &world.agents[agent].machine.containers;
-        let here = self.runs.iter_mut().filter(|((of, _), _)| *of == agent);
-        for member in here.flat_map(|(_, members)| members) {
-            if member.stage == Stage::Launched && !containers.contains_key(&member.container) {
-                member.stage = Stage::Failed;
-            }
+        let unmade =
+            |member: &&mut Member| member.had_its_turn() && !containers.contains_key(&member.container);
+        for member in self.of_agent(agent).filter(unmade) {
+            member.stage = Stage::Failed;
         }
+    }
+
+    fn of_agent(&mut self, agent: usize) -> impl Iterator<Item = &mut Member> {
+        let here = self.runs.range_mut((agent, ContainerId(String::new()))..);
+        here.take_while(move |(key, _)| key.0 == agent).flat_map(|(_, members)| members)
+    }
+}
+
+impl Member {
+    fn had_its_turn(&self) -> bool {
+        matches!(self.stage, Stage::Turned | Stage::Launched)
     }
 }
 
@@ -203,7 +216,7 @@ fn judge(members: &[Member], runs: &impl Fn(&Member) -> bool) -> Verdict {
     if let Some(member) =
         of(Part::Init).chain(of(Part::Main)).filter(|member| !runs(member)).find(ended_badly)
     {
-        return Err(format!("{} task {} of it has failed", member.part, member.task_id));
+        return Err(format!("{} task {} of it has failed", member.part, member.key.1));
     }
     if of(Part::Init).any(runs) {
         return Ok(());
@@ -217,7 +230,7 @@ fn judge(members: &[Member], runs: &impl Fn(&Member) -> bool) -> Verdict {
         Part::Main => member.stage == Stage::Waits,
     };
     match members.iter().find(missing) {
-        Some(member) => Err(format!("{} task {} of it is missing", member.part, member.task_id)),
+        Some(member) => Err(format!("{} task {} of it is missing", member.part, member.key.1)),
         None => Ok(()),
     }
 }
