@@ -3,7 +3,7 @@
 //! The bare loops make the same cgroups with the same limits and the same namespaces for the same program, and the same mounts where that is
 //! said; the runner adds a process of its own, capabilities, seccomp, an account on disk, and an answer to the agent. With an image, the
 //! root is an overlay of one layer; `runc run`, where it is installed, has that layer as its root, read-only and without an overlay, and the
-//! same limits. Then a thousand that sleep. Run it as root.
+//! same limits. Run it as root.
 //!
 //! `cargo bench -p apportion-benches --bench containers -- [--quick] [--folder FOLDER]`: where containers are kept, which else is below the
 //! target folder. What its file system costs is a good part of a launch.
@@ -12,8 +12,6 @@
 
 #[path = "containers/runc.rs"]
 mod runc;
-#[path = "containers/sleepers.rs"]
-mod sleepers;
 
 use std::{
     collections::BTreeMap,
@@ -37,9 +35,10 @@ const LIMITS: Limits = Limits {
     memory_limit_bytes: Some(64 << 20),
     swap_max_bytes: 0,
     pids_max: Some(32),
+    io: apportion_types::IoLimits::NONE,
+    cores: None,
+    huge_pages: apportion_types::HugePages::NONE,
 };
-
-const TRUE: [&str; 1] = ["/bin/true"];
 
 /// How many containers are under way at once.
 const CONCURRENCY: [usize; 2] = [1, 4];
@@ -68,10 +67,7 @@ fn run() -> Result<(), Failed> {
     let folder = args.iter().position(|arg| arg == "--folder").and_then(|at| args.get(at + 1));
     // Not in /tmp, which a container has for itself.
     let folder = fs::canonicalize(folder.map_or(env!("CARGO_TARGET_TMPDIR"), String::as_str))?;
-    let (each, sleepers) = if quick { (20, 40) } else { (200, 1000) };
-    measure(each, &folder)?;
-    print!("\n{}", runtime()?.block_on(sleepers::measure(sleepers, &folder))?);
-    Ok(())
+    measure(if quick { 20 } else { 200 }, &folder)
 }
 
 /// What is timed.
@@ -138,7 +134,7 @@ fn measure(count: u32, folder: &Path) -> Result<(), Failed> {
             (Way::BareWithMounts { image: true }, Some(&*layer)),
         ] {
             let work = tempfile::tempdir_in(folder)?;
-            let specs = (0..count).map(|number| spec(work.path(), number, &TRUE, image));
+            let specs = (0..count).map(|number| spec(work.path(), number, image));
             let hidden = work.path().join("state");
             fs::create_dir(&hidden)?;
             let hidden = (way != Way::Bare).then_some(hidden);
@@ -233,7 +229,7 @@ async fn through_the_runner(
             launches.extend(under_way.join_next().await.transpose()?.transpose()?);
         }
         let native = native.clone();
-        let spec = spec(folder.path(), number, &TRUE, image)?;
+        let spec = spec(folder.path(), number, image)?;
         under_way.spawn(async move { run_one(&native, spec).await });
     }
     while let Some(ended) = under_way.join_next().await {
@@ -243,7 +239,7 @@ async fn through_the_runner(
     Ok(launches)
 }
 
-fn spec(folder: &Path, number: u32, argv: &[&str], image: Option<&Path>) -> io::Result<ContainerSpec> {
+fn spec(folder: &Path, number: u32, image: Option<&Path>) -> io::Result<ContainerSpec> {
     let sandbox = folder.join(format!("sandbox-{number}"));
     fs::create_dir(&sandbox)?;
     let root = image.map(|layer| {
@@ -252,7 +248,7 @@ fn spec(folder: &Path, number: u32, argv: &[&str], image: Option<&Path>) -> io::
     });
     Ok(ContainerSpec {
         id: ContainerId(format!("c{number}")),
-        argv: argv.iter().map(|argument| (*argument).to_owned()).collect(),
+        argv: vec!["/bin/true".to_owned()],
         env: BTreeMap::new(),
         sandbox,
         output: None,

@@ -1,11 +1,18 @@
 //! The whole path: a scheduler on the SDK, a real master and one real agent on loopback, real containers.
 //!
 //! - submit → running: one task at a time, from the scheduler having work (it was suppressed) to the update that it runs;
-//! - no-op tasks per second: all submitted at once, until the last terminal update was acknowledged.
+//! - no-op tasks per second: all submitted at once, until the last terminal update was acknowledged;
+//! - a thousand tasks that sleep, on an agent that is a process of its own: their start, what they cost meanwhile, the agent killed and
+//!   started again, their end.
 //!
 //! `cargo bench -p apportion-benches --bench end_to_end -- [--quick]`
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its table")]
+
+#[path = "end_to_end/agent.rs"]
+mod agent;
+#[path = "end_to_end/sleepers.rs"]
+mod sleepers;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,50 +22,78 @@ use std::{
 
 use apportion_benches::{Table, median, ms, percentile};
 use apportion_sdk::{
-    Context, Driver, Offer, Resources, Scheduler, Stop, Task, TaskId, TaskState, TaskStatus, async_trait,
+    Context, Driver, Handle, Offer, Resources, Scheduler, Stop, Task, TaskId, TaskState, TaskStatus,
+    async_trait,
 };
+use tokio::sync::oneshot;
 
 /// So small that the agent, and not the offer, says how many run at once.
 const CPUS: f64 = 0.05;
 const MEM_MIB: u64 = 16;
 
-/// Runs no-op tasks as it is told to and notes when each was submitted, ran and ended.
+const NO_OP: [&str; 1] = ["/bin/true"];
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs tasks as it is told to and notes when each was submitted and ran.
 #[derive(Default)]
-struct NoOps {
+struct Tasks {
     /// Numbers tasks over all requests.
     made: u64,
     waiting: VecDeque<TaskId>,
     live: BTreeMap<TaskId, Instant>,
     /// Submit → running, of each task that came to run.
     latencies: Vec<Duration>,
-    done: Option<tokio::sync::oneshot::Sender<Result<(), String>>>,
+    wanted: Option<Request>,
+    /// How many tasks are not as they are wanted yet.
+    missing: u64,
 }
 
-/// So many tasks, and who is told when the last has ended.
+/// What is wanted, and who is told when it is so.
 struct Request {
     tasks: u64,
-    done: tokio::sync::oneshot::Sender<Result<(), String>>,
+    argv: &'static [&'static str],
+    until: Until,
+    done: oneshot::Sender<Result<(), String>>,
+}
+
+/// What tasks are to come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// New tasks run.
+    Running,
+    /// New tasks have ended.
+    Ended,
+    /// Those that run were killed.
+    Killed,
 }
 
 #[async_trait]
-impl Scheduler for NoOps {
+impl Scheduler for Tasks {
     type Message = Request;
 
-    async fn message(&mut self, _cx: &mut Context<'_>, request: Request) {
+    async fn message(&mut self, cx: &mut Context<'_>, request: Request) {
         let now = Instant::now();
         for _ in 0..request.tasks {
             self.made += 1;
-            let task_id = TaskId::new(format!("no-op-{}", self.made)).expect("a number makes an id");
+            let task_id = TaskId::new(format!("task-{}", self.made)).expect("a number makes an id");
             self.live.insert(task_id.clone(), now);
             self.waiting.push_back(task_id);
         }
-        self.done = Some(request.done);
+        self.missing = request.tasks;
+        if request.until == Until::Killed {
+            self.live.keys().for_each(|task_id| cx.kill(task_id, None));
+            self.missing = self.live.len() as u64;
+        }
+        self.wanted = Some(request);
     }
 
     async fn offers(&mut self, _cx: &mut Context<'_>, offers: Vec<Offer>) {
+        let Some(request) = &self.wanted else { return };
         for mut offer in offers {
             while let Some(task_id) = self.waiting.front() {
-                let task = Task::new(task_id.as_str()).command(["/bin/true"]).cpus(CPUS).mem_mib(MEM_MIB);
+                let argv = request.argv.iter().copied();
+                let task = Task::new(task_id.as_str()).command(argv).cpus(CPUS).mem_mib(MEM_MIB);
                 if offer.launch(task.build().expect("a good task")).is_err() {
                     break;
                 }
@@ -69,19 +104,28 @@ impl Scheduler for NoOps {
 
     async fn update(&mut self, cx: &mut Context<'_>, status: TaskStatus) {
         let Some(&submitted) = self.live.get(&status.task_id) else { return };
-        if status.state == TaskState::Running {
+        let Some(until) = self.wanted.as_ref().map(|request| request.until) else { return };
+        let runs = status.state == TaskState::Running;
+        if runs {
             self.latencies.push(submitted.elapsed());
         }
-        if !status.state.is_terminal() {
-            return;
+        let ended = status.state.is_terminal();
+        if ended {
+            self.live.remove(&status.task_id);
         }
-        self.live.remove(&status.task_id);
-        let failed = status.state != TaskState::Finished;
-        if failed || self.live.is_empty() {
+        let failed = match until {
+            Until::Running => ended,
+            Until::Ended => ended && status.state != TaskState::Finished,
+            Until::Killed => ended && status.state != TaskState::Killed,
+        };
+        if if until == Until::Running { runs } else { ended } {
+            self.missing -= 1;
+        }
+        if (failed || self.missing == 0)
+            && let Some(request) = self.wanted.take()
+        {
             let result = if failed { Err(format!("{}: {}", status.state, status.message)) } else { Ok(()) };
-            if let Some(done) = self.done.take() {
-                let _ = done.send(result);
-            }
+            let _ = request.done.send(result);
         }
         if failed {
             cx.stop(Stop::Teardown);
@@ -93,14 +137,41 @@ impl Scheduler for NoOps {
     }
 }
 
+/// The scheduler, from outside.
+struct Framework {
+    handle: Handle<Request>,
+}
+
+impl Framework {
+    /// Submits so many tasks at once; returns how long they took to come to what is wanted.
+    async fn run(&self, tasks: u64, argv: &'static [&'static str], until: Until) -> Result<Duration, Failed> {
+        let (done, told) = oneshot::channel();
+        let start = Instant::now();
+        let sent = self.handle.send(Request { tasks, argv, until, done }).await;
+        sent.map_err(|_| "the driver has ended")?;
+        told.await??;
+        Ok(start.elapsed())
+    }
+
+    /// Kills what runs; returns how long it took until all had ended.
+    async fn kill_all(&self) -> Result<Duration, Failed> {
+        self.run(0, &[], Until::Killed).await
+    }
+}
+
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|first| first == "runner") {
+    let first = args.next().unwrap_or_default();
+    if first == "runner" {
         return apportion_containerizer::runner_main(args);
     }
     let quick = std::env::args().any(|arg| arg == "--quick");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    match runtime.block_on(run(quick)) {
+    let done = match first == agent::ARGUMENT {
+        true => runtime.block_on(agent::main(std::env::args().skip(2).collect())),
+        false => runtime.block_on(run(quick)),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("end_to_end: {error}");
@@ -109,60 +180,29 @@ fn main() -> ExitCode {
     }
 }
 
-type Failed = Box<dyn std::error::Error + Send + Sync>;
-
 async fn run(quick: bool) -> Result<(), Failed> {
-    // Not in /tmp, which a container has for itself.
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let any_port = ([127, 0, 0, 1], 0).into();
     let master =
         apportion_master::Server::bind(apportion_master::Config { listen: any_port, ..Default::default() })
             .await?;
     let address = master.local_addr().to_string();
-    let agent = apportion_agent::Agent::native(apportion_agent::Config {
-        master: vec![address.clone()],
-        listen: any_port,
-        resources: Some("cpus:4;mem:4GiB".parse::<Resources>()?),
-        kill_tasks_on_exit: true,
-        tethered: true,
-        cgroup_parent: format!("apportion-bench-{}", std::process::id()),
-        ..apportion_agent::Config::new(folder.path())
-    })
-    .await?;
-    let (stop_agent, agent_stopped) = tokio::sync::oneshot::channel::<()>();
-    let (stop_master, master_stopped) = tokio::sync::oneshot::channel::<()>();
+    let (stop_master, master_stopped) = oneshot::channel::<()>();
     let master = tokio::spawn(master.run(async { drop(master_stopped.await) }));
-    let agent = tokio::spawn(agent.run(async { drop(agent_stopped.await) }));
+    let driver = Driver::builder("tasks").master(&address).build()?;
+    let framework = Framework { handle: driver.handle() };
+    let driver = tokio::spawn(driver.run(Tasks::default()));
 
-    let driver = Driver::builder("no-ops").master(address).build()?;
-    let handle = driver.handle();
-    let driver = tokio::spawn(driver.run(NoOps::default()));
-    let submit = async |tasks| -> Result<Duration, Failed> {
-        let (done, ended) = tokio::sync::oneshot::channel();
-        let start = Instant::now();
-        handle.send(Request { tasks, done }).await.map_err(|_| "the driver has ended")?;
-        ended.await??;
-        Ok(start.elapsed())
-    };
-    submit(20).await?; // warms up what is done once
+    let (singles, many, sleepers) = if quick { (50, 200, 40) } else { (500, 2000, 1000) };
+    let rounds = no_ops(&address, &framework, singles, many).await?;
+    let sleepers = sleepers::measure(&address, &framework, sleepers).await?;
 
-    let (singles, many) = if quick { (50, 200) } else { (500, 2000) };
-    for _ in 0..singles {
-        submit(1).await?;
-    }
-    let mut rounds = Vec::new();
-    for _ in 0..3 {
-        rounds.push(submit(many).await?);
-    }
-    handle.stop(Stop::Teardown).await.map_err(|_| "the driver has ended")?;
+    framework.handle.stop(Stop::Teardown).await.map_err(|_| "the driver has ended")?;
     let outcome = driver.await??;
-    drop(stop_agent);
-    agent.await??;
     drop(stop_master);
     master.await??;
 
     // The warm-up comes first, then the single tasks.
-    let latencies = outcome.scheduler.latencies[20..20 + singles].to_vec();
+    let latencies = outcome.scheduler.latencies[WARM_UP..WARM_UP + singles].to_vec();
     let mut table = Table::new(&["what", "tasks", "p50 ms", "p99 ms", "tasks/s"]);
     let (p50, p99) = (percentile(latencies.clone(), 50), percentile(latencies, 99));
     table.row(vec!["submit → running".into(), singles.to_string(), ms(p50), ms(p99), "-".into()]);
@@ -174,6 +214,43 @@ async fn run(quick: bool) -> Result<(), Failed> {
         "-".into(),
         format!("{rate:.0}"),
     ]);
-    print!("{table}");
+    print!("{table}\n{sleepers}");
     Ok(())
+}
+
+/// Tasks before anything is measured, for what is done once.
+const WARM_UP: usize = 20;
+
+/// One after the other, then rounds of many at once, on an agent of this process; returns how long each round took.
+async fn no_ops(
+    master: &str,
+    framework: &Framework,
+    singles: usize,
+    many: u64,
+) -> Result<Vec<Duration>, Failed> {
+    // Not in /tmp, which a container has for itself.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let agent = apportion_agent::Agent::native(apportion_agent::Config {
+        master: vec![master.to_owned()],
+        listen: ([127, 0, 0, 1], 0).into(),
+        resources: Some("cpus:4;mem:4GiB".parse::<Resources>()?),
+        kill_tasks_on_exit: true,
+        tethered: true,
+        cgroup_parent: format!("apportion-bench-{}", std::process::id()),
+        ..apportion_agent::Config::new(folder.path())
+    })
+    .await?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let agent = tokio::spawn(agent.run(async { drop(stopped.await) }));
+    framework.run(WARM_UP as u64, &NO_OP, Until::Ended).await?;
+    for _ in 0..singles {
+        framework.run(1, &NO_OP, Until::Ended).await?;
+    }
+    let mut rounds = Vec::new();
+    for _ in 0..3 {
+        rounds.push(framework.run(many, &NO_OP, Until::Ended).await?);
+    }
+    drop(stop);
+    agent.await??;
+    Ok(rounds)
 }

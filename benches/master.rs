@@ -13,8 +13,8 @@ use std::{
 use apportion_benches::{Table, cpu_timed, ms, percentile, resident_bytes};
 use apportion_master_core::{Action, Config, ConnId, Event, Master};
 use apportion_types::{
-    AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, Offer, Resources, Role, Source, TaskId,
-    TaskInfo, TaskState, TaskStatus, Time, UpdateId,
+    AgentCapability, AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, Offer, Resources, Role, Source,
+    TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId,
     protocol::{
         agent::{AgentMessage, AgentTask, MasterMessage},
         scheduler::{Accept, Call, Event as SchedulerEvent},
@@ -153,6 +153,7 @@ fn task(id: &str) -> TaskInfo {
         container: Default::default(),
         supervision: Default::default(),
         group: None,
+        execution: Default::default(),
     }
 }
 
@@ -166,6 +167,8 @@ fn registration(number: usize, resources: &str, tasks: usize) -> AgentMessage {
         domain: None,
         unenforced: Vec::new(),
         version: "0.1.0".to_owned(),
+        capabilities: AgentCapability::ALL.into(),
+        work_dir_id: String::new(),
     };
     let task = |index: usize| AgentTask {
         framework_id: FrameworkId::new(format!("m0-F{:04}", (number + index) % 200)).expect("a good id"),

@@ -23,7 +23,7 @@ use apportion_sdk::{
     async_trait,
 };
 use apportion_types::{
-    AgentInfo, Time,
+    AgentCapability, AgentInfo, Time,
     container::{Exit, Termination, Usage},
     protocol::agent::MasterMessage,
 };
@@ -241,6 +241,8 @@ async fn agent(number: usize, channel: Channel, joined: mpsc::UnboundedSender<()
         domain: None,
         unenforced: Vec::new(),
         version: String::new(),
+        capabilities: AgentCapability::ALL.into(),
+        work_dir_id: String::new(),
     };
     let begun = Instant::now();
     let now = || Time::from_micros(begun.elapsed().as_micros() as u64);

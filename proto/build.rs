@@ -8,6 +8,7 @@ const FILES: &[&str] = &[
     "apportion/v1/common.proto",
     "apportion/v1/scheduler.proto",
     "apportion/v1/agent.proto",
+    "apportion/v1/executor.proto",
     "apportion/v1/operator.proto",
     "apportion/v1/sandbox.proto",
     "apportion/v1/checkpoint.proto",

@@ -9,6 +9,7 @@ use crate::{
     agent::RunError,
     clock::Clock,
     effects::Effects,
+    executors::{self, Streams},
     master_link::{Heard, Outbox},
     store::{Store, StoreError},
 };
@@ -28,6 +29,8 @@ pub(crate) struct Actor {
     pub(crate) effects: Effects,
     pub(crate) happened: mpsc::UnboundedReceiver<Event>,
     pub(crate) heard: mpsc::Receiver<Heard>,
+    pub(crate) executors: mpsc::Receiver<executors::Heard>,
+    pub(crate) streams: Streams,
     pub(crate) outbox: Option<Outbox>,
     pub(crate) view: watch::Sender<Arc<View>>,
 }
@@ -42,6 +45,7 @@ pub(crate) struct Ended {
 enum Input {
     Event(Event),
     Heard(Heard),
+    Executor(executors::Heard),
     Written(Written),
 }
 
@@ -73,6 +77,8 @@ impl Actor {
                 Some(event) = self.happened.recv() => Input::Event(event),
                 Some(heard) = self.heard.recv() => Input::Heard(heard),
                 () = tick(&self.core, self.clock) => Input::Event(Event::Tick),
+                // Last: whatever tasks say, nobody else waits for it.
+                Some(heard) = self.executors.recv() => Input::Executor(heard),
             };
             let mut next = Some(input);
             for _ in 0..BATCH_EVENTS_MAX {
@@ -87,6 +93,7 @@ impl Actor {
 
     /// Lets go of everything but what is still to be finished.
     pub(crate) fn end(self) -> (Store, Effects) {
+        self.streams.shut_down();
         (self.store, self.effects)
     }
 
@@ -98,13 +105,20 @@ impl Actor {
         if let Ok(event) = self.happened.try_recv() {
             return Some(Input::Event(event));
         }
-        self.heard.try_recv().ok().map(Input::Heard)
+        if let Ok(heard) = self.heard.try_recv() {
+            return Some(Input::Heard(heard));
+        }
+        self.executors.try_recv().ok().map(Input::Executor)
     }
 
     fn feed(&mut self, input: Input, actions: &mut Actions) -> Result<Option<Ended>, RunError> {
         let event = match input {
             Input::Event(event) => event,
             Input::Written(written) => Event::Checkpointed { checkpoint: written? },
+            Input::Executor(heard) => match self.streams.hear(heard) {
+                Some(event) => event,
+                None => return Ok(None),
+            },
             Input::Heard(Heard::Connected(outbox)) => {
                 self.outbox = Some(outbox);
                 Event::Connected
@@ -119,6 +133,7 @@ impl Actor {
             Event::LaunchFailed { container_id, .. } => self.effects.forget(container_id),
             Event::Terminated { container_id, .. } | Event::ContainerLost { container_id, .. } => {
                 self.effects.probes.forget(container_id);
+                self.streams.forget(container_id);
             }
             _ => {}
         }
@@ -143,10 +158,20 @@ impl Actor {
                     self.effects.launch(*plan);
                 }
                 Action::CancelLaunch { container_id } => self.effects.cancel_launch(&container_id),
-                Action::Attach { container_id } => self.effects.attach(container_id),
+                Action::Attach { container_id, group_network } => {
+                    self.effects.attach(container_id, group_network.as_ref());
+                }
+                Action::LeaveNetwork { run } => self.effects.leave_network(&run),
                 Action::Signal { container_id, signal } => self.effects.signal(&container_id, signal),
                 Action::Probe { container_id, kind, number, probe, timeout } => {
                     self.effects.probe((container_id, kind, number), probe, timeout);
+                }
+                Action::SendExecutor { container_id, event } => self.streams.send(&container_id, event),
+                Action::DisconnectExecutor { container_id, code, message } => {
+                    self.streams.disconnect(&container_id, code, message);
+                }
+                Action::Limit { container_id, number, ceilings, ports, cores } => {
+                    self.effects.limit(&container_id, number, (ceilings, cores), ports);
                 }
                 Action::Remove { container_id } => self.effects.remove(container_id),
                 Action::MakeVolume(volume) => self.effects.volumes.make(&volume),

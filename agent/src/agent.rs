@@ -1,12 +1,20 @@
 //! An agent of this process: started, run, ended.
 
-use std::{collections::BTreeSet, fs, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
-use apportion_agent_core::{AgentCore, Config as CoreConfig, Event, OnShutdown, View};
-use apportion_containerizer::{Containerizer, Native, NativeConfig, ProbeError};
-use apportion_network::Networks;
+use apportion_agent_core::{AgentCore, Config as CoreConfig, ContainerId, Event, OnShutdown, View};
+use apportion_containerizer::{ContainerError, Containerizer, Leftover, Native, NativeConfig, ProbeError};
+use apportion_network::{Networks, OpenError};
 use apportion_types::{
-    AgentInfo, Resources,
+    AgentCapability, AgentInfo, CpuSet, Resources,
     container::{Control, Unenforced},
     resources::Name,
     text::chain,
@@ -24,7 +32,8 @@ use crate::{
     config::{Config, ConfigError},
     content::{Content, ContentError},
     detect::{self, DetectError},
-    effects::{Effects, Every},
+    effects::{Effects, Every, Left},
+    executors::{self, Executors, Streams},
     master_link::{self, Heard},
     network,
     oversubscription::{self, ResourceEstimator},
@@ -61,9 +70,20 @@ pub enum StartError {
     /// Images and artifacts.
     #[error(transparent)]
     Content(#[from] ContentError),
+    /// Containers that an earlier process has left.
+    #[error("it cannot be seen which containers of an earlier agent run; nothing was done to them")]
+    Leftovers(#[source] ContainerError),
     /// Networks.
     #[error("what containers have of networks cannot be looked at")]
     Networks(#[from] apportion_network::OpenError),
+    /// What executors share with the agent.
+    #[error("folder {path:?} cannot be used; check permissions of the agent's work directory")]
+    Executors {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// No containers can be run here.
     #[error("no containers can be run on this machine")]
     Containers(#[from] ProbeError),
@@ -115,8 +135,12 @@ pub struct Agent {
     config: Config,
     work_dir: WorkDir,
     containerizer: Arc<dyn Containerizer>,
+    /// Containers that an earlier process has left, and whether they run.
+    leftovers: BTreeMap<String, Left>,
     content: Content,
     networks: Arc<Networks>,
+    executors: Arc<Executors>,
+    executors_heard: mpsc::Receiver<executors::Heard>,
     core: AgentCore,
     clock: Clock,
     replay: store::Replay,
@@ -157,7 +181,8 @@ impl Agent {
         native.hidden.push(paths.root().to_owned());
         native.lendable.clone_from(&config.lend_host_paths);
         native.runtime.clone_from(&config.runtime);
-        native.cpuset.clone_from(&config.cpuset);
+        native.cpuset = cores(&config);
+        native.users = config.userns;
         let native = Arc::new(Native::probe(native).await?);
         Self::in_work_dir(config, work_dir, native).await
     }
@@ -177,25 +202,28 @@ impl Agent {
                 "the last write to the log was cut off; nothing of it was promised"
             );
         }
-        clear_orphans(&*containerizer, &replay).await;
+        let leftovers = clear_orphans(&*containerizer, &replay).await.map_err(StartError::Leftovers)?;
         let unenforced = unenforced(&config, &*containerizer);
         for unenforced in &unenforced {
             tracing::warn!(control = unenforced.control.name(), "not enforced: {}", unenforced.reason);
         }
-        let (mut containers, mut running) = (BTreeSet::new(), BTreeSet::new());
-        for leftover in containerizer.leftovers().await {
-            if leftover.running {
-                running.insert(leftover.id.0.clone());
-            }
-            containers.insert(leftover.id.0);
-        }
-        let networks = Networks::open(network::config(&config, paths), &running).await?;
+        let containers: BTreeSet<String> = leftovers.keys().cloned().collect();
+        let running = leftovers.iter().filter(|(_, left)| **left != Left::Ended).map(|(id, _)| id.clone());
+        let strangers = leftovers.iter().filter(|(_, left)| **left == Left::Stranger);
+        let strangers: Vec<ContainerId> = strangers.map(|(id, _)| ContainerId(id.clone())).collect();
+        let kept = network::of_strangers(&paths.networks(), &strangers)
+            .map_err(|source| OpenError { path: paths.networks(), source })?;
+        let attached = running.chain(network::of_groups(&replay.recovered.tasks)).chain(kept).collect();
+        let networks = Networks::open(network::config(&config, paths), &attached).await?;
         let content = Content::open(&config, paths, &containers, &*containerizer)?;
+        let (say, executors_heard) = mpsc::channel(executors::HEARD_MAX);
+        let executors = Executors::open(paths.clone(), say, &containers)
+            .map_err(|source| StartError::Executors { path: paths.executors(), source })?;
         let listen = |source| StartError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
         let clock = Clock::new();
-        let core_config = core_config(&config, paths, local_addr, unenforced)?;
+        let core_config = core_config(&config, &work_dir, local_addr, unenforced)?;
         tracing::info!(resources = %core_config.info.resources, address = %core_config.info.address, "offering");
         let core = AgentCore::new(core_config, incarnation(&clock), clock.now());
         let view = watch::Sender::new(Arc::new(core.view()));
@@ -212,8 +240,11 @@ impl Agent {
             config,
             work_dir,
             containerizer,
+            leftovers,
             content,
             networks,
+            executors: Arc::new(executors),
+            executors_heard,
             core,
             clock,
             replay,
@@ -248,8 +279,11 @@ impl Agent {
             config,
             work_dir,
             containerizer,
+            leftovers,
             content,
             networks,
+            executors,
+            executors_heard,
             core,
             clock,
             replay,
@@ -274,11 +308,12 @@ impl Agent {
         let effects = Effects::new(
             containerizer.clone(),
             (content, networks),
+            executors,
             sandboxes.clone(),
             every,
+            leftovers,
             events.clone(),
-        )
-        .await;
+        );
         let mut watching = JoinSet::new();
         if config.enforce_disk {
             let interval = Duration::from_millis(config.disk_check_interval_ms);
@@ -296,7 +331,19 @@ impl Agent {
             oversubscription::run(estimator, interval, clock, containerizer.clone(), seen, events);
         watching.spawn(estimating);
         let link = tokio::spawn(master_link::run(masters, say));
-        let mut actor = Actor { core, clock, store, written, effects, happened, heard, outbox: None, view };
+        let mut actor = Actor {
+            core,
+            clock,
+            store,
+            written,
+            effects,
+            happened,
+            heard,
+            executors: executors_heard,
+            streams: Streams::default(),
+            outbox: None,
+            view,
+        };
         let ended = tokio::select! {
             ended = actor.run(Event::Recovered(recovered), shutdown) => ended,
             served = &mut serving => Err(services_ended(served)),
@@ -344,16 +391,35 @@ fn services_ended(served: Result<Result<(), tonic::transport::Error>, tokio::tas
     }
 }
 
-/// Containers that the log does not know: those that run go on, and nobody will end them; of the others only a folder is left.
-async fn clear_orphans(containerizer: &dyn Containerizer, replay: &store::Replay) {
-    let known = |id: &str| replay.recovered.tasks.iter().any(|task| task.task.container_id.0 == id);
-    for leftover in containerizer.leftovers().await.into_iter().filter(|leftover| !known(&leftover.id.0)) {
-        if leftover.running {
-            tracing::warn!(container = %leftover.id, "a container runs that the log of this agent does not know; end it by hand");
-        } else if let Err(error) = containerizer.remove(&leftover.id).await {
-            tracing::warn!(container = %leftover.id, error = chain(&error), "what is left of an ended container cannot be removed");
+/// Clears away containers that the log does not know: those that run go on, and nobody will end them; of the others only a folder is
+/// left. Returns those that there are afterwards.
+async fn clear_orphans(
+    containerizer: &dyn Containerizer,
+    replay: &store::Replay,
+) -> Result<BTreeMap<String, Left>, ContainerError> {
+    let known: BTreeSet<&str> =
+        replay.recovered.tasks.iter().map(|task| task.task.container_id.0.as_str()).collect();
+    let mut left = BTreeMap::new();
+    for Leftover { id, running } in containerizer.leftovers().await? {
+        let known = known.contains(id.0.as_str());
+        if !known && running {
+            tracing::warn!(container = %id, "a container runs that the log of this agent does not know; end it by hand");
+        } else if !known {
+            match containerizer.remove(&id).await {
+                Ok(()) => continue,
+                Err(error) => {
+                    tracing::warn!(container = %id, error = chain(&error), "what is left of an ended container cannot be removed");
+                }
+            }
         }
+        let what = match (running, known) {
+            (false, _) => Left::Ended,
+            (true, true) => Left::Running,
+            (true, false) => Left::Stranger,
+        };
+        left.insert(id.0, what);
     }
+    Ok(left)
 }
 
 /// What tasks cannot be held to here: what the machine cannot do, and what the settings do not want.
@@ -366,9 +432,14 @@ fn unenforced(config: &Config, containerizer: &dyn Containerizer) -> Vec<Unenfor
     unenforced
 }
 
+/// The cores that containers may run on, as far as that is known.
+fn cores(config: &Config) -> Option<CpuSet> {
+    config.cpuset.clone().or_else(detect::cores)
+}
+
 fn core_config(
     config: &Config,
-    paths: &Paths,
+    WorkDir { paths, id, .. }: &WorkDir,
     local_addr: SocketAddr,
     unenforced: Vec<Unenforced>,
 ) -> Result<CoreConfig, DetectError> {
@@ -377,14 +448,22 @@ fn core_config(
         true => format!("{hostname}:{}", local_addr.port()),
         false => local_addr.to_string(),
     });
+    let holds_huge_pages = unenforced.iter().all(|unenforced| unenforced.control != Control::HugePages);
     let info = AgentInfo {
         hostname,
         address,
-        resources: detect::resources(config.resources.clone(), config.cpuset.as_ref(), paths.root())?,
+        resources: detect::resources(
+            config.resources.clone(),
+            config.cpuset.as_ref(),
+            holds_huge_pages,
+            paths.root(),
+        )?,
         attributes: config.attributes.clone(),
         domain: config.domain.clone(),
         unenforced,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        capabilities: AgentCapability::ALL.into(),
+        work_dir_id: id.clone(),
     };
     let on_shutdown = match config.kill_tasks_on_exit {
         true => OnShutdown::Kill { grace_max: Duration::from_millis(config.exit_grace_max_ms) },
@@ -392,8 +471,10 @@ fn core_config(
     };
     let set = |name: &&Name| config.resources.iter().flat_map(Resources::iter).any(|(set, _)| set == *name);
     let detected = info.resources.iter().map(|(name, _)| name).filter(|name| !set(name)).cloned().collect();
+    let apart = info.unenforced.iter().all(|unenforced| unenforced.control != Control::Cpuset);
     Ok(CoreConfig {
         detected,
+        cores: cores(config).filter(|_| apart),
         boot_id: detect::boot_id(),
         pids_default: config.pids_default,
         on_shutdown,
@@ -414,5 +495,39 @@ fn forget(paths: &Paths) -> Result<(), RunError> {
     match fs::remove_file(&path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(RunError::Forget { path, source }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+    };
+
+    use super::*;
+
+    /// Many times as often as it takes to be answered by whoever serves.
+    const TURNS: usize = 10_000;
+
+    #[tokio::test]
+    async fn nobody_is_served_before_the_tasks_are_known() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (view, ending) = (watch::Sender::new(Arc::new(View::default())), CancellationToken::new());
+        let routes = tonic::service::Routes::default();
+        let serving = serve(listener, routes, view.subscribe(), ending.clone());
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /health HTTP/1.1\r\nhost: agent\r\n\r\n").await.unwrap();
+        let mut answer = [0];
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+            assert!(stream.try_read(&mut answer).is_err(), "it was answered");
+        }
+        view.send_replace(Arc::default());
+        assert_eq!(stream.read(&mut answer).await.unwrap(), 1);
+        drop(stream);
+        ending.cancel();
+        serving.await.unwrap().unwrap();
     }
 }

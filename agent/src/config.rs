@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use apportion_containerizer::{OutputBounds, Runtime};
+use apportion_containerizer::{OutputBounds, Runtime, UserRange};
 use apportion_types::{CpuSet, FaultDomain, Resources, limits, resources::Entry};
 use serde::{Deserialize, Serialize};
 
@@ -93,8 +93,10 @@ pub struct Config {
     pub ports_check_interval_ms: u64,
     /// The parent of all containers' cgroups, for this agent alone; another agent on the same machine needs another.
     pub cgroup_parent: String,
-    /// The processors that tasks may run on, also what is detected of `cpus`; all when none.
+    /// The processors that tasks may run on, also what is detected of `cpus`; those that the agent may run on when none.
     pub cpuset: Option<CpuSet>,
+    /// What users of tasks are on the machine; they are the machine's own when none.
+    pub userns: Option<UserRange>,
     /// What makes the containers: this program alone, or an OCI runtime of the machine.
     pub runtime: Runtime,
     /// Folders of the machine below which tasks may be given volumes to write to.
@@ -141,6 +143,7 @@ impl Default for Config {
             ports_check_interval_ms: 15_000,
             cgroup_parent: "apportion".to_owned(),
             cpuset: None,
+            userns: None,
             runtime: Runtime::Native,
             lend_host_paths: Vec::new(),
         }

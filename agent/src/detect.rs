@@ -1,14 +1,17 @@
 //! What this machine is and has, where the operator does not say.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     num::NonZero,
     path::{Path, PathBuf},
     thread,
 };
 
+use apportion_containerizer::huge_pages;
 use apportion_types::{
     CpuSet, Resources,
+    huge_pages::resource_name,
     resources::{Name, Ranges, Value, bytes_to_milli_mib},
 };
 use rustix::{
@@ -59,12 +62,30 @@ pub(crate) fn boot_id() -> Option<String> {
     Some(text.trim().to_owned()).filter(|id| !id.is_empty())
 }
 
-/// What is set, and for each of cpus, mem, disk and ports that is not, what the machine has.
+/// The cores that this process may run on, where the kernel says so: those of its own cgroup, or fewer.
+pub(crate) fn cores() -> Option<CpuSet> {
+    let text = fs::read_to_string("/proc/self/status").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim().parse().ok()
+}
+
+/// What is set, and for each of cpus, mem, disk, ports and huge pages that is not, what the machine has.
 ///
-/// Of cpus it has as many as there are in `cpuset`, where tasks are confined to that.
+/// Of cpus it has as many as there are in `cpuset`, where tasks are confined to that; of huge pages those that are set apart, where tasks are held
+/// to what they are given of them (`holds_huge_pages`).
 pub fn resources(
     set: Option<Resources>,
     cpuset: Option<&CpuSet>,
+    holds_huge_pages: bool,
+    work_dir: &Path,
+) -> Result<Resources, DetectError> {
+    beside(set, cpuset, (&huge_pages(), holds_huge_pages), work_dir)
+}
+
+/// The same, with these huge pages: bytes by the size of a page.
+fn beside(
+    set: Option<Resources>,
+    cpuset: Option<&CpuSet>,
+    (huge_pages, holds_huge_pages): (&BTreeMap<u64, u64>, bool),
     work_dir: &Path,
 ) -> Result<Resources, DetectError> {
     let mut resources = set.unwrap_or_default();
@@ -77,7 +98,14 @@ pub fn resources(
     if missing(&resources, Name::Mem) {
         let info = sysinfo();
         let total = info.totalram.saturating_mul(u64::from(info.mem_unit));
-        resources.insert(Name::Mem, whole_mib(offered_memory(total)));
+        // What is set apart is no other memory any more.
+        let apart = huge_pages.values().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
+        resources.insert(Name::Mem, whole_mib(offered_memory(total.saturating_sub(apart))));
+    }
+    for (page_bytes, bytes) in huge_pages.iter().filter(|_| holds_huge_pages) {
+        if let Some(name) = resource_name(*page_bytes).filter(|name| missing(&resources, name.clone())) {
+            resources.insert(name, Value::Scalar(bytes_to_milli_mib(*bytes)));
+        }
     }
     if missing(&resources, Name::Disk) {
         let space = statvfs(work_dir)
@@ -114,6 +142,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn huge_pages_are_no_other_memory_and_offered_where_tasks_are_held_to_theirs() {
+        let folder = tempfile::tempdir().unwrap();
+        let none = BTreeMap::new();
+        let apart = BTreeMap::from([(2 << 20, 64 * MIB), (64 << 10, 128 << 10)]);
+        let detected =
+            |set: &str, pages| beside(Some(set.parse().unwrap()), None, pages, folder.path()).unwrap();
+        let milli = |all: &Resources, name: &str| all.milli(&Name::new(name).unwrap());
+        let (without, with) = (detected("cpus:1", (&none, true)), detected("cpus:1", (&apart, true)));
+        assert!(with.mem_milli() < without.mem_milli());
+        assert_eq!((milli(&with, "hugepages-2MiB"), milli(&with, "hugepages-64KiB")), (64_000, 125));
+        let set = detected("cpus:1;hugepages-2MiB:10", (&apart, true));
+        assert_eq!(milli(&set, "hugepages-2MiB"), 10_000);
+        let unheld = detected("cpus:1", (&apart, false));
+        assert_eq!((milli(&unheld, "hugepages-2MiB"), unheld.mem_milli()), (0, with.mem_milli()));
+    }
+
+    #[test]
     fn something_is_left_to_the_system() {
         for (total, left) in
             [(GIB / 2, GIB / 4), (GIB, GIB / 2), (8 * GIB, 8 * GIB / 10), (256 * GIB, 4 * GIB), (0, 0)]
@@ -130,7 +175,7 @@ mod tests {
     #[test]
     fn what_is_not_set_is_detected() {
         let folder = tempfile::tempdir().unwrap();
-        let all = resources(None, None, folder.path()).unwrap();
+        let all = resources(None, None, true, folder.path()).unwrap();
         let cpus = thread::available_parallelism().unwrap().get();
         assert_eq!(all.cpus_milli(), 1000 * i64::try_from(cpus).unwrap());
         assert!(
@@ -139,17 +184,19 @@ mod tests {
         );
         assert_eq!(all.ports().unwrap().to_string(), "[31000-32000]");
         assert!(!hostname().is_empty());
+        assert_eq!(cores().unwrap().count(), cpus, "as many as may be used");
     }
 
     #[test]
     fn what_is_set_stays() {
         let set: Resources = "cpus:1.5;mem:100;disk:7;ports:[1-2];gpus:1;licences:{a}".parse().unwrap();
-        assert_eq!(resources(Some(set.clone()), None, Path::new("/nowhere")).unwrap(), set);
-        let some = resources(Some("mem:100;licences:{a}".parse().unwrap()), None, Path::new("/")).unwrap();
+        assert_eq!(resources(Some(set.clone()), None, false, Path::new("/nowhere")).unwrap(), set);
+        let some =
+            resources(Some("mem:100;licences:{a}".parse().unwrap()), None, false, Path::new("/")).unwrap();
         assert_eq!(some.mem_milli(), 100_000);
         assert!(some.cpus_milli() > 0 && some.ports().is_some(), "{some}");
-        let missing =
-            resources(Some("mem:100".parse().unwrap()), None, Path::new("/nowhere/at/all")).unwrap_err();
+        let missing = resources(Some("mem:100".parse().unwrap()), None, false, Path::new("/nowhere/at/all"))
+            .unwrap_err();
         assert!(missing.to_string().contains("/nowhere/at/all"), "{missing}");
     }
 }

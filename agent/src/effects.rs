@@ -1,5 +1,7 @@
 //! Containers: what the core wants of them, done in the order in which it is wanted for each, and side by side for different ones.
 
+mod hold;
+
 use std::{
     collections::{BTreeMap, HashMap},
     io,
@@ -11,19 +13,22 @@ use std::{
 };
 
 use apportion_agent_core::{
-    ContainerId, ContainerPlan, Event, LaunchFailure, LaunchFailureKind, ProbeKind, Signal,
+    Ceilings, ContainerId, ContainerPlan, Event, GroupPlan, LaunchFailure, LaunchFailureKind, ProbeKind,
+    Signal,
 };
 use apportion_containerizer::{
-    self as containerizer, ContainerError, ContainerSpec, Containerizer, ImageRoot, LaunchError, Limits,
-    Mount, MountSource, OutputBounds, PersistentVolume, SANDBOX_IN_IMAGE,
+    self as containerizer, ContainerError, ContainerSpec, Containerizer, ImageRoot, LaunchError, Mount,
+    MountSource, OutputBounds, PersistentVolume, SANDBOX_IN_IMAGE,
 };
 use apportion_network::Networks;
-use apportion_types::{Probe, Volume, VolumeSource, text::chain};
+use apportion_types::{CpuSet, Probe, Volume, VolumeSource, resources::Ranges, text::chain};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::hold::{Limit, limits};
 use crate::{
     content::{Brought, Content},
+    executors::{Executors, Given},
     network::{self, Joined},
     probes::Probes,
     sandboxes::Sandboxes,
@@ -33,6 +38,9 @@ use crate::{
 /// What a task finds programs by when it does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// How soon something is tried again for which the agent was short of descriptors or memory.
+const SHORTAGE_PAUSE: Duration = Duration::from_secs(1);
+
 /// How soon what could not be removed is tried again, at first; twice as long each time.
 const REMOVAL_PAUSE_MIN: Duration = Duration::from_secs(1);
 
@@ -41,6 +49,15 @@ const REMOVAL_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// How long the end of the agent waits for the containerizer to finish what it was told.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A container that an earlier process has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    Ended,
+    Running,
+    /// It runs, and nobody knows whose it is.
+    Stranger,
+}
 
 /// The containers of this process.
 pub(crate) struct Effects {
@@ -64,10 +81,11 @@ struct Shared {
     containerizer: Arc<dyn Containerizer>,
     content: Arc<Content>,
     networks: Arc<Networks>,
+    executors: Arc<Executors>,
     sandboxes: Arc<Sandboxes>,
     every: Every,
-    /// Containers that an earlier process has left, and whether they run.
-    leftovers: BTreeMap<String, bool>,
+    /// Containers that an earlier process has left.
+    leftovers: BTreeMap<String, Left>,
     /// More launches at once than this would only wait for each other.
     launches: Semaphore,
     events: mpsc::UnboundedSender<Event>,
@@ -75,31 +93,44 @@ struct Shared {
 
 /// The task that looks after one container.
 struct Container {
+    /// Whose network it is in, if it is not the host's.
+    network_owner: String,
     commands: mpsc::UnboundedSender<Command>,
     cancel: CancellationToken,
 }
 
 enum Command {
     Signal(Signal),
+    Limit(Box<Limit>),
     Remove,
 }
 
 impl Effects {
-    pub(crate) async fn new(
+    /// `leftovers` are the containers that an earlier process has left.
+    pub(crate) fn new(
         containerizer: Arc<dyn Containerizer>,
         (content, networks): (Content, Arc<Networks>),
+        executors: Arc<Executors>,
         sandboxes: Arc<Sandboxes>,
         every: Every,
+        leftovers: BTreeMap<String, Left>,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
-        let leftovers = containerizer.leftovers().await.into_iter();
-        let leftovers = leftovers.map(|leftover| (leftover.id.0, leftover.running)).collect();
         let launches = Semaphore::new(2 * thread::available_parallelism().map_or(1, |count| count.get()));
         let volumes = Volumes::new(sandboxes.paths.clone());
         let probes = Probes::new(containerizer.clone(), events.clone());
         let content = Arc::new(content);
-        let shared =
-            Shared { containerizer, content, networks, sandboxes, every, leftovers, launches, events };
+        let shared = Shared {
+            containerizer,
+            content,
+            networks,
+            executors,
+            sandboxes,
+            every,
+            leftovers,
+            launches,
+            events,
+        };
         Self {
             shared: Arc::new(shared),
             containers: HashMap::new(),
@@ -113,7 +144,8 @@ impl Effects {
         let (shared, id) = (self.shared.clone(), plan.container_id.clone());
         let persistent: Result<Vec<_>, VolumeError> =
             plan.persistent.iter().map(|volume| self.volumes.mount(volume)).collect();
-        self.spawn(id, |commands, cancel| async move {
+        let network_owner = network::owner(&id, plan.group.as_ref().and_then(GroupPlan::network));
+        self.spawn(id, network_owner, |commands, cancel| async move {
             let container_id = plan.container_id.clone();
             match shared.launch(plan, persistent, cancel).await {
                 Ok(addresses) => {
@@ -130,13 +162,17 @@ impl Effects {
         });
     }
 
-    pub(crate) fn attach(&mut self, container_id: ContainerId) {
+    pub(crate) fn attach(&mut self, container_id: ContainerId, group_network: Option<&ContainerId>) {
         let (shared, id) = (self.shared.clone(), container_id.clone());
-        self.spawn(id, |commands, _| async move {
-            if let Some(running) = shared.leftovers.get(&container_id.0) {
+        let network_owner = network::owner(&id, group_network);
+        self.spawn(id, network_owner.clone(), |commands, _| async move {
+            if let Some(left) = shared.leftovers.get(&container_id.0) {
                 // How long it may run, and how it is, is no question any more of one that has ended.
-                if *running {
-                    let addresses = shared.networks.addresses(&container_id.0).unwrap_or_default();
+                if *left != Left::Ended {
+                    if let Err(error) = shared.executors.resume(&container_id) {
+                        tracing::error!(container = %container_id, %error, "its executor cannot be listened to; it will be killed");
+                    }
+                    let addresses = shared.networks.addresses(&network_owner).unwrap_or_default();
                     shared.tell(Event::Launched { container_id: container_id.clone(), addresses });
                 }
                 shared.look_after(container_id, commands).await;
@@ -146,6 +182,20 @@ impl Effects {
                 shared.tell(Event::ContainerLost { container_id, message });
             }
         });
+    }
+
+    /// Takes the network of a run of a task group away. Its ports of the host are nobody's until that is done, or has failed. It stays while a
+    /// container may be in it of which nobody knows whose it is.
+    pub(crate) fn leave_network(&self, run: &ContainerId) {
+        let (shared, owner) = (self.shared.clone(), network::owner(run, Some(run)));
+        let strangers = shared.leftovers.iter().filter(|(_, left)| **left == Left::Stranger);
+        if let Some(stranger) =
+            strangers.map(|(id, _)| ContainerId(id.clone())).find(|id| GroupPlan::may_hold(run, id))
+        {
+            return tracing::warn!(owner, container = %stranger, "the network of a task group stays, for a container that the log does not know may be in it; end that by hand and start the agent again");
+        }
+        shared.networks.leaves(&owner);
+        self.running.spawn(async move { network::leave(&shared.networks, &owner).await });
     }
 
     pub(crate) fn cancel_launch(&self, container_id: &ContainerId) {
@@ -161,6 +211,20 @@ impl Effects {
         }
     }
 
+    /// Holds a container to other limits; these ports of the host are its own then.
+    pub(crate) fn limit(
+        &self,
+        container_id: &ContainerId,
+        number: u64,
+        (ceilings, cores): (Ceilings, Option<CpuSet>),
+        ports: Ranges,
+    ) {
+        if let Some(container) = self.containers.get(container_id) {
+            let limit = Limit { number, limits: limits(ceilings, cores), ports };
+            let _ = container.commands.send(Command::Limit(Box::new(limit)));
+        }
+    }
+
     /// Asks something of a task, at its own address where it has one.
     pub(crate) fn probe(
         &mut self,
@@ -168,7 +232,8 @@ impl Effects {
         probe: Probe,
         timeout: Duration,
     ) {
-        let address = match self.shared.networks.addresses(&container_id.0) {
+        let owner = self.containers.get(&container_id).map(|container| &container.network_owner);
+        let address = match owner.and_then(|owner| self.shared.networks.addresses(owner)) {
             None => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             Some(own) => own.first().copied(),
         };
@@ -176,9 +241,9 @@ impl Effects {
     }
 
     pub(crate) fn remove(&mut self, container_id: ContainerId) {
-        let sent =
-            self.containers.remove(&container_id).map(|container| container.commands.send(Command::Remove));
-        if !matches!(sent, Some(Ok(()))) && self.shared.leftovers.contains_key(&container_id.0) {
+        let container = self.containers.remove(&container_id);
+        let sent = container.is_some_and(|container| container.commands.send(Command::Remove).is_ok());
+        if !sent && self.shared.leftovers.contains_key(&container_id.0) {
             let shared = self.shared.clone();
             self.running.spawn(async move { shared.remove(&container_id).await });
         }
@@ -201,6 +266,7 @@ impl Effects {
     fn spawn<F>(
         &mut self,
         id: ContainerId,
+        network_owner: String,
         run: impl FnOnce(mpsc::UnboundedReceiver<Command>, CancellationToken) -> F,
     ) where
         F: Future<Output = ()> + Send + 'static,
@@ -208,7 +274,7 @@ impl Effects {
         let (commands, inbox) = mpsc::unbounded_channel();
         let cancel = CancellationToken::new();
         self.running.spawn(run(inbox, cancel.clone()));
-        self.containers.insert(id, Container { commands, cancel });
+        self.containers.insert(id, Container { network_owner, commands, cancel });
     }
 }
 
@@ -258,7 +324,13 @@ impl Shared {
             brought = brought => brought?,
         };
         let addresses = network.addresses().to_vec();
-        let made = Made { sandbox, shared, persistent, brought, network };
+        let executor = match plan.executor {
+            true => Some(self.executors.make(&plan.container_id).map_err(|error| {
+                container(format!("what an executor shares with its agent cannot be made: {error}"))
+            })?),
+            false => None,
+        };
+        let made = Made { sandbox, shared, persistent, brought, network, executor };
         let spec = spec(plan, made, self.every);
         self.containerizer.launch(spec).await.map_err(|error| failure(kind(&error), chain(&error)))?;
         Ok(addresses)
@@ -275,30 +347,63 @@ impl Shared {
             let (shared, id, container_id) = (self.clone(), id.clone(), container_id.clone());
             async move {
                 let ended = tokio::select! {
-                    ended = shared.containerizer.wait(&id) => ended,
+                    ended = shared.unhindered(&id, || shared.containerizer.wait(&id)) => ended,
                     () = shared.events.closed() => return,
                 };
                 shared.detach(&container_id).await;
-                shared.tell(match ended {
-                    Ok(termination) => Event::Terminated { container_id, termination },
-                    Err(error) => Event::ContainerLost { container_id, message: chain(&error) },
-                });
+                let end = match ended {
+                    Ok(termination) => Event::Terminated { container_id: container_id.clone(), termination },
+                    Err(error) => {
+                        Event::ContainerLost { container_id: container_id.clone(), message: chain(&error) }
+                    }
+                };
+                if let Err(end) = shared.executors.tell_end(&container_id, end).await {
+                    shared.tell(end);
+                }
             }
         });
+        let (hold, wanted) = mpsc::unbounded_channel();
+        tokio::spawn(self.clone().hold(container_id.clone(), wanted));
         while let Some(command) = commands.recv().await {
             match command {
+                Command::Limit(limit) => drop(hold.send(*limit)),
                 Command::Signal(signal) => {
                     let signal = match signal {
                         Signal::Term => containerizer::Signal::Term,
                         Signal::Kill => containerizer::Signal::Kill,
                     };
-                    if let Err(error) = self.containerizer.signal(&id, signal).await {
+                    let signalled = self.unhindered(&id, || self.containerizer.signal(&id, signal)).await;
+                    if let Err(error) = signalled {
                         let (container_id, message) = (container_id.clone(), chain(&error));
                         self.tell(Event::SignalFailed { container_id, message });
                     }
                 }
                 Command::Remove => return self.remove(&container_id).await,
             }
+        }
+    }
+
+    /// What the containerizer says of a container. An agent that is short of something can neither see it nor speak to it, which says
+    /// nothing of the container: it is asked again.
+    async fn unhindered<T, F>(
+        &self,
+        id: &containerizer::ContainerId,
+        ask: impl Fn() -> F,
+    ) -> Result<T, ContainerError>
+    where
+        F: Future<Output = Result<T, ContainerError>>,
+    {
+        let mut told = false;
+        loop {
+            match ask().await {
+                Err(error) if error.is_shortage() && !self.events.is_closed() => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(container = %id, error = chain(&error), again_in = ?SHORTAGE_PAUSE, "the agent is short of something; it asks until it is not");
+                    }
+                }
+                answer => return answer,
+            }
+            tokio::time::sleep(SHORTAGE_PAUSE).await;
         }
     }
 
@@ -335,8 +440,13 @@ impl Shared {
     /// Lets go of what a container of which nothing is left was using.
     async fn release(&self, container_id: &ContainerId) -> io::Result<()> {
         network::leave(&self.networks, &container_id.0).await;
-        let (content, id) = (self.content.clone(), container_id.0.clone());
-        let released = tokio::task::spawn_blocking(move || content.release(&id)).await;
+        let (content, executors) = (self.content.clone(), self.executors.clone());
+        let container_id = container_id.clone();
+        let released = tokio::task::spawn_blocking(move || {
+            executors.remove(&container_id)?;
+            content.release(&container_id.0)
+        });
+        let released = released.await;
         released.unwrap_or_else(|error| Err(io::Error::other(error)))
     }
 }
@@ -381,11 +491,12 @@ struct Made {
     persistent: Vec<PersistentVolume>,
     brought: Brought,
     network: Joined,
+    executor: Option<Given>,
 }
 
 /// The container of a plan. What the task says stands before what its image says, and that before what everybody has.
 fn spec(plan: ContainerPlan, made: Made, every: Every) -> ContainerSpec {
-    let Made { sandbox, shared, persistent, brought, network } = made;
+    let Made { sandbox, shared, persistent, brought, network, executor } = made;
     let (root, image) = brought.root.map_or_else(Default::default, |(root, image)| (Some(root), image));
     let place = if root.is_some() { Path::new(SANDBOX_IN_IMAGE) } else { &sandbox };
     let text = |path: &Path| path.to_string_lossy().into_owned();
@@ -404,7 +515,12 @@ fn spec(plan: ContainerPlan, made: Made, every: Every) -> ContainerSpec {
     env.extend(image.env);
     env.extend(plan.env);
     let mut images = brought.volumes.into_iter();
-    let ceilings = plan.ceilings;
+    let volumes = plan.volumes.into_iter().map(|volume| mount(volume, shared.as_deref(), &mut images));
+    let mut mounts: Vec<Mount> = volumes.collect();
+    if let Some(Given { mount, env: given }) = executor {
+        mounts.push(mount);
+        env.extend(given.map(|(name, value)| (name.to_owned(), value)));
+    }
     ContainerSpec {
         id: containerizer::ContainerId(plan.container_id.0),
         argv,
@@ -414,22 +530,11 @@ fn spec(plan: ContainerPlan, made: Made, every: Every) -> ContainerSpec {
         root,
         user: plan.container.user.or(image.user),
         working_dir: plan.container.working_dir.or(image.working_dir).map(PathBuf::from),
-        mounts: plan
-            .volumes
-            .into_iter()
-            .map(|volume| mount(volume, shared.as_deref(), &mut images))
-            .collect(),
+        mounts,
         rlimits: plan.container.rlimits,
         persistent,
         network: network.spec(),
-        limits: Limits {
-            cpus_request_milli: ceilings.cpus_request_milli,
-            cpus_limit_milli: Some(ceilings.cpus_limit_milli),
-            memory_request_bytes: ceilings.memory_request_bytes,
-            memory_limit_bytes: Some(ceilings.memory_limit_bytes),
-            swap_max_bytes: ceilings.swap_max_bytes,
-            pids_max: Some(ceilings.pids_max),
-        },
+        limits: limits(plan.ceilings, plan.cores),
         tethered: every.tethered,
     }
 }

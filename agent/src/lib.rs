@@ -1,7 +1,7 @@
 //! The agent's shell: it offers a machine's resources to a master and runs tasks on it.
 //!
 //! Every decision is made by the pure core (crate `apportion-agent-core`); here are the things around it: the stream to the master
-//! (`master_link`), the log of what must outlive the process (`store`), the containers (`effects`), what they need of images and artifacts (`content`), the data of persistent volumes (`volumes`), what tasks are asked while they run (`probes`), what their sandboxes hold and how long they are kept (`sandboxes`), what can be lent (`oversubscription`), the files (`paths`), and what the
+//! (`master_link`), the log of what must outlive the process (`store`), the containers (`effects`), what they need of images and artifacts (`content`), what those say that run tasks themselves (`executors`), the data of persistent volumes (`volumes`), what tasks are asked while they run (`probes`), what their sandboxes hold and how long they are kept (`sandboxes`), what can be lent (`oversubscription`), the files (`paths`), and what the
 //! agent serves by itself (`services`). `actor` is the one loop that feeds the core and runs what it wants.
 
 mod actor;
@@ -11,6 +11,7 @@ mod config;
 mod content;
 mod detect;
 mod effects;
+mod executors;
 mod master_link;
 mod network;
 mod oversubscription;

@@ -4,6 +4,7 @@
 //! WORK_DIR/                      mode 0700
 //!   lock                         held by the agent's process; its pid, for people
 //!   agent_id                     the agent's id, for people; the log is what counts
+//!   work_dir_id                  names this work directory to masters
 //!   log                          what the agent has promised: reservations, volumes, tasks, updates, acknowledgements
 //!   log.new                      while the log is being rewritten
 //!   containers/ID/               the containerizer's own, for each container that is not forgotten
@@ -17,6 +18,9 @@
 //!     .ended-CONTAINER           as above
 //!   images/                      unpacked layers, and what is known of images: see crate `apportion-content`
 //!   artifacts/                   artifacts that are kept for later tasks
+//!   executors/CONTAINER/         of a container that is an executor's: mounted there
+//!     token                      what the agent knows it by
+//!     socket                     where the agent listens; of each process of the agent another one
 //!   scratch/CONTAINER/           what a container changes of its images; removed with the container
 //!   networks/CONTAINER/          what a container has of a network: see crate `apportion-network`
 //!   volumes/ROLE/-/VOLUME/       persistent volumes, their data; a role `a/b` is a folder in a folder, and no id is `-`
@@ -52,6 +56,11 @@ impl Paths {
     /// The agent's id, for people.
     pub fn agent_id(&self) -> PathBuf {
         self.root.join("agent_id")
+    }
+
+    /// Names the work directory to masters.
+    pub fn work_dir_id(&self) -> PathBuf {
+        self.root.join("work_dir_id")
     }
 
     /// What containers have of networks.
@@ -105,6 +114,16 @@ impl Paths {
     /// The cache of artifacts.
     pub fn artifacts(&self) -> PathBuf {
         self.root.join("artifacts")
+    }
+
+    /// What executors share with the agent.
+    pub fn executors(&self) -> PathBuf {
+        self.root.join("executors")
+    }
+
+    /// What the executor in a container shares with the agent.
+    pub fn executor(&self, container_id: &str) -> PathBuf {
+        self.executors().join(container_id)
     }
 
     /// What containers change of their images.

@@ -2,7 +2,12 @@
 //!
 //! Only TCP listens, and only ports count that the agent offers: others it gives to nobody, and the host's own firewall is for them.
 
-use std::{collections::BTreeMap, fs, io, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    sync::Arc,
+    time::Duration,
+};
 
 use apportion_agent_core::{ContainerId, Event, View};
 use apportion_containerizer::{self as containerizer, Containerizer};
@@ -12,6 +17,8 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
+use crate::executors::{is_within, tasks_in};
+
 /// The state of a socket that listens, as the kernel writes it.
 const LISTEN: &str = "0A";
 
@@ -19,7 +26,12 @@ const LISTEN: &str = "0A";
 struct Watched {
     container_id: ContainerId,
     held: Ranges,
+    /// It is an executor's: what it holds changes while it runs.
+    changes: bool,
 }
+
+/// Ports at which containers listened that they did not hold.
+type Suspected = BTreeMap<ContainerId, BTreeSet<u16>>;
 
 /// Looks by turns, for as long as somebody listens. A container that listens where it may not is told of in each turn until it has ended.
 pub(crate) async fn run(
@@ -30,6 +42,7 @@ pub(crate) async fn run(
 ) {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut suspected = Suspected::new();
     while !events.is_closed() {
         ticks.tick().await;
         let (watched, offered) = watched(&view.borrow());
@@ -45,7 +58,8 @@ pub(crate) async fn run(
             // A panic of it was told already.
             Err(_) => continue,
         };
-        for Watched { container_id, held } in watched {
+        let mut suspects = Suspected::new();
+        for Watched { container_id, held, changes } in watched {
             let foreign: BTreeMap<u64, u16> = listening
                 .iter()
                 .filter(|(_, port)| !holds(&held, **port))
@@ -58,26 +72,41 @@ pub(crate) async fn run(
             // One that has ended meanwhile listens nowhere.
             let Ok(processes) = containerizer.processes(&id).await else { continue };
             let found = tokio::task::spawn_blocking(move || {
-                processes
-                    .into_iter()
-                    .find_map(|pid| sockets(pid).find_map(|socket| foreign.get(&socket).copied()))
+                let sockets = processes.into_iter().flat_map(sockets);
+                sockets.filter_map(|socket| foreign.get(&socket).copied()).collect()
             });
-            if let Ok(Some(port)) = found.await {
+            let Ok(found) = found.await else { continue };
+            if let Some(port) = exceeded(&found, suspected.get(&container_id), changes) {
                 let limitation = Limitation::Port { port };
                 // An actor that has ended does not care any more.
-                let _ = events.send(Event::LimitExceeded { container_id, limitation });
+                let _ = events.send(Event::LimitExceeded { container_id: container_id.clone(), limitation });
             }
+            suspects.insert(container_id, found);
         }
+        suspected = suspects;
     }
+}
+
+/// The port for which a container is to end, of those that it did not hold when the turn began. One whose ports change may hold them by now:
+/// only what was found in the turn before as well counts.
+fn exceeded(found: &BTreeSet<u16>, before: Option<&BTreeSet<u16>>, changes: bool) -> Option<u16> {
+    let sure = |port: &&u16| !changes || before.is_some_and(|before| before.contains(port));
+    found.iter().find(sure).copied()
 }
 
 /// Tasks that run on the host's network, those of earlier processes too, and the ports that are offered here.
 fn watched(view: &View) -> (Vec<Watched>, Ranges) {
     let running = |state| matches!(state, TaskState::Running | TaskState::Killing);
-    let tasks = view.tasks.values().filter(|task| running(task.state) && task.info.own_network().is_none());
-    let watched = tasks.map(|task| Watched {
-        container_id: task.container_id.clone(),
-        held: task.info.resources.ports().unwrap_or_default().into_owned(),
+    let tasks = view
+        .tasks
+        .iter()
+        .filter(|(_, task)| running(task.state) && task.info.own_network().is_none() && !is_within(task));
+    let watched = tasks.map(|(key, task)| {
+        let mut held = Ranges::default();
+        tasks_in(view, key, task)
+            .filter_map(|task| task.info.resources.ports())
+            .for_each(|ports| held.add(&ports));
+        Watched { container_id: task.container_id.clone(), held, changes: task.info.is_executor() }
     });
     (watched.collect(), view.resources.ports().unwrap_or_default().into_owned())
 }
@@ -136,6 +165,16 @@ mod tests {
         let mine: Vec<u64> = sockets(std::process::id() as i32).collect();
         assert!(mine.contains(&socket));
         assert_eq!(sockets(-1).count(), 0);
+    }
+
+    #[test]
+    fn what_changes_while_it_runs_is_looked_at_twice() {
+        let (none, one, other) = (BTreeSet::new(), BTreeSet::from([31000]), BTreeSet::from([31000, 31001]));
+        assert_eq!(exceeded(&one, None, false), Some(31000));
+        assert_eq!(exceeded(&one, None, true), None);
+        assert_eq!(exceeded(&other, Some(&none), true), None);
+        assert_eq!(exceeded(&other, Some(&BTreeSet::from([31001])), true), Some(31001));
+        assert_eq!(exceeded(&none, Some(&one), true), None);
     }
 
     #[test]

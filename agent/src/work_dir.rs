@@ -12,7 +12,10 @@ use rustix::{
     io::Errno,
 };
 
-use crate::paths::Paths;
+use crate::{master_link::random, paths::Paths};
+
+/// Two numbers of 64 bits each.
+const NAME_BYTES: usize = 32;
 
 /// Why a work directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,16 @@ pub enum WorkDirError {
         /// What the system said.
         source: io::Error,
     },
+    /// Its name can be neither read nor given.
+    #[error(
+        "the name of the work directory cannot be kept in {path:?}; the work directory must be on a local disk with room, and writable for the agent's user"
+    )]
+    Name {
+        /// Where it is kept.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Another agent runs in it.
     #[error("work directory {path:?} is in use by another agent{}; stop it, or give this one a work directory of its own", process(.pid))]
     InUse {
@@ -56,6 +69,8 @@ fn process(pid: &Option<u32>) -> String {
 #[derive(Debug)]
 pub(crate) struct WorkDir {
     pub(crate) paths: Paths,
+    /// By which masters know an agent that has not its id yet.
+    pub(crate) id: String,
     _lock: File,
 }
 
@@ -69,7 +84,8 @@ impl WorkDir {
         let paths = Paths::new(path);
         let lock = lock(&paths)?;
         make(&paths.sandboxes())?;
-        Ok(Self { paths, _lock: lock })
+        let id = name(&paths).map_err(|source| WorkDirError::Name { path: paths.work_dir_id(), source })?;
+        Ok(Self { paths, id, _lock: lock })
     }
 }
 
@@ -83,6 +99,34 @@ fn make(path: &Path) -> Result<(), WorkDirError> {
         fs::set_permissions(path, Permissions::from_mode(mode & 0o7755)).map_err(error)?;
     }
     Ok(())
+}
+
+/// Its name, given once by chance. It is on the disk before anybody hears it.
+fn name(paths: &Paths) -> io::Result<String> {
+    let path = paths.work_dir_id();
+    match fs::read(&path) {
+        Ok(text) => {
+            let text = String::from_utf8_lossy(&text);
+            let name = text.trim();
+            if name.len() == NAME_BYTES && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Ok(name.to_owned());
+            }
+            // An agent that has lost its id too then comes as another.
+            if !name.is_empty() {
+                tracing::warn!(file = ?path, "the name of the work directory is damaged; it is given a new one");
+            }
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    let name = format!("{:016x}{:016x}", random(), random());
+    let draft = path.with_extension("new");
+    let mut file = File::create(&draft)?;
+    file.write_all(name.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(draft, path)?;
+    File::open(paths.root())?.sync_all()?;
+    Ok(name)
 }
 
 fn lock(paths: &Paths) -> Result<File, WorkDirError> {
@@ -122,8 +166,14 @@ mod tests {
             "{message}"
         );
         assert!(message.contains(&format!("process {}", std::process::id())), "{message}");
+        let id = held.id.clone();
         drop(held);
-        WorkDir::open(&path).unwrap();
+        assert_eq!(WorkDir::open(&path).unwrap().id, id, "it keeps its name");
+        fs::write(path.join("work_dir_id"), format!("{id}\n")).unwrap();
+        assert_eq!(WorkDir::open(&path).unwrap().id, id, "an editor has written it");
+        fs::write(path.join("work_dir_id"), "damaged").unwrap();
+        let another = WorkDir::open(&path).unwrap().id;
+        assert!(another != id && another.len() == NAME_BYTES, "{another}");
     }
 
     #[test]

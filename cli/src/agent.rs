@@ -7,7 +7,7 @@ mod sandboxes;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use apportion_agent::{Agent, Config, Estimator};
-use apportion_containerizer::Runtime;
+use apportion_containerizer::{Runtime, UserRange, UserRangeError};
 use apportion_types::{CpuSet, FaultDomain, Resources};
 
 use crate::{
@@ -37,6 +37,7 @@ pub(crate) const KEYS: &[&str] = &[
     "exit_grace_max",
     "cgroup_parent",
     "cpuset",
+    "userns",
     "runtime",
     "lend_host_path",
     "enforce_disk",
@@ -117,6 +118,9 @@ pub(crate) struct Args {
     /// The processors that tasks may run on, such as `2-7`; others are left to the rest of the machine [default: all]
     #[arg(long, value_name = "CPUS", value_parser = value::flag::<CpuSet>, help_heading = "Settings")]
     cpuset: Option<CpuSet>,
+    /// Gives tasks users of their own: the first of 65536 ids of this machine that stand for theirs, such as `1000000` [default: none]
+    #[arg(long, value_name = "FIRST", value_parser = value::flag::<UserRange>, help_heading = "Settings")]
+    userns: Option<UserRange>,
     /// What makes containers: `native`, or an OCI runtime with its options, such as `runc` or `runsc --network=host` [default: native]
     #[arg(long, value_name = "native|RUNTIME", value_parser = value::flag::<Runtime>, help_heading = "Settings")]
     runtime: Option<Runtime>,
@@ -166,6 +170,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         cgroup_parent: settings
             .value("cgroup_parent", args.cgroup_parent, || default.cgroup_parent.clone())?,
         cpuset: settings.optional("cpuset", args.cpuset)?,
+        userns: settings.optional("userns", args.userns)?,
         runtime: settings.value("runtime", args.runtime, || default.runtime.clone())?,
         lend_host_paths: settings.value("lend_host_path", args.lend_host_path, Folders::default)?.0,
         ..default
@@ -197,6 +202,16 @@ fn millis(duration: Duration) -> u64 {
 impl Value for CpuSet {
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|e: apportion_types::cpuset::CpuSetError| e.to_string())
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for UserRange {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|e: UserRangeError| e.to_string())
     }
 
     fn text(&self) -> String {

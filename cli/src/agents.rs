@@ -170,6 +170,8 @@ mod tests {
                 .collect(),
             version: "0.1.0".into(),
             domain: Some(v1::FaultDomain { region: "r".into(), zone: "z".into() }),
+            capabilities: Vec::new(),
+            work_dir_id: String::new(),
         };
         let summary = v1::AgentSummary {
             agent_id: id.into(),

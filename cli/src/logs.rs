@@ -70,8 +70,7 @@ pub(crate) struct Logs {
     follow: bool,
     /// Where each output was read to.
     read: BTreeMap<Output, Position>,
-    /// When what was read broke off; none once anything was read again.
-    broken_at: Option<Instant>,
+    gap: Gap,
     log: Log,
 }
 
@@ -88,7 +87,7 @@ impl Logs {
         }
         let log = within(client.timeout, &address, sandbox::log(&address, request.clone())).await??;
         let (client, task) = (client.clone(), task.clone());
-        Ok(Logs { client, task, address, request, follow, read: BTreeMap::new(), broken_at: None, log })
+        Ok(Logs { client, task, address, request, follow, read: BTreeMap::new(), gap: Gap::default(), log })
     }
 
     /// The next part; none when everything is read. That something is missing is said.
@@ -107,7 +106,7 @@ impl Logs {
                         );
                     }
                     self.read.insert(part.output, part.position.clone());
-                    self.broken_at = None;
+                    self.gap = Gap::default();
                     return Ok(Some(part));
                 }
                 Ok(None) => return Ok(None),
@@ -125,7 +124,7 @@ impl Logs {
     /// Goes on where it was, as soon as there is an agent again; false when there is only a later run of the task.
     async fn open_again(&mut self, broken: SandboxError) -> anyhow::Result<bool> {
         let request = self.read.values().cloned().fold(self.request.clone(), LogRequest::after);
-        let broken_at = *self.broken_at.get_or_insert_with(Instant::now);
+        let left = self.gap.left(self.client.timeout, Instant::now());
         let attempts = async {
             loop {
                 tokio::time::sleep(AGAIN_INTERVAL).await;
@@ -143,13 +142,26 @@ impl Logs {
                 }
             }
         };
-        let left = self.client.timeout.saturating_sub(broken_at.elapsed());
         let opened = tokio::time::timeout(left, attempts).await.map_err(|_| broken)?;
         let is_same = opened.is_some();
         if let Some((address, log)) = opened {
             (self.address, self.log) = (address, log);
         }
         Ok(is_same)
+    }
+}
+
+/// Since when nothing was read, if what was read broke off. A log that opens and cannot be read is no end of it.
+#[derive(Debug, Default)]
+struct Gap {
+    since: Option<Instant>,
+}
+
+impl Gap {
+    /// It broke off just now, or again: how much is left of the patience with it.
+    fn left(&mut self, patience: Duration, now: Instant) -> Duration {
+        let since = *self.since.get_or_insert(now);
+        patience.saturating_sub(now - since)
     }
 }
 
@@ -188,6 +200,19 @@ mod tests {
     use apportion_proto::v1;
 
     use super::*;
+
+    #[test]
+    fn a_log_that_opens_and_is_never_read_uses_patience_up() {
+        let (patience, start) = (Duration::from_secs(10), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut gap = Gap::default();
+        assert_eq!(gap.left(patience, at(0)), patience);
+        assert_eq!(gap.left(patience, at(4)), Duration::from_secs(6));
+        assert_eq!(gap.left(patience, at(11)), Duration::ZERO);
+        // Something was read.
+        gap = Gap::default();
+        assert_eq!(gap.left(patience, at(12)), patience);
+    }
 
     #[test]
     fn one_task_is_meant_or_it_is_said_how_to_choose() {

@@ -11,6 +11,7 @@ mod client;
 mod cp;
 mod dev;
 mod exec;
+mod executor;
 mod explain;
 mod files;
 mod frameworks;
@@ -75,6 +76,7 @@ enum Command {
     /// Run a service
     #[command(subcommand)]
     Service(service::Command),
+    Executor(executor::Args),
     Agents(agents::Args),
     /// List the frameworks, what they have and wish, and why they declined offers
     Frameworks(list::Args),
@@ -136,6 +138,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Agent(args) => agent::run(*args).await,
         Command::Batch(command) => batch::run(command).await,
         Command::Service(command) => service::run(command).await,
+        Command::Executor(_) => executor::run().await,
         Command::Agents(args) => ask(agents::run(args)).await,
         Command::Frameworks(args) => ask(frameworks::run(args)).await,
         Command::Tasks(args) => ask(tasks::run(args)).await,

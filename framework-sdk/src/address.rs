@@ -31,12 +31,16 @@ pub(crate) fn endpoint(address: &str) -> Result<Endpoint, String> {
     if uri.path_and_query().is_some_and(|path| path.as_str() != "/") {
         return Err("it has a path".to_owned());
     }
-    Ok(Endpoint::from(uri)
+    Ok(lasting(Endpoint::from(uri).tcp_nodelay(true)))
+}
+
+/// For connections that are made soon or not at all, and notice that a peer has vanished while nothing is said.
+pub(crate) fn lasting(endpoint: Endpoint) -> Endpoint {
+    endpoint
         .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true))
+        .keep_alive_while_idle(true)
 }
 
 /// A gRPC status in one line.

@@ -1,6 +1,6 @@
 //! Describing task groups.
 
-use apportion_types::{GroupError, GroupId, GroupInfo, Part, TaskInfo, ids::IdError};
+use apportion_types::{GroupError, GroupId, GroupInfo, Network, Part, TaskInfo, ids::IdError};
 
 use crate::{Task, TaskError};
 
@@ -9,7 +9,7 @@ use crate::{Task, TaskError};
 /// Init tasks run first, one after another as they are added, and each must end with code 0. Then the sidecars are started, each once the
 /// one before it runs and, where it has a health check, is healthy. Then all main tasks are started at once: the group is for their work.
 /// When they have finished, the sidecars are asked to end, the last one first. When any task fails, is killed, or ends before its time,
-/// the others are killed. What they share beside their machine is [`Task::share`].
+/// the others are killed. What they share beside their machine is [`Task::share`], and [`TaskGroup::network`].
 ///
 /// ```
 /// use apportion_sdk::{Task, TaskGroup};
@@ -29,6 +29,7 @@ use crate::{Task, TaskError};
 #[must_use = "a group is described only when it is built"]
 pub struct TaskGroup {
     group_id: String,
+    network: Option<Box<Network>>,
     tasks: Vec<(Part, Task)>,
 }
 
@@ -56,7 +57,14 @@ pub enum TaskGroupError {
 impl TaskGroup {
     /// Begins a group of this id: unique among the framework's groups of which a task's end is not acknowledged yet.
     pub fn new(group_id: impl Into<String>) -> TaskGroup {
-        TaskGroup { group_id: group_id.into(), tasks: Vec::new() }
+        TaskGroup { group_id: group_id.into(), network: None, tasks: Vec::new() }
+    }
+
+    /// Has all its tasks be in one network, with one address, in which they find each other on the loopback: one that the agent's operator
+    /// has configured. Each of its mapped ports is one that a sidecar or main task of the group [holds](Task::ports), and is nobody else's until the whole
+    /// group has ended. No task names a network of its own then.
+    pub fn network(self, network: Network) -> TaskGroup {
+        TaskGroup { network: Some(Box::new(network)), ..self }
     }
 
     /// Adds a task that runs before all but the init tasks that were added before.
@@ -84,7 +92,8 @@ impl TaskGroup {
         let group_id = GroupId::new(self.group_id)?;
         let members = u32::try_from(self.tasks.len()).unwrap_or(u32::MAX);
         let of = |(place, (part, task)): (u32, (Part, Task))| {
-            task.of_group(GroupInfo { group_id: group_id.clone(), part, place, members }).build()
+            let (group_id, network) = (group_id.clone(), self.network.clone());
+            task.of_group(GroupInfo { group_id, part, place, members, network }).build()
         };
         let tasks = (0..).zip(self.tasks).map(of).collect::<Result<Vec<TaskInfo>, TaskError>>()?;
         GroupInfo::of(&tasks)?;
@@ -101,6 +110,8 @@ impl TaskGroupInfo {
 
 #[cfg(test)]
 mod tests {
+    use apportion_types::network::{PortMapping, Protocol};
+
     use super::*;
     use crate::testing;
 
@@ -123,6 +134,20 @@ mod tests {
         let placed: Vec<_> = offer.placed().map(|task| task.task_id.as_str()).collect();
         assert_eq!(placed, ["alone", "a", "b", "other"]);
         assert!(offer.resources().is_empty());
+    }
+
+    #[test]
+    fn a_network_is_the_groups_or_a_tasks() {
+        let mapping = PortMapping { host_port: 31_000, container_port: 80, protocol: Protocol::Tcp };
+        let blue = || Network { ports: vec![mapping], ..Network::new("blue") };
+        let group =
+            |main: Task| TaskGroup::new("g").network(blue()).sidecar(task("a", 1.0)).main(main).build();
+        let built = group(task("b", 1.0).ports([31_000])).unwrap();
+        assert!(built.tasks().iter().all(|task| task.network() == Some(&blue())));
+        assert!(matches!(group(task("b", 1.0)), Err(TaskGroupError::Group(GroupError::Network { .. }))));
+        let own = group(task("b", 1.0).ports([31_000]).network(Network::new("none")));
+        let Err(TaskGroupError::Task(TaskError::Network { why, .. })) = own else { panic!("{own:?}") };
+        assert!(why.contains("its task group shares `blue`"), "{why}");
     }
 
     #[test]

@@ -96,6 +96,9 @@
 //! **Task groups**: what belongs together on one agent, such as a server with what fills its folder and what ships its logs, is
 //! [described](TaskGroup) and [launched](Offer::launch_group) as one.
 //!
+//! **Executors**: tasks that [run other tasks](Task::run_by) in their own container, where a container for each would cost too much. The module
+//! `executor` is what they are written with.
+//!
 //! **Several agents at once**: a [`Gang`] launches on all of its offers or on none. A scheduler that rather chooses for itself
 //! [watches](Context::watch_free) what is free and [commits](Context::commit) claims on it.
 //!
@@ -118,8 +121,8 @@
 //!
 //! # Features
 //!
-//! `net`, on unless turned off, is what needs a network and with it tokio and tonic: [`Driver`], [`Handle`], [`operator`] and
-//! [`sandbox`]. Without it everything that a scheduler itself is written and tested with is there, and a
+//! `net`, on unless turned off, is what needs a network and with it tokio and tonic: [`Driver`], [`Handle`], [`executor`],
+//! [`operator`] and [`sandbox`]. Without it everything that a scheduler itself is written and tested with is there, and a
 //! [`driver::Engine`] to run it in virtual time: no clock, no I/O and no chance is in what is left.
 
 #![warn(missing_docs)]
@@ -130,6 +133,8 @@ mod answers;
 mod context;
 mod decline;
 pub mod driver;
+#[cfg(feature = "net")]
+pub mod executor;
 mod free;
 mod gang;
 mod group;
@@ -147,12 +152,12 @@ pub mod testing;
 
 pub use apportion_types::{
     AgentId, AgentInfo, Artifact, Capability, Check, CheckResult, Command, ContainerInfo, ContainerStatus,
-    FaultDomain, Findings, FrameworkId, FrameworkInfo, FrameworkOptions, GroupError, GroupId, GroupInfo,
-    HealthCheck, Image, ImageReference, Network, OfferId, Operation, OperationId, OperationState,
-    OperationStatus, Part, Probe, PullPolicy, Reason, Resources, Rlimit, RlimitResource, Role, Schedule,
-    Source, Supervision, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, Volume, VolumeSource,
-    constraints, container, container_info, ids, image, limits, network, protocol::scheduler as protocol,
-    resources,
+    Execution, FaultDomain, Findings, FrameworkId, FrameworkInfo, FrameworkOptions, GroupError, GroupId,
+    GroupInfo, HealthCheck, Image, ImageReference, IoLimits, Network, OfferId, Operation, OperationId,
+    OperationState, OperationStatus, Part, Probe, PullPolicy, Reason, Resources, Rlimit, RlimitResource,
+    Role, Schedule, Source, Supervision, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, Volume,
+    VolumeSource, constraints, container, container_info, ids, image, limits, network,
+    protocol::scheduler as protocol, resources,
 };
 pub use async_trait::async_trait;
 

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use apportion_types::{
-    Artifact, Check, Command, ContainerInfo, GroupInfo, HealthCheck, Image, Network, PullPolicy, Resources,
-    Rlimit, RlimitResource, Supervision, TaskId, TaskInfo, Volume, VolumeSource,
+    Artifact, Check, Command, ContainerInfo, Execution, GroupInfo, HealthCheck, Image, IoLimits, Network,
+    PullPolicy, Resources, Rlimit, RlimitResource, Supervision, TaskId, TaskInfo, Volume, VolumeSource,
     container_info::VolumeError,
     convert::ConvertError,
     ids::IdError,
@@ -40,6 +40,7 @@ pub struct Task {
     pull: Option<PullPolicy>,
     supervision: Supervision,
     group: Option<Box<GroupInfo>>,
+    execution: Execution,
     /// The first mistake, told by `build`.
     mistake: Option<TaskError>,
 }
@@ -198,6 +199,7 @@ impl Task {
             pull: None,
             supervision: Supervision::default(),
             group: None,
+            execution: Execution::Agent,
             mistake: None,
         }
     }
@@ -357,6 +359,30 @@ impl Task {
         self
     }
 
+    /// What it may do with the disk that its sandbox is on; as much as the disk gives unless given. An agent that cannot hold it to that does not
+    /// run it.
+    ///
+    /// ```
+    /// use apportion_sdk::{IoLimits, Task};
+    ///
+    /// let io = IoLimits { write_bytes_per_second: Some(10 << 20), ..IoLimits::NONE };
+    /// let task = Task::new("t").command(["sort"]).cpus(1.0).io(io).build()?;
+    /// assert_eq!(task.container.io.as_deref(), Some(&io));
+    /// # Ok::<(), apportion_sdk::TaskError>(())
+    /// ```
+    pub fn io(mut self, io: IoLimits) -> Task {
+        self.container.io = (!io.is_empty()).then(|| Box::new(io));
+        self
+    }
+
+    /// Has its cpus, a whole number of them, be cores of the agent that nothing else runs on which the agent runs. An agent gives away all of
+    /// its cores but one, and drops a task for which it has too few left, with
+    /// [`Reason::NotEnforceable`](crate::Reason::NotEnforceable).
+    pub fn exclusive_cpus(mut self) -> Task {
+        self.container.exclusive_cpus = true;
+        self
+    }
+
     /// Its network; the host's unless given. Its own addresses are in [`TaskStatus::addresses`](crate::TaskStatus::addresses) once it runs.
     ///
     /// ```
@@ -450,6 +476,29 @@ impl Task {
         self
     }
 
+    /// It is an executor: it runs the tasks that are built with [`run_by`](Task::run_by) and its id, in its own container. Its program is
+    /// written with the module `executor`.
+    ///
+    /// ```
+    /// use apportion_sdk::Task;
+    ///
+    /// let pool = Task::new("pool-1").command(["resizers"]).cpus(0.1).mem_mib(128).executor().build()?;
+    /// let work = Task::new("image-7").command(["7.png", "640x480"]).cpus(0.5).mem_mib(64).run_by(&pool.task_id).build()?;
+    /// # let mut offer = apportion_sdk::testing::offer("eng", "agent-1", "cpus:2;mem:512");
+    /// offer.launch(pool)?;
+    /// offer.launch(work)?; // in the same accept, or any later one on its agent
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn executor(self) -> Task {
+        Task { execution: Execution::Executor, ..self }
+    }
+
+    /// It is run by this executor: a task of the framework that was launched before it, on the same agent. What its command means, and
+    /// whether it needs one, is the executor's to say; what is a container's, such as an image, volumes and checks, it has not.
+    pub fn run_by(self, executor: &TaskId) -> Task {
+        Task { execution: Execution::By(executor.clone()), ..self }
+    }
+
     pub(crate) fn of_group(self, group: GroupInfo) -> Task {
         Task { group: Some(Box::new(group)), ..self }
     }
@@ -465,7 +514,8 @@ impl Task {
             Some(program) => !program.is_empty(),
             None => self.container.image.is_some(),
         };
-        if !has_command {
+        let inner = matches!(self.execution, Execution::By(_));
+        if !has_command && !inner {
             return Err(TaskError::NoCommand { task_id: id() });
         }
         if let Some(argument) = self.argv.iter().find(|argument| argument.contains('\0')) {
@@ -516,6 +566,7 @@ impl Task {
         let plain = container == ContainerInfo::default()
             && self.supervision == Supervision::default()
             && self.group.is_none()
+            && self.execution == Execution::Agent
             && !shares;
         let info = TaskInfo {
             name: self.name.unwrap_or_else(|| self.task_id.clone()),
@@ -530,6 +581,7 @@ impl Task {
             container,
             supervision: self.supervision,
             group: self.group,
+            execution: self.execution,
         };
         let bytes = info.text_bytes();
         if bytes > limits::TASK_BYTES_MAX {

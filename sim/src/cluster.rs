@@ -6,7 +6,7 @@ use apportion_agent_core as agent;
 use apportion_allocator::HierarchicalConfig;
 use apportion_master_core as master;
 use apportion_sdk::Scheduler;
-use apportion_types::{AgentInfo, Resources, TaskInfo};
+use apportion_types::{AgentCapability, AgentInfo, Resources, TaskInfo};
 use fastrand::Rng;
 
 use crate::{
@@ -96,6 +96,8 @@ impl Cluster {
                 domain: None,
                 unenforced: Vec::new(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
+                capabilities: AgentCapability::ALL.into(),
+                work_dir_id: format!("work-dir-{}", self.agents.len()),
             });
         }
         self

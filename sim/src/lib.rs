@@ -61,7 +61,7 @@
 //! # What is held in every run
 //!
 //! Beside what a test expects, every run is held to the properties of the system, among them: no resource is given twice; an offer
-//! is closed exactly once; no acknowledged update is lost; every accepted task becomes known; no task runs that nobody knows;
+//! is closed exactly once; no acknowledged update is lost; every accepted task becomes known; no task runs that nobody knows, or without its executor;
 //! task moves are legal; tasks survive a change of master; quotas hold; shares are fair; queues are bounded.
 //!
 //! # What is simulated
@@ -73,6 +73,7 @@
 //! | network | | two lanes for each connection, in order; delays, stragglers, cuts one way or both, breaks |
 //! | an agent's disk | the log and how it is summed up | how long writes take; what a crash leaves of those under way; failures |
 //! | containers | | a [`Behaviour`] for each task: starts late, not at all, ends, hangs, runs out of memory |
+//! | executors | | what they are told and say; streams that break, and executors that never open one or end nothing they are asked to end |
 //! | clocks | | for each process its own, wrong and too fast or slow if wished |
 
 #![warn(missing_docs)]

@@ -9,6 +9,7 @@ use apportion_agent_core::{CheckpointId, ContainerId, LaunchFailureKind, Log, Re
 use apportion_types::{
     Resources, Supervision, TaskInfo, Time,
     container::{Exit, Limitation, Termination, Usage},
+    protocol::executor::ExecutorUpdate,
 };
 
 /// What a task does on its machine: decided when it is launched.
@@ -136,6 +137,10 @@ pub(crate) struct Container {
     pub(crate) supervision: Supervision,
     /// Whether its task is of a task group.
     pub(crate) grouped: bool,
+    /// The process in it, where that is an executor.
+    pub(crate) executor: Option<Executor>,
+    /// The container of the executor that runs it: it is none of its own.
+    pub(crate) inside: Option<ContainerId>,
     pub(crate) behaviour: Behaviour,
     pub(crate) stage: Stage,
     /// It was not to be started, said before it was.
@@ -144,7 +149,16 @@ pub(crate) struct Container {
     pub(crate) step: u64,
     /// A signal that is going to end it.
     signalled: Option<Exit>,
-    memory_limit_bytes: u64,
+    pub(crate) memory_limit_bytes: u64,
+}
+
+/// An executor's process: what it has said, and whether it has a stream to its agent.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Executor {
+    pub(crate) subscribed: bool,
+    pub(crate) unacknowledged: Vec<ExecutorUpdate>,
+    /// Updates that it has made.
+    pub(crate) said: u64,
 }
 
 impl Container {
@@ -155,6 +169,8 @@ impl Container {
             resources: info.resources.clone(),
             supervision: info.supervision.clone(),
             grouped: info.group.is_some(),
+            executor: info.is_executor().then(Executor::default),
+            inside: None,
             behaviour,
             stage,
             cancelled: false,
@@ -191,6 +207,11 @@ impl Container {
     /// A signal is going to end it, unless it ends before.
     pub(crate) fn signalled(&mut self, exit: Exit) {
         self.signalled = Some(exit);
+    }
+
+    /// True when a signal is what ends it.
+    pub(crate) fn is_signalled(&self) -> bool {
+        self.signalled.is_some()
     }
 
     /// How it ends when its time has come: by a signal, or by itself.
@@ -254,11 +275,13 @@ impl Machine {
         self.pending.clear();
         self.writing = 0;
         self.containers.retain(|_, container| container.stage != Stage::Made);
+        let executors = self.containers.values_mut().filter_map(|container| container.executor.as_mut());
+        executors.for_each(|executor| executor.subscribed = false);
     }
 
-    /// The machine has started anew: nothing runs on it.
+    /// The machine has started anew: nothing runs on it. Of what had ended there is an account on its disk.
     pub(crate) fn rebooted(&mut self) {
-        self.containers.clear();
+        self.containers.retain(|_, container| matches!(container.stage, Stage::Ended(_)));
         self.boots += 1;
     }
 

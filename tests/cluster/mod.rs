@@ -3,6 +3,7 @@
 mod chaos;
 mod disk;
 mod exec;
+mod executors;
 mod files;
 mod groups;
 mod hostile;

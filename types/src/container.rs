@@ -12,7 +12,7 @@ pub enum Control {
     CpuWeight,
     /// A ceiling of processor time, from the task's `cpus` limit.
     CpuQuota,
-    /// The processors that the agent's tasks may run on, where its setting names some.
+    /// The processors that a task may run on: its own, or those that the agent's setting leaves to all and no other task has as its own.
     Cpuset,
     /// A ceiling of memory; above it the container is killed.
     Memory,
@@ -20,6 +20,10 @@ pub enum Control {
     Swap,
     /// A ceiling of processes and threads.
     Pids,
+    /// Ceilings of what is read from the sandbox's disk and written to it, where the task says so.
+    Io,
+    /// Ceilings of memory in huge pages, from the task's resources of that name; where the machine has some.
+    HugePages,
     /// Namespaces of its own: processes, mounts, IPC, host name.
     Namespaces,
     /// The host's file system read-only, but for the sandbox.
@@ -38,13 +42,15 @@ pub enum Control {
 
 impl Control {
     /// Every control, in the order in which they are shown.
-    pub const ALL: [Control; 13] = [
+    pub const ALL: [Control; 15] = [
         Control::CpuWeight,
         Control::CpuQuota,
         Control::Cpuset,
         Control::Memory,
         Control::Swap,
         Control::Pids,
+        Control::Io,
+        Control::HugePages,
         Control::Namespaces,
         Control::ReadOnlyRoot,
         Control::Capabilities,
@@ -63,6 +69,8 @@ impl Control {
             Control::Memory => "memory",
             Control::Swap => "swap",
             Control::Pids => "pids",
+            Control::Io => "io",
+            Control::HugePages => "huge_pages",
             Control::Namespaces => "namespaces",
             Control::ReadOnlyRoot => "read_only_root",
             Control::Capabilities => "capabilities",

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{image::Image, limits, network::Network};
+use crate::{image::Image, io::IoLimits, limits, network::Network};
 
 /// What a container has beside its command and its ceilings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -22,6 +22,12 @@ pub struct ContainerInfo {
     /// How much of its memory may be swapped out, beside what it holds up to its memory limit; nothing when 0.
     #[serde(default)]
     pub swap_bytes: u64,
+    /// What it may do with the disk that its sandbox is on; not empty. As much as the disk gives when none.
+    #[serde(default)]
+    pub io: Option<Box<IoLimits>>,
+    /// Its cpus, a whole number of them, are cores that nothing else runs on which its agent runs.
+    #[serde(default)]
+    pub exclusive_cpus: bool,
 }
 
 /// Files or a folder that a container sees beside its root.

@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Resources, TaskInfo, resources::Name};
+
 /// Numbers are below this: more than any kernel is built for.
 const NUMBERS_MAX: u32 = 8192;
 
@@ -34,6 +36,48 @@ impl CpuSet {
     pub fn without(&self, others: &CpuSet) -> Option<CpuSet> {
         let rest: BTreeSet<u32> = self.0.difference(&others.0).copied().collect();
         (!rest.is_empty()).then_some(CpuSet(rest))
+    }
+
+    /// True when all of `others` are among them.
+    pub fn contains(&self, others: &CpuSet) -> bool {
+        others.0.is_subset(&self.0)
+    }
+
+    /// These and `others`.
+    #[must_use]
+    pub fn with(&self, others: &CpuSet) -> CpuSet {
+        CpuSet(self.0.union(&others.0).copied().collect())
+    }
+
+    /// Those with the lowest numbers, so many; none when there are not as many, or none is asked for.
+    pub fn lowest(&self, count: usize) -> Option<CpuSet> {
+        (1..=self.0.len()).contains(&count).then(|| CpuSet(self.0.iter().take(count).copied().collect()))
+    }
+}
+
+impl Resources {
+    /// How many cores of its own a task can ask for with these; or why it cannot.
+    pub fn exclusive_cores(&self) -> Result<usize, String> {
+        let milli = usize::try_from(self.cpus_milli()).unwrap_or(0);
+        if milli == 0 || milli % 1000 != 0 {
+            let cpus = Resources::scalar(Name::Cpus, self.cpus_milli());
+            return Err(format!(
+                "cores of its own are whole ones, at least one; ask for that many cpus, not `{cpus}`"
+            ));
+        }
+        if self.revocable().cpus_milli() > 0 {
+            return Err(
+                "what is lent cannot be cores of its own; ask for cpus that are not revocable".to_owned()
+            );
+        }
+        Ok(milli / 1000)
+    }
+}
+
+impl TaskInfo {
+    /// How many cores are to be its own; none when it asks for none.
+    pub fn exclusive_cores(&self) -> Option<usize> {
+        self.resources.exclusive_cores().ok().filter(|_| self.container.exclusive_cpus)
     }
 }
 
@@ -120,5 +164,13 @@ mod tests {
     fn what_is_missing() {
         assert_eq!(of("0-3").without(&of("1-2")), Some(of("0,3")));
         assert_eq!(of("0-3").without(&of("0-7")), None);
+    }
+
+    #[test]
+    fn some_of_them() {
+        assert!(of("0-3").contains(&of("1,3")) && !of("0-3").contains(&of("3-4")));
+        assert_eq!(of("0,2").with(&of("1-2")), of("0-2"));
+        assert_eq!(of("1,3,5").lowest(2), Some(of("1,3")));
+        assert_eq!((of("1,3").lowest(3), of("1").lowest(0)), (None, None));
     }
 }

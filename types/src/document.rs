@@ -11,8 +11,9 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    AgentId, AgentInfo, CheckResult, ContainerStatus, FaultDomain, FrameworkId, FrameworkInfo, GroupInfo,
-    OfferId, Reason, Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time,
+    AgentId, AgentInfo, CheckResult, ContainerStatus, Execution, FaultDomain, FrameworkId, FrameworkInfo,
+    GroupInfo, IoLimits, OfferId, Reason, Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus,
+    Time,
     container::{Exit, Limitation, Unenforced},
 };
 
@@ -218,12 +219,16 @@ pub struct Task {
     pub limits: Amounts,
     /// Processes and threads at once; the agent's default when none.
     pub pids_max: Option<u64>,
+    /// What it may do with the disk that its sandbox is on; all when none.
+    pub io: Option<IoLimits>,
     /// From TERM to KILL; the default when none.
     pub kill_grace_ms: Option<u64>,
     /// Free text for people and tools.
     pub labels: BTreeMap<String, String>,
     /// The task group that it is of, if it is of one.
     pub group: Option<GroupInfo>,
+    /// What runs it, and whether it runs others.
+    pub execution: Execution,
     /// The newest status; none before the first.
     pub status: Option<Status>,
 }
@@ -252,13 +257,15 @@ impl Task {
             env: info.command.env.keys().cloned().collect(),
             volumes: info.volumes.iter().map(|volume| volume.container_path.clone()).collect(),
             image: info.container.image.as_ref().map(|image| image.reference.to_string()),
-            network: info.container.network.as_ref().map(|network| network.name.clone()),
+            network: info.network().map(|network| network.name.clone()),
             resources: Amounts(info.resources.clone()),
             limits: Amounts(info.limits.clone()),
             pids_max: info.pids_max,
+            io: info.container.io.as_deref().copied(),
             kill_grace_ms: info.kill_grace.map(millis),
             labels: info.labels.clone(),
             group: info.group.as_deref().cloned(),
+            execution: info.execution.clone(),
             status: status.map(Status::from),
         }
     }
@@ -402,6 +409,8 @@ mod tests {
             domain: None,
             unenforced: vec![Unenforced { control: Control::Memory, reason: "why".into() }],
             version: "0.1.0".into(),
+            capabilities: crate::AgentCapability::ALL.into(),
+            work_dir_id: String::new(),
         };
         let held = Held::new(&of("cpus:1.5;mem:512"), &Resources::new(), 3);
         let expected = json!({
@@ -454,6 +463,7 @@ mod tests {
             container: ContainerInfo::default(),
             supervision: Supervision::default(),
             group: None,
+            execution: Default::default(),
         };
         let container = ContainerStatus {
             exit: Some(Exit::Code(3)),
@@ -488,8 +498,9 @@ mod tests {
             "role": "etl", "state": "failed", "accepted_at_us": 16, "argv": ["/bin/sh", "-c", "exit 3"],
             "env": ["PASSWORD"], "volumes": ["/data/in"], "image": null, "network": null,
             "resources": {"text": "cpus:0.5;mem:64", "scalars": {"cpus": 0.5, "mem": 64.0}},
-            "limits": {"text": "cpus:2", "scalars": {"cpus": 2.0}}, "pids_max": null, "kill_grace_ms": 2000,
-            "labels": {"a": "b"}, "group": null, "status": expected_status,
+            "limits": {"text": "cpus:2", "scalars": {"cpus": 2.0}}, "pids_max": null, "io": null, "kill_grace_ms": 2000,
+            "labels": {"a": "b"}, "group": null, "execution": "agent",
+            "status": expected_status,
         });
         let (agent, at) = ((of("a1"), "127.0.0.1:1"), Time::from_micros(16));
         let task = Task::new(of("f1"), agent, of("etl"), &info, TaskState::Failed, Some(&status), at);

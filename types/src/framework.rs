@@ -94,6 +94,35 @@ pub struct AgentInfo {
     pub unenforced: Vec<Unenforced>,
     /// The version of its software.
     pub version: String,
+    /// What its software knows.
+    pub capabilities: BTreeSet<AgentCapability>,
+    /// Names its work directory, and is never another's; empty when it has no name. An agent that lost its id before it was on its disk is
+    /// known by it, with its hostname and address: a copy of the directory on another machine is another's.
+    pub work_dir_id: String,
+}
+
+/// Something that not every version of an agent knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentCapability {
+    /// It takes all or none of a task group on, launches its tasks in their order, and ends them together.
+    TaskGroups,
+    /// It has executors run tasks.
+    Executors,
+    /// It has the tasks of a group share a network.
+    GroupNetworks,
+    /// It gives tasks cores of their own.
+    ExclusiveCpus,
+}
+
+impl AgentCapability {
+    /// Every capability: those of an agent of this version.
+    pub const ALL: [AgentCapability; 4] = [
+        AgentCapability::TaskGroups,
+        AgentCapability::Executors,
+        AgentCapability::GroupNetworks,
+        AgentCapability::ExclusiveCpus,
+    ];
 }
 
 /// Resources of one agent, for one role of one framework, until used, declined or rescinded.

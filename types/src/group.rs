@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ids::{GroupId, TaskId},
     limits,
+    network::Network,
+    resources::Ranges,
     task::TaskInfo,
 };
 
@@ -21,6 +23,10 @@ pub struct GroupInfo {
     pub place: u32,
     /// How many members there are.
     pub members: u32,
+    /// The network that all of them are in, with one address: one that the agent's operator has configured, ports of the host that a
+    /// sidecar or main task holds. Each is in its own, or its host's, when none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Box<Network>>,
 }
 
 /// When a member of a task group runs.
@@ -103,6 +109,24 @@ pub enum GroupError {
         /// Where it stands.
         place: usize,
     },
+    /// A task that speaks of another network than those before it.
+    #[error(
+        "task `{task_id}` of task group `{group_id}` gives the group another network than those before it; give each the same"
+    )]
+    OtherNetwork {
+        /// The task.
+        task_id: TaskId,
+        /// Its group.
+        group_id: GroupId,
+    },
+    /// No agent can give it its network.
+    #[error("task group `{group_id}`: {why}")]
+    Network {
+        /// The group.
+        group_id: GroupId,
+        /// Why, and what to do.
+        why: String,
+    },
     /// A task that stands in it twice.
     #[error("task `{task_id}` stands in task group `{group_id}` twice")]
     Twice {
@@ -126,16 +150,16 @@ impl GroupInfo {
         if tasks.len() > limits::GROUP_TASKS_MAX {
             return Err(GroupError::TooLarge { members: tasks.len() });
         }
-        let mut first: Option<&GroupId> = None;
+        let mut first: Option<&GroupInfo> = None;
         let mut seen = BTreeSet::new();
         for (place, task) in tasks.iter().enumerate() {
             let task_id = task.task_id.clone();
             let Some(group) = task.group.as_deref() else { return Err(GroupError::NoGroup { task_id }) };
-            let here = first.get_or_insert(&group.group_id);
-            if group.group_id != **here || group.members as usize != tasks.len() {
+            let of = *first.get_or_insert(group);
+            if group.group_id != of.group_id || group.members as usize != tasks.len() {
                 return Err(GroupError::OtherGroup {
                     task_id,
-                    here: here.clone(),
+                    here: of.group_id.clone(),
                     members: tasks.len(),
                     group_id: group.group_id.clone(),
                     said: group.members,
@@ -145,8 +169,15 @@ impl GroupInfo {
                 let group_id = group.group_id.clone();
                 return Err(GroupError::OtherPlace { task_id, group_id, said: group.place, place });
             }
+            if group.network != of.network {
+                return Err(GroupError::OtherNetwork { task_id, group_id: group.group_id.clone() });
+            }
         }
-        let group_id = first.cloned().ok_or(GroupError::Empty)?;
+        let of = first.ok_or(GroupError::Empty)?;
+        let group_id = of.group_id.clone();
+        if let Some(why) = of.network.as_deref().and_then(|network| network.shared_refusal(&ports(&tasks))) {
+            return Err(GroupError::Network { group_id, why });
+        }
         if let Some(twice) = tasks.iter().find(|task| !seen.insert(&task.task_id)) {
             return Err(GroupError::Twice { task_id: twice.task_id.clone(), group_id });
         }
@@ -158,14 +189,25 @@ impl GroupInfo {
     }
 }
 
+/// Ports of their host that any of these holds for longer than the group takes to begin: those of init tasks are others' from then on.
+fn ports(tasks: &[&TaskInfo]) -> Ranges {
+    let mut held = Ranges::default();
+    let lasts = |task: &&&TaskInfo| task.group.as_deref().is_some_and(|group| group.part != Part::Init);
+    tasks.iter().filter(lasts).filter_map(|task| task.resources.ports()).for_each(|ports| held.add(&ports));
+    held
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Command, Resources};
+    use crate::{
+        Command, Resources,
+        network::{PortMapping, Protocol},
+    };
 
     fn member(name: &str, part: Part, place: u32, members: u32) -> TaskInfo {
         let group_id = GroupId::new("g").unwrap();
-        let group = GroupInfo { group_id, part, place, members };
+        let group = GroupInfo { group_id, part, place, members, network: None };
         TaskInfo {
             task_id: TaskId::new(name).unwrap(),
             name: String::new(),
@@ -179,6 +221,7 @@ mod tests {
             container: Default::default(),
             supervision: Default::default(),
             group: Some(Box::new(group)),
+            execution: Default::default(),
         }
     }
 
@@ -202,5 +245,50 @@ mod tests {
         };
         assert!(GroupInfo::of(&many(most)).is_ok());
         assert!(matches!(GroupInfo::of(&many(most + 1)), Err(GroupError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn a_network_is_every_members_and_maps_ports_of_those_that_last() {
+        let mapped = |name: &str, host_port| {
+            let mapping = PortMapping { host_port, container_port: 80, protocol: Protocol::Tcp };
+            Some(Box::new(Network { ports: vec![mapping], ..Network::new(name) }))
+        };
+        let in_networks = |networks: [Option<Box<Network>>; 2]| {
+            let mut two = [member("a", Part::Sidecar, 0, 2), member("b", Part::Main, 1, 2)];
+            two[1].resources = "ports:[31000-31001]".parse().unwrap();
+            for (task, network) in two.iter_mut().zip(networks) {
+                task.group.as_mut().unwrap().network = network;
+            }
+            (GroupInfo::of(&two).map(drop).map_err(|error| error.to_string()), two)
+        };
+        let shared = |network: Option<Box<Network>>| in_networks([network.clone(), network]);
+        let (judged, mut two) = shared(mapped("blue", 31_001));
+        assert_eq!(judged, Ok(()));
+        assert!(two.iter().all(|task| task.network_refusal().is_none()));
+        assert_eq!(two[0].network().map(|network| &*network.name), Some("blue"));
+        two[0].container.network = Some(Box::new(Network::new("blue")));
+        assert!(two[0].network_refusal().is_some_and(|why| why.contains("`blue` of its own")));
+        let refusal = |networks| in_networks(networks).0.unwrap_err();
+        let not_held = refusal([mapped("blue", 31_002), mapped("blue", 31_002)]);
+        assert!(not_held.contains("`g`: port 31002"), "{not_held}");
+        two[1].resources = Resources::new();
+        two[0].resources = "ports:[31001-31001]".parse().unwrap();
+        two[0].container.network = None;
+        assert!(GroupInfo::of(&two).is_ok());
+        two[0].group.as_mut().unwrap().part = Part::Init;
+        let passing = GroupInfo::of(&two).unwrap_err().to_string();
+        assert!(
+            passing.contains("`g`: port 31001") && passing.contains("a sidecar or main task"),
+            "{passing}"
+        );
+        for network in [mapped("blue", 31_001), None] {
+            let other = refusal([mapped("blue", 31_000), network]);
+            assert!(other.contains("task `b`") && other.contains("another network"), "{other}");
+        }
+        for name in [Network::HOST, Network::NONE] {
+            let network = Some(Box::new(Network::new(name)));
+            let none = refusal([network.clone(), network]);
+            assert!(none.contains(&format!("network `{name}` cannot be shared")), "{none}");
+        }
     }
 }

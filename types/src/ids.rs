@@ -178,6 +178,11 @@ id!(
     "task group id"
 );
 id!(
+    /// Names one run of a task to the executor that runs it; given by its agent, never reused, whatever becomes of the task's own name.
+    RunId,
+    "run id"
+);
+id!(
     /// Names a persistent volume for its role on its agent; chosen by whoever creates it.
     VolumeId,
     "volume id"

@@ -101,6 +101,22 @@ pub const TASKS_PER_ACCEPT_MAX: usize = 2000;
 /// Tasks of one task group: they share a machine, and are told of together.
 pub const GROUP_TASKS_MAX: usize = 32;
 
+/// Tasks of one executor that have not ended: all are told again to one that subscribes anew.
+pub const EXECUTOR_TASKS_MAX: usize = 1000;
+
+/// Updates of one executor that are not acknowledged: it names all of them when it subscribes.
+pub const EXECUTOR_UPDATES_MAX: usize = 1000;
+
+/// Bytes of one gRPC message of or to an executor: a subscription that names [`EXECUTOR_TASKS_MAX`] runs and [`EXECUTOR_UPDATES_MAX`] updates with
+/// the longest messages fits.
+pub const EXECUTOR_MESSAGE_BYTES_MAX: usize = 5 << 20;
+
+/// How long an executor that has tasks may be without a subscription (Mesos: 1 min).
+pub const EXECUTOR_SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// From the last wish that a task ends, without a grace, to the end of its executor.
+pub const EXECUTOR_KILL_WAIT: Duration = Duration::from_secs(5);
+
 /// Offers of one accept or decline.
 pub const OFFERS_PER_CALL_MAX: usize = 100_000;
 
@@ -129,7 +145,7 @@ pub const INBOX_CALLS_MAX: usize = 1024;
 /// Offers made in one allocation cycle; what is left is offered in the next, a moment later.
 pub const OFFERS_PER_CYCLE_MAX: usize = 20_000;
 
-/// Un-acknowledged updates of one task that an agent keeps: only custom executors could send more.
+/// Un-acknowledged updates of one task that an agent keeps, however often its executor tells of it.
 pub const UPDATES_PER_TASK_MAX: usize = 1000;
 
 /// Bytes of a message for people within a status.
@@ -176,6 +192,13 @@ pub const UPDATE_RETRY_MIN: Duration = Duration::from_secs(10);
 
 /// Longest pause before an un-acknowledged update is sent again (Mesos: 10 min).
 pub const UPDATE_RETRY_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// Least limit of the bytes that a task reads or writes in a second: all who share a file system may have to wait for what one of them has
+/// begun to write.
+pub const IO_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
+
+/// Least limit of the requests that a task makes of its disk in a second, for the same reason.
+pub const IO_OPS_PER_SECOND_MIN: u64 = 10;
 
 /// Processes and threads of a container when the task does not say: a fork bomb ends here.
 pub const PIDS_DEFAULT: u64 = 1024;

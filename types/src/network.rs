@@ -1,4 +1,4 @@
-//! The network of a task: which one it is in, the ports of its host that lead to it, and who may talk to it and with whom.
+//! The network of a task, or of the tasks of a group: which one it is in, the ports of its host that lead to it, and who may talk to it and with whom.
 
 use std::{
     collections::BTreeSet,
@@ -9,13 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    ids::Role,
-    limits,
-    probe::Probe,
-    resources::{Ranges, Resources},
-    task::TaskInfo,
-};
+use crate::{ids::Role, limits, probe::Probe, resources::Ranges, task::TaskInfo};
 
 /// The network of a task that has said something of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,8 +133,13 @@ impl Network {
         !self.is_host() && !self.is_none()
     }
 
-    /// Says why a task that holds these resources cannot have this network, on whatever agent.
-    pub fn refusal(&self, held: &Resources) -> Option<String> {
+    /// Says why who holds these ports of the host cannot have this network, on whatever agent.
+    pub fn refusal(&self, held: &Ranges) -> Option<String> {
+        self.refusal_among(held, "the task asks for; add it to its `ports`")
+    }
+
+    /// As [`Network::refusal`]; `whose` are the ports that are held, and what is to be done about another.
+    fn refusal_among(&self, held: &Ranges, whose: &str) -> Option<String> {
         let name = &self.name;
         let asks = !self.ports.is_empty() || !self.policy.is_empty();
         if asks && !self.is_configured() {
@@ -148,13 +147,12 @@ impl Network {
                 "network `{name}` has no mapped ports and no policy; name a network that the agent's operator has configured"
             ));
         }
-        let ports = held.ports().unwrap_or_default();
         let mut taken = BTreeSet::new();
         for mapping in &self.ports {
             let port = mapping.host_port;
-            if !ports.contains(&Ranges::single(u64::from(port), u64::from(port))) {
+            if !held.contains(&Ranges::single(u64::from(port), u64::from(port))) {
                 return Some(format!(
-                    "port {port} of the host is mapped, but is not among the ports that the task asks for; add it to its `ports`"
+                    "port {port} of the host is mapped, but is not among the ports that {whose}"
                 ));
             }
             if !taken.insert((port, mapping.protocol)) {
@@ -163,17 +161,41 @@ impl Network {
         }
         None
     }
+
+    /// Says why the tasks of a group cannot share this network, on whatever agent; its sidecars and main tasks hold these ports of the host.
+    pub(crate) fn shared_refusal(&self, held: &Ranges) -> Option<String> {
+        if !self.is_configured() {
+            return Some(format!(
+                "network `{}` cannot be shared by its tasks; name one that the agent's operator has configured, or have each task name its own",
+                self.name
+            ));
+        }
+        let whose = "a sidecar or main task of the group asks for; add it to the `ports` of one";
+        self.refusal_among(held, whose)
+    }
 }
 
 impl TaskInfo {
-    /// Its network, unless that is its host's.
-    pub fn own_network(&self) -> Option<&Network> {
-        self.container.network.as_deref().filter(|network| !network.is_host())
+    /// What is said of its network, by its task group where that has one.
+    pub fn network(&self) -> Option<&Network> {
+        let shared = self.group.as_deref().and_then(|group| group.network.as_deref());
+        shared.or(self.container.network.as_deref())
     }
 
-    /// Says why no agent can give it its network, if none can.
+    /// Its network, unless that is its host's.
+    pub fn own_network(&self) -> Option<&Network> {
+        self.network().filter(|network| !network.is_host())
+    }
+
+    /// Says why no agent can give it its network, if none can. That of its task group is judged with the whole group.
     pub fn network_refusal(&self) -> Option<String> {
         let network = self.container.network.as_deref()?;
+        if let Some(shared) = self.group.as_deref().and_then(|group| group.network.as_deref()) {
+            return Some(format!(
+                "it names network `{}` of its own, and its task group shares `{}`; leave one of them out",
+                network.name, shared.name
+            ));
+        }
         let supervision = &self.supervision;
         let health = supervision.health_check.as_ref().map(|check| &check.probe);
         let check = supervision.check.as_ref().map(|check| &check.probe);
@@ -184,7 +206,7 @@ impl TaskInfo {
                 Network::NONE
             ));
         }
-        network.refusal(&self.resources)
+        network.refusal(&self.resources.ports().unwrap_or_default())
     }
 }
 
@@ -284,6 +306,7 @@ pub fn is_network_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Resources;
 
     fn cidr(text: &str) -> Result<String, CidrError> {
         text.parse().map(|cidr: Cidr| cidr.to_string())
@@ -326,7 +349,7 @@ mod tests {
                 container_port: 80,
                 protocol: *protocol,
             });
-            Network { ports: ports.collect(), ..Network::new(name) }.refusal(&held)
+            Network { ports: ports.collect(), ..Network::new(name) }.refusal(&held.ports().unwrap())
         };
         let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
         assert_eq!(mapped("net", &[(8000, tcp), (8000, udp), (8001, tcp)]), None);
@@ -343,6 +366,6 @@ mod tests {
             ports: vec![PortMapping { host_port: 1, container_port: 1, protocol: tcp }],
             ..Network::new("net")
         };
-        assert!(without.refusal(&"cpus:1".parse().unwrap()).is_some());
+        assert!(without.refusal(&Ranges::default()).is_some());
     }
 }

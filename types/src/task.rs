@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     container::{Exit, Limitation, Usage},
     container_info::{ContainerInfo, Volume},
+    execution::Execution,
     group::GroupInfo,
     ids::{AgentId, TaskId, UpdateId},
     probe::{Findings, Supervision},
@@ -189,7 +190,7 @@ pub enum Reason {
     HealthChanged,
     /// What its check found is new.
     CheckChanged,
-    /// Its agent cannot hold it to what it asks for.
+    /// Its agent cannot hold it, or another of its task group, to what it asks for.
     NotEnforceable,
     /// Its agent has not its network, or could not attach it.
     NetworkNotAvailable,
@@ -201,11 +202,15 @@ pub enum Reason {
     TaskGroupFailed,
     /// The main tasks of its task group have finished: it is not needed any more.
     TaskGroupFinished,
+    /// Its executor has ended, or does not know it any more.
+    ExecutorTerminated,
+    /// Its executor, or the executor that it is, had tasks and was not subscribed for too long.
+    ExecutorSubscribeTimeout,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 34] = [
+    pub const ALL: [Reason; 36] = [
         Reason::CommandExited,
         Reason::CommandNotExecuted,
         Reason::ContainerLaunchFailed,
@@ -240,6 +245,8 @@ impl Reason {
         Reason::TaskGroupInvalid,
         Reason::TaskGroupFailed,
         Reason::TaskGroupFinished,
+        Reason::ExecutorTerminated,
+        Reason::ExecutorSubscribeTimeout,
     ];
 
     /// The name shown to people and in JSON.
@@ -279,6 +286,8 @@ impl Reason {
             Reason::TaskGroupInvalid => "task_group_invalid",
             Reason::TaskGroupFailed => "task_group_failed",
             Reason::TaskGroupFinished => "task_group_finished",
+            Reason::ExecutorTerminated => "executor_terminated",
+            Reason::ExecutorSubscribeTimeout => "executor_subscribe_timeout",
         }
     }
 }
@@ -336,6 +345,8 @@ pub struct TaskInfo {
     pub supervision: Supervision,
     /// The task group that it is of.
     pub group: Option<Box<GroupInfo>>,
+    /// What runs it, and whether it runs others.
+    pub execution: Execution,
 }
 
 /// What is known of a task at one moment.

@@ -11,7 +11,8 @@ pub(crate) const PURE: &[(&str, &str)] = &[
 ];
 
 /// Crates that are pure without their default features, each with the folder that these bring in.
-pub(crate) const FEATURES: &[(&str, &str)] = &[("apportion-sdk", "framework-sdk/src/driver/net")];
+pub(crate) const FEATURES: &[(&str, &str)] =
+    &[("apportion-sdk", "framework-sdk/src/driver/net"), ("apportion-sdk", "framework-sdk/src/executor")];
 
 /// What must not stand anywhere under a pure crate.
 pub(crate) const IMPURE: &[&str] =
@@ -49,6 +50,7 @@ pub(crate) const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("apportion-batch", &["apportion-sdk"]),
     ("apportion-service", &["apportion-sdk"]),
+    ("apportion-command-executor", &["apportion-sdk"]),
     (
         "apportion-sim",
         &[

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use crate::{
     error::{ContainerError, LaunchError},
     exec::{Exec, ExecError, ExecSpec},
-    spec::{ContainerId, ContainerSpec, Leftover, Signal},
+    spec::{ContainerId, ContainerSpec, Leftover, Limits, Signal},
 };
 
 /// Runs containers on one machine.
@@ -33,6 +33,12 @@ pub trait Containerizer: Send + Sync + 'static {
     /// Sends a signal to every process of the container; a container that has ended is no error.
     async fn signal(&self, id: &ContainerId, signal: Signal) -> Result<(), ContainerError>;
 
+    /// Holds a running container to other limits from now on; one that has ended is no error.
+    ///
+    /// On error some of them may hold already. Memory that it holds is not taken from it: a ceiling below that is an error
+    /// ([`ContainerError::is_busy`]), and all others hold then.
+    async fn limit(&self, id: &ContainerId, limits: Limits) -> Result<(), ContainerError>;
+
     /// Executes one more command in a running container: in its namespaces and cgroups, with no more than its task may do.
     ///
     /// Returns when the command has been executed (`execve` succeeded). It ends with the container, with this process, and when
@@ -49,8 +55,9 @@ pub trait Containerizer: Send + Sync + 'static {
     /// Forgets an ended container and deletes its state folder (never its sandbox).
     async fn remove(&self, id: &ContainerId) -> Result<(), ContainerError>;
 
-    /// Containers of earlier agent processes that are still in the state folder.
-    async fn leftovers(&self) -> Vec<Leftover>;
+    /// Containers of earlier agent processes that are still in the state folder. What does not run by then never will: a launch that was
+    /// cut off before it had come to a runner is over. An error says nothing of any.
+    async fn leftovers(&self) -> Result<Vec<Leftover>, ContainerError>;
 
     /// Removes what is shared by containers (parent cgroups), if none is left; called once at the end of the agent's life.
     async fn close(&self);

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 use apportion_types::CpuSet;
 
-use crate::spec::ContainerId;
+use crate::{procfs, spec::ContainerId, users::UserRange};
 
 /// Why a container was not started. Each message names what failed and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -227,6 +227,18 @@ pub enum ContainerError {
         /// What the connection said.
         source: io::Error,
     },
+    /// It cannot be held to other limits.
+    #[error("container {id} cannot be held to other limits: {file:?}: {what} failed")]
+    Limit {
+        /// The id.
+        id: ContainerId,
+        /// The cgroup file.
+        file: PathBuf,
+        /// What was done to it, with the value written.
+        what: String,
+        /// What the kernel said; that it is busy when it holds more memory than that.
+        source: io::Error,
+    },
     /// What a killed runner left could not be cleared away.
     #[error("container {id} cannot be cleared away: {file:?}: {what} failed")]
     Cleanup {
@@ -239,6 +251,14 @@ pub enum ContainerError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Which of its processes run could not be seen.
+    #[error("which processes of container {id} run cannot be seen in /proc")]
+    Unseen {
+        /// The id.
+        id: ContainerId,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A process could not be watched.
     #[error("process {pid} of container {id} cannot be watched")]
     Watch {
@@ -249,6 +269,26 @@ pub enum ContainerError {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+impl ContainerError {
+    /// True when the machine or this process is short of descriptors or memory: it says nothing of the container, and passes.
+    pub fn is_shortage(&self) -> bool {
+        match self {
+            Self::State { source, .. }
+            | Self::Unseen { source, .. }
+            | Self::Watch { source, .. }
+            | Self::Unresponsive { source, .. } => procfs::is_shortage(source),
+            _ => false,
+        }
+    }
+}
+
+impl ContainerError {
+    /// True when it holds more memory than it is to be held to. That may change.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, ContainerError::Limit { source, .. } if source.kind() == io::ErrorKind::ResourceBusy)
+    }
 }
 
 /// Why no containers can be run here at all.
@@ -266,6 +306,14 @@ pub enum ProbeError {
     Runtime {
         /// As it was given.
         runtime: String,
+        /// What was tried, what came of it, and what to do.
+        what: String,
+    },
+    /// Containers cannot have users of their own here.
+    #[error("containers cannot be given the {} users from {range} on: {what}", UserRange::COUNT)]
+    Users {
+        /// What was asked for.
+        range: UserRange,
         /// What was tried, what came of it, and what to do.
         what: String,
     },

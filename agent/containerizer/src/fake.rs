@@ -18,7 +18,7 @@ use crate::{
     containerizer::Containerizer,
     error::{ContainerError, LaunchError},
     exec::{Exec, ExecError, ExecSpec},
-    spec::{ContainerId, ContainerSpec, Leftover, Signal},
+    spec::{ContainerId, ContainerSpec, Leftover, Limits, Signal},
 };
 
 /// A containerizer that starts nothing; what a container does is written in its command.
@@ -144,6 +144,11 @@ impl Fake {
         lock(&self.state).containers.get(id).map(|c| c.signals.clone()).unwrap_or_default()
     }
 
+    /// What a container is held to now; none once it is removed.
+    pub fn limits(&self, id: &ContainerId) -> Option<Limits> {
+        lock(&self.state).containers.get(id).map(|c| c.spec.limits.clone())
+    }
+
     /// True after [`Containerizer::close`].
     pub fn closed(&self) -> bool {
         lock(&self.state).closed
@@ -231,6 +236,12 @@ impl Containerizer for Fake {
         Ok(())
     }
 
+    async fn limit(&self, id: &ContainerId, limits: Limits) -> Result<(), ContainerError> {
+        let mut state = lock(&self.state);
+        state.container(id)?.spec.limits = limits;
+        Ok(())
+    }
+
     async fn exec(&self, id: &ContainerId, spec: ExecSpec) -> Result<Exec, ExecError> {
         exec::exec(self, id, spec)
     }
@@ -257,10 +268,10 @@ impl Containerizer for Fake {
         Ok(())
     }
 
-    async fn leftovers(&self) -> Vec<Leftover> {
+    async fn leftovers(&self) -> Result<Vec<Leftover>, ContainerError> {
         let (state, own) = (lock(&self.state), lock(&self.own));
         let others = state.containers.iter().filter(|(id, _)| !own.contains(id));
-        others.map(|(id, c)| Leftover { id: id.clone(), running: c.termination.is_none() }).collect()
+        Ok(others.map(|(id, c)| Leftover { id: id.clone(), running: c.termination.is_none() }).collect())
     }
 
     async fn close(&self) {
@@ -271,7 +282,6 @@ impl Containerizer for Fake {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Limits;
 
     fn spec(id: &str, argv: &[&str]) -> ContainerSpec {
         ContainerSpec {
@@ -294,6 +304,9 @@ mod tests {
                 memory_limit_bytes: Some(7),
                 swap_max_bytes: 0,
                 pids_max: None,
+                io: apportion_types::IoLimits::NONE,
+                cores: None,
+                huge_pages: apportion_types::HugePages::NONE,
             },
             tethered: false,
         }
@@ -344,10 +357,10 @@ mod tests {
         fake.launch(spec("b", &["run"])).await.unwrap();
         fake.launch(ContainerSpec { tethered: true, ..spec("c", &["run"]) }).await.unwrap();
         fake.lose(&ContainerId("b".into()));
-        assert!(fake.leftovers().await.is_empty());
+        assert!(fake.leftovers().await.unwrap().is_empty());
         let next = fake.next_agent();
         let found: Vec<(String, bool)> =
-            next.leftovers().await.into_iter().map(|l| (l.id.0, l.running)).collect();
+            next.leftovers().await.unwrap().into_iter().map(|l| (l.id.0, l.running)).collect();
         assert_eq!(found, [("a".into(), true), ("b".into(), false), ("c".into(), false)]);
         assert_eq!(next.wait(&ContainerId("b".into())).await.unwrap().exit, None);
         next.end(&ContainerId("a".into()), Exit::Code(0));

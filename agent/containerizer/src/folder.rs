@@ -37,6 +37,7 @@ use crate::{
     procfs,
     runtime::OciRuntime,
     spec::ContainerSpec,
+    users::UserRange,
 };
 
 pub(crate) const SPEC: &str = "spec.json";
@@ -84,6 +85,9 @@ pub(crate) struct Order {
     /// What makes and starts it; this crate itself when none.
     #[serde(default)]
     pub(crate) runtime: Option<OciRuntime>,
+    /// What its users are on the machine, if they are not the machine's.
+    #[serde(default)]
+    pub(crate) users: Option<UserRange>,
     /// Goes through everything but the `execve`, to find out what this machine allows.
     pub(crate) trial: bool,
 }
@@ -105,13 +109,14 @@ pub(crate) struct Process {
 
 impl Process {
     /// The process that has this number now.
-    pub(crate) fn find(pid: i32) -> Option<Process> {
-        Some(Process { pid, start_ticks: procfs::stat(pid)?.start_ticks })
+    pub(crate) fn find(pid: i32) -> io::Result<Option<Process>> {
+        Ok(procfs::stat(pid)?.map(|stat| Process { pid, start_ticks: stat.start_ticks }))
     }
 
     /// True while it has not ended; a zombie has.
-    pub(crate) fn runs(self) -> bool {
-        procfs::stat(self.pid).is_some_and(|stat| stat.start_ticks == self.start_ticks && !stat.ended)
+    pub(crate) fn runs(self) -> io::Result<bool> {
+        let stat = procfs::stat(self.pid)?;
+        Ok(stat.is_some_and(|stat| stat.start_ticks == self.start_ticks && !stat.ended))
     }
 }
 
@@ -130,8 +135,15 @@ pub(crate) struct Pids {
 
 impl Pids {
     /// The runner, while it runs.
-    pub(crate) fn live_runner(&self) -> Option<Process> {
-        self.runner.filter(|runner| self.boot_id == procfs::boot_id() && runner.runs())
+    pub(crate) fn live_runner(&self) -> io::Result<Option<Process>> {
+        match self.runner {
+            Some(runner) if self.are_of_this_boot()? && runner.runs()? => Ok(Some(runner)),
+            _ => Ok(None),
+        }
+    }
+
+    pub(crate) fn are_of_this_boot(&self) -> io::Result<bool> {
+        Ok(self.boot_id == procfs::boot_id()?)
     }
 }
 
@@ -327,26 +339,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(PIDS);
         let mine = Pids {
-            runner: Process::find(std::process::id() as i32),
-            boot_id: procfs::boot_id(),
+            runner: Process::find(std::process::id() as i32).unwrap(),
+            boot_id: procfs::boot_id().unwrap().to_owned(),
             ..Pids::default()
         };
         assert!(write_once(&path, &mine).unwrap());
         assert!(!write_once(&path, &Pids::default()).unwrap());
         let read: Pids = read(&path).unwrap().unwrap();
         assert_eq!(read, mine);
-        assert!(read.live_runner().is_some());
+        assert!(read.live_runner().unwrap().is_some());
         let other_boot = Pids { boot_id: "another".into(), ..read };
-        assert!(other_boot.live_runner().is_none());
+        assert!(other_boot.live_runner().unwrap().is_none());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
     }
 
     #[test]
     fn another_process_with_the_same_number_is_not_it() {
-        let me = Process::find(std::process::id() as i32).unwrap();
-        assert!(me.runs());
-        assert!(!Process { start_ticks: me.start_ticks + 1, ..me }.runs());
-        assert_eq!(Process::find(-1), None);
+        let me = Process::find(std::process::id() as i32).unwrap().unwrap();
+        assert!(me.runs().unwrap());
+        assert!(!Process { start_ticks: me.start_ticks + 1, ..me }.runs().unwrap());
+        assert_eq!(Process::find(-1).unwrap(), None);
     }
 
     #[test]

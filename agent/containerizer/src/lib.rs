@@ -12,24 +12,28 @@ mod error;
 mod exec;
 mod fake;
 mod folder;
+mod huge_pages;
 mod linux;
 mod native;
 mod netns;
 mod procfs;
 mod runtime;
 mod spec;
+mod users;
 
 pub use containerizer::{Containerizer, LAUNCH_TIMEOUT};
 pub use error::{ContainerError, LaunchError, ProbeError};
 pub use exec::{Exec, ExecError, ExecInput, ExecOutput, ExecProcess, ExecSpec, Finished, TerminalSize};
 pub use fake::Fake;
+pub use huge_pages::huge_pages;
 #[doc(hidden)]
 pub use linux::bare_loop;
-pub use linux::runner_main;
+pub use linux::{process_ended, runner_main};
 pub use native::{Native, NativeConfig};
 pub use netns::NetworkNamespaces;
 pub use runtime::{Runtime, RuntimeError};
 pub use spec::{
-    ContainerId, ContainerSpec, ImageRoot, Leftover, Limits, Mount, MountSource, NetworkSpec, OutputBounds,
-    PersistentVolume, SANDBOX_IN_IMAGE, Signal,
+    AGENT_FOLDER, ContainerId, ContainerSpec, ImageRoot, Leftover, Limits, Mount, MountSource, NetworkSpec,
+    OutputBounds, PersistentVolume, SANDBOX_IN_IMAGE, Signal,
 };
+pub use users::{UserRange, UserRangeError};

@@ -23,12 +23,20 @@ const NSFS_MAGIC: FsWord = 0x6e73_6673;
 pub struct NetworkNamespaces {
     /// As [`crate::NativeConfig::runner`].
     runner: Vec<OsString>,
+    /// What helpers have in their environment beside the agent's.
+    mark: Option<(String, String)>,
 }
 
 impl NetworkNamespaces {
     /// With the command that calls [`crate::runner_main`].
     pub fn new(runner: Vec<OsString>) -> Self {
-        Self { runner }
+        Self { runner, mark: None }
+    }
+
+    /// The same, of which helpers have this variable in their environment: by that those are found which outlive an agent that is killed.
+    #[must_use]
+    pub fn marked(&self, (name, value): (&str, &str)) -> Self {
+        Self { mark: Some((name.to_owned(), value.to_owned())), ..self.clone() }
     }
 
     /// Makes a namespace with a loopback and nothing else, at a path where there must be nothing yet. It lives until
@@ -79,7 +87,7 @@ impl NetworkNamespaces {
     fn helper(&self, word: &str, file: &Path) -> Command {
         let (program, words) = self.runner.split_first().expect("a runner is a program");
         let mut command = Command::new(program);
-        command.args(words).args([NETNS, word]).arg(file).current_dir("/");
+        command.args(words).args([NETNS, word]).arg(file).current_dir("/").envs(self.mark.clone());
         command
     }
 }

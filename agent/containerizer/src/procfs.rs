@@ -1,6 +1,8 @@
 //! What `/proc` says of processes.
 
-use std::{collections::BTreeMap, fs, sync::OnceLock};
+use std::{collections::BTreeMap, fs, io, sync::OnceLock};
+
+use rustix::io::Errno;
 
 /// The kernel reports times to user space in this unit on every architecture that matters here.
 const TICK_US: u64 = 10_000;
@@ -35,22 +37,43 @@ fn parse_stat(text: &str) -> Option<Stat> {
     })
 }
 
-/// The process of this number, if there is one.
-pub(crate) fn stat(pid: i32) -> Option<Stat> {
-    // Lossy: a name need not be UTF-8.
-    parse_stat(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
+/// The process of this number, if there is one. An error says nothing of it: whoever has no descriptor left sees no process.
+pub(crate) fn stat(pid: i32) -> io::Result<Option<Stat>> {
+    match fs::read(format!("/proc/{pid}/stat")) {
+        // Lossy: a name need not be UTF-8.
+        Ok(bytes) => Ok(parse_stat(&String::from_utf8_lossy(&bytes))),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
-/// Every process that can be seen.
-pub(crate) fn all() -> BTreeMap<i32, Stat> {
-    let Ok(entries) = fs::read_dir("/proc") else { return BTreeMap::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(|pid| Some((pid, stat(pid)?))).collect()
+/// True when the machine or this process is short of descriptors or memory.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
+}
+
+/// What `/proc` says of a process that is no more: also while its file is read.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::SRCH))
+}
+
+/// Every process that can be seen: not those of others where they are hidden.
+pub(crate) fn all() -> io::Result<BTreeMap<i32, Stat>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        match stat(pid) {
+            Ok(stat) => found.extend(stat.map(|stat| (pid, stat))),
+            Err(error) if is_shortage(&error) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(found)
 }
 
 /// The processes below `root`, at any depth, without those that have ended.
-pub(crate) fn descendants(root: i32) -> BTreeMap<i32, Stat> {
-    below(&all(), root)
+pub(crate) fn descendants(root: i32) -> io::Result<BTreeMap<i32, Stat>> {
+    Ok(below(&all()?, root))
 }
 
 fn below(all: &BTreeMap<i32, Stat>, root: i32) -> BTreeMap<i32, Stat> {
@@ -76,12 +99,17 @@ pub(crate) fn peak_bytes(pid: i32) -> Option<u64> {
 }
 
 /// Names this boot of the machine; empty where the kernel does not say.
-pub(crate) fn boot_id() -> String {
+pub(crate) fn boot_id() -> io::Result<&'static str> {
     static ID: OnceLock<String> = OnceLock::new();
-    ID.get_or_init(|| {
-        fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
-    })
-    .clone()
+    if let Some(id) = ID.get() {
+        return Ok(id);
+    }
+    let id = match fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+        Ok(id) => id.trim().to_owned(),
+        Err(error) if is_shortage(&error) => return Err(error),
+        Err(_) => String::new(),
+    };
+    Ok(ID.get_or_init(|| id))
 }
 
 #[cfg(test)]
@@ -109,11 +137,11 @@ mod tests {
     #[test]
     fn oneself() {
         let me = std::process::id() as i32;
-        let stat = stat(me).unwrap();
+        let stat = stat(me).unwrap().unwrap();
         assert!(!stat.ended && stat.threads >= 1 && stat.start_ticks > 0);
-        assert!(descendants(stat.parent).contains_key(&me));
+        assert!(descendants(stat.parent).unwrap().contains_key(&me));
         assert!(peak_bytes(me).unwrap() > 4096);
-        assert_eq!(boot_id(), boot_id());
+        assert_eq!(boot_id().unwrap(), boot_id().unwrap());
     }
 
     #[test]

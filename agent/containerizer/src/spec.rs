@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
-use apportion_types::container_info::Rlimit;
+use apportion_types::{CpuSet, HugePages, IoLimits, container_info::Rlimit};
 use serde::{Deserialize, Serialize};
 
 /// Names a container on this machine: one path component, never reused.
@@ -82,6 +82,14 @@ pub struct ContainerSpec {
     pub tethered: bool,
 }
 
+impl ContainerSpec {
+    /// What it calls itself, of which as much as fits is its host name.
+    pub(crate) fn hostname(&self) -> &str {
+        let shared = self.network.as_ref().and_then(|network| network.hostname.as_deref());
+        shared.unwrap_or(&self.id.0)
+    }
+}
+
 /// A network that is not the host's.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct NetworkSpec {
@@ -93,6 +101,9 @@ pub struct NetworkSpec {
     pub etc: BTreeMap<String, PathBuf>,
     /// Keeps it from raw sockets, by which it would get around what filters its connections.
     pub filtered: bool,
+    /// What it calls itself, as the others in its network do; its own name when none.
+    #[serde(default)]
+    pub hostname: Option<String>,
 }
 
 /// How much is kept of a container's standard output, and as much of its standard error.
@@ -128,6 +139,9 @@ pub struct ImageRoot {
 /// Where a container with an image of its own finds its sandbox.
 pub const SANDBOX_IN_IMAGE: &str = "/mnt/apportion/sandbox";
 
+/// Where a container sees [`MountSource::Agent`].
+pub const AGENT_FOLDER: &str = "/run/apportion";
+
 /// Something that a container sees in a place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
@@ -155,6 +169,9 @@ pub enum MountSource {
         /// Relative; made where it is missing, for every user of the containers to write to.
         path: PathBuf,
     },
+    /// A folder that the agent made for this container: absolute, not a symbolic link. What is in it is given to the container's user, who
+    /// cannot write there.
+    Agent(PathBuf),
     /// Memory, charged to the container.
     Tmpfs {
         /// The most that it holds.
@@ -165,7 +182,7 @@ pub enum MountSource {
 }
 
 /// What a container is held to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// The share of the processors under contention, in thousandths of one.
     pub cpus_request_milli: u64,
@@ -180,6 +197,15 @@ pub struct Limits {
     pub swap_max_bytes: u64,
     /// The ceiling of processes and threads; none is no ceiling.
     pub pids_max: Option<u64>,
+    /// What it may do with the disk that its sandbox is on. One that had none when it was launched is given none later.
+    #[serde(default)]
+    pub io: IoLimits,
+    /// The processors that it may run on; when none, those that the containerizer was told of, or all.
+    #[serde(default)]
+    pub cores: Option<CpuSet>,
+    /// The ceilings of memory in huge pages; of a size that is not here it is given none.
+    #[serde(default)]
+    pub huge_pages: HugePages,
 }
 
 /// A signal to every process of a container.

@@ -3,13 +3,17 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use apportion_types::{
-    AgentId, FrameworkId, OperationId, Resources, Role, TaskId, TaskStatus, UpdateId, VolumeId,
+    AgentId, CpuSet, FrameworkId, OperationId, Resources, Role, TaskId, TaskStatus, UpdateId, VolumeId,
     probe::Probe,
-    protocol::agent::{AgentMessage, AgentOperation},
+    protocol::{
+        agent::{AgentMessage, AgentOperation},
+        executor::{ExecutorEvent, ExecutorRefuseCode},
+    },
+    resources::Ranges,
 };
 
 use crate::{
-    container::{ContainerId, ContainerPlan, Signal},
+    container::{Ceilings, ContainerId, ContainerPlan, Signal},
     event::{CheckpointId, ProbeKind, ProcessRecord, TaskRecord, Times},
 };
 
@@ -45,6 +49,14 @@ pub enum Action {
     Attach {
         /// The container.
         container_id: ContainerId,
+        /// The run of its task group whose network it is in, if it is in that.
+        group_network: Option<ContainerId>,
+    },
+    /// Take away the network that the containers of a run of a task group were in: all have ended, or never were. Who wants its ports of the
+    /// host later waits until they are free.
+    LeaveNetwork {
+        /// The run.
+        run: ContainerId,
     },
     /// Send a signal to every process of a container, after every earlier signal to it.
     Signal {
@@ -66,6 +78,36 @@ pub enum Action {
         probe: Probe,
         /// How long an answer is awaited.
         timeout: Duration,
+    },
+    /// Queue a message to the executor in a container. A stream that is already gone swallows it.
+    SendExecutor {
+        /// The executor's container.
+        container_id: ContainerId,
+        /// What it is told.
+        event: ExecutorEvent,
+    },
+    /// Tell the executor in a container why, and end its stream, if it has one. No [`crate::Event::ExecutorDisconnected`] need follow.
+    DisconnectExecutor {
+        /// The executor's container.
+        container_id: ContainerId,
+        /// Why, for programs.
+        code: ExecutorRefuseCode,
+        /// Why, for people.
+        message: String,
+    },
+    /// Hold a container that runs to these ceilings from now on, in place of any before; answered by [`crate::Event::Limited`] while the
+    /// container runs.
+    Limit {
+        /// The container.
+        container_id: ContainerId,
+        /// Counts the limits of this container that this process has asked for, from 1.
+        number: u64,
+        /// What it is held to, as far as this machine can.
+        ceilings: Ceilings,
+        /// Ports of this machine that are its own.
+        ports: Ranges,
+        /// The cores that it may run on; as before when none.
+        cores: Option<CpuSet>,
     },
     /// Forget a container that has ended, and what is kept of it; never its sandbox.
     Remove {

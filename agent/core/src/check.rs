@@ -25,6 +25,8 @@ impl AgentCore {
         self.check_resources();
         self.check_outcomes();
         self.check_groups();
+        self.check_executors();
+        self.check_cores();
         for (key, task) in &self.tasks {
             let ended = matches!(task.phase, Phase::Ended { .. });
             assert_eq!(ended, task.state.is_terminal(), "{key:?}: {} with {:?}", task.state, task.phase);
@@ -131,6 +133,59 @@ impl AgentCore {
                 "{group:?}: {next:?} is still to be done"
             );
         }
+    }
+
+    fn check_executors(&self) {
+        let mut listed: BTreeMap<TaskKey, BTreeSet<TaskKey>> = BTreeMap::new();
+        for (key, task) in &self.tasks {
+            if task.record.info.is_executor() {
+                listed.entry(key.clone()).or_default();
+            }
+            if let Some(executor) = task.executor().filter(|_| !task.state.is_terminal()) {
+                listed.entry(executor).or_default().insert(key.clone());
+            }
+        }
+        let known = self.executors.iter().map(|(key, of)| (key.clone(), of.tasks.keys().cloned().collect()));
+        assert_eq!(known.collect::<BTreeMap<_, _>>(), listed, "each task is listed with its executor");
+        for (key, executor) in &self.executors {
+            let task = self.tasks.get(key);
+            let ended = task.is_none_or(|task| task.state.is_terminal());
+            let begun = executor.tasks.keys().map(|key| &self.tasks[key]);
+            let begun: Vec<&Task> = begun.filter(|task| task.phase != Phase::Checkpointing).collect();
+            assert!(!ended || begun.is_empty() && !executor.subscribed, "{key:?}: its tasks end with it");
+            let to_end = task.is_some_and(|task| task.kill.is_some());
+            assert!(
+                !to_end || begun.iter().all(|task| task.is_to_end()),
+                "{key:?}: its tasks end as it does"
+            );
+            let alone = !executor.subscribed && !begun.is_empty() && !to_end;
+            let runs = task.is_some_and(|task| task.phase == Phase::Running);
+            let waited_for = self.timers.is_set(&Timer::Subscribe(key.clone()));
+            assert_eq!(waited_for, alone && runs, "{key:?}: its subscription is waited for");
+            let asked = task.map_or(0, |task| task.limits_asked);
+            assert!(executor.confirmed <= asked, "{key:?}: only what was asked for is confirmed");
+        }
+    }
+
+    fn check_cores(&self) {
+        let mut rest = self.config.cores.clone();
+        for (key, task) in self.tasks.iter().filter(|(_, task)| !task.state.is_terminal()) {
+            let Some(own) = &task.record.cores else { continue };
+            assert!(rest.as_ref().is_some_and(|rest| rest.contains(own)), "{key:?}: {own} are its own alone");
+            rest = rest.and_then(|rest| rest.without(own));
+            if task.phase != Phase::Running {
+                continue;
+            }
+            for (other, held) in self.tasks.iter().filter(|(other, _)| *other != key) {
+                let held = held.held.as_ref().filter(|_| held.phase == Phase::Running);
+                let cores = held.and_then(|held| held.cores.as_ref());
+                assert!(
+                    cores.is_none_or(|cores| cores.without(own).as_ref() == Some(cores)),
+                    "{other:?} runs on none of {own}, which {key:?} has for itself"
+                );
+            }
+        }
+        assert_eq!(rest, self.cores.shared(), "what no task has for itself is shared");
     }
 
     fn check_outcomes(&self) {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use apportion_types::{AgentInfo, limits, resources::Name};
+use apportion_types::{AgentInfo, CpuSet, limits, resources::Name};
 
 /// Settings of the state machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct Config {
     pub detected: BTreeSet<Name>,
     /// Names the life of the machine since it was switched on; none when that cannot be known.
     pub boot_id: Option<String>,
+    /// The cores that containers may run on; none when they cannot be held to any, so that no task can have any of its own.
+    pub cores: Option<CpuSet>,
     /// Processes and threads of a container when its task does not say.
     pub pids_default: u64,
     /// What a shutdown does to the tasks.
@@ -46,6 +48,7 @@ impl Config {
             info,
             detected: BTreeSet::new(),
             boot_id: None,
+            cores: None,
             pids_default: limits::PIDS_DEFAULT,
             on_shutdown: OnShutdown::Keep,
             register_timeout: Duration::from_secs(60),

@@ -3,11 +3,12 @@
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use apportion_types::{
-    AgentId, ContainerInfo, FrameworkId, GroupId, Role, TaskId, TaskInfo, Volume, limits,
+    AgentId, ContainerInfo, CpuSet, FrameworkId, GroupId, HugePages, IoLimits, Role, TaskId, TaskInfo,
+    Volume, limits,
     resources::{Entry, Name, Ranges, milli_mib_to_bytes},
 };
 
-use crate::action::VolumeKey;
+use crate::{action::VolumeKey, state::held::Held};
 
 /// Names a container on this machine: one path component, never reused, also not by later processes of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,7 +61,7 @@ pub struct ContainerPlan {
     pub env: BTreeMap<String, String>,
     /// What it sees beside its root and its sandbox.
     pub volumes: Vec<Volume>,
-    /// Its image, its user, what is fetched for it.
+    /// Its image, its user, what is fetched for it; its network, also where that is its task group's.
     pub container: ContainerInfo,
     /// Ports of this machine that are its own.
     pub ports: Ranges,
@@ -68,8 +69,12 @@ pub struct ContainerPlan {
     pub group: Option<GroupPlan>,
     /// Persistent volumes that it reads and writes.
     pub persistent: Vec<VolumePlan>,
+    /// Whether it is to have a socket of its agent's and a token, as an executor.
+    pub executor: bool,
     /// What it is held to, as far as this machine can.
     pub ceilings: Ceilings,
+    /// The cores that it may run on; none when it can be held to none.
+    pub cores: Option<CpuSet>,
 }
 
 /// A persistent volume as a container sees it.
@@ -96,6 +101,10 @@ pub struct Ceilings {
     pub swap_max_bytes: u64,
     /// The most processes and threads.
     pub pids_max: u64,
+    /// What it may do with the disk that its sandbox is on. Of an executor its own alone: the tasks that it runs have none.
+    pub io: IoLimits,
+    /// The most memory in huge pages of each size.
+    pub huge_pages: HugePages,
     /// The most that its sandbox holds; none when its task asks for no disk beside volumes.
     pub disk_limit_bytes: Option<u64>,
 }
@@ -114,7 +123,7 @@ impl ContainerPlan {
         (framework_id, role): (&FrameworkId, &Role),
         agent_id: Option<&AgentId>,
         info: &TaskInfo,
-        pids_default: u64,
+        held: Held,
     ) -> Self {
         Self {
             group: GroupPlan::of(&container_id, info),
@@ -125,10 +134,15 @@ impl ContainerPlan {
             argv: info.command.argv.clone(),
             env: environment(framework_id, agent_id, info),
             volumes: info.volumes.clone(),
-            container: info.container.clone(),
-            ports: info.resources.ports().map(Cow::into_owned).unwrap_or_default(),
+            container: ContainerInfo {
+                network: info.network().cloned().map(Box::new),
+                ..info.container.clone()
+            },
+            ports: held.ports,
             persistent: info.resources.entries().filter_map(VolumePlan::of).collect(),
-            ceilings: Ceilings::of(info, pids_default),
+            executor: info.is_executor(),
+            ceilings: held.ceilings,
+            cores: held.cores,
         }
     }
 }
@@ -140,6 +154,8 @@ pub struct GroupPlan {
     pub group_id: GroupId,
     /// Names this run of it on this machine, as a container is named: that of its first member, which no other is named by.
     pub run: ContainerId,
+    /// Whether all are in one network, which is the run's.
+    pub shares_network: bool,
 }
 
 impl GroupPlan {
@@ -148,7 +164,26 @@ impl GroupPlan {
         let group = info.group.as_ref()?;
         let (incarnation, sequence) = container_id.age()?;
         let run = ContainerId::new(incarnation, sequence.checked_sub(group.place.into())?);
-        Some(Self { group_id: group.group_id.clone(), run })
+        Some(Self { group_id: group.group_id.clone(), run, shares_network: group.network.is_some() })
+    }
+
+    /// The run, where its containers share a network.
+    pub fn network(&self) -> Option<&ContainerId> {
+        self.shares_network.then_some(&self.run)
+    }
+
+    /// The run whose network a task's container is in, if it is in that of its group.
+    pub fn network_of(container_id: &ContainerId, info: &TaskInfo) -> Option<ContainerId> {
+        Self::of(container_id, info)?.network().cloned()
+    }
+
+    /// Whether a container may be of the run of this name, by its own: all that can be said of one whose task nobody knows any more.
+    pub fn may_hold(run: &ContainerId, container_id: &ContainerId) -> bool {
+        let (Some((incarnation, first)), Some((of, sequence))) = (run.age(), container_id.age()) else {
+            return false;
+        };
+        let place = sequence.checked_sub(first).and_then(|place| usize::try_from(place).ok());
+        of == incarnation && place.is_some_and(|place| place < limits::GROUP_TASKS_MAX)
     }
 }
 
@@ -161,6 +196,11 @@ impl VolumePlan {
 /// The name of the volume on a resource, if there is one.
 pub(crate) fn volume_key(entry: &Entry) -> Option<VolumeKey> {
     Some((entry.role()?.clone(), entry.volume()?.id.clone()))
+}
+
+/// Ports of this machine that are a task's own.
+pub(crate) fn ports(info: &TaskInfo) -> Ranges {
+    info.resources.ports().map(Cow::into_owned).unwrap_or_default()
 }
 
 fn environment(
@@ -196,17 +236,49 @@ impl Ceilings {
     /// The request is the ceiling unless the task's limits are above it. A task that asks for no processor or memory at all is held
     /// to the least that is ever offered: it is not to use what nobody is charged with.
     pub fn of(info: &TaskInfo, pids_default: u64) -> Self {
-        let ceiling =
-            |name: &Name, least: i64| info.limits.milli(name).max(info.resources.milli(name)).max(least);
+        let asked = Self::asked(info, pids_default);
+        let memory_least = milli_mib_to_bytes(limits::ALLOCATABLE_MEM_MILLI_MIN);
+        Self {
+            cpus_limit_milli: asked.cpus_limit_milli.max(limits::ALLOCATABLE_CPUS_MILLI_MIN.unsigned_abs()),
+            memory_limit_bytes: asked.memory_limit_bytes.max(memory_least),
+            ..asked
+        }
+    }
+
+    /// What a task asks for itself, and no more: what it adds to the container that it is run in by its executor.
+    pub fn asked(info: &TaskInfo, pids_default: u64) -> Self {
+        let ceiling = |name: &Name| info.limits.milli(name).max(info.resources.milli(name));
         let lent = info.resources.revocable().cpus_milli();
         Self {
             cpus_request_milli: (info.resources.cpus_milli() - lent + lent / LENT_CPUS_WEIGHT).unsigned_abs(),
-            cpus_limit_milli: ceiling(&Name::Cpus, limits::ALLOCATABLE_CPUS_MILLI_MIN).unsigned_abs(),
+            cpus_limit_milli: ceiling(&Name::Cpus).unsigned_abs(),
             memory_request_bytes: info.resources.mem_bytes(),
-            memory_limit_bytes: milli_mib_to_bytes(ceiling(&Name::Mem, limits::ALLOCATABLE_MEM_MILLI_MIN)),
+            memory_limit_bytes: milli_mib_to_bytes(ceiling(&Name::Mem)),
             swap_max_bytes: info.container.swap_bytes,
             pids_max: info.pids_max.unwrap_or(pids_default),
+            io: info.container.io.as_deref().copied().unwrap_or_default(),
+            huge_pages: HugePages::of(&info.resources),
             disk_limit_bytes: disk_limit_bytes(info),
         }
+    }
+
+    /// Adds what another task brings. A sandbox that is not bounded stays so.
+    pub fn add(&mut self, other: &Ceilings) {
+        let sums = [
+            (&mut self.cpus_request_milli, other.cpus_request_milli),
+            (&mut self.cpus_limit_milli, other.cpus_limit_milli),
+            (&mut self.memory_request_bytes, other.memory_request_bytes),
+            (&mut self.memory_limit_bytes, other.memory_limit_bytes),
+            (&mut self.swap_max_bytes, other.swap_max_bytes),
+            (&mut self.pids_max, other.pids_max),
+        ];
+        for (sum, more) in sums {
+            *sum = sum.saturating_add(more);
+        }
+        for (page_bytes, bytes) in other.huge_pages.iter() {
+            self.huge_pages.add(page_bytes, bytes);
+        }
+        let more = other.disk_limit_bytes.unwrap_or(0);
+        self.disk_limit_bytes = self.disk_limit_bytes.map(|bytes| bytes.saturating_add(more));
     }
 }

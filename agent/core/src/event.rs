@@ -3,10 +3,14 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use apportion_types::{
-    AgentId, FaultDomain, FrameworkId, FrameworkInfo, Resources, Role, TaskId, TaskInfo, TaskStatus, Time,
+    AgentId, CpuSet, FaultDomain, FrameworkId, FrameworkInfo, Resources, Role, TaskId, TaskInfo, TaskStatus,
+    Time,
     container::{Limitation, Termination},
     probe::CheckResult,
-    protocol::agent::{AgentOperation, MasterMessage},
+    protocol::{
+        agent::{AgentOperation, MasterMessage},
+        executor::ExecutorCall,
+    },
 };
 
 use crate::container::ContainerId;
@@ -21,7 +25,9 @@ pub struct CheckpointId(pub u64);
 /// Something that happened.
 ///
 /// There is one stream to a master at a time: between its [`Event::Connected`] and its [`Event::Disconnected`] come its messages, in
-/// the order in which the master sent them, and nothing of an older stream.
+/// the order in which the master sent them, and nothing of an older stream. Each executor has one stream at a time too: its calls come in the
+/// order in which they were made, the first is [`ExecutorCall::Subscribe`], which begins a new stream, and nothing of an older one comes after
+/// that. What an executor has said before its container ended comes before that end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// What the log of an earlier process says. At most once, and before any other event.
@@ -108,6 +114,29 @@ pub enum Event {
         /// Why, for people.
         message: String,
     },
+    /// The executor in a container spoke. A message that could not be converted never gets here.
+    Executor {
+        /// The executor's container.
+        container_id: ContainerId,
+        /// What it said.
+        call: ExecutorCall,
+    },
+    /// The stream of the executor in a container ended.
+    ExecutorDisconnected {
+        /// The executor's container.
+        container_id: ContainerId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// What came of a [`crate::Action::Limit`], and so of all before it, which need no answer; once more each time that it is tried again.
+    Limited {
+        /// The container.
+        container_id: ContainerId,
+        /// Of this one.
+        number: u64,
+        /// Whether the container is held to it; else why not, for people.
+        result: Result<(), String>,
+    },
     /// How much could be lent was estimated, however it compares to what is lent already. Before the first estimate nothing is.
     Oversubscribed {
         /// All of it revocable, whether tasks use it already or not.
@@ -192,7 +221,7 @@ pub struct RecoveredTask {
 
 impl RecoveredTask {
     /// True when the newest status says so.
-    pub(crate) fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         let newest = self.updates.last().or(self.acknowledged.as_ref());
         newest.is_some_and(|status| status.state.is_terminal())
     }
@@ -240,6 +269,8 @@ pub struct TaskRecord {
     pub role: Role,
     /// Its description.
     pub info: TaskInfo,
-    /// Its container.
+    /// Its container, or the name of its run for the executor that runs it.
     pub container_id: ContainerId,
+    /// The cores that are its own, from when it is taken on to its end.
+    pub cores: Option<CpuSet>,
 }

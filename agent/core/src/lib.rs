@@ -5,7 +5,8 @@
 //!
 //! What it promises: a task is on disk before it is launched; a status is on disk before it is sent; every status is sent, in order,
 //! until it is acknowledged; an acknowledgement is on disk before what it ends is forgotten; a task that was asked to end is
-//! signalled until it has ended. What an operation makes of the agent's resources is on disk before it is told, and before data of a
+//! signalled until it has ended. An executor is told of a task when that is on disk and its container is held to what the task brings, and what it
+//! says is acknowledged when it is on disk. What an operation makes of the agent's resources is on disk before it is told, and before data of a
 //! volume is deleted.
 
 mod action;
@@ -38,6 +39,8 @@ pub use log::{Log, LogError};
 pub use view::{TaskView, View};
 
 use state::{
+    cores::Cores,
+    executor::Executor,
     group::GroupKey,
     link::{Link, Shutdown},
     outcome::{OperationKey, Outcome},
@@ -72,6 +75,10 @@ pub struct AgentCore {
     groups: BTreeMap<GroupKey, BTreeMap<u32, TaskKey>>,
     /// Those of which a task has changed in this event.
     unsettled: BTreeSet<GroupKey>,
+    /// Of each task that is an executor, and of each that a task names which has not ended.
+    executors: BTreeMap<TaskKey, Executor>,
+    /// Those that have changed in this event, or whose tasks have.
+    unsettled_executors: BTreeSet<TaskKey>,
     streams: BTreeMap<TaskKey, Stream>,
     /// What the master said on this stream of tasks whose names are not free yet: the acknowledgement of an older task's end is on its
     /// way to the disk. In order.
@@ -80,6 +87,7 @@ pub struct AgentCore {
     fences: VecDeque<(CheckpointId, Fence)>,
     timers: Timers<Timer>,
     pool: Pool,
+    cores: Cores,
     /// What became of operations, as far as it is not acknowledged.
     outcomes: BTreeMap<OperationKey, Outcome>,
     /// True once a total was told on this stream: what the master had sent by then it took for granted.
@@ -94,7 +102,7 @@ pub struct AgentCore {
 enum Fence {
     /// Nothing.
     Nothing,
-    /// The task is launched.
+    /// The task is launched, or waits for its executor.
     Task(TaskKey),
     /// The tasks of a task group wait for their turns.
     Group(GroupKey),
@@ -140,11 +148,14 @@ impl AgentCore {
             containers: BTreeMap::new(),
             groups: BTreeMap::new(),
             unsettled: BTreeSet::new(),
+            executors: BTreeMap::new(),
+            unsettled_executors: BTreeSet::new(),
             streams: BTreeMap::new(),
             waiting: BTreeMap::new(),
             fences: VecDeque::new(),
             timers: Timers::default(),
             pool: Pool::new(resources),
+            cores: Cores::new(config.cores.clone()),
             outcomes: BTreeMap::new(),
             total_told: false,
             applied: 0,

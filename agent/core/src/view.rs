@@ -35,7 +35,8 @@ pub struct TaskView {
     pub role: Role,
     /// Its description.
     pub info: Arc<TaskInfo>,
-    /// Its container.
+    /// Its container. Of a task that an executor runs it is the name of its run alone: what it does, writes and uses is in the container of
+    /// its executor.
     pub container_id: ContainerId,
     /// Its newest state.
     pub state: TaskState,

@@ -7,6 +7,8 @@
 
 #[path = "laws/crash.rs"]
 mod crash;
+#[path = "laws/executors.rs"]
+mod executors;
 #[path = "laws/steps.rs"]
 mod steps;
 #[path = "laws/wishes.rs"]

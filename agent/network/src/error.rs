@@ -54,6 +54,14 @@ pub enum AttachError {
     /// A plugin did not do what it was asked to.
     #[error(transparent)]
     Plugin(#[from] PluginError),
+    /// The owner is being detached, or what an attaching that failed has left of it.
+    #[error(
+        "it is being detached, or what is left of it from an attaching that failed; launch the tasks anew, as another task group"
+    )]
+    Leaving,
+    /// What was left of the owner from before the machine was started again is still there.
+    #[error("what is left of it from before the machine was started again cannot be detached")]
+    Left(#[from] DetachError),
     /// There is no namespace.
     #[error("its namespace {path:?} cannot be made")]
     Namespace {
@@ -93,7 +101,7 @@ pub enum DetachError {
         source: PluginError,
     },
     /// What is on disk, or the namespace.
-    #[error("what is kept of a network in {path:?} cannot be read or removed")]
+    #[error("what is kept of a network in {path:?} cannot be read, marked or removed")]
     State {
         /// The folder.
         path: PathBuf,

@@ -24,3 +24,9 @@ mod result;
 pub use error::{AttachError, DetachError, OpenError};
 pub use networks::{Attached, Networks, NetworksConfig, Wanted};
 pub use plugin::{PluginError, Problem};
+
+/// Does what may wait for a disk or the kernel beside what must not wait for them.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}

@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     networks::{Attached, lock},
     policy::{self, Sets},
+    processes::Mark,
 };
 
 /// Policies that are filled at once.
@@ -53,6 +54,8 @@ struct Present {
 struct Member {
     role: Role,
     policy: Vec<Rule>,
+    /// What finds its helpers again.
+    mark: Mark,
     attached: Attached,
     /// What the sets of its policy hold; none until they were filled by this process.
     filled: Option<Sets>,
@@ -80,10 +83,11 @@ impl Members {
         owner: &str,
         role: Role,
         policy: Vec<Rule>,
+        mark: Mark,
         attached: Attached,
     ) -> Change {
         let (filled, failed) = (None, None);
-        let member = Member { role, policy, attached, filled, known: 0, failed, filling: false };
+        let member = Member { role, policy, mark, attached, filled, known: 0, failed, filling: false };
         self.present().members.insert(owner.to_owned(), member);
         self.changed()
     }
@@ -104,8 +108,15 @@ impl Members {
         let _ = filled.wait_for(known).await;
     }
 
-    /// Why the policy of an owner could not be filled.
-    pub(crate) fn failed(&self, owner: &str) -> Option<String> {
+    /// Waits until every policy knows of everybody who is here by now, but for those that cannot be filled; says why that of an owner could
+    /// not.
+    pub(crate) async fn fenced(&self, owner: &str) -> Option<String> {
+        let newest = Change(self.present().change);
+        self.know(newest).await;
+        self.failed(owner)
+    }
+
+    fn failed(&self, owner: &str) -> Option<String> {
         self.present().members.get(owner)?.failed.clone()
     }
 
@@ -126,7 +137,7 @@ impl Members {
     }
 
     /// What the sets of an owner are to hold by now; none when they do, or nobody needs them any more.
-    fn wanted(&self, owner: &str) -> Option<(PathBuf, Sets, u64)> {
+    fn wanted(&self, owner: &str) -> Option<Wanted> {
         let mut present = self.present();
         let mut everybody: BTreeMap<&Role, BTreeSet<IpAddr>> = BTreeMap::new();
         for member in present.members.values() {
@@ -136,7 +147,8 @@ impl Members {
         let change = present.change;
         let member = present.members.get_mut(owner)?;
         if member.filled.as_ref() != Some(&sets) {
-            return Some((member.attached.namespace.clone(), sets, change));
+            let (namespace, mark) = (member.attached.namespace.clone(), member.mark.clone());
+            return Some(Wanted { namespace, mark, sets, change });
         }
         (member.known, member.failed, member.filling) = (change, None, false);
         None
@@ -164,6 +176,14 @@ impl Members {
     }
 }
 
+/// What the sets of an owner are to hold as of a change, and where they are.
+struct Wanted {
+    namespace: PathBuf,
+    mark: Mark,
+    sets: Sets,
+    change: u64,
+}
+
 /// A change of who is here.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Change(u64);
@@ -179,11 +199,12 @@ async fn fill(members: std::sync::Weak<Members>, owner: String) {
     let mut pause = AGAIN_PAUSE_MIN;
     while let Some(members) = members.upgrade() {
         let permit = members.at_once.acquire().await;
-        let Some((namespace, sets, change)) = members.wanted(&owner) else {
+        let Some(Wanted { namespace, mark, sets, change }) = members.wanted(&owner) else {
             members.filled.send_replace(());
             return;
         };
-        let done = policy::apply(&members.namespaces, &namespace, &policy::fill(&sets)).await;
+        let namespaces = members.namespaces.marked(mark.of_helper());
+        let done = policy::apply(&namespaces, &namespace, &policy::fill(&sets)).await;
         drop(permit);
         let failed = done.is_err();
         members.done(&owner, (sets, change), done);

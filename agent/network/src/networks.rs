@@ -8,7 +8,7 @@ use std::{
     io,
     net::IpAddr,
     os::unix::fs::DirBuilderExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -17,13 +17,13 @@ use apportion_containerizer::NetworkNamespaces;
 use apportion_types::{Network, Role, network::PortMapping, resources::Ranges};
 use serde_json::Value;
 use tokio::{
-    sync::{OwnedMutexGuard, Semaphore},
-    time::timeout,
+    sync::{OwnedMutexGuard, Semaphore, watch},
+    time::{Instant, timeout, timeout_at},
 };
 
 use self::detach::AGAIN_PAUSE_MIN;
 use crate::{
-    chain,
+    blocking, chain,
     error::{AttachError, OpenError},
     etc,
     list::List,
@@ -31,7 +31,7 @@ use crate::{
     plugin::{Plugins, Subject},
     policy,
     ports::{Held, Leaving, Ports},
-    processes::Mark,
+    processes::{self, Mark},
     record::{Folder, Record},
     result::Given,
 };
@@ -90,6 +90,8 @@ pub struct Networks {
     plugins: Plugins,
     members: Arc<Members>,
     ports: Mutex<Ports>,
+    /// Told whenever an owner is to let go of its ports, or has.
+    letting_go: watch::Sender<()>,
     /// One at a time attaches or detaches an owner.
     gates: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
     at_once: Semaphore,
@@ -104,28 +106,31 @@ impl Networks {
     /// Finds what earlier processes have attached, and detaches it for owners that are not among these any more, in the background and
     /// whatever has become of the machine since; until then it is held as it was. What fails is said in the log, and tried again.
     pub async fn open(config: NetworksConfig, owners: &BTreeSet<String>) -> Result<Arc<Networks>, OpenError> {
-        let failed = |source| OpenError { path: config.dir.clone(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(&config.dir).map_err(failed)?;
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&config.dir).map_err(failed)? {
-            found.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
-        }
+        let found = blocking({
+            let dir = config.dir.clone();
+            move || found(&dir)
+        });
+        let found = found.await.map_err(|source| OpenError { path: config.dir.clone(), source })?;
+        let marks = found.iter().filter_map(|left| Some(left.record.as_ref()?.mark.clone()));
+        processes::end_helpers(marks.collect()).await;
         let networks = Arc::new(Networks {
             plugins: Plugins { folders: config.plugin_dirs.clone(), timeout: config.timeout },
             members: Arc::new(Members::new(config.namespaces.clone())),
             config,
             ports: Mutex::default(),
+            letting_go: watch::Sender::default(),
             gates: Mutex::default(),
             at_once: Semaphore::new(AT_ONCE_MAX),
             inherited: Mutex::default(),
             leaving: Mutex::default(),
             again_at_once: Semaphore::new(AGAIN_AT_ONCE_MAX),
         });
-        for owner in found {
-            networks.hold_again(&owner);
+        for left in found {
+            let owner = left.owner.clone();
+            networks.hold_again(&left);
             lock(&networks.inherited).insert(owner.clone());
             if owners.contains(&owner) {
-                networks.find_again(owner);
+                networks.find_again(left);
             } else {
                 lock(&networks.ports).leaves(&owner);
                 networks.detach_again(owner, Duration::ZERO);
@@ -135,38 +140,74 @@ impl Networks {
     }
 
     /// Has the ports of an owner of an earlier process lead to nobody else.
-    fn hold_again(&self, owner: &str) {
-        // What cannot be read is said by whoever detaches it.
-        if let Ok(Some(record)) = Folder::of(&self.config.dir, owner).read() {
-            let held = lock(&self.ports).hold(owner, &record.network.ports);
-            if let Err(Held { port, owner: other, .. }) = held {
-                tracing::warn!(owner, other, port, "two records of networks have the same port of the host");
-            }
+    fn hold_again(&self, Left { owner, record, .. }: &Left) {
+        let Some(record) = record else { return };
+        let held = lock(&self.ports).hold(owner, &record.network.ports);
+        if let Err(Held { port, owner: other, .. }) = held {
+            tracing::warn!(owner, other, port, "two records of networks have the same port of the host");
         }
     }
 
     /// Takes an owner of an earlier process for attached, if it still is.
-    fn find_again(&self, owner: String) {
-        let folder = Folder::of(&self.config.dir, &owner);
-        let Ok(Some(record)) = folder.read() else { return };
+    fn find_again(&self, Left { owner, record, namespace }: Left) {
+        let (Some(record), Some(namespace)) = (record, namespace) else { return };
         let Ok(given) = Given::of(&record.result) else { return };
-        if record.result.is_null() || !NetworkNamespaces::is_one(&folder.namespace()) {
+        if record.result.is_null() {
             return;
         }
         let attached = Attached {
-            namespace: folder.namespace(),
+            namespace,
             addresses: given.addresses,
-            etc: etc::written(folder.path()),
+            etc: etc::written(Folder::of(&self.config.dir, &owner).path()),
             filtered: !record.network.policy.is_empty(),
         };
-        self.members.insert(&owner, record.role, record.network.policy, attached);
+        self.members.insert(&owner, record.role, record.network.policy, record.mark, attached);
     }
 
-    /// Attaches an owner, to its end even if the caller stops waiting for it. A port of the host that another has is waited for only while
-    /// that one is being detached for the first time. On failure nothing of it is left, but for what a plugin could not take back: that is
+    /// Attaches an owner, to its end even if the caller stops waiting for it. A port of the host that another has is waited for while that
+    /// one is being detached for the first time; that this begins is waited for as long as one plugin may take, for all ports together. On failure nothing of it is left, but for what a plugin could not take back: that is
     /// tried again as by [`Networks::detach`].
     pub async fn attach(self: &Arc<Self>, wanted: Wanted) -> Result<Attached, AttachError> {
         let gate = self.gate(&wanted.owner).await;
+        self.attach_alone(wanted, gate).await
+    }
+
+    /// As [`Networks::attach`], for an owner that is several containers: whoever comes first attaches it, and the others find it attached.
+    /// What an earlier life of the machine has left of it is detached before, to its end as well. Refused once it is to be detached.
+    pub async fn share(self: &Arc<Self>, wanted: Wanted) -> Result<Attached, AttachError> {
+        let gate = self.gate(&wanted.owner).await;
+        if lock(&self.ports).is_leaving(&wanted.owner) {
+            // It would be detached under whoever is attached by its name now.
+            return Err(AttachError::Leaving);
+        }
+        if let Some(attached) = self.attached(&wanted.owner) {
+            return match self.members.fenced(&wanted.owner).await {
+                Some(what) => Err(AttachError::Policy { what }),
+                None => Ok(attached),
+            };
+        }
+        if !self.knows(&wanted.owner) {
+            return self.attach_alone(wanted, gate).await;
+        }
+        let (networks, owner) = (self.clone(), wanted.owner.clone());
+        let clearing = tokio::spawn(async move {
+            networks.finish(&owner).await;
+            let cleared = networks.let_go(&owner).await;
+            if cleared.is_err() {
+                networks.detach_again(owner, AGAIN_PAUSE_MIN);
+            }
+            cleared.map(|()| gate)
+        });
+        let gate = clearing.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        self.attach_alone(wanted, gate).await
+    }
+
+    /// Attaches an owner of which nothing is there. The caller has its gate.
+    async fn attach_alone(
+        self: &Arc<Self>,
+        wanted: Wanted,
+        gate: OwnedMutexGuard<()>,
+    ) -> Result<Attached, AttachError> {
         let folder = Folder::of(&self.config.dir, &wanted.owner);
         if folder.path().exists() {
             // It is not to be disturbed by who takes its name.
@@ -189,25 +230,32 @@ impl Networks {
 
     /// Has ports of the host lead to this owner and to nobody else.
     async fn hold(self: &Arc<Self>, owner: &str, mappings: &[PortMapping]) -> Result<(), AttachError> {
+        let deadline = Instant::now() + self.config.timeout;
         loop {
             let held = lock(&self.ports).hold(owner, mappings);
             let Err(held) = held else { return Ok(()) };
-            self.let_go_of(held).await?;
+            self.let_go_of(held, deadline).await?;
         }
     }
 
-    /// Waits until none of these ports of the host leads to an owner, as far as that is to be waited for by [`Networks::attach`]; else says
-    /// which does.
-    pub async fn lead_nowhere(self: &Arc<Self>, ports: &Ranges) -> Result<(), AttachError> {
+    /// Waits until none of these ports of the host leads to an owner, as [`Networks::attach`] does, but for so long until it is begun to detach
+    /// one; else says which does.
+    pub async fn lead_nowhere(
+        self: &Arc<Self>,
+        ports: &Ranges,
+        patience: Duration,
+    ) -> Result<(), AttachError> {
+        let deadline = Instant::now() + patience;
         loop {
             let held = lock(&self.ports).held_of(ports);
             let Some(held) = held else { return Ok(()) };
-            self.let_go_of(held).await?;
+            self.let_go_of(held, deadline).await?;
         }
     }
 
-    /// Waits for the holder of a port that is being detached for the first time, and refuses the port when there is no such.
-    async fn let_go_of(self: &Arc<Self>, held: Held) -> Result<(), AttachError> {
+    /// Waits for the holder of a port to be detached for the first time, and until the deadline for that to begin; refuses the port when that
+    /// has failed or does not begin.
+    async fn let_go_of(self: &Arc<Self>, held: Held, deadline: Instant) -> Result<(), AttachError> {
         let Held { port, protocol, owner, leaving } = held;
         let why = match leaving {
             Some(Leaving::UnderWay) => {
@@ -217,7 +265,15 @@ impl Networks {
                 return Ok(());
             }
             Some(Leaving::Failed { why }) => format!("which cannot be detached yet: {why}"),
-            None => "which is attached".to_owned(),
+            None => {
+                // That of a task group has it until the group is over, which follows soon where the task that held it was killed.
+                let mut letting_go = self.letting_go.subscribe();
+                let begun = letting_go.wait_for(|()| !lock(&self.ports).keeps((port, protocol), &owner));
+                if timeout_at(deadline, begun).await.is_ok() {
+                    return Ok(());
+                }
+                "which is attached".to_owned()
+            }
         };
         Err(AttachError::PortHeld { port, protocol, owner, why })
     }
@@ -264,29 +320,35 @@ impl Networks {
         let state = |source| AttachError::State { path: folder.path().to_owned(), source };
         let mark = Mark::new().map_err(state)?;
         let mut record = Record { role, network, list, mark, result: Value::Null };
-        folder.make().and_then(|()| folder.write(&record)).map_err(state)?;
+        let made = blocking({
+            let (folder, record) = (folder.clone(), record.clone());
+            move || folder.make().and_then(|()| folder.write(&record))
+        });
+        made.await.map_err(state)?;
         let namespace = folder.namespace();
-        let made = timeout(self.config.timeout, self.config.namespaces.make(&namespace)).await;
+        let namespaces = self.config.namespaces.marked(record.mark.of_helper());
+        let made = timeout(self.config.timeout, namespaces.make(&namespace)).await;
         let made = made.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         made.map_err(|source| AttachError::Namespace { path: namespace.clone(), source })?;
         let policy = &record.network.policy;
         if !policy.is_empty() {
-            let put = policy::apply(&self.config.namespaces, &namespace, &policy::tables(policy)).await;
+            let put = policy::apply(&namespaces, &namespace, &policy::tables(policy)).await;
             put.map_err(|what| AttachError::Policy { what })?;
         }
         let subject = Subject { owner: &owner, mark: &record.mark, namespace: Some(&namespace) };
         let (result, given) = chain::add(&self.plugins, &record.list, &record.network.ports, subject).await?;
         record.result = result;
-        let etc = folder
-            .write(&record)
-            .and_then(|()| etc::write(folder.path(), &hostname, &given))
-            .map_err(state)?;
-        let filtered = !record.network.policy.is_empty();
-        let attached = Attached { namespace, addresses: given.addresses, etc, filtered };
+        let addresses = given.addresses.clone();
+        let written = blocking({
+            let (folder, record) = (folder.clone(), record.clone());
+            move || folder.write(&record).and_then(|()| etc::write(folder.path(), &hostname, &given))
+        });
+        let etc = written.await.map_err(state)?;
+        let Record { role, network: Network { policy, .. }, mark, .. } = record;
+        let attached = Attached { namespace, addresses, etc, filtered: !policy.is_empty() };
         drop(permit);
-        let change = self.members.insert(&owner, record.role, record.network.policy, attached.clone());
-        self.members.know(change).await;
-        match self.members.failed(&owner) {
+        self.members.insert(&owner, role, policy, mark, attached.clone());
+        match self.members.fenced(&owner).await {
             Some(what) => Err(AttachError::Policy { what }),
             None => Ok(attached),
         }
@@ -296,6 +358,28 @@ impl Networks {
         let gate = lock(&self.gates).entry(owner.to_owned()).or_default().clone();
         gate.lock_owned().await
     }
+}
+
+/// What an earlier process has left of an owner.
+struct Left {
+    owner: String,
+    /// None when nothing was attached yet, or what is on disk cannot be read, which is said by whoever detaches it.
+    record: Option<Record>,
+    /// The file that is the namespace, if there is one and nobody has begun to detach it.
+    namespace: Option<PathBuf>,
+}
+
+/// What earlier processes have left. Blocks.
+fn found(dir: &Path) -> io::Result<Vec<Left>> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let left = |entry: fs::DirEntry| {
+        let owner = entry.file_name().to_string_lossy().into_owned();
+        let folder = Folder::of(dir, &owner);
+        let is_whole = |file: &PathBuf| NetworkNamespaces::is_one(file) && !folder.is_leaving();
+        let namespace = Some(folder.namespace()).filter(is_whole);
+        Left { owner, record: folder.read().ok().flatten(), namespace }
+    };
+    fs::read_dir(dir)?.map(|entry| entry.map(left)).collect()
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

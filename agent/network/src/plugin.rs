@@ -90,7 +90,10 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    fn word(self) -> &'static str {
+    /// What tells a plugin what it is asked for.
+    pub(crate) const VARIABLE: &str = "CNI_COMMAND";
+
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Verb::Add => "ADD",
             Verb::Del => "DEL",
@@ -140,12 +143,12 @@ impl Plugins {
         command
             .env_clear()
             .env("PATH", env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into()))
-            .env("CNI_COMMAND", verb.word())
+            .env(Verb::VARIABLE, verb.word())
             .env("CNI_CONTAINERID", subject.owner)
             .env("CNI_NETNS", subject.namespace.unwrap_or(Path::new("")))
             .env("CNI_IFNAME", INTERFACE)
             .env("CNI_PATH", env::join_paths(&self.folders).unwrap_or_default())
-            .envs([subject.mark.variable()])
+            .envs([subject.mark.of_plugin()])
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -154,7 +157,7 @@ impl Plugins {
             Ok(Ok(spoken)) => spoken.answer().map_err(failed),
             Ok(Err(error)) => Err(failed(Problem::NotRun(error))),
             Err(_) => {
-                subject.mark.end(subject.owner).await;
+                subject.mark.end(subject.owner, Some(verb)).await;
                 Err(failed(Problem::TimedOut { after: self.timeout }))
             }
         }

@@ -59,6 +59,16 @@ impl Ports {
         Held { port, protocol, owner: owner.clone(), leaving: self.leaving.get(owner).cloned() }
     }
 
+    /// True while an owner holds a port and nobody wants it to let go.
+    pub(crate) fn keeps(&self, key: (u16, Protocol), owner: &str) -> bool {
+        self.holders.get(&key).is_some_and(|holder| holder == owner) && !self.leaving.contains_key(owner)
+    }
+
+    /// True while an owner is to be detached, or what is left of it.
+    pub(crate) fn is_leaving(&self, owner: &str) -> bool {
+        self.leaving.contains_key(owner)
+    }
+
     /// An owner is to be detached.
     pub(crate) fn leaves(&mut self, owner: &str) {
         self.leaving.entry(owner.to_owned()).or_insert(Leaving::UnderWay);
@@ -92,7 +102,10 @@ mod tests {
         let held = |leaving| Held { port: 1, protocol: Protocol::Tcp, owner: "a".to_owned(), leaving };
         assert_eq!(ports.hold("b", &[other, one]), Err(held(None)));
         ports.hold("c", &[other, mapping(1, Protocol::Udp)]).unwrap();
+        let keeps = |ports: &Ports| ports.keeps((1, Protocol::Tcp), "a");
+        assert!(keeps(&ports) && !ports.keeps((1, Protocol::Tcp), "b"));
         ports.leaves("a");
+        assert!(!keeps(&ports));
         assert_eq!(ports.hold("b", &[one]), Err(held(Some(Leaving::UnderWay))));
         assert_eq!(ports.held_of(&Ranges::single(1, 1)), Some(held(Some(Leaving::UnderWay))));
         assert_eq!(ports.held_of(&Ranges::single(3, 9)), None);

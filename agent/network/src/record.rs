@@ -16,6 +16,7 @@ use crate::{list::List, processes::Mark};
 
 const RECORD: &str = "record.json";
 const NAMESPACE: &str = "ns";
+const LEAVING: &str = "leaving";
 
 /// An owner, and what it is attached to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,6 +70,16 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Notes that plugins are to detach it from now on. That need not survive a crash of the machine: the namespace does not either.
+    pub(crate) fn leave(&self) -> io::Result<()> {
+        File::create(self.0.join(LEAVING)).map(drop)
+    }
+
+    /// True once plugins may have begun to detach it.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.0.join(LEAVING).exists()
     }
 
     /// Removes the namespace, and what else is there; what is known last.

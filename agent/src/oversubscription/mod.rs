@@ -18,7 +18,10 @@ use tokio::{
 
 pub use usage::IdleCpus;
 
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    executors::{is_within, tasks_in},
+};
 
 /// Estimates what can be lent.
 ///
@@ -180,13 +183,15 @@ pub(crate) async fn run(
 }
 
 async fn sample(view: &View, clock: Clock, containerizer: &dyn Containerizer) -> Sample {
-    let running: Vec<_> = view.tasks.values().filter(|task| task.state == TaskState::Running).collect();
-    let ids: Vec<ContainerId> = running.iter().map(|task| ContainerId(task.container_id.0.clone())).collect();
+    let running: Vec<_> =
+        view.tasks.iter().filter(|(_, task)| task.state == TaskState::Running && !is_within(task)).collect();
+    let ids: Vec<ContainerId> =
+        running.iter().map(|(_, task)| ContainerId(task.container_id.0.clone())).collect();
     let at = clock.now();
     let readings = containerizer.usage(&ids).await;
-    let tasks = running.into_iter().zip(ids).zip(readings).map(|((task, id), reading)| TaskSample {
+    let tasks = running.into_iter().zip(ids).zip(readings).map(|(((key, task), id), reading)| TaskSample {
         container: id.0,
-        resources: task.info.resources.clone(),
+        resources: tasks_in(view, key, task).fold(Resources::new(), |sum, task| sum + &task.info.resources),
         // One that has just ended tells nothing more.
         cpu_us: reading.ok().map(|reading| reading.usage.cpu_us),
     });

@@ -6,6 +6,7 @@ mod http;
 
 use std::{
     collections::HashMap,
+    fs::File,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -18,11 +19,15 @@ use apportion_types::{
     probe::{CheckResult, Probe},
     text::cut,
 };
+use rustix::io::Errno;
 use tokio::{
     net::TcpStream,
     sync::{Semaphore, mpsc},
 };
 use tokio_util::sync::CancellationToken;
+
+/// How soon is asked again what the agent could not ask for want of a descriptor.
+const SHORTAGE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Bytes of what is told of an answer: it becomes a part of a status.
 const HEARD_BYTES_MAX: usize = 512;
@@ -97,25 +102,37 @@ impl Asker {
             Probe::Http { .. } | Probe::Tcp { .. } | Probe::Grpc { .. } => &self.connections,
         };
         let _permit = under_way.acquire().await;
-        let answer = async {
-            let at = SocketAddr::new;
-            match (probe, address) {
-                (Probe::Command(command), _) => {
-                    command::ask(&*self.containerizer, container_id, command).await
-                }
-                (_, None) => unanswered("its network gave the task no address; let a command ask"),
-                (Probe::Http { port, path, headers }, Some(own)) => {
-                    http::ask(at(own, port), &path, &headers).await
-                }
-                (Probe::Tcp { port }, Some(own)) => connect(at(own, port)).await,
-                (Probe::Grpc { port, service }, Some(own)) => grpc::ask(at(own, port), service).await,
+        loop {
+            let answer = self.ask_once(container_id, address, probe.clone());
+            let answer = tokio::time::timeout(timeout, answer).await;
+            let answer =
+                answer.unwrap_or_else(|_| (CheckResult::Unanswered, format!("no answer within {timeout:?}")));
+            // An agent without a free descriptor has asked nobody: that is no answer of the task's.
+            if answer.0.is_good() || !is_short() {
+                return answer;
             }
-        };
-        match tokio::time::timeout(timeout, answer).await {
-            Ok(answer) => answer,
-            Err(_) => (CheckResult::Unanswered, format!("no answer within {timeout:?}")),
+            tokio::time::sleep(SHORTAGE_PAUSE).await;
         }
     }
+
+    async fn ask_once(&self, container_id: &ContainerId, address: Option<IpAddr>, probe: Probe) -> Answer {
+        let at = SocketAddr::new;
+        match (probe, address) {
+            (Probe::Command(command), _) => command::ask(&*self.containerizer, container_id, command).await,
+            (_, None) => unanswered("its network gave the task no address; let a command ask"),
+            (Probe::Http { port, path, headers }, Some(own)) => {
+                http::ask(at(own, port), &path, &headers).await
+            }
+            (Probe::Tcp { port }, Some(own)) => connect(at(own, port)).await,
+            (Probe::Grpc { port, service }, Some(own)) => grpc::ask(at(own, port), service).await,
+        }
+    }
+}
+
+/// True while no descriptor can be opened.
+fn is_short() -> bool {
+    let opened = File::open("/");
+    opened.is_err_and(|error| matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE)))
 }
 
 fn unanswered(why: impl std::fmt::Display) -> Answer {

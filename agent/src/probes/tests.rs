@@ -154,6 +154,9 @@ async fn fake_with_container(id: &str) -> Fake {
         memory_limit_bytes: None,
         swap_max_bytes: 0,
         pids_max: None,
+        io: apportion_types::IoLimits::NONE,
+        cores: None,
+        huge_pages: apportion_types::HugePages::NONE,
     };
     let spec = ContainerSpec {
         id: apportion_containerizer::ContainerId(id.to_owned()),

@@ -13,14 +13,14 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use apportion_agent_core::{GroupPlan, TaskView, View};
+use apportion_agent_core::{ContainerId, GroupPlan, TaskView, View};
 use apportion_content::remove_folder;
 use apportion_types::Time;
 use rustix::fs::statvfs;
 use tokio::{sync::watch, time::MissedTickBehavior};
 
 use super::{Sandboxes, remove_file};
-use crate::clock::Clock;
+use crate::{clock::Clock, paths::Paths};
 
 /// What the file is called that remembers when the sandbox of this name was first seen to be over.
 const ENDED: &str = ".ended-";
@@ -83,14 +83,30 @@ impl Sandboxes {
         };
         // Looked at after the listing: the actor publishes a task before its sandbox is made.
         let live: BTreeSet<String> = view.borrow().tasks.values().flat_map(|task| names(task)).collect();
+        // What the containerizer keeps may run, also when the log has lost its task.
+        let strangers: Vec<ContainerId> = match folders(&self.paths.containers()) {
+            Ok(folders) => folders
+                .iter()
+                .filter_map(|path| name(path))
+                .filter(|id| !live.contains(id))
+                .map(ContainerId)
+                .collect(),
+            Err(error) => {
+                return tracing::warn!(folder = ?self.paths.containers(), %error, "containers cannot be listed; no sandbox is removed");
+            }
+        };
         let mut over = Vec::new();
         for (task, containers) in runs {
             if containers.is_empty() {
                 self.tidied(&task);
             }
+            let is_groups = task.file_name().is_some_and(|name| name == Paths::GROUPS);
             for container in containers {
-                // What the containerizer keeps may run, also when the log has lost its task.
-                let is_live = live.contains(&container) || self.paths.containers().join(&container).exists();
+                let id = ContainerId(container.clone());
+                let may_use = |stranger: &ContainerId| {
+                    *stranger == id || is_groups && GroupPlan::may_hold(&id, stranger)
+                };
+                let is_live = live.contains(&container) || strangers.iter().any(may_use);
                 match since(&task.join(format!("{ENDED}{container}")), is_live, now) {
                     Ok(None) => {}
                     Ok(Some(since)) => over.push(Over { since, task: task.clone(), container }),
@@ -164,12 +180,16 @@ fn runs(sandboxes: &Path) -> io::Result<Vec<(PathBuf, Vec<String>)>> {
     let mut runs = Vec::new();
     for framework in folders(sandboxes)? {
         for task in folders(&framework)? {
-            let names = folders(&task)?.into_iter();
-            let names = names.filter_map(|run| Some(run.file_name()?.to_str()?.to_owned())).collect();
+            let names = folders(&task)?.iter().filter_map(|run| name(run)).collect();
             runs.push((task, names));
         }
     }
     Ok(runs)
+}
+
+/// The last part of a path, if it is text.
+fn name(path: &Path) -> Option<String> {
+    Some(path.file_name()?.to_str()?.to_owned())
 }
 
 /// The folders in a folder; none when it is not there.
@@ -219,7 +239,6 @@ fn used_milli(path: &Path) -> u64 {
 mod tests {
     use std::cell::Cell;
 
-    use apportion_agent_core::ContainerId;
     use apportion_types::{Command, FrameworkId, TaskId, TaskInfo};
 
     use super::*;
@@ -244,6 +263,7 @@ mod tests {
             container: Default::default(),
             supervision: Default::default(),
             group: None,
+            execution: Default::default(),
         })
     }
 
@@ -293,9 +313,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_group_shares_stays_as_long_as_one_of_it_may_run() {
+        let place = tempfile::tempdir().unwrap();
+        let paths = Paths::new(place.path());
+        let sandboxes = Sandboxes::new(paths.clone());
+        let shared = |run: &str| paths.group(&FrameworkId::new("f1").unwrap(), run);
+        for run in ["a-5", "a-50", "b-5"] {
+            sandboxes.make_group(&shared(run)).unwrap();
+        }
+        // The log has lost the tasks of the first, of which the first container has ended and the third runs.
+        let third = paths.containers().join("a-7");
+        fs::create_dir_all(&third).unwrap();
+        let (_view, nobody) = watch::channel(Arc::new(View::default()));
+        let rule = Rule { keep: WEEK, headroom_milli: 1000 };
+        sandboxes.collect(rule, at(1), &nobody);
+        assert!(shared("a-5").exists());
+        assert!(!shared("a-50").exists() && !shared("b-5").exists());
+        fs::remove_dir(third).unwrap();
+        sandboxes.collect(rule, at(2), &nobody);
+        assert!(!shared("a-5").exists());
+    }
+
+    #[test]
     fn only_what_is_over_goes_and_folders_go_with_the_last() {
         let place = tempfile::tempdir().unwrap();
-        let paths = crate::paths::Paths::new(place.path());
+        let paths = Paths::new(place.path());
         let sandboxes = Sandboxes::new(paths.clone());
         let id = |task: &str| (FrameworkId::new("f1").unwrap(), TaskId::new(task).unwrap());
         let task = |name: &str| paths.task(&id(name).0, &id(name).1);

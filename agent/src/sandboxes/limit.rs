@@ -10,7 +10,10 @@ use tokio::{
 };
 
 use super::measure::{ENTRIES_MAX, Measure, Measured};
-use crate::paths::Paths;
+use crate::{
+    executors::{is_within, tasks_in},
+    paths::Paths,
+};
 
 /// A container with a limit.
 struct Limited {
@@ -58,8 +61,8 @@ pub(crate) async fn run(
 /// Containers that run and have a limit: also those of earlier processes, of which the view knows as much.
 fn limited(view: &View, paths: &Paths) -> Vec<Limited> {
     let running = |state| matches!(state, TaskState::Running | TaskState::Killing);
-    let tasks = view.tasks.iter().filter(|(_, task)| running(task.state));
-    let limited = tasks.filter_map(|((framework_id, task_id), task)| {
+    let tasks = view.tasks.iter().filter(|(_, task)| running(task.state) && !is_within(task));
+    let limited = tasks.filter_map(|(key @ (framework_id, task_id), task)| {
         let container_id = task.container_id.clone();
         let sandbox = paths.sandbox(framework_id, task_id, &container_id.0);
         let mut folders = vec![sandbox, paths.scratch().join(&container_id.0)];
@@ -68,7 +71,10 @@ fn limited(view: &View, paths: &Paths) -> Vec<Limited> {
             task.info.volumes.iter().any(|volume| matches!(volume.source, VolumeSource::Group { .. }));
         let group = GroupPlan::of(&container_id, &task.info).filter(|_| shares);
         folders.extend(group.map(|group| paths.group(framework_id, &group.run.0)));
-        Some(Limited { container_id, folders, limit_bytes: disk_limit_bytes(&task.info)? })
+        let own = disk_limit_bytes(&task.info)?;
+        // What an executor runs writes to the executor's sandbox.
+        let all = tasks_in(view, key, task).skip(1).filter_map(|run| disk_limit_bytes(&run.info));
+        Some(Limited { container_id, folders, limit_bytes: all.fold(own, u64::saturating_add) })
     });
     limited.collect()
 }

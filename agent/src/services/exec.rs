@@ -70,6 +70,11 @@ fn asked(command: ExecCommand, view: &Views) -> Result<(ContainerId, ExecSpec), 
         let what = format!("task {task_id} of framework {framework_id} does not run on this agent");
         Status::not_found(format!("{what}; a command can only be executed beside a task that runs"))
     })?;
+    if let Some(executor) = task.info.executor() {
+        return Err(Status::failed_precondition(format!(
+            "task {task_id} has no container of its own; execute the command beside its executor {executor}"
+        )));
+    }
     if matches!(task.state, TaskState::Staging | TaskState::Starting) {
         return Err(Status::failed_precondition(format!(
             "task {task_id} has not started yet; ask again when it runs"

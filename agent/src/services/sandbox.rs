@@ -90,8 +90,12 @@ impl Sandboxes {
     fn newest(&self, framework_id: FrameworkId, task_id: TaskId) -> Result<(Run, OwnedFd), Status> {
         let folder = self.paths.task(&framework_id, &task_id);
         let missing = || {
+            let known = self.view.borrow().tasks.get(&(framework_id.clone(), task_id.clone())).cloned();
+            let remedy = known
+                .and_then(|task| Some(format!("; look into that of its executor {}", task.info.executor()?)));
             Status::not_found(format!(
-                "task {task_id} of framework {framework_id} has no sandbox on this agent"
+                "task {task_id} of framework {framework_id} has no sandbox on this agent{}",
+                remedy.unwrap_or_default()
             ))
         };
         let latest = std::fs::read_link(folder.join(Paths::LATEST)).map_err(|_| missing())?;

@@ -8,7 +8,7 @@ use apportion_proto::v1::{ReadUsageRequest, ReadUsageResponse, TaskUsage};
 use apportion_types::{FrameworkId, TaskId, TaskState, container::Reading};
 use tonic::Status;
 
-use crate::clock::Clock;
+use crate::{clock::Clock, executors::tasks_in};
 
 /// What is needed to tell usage beside what is measured.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +48,9 @@ pub(super) async fn read(
     let tasks = keys.into_iter().zip(running).zip(readings).filter_map(|((key, task), reading)| {
         let (framework_id, task_id) = key;
         let Reading { usage, memory_bytes, pids, pressure } = reading.ok()?;
-        let ceilings = Ceilings::of(&task.info, measure.pids_default);
+        let mut ceilings = Ceilings::of(&task.info, measure.pids_default);
+        let run = tasks_in(&view, key, task).skip(1);
+        run.for_each(|run| ceilings.add(&Ceilings::asked(&run.info, measure.pids_default)));
         Some(TaskUsage {
             framework_id: framework_id.to_string(),
             task_id: task_id.to_string(),

@@ -19,13 +19,14 @@ pub(super) fn to_wire(record: Record) -> v1::CheckpointRecord {
             kill_at_us: times.kill_at.map(Time::as_micros),
         }),
         Record::Task(task) => {
-            let TaskRecord { framework_id, framework_info, role, info, container_id } = *task;
+            let TaskRecord { framework_id, framework_info, role, info, container_id, cores } = *task;
             Wire::Task(v1::CheckpointTask {
                 framework_id: framework_id.to_string(),
                 framework_info: Some(framework_info.into()),
                 role: role.to_string(),
                 task_info: Some(info.into()),
                 container_id: container_id.0,
+                cores: cores.map(String::from),
             })
         }
         Record::Group(tasks) => Wire::Group(to_wire_group(tasks)),
@@ -147,6 +148,7 @@ fn from_wire_task(wire: v1::CheckpointTask) -> Result<TaskRecord, ConvertError> 
         role: id("role", &wire.role)?,
         info: info.try_into().map_err(within("task_info"))?,
         container_id: ContainerId(wire.container_id),
+        cores: wire.cores.map(|cores| id("cores", &cores)).transpose()?,
     })
 }
 
@@ -158,6 +160,7 @@ fn to_wire_group(tasks: Vec<TaskRecord>) -> v1::CheckpointGroup {
     let member = |task: TaskRecord| v1::CheckpointMember {
         task_info: Some(task.info.into()),
         container_id: task.container_id.0,
+        cores: task.cores.map(String::from),
     };
     let members = tasks.into_iter().map(member).collect();
     v1::CheckpointGroup { framework_id, framework_info, role, members }
@@ -175,6 +178,7 @@ fn from_wire_group(wire: v1::CheckpointGroup) -> Result<Vec<TaskRecord>, Convert
             role: role.clone(),
             task_info: member.task_info,
             container_id: member.container_id,
+            cores: member.cores,
         })
     };
     members.into_iter().map(task).collect()

@@ -43,8 +43,10 @@ fn task(id: &str) -> Record {
             container: Default::default(),
             supervision: Default::default(),
             group: None,
+            execution: Default::default(),
         },
         container_id: ContainerId(format!("c-{id}")),
+        cores: (id == "t1").then(|| "0-1,3".parse().unwrap()),
     }))
 }
 

@@ -3,6 +3,7 @@
 // All of this is test code.
 #![allow(clippy::unwrap_used)]
 
+mod cores;
 #[path = "../support/mod.rs"]
 mod support;
 mod volumes;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Trial::test("a_task_that_ignores_term_is_killed", || block_on(killed())),
         Trial::test("a_task_outlives_the_agent_and_is_found_again", || block_on(found_again())),
         Trial::test("a_tethered_task_ends_with_the_agent", || block_on(tethered())),
+        Trial::test("cores_are_a_tasks_own_also_for_the_next_agent", || block_on(cores::own())),
         Trial::test("a_volume_outlives_its_task_and_a_killed_agent", || block_on(volumes::outlives())),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
@@ -169,7 +171,7 @@ async fn tethered() {
     // The folder of the container says how it ended, to whoever looks.
     let paths = folder.path().join("containers");
     let native = Arc::new(Native::probe(NativeConfig::new(paths, parent)).await.unwrap());
-    let left = native.leftovers().await;
+    let left = native.leftovers().await.unwrap();
     assert_eq!(left.len(), 1, "{left:?}");
     tokio::time::timeout(LONG, native.wait(&left[0].id)).await.expect("it ends").unwrap();
     native.remove(&left[0].id).await.unwrap();

@@ -11,7 +11,7 @@ use std::{
 use apportion_agent::{Agent, Config};
 use apportion_types::{Operation, Reason, TaskId, TaskInfo, TaskState, protocol::agent::MasterMessage};
 
-use super::{latest, settings, shell, support::*, until};
+use super::{latest, native, settings, shell, support::*, until};
 
 const VOLUME: &str = "disk(+eng)[data=var/data]:100";
 
@@ -28,7 +28,7 @@ pub(crate) fn agent(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 /// An agent that ends with the test, also with one that fails.
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -38,7 +38,7 @@ impl Drop for Process {
 }
 
 impl Process {
-    fn start(config: &Config) -> Self {
+    pub(crate) fn start(config: &Config) -> Self {
         let mut command = Command::new(env::current_exe().unwrap());
         command.arg("agent").arg(&config.work_dir).arg(&config.master[0]).arg(&config.cgroup_parent);
         Self(command.spawn().unwrap())
@@ -90,4 +90,6 @@ pub(crate) async fn outlives() {
     let left = || fs::read_dir(&deleted).unwrap().count();
     until(|| left() == 0, || format!("{} destroyed volumes are left", left())).await;
     drop(process);
+    // One that ends in order leaves no parent of its cgroups.
+    native(config).await.end().await.unwrap();
 }

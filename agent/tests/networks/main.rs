@@ -7,6 +7,8 @@
 
 #[path = "../../network/tests/support/own_network.rs"]
 mod own_network;
+
+mod groups;
 mod policies;
 mod ports;
 mod slow;
@@ -37,6 +39,9 @@ use support::*;
 
 const GREETING: &[u8] = b"hello";
 
+/// The file that says how many milliseconds a plugin may take, where a test says that.
+pub(crate) const PATIENCE: &str = "patience";
+
 fn main() -> ExitCode {
     let mut arguments = env::args_os().skip(1);
     match arguments.next().unwrap_or_default().to_str() {
@@ -52,7 +57,13 @@ fn main() -> ExitCode {
     }
     let tests = vec![
         Trial::test("a_task_in_a_network_outlives_its_agent_and_leaves_nothing", || block_on(outlives())),
+        Trial::test("tasks_of_a_group_share_a_network_that_outlives_their_agent", || {
+            block_on(groups::shared())
+        }),
         Trial::test("a_task_ends_as_it_did_however_long_its_network_takes", || block_on(slow::ends())),
+        Trial::test("an_end_waits_for_a_network_no_longer_than_for_one_plugin", || {
+            block_on(slow::told_in_time())
+        }),
         Trial::test("what_could_not_be_detached_waits_for_no_framework", || {
             block_on(slow::waits_for_nobody())
         }),
@@ -90,12 +101,15 @@ pub(crate) fn listener(id: &str, port: u16, resources: &str) -> TaskInfo {
 /// A work directory, cgroups and a bridge of its own.
 pub(crate) fn settings(folder: &Path, master: &str) -> Config {
     let name = folder.file_name().unwrap().to_string_lossy().trim_start_matches('.').to_owned();
+    // For this program as an agent of its own.
+    let patience = fs::read_to_string(folder.join(PATIENCE));
     Config {
         cgroup_parent: format!("apportion-test/{name}"),
         cni_config_dir: folder.join("net.d"),
         cni_plugin_dirs: vec![folder.join("plugins"), "/usr/lib/cni".into()],
         enforce_ports: true,
         ports_check_interval_ms: 10,
+        cni_timeout_ms: patience.ok().and_then(|text| text.parse().ok()).unwrap_or(30_000),
         ..config(&folder.join("work"), master)
     }
 }
@@ -161,7 +175,7 @@ pub(crate) fn greets(address: impl Into<SocketAddr>) -> bool {
     stream.is_ok_and(|mut stream| stream.read_to_end(&mut heard).is_ok() && heard == GREETING)
 }
 
-fn mapped(port: u16) -> Option<Box<Network>> {
+pub(crate) fn mapped(port: u16) -> Option<Box<Network>> {
     let mapping = PortMapping { host_port: 31_000, container_port: port, protocol: Protocol::Tcp };
     Some(Box::new(Network { ports: vec![mapping], ..Network::new("blue") }))
 }

@@ -8,7 +8,7 @@ use apportion_types::{
     protocol::agent::{AgentMessage, MasterMessage},
 };
 
-use super::{Process, folder, kill, support::*};
+use super::{PATIENCE, Process, folder, kill, support::*};
 
 /// Makes a plugin of a script the network of that name.
 pub(crate) fn plugin(folder: &Path, name: &str, script: &str) {
@@ -60,6 +60,32 @@ pub(crate) async fn ends() {
     fs::write(go, "").unwrap();
     let end = stream.until("brief", TaskState::Finished).await;
     assert_eq!(end.reason, Some(Reason::CommandExited), "{end:?}");
+    drop(process);
+}
+
+/// Its plugin never detaches, and is asked several times, each for as long as a plugin may take. The end is told after the first.
+pub(crate) async fn told_in_time() {
+    let folder = folder();
+    let (asked, go) = (folder.path().join("asked"), folder.path().join("go"));
+    let script = format!(
+        "cat >/dev/null; echo '{{}}'
+        [ $CNI_COMMAND = DEL ] || exit 0
+        echo >>{asked:?}; until [ -e {go:?} ]; do sleep 0.01; done"
+    );
+    plugin(folder.path(), "stuck", &script);
+    fs::write(folder.path().join(PATIENCE), "3000").unwrap();
+    let mut master = Master::start().await;
+    let process = Process::start(folder.path(), &master);
+    let (mut stream, ..) = master.registered().await;
+    let mut brief = task("brief", &["true"]);
+    brief.container.network = Some(Box::new(Network::new("stuck")));
+    stream.run(vec![brief]).await;
+    let end = stream.until("brief", TaskState::Finished).await;
+    let times = fs::read_to_string(asked).unwrap().lines().count();
+    assert!(times < 3, "its end was told when all tries had failed");
+    assert_eq!(end.reason, Some(Reason::CommandExited), "{end:?}");
+    fs::write(go, "").unwrap();
+    gone(folder.path()).await;
     drop(process);
 }
 

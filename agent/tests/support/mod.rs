@@ -237,6 +237,7 @@ pub(crate) fn task(id: &str, argv: &[&str]) -> TaskInfo {
         container: Default::default(),
         supervision: Default::default(),
         group: None,
+        execution: Default::default(),
     }
 }
 

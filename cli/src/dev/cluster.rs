@@ -131,7 +131,7 @@ impl Cluster {
 
     /// Starts the agents, all at once, and returns when every one is registered.
     pub(super) async fn start_agents(&mut self, plan: &Plan, folder: &WorkFolder) -> anyhow::Result<()> {
-        let whole = apportion_agent::detected_resources(None, None, folder.path())?;
+        let whole = apportion_agent::detected_resources(None, None, true, folder.path())?;
         let mut starting = Vec::new();
         for (at, resources) in plan.parts(&whole).into_iter().enumerate() {
             let number = at + 1;
@@ -314,7 +314,11 @@ async fn remove_containers(stale: &WorkFolder, number: usize) {
             return tracing::warn!(folder = %stale.path().display(), %error, "stale containers cannot be looked at");
         }
     };
-    for leftover in native.leftovers().await {
+    let leftovers = native.leftovers().await.unwrap_or_else(|error| {
+        tracing::warn!(folder = %stale.path().display(), %error, "stale containers cannot be listed");
+        Vec::new()
+    });
+    for leftover in leftovers {
         let id = &leftover.id;
         let ended = async {
             native.signal(id, Signal::Kill).await?;

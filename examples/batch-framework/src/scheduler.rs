@@ -124,8 +124,14 @@ impl BatchScheduler {
         if let Some(file) = self.job.file(position) {
             task = task.volume(file);
         }
+        if self.job.exclusive_cpus {
+            task = task.exclusive_cpus();
+        }
         if let Some(pids) = self.job.pids_max {
             task = task.pids_max(pids);
+        }
+        if let Some(io) = self.job.io {
+            task = task.io(io);
         }
         if let Some(grace) = self.job.kill_grace {
             task = task.kill_grace(grace);

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::{
     event::Event,
     keep::Keep,
-    spec::{REPLICAS_MAX, Spec},
+    spec::{Launch, REPLICAS_MAX, Spec},
     state::{Effect, Policy, ServiceState, Table},
     store::{Store, StoreError},
 };
@@ -35,6 +35,8 @@ pub enum Order {
 #[derive(Debug)]
 pub struct ServiceScheduler<K = Store> {
     spec: Arc<Spec>,
+    /// What a replica asks for, with all that runs with it.
+    needs: Resources,
     state: ServiceState,
     store: K,
     /// What is stored.
@@ -54,7 +56,8 @@ impl<K: Keep> ServiceScheduler<K> {
             checked: spec.health.is_some(),
         };
         let state = ServiceState::new(spec.replicas, policy, table.clone());
-        Self { spec, state, store, stored: table, events, wake_at: None, failure: None }
+        let needs = spec.needs();
+        Self { spec, needs, state, store, stored: table, events, wake_at: None, failure: None }
     }
 
     /// What is known of the service.
@@ -98,7 +101,7 @@ impl<K: Keep> ServiceScheduler<K> {
         // What waits is known to the master: for explanations, and for whoever must give way.
         if let Some(role) = cx.info().roles.first().cloned() {
             let count = u32::try_from(self.state.ready().len()).unwrap_or(u32::MAX);
-            let request = ResourceRequest { resources: self.spec.resources.clone(), count };
+            let request = ResourceRequest { resources: self.needs.clone(), count };
             cx.request(&role, if count == 0 { Vec::new() } else { vec![request] });
         }
         if let Some(due) = self.state.next_deadline().filter(|due| self.wake_at.is_none_or(|at| *due < at)) {
@@ -115,7 +118,7 @@ impl<K: Keep> ServiceScheduler<K> {
     /// The offer for the next replica: of those in which it fits, on the agent with the fewest of this service, so that losing
     /// one agent costs the least. Of equals the one with the most left, and then the first.
     fn choose(&self, offers: &[Offer], left: &[Resources]) -> Option<usize> {
-        let fits = (0..offers.len()).filter(|&index| left[index].contains(&self.spec.resources));
+        let fits = (0..offers.len()).filter(|&index| left[index].contains(&self.needs));
         fits.min_by_key(|&index| {
             let load = self.state.load(offers[index].agent_id());
             (load, std::cmp::Reverse((left[index].cpus_milli(), left[index].mem_milli())))
@@ -142,7 +145,7 @@ impl<K: Keep> Scheduler for ServiceScheduler<K> {
                 }
             };
             let Some((index, ports)) = placed else { break };
-            left[index].saturating_sub(&self.spec.resources);
+            left[index].saturating_sub(&self.needs);
             let offer = &offers[index];
             let (agent_id, hostname) = (offer.agent_id().clone(), offer.hostname().to_owned());
             let task_id = self.state.place(number, agent_id, hostname.clone(), ports.clone());
@@ -154,14 +157,18 @@ impl<K: Keep> Scheduler for ServiceScheduler<K> {
         }
         // Act.
         for (index, replica, task_id, hostname, ports) in plan {
-            let task = self
+            let launch = self
                 .spec
                 .describe(replica, &task_id, &ports)
                 .expect("the description was checked when it was read");
-            match offers[index].launch(task) {
-                Ok(()) => self.tell(Event::Launched { replica, task_id, hostname }),
+            let launched = match launch {
+                Launch::Task(task) => offers[index].launch(*task).is_ok(),
+                Launch::Group(group) => offers[index].launch_group(group).is_ok(),
+            };
+            match launched {
+                true => self.tell(Event::Launched { replica, task_id, hostname }),
                 // It was planned with what is left, so this accept carries all that it can. What is left is offered at once.
-                Err(_full) => self.state.unplace(replica),
+                false => self.state.unplace(replica),
             }
         }
         for offer in offers {

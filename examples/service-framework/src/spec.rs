@@ -3,7 +3,9 @@
 mod check;
 mod container;
 mod health;
+mod helper;
 mod network;
+mod program;
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +15,7 @@ use std::{
 };
 
 use apportion_sdk::{
-    Artifact, Resources, Role, Task, TaskError, TaskId, TaskInfo, Volume, limits,
+    Artifact, IoLimits, Resources, Role, Task, TaskGroupError, TaskId, Volume, limits,
     resources::{Name, Value, parse_scalar},
 };
 use serde::Deserialize;
@@ -23,9 +25,12 @@ use self::{
     check::{NAMES_PORTS, check_name, check_variable},
     container::{ArtifactTable, VolumeTable},
     health::HealthTable,
+    helper::HelperTable,
+    program::Program,
 };
 pub use self::{
     health::{Asked, Health},
+    helper::{Helper, Launch},
     network::NetworkSpec,
 };
 use crate::template::{self, Unknown};
@@ -76,11 +81,19 @@ pub struct Spec {
     pub artifacts: Vec<Artifact>,
     /// What it sees beside its root and its sandbox.
     pub volumes: Vec<Volume>,
+    /// Run to their ends before it, one after another, each time that it starts.
+    pub init: Vec<Helper>,
+    /// Run beside it, from before its start until after its end.
+    pub sidecars: Vec<Helper>,
     /// Tells whether it does its work; only then it counts as running, and one that fails too often is started anew.
     pub health: Option<Health>,
+    /// What each may do with the disk of its agent; as much as that gives when none.
+    pub io: Option<IoLimits>,
+    /// Whether the cpus of each, a whole number of them, are cores that nothing else runs on which the agent runs.
+    pub exclusive_cpus: bool,
     /// How many ports each gets, whichever the agent has.
     pub ports: usize,
-    /// The network of each; the host's when none.
+    /// The network of each, which what runs with it shares; the host's when none.
     pub network: Option<NetworkSpec>,
     /// The role for which offers are taken.
     pub role: String,
@@ -167,13 +180,20 @@ struct SpecFile {
     artifacts: Vec<ArtifactTable>,
     #[serde(default)]
     volumes: Vec<VolumeTable>,
+    #[serde(default)]
+    init: Vec<HelperTable>,
+    #[serde(default)]
+    sidecar: Vec<HelperTable>,
     health: Option<Spanned<HealthTable>>,
     network: Option<NetworkSpec>,
     replicas: Option<Spanned<i64>>,
     cpus: Option<Spanned<Scalar>>,
+    #[serde(default)]
+    exclusive_cpus: bool,
     memory: Option<Spanned<Scalar>>,
     disk: Option<Spanned<Scalar>>,
     resources: Option<Spanned<String>>,
+    io: Option<IoLimits>,
     ports: Option<Spanned<i64>>,
     role: Option<Spanned<String>>,
     kill_grace: Option<Spanned<String>>,
@@ -225,7 +245,7 @@ impl Spec {
         let source = Source { file, text };
         let raw: SpecFile = toml::from_str(text)
             .map_err(|error| source.refuse(error.span().unwrap_or(0..0), error.message().to_owned()))?;
-        let resources = source.resources(&raw)?;
+        let resources = source.resources(raw.resources, raw.cpus, raw.memory, raw.disk)?;
         let ports = source.number("ports", raw.ports, 0, 0..=PORTS_MAX as i64)? as usize;
         let replicas = source.number("replicas", raw.replicas, 1, 0..=i64::from(REPLICAS_MAX))? as u32;
         let usual = Restart::default();
@@ -244,9 +264,13 @@ impl Spec {
             user: raw.user,
             artifacts: raw.artifacts.into_iter().map(ArtifactTable::artifact).collect(),
             volumes: volumes.collect::<Result<_, _>>().map_err(|what| source.refuse(0..0, what))?,
+            init: source.helpers(raw.init, ports)?,
+            sidecars: source.helpers(raw.sidecar, ports)?,
             health,
             replicas,
             resources,
+            io: raw.io,
+            exclusive_cpus: raw.exclusive_cpus,
             ports,
             network: raw.network,
             role: source.role(raw.role)?,
@@ -262,49 +286,43 @@ impl Spec {
         Ok(spec)
     }
 
-    /// The task of a replica, which gets these ports.
-    pub fn describe(&self, replica: u32, task_id: &TaskId, ports: &[u16]) -> Result<TaskInfo, TaskError> {
+    fn program(&self) -> Program<'_> {
+        Program {
+            argv: &self.argv,
+            env: &self.env,
+            image: self.image.as_deref(),
+            user: self.user.as_deref(),
+            artifacts: &self.artifacts,
+            volumes: &self.volumes,
+        }
+    }
+
+    /// What is launched for a replica, which gets these ports; the id is that of the replica's own task.
+    pub fn describe(&self, replica: u32, task_id: &TaskId, ports: &[u16]) -> Result<Launch, TaskGroupError> {
         let render = |text: &String| {
             template::render(text, replica, ports).expect("variables are checked when the text is read")
         };
-        let mut task = Task::new(task_id.as_str())
+        let task = Task::new(task_id.as_str())
             .name(format!("{}.{replica}", self.name))
-            .command(self.argv.iter().map(render))
             .resources(&self.resources)
             .ports(ports.iter().copied())
-            .env("APPORTION_REPLICA", replica.to_string())
             .label("service", self.name.as_str());
-        for (index, port) in ports.iter().enumerate() {
-            task = task.env(format!("APPORTION_PORT{index}"), port.to_string());
-        }
-        // After ours: whoever sets one of these names means it.
-        for (name, value) in &self.env {
-            task = task.env(name, render(value));
-        }
+        let mut task = self.program().of(task, replica, ports);
         if let Some(grace) = self.kill_grace {
             task = task.kill_grace(grace);
         }
-        if let Some(image) = &self.image {
-            task = task.image(image);
+        if let Some(io) = self.io {
+            task = task.io(io);
         }
-        if let Some(user) = &self.user {
-            task = task.user(user);
-        }
-        for artifact in &self.artifacts {
-            task = task.artifact(artifact.clone());
-        }
-        for Volume { source, container_path, writable } in self.volumes.iter().cloned() {
-            task = task.mount(source, container_path, writable);
+        if self.exclusive_cpus {
+            task = task.exclusive_cpus();
         }
         if let Some(health) = &self.health {
             // It is asked at its own address: there its ports are its own.
             let own = self.network.as_ref().map_or(ports, |network| network.own_ports(ports));
             task = task.health_check(health.check(own, render));
         }
-        if let Some(network) = &self.network {
-            task = task.network(network.network(ports));
-        }
-        task.build()
+        self.with_helpers(task, replica, task_id, ports)
     }
 }
 
@@ -344,18 +362,24 @@ impl Source<'_> {
         }
     }
 
-    fn resources(self, raw: &SpecFile) -> Result<Resources, SpecError> {
+    fn resources(
+        self,
+        more: Option<Spanned<String>>,
+        cpus: Option<Spanned<Scalar>>,
+        memory: Option<Spanned<Scalar>>,
+        disk: Option<Spanned<Scalar>>,
+    ) -> Result<Resources, SpecError> {
         let mut resources = Resources::new();
-        if let Some(more) = &raw.resources {
+        if let Some(more) = &more {
             resources = more.get_ref().parse().map_err(|error| self.at("resources", more, error))?;
             if resources.ports().is_some() {
                 return Err(self.at("resources", more, NAMES_PORTS));
             }
         }
         let scalars = [
-            ("cpus", Name::Cpus, &raw.cpus, CPUS_MILLI_DEFAULT),
-            ("memory", Name::Mem, &raw.memory, MEM_MILLI_DEFAULT),
-            ("disk", Name::Disk, &raw.disk, 0),
+            ("cpus", Name::Cpus, cpus, CPUS_MILLI_DEFAULT),
+            ("memory", Name::Mem, memory, MEM_MILLI_DEFAULT),
+            ("disk", Name::Disk, disk, 0),
         ];
         for (key, name, given, default) in scalars {
             let twice = resources.milli(&name) > 0;
@@ -365,7 +389,7 @@ impl Source<'_> {
                 Some(value) if twice => {
                     return Err(self.at(
                         key,
-                        value,
+                        &value,
                         format!("is given, and {name} stands in resources too; keep one"),
                     ));
                 }
@@ -375,7 +399,7 @@ impl Source<'_> {
                         Scalar::Float(number) => number.to_string(),
                         Scalar::Text(text) => text.clone(),
                     };
-                    parse_scalar(&name, &text).map_err(|what| self.at(key, value, what))?
+                    parse_scalar(&name, &text).map_err(|what| self.at(key, &value, what))?
                 }
             };
             resources.insert(name, Value::Scalar(milli));

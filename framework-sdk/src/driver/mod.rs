@@ -5,7 +5,7 @@ mod engine;
 mod error;
 #[cfg(feature = "net")]
 mod net;
-mod random;
+pub(crate) mod random;
 mod state;
 
 use std::time::Duration;

@@ -219,7 +219,8 @@ impl Offer {
     /// without any change when it does not fit as a whole.
     ///
     /// The master takes each of its tasks or none: then each is told to [`update`](crate::Scheduler::update) as an error with
-    /// [`TaskGroupInvalid`](crate::Reason::TaskGroupInvalid). A [kill](crate::Context::kill) of one of its tasks ends all of them.
+    /// [`TaskGroupInvalid`](crate::Reason::TaskGroupInvalid), or with [`NotEnforceable`](crate::Reason::NotEnforceable) where it is this
+    /// agent that cannot do what one of them asks for. A [kill](crate::Context::kill) of one of its tasks ends all of them.
     pub fn launch_group(&mut self, group: TaskGroupInfo) -> Result<(), GroupDoesNotFit> {
         let before = (self.left.clone(), self.taken.clone(), self.bytes, self.tasks);
         let mut placed = Vec::with_capacity(group.tasks().len());

@@ -89,6 +89,7 @@ fn a_mistake_is_named() {
         (good().mem_mib(u64::MAX), "is not an amount of mem"),
         (good().cpus_limit(0.05), "limits `cpus:0.05` must be of `cpus` and `mem` only"),
         (good().pids_max(0), "0 processes are not enough"),
+        (good().cpus(0.5).exclusive_cpus(), "container.exclusive_cpus: cores of its own are whole ones"),
         (good().volume("data"), "`data` is not the path of a volume"),
         ((0..65).fold(good(), |task, _| task.volume("/data")), "has 65 volumes"),
         (good().image("a b"), "`a b` does not name an image"),
@@ -129,4 +130,18 @@ fn a_mistake_is_named() {
         let error = task.build().unwrap_err().to_string();
         assert!(error.contains(text), "{error} has no {text}");
     }
+}
+
+#[test]
+fn a_task_that_an_executor_runs_needs_no_command_and_has_no_container() {
+    let executor = TaskId::new("pool").unwrap();
+    let inner = || Task::new("t").cpus(0.1).run_by(&executor);
+    assert_eq!(inner().build().unwrap().executor(), Some(&executor));
+    for (task, what) in [(inner().image("web:1"), "container.image"), (inner().tmpfs("/x", 1), "volumes")] {
+        let refused = task.build().unwrap_err().to_string();
+        assert!(refused.contains(what) && refused.contains("executor `pool`"), "{refused}");
+    }
+    let idle = Task::new("pool").cpus(0.1).executor();
+    assert!(matches!(idle.clone().build(), Err(TaskError::NoCommand { .. })));
+    assert!(idle.command(["pool"]).build().unwrap().is_executor());
 }

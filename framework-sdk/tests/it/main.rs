@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agents_and_operators;
+mod executor;
 mod link;
 mod offers;
 mod properties;

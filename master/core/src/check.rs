@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apportion_types::{AgentId, FrameworkId, Resources, TaskState};
+use apportion_types::{AgentId, FrameworkId, Resources, TaskId, TaskState};
 
 use crate::{
     state::{State, agents::AgentStream, frameworks::SchedulerStream, tasks::TaskKey, timers::Timer},
@@ -215,12 +215,18 @@ fn tasks(state: &State) {
         assert!(view.state != TaskState::Unknown, "task {} is unknown", key.1);
     }
     for (id, framework) in &state.frameworks {
-        let of = |task_id| state.view.tasks[&(id.clone(), task_id)].info.group.clone();
-        let mut groups = BTreeMap::new();
-        for group in framework.tasks.keys().cloned().filter_map(of) {
-            *groups.entry(group.group_id).or_default() += 1;
+        let info = |task_id: &TaskId| state.view.tasks[&(id.clone(), task_id.clone())].info.clone();
+        let (mut groups, mut executed) = (BTreeMap::new(), BTreeMap::new());
+        for info in framework.tasks.keys().map(info) {
+            if let Some(group) = &info.group {
+                *groups.entry(group.group_id.clone()).or_default() += 1;
+            }
+            if let Some(executor) = info.executor() {
+                *executed.entry(executor.clone()).or_default() += 1;
+            }
         }
         assert_eq!(groups, framework.groups, "the tasks of each task group of {id}");
+        assert_eq!(executed, framework.executed, "the tasks of each executor of {id}");
     }
     let ended = state.view.completed.values().all(|task| !task.state.holds_resources());
     assert!(ended, "a completed task holds resources");
@@ -272,6 +278,9 @@ fn streams(state: &State) {
             }
             AgentStream::Closing => {}
         }
+    }
+    for (work_dir, id) in &state.work_dirs {
+        assert_eq!(state.view.agents[id].info.work_dir_id, *work_dir, "the work directory of agent {id}");
     }
     for (id, conn) in &state.registering {
         let stands =

@@ -6,9 +6,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use apportion_master_core::{Action, Actions, Config, ConnId, Event, Master};
 use apportion_types::{
-    AgentInfo, Command, FrameworkInfo, OfferId, Resources, Role, TaskId, TaskInfo, TaskState, Time, limits,
+    AgentCapability, AgentInfo, Command, FrameworkId, FrameworkInfo, GroupInfo, OfferId, Part, Reason,
+    Resources, Role, TaskId, TaskInfo, TaskState, Time, limits,
     protocol::{
-        agent::AgentMessage,
+        agent::{AgentMessage, AgentTask},
         scheduler::{
             Accept, Call, DeclineCode, DeclineReason, Event as SchedulerEvent, InvalidTask, OfferOperation,
             Refusal,
@@ -50,6 +51,11 @@ impl Peers {
     }
 
     fn register(&mut self, conn: ConnId, resources: &str) {
+        self.register_with(conn, resources, Vec::new());
+    }
+
+    /// Registers an agent that brings tasks of an earlier master.
+    fn register_with(&mut self, conn: ConnId, resources: &str, tasks: Vec<AgentTask>) {
         let info = AgentInfo {
             hostname: "h".to_owned(),
             address: "h:1".to_owned(),
@@ -58,33 +64,37 @@ impl Peers {
             domain: None,
             unenforced: Vec::new(),
             version: String::new(),
+            capabilities: AgentCapability::ALL.into(),
+            work_dir_id: String::new(),
         };
         let message = AgentMessage::Register {
             total: info.resources.clone(),
             info,
-            agent_id: None,
-            tasks: Vec::new(),
+            agent_id: (!tasks.is_empty()).then(|| "m0-A0001".parse().unwrap()),
+            tasks,
             operations: Vec::new(),
         };
         self.happen(Event::AgentMessage { conn, message });
     }
 
     fn subscribe(&mut self) {
-        let info = FrameworkInfo {
-            name: String::new(),
-            principal: String::new(),
-            roles: vec![Role::default()],
-            failover_timeout: Duration::from_secs(60),
-            labels: BTreeMap::new(),
-        };
-        let call =
-            Call::Subscribe { info, framework_id: None, suppressed: Vec::new(), options: Box::default() };
-        self.call(call);
+        let (info, options) = (framework_info(), Box::default());
+        self.call(Call::Subscribe { info, framework_id: None, suppressed: Vec::new(), options });
     }
 
     fn tick(&mut self) -> Actions {
         self.now = self.master.next_deadline().expect("something is due").max(self.now);
         self.happen(Event::Tick)
+    }
+}
+
+fn framework_info() -> FrameworkInfo {
+    FrameworkInfo {
+        name: String::new(),
+        principal: String::new(),
+        roles: vec![Role::default()],
+        failover_timeout: Duration::from_secs(60),
+        labels: BTreeMap::new(),
     }
 }
 
@@ -102,6 +112,7 @@ fn task(number: usize) -> TaskInfo {
         container: Default::default(),
         supervision: Default::default(),
         group: None,
+        execution: Default::default(),
     }
 }
 
@@ -139,6 +150,47 @@ fn an_accept_of_too_many_tasks_is_refused_and_each_task_is_answered() {
     let actions = peers.call(accept(offers, tasks));
     assert_eq!(refusals(&actions), []);
     assert_eq!(peers.master.view().tasks.len(), limits::TASKS_PER_ACCEPT_MAX);
+}
+
+/// A framework that has all the tasks that it may have but for one, on an agent that brings them.
+fn nearly_full() -> Peers {
+    let mut peers = Peers::new(Master::new(Config::new("m"), Time::ZERO));
+    let framework_id: FrameworkId = "m0-F0001".parse().unwrap();
+    let told = |number| AgentTask {
+        framework_id: framework_id.clone(),
+        framework_info: framework_info(),
+        role: Role::default(),
+        info: task(number),
+        state: TaskState::Running,
+        unacknowledged: None,
+    };
+    peers.register_with(AGENT, "cpus:200", (1..limits::TASKS_PER_FRAMEWORK_MAX).map(told).collect());
+    let framework_id = Some(framework_id);
+    let (info, options) = (framework_info(), Box::default());
+    peers.call(Call::Subscribe { info, framework_id, suppressed: Vec::new(), options });
+    peers.tick();
+    peers
+}
+
+#[test]
+fn a_task_group_that_its_framework_has_no_room_for_is_refused_by_the_limit() {
+    let mut peers = nearly_full();
+    let member = |place: u32| {
+        let (group_id, part) = ("g".parse().unwrap(), Part::Main);
+        let group = Some(Box::new(GroupInfo { group_id, part, place, members: 2, network: None }));
+        let task_id = format!("new{place}").parse().unwrap();
+        Ok(TaskInfo { task_id, group, ..task(0) })
+    };
+    let offers = peers.master.view().offers.keys().cloned().collect();
+    let operations = vec![OfferOperation::LaunchGroup(vec![member(0), member(1)])];
+    let actions = peers.call(Call::Accept(Accept { offers, operations, refuse: None }));
+    assert_eq!(refusals(&actions), [Refusal::Limit]);
+    let invalid = actions.iter().filter(|action| {
+        matches!(action, Action::ToScheduler { event: SchedulerEvent::Update(status), .. }
+            if status.reason == Some(Reason::TaskGroupInvalid))
+    });
+    assert_eq!(invalid.count(), 2);
+    assert_eq!(peers.master.view().tasks.len(), limits::TASKS_PER_FRAMEWORK_MAX - 1);
 }
 
 #[test]

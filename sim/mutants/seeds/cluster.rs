@@ -7,7 +7,7 @@ use apportion_sim::{
     Behaviour, Chaos, Cluster, Failure, Framework, Handle, OnTerm, Sim, Store, scenario::Scenario,
 };
 
-use super::scheduler::Busy;
+use super::{executors, scheduler::Busy};
 
 /// Work of each framework.
 const JOBS: usize = 8;
@@ -15,7 +15,7 @@ const JOBS: usize = 8;
 /// Longer than anything that a healthy cluster waits for after its bad day.
 const IN_THE_END: Duration = Duration::from_secs(3600);
 
-/// The whole offer model, which every other seed is about.
+/// The whole offer model, which every other seed is about; every fourth is about executors.
 const WHOLE_MODEL: &str = include_str!("../../scenarios/whole-model.txt");
 
 /// One run: chance, faults, and an operator who interferes. What is wrong, if anything.
@@ -24,6 +24,10 @@ pub(crate) fn run(seed: u64) -> Result<(), Failure> {
         let scenario = Scenario::parse("whole-model.txt", WHOLE_MODEL).expect("the repository's own");
         let mut sim = scenario.build().start(seed);
         return scenario.story(&mut sim);
+    }
+    if seed % 4 == 2 {
+        let (cluster, frameworks) = executors::cluster(Chaos::bad_day(Duration::from_secs(60)));
+        return executors::all_done(&mut cluster.start(seed), &frameworks);
     }
     let (cluster, frameworks) = busy();
     let mut sim = cluster.start(seed);

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "its one line is its result")]
 
 mod cluster;
+mod executors;
 mod scheduler;
 
 use std::{

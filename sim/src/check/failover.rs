@@ -24,8 +24,8 @@ use crate::{fault::Process, machine::Container, world::World};
 /// failover time-out, counted from its loss or from the loss of its master; and nobody is refused as removed who is not.
 ///
 /// A task is killed only when somebody asked: the master asks an agent to kill a task only after its framework or an operator has asked
-/// this master, or when its framework uses its name on another agent; it removes a framework from an agent only when the framework
-/// is removed; and a container ends by a signal only after its agent was asked.
+/// this master, for it or another of its task group, or when its framework uses its name on another agent; it removes a framework from an
+/// agent only when the framework is removed; and a container ends by a signal only after its agent was asked.
 ///
 /// At rest no framework is away for longer than its failover time-out, counted from when this master missed it.
 #[derive(Debug, Default)]
@@ -94,13 +94,17 @@ impl Failover {
                 }
                 Call::Teardown => self.teardown = self.streams.framework(conn).cloned(),
                 Call::Kill { task_id, .. } => {
-                    let framework = self.streams.framework(conn);
-                    self.asked.extend(framework.map(|id| (id.clone(), task_id.clone())));
+                    if let Some(id) = self.streams.framework(conn) {
+                        self.asked.extend(with_its_group(world, (id.clone(), task_id.clone())));
+                    }
                 }
                 _ => {}
             },
             Happening::OperatorCalls { call } => match call {
                 OperatorCall::KillTask { task_id, .. } => {
+                    let named = world.view().tasks.keys().filter(|key| key.1 == *task_id).cloned();
+                    let meant = named.flat_map(|key| with_its_group(world, key)).map(|(_, task_id)| task_id);
+                    self.asked_by_operators.extend(meant);
                     self.asked_by_operators.insert(task_id.clone());
                 }
                 OperatorCall::TeardownFramework { framework_id } => {
@@ -127,7 +131,10 @@ impl Failover {
                 let supervised = ended.is_some_and(Container::may_be_ended);
                 // And whoever launched a task group: `groups` looks whether it was to end.
                 let grouped = ended.is_some_and(|container| container.grouped);
-                if killed && !asked && !borrows && !supervised && !grouped {
+                // And whoever launched an executor or what it runs: they end together.
+                let executed =
+                    ended.is_some_and(|container| container.executor.is_some() || container.inside.is_some());
+                if killed && !asked && !borrows && !supervised && !grouped && !executed {
                     return Err(format!(
                         "agent {agent} has killed container {container} of task {}, and was not asked to",
                         task.1
@@ -239,4 +246,15 @@ impl Failover {
         }
         Ok(())
     }
+}
+
+/// A task, and those of its task group that the master knows: whoever has one killed has all killed.
+fn with_its_group(world: &World, key: TaskKey) -> Vec<TaskKey> {
+    let tasks = &world.view().tasks;
+    let group = |key: &TaskKey| tasks.get(key)?.info.group.as_ref().map(|group| &group.group_id);
+    let of_key = group(&key);
+    let others = tasks.keys().filter(|other| of_key.is_some() && other.0 == key.0 && group(other) == of_key);
+    let mut all: Vec<TaskKey> = others.cloned().collect();
+    all.push(key);
+    all
 }

@@ -8,6 +8,7 @@ mod answers;
 mod calls;
 mod changes;
 mod claims;
+mod executors;
 mod failover;
 mod fairness;
 #[cfg(test)]
@@ -148,6 +149,7 @@ pub(crate) fn all() -> Vec<Box<dyn Check>> {
         Box::new(volumes::Volumes),
         Box::new(gangs::Gangs::default()),
         Box::new(groups::Groups::default()),
+        Box::new(executors::Executors::default()),
         Box::new(claims::Claims::default()),
         Box::new(preemptions::Preemptions::default()),
         Box::new(fairness::Fairness::default()),

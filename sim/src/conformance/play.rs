@@ -8,7 +8,7 @@ use std::{
 };
 
 use apportion_sdk::Scheduler;
-use apportion_types::AgentInfo;
+use apportion_types::{AgentCapability, AgentInfo};
 
 use super::{
     Conformance, Promise,
@@ -142,12 +142,14 @@ impl<S: Scheduler + 'static> Conformance<S> {
             let hostname = format!("host-{number}");
             cluster = cluster.agent(AgentInfo {
                 address: format!("{hostname}:5051"),
+                work_dir_id: hostname.clone(),
                 hostname,
                 resources: resources.clone(),
                 attributes: self.attributes.clone(),
                 domain: None,
                 unenforced: Vec::new(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
+                capabilities: AgentCapability::ALL.into(),
             });
         }
         let handle = cluster.add(framework);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use apportion_types::{AgentInfo, FaultDomain, Resources};
+use apportion_types::{AgentCapability, AgentInfo, FaultDomain, Resources};
 
 use super::{
     chance, fault,
@@ -244,6 +244,8 @@ impl Declared {
                 domain: agents.domain.clone(),
                 unenforced: Vec::new(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
+                capabilities: AgentCapability::ALL.into(),
+                work_dir_id: host(number),
             });
             if !agents.lends.is_empty() {
                 cluster = cluster.lending(agents.lends.clone());

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use apportion_types::{AgentInfo, TaskInfo, limits};
+use apportion_types::{AgentCapability, AgentInfo, TaskInfo, limits};
 
 use super::{
     Ends, Frameworks, Group, Misplaced, Node, Offers, Options, Recorder, Report, Task, TaskCounts,
@@ -150,6 +150,8 @@ fn cluster(nodes: &[Node], options: &Options) -> Cluster {
             domain: None,
             unenforced: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            capabilities: AgentCapability::ALL.into(),
+            work_dir_id: node.name.clone(),
         })
     })
 }

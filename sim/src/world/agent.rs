@@ -122,6 +122,7 @@ impl World {
                 .push(self.now + limits::OVERSUBSCRIPTION_INTERVAL, What::Estimated { agent: number, life });
         }
         self.agent_connects(number, life);
+        self.executors_connect(number);
     }
 
     pub(super) fn crash_agent(&mut self, number: usize, down: Duration) {
@@ -149,7 +150,7 @@ impl World {
     }
 
     /// Feeds the core one event, and runs what it wants, and what comes of that at once.
-    fn agent_handles(&mut self, number: usize, event: Event) {
+    pub(super) fn agent_handles(&mut self, number: usize, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let mut actions = Vec::new();
@@ -194,7 +195,24 @@ impl World {
                     container.cancelled |= container.stage == Stage::Made;
                 }
             }
-            Action::Attach { container_id } => self.attach(number, container_id, events),
+            Action::SendExecutor { container_id, event } => {
+                self.executor_hears(number, container_id, event, events);
+            }
+            Action::DisconnectExecutor { message, .. } => {
+                self.violate("executors", format!("an executor is sent away: {message}"));
+            }
+            Action::Limit { container_id, number: limit, ceilings, .. } => {
+                let fails = random::hits(&mut self.chance.tasks, self.odds.launch_fails_ppm);
+                let container = self.agents[number].machine.containers.get_mut(&container_id);
+                if let Some(container) = container.filter(|_| !fails) {
+                    container.memory_limit_bytes = ceilings.memory_limit_bytes;
+                }
+                let result = if fails { Err("the cgroup says no".to_owned()) } else { Ok(()) };
+                events.push_back(Event::Limited { container_id, number: limit, result });
+            }
+            Action::Attach { container_id, .. } => self.attach(number, container_id, events),
+            // Its machines have no networks.
+            Action::LeaveNetwork { .. } => {}
             Action::Signal { container_id, signal } => self.signal(number, &container_id, signal, events),
             Action::Probe { container_id, kind, number: asked, probe, timeout } => {
                 self.asked(number, (container_id, kind, asked), &probe, timeout);
@@ -394,6 +412,7 @@ impl World {
         self.progress_at = self.now;
         match container.stage {
             Stage::Made => self.container_made(number, id),
+            Stage::Starting if container.inside.is_some() => self.executed_starts(number, id),
             Stage::Starting => self.container_runs(number, id),
             Stage::Running { .. } => {
                 let (exit, limitation) = container.ending();
@@ -437,6 +456,7 @@ impl World {
         if let Some(runs_for) = runs_for {
             self.next_step(number, id, runs_for);
         }
+        self.executor_connects_soon(number, id);
         self.agent_handles(number, Event::Launched { container_id: id.clone(), addresses: Vec::new() });
     }
 
@@ -449,8 +469,10 @@ impl World {
         limitation: Option<Limitation>,
     ) {
         self.progress();
+        self.ends_inside(number, id);
         let agent = &mut self.agents[number];
         let Some(container) = agent.machine.containers.get_mut(id) else { return };
+        let (inside, by_itself) = (container.inside.is_some(), !container.is_signalled());
         let termination = container.end(self.now, exit, limitation);
         let task = container.task.clone();
         self.observe(&Happening::Ended {
@@ -459,10 +481,13 @@ impl World {
             task: &task,
             termination: &termination,
         });
+        if inside {
+            return self.executed_ended(number, id, exit, by_itself);
+        }
         self.agent_handles(number, Event::Terminated { container_id: id.clone(), termination });
     }
 
-    fn next_step(&mut self, number: usize, id: &ContainerId, after: Duration) {
+    pub(super) fn next_step(&mut self, number: usize, id: &ContainerId, after: Duration) {
         let Some(container) = self.agents[number].machine.containers.get_mut(id) else { return };
         container.step += 1;
         let step = container.step;

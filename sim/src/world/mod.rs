@@ -4,6 +4,7 @@
 //! happenings in virtual time.
 
 mod agent;
+mod executor;
 mod faults;
 mod framework;
 mod master;
@@ -59,6 +60,8 @@ pub(crate) enum What {
     Step { agent: usize, container: ContainerId, step: u64 },
     /// A container answers a probe.
     Probed { agent: usize, life: u64, container: ContainerId, heard: agent::Heard },
+    /// An executor opens a stream to its agent.
+    ExecutorConnects { agent: usize, life: u64, container: ContainerId },
     /// An agent's estimator has looked what could be lent.
     Estimated { agent: usize, life: u64 },
     /// The next fault of the script.
@@ -229,6 +232,9 @@ impl World {
             What::Written { agent, life } => self.written(agent, life),
             What::Step { agent, container, step } => self.container_steps(agent, &container, step),
             What::Probed { agent, life, container, heard } => self.probed(agent, life, container, heard),
+            What::ExecutorConnects { agent, life, container } => {
+                self.executor_connects(agent, life, &container);
+            }
             What::Estimated { agent, life } => self.estimated(agent, life),
             What::Fault { number } => self.fault(number),
             What::Heals { peer, ways } => self.heals(peer, ways),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
+mod executors;
 mod mixed;
 mod regressions;
 mod replay;

@@ -8,6 +8,7 @@ use super::{ConvertError, enums, from_ref, id, message, messages, optional, show
 use crate::{
     container_info::{Artifact, ContainerInfo, Rlimit, Volume, VolumeSource, is_absolute, is_relative},
     image::{Image, PullPolicy},
+    io::IoLimits,
     limits,
 };
 
@@ -144,6 +145,35 @@ impl TryFrom<v1::Rlimit> for Rlimit {
     }
 }
 
+impl From<IoLimits> for v1::IoLimits {
+    fn from(io: IoLimits) -> Self {
+        Self {
+            read_bytes_per_second: io.read_bytes_per_second,
+            write_bytes_per_second: io.write_bytes_per_second,
+            read_ops_per_second: io.read_ops_per_second,
+            write_ops_per_second: io.write_ops_per_second,
+        }
+    }
+}
+
+/// Refuses a limit that is too low; see [`IoLimits::refusal`].
+impl TryFrom<v1::IoLimits> for IoLimits {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::IoLimits) -> Result<Self, ConvertError> {
+        let io = Self {
+            read_bytes_per_second: wire.read_bytes_per_second,
+            write_bytes_per_second: wire.write_bytes_per_second,
+            read_ops_per_second: wire.read_ops_per_second,
+            write_ops_per_second: wire.write_ops_per_second,
+        };
+        match io.refusal() {
+            Some((field, what)) => Err(ConvertError::new(field, what)),
+            None => Ok(io),
+        }
+    }
+}
+
 impl From<ContainerInfo> for v1::ContainerInfo {
     fn from(info: ContainerInfo) -> Self {
         Self {
@@ -154,6 +184,8 @@ impl From<ContainerInfo> for v1::ContainerInfo {
             rlimits: info.rlimits.into_iter().map(Into::into).collect(),
             network: info.network.map(|network| (*network).into()),
             swap_bytes: info.swap_bytes,
+            io: info.io.map(|io| (*io).into()),
+            exclusive_cpus: info.exclusive_cpus,
         }
     }
 }
@@ -201,6 +233,8 @@ impl TryFrom<v1::ContainerInfo> for ContainerInfo {
             rlimits,
             network: optional("network", wire.network)?.map(Box::new),
             swap_bytes: wire.swap_bytes,
+            io: optional("io", wire.io)?.filter(|io: &IoLimits| !io.is_empty()).map(Box::new),
+            exclusive_cpus: wire.exclusive_cpus,
         })
     }
 }

@@ -4,7 +4,7 @@ use apportion_proto::v1;
 
 use super::ConvertError;
 use crate::{
-    Capability,
+    AgentCapability, Capability,
     container::Control,
     container_info::RlimitResource,
     group::Part,
@@ -13,6 +13,7 @@ use crate::{
     operation::OperationState,
     protocol::{
         agent::RefuseCode,
+        executor::ExecutorRefuseCode,
         scheduler::{ClaimRefusal, DeclineCode, ErrorCode, Refusal},
     },
     task::{Reason, Source, TaskState},
@@ -67,7 +68,7 @@ wire_enum! {
         ResourcesUnknown, GangRefused, OperationInvalid, ContainerLimitationDisk, ImageNotAvailable, ArtifactNotFetched,
         MaxCompletionTime, Unhealthy, HealthChanged, CheckChanged, NotEnforceable,
         NetworkNotAvailable, ContainerLimitationPorts, TaskGroupInvalid, TaskGroupFailed,
-        TaskGroupFinished,
+        TaskGroupFinished, ExecutorTerminated, ExecutorSubscribeTimeout,
     }
 }
 
@@ -85,7 +86,7 @@ wire_enum! {
     /// The control of this number on the wire; refuses none and unknown ones, naming the field.
     control: Control, Control {
         CpuWeight, CpuQuota, Memory, Pids, Namespaces, ReadOnlyRoot, Capabilities, Seccomp, AtomicKill, Images,
-        Disk, Swap, Cpuset,
+        Disk, Swap, Cpuset, Io, HugePages,
     }
 }
 
@@ -105,6 +106,11 @@ wire_enum! {
 }
 
 wire_enum! {
+    /// The refusal of an executor of this number on the wire; refuses none and unknown ones, naming the field.
+    executor_refuse_code: ExecutorRefuseCode, ExecutorRefuseCode { Invalid, Replaced, TooSlow, ShuttingDown, Ended }
+}
+
+wire_enum! {
     /// The state of an operation of this number on the wire; refuses none and unknown ones, naming the field.
     operation_state: OperationState, OperationState { Pending, Finished, Failed, Error, Dropped, Unreachable, Unknown }
 }
@@ -112,6 +118,11 @@ wire_enum! {
 wire_enum! {
     /// The capability of this number on the wire; refuses none and unknown ones, naming the field.
     capability: Capability, Capability { RevocableResources, SharedResources, GpuResources, RegionAware }
+}
+
+wire_enum! {
+    /// The capability of an agent of this number on the wire; refuses none and unknown ones, naming the field.
+    agent_capability: AgentCapability, AgentCapability { TaskGroups, Executors, GroupNetworks, ExclusiveCpus }
 }
 
 wire_enum! {

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use apportion_proto::v1;
 
 use super::{
-    ConvertError, bounded, control, duration, from_ref, id, ids, map_bytes, message, messages, millis,
-    optional, shown,
+    ConvertError, agent_capability, bounded, control, duration, from_ref, id, ids, map_bytes, message,
+    messages, millis, optional, shown,
 };
 use crate::{
     AgentInfo, FrameworkInfo, Offer, Place, Role,
@@ -90,11 +90,17 @@ impl From<AgentInfo> for v1::AgentInfo {
             unenforced: info.unenforced.into_iter().map(Into::into).collect(),
             version: info.version,
             domain: info.domain.map(Into::into),
+            capabilities: info
+                .capabilities
+                .into_iter()
+                .map(|one| v1::AgentCapability::from(one) as i32)
+                .collect(),
+            work_dir_id: info.work_dir_id,
         }
     }
 }
 
-/// Refuses: no host name, an address that is not `host:port`, missing resources, a control named twice, more than
+/// Passes over capabilities that are not known: they are a newer agent's. Refuses: no host name, an address that is not `host:port`, missing resources, a control named twice, more than
 /// [`limits::DESCRIPTION_BYTES_MAX`] of text.
 impl TryFrom<v1::AgentInfo> for AgentInfo {
     type Error = ConvertError;
@@ -104,9 +110,10 @@ impl TryFrom<v1::AgentInfo> for AgentInfo {
         let bytes = wire.hostname.len()
             + wire.address.len()
             + wire.version.len()
+            + wire.work_dir_id.len()
             + map_bytes(&wire.attributes)
             + reasons;
-        let fields = "hostname, address, attributes, reasons and version";
+        let fields = "hostname, address, attributes, reasons, version and work_dir_id";
         bounded(fields, bytes, limits::DESCRIPTION_BYTES_MAX)?;
         if wire.hostname.is_empty() {
             return Err(ConvertError::new("hostname", "is empty"));
@@ -131,6 +138,12 @@ impl TryFrom<v1::AgentInfo> for AgentInfo {
             attributes: wire.attributes.into_iter().collect(),
             version: wire.version,
             domain: optional("domain", wire.domain)?,
+            capabilities: wire
+                .capabilities
+                .into_iter()
+                .filter_map(|number| agent_capability("capabilities", number).ok())
+                .collect(),
+            work_dir_id: wire.work_dir_id,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use apportion_proto::v1;
 
-use super::{ConvertError, enums, from_ref, id};
+use super::{ConvertError, enums, from_ref, id, optional};
 use crate::{GroupInfo, limits};
 
 impl From<GroupInfo> for v1::GroupInfo {
@@ -12,11 +12,12 @@ impl From<GroupInfo> for v1::GroupInfo {
             part: v1::GroupPart::from(group.part) as i32,
             place: group.place,
             members: group.members,
+            network: group.network.map(|network| (*network).into()),
         }
     }
 }
 
-/// Refuses more members than [`limits::GROUP_TASKS_MAX`], and a place that is none of theirs.
+/// Refuses more members than [`limits::GROUP_TASKS_MAX`], a place that is none of theirs, and a network that is none.
 impl TryFrom<v1::GroupInfo> for GroupInfo {
     type Error = ConvertError;
 
@@ -36,6 +37,7 @@ impl TryFrom<v1::GroupInfo> for GroupInfo {
             part: enums::part("part", wire.part)?,
             place: wire.place,
             members: wire.members,
+            network: optional("network", wire.network)?.map(Box::new),
         })
     }
 }

@@ -10,6 +10,8 @@ mod agent;
 mod container_info;
 mod document;
 mod enums;
+mod execution;
+mod executor;
 mod framework;
 mod free;
 mod group;
@@ -31,9 +33,9 @@ use std::{fmt::Display, str::FromStr, time::Duration};
 
 pub use self::{
     enums::{
-        capability, claim_refusal, control, decline_code, error_code, network_direction, network_protocol,
-        network_verdict, operation_state, part, pull_policy, reason, refusal, refuse_code, rlimit_resource,
-        source, task_state,
+        agent_capability, capability, claim_refusal, control, decline_code, error_code, executor_refuse_code,
+        network_direction, network_protocol, network_verdict, operation_state, part, pull_policy, reason,
+        refusal, refuse_code, rlimit_resource, source, task_state,
     },
     resources::resources_sum,
     scheduler::scheduler_request,

@@ -1,19 +1,21 @@
 //! Arbitrary values of every type that crosses the wire.
 
 mod brief;
+mod executor;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use proptest::{collection, option, prelude::*};
 
 pub(super) use brief::task_info;
+pub(super) use executor::{executor_call, executor_event};
 
 use crate::{
-    AgentId, AgentInfo, Capability, CheckResult, Command, ContainerInfo, ContainerStatus, FaultDomain,
-    Findings, FrameworkId, FrameworkInfo, FrameworkOptions, GroupId, GroupInfo, Image, Offer,
-    OfferConstraints, OfferId, Operation, OperationId, OperationState, OperationStatus, Part, Place, Reason,
-    Resources, Role, Source, Supervision, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, Volume,
-    VolumeId, VolumeSource,
+    AgentCapability, AgentId, AgentInfo, Capability, CheckResult, Command, ContainerInfo, ContainerStatus,
+    Execution, FaultDomain, Findings, FrameworkId, FrameworkInfo, FrameworkOptions, GroupId, GroupInfo,
+    Image, Offer, OfferConstraints, OfferId, Operation, OperationId, OperationState, OperationStatus, Part,
+    Place, Reason, Resources, Role, RunId, Source, Supervision, TaskId, TaskInfo, TaskState, TaskStatus,
+    Time, UpdateId, Volume, VolumeId, VolumeSource,
     constraints::{Constraint, Pattern, Predicate, Selector},
     container::{Control, Exit, Limitation, Unenforced, Usage},
     container_info::{Artifact, Rlimit, RlimitResource},
@@ -23,6 +25,7 @@ use crate::{
     probe::{Check, HealthCheck, Probe, Schedule},
     protocol::{
         agent::{AgentMessage, AgentOperation, AgentTask, MasterMessage, RefuseCode},
+        executor::{ExecutorCall, ExecutorEvent, ExecutorRefuseCode, ExecutorUpdate},
         scheduler::{
             Accept, Call, Claim, ClaimRefusal, ClaimResult, DeclineCode, DeclineReason, ErrorCode, Event,
             FreeAgent, FreeState, OfferOperation, Preemption, Refusal, ResourceRequest,
@@ -46,7 +49,8 @@ ids!(
     task_id: TaskId,
     operation_id: OperationId,
     volume_id: VolumeId,
-    group_id: GroupId
+    group_id: GroupId,
+    run_id: RunId
 );
 
 fn role() -> impl Strategy<Value = Role> {
@@ -222,16 +226,34 @@ pub(super) fn agent_info() -> impl Strategy<Value = AgentInfo> {
         domain(),
         collection::vec(unenforced, 0..3),
         ".{0,8}",
+        collection::btree_set(proptest::sample::select(&AgentCapability::ALL[..]), 0..=1),
+        ".{0,8}",
     )
-        .prop_map(|(hostname, address, resources, attributes, domain, unenforced, version)| AgentInfo {
-            hostname,
-            address,
-            resources,
-            attributes,
-            domain,
-            unenforced,
-            version,
-        })
+        .prop_map(
+            |(
+                hostname,
+                address,
+                resources,
+                attributes,
+                domain,
+                unenforced,
+                version,
+                capabilities,
+                work_dir_id,
+            )| {
+                AgentInfo {
+                    work_dir_id,
+                    hostname,
+                    address,
+                    resources,
+                    attributes,
+                    domain,
+                    unenforced,
+                    version,
+                    capabilities,
+                }
+            },
+        )
 }
 
 fn place() -> impl Strategy<Value = Place> {

@@ -6,12 +6,12 @@ use apportion_proto::v1;
 use prost::Message;
 
 use super::{
-    ConvertError, bounded, enums, from_ref, id, ids, map_bytes, message, messages, millis, network, optional,
-    optional_duration, optional_id, shown, source, task_state, update_id, update_id_bytes,
+    ConvertError, bounded, enums, execution, from_ref, id, ids, map_bytes, message, messages, millis,
+    network, optional, optional_duration, optional_id, shown, source, task_state, update_id, update_id_bytes,
 };
 use crate::{
-    Command, ContainerInfo, ContainerStatus, Findings, GroupInfo, Resources, Supervision, TaskInfo,
-    TaskStatus, Time, Volume, VolumeSource,
+    Command, ContainerInfo, ContainerStatus, Execution, Findings, GroupInfo, Resources, Supervision,
+    TaskInfo, TaskStatus, Time, Volume, VolumeSource,
     container::{Exit, Limitation, Usage},
     limits,
     resources::{Name, Value},
@@ -70,13 +70,18 @@ impl From<TaskInfo> for v1::TaskInfo {
             check: info.supervision.check.map(|check| (*check).into()),
             max_completion_ms: info.supervision.max_completion.map(millis),
             group: info.group.map(|group| (*group).into()),
+            executor: info.execution == Execution::Executor,
+            executor_task_id: match info.execution {
+                Execution::By(executor) => Some(executor.to_string()),
+                Execution::Agent | Execution::Executor => None,
+            },
         }
     }
 }
 
 /// Refuses: text of more than [`limits::TASK_BYTES_MAX`] in all, a grace above [`limits::KILL_GRACE_MAX`], no processes at
-/// all, limits of other resources than `cpus` and `mem` or below what is asked for, a group's folder of no group, and what its parts refuse. Absent
-/// resources are none.
+/// all, limits of other resources than `cpus` and `mem` or below what is asked for, a group's folder of no group, what a task cannot have that
+/// an executor runs, parts of cores and lent ones as its own, and what its parts refuse. Absent resources are none.
 impl TryFrom<v1::TaskInfo> for TaskInfo {
     type Error = ConvertError;
 
@@ -84,7 +89,8 @@ impl TryFrom<v1::TaskInfo> for TaskInfo {
         let task_id = id("task_id", &wire.task_id)?;
         let command_bytes =
             wire.command.as_ref().map_or(0, |command| command_bytes(&command.argv, &command.env));
-        let beside = beside_bytes(&wire.volumes, &wire.container, &wire.health_check, &wire.check);
+        let beside =
+            beside_bytes(&wire.volumes, &wire.container, &wire.health_check, &wire.check, &wire.group);
         let bytes = command_bytes + wire.name.len() + map_bytes(&wire.labels) + beside;
         bounded("name, command, labels, volumes, container and checks", bytes, limits::TASK_BYTES_MAX)?;
         if wire.volumes.len() > limits::VOLUMES_MAX {
@@ -100,7 +106,9 @@ impl TryFrom<v1::TaskInfo> for TaskInfo {
         check_ceilings(&resources, &ceilings)?;
         let command: Command = message("command", wire.command)?;
         let container: ContainerInfo = optional("container", wire.container)?.unwrap_or_default();
-        if command.argv.is_empty() && container.image.is_none() {
+        let execution = execution::execution(&task_id, wire.executor, wire.executor_task_id.as_deref())?;
+        let by_executor = matches!(execution, Execution::By(_));
+        if command.argv.is_empty() && container.image.is_none() && !by_executor {
             let what = "names no program, and there is no image that would have one";
             return Err(ConvertError::new("command.argv", what));
         }
@@ -113,7 +121,7 @@ impl TryFrom<v1::TaskInfo> for TaskInfo {
         }
         let max_completion =
             optional_duration("max_completion_ms", wire.max_completion_ms, limits::MAX_COMPLETION_MAX)?;
-        Ok(Self {
+        let info = Self {
             task_id,
             name: wire.name,
             resources,
@@ -130,7 +138,14 @@ impl TryFrom<v1::TaskInfo> for TaskInfo {
                 max_completion,
             },
             group: group.map(Box::new),
-        })
+            execution,
+        };
+        execution::check(&info)?;
+        if info.container.exclusive_cpus {
+            let refuse = |what| ConvertError::new("container.exclusive_cpus", what);
+            info.resources.exclusive_cores().map_err(refuse)?;
+        }
+        Ok(info)
     }
 }
 
@@ -146,11 +161,14 @@ fn beside_bytes(
     container: &Option<v1::ContainerInfo>,
     health_check: &Option<v1::HealthCheck>,
     check: &Option<v1::Check>,
+    group: &Option<v1::GroupInfo>,
 ) -> usize {
+    let shared = group.as_ref().and_then(|group| group.network.as_ref());
     volumes.iter().map(Message::encoded_len).sum::<usize>()
         + container.as_ref().map_or(0, Message::encoded_len)
         + health_check.as_ref().map_or(0, Message::encoded_len)
         + check.as_ref().map_or(0, Message::encoded_len)
+        + shared.map_or(0, Message::encoded_len)
 }
 
 impl TaskInfo {
@@ -165,11 +183,12 @@ impl TaskInfo {
         let container = (self.container != ContainerInfo::default()).then(|| self.container.clone().into());
         let health_check = self.supervision.health_check.as_deref().cloned().map(Into::into);
         let check = self.supervision.check.as_deref().cloned().map(Into::into);
+        let group = self.group.as_deref().cloned().map(Into::into);
         let labels: usize = self.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
         command_bytes(&self.command.argv, &self.command.env)
             + self.name.len()
             + labels
-            + beside_bytes(&volumes, &container, &health_check, &check)
+            + beside_bytes(&volumes, &container, &health_check, &check, &group)
     }
 }
 

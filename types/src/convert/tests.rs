@@ -8,11 +8,13 @@ use prost::Message;
 
 use super::{strategies, *};
 use crate::{
-    Capability, OperationState, Reason, Resources, Source, TaskId, TaskState, TaskStatus,
+    AgentCapability, Capability, OperationState, Reason, Resources, Source, TaskId, TaskInfo, TaskState,
+    TaskStatus,
     container::Control,
     limits,
     protocol::{
         agent::{AgentMessage, RefuseCode},
+        executor::{ExecutorCall, ExecutorRefuseCode},
         scheduler::{Call, ClaimRefusal, ErrorCode, InvalidTask, Refusal},
     },
 };
@@ -77,12 +79,24 @@ proptest! {
     }
 
     #[test]
+    fn what_executors_say_and_hear_round_trips(
+        from_executor in strategies::executor_call(),
+        to_executor in strategies::executor_event(),
+    ) {
+        prop_assert_eq!(over_the_wire::<_, v1::ExecutorServiceConnectRequest>(&from_executor), Ok(from_executor));
+        prop_assert_eq!(over_the_wire::<_, v1::ExecutorServiceConnectResponse>(&to_executor), Ok(to_executor));
+    }
+
+    #[test]
     fn no_bytes_panic_and_every_refusal_is_short(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let refusals = [
             v1::SchedulerServiceConnectRequest::decode(bytes.as_slice()).ok().and_then(|wire| Call::try_from(wire).err()),
             v1::AgentServiceConnectRequest::decode(bytes.as_slice())
                 .ok()
                 .and_then(|wire| AgentMessage::try_from(wire).err()),
+            v1::ExecutorServiceConnectRequest::decode(bytes.as_slice())
+                .ok()
+                .and_then(|wire| ExecutorCall::try_from(wire).err()),
         ];
         for refusal in refusals.into_iter().flatten() {
             prop_assert!(refusal.to_string().len() < 2000 && !refusal.to_string().contains('\0'), "{}", refusal);
@@ -107,14 +121,16 @@ fn every_known_number_of_an_enum_converts_and_every_other_is_named() {
         }
     }
     check(13, task_state, |value: TaskState| v1::TaskState::from(value) as i32);
-    check(34, reason, |value: Reason| v1::Reason::from(value) as i32);
+    check(36, reason, |value: Reason| v1::Reason::from(value) as i32);
     check(2, source, |value: Source| v1::Source::from(value) as i32);
-    check(13, control, |value: Control| v1::Control::from(value) as i32);
+    check(15, control, |value: Control| v1::Control::from(value) as i32);
     check(6, refusal, |value: Refusal| v1::RefusalCode::from(value) as i32);
     check(5, error_code, |value: ErrorCode| v1::ErrorCode::from(value) as i32);
     check(7, operation_state, |value: OperationState| v1::OperationState::from(value) as i32);
     check(4, capability, |value: Capability| v1::Capability::from(value) as i32);
+    check(4, agent_capability, |value: AgentCapability| v1::AgentCapability::from(value) as i32);
     check(5, claim_refusal, |value: ClaimRefusal| v1::ClaimRefusal::from(value) as i32);
+    check(5, executor_refuse_code, |value: ExecutorRefuseCode| v1::ExecutorRefuseCode::from(value) as i32);
     check(5, refuse_code, |value: RefuseCode| v1::RefuseCode::from(value) as i32);
 }
 
@@ -225,6 +241,19 @@ fn frameworks_that_break_a_rule_are_refused_by_path() {
 }
 
 #[test]
+fn an_agent_may_know_more_than_its_master() {
+    let wire = v1::AgentInfo {
+        hostname: "h".to_owned(),
+        address: "h:1".to_owned(),
+        resources: Some(v1::Resources::default()),
+        capabilities: vec![0, 1, i32::MAX, 1],
+        ..Default::default()
+    };
+    let info = crate::AgentInfo::try_from(wire).unwrap();
+    assert_eq!(info.capabilities, [AgentCapability::TaskGroups].into());
+}
+
+#[test]
 fn agents_that_break_a_rule_are_refused_by_path() {
     let good = v1::AgentInfo {
         hostname: "h".to_owned(),
@@ -266,7 +295,7 @@ fn agents_that_break_a_rule_are_refused_by_path() {
         ),
         (
             v1::AgentInfo { attributes: [("a".to_owned(), "x".repeat(1 << 20))].into(), ..good },
-            "register.agent_info.hostname, address, attributes, reasons and version: 1048581 bytes",
+            "register.agent_info.hostname, address, attributes, reasons, version and work_dir_id: 1048581 bytes",
         ),
     ];
     for (info, expected) in refusals {
@@ -310,6 +339,10 @@ fn a_bad_task_keeps_its_place_and_its_id_while_the_others_go_on() {
         limits: Some(limits.parse::<Resources>().unwrap().into()),
         ..wire_task()
     };
+    let exclusive = |resources: &str| v1::TaskInfo {
+        container: Some(v1::ContainerInfo { exclusive_cpus: true, ..Default::default() }),
+        ..limited(resources, "")
+    };
     let cpus = v1::Resources { resources: vec![wire_resource("cpus", Some(WireValue::ScalarMilli(-1)))] };
     let long = "x".repeat(limits::TASK_BYTES_MAX);
     let volumes = |paths: &[&str]| {
@@ -335,6 +368,16 @@ fn a_bad_task_keeps_its_place_and_its_id_while_the_others_go_on() {
             "name, command, labels, volumes, container and checks: 131082 bytes",
         ),
         (v1::TaskInfo { pids_max: Some(0), ..wire_task() }, "pids_max: is 0"),
+        (
+            v1::TaskInfo {
+                container: Some(v1::ContainerInfo {
+                    io: Some(v1::IoLimits { write_bytes_per_second: Some(1), ..Default::default() }),
+                    ..Default::default()
+                }),
+                ..wire_task()
+            },
+            "container.io.write_bytes_per_second: 1 is less than 65536, the least; leave it out",
+        ),
         (volumes(&["/data", "data"]), "volumes[1].host_path: `data` is not the path of a volume"),
         (volumes(&["/"]), "volumes[0].host_path: `/` is not"),
         (volumes(&["/tmp/../etc"]), "volumes[0].host_path: `/tmp/../etc` is not"),
@@ -347,6 +390,9 @@ fn a_bad_task_keeps_its_place_and_its_id_while_the_others_go_on() {
         (limited("cpus:1", "gpus:1"), "limits.gpus: cannot be limited apart"),
         (limited("cpus:1", "cpus:[1-2]"), "limits.cpus: cannot be limited apart"),
         (limited("cpus:1", "cpus:0.5"), "limits.cpus: 0.5 is below what is asked for, cpus:1"),
+        (exclusive("cpus:1.5"), "container.exclusive_cpus: cores of its own are whole ones"),
+        (exclusive("mem:64"), "container.exclusive_cpus: cores of its own are whole ones"),
+        (exclusive("cpus{revocable}:1"), "container.exclusive_cpus: what is lent cannot be cores"),
     ] {
         let invalid = refused_task(wire);
         assert_eq!(invalid.task_id, Some(TaskId::new("t").unwrap()));
@@ -364,6 +410,130 @@ fn a_bad_task_keeps_its_place_and_its_id_while_the_others_go_on() {
     let Ok(Call::Accept(again)) = Call::try_from(scheduler_request(1, Call::Accept(taken))) else { panic!() };
     let tasks: Vec<_> = again.tasks().collect();
     assert_eq!(tasks[0].as_ref().unwrap_err().task_id, Some(TaskId::new("t").unwrap()));
+}
+
+#[test]
+fn what_an_executor_runs_has_no_container_of_its_own() {
+    let by = || v1::TaskInfo { executor_task_id: Some("e".to_owned()), ..wire_task() };
+    let container = |container: v1::ContainerInfo| v1::TaskInfo { container: Some(container), ..by() };
+    let text = |text: &str| text.to_owned();
+    let volume = v1::Volume { source: Some(v1::volume::Source::HostPath(text("/a"))), ..Default::default() };
+    let probe =
+        v1::Probe { probe: Some(v1::probe::Probe::Tcp(v1::TcpProbe { port: 1 })), ..Default::default() };
+    let group = v1::GroupInfo { group_id: text("g"), part: 3, place: 0, members: 1, network: None };
+    let stored: Resources = "disk(eng)[data=data]:5".parse().unwrap();
+    let ready = TaskInfo::try_from(v1::TaskInfo { command: Some(Default::default()), ..by() }).unwrap();
+    assert_eq!(ready.executor(), Some(&TaskId::new("e").unwrap()), "and needs no program");
+    assert!(TaskInfo::try_from(v1::TaskInfo { executor: true, ..wire_task() }).unwrap().is_executor());
+    for (wire, expected) in [
+        (v1::TaskInfo { executor: true, ..by() }, "executor_task_id: is set of a task that is an executor"),
+        (
+            v1::TaskInfo { executor_task_id: Some(text("t")), ..wire_task() },
+            "executor_task_id: is `t`, the task",
+        ),
+        (
+            v1::TaskInfo { executor_task_id: Some(text("")), ..wire_task() },
+            "executor_task_id: task id is empty",
+        ),
+        (
+            v1::TaskInfo { executor: true, command: Some(Default::default()), ..wire_task() },
+            "command.argv: names no program",
+        ),
+        (
+            v1::TaskInfo { executor: true, group: Some(group.clone()), ..wire_task() },
+            "group: is set of an executor",
+        ),
+        (v1::TaskInfo { group: Some(group), ..by() }, "group: is set, and executor `e` runs"),
+        (v1::TaskInfo { volumes: vec![volume], ..by() }, "volumes: is set, and executor `e` runs"),
+        (
+            container(v1::ContainerInfo { user: text("u"), ..Default::default() }),
+            "container.user: is set, and executor `e` runs",
+        ),
+        (
+            container(v1::ContainerInfo {
+                image: Some(v1::Image { reference: text("a"), ..Default::default() }),
+                ..Default::default()
+            }),
+            "container.image: is set, and executor `e` runs",
+        ),
+        (
+            container(v1::ContainerInfo { swap_bytes: 1, ..Default::default() }),
+            "container.swap_bytes: is set, and executor `e` runs",
+        ),
+        (
+            container(v1::ContainerInfo {
+                io: Some(v1::IoLimits { read_ops_per_second: Some(100), ..Default::default() }),
+                ..Default::default()
+            }),
+            "container.io: is set, and executor `e` runs",
+        ),
+        (
+            container(v1::ContainerInfo { exclusive_cpus: true, ..Default::default() }),
+            "container.exclusive_cpus: is set, and executor `e` runs",
+        ),
+        (
+            v1::TaskInfo {
+                health_check: Some(v1::HealthCheck { probe: Some(probe.clone()), ..Default::default() }),
+                ..by()
+            },
+            "health_check: is set, and executor `e` runs",
+        ),
+        (
+            v1::TaskInfo { check: Some(v1::Check { probe: Some(probe) }), ..by() },
+            "check: is set, and executor `e` runs",
+        ),
+        (v1::TaskInfo { resources: Some(stored.into()), ..by() }, "resources: hold a volume"),
+    ] {
+        let error = TaskInfo::try_from(wire).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error} instead of {expected}");
+    }
+}
+
+#[test]
+fn what_executors_may_not_say_is_refused_by_path() {
+    use v1::executor_service_connect_request::Message;
+    let update = |state: v1::TaskState| v1::ExecutorUpdate {
+        run_id: "1-1".to_owned(),
+        update_id: vec![0; 16].into(),
+        state: state as i32,
+        ..Default::default()
+    };
+    let many = v1::ExecutorSubscribe {
+        run_ids: vec!["1-1".to_owned(); limits::EXECUTOR_TASKS_MAX + 1],
+        ..Default::default()
+    };
+    let loud = v1::ExecutorSubscribe {
+        unacknowledged: vec![update(v1::TaskState::Running); limits::EXECUTOR_UPDATES_MAX + 1],
+        ..Default::default()
+    };
+    let wrong = v1::ExecutorSubscribe {
+        unacknowledged: vec![v1::ExecutorUpdate {
+            update_id: Default::default(),
+            ..update(v1::TaskState::Failed)
+        }],
+        ..Default::default()
+    };
+    for (message, expected) in [
+        (None, "message: is missing"),
+        (
+            Some(Message::Update(update(v1::TaskState::Gone))),
+            "update.state: `gone` is not for an executor to tell",
+        ),
+        (Some(Message::Update(update(v1::TaskState::Unspecified))), "update.state: is not set"),
+        (Some(Message::Subscribe(many)), "subscribe.run_ids: 1001 are more than the 1000 of an executor"),
+        (Some(Message::Subscribe(loud)), "subscribe.unacknowledged: 1001 are more than the 1000"),
+        (
+            Some(Message::Update(v1::ExecutorUpdate {
+                run_id: "a/b".to_owned(),
+                ..update(v1::TaskState::Failed)
+            })),
+            "update.run_id: run id",
+        ),
+        (Some(Message::Subscribe(wrong)), "subscribe.unacknowledged[0].update_id: has 0 bytes"),
+    ] {
+        let error = ExecutorCall::try_from(v1::ExecutorServiceConnectRequest { message }).unwrap_err();
+        assert!(error.to_string().starts_with(expected), "{error} instead of {expected}");
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What peers say to the master and hear from it, as values: the wire's `oneof`s after conversion.
+//! What peers say to each other, as values: the wire's `oneof`s after conversion.
 
 pub mod agent;
+pub mod executor;
 pub mod scheduler;

@@ -1,6 +1,7 @@
 //! Emptying and removing groups, for the runner at its container's end and for the agent after a killed runner.
 
 use std::{
+    io,
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -11,15 +12,16 @@ use super::{CgroupDriver, CgroupError};
 /// How long a group without processes may refuse to go; the kernel needs a moment after the last one.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Kills whatever is left in the group, and returns when nothing is. Blocks.
-pub(crate) fn kill_group(driver: &dyn CgroupDriver, group: &Path) {
+/// Kills whatever is left in the group, and returns when nothing is, or it cannot be seen what is. Blocks.
+pub(crate) fn kill_group(driver: &dyn CgroupDriver, group: &Path) -> io::Result<()> {
     let mut pause = Duration::from_millis(1);
-    while !driver.processes(group).is_empty() {
+    while !driver.processes(group)?.is_empty() {
         // Tried again for as long as there is a process: giving up would leave it running unknown to all.
         let _ = driver.kill(group);
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(100));
     }
+    Ok(())
 }
 
 /// Removes the group, trying again while the kernel still counts something that has ended. Blocks; false if it never went.

@@ -6,10 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use apportion_types::container::Control;
+use apportion_types::{HugePages, container::Control};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::CgroupError;
+use super::{CgroupError, values};
+use crate::procfs::is_shortage;
 
 /// A parent may be removed by the last container of an agent that ended while we make a group below it.
 const MAKE_TRIES: usize = 16;
@@ -72,6 +73,18 @@ impl Root {
         written.map_err(|e| self.error(file, format!("writing {value:?}"), control, e))
     }
 
+    /// That a value was not written because the group holds more.
+    pub(super) fn busy(
+        &self,
+        folder: &Path,
+        name: &str,
+        value: u64,
+        control: Option<Control>,
+    ) -> CgroupError {
+        let busy = io::ErrorKind::ResourceBusy.into();
+        self.error(self.0.join(folder).join(name), format!("writing \"{value}\""), control, busy)
+    }
+
     pub(super) fn read(&self, folder: &Path, name: &str) -> Option<String> {
         fs::read_to_string(self.0.join(folder).join(name)).ok()
     }
@@ -84,10 +97,35 @@ impl Root {
         self.0.join(folder).join(name).exists()
     }
 
-    pub(super) fn processes(&self, group: &Path) -> Vec<i32> {
-        let text = self.read(group, "cgroup.procs").unwrap_or_default();
+    /// Writes the ceilings of huge pages into the files that end so, one for each size that the kernel has, and for those that are only promised to
+    /// a mapping (`rsvd`, since Linux 5.7).
+    pub(super) fn limit_huge_pages(
+        &self,
+        group: &Path,
+        ending: &str,
+        huge_pages: &HugePages,
+    ) -> Result<(), CgroupError> {
+        let control = Some(Control::HugePages);
+        let folder = self.0.join(group);
+        let entries = fs::read_dir(&folder).map_err(|e| self.error(folder, "reading".into(), control, e))?;
+        for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+            let limits =
+                name.strip_suffix(ending).filter(|of| of.split('.').count() == 2 || of.ends_with(".rsvd"));
+            if let Some(page_bytes) = limits.and_then(values::huge_page_bytes) {
+                self.write(group, &name, &huge_pages.bytes(page_bytes).to_string(), control)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// None of a group that is not there.
+    pub(super) fn processes(&self, group: &Path) -> io::Result<Vec<i32>> {
+        let text = match fs::read_to_string(self.0.join(group).join("cgroup.procs")) {
+            Err(error) if is_shortage(&error) => return Err(error),
+            text => text.unwrap_or_default(),
+        };
         // 0 stands for a process that our process namespace cannot see.
-        text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect()
+        Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
     }
 
     /// One try; groups that the container made inside go first.

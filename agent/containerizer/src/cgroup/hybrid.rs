@@ -1,6 +1,6 @@
 //! Both versions side by side: limits where their controllers are, mostly version 1, and version 2 to kill a group at once.
 
-use std::{os::fd::OwnedFd, path::Path};
+use std::{io, os::fd::OwnedFd, path::Path};
 
 use apportion_types::pressure::Pressure;
 
@@ -36,6 +36,11 @@ impl CgroupDriver for Hybrid {
         self.v2.limit(group, limits)
     }
 
+    fn release_io(&self, group: &Path) {
+        self.v1.release_io(group);
+        self.v2.release_io(group);
+    }
+
     fn birthplace(&self, group: &Path) -> Option<OwnedFd> {
         self.v2.birthplace(group)
     }
@@ -50,12 +55,12 @@ impl CgroupDriver for Hybrid {
         self.v2.adopt(group, pid)
     }
 
-    fn processes(&self, group: &Path) -> Vec<i32> {
-        let mut all = self.v2.processes(group);
-        all.extend(self.v1.processes(group));
+    fn processes(&self, group: &Path) -> io::Result<Vec<i32>> {
+        let mut all = self.v2.processes(group)?;
+        all.extend(self.v1.processes(group)?);
         all.sort_unstable();
         all.dedup();
-        all
+        Ok(all)
     }
 
     fn kill(&self, group: &Path) -> Result<(), CgroupError> {
@@ -72,6 +77,10 @@ impl CgroupDriver for Hybrid {
             memory_bytes: v1.memory_bytes.or(v2.memory_bytes),
             pids: v1.pids.or(v2.pids),
         }
+    }
+
+    fn memory_limit(&self, group: &Path) -> Option<u64> {
+        self.v1.memory_limit(group).or_else(|| self.v2.memory_limit(group))
     }
 
     fn pressure(&self, group: &Path) -> Pressure {

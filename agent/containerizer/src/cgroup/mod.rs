@@ -4,6 +4,7 @@
 //! group of the calling process: a container must not end up inside whatever group the agent was started in.
 
 mod clear;
+mod disk;
 mod files;
 mod hybrid;
 mod mounts;
@@ -26,8 +27,14 @@ pub(crate) use self::{
     clear::{kill_group, remove_empty_parents, remove_group},
     mounts::points as mount_points,
 };
-pub use self::{hybrid::Hybrid, none::None, v1::V1, v2::V2};
-use crate::spec::Limits;
+pub use self::{
+    disk::{Disk, NoDisk},
+    hybrid::Hybrid,
+    none::None,
+    v1::V1,
+    v2::V2,
+};
+use crate::{huge_pages::huge_pages, spec::Limits};
 
 /// What a hierarchy can do to the processes in its groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -43,6 +50,10 @@ pub enum Controller {
     Pids,
     /// Confines to some processors.
     Cpuset,
+    /// Limits what is read from disks and written to them (`blkio` in version 1).
+    Io,
+    /// Limits memory in huge pages.
+    Hugetlb,
     /// Stops all processes at once (version 1 only, used to kill without a race).
     Freezer,
 }
@@ -59,12 +70,15 @@ pub struct Layout {
     /// The processors to which all groups are confined, as far as there is a controller for that; all when none.
     #[serde(default)]
     pub cpus: Option<CpuSet>,
+    /// The disk whose use is limited; none that can be when none.
+    #[serde(default)]
+    pub disk: Option<Disk>,
 }
 
 impl Layout {
-    /// Reads what is mounted, for groups that are confined to these processors, or to none; a machine without control groups gives an
-    /// empty layout.
-    pub fn detect(cpus: Option<CpuSet>) -> io::Result<Layout> {
+    /// Reads what is mounted, for groups that are confined to these processors, or to none, and limited in their use of this disk, or of none; a
+    /// machine without control groups gives an empty layout.
+    pub fn detect(cpus: Option<CpuSet>, disk: Option<Disk>) -> io::Result<Layout> {
         let mountinfo = std::fs::read_to_string("/proc/self/mountinfo")?;
         let mut layout = mounts::layout(&mountinfo, |mount| {
             std::fs::read_to_string(mount.join("cgroup.controllers")).ok()
@@ -73,15 +87,23 @@ impl Layout {
             // Each further hierarchy costs every launch a move.
             layout.leave_out(Controller::Cpuset);
         }
+        if disk.is_none() {
+            layout.leave_out(Controller::Io);
+        }
+        if huge_pages().is_empty() {
+            layout.leave_out(Controller::Hugetlb);
+        }
         layout.cpus = cpus;
+        layout.disk = disk;
         Ok(layout)
     }
 
     /// Forgets a controller, and a version 1 hierarchy that has no other of ours.
-    fn leave_out(&mut self, controller: Controller) {
-        let all = self.v1.values_mut().chain(self.v2.as_mut().map(|(_, controllers)| controllers));
-        all.for_each(|controllers| _ = controllers.remove(&controller));
-        self.v1.retain(|_, controllers| !controllers.is_empty());
+    pub(crate) fn leave_out(&mut self, controller: Controller) {
+        self.v1.retain(|_, controllers| !controllers.remove(&controller) || !controllers.is_empty());
+        if let Some((_, controllers)) = &mut self.v2 {
+            controllers.remove(&controller);
+        }
     }
 
     /// The same, with those version 1 hierarchies too that we have no use for, but into which an OCI runtime puts its containers: what
@@ -96,9 +118,11 @@ impl Layout {
 
     /// The driver for this layout.
     pub fn driver(&self) -> Box<dyn CgroupDriver> {
-        let v1 = || V1::new(self.v1.clone(), self.off.clone()).confined_to(self.cpus.clone());
+        let v1 =
+            || V1::new(self.v1.clone(), self.off.clone()).confined_to(self.cpus.clone()).limiting(self.disk);
         let v2 = |(mount, controllers): &(PathBuf, BTreeSet<Controller>)| {
-            V2::new(mount.clone(), controllers.clone(), self.off.clone()).confined_to(self.cpus.clone())
+            let v2 = V2::new(mount.clone(), controllers.clone(), self.off.clone());
+            v2.confined_to(self.cpus.clone()).limiting(self.disk)
         };
         match (self.v1.is_empty(), &self.v2) {
             (true, Option::None) => Box::new(None),
@@ -112,6 +136,11 @@ impl Layout {
     pub fn has(&self, controller: Controller) -> bool {
         self.v1.values().any(|c| c.contains(&controller))
             || self.v2.as_ref().is_some_and(|(_, c)| c.contains(&controller))
+    }
+
+    /// True when some hierarchy has this controller, and the control is set there.
+    pub(crate) fn sets(&self, controller: Controller, control: Control) -> bool {
+        self.has(controller) && !self.off.contains(&control)
     }
 
     /// Forgets the hierarchy mounted at `mount`.
@@ -183,8 +212,15 @@ pub trait CgroupDriver: fmt::Debug + Send + Sync {
     /// On error no group of that name is left that was not there before.
     fn make(&self, group: &Path) -> Result<(), CgroupError>;
 
-    /// Writes the limits into a group that was just made.
+    /// Writes the limits into a group; into one that was limited before they go in an order in which none is ever in the way of another.
+    ///
+    /// A ceiling of memory below what the group holds is an error, after the kernel has taken back what it can and all else is written:
+    /// nobody is killed by it.
     fn limit(&self, group: &Path, limits: &Limits) -> Result<(), CgroupError>;
+
+    /// Ends what [`CgroupDriver::limit`] set for the use of disks, in a group that is to end: a process that was killed is not gone before the
+    /// kernel has done what it had asked for, which under a limit can take days.
+    fn release_io(&self, group: &Path);
 
     /// The folder into which a process can be cloned, so that it need not move there; none in version 1.
     fn birthplace(&self, group: &Path) -> Option<OwnedFd>;
@@ -199,8 +235,9 @@ pub trait CgroupDriver: fmt::Debug + Send + Sync {
     /// Moves another process into the group in every hierarchy that has a use here and in which it is not there yet.
     fn adopt(&self, group: &Path, pid: i32) -> Result<(), CgroupError>;
 
-    /// The processes of the group, as seen from the caller's process namespace; none when there is no such group.
-    fn processes(&self, group: &Path) -> Vec<i32>;
+    /// The processes of the group, as seen from the caller's process namespace; none when there is no such group. An error, of a
+    /// machine short of something, says nothing of any.
+    fn processes(&self, group: &Path) -> io::Result<Vec<i32>>;
 
     /// Kills every process of the group once; a process forked meanwhile may escape where neither `cgroup.kill` nor a freezer
     /// exists, so callers repeat it until [`CgroupDriver::processes`] is empty.
@@ -208,6 +245,9 @@ pub trait CgroupDriver: fmt::Debug + Send + Sync {
 
     /// What the group has used.
     fn measured(&self, group: &Path) -> Measured;
+
+    /// The ceiling of memory that it is held to now, in whole pages; none where it has none.
+    fn memory_limit(&self, group: &Path) -> Option<u64>;
 
     /// How much the group waits for what it lacks. Apart from what it has used, because it is not asked for at each end.
     fn pressure(&self, group: &Path) -> Pressure;

@@ -65,6 +65,8 @@ fn controller(name: &str) -> Option<Controller> {
         "cpuacct" => Controller::Cpuacct,
         "memory" => Controller::Memory,
         "cpuset" => Controller::Cpuset,
+        "blkio" | "io" => Controller::Io,
+        "hugetlb" => Controller::Hugetlb,
         "pids" => Controller::Pids,
         "freezer" => Controller::Freezer,
         _ => return None,
@@ -125,7 +127,14 @@ mod tests {
         assert_eq!(mount, Path::new("/sys/fs/cgroup"));
         assert_eq!(
             controllers,
-            set(&[Controller::Cpu, Controller::Memory, Controller::Pids, Controller::Cpuset])
+            set(&[
+                Controller::Cpu,
+                Controller::Memory,
+                Controller::Pids,
+                Controller::Cpuset,
+                Controller::Io,
+                Controller::Hugetlb
+            ])
         );
     }
 
@@ -144,7 +153,7 @@ mod tests {
         let found = layout(text, |_| Some("hugetlb\n".into()));
         assert_eq!(found.v1.len(), 4, "{found:?}");
         assert_eq!(found.v1[Path::new("/sys/fs/cgroup/cpuacct")], set(&[Controller::Cpuacct]));
-        assert_eq!(found.v2, Some(("/sys/fs/cgroup/unified".into(), set(&[]))));
+        assert_eq!(found.v2, Some(("/sys/fs/cgroup/unified".into(), set(&[Controller::Hugetlb]))));
         assert!(!found.has(Controller::Freezer), "cgroup.kill replaces it");
         assert_eq!(found.driver().name(), "hybrid");
         let again =

@@ -1,6 +1,6 @@
 //! No control groups: nothing is limited, nothing is counted.
 
-use std::{os::fd::OwnedFd, path::Path};
+use std::{io, os::fd::OwnedFd, path::Path};
 
 use apportion_types::pressure::Pressure;
 
@@ -24,6 +24,8 @@ impl CgroupDriver for None {
         Ok(())
     }
 
+    fn release_io(&self, _: &Path) {}
+
     fn birthplace(&self, _: &Path) -> Option<OwnedFd> {
         Option::None
     }
@@ -36,8 +38,8 @@ impl CgroupDriver for None {
         Ok(())
     }
 
-    fn processes(&self, _: &Path) -> Vec<i32> {
-        Vec::new()
+    fn processes(&self, _: &Path) -> io::Result<Vec<i32>> {
+        Ok(Vec::new())
     }
 
     fn kill(&self, _: &Path) -> Result<(), CgroupError> {
@@ -46,6 +48,10 @@ impl CgroupDriver for None {
 
     fn measured(&self, _: &Path) -> Measured {
         Measured::default()
+    }
+
+    fn memory_limit(&self, _: &Path) -> Option<u64> {
+        Option::None
     }
 
     fn pressure(&self, _: &Path) -> Pressure {

@@ -3,19 +3,23 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
+    io,
     os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
-use apportion_types::{CpuSet, container::Control, pressure::Pressure};
+use apportion_types::{CpuSet, IoLimits, container::Control, pressure::Pressure};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::{
-    CgroupDriver, CgroupError, Controller, Measured, MemoryEvents, MemoryWatch,
+    CgroupDriver, CgroupError, Controller, Disk, Measured, MemoryEvents, MemoryWatch,
     files::{Root, kill_all},
     values,
 };
 use crate::spec::Limits;
+
+const LIMIT: &str = "memory.limit_in_bytes";
+const LIMIT_WITH_SWAP: &str = "memory.memsw.limit_in_bytes";
 
 /// The driver of version 1 hierarchies.
 #[derive(Debug)]
@@ -23,17 +27,28 @@ pub struct V1 {
     roots: Vec<(Root, BTreeSet<Controller>)>,
     off: BTreeSet<Control>,
     cpus: Option<CpuSet>,
+    disk: Option<Disk>,
 }
 
 impl V1 {
     /// For these hierarchies, never setting the controls that are off.
     pub fn new(mounts: BTreeMap<PathBuf, BTreeSet<Controller>>, off: BTreeSet<Control>) -> Self {
-        V1 { roots: mounts.into_iter().map(|(mount, c)| (Root(mount), c)).collect(), off, cpus: None }
+        V1 {
+            roots: mounts.into_iter().map(|(mount, c)| (Root(mount), c)).collect(),
+            off,
+            cpus: None,
+            disk: None,
+        }
     }
 
     /// With groups that are confined to these processors.
     pub fn confined_to(self, cpus: Option<CpuSet>) -> Self {
         V1 { cpus, ..self }
+    }
+
+    /// With groups whose use of this disk is limited.
+    pub fn limiting(self, disk: Option<Disk>) -> Self {
+        V1 { disk, ..self }
     }
 
     fn root(&self, controller: Controller) -> Option<&Root> {
@@ -57,6 +72,18 @@ impl V1 {
         Ok(())
     }
 
+    /// All four of them, where there is something to limit: one that is not given is taken away.
+    fn limit_io(&self, group: &Path, io: &IoLimits) -> Result<(), CgroupError> {
+        let (Some(root), Some(disk), false) =
+            (self.root(Controller::Io), self.disk, self.off.contains(&Control::Io))
+        else {
+            return Ok(());
+        };
+        values::blkio(io).into_iter().try_for_each(|(file, limit)| {
+            root.write(group, file, &format!("{disk} {limit}"), Some(Control::Io))
+        })
+    }
+
     fn limit_memory(&self, root: &Root, group: &Path, limits: &Limits) -> Result<(), CgroupError> {
         if self.off.contains(&Control::Memory) {
             return Ok(());
@@ -64,11 +91,17 @@ impl V1 {
         let control = Some(Control::Memory);
         if let Some(memory_limit) = limits.memory_limit_bytes {
             let limit = values::memory_bytes(memory_limit).to_string();
-            root.write(group, "memory.limit_in_bytes", &limit, control)?;
-            // Of memory and swap together; it must not be below that of memory, which is therefore written first.
-            if !self.off.contains(&Control::Swap) {
-                let both = values::memory_and_swap_bytes(memory_limit, limits.swap_max_bytes).to_string();
-                root.write(group, "memory.memsw.limit_in_bytes", &both, Some(Control::Swap))?;
+            let both = values::memory_and_swap_bytes(memory_limit, limits.swap_max_bytes);
+            let swap = !self.off.contains(&Control::Swap);
+            let write_both = || root.write(group, LIMIT_WITH_SWAP, &both.to_string(), Some(Control::Swap));
+            // That of memory and swap together must never be below that of memory: it goes first when it rises.
+            let rises = swap && root.read_u64(group, LIMIT_WITH_SWAP).is_some_and(|now| both > now);
+            if rises {
+                write_both()?;
+            }
+            root.write(group, LIMIT, &limit, control)?;
+            if swap && !rises {
+                write_both()?;
             }
         }
         // A hint to the kernel, absent on real-time kernels: worth trying, not worth failing for.
@@ -116,20 +149,33 @@ impl CgroupDriver for V1 {
         if let Some(root) = self.root(Controller::Cpu) {
             self.limit_cpu(root, group, limits)?;
         }
-        if let Some(root) = self.root(Controller::Memory) {
-            self.limit_memory(root, group, limits)?;
-        }
         if let (Some(root), Some(max), false) =
             (self.root(Controller::Pids), values::pids_max(limits), self.off.contains(&Control::Pids))
         {
             root.write(group, "pids.max", &max.to_string(), Some(Control::Pids))?;
         }
-        if let (Some(root), Some(cpus), false) =
-            (self.root(Controller::Cpuset), &self.cpus, self.off.contains(&Control::Cpuset))
+        let cores = limits.cores.as_ref().or(self.cpus.as_ref());
+        if let (Some(root), Some(cores), false) =
+            (self.root(Controller::Cpuset), cores, self.off.contains(&Control::Cpuset))
         {
-            root.write(group, "cpuset.cpus", &cpus.to_string(), Some(Control::Cpuset))?;
+            root.write(group, "cpuset.cpus", &cores.to_string(), Some(Control::Cpuset))?;
         }
-        Ok(())
+        if let (Some(root), false) = (self.root(Controller::Hugetlb), self.off.contains(&Control::HugePages))
+        {
+            root.limit_huge_pages(group, ".limit_in_bytes", &limits.huge_pages)?;
+        }
+        if !limits.io.is_empty() {
+            self.limit_io(group, &limits.io)?;
+        }
+        match self.root(Controller::Memory) {
+            Some(root) => self.limit_memory(root, group, limits),
+            None => Ok(()),
+        }
+    }
+
+    fn release_io(&self, group: &Path) {
+        // Of a group that is gone there is nothing to end.
+        let _ = self.limit_io(group, &IoLimits::NONE);
     }
 
     fn birthplace(&self, _: &Path) -> Option<OwnedFd> {
@@ -147,24 +193,27 @@ impl CgroupDriver for V1 {
 
     fn adopt(&self, group: &Path, pid: i32) -> Result<(), CgroupError> {
         let used = self.roots.iter().filter(|(_, controllers)| !controllers.is_empty());
-        used.filter(|(root, _)| !root.processes(group).contains(&pid))
+        used.filter(|(root, _)| !root.processes(group).is_ok_and(|all| all.contains(&pid)))
             .try_for_each(|(root, _)| root.write(group, "cgroup.procs", &pid.to_string(), None))
     }
 
-    fn processes(&self, group: &Path) -> Vec<i32> {
+    fn processes(&self, group: &Path) -> io::Result<Vec<i32>> {
         // A process may be in some of the hierarchies only, because it is just entering them.
-        let all: BTreeSet<i32> = self.roots.iter().flat_map(|(root, _)| root.processes(group)).collect();
-        all.into_iter().collect()
+        let mut all = BTreeSet::new();
+        for (root, _) in &self.roots {
+            all.extend(root.processes(group)?);
+        }
+        Ok(all.into_iter().collect())
     }
 
     fn kill(&self, group: &Path) -> Result<(), CgroupError> {
         let Some(freezer) = self.root(Controller::Freezer) else {
-            kill_all(&self.processes(group));
+            kill_all(&self.processes(group).unwrap_or_default());
             return Ok(());
         };
         // Frozen processes cannot fork away from the list; they die when thawed.
         let _ = freezer.write(group, "freezer.state", "FROZEN", None);
-        kill_all(&self.processes(group));
+        kill_all(&self.processes(group).unwrap_or_default());
         let _ = freezer.write(group, "freezer.state", "THAWED", None);
         Ok(())
     }
@@ -178,6 +227,10 @@ impl CgroupDriver for V1 {
             memory_bytes: read(Controller::Memory, "memory.usage_in_bytes"),
             pids: read(Controller::Pids, "pids.current"),
         }
+    }
+
+    fn memory_limit(&self, group: &Path) -> Option<u64> {
+        self.root(Controller::Memory)?.read_u64(group, LIMIT)
     }
 
     fn pressure(&self, _: &Path) -> Pressure {
@@ -222,6 +275,8 @@ impl CgroupDriver for V1 {
 mod tests {
     use std::fs;
 
+    use apportion_types::HugePages;
+
     use super::*;
 
     /// A tree with one group, whose files exist as they would after mkdir on the real file system.
@@ -252,6 +307,9 @@ mod tests {
         memory_limit_bytes: Some(2 << 20),
         swap_max_bytes: 512 << 10,
         pids_max: Some(9),
+        io: apportion_types::IoLimits::NONE,
+        cores: None,
+        huge_pages: apportion_types::HugePages::NONE,
     };
 
     #[test]
@@ -272,6 +330,25 @@ mod tests {
             fs::read_to_string(dir.path().join(hierarchy).join(&group).join(name)).unwrap()
         });
         assert_eq!(written, ["512", "100000", "150000", "2097152", "2621440", "1048576", "10"]);
+    }
+
+    /// The kernel refuses a limit of memory above that of memory and swap, whichever of them is written.
+    #[test]
+    fn the_limit_with_swap_goes_first_when_it_rises() {
+        let (dir, driver, group) = tree(&[
+            ("memory/memory.limit_in_bytes", "1048576\n"),
+            ("memory/memory.memsw.limit_in_bytes", "1048576\n"),
+        ]);
+        let memory = dir.path().join("memory").join(&group);
+        let root = driver.root(Controller::Memory).unwrap();
+        // Here nothing refuses: what cannot be written shows what is written before it.
+        let limit = memory.join(LIMIT);
+        fs::remove_file(&limit).unwrap();
+        driver.limit_memory(root, &group, &LIMITS).unwrap_err();
+        assert_eq!(root.read_u64(&group, LIMIT_WITH_SWAP), Some(2_621_440));
+        fs::write(memory.join(LIMIT_WITH_SWAP), "9000000\n").unwrap();
+        driver.limit_memory(root, &group, &LIMITS).unwrap_err();
+        assert_eq!(root.read_u64(&group, LIMIT_WITH_SWAP), Some(9_000_000));
     }
 
     #[test]
@@ -296,6 +373,62 @@ mod tests {
         assert_eq!(read("cpuset.cpus"), "0-3");
         driver(Some("1-2")).limit(group, &LIMITS).unwrap();
         assert!(read("cpuset.cpus").starts_with("1-2"));
+        let own = Limits { cores: Some("0,3".parse().unwrap()), ..LIMITS };
+        driver(Some("0-3")).limit(group, &own).unwrap();
+        assert!(read("cpuset.cpus").starts_with("0,3"), "those of the container alone");
+    }
+
+    #[test]
+    fn the_use_of_a_disk_is_limited_until_the_group_is_to_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = Path::new("g");
+        fs::create_dir(dir.path().join(group)).unwrap();
+        let files = values::blkio(&IoLimits::NONE).map(|(file, _)| dir.path().join(group).join(file));
+        let empty = || files.iter().for_each(|file| fs::write(file, "").unwrap());
+        let read = || files.each_ref().map(|file| fs::read_to_string(file).unwrap());
+        let driver = |off: &[Control]| {
+            let mounts = [(dir.path().to_owned(), [Controller::Io].into())].into();
+            let disk = Some(Disk { major: 8, minor: 16 });
+            V1::new(mounts, off.iter().copied().collect()).limiting(disk)
+        };
+        let io = IoLimits {
+            read_bytes_per_second: Some(1 << 20),
+            write_ops_per_second: Some(50),
+            ..IoLimits::NONE
+        };
+        empty();
+        driver(&[]).limit(group, &LIMITS).unwrap();
+        driver(&[Control::Io]).limit(group, &Limits { io, ..LIMITS }).unwrap();
+        assert_eq!(read(), [""; 4], "nothing is asked for, or nothing is to be had");
+        driver(&[]).limit(group, &Limits { io, ..LIMITS }).unwrap();
+        assert_eq!(read(), ["8:16 1048576", "8:16 0", "8:16 0", "8:16 50"]);
+        empty();
+        driver(&[]).release_io(group);
+        assert_eq!(read(), ["8:16 0"; 4]);
+        fs::remove_file(&files[0]).unwrap();
+        let error = driver(&[]).limit(group, &Limits { io, ..LIMITS }).unwrap_err();
+        assert_eq!(error.control, Some(Control::Io));
+    }
+
+    #[test]
+    fn huge_pages_are_given_to_those_who_hold_them_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = Path::new("g");
+        fs::create_dir(dir.path().join(group)).unwrap();
+        let files =
+            ["2MB.limit_in_bytes", "2MB.rsvd.limit_in_bytes", "1GB.limit_in_bytes", "2MB.usage_in_bytes"];
+        let files = files.map(|name| dir.path().join(group).join(format!("hugetlb.{name}")));
+        let limited = |huge_pages| {
+            files.iter().for_each(|file| fs::write(file, "").unwrap());
+            let driver =
+                V1::new([(dir.path().to_owned(), [Controller::Hugetlb].into())].into(), BTreeSet::new());
+            driver.limit(group, &Limits { huge_pages, ..LIMITS }).unwrap();
+            files.each_ref().map(|file| fs::read_to_string(file).unwrap())
+        };
+        let mut huge_pages = HugePages::NONE;
+        huge_pages.add(2 << 20, 6 << 20);
+        assert_eq!(limited(huge_pages), ["6291456", "6291456", "0", ""]);
+        assert_eq!(limited(HugePages::NONE), ["0", "0", "0", ""], "nobody takes what another was promised");
     }
 
     #[test]
@@ -336,7 +469,7 @@ mod tests {
         );
         assert!(driver.enter(group, false).is_err(), "here the kernel made no files");
         fs::write(dir.path().join("pids/x/y/cgroup.procs"), "7\n0\n9\n").unwrap();
-        assert_eq!(driver.processes(group), [7, 9]);
+        assert_eq!(driver.processes(group).unwrap(), [7, 9]);
         assert!(!driver.remove(group).unwrap(), "not empty");
         fs::remove_file(dir.path().join("pids/x/y/cgroup.procs")).unwrap();
         assert!(driver.remove(group).unwrap());

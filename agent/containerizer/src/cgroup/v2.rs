@@ -3,15 +3,15 @@
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::Read,
+    io::{self, Read},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
-use apportion_types::{CpuSet, container::Control, pressure::Pressure};
+use apportion_types::{CpuSet, IoLimits, container::Control, pressure::Pressure};
 
 use super::{
-    CgroupDriver, CgroupError, Controller, Measured, MemoryEvents, MemoryWatch,
+    CgroupDriver, CgroupError, Controller, Disk, Measured, MemoryEvents, MemoryWatch,
     files::{Root, kill_all},
     values,
 };
@@ -26,17 +26,23 @@ pub struct V2 {
     controllers: BTreeSet<Controller>,
     off: BTreeSet<Control>,
     cpus: Option<CpuSet>,
+    disk: Option<Disk>,
 }
 
 impl V2 {
     /// For this hierarchy and these of its controllers, never setting the controls that are off.
     pub fn new(mount: PathBuf, controllers: BTreeSet<Controller>, off: BTreeSet<Control>) -> Self {
-        V2 { root: Root(mount), controllers, off, cpus: None }
+        V2 { root: Root(mount), controllers, off, cpus: None, disk: None }
     }
 
     /// With groups that are confined to these processors.
     pub fn confined_to(self, cpus: Option<CpuSet>) -> Self {
         V2 { cpus, ..self }
+    }
+
+    /// With groups whose use of this disk is limited.
+    pub fn limiting(self, disk: Option<Disk>) -> Self {
+        V2 { disk, ..self }
     }
 
     /// Hands the controllers down to the children of `folder`, as far as they are not yet.
@@ -48,37 +54,78 @@ impl V2 {
         let missing: Vec<&str> = self
             .controllers
             .iter()
+            .filter(|controller| {
+                **controller != Controller::Cpuset || self.wants(Controller::Cpuset, Control::Cpuset)
+            })
             .filter_map(|controller| match controller {
                 Controller::Cpu => Some("cpu"),
                 Controller::Memory => Some("memory"),
                 Controller::Pids => Some("pids"),
                 Controller::Cpuset => Some("cpuset"),
+                Controller::Io => Some("io"),
+                Controller::Hugetlb => Some("hugetlb"),
                 Controller::Cpuacct | Controller::Freezer => None,
             })
             .filter(|name| !now.split_whitespace().any(|n| n == *name))
             .collect();
-        missing
-            .iter()
-            .try_for_each(|name| self.root.write(folder, "cgroup.subtree_control", &format!("+{name}"), None))
+        missing.iter().try_for_each(|name| {
+            // Where an ordinary user is given some controllers, this one is mostly not among them.
+            let control = (*name == "cpuset").then_some(Control::Cpuset);
+            self.root.write(folder, "cgroup.subtree_control", &format!("+{name}"), control)
+        })
     }
 
     fn wants(&self, controller: Controller, control: Control) -> bool {
         self.controllers.contains(&controller) && !self.off.contains(&control)
     }
 
+    fn limit_io(&self, group: &Path, io: &IoLimits) -> Result<(), CgroupError> {
+        let Some(disk) = self.disk.filter(|_| self.wants(Controller::Io, Control::Io)) else { return Ok(()) };
+        self.root.write(group, "io.max", &format!("{disk} {}", values::io_max(io)), Some(Control::Io))
+    }
+
+    /// Has the kernel take back what it can of what the group holds above this; an error when that is not enough. `memory.max` below what is
+    /// held would end who holds it.
+    fn take_back(&self, group: &Path, limit: u64) -> Result<(), CgroupError> {
+        let control = Some(Control::Memory);
+        let above = || self.root.read_u64(group, "memory.current").is_some_and(|held| held > limit);
+        if !above() {
+            return Ok(());
+        }
+        self.root.write(group, "memory.high", &limit.to_string(), control)?;
+        if !above() {
+            return Ok(());
+        }
+        self.give_way(group)?;
+        Err(self.root.busy(group, "memory.max", limit, control))
+    }
+
+    /// Ends what [`V2::take_back`] began, also in an agent that ended meanwhile: nobody is to be throttled for ever.
+    fn give_way(&self, group: &Path) -> Result<(), CgroupError> {
+        match self.root.read(group, "memory.high") {
+            Some(high) if high.trim() != "max" => {
+                self.root.write(group, "memory.high", "max", Some(Control::Memory))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn limit_memory(&self, group: &Path, limits: &Limits) -> Result<(), CgroupError> {
         let control = Some(Control::Memory);
+        // First, and no request too: what is protected is not taken back.
+        if self.root.exists(group, "memory.low") {
+            let low = values::memory_bytes(limits.memory_request_bytes).to_string();
+            self.root.write(group, "memory.low", &low, control)?;
+        }
         if let Some(limit) = limits.memory_limit_bytes {
-            let limit = values::memory_bytes(limit).to_string();
-            self.root.write(group, "memory.max", &limit, control)?;
+            let limit = values::memory_bytes(limit);
+            self.take_back(group, limit)?;
+            self.root.write(group, "memory.max", &limit.to_string(), control)?;
+            self.give_way(group)?;
             // The kernel then kills the whole group at once; where it is absent, the runner does it.
             if self.root.exists(group, "memory.oom.group") {
                 self.root.write(group, "memory.oom.group", "1", control)?;
             }
-        }
-        if limits.memory_request_bytes > 0 && self.root.exists(group, "memory.low") {
-            let low = values::memory_bytes(limits.memory_request_bytes).to_string();
-            self.root.write(group, "memory.low", &low, control)?;
         }
         Ok(())
     }
@@ -104,9 +151,6 @@ impl CgroupDriver for V2 {
             let max = format!("{quota} {}", values::CPU_PERIOD_US);
             self.root.write(group, "cpu.max", &max, Some(Control::CpuQuota))?;
         }
-        if self.wants(Controller::Memory, Control::Memory) {
-            self.limit_memory(group, limits)?;
-        }
         if self.wants(Controller::Memory, Control::Swap) {
             let max = values::memory_bytes(limits.swap_max_bytes).to_string();
             self.root.write(group, "memory.swap.max", &max, Some(Control::Swap))?;
@@ -114,10 +158,25 @@ impl CgroupDriver for V2 {
         if let Some(max) = values::pids_max(limits).filter(|_| self.wants(Controller::Pids, Control::Pids)) {
             self.root.write(group, "pids.max", &max.to_string(), Some(Control::Pids))?;
         }
-        if let Some(cpus) = self.cpus.as_ref().filter(|_| self.wants(Controller::Cpuset, Control::Cpuset)) {
-            self.root.write(group, "cpuset.cpus", &cpus.to_string(), Some(Control::Cpuset))?;
+        let cores = limits.cores.as_ref().or(self.cpus.as_ref());
+        if let Some(cores) = cores.filter(|_| self.wants(Controller::Cpuset, Control::Cpuset)) {
+            self.root.write(group, "cpuset.cpus", &cores.to_string(), Some(Control::Cpuset))?;
         }
-        Ok(())
+        if self.wants(Controller::Hugetlb, Control::HugePages) {
+            self.root.limit_huge_pages(group, ".max", &limits.huge_pages)?;
+        }
+        if !limits.io.is_empty() {
+            self.limit_io(group, &limits.io)?;
+        }
+        match self.wants(Controller::Memory, Control::Memory) {
+            true => self.limit_memory(group, limits),
+            false => Ok(()),
+        }
+    }
+
+    fn release_io(&self, group: &Path) {
+        // Of a group that is gone there is nothing to end.
+        let _ = self.limit_io(group, &IoLimits::NONE);
     }
 
     fn birthplace(&self, group: &Path) -> Option<OwnedFd> {
@@ -132,13 +191,13 @@ impl CgroupDriver for V2 {
     }
 
     fn adopt(&self, group: &Path, pid: i32) -> Result<(), CgroupError> {
-        match self.root.processes(group).contains(&pid) {
+        match self.root.processes(group).is_ok_and(|all| all.contains(&pid)) {
             true => Ok(()),
             false => self.root.write(group, "cgroup.procs", &pid.to_string(), None),
         }
     }
 
-    fn processes(&self, group: &Path) -> Vec<i32> {
+    fn processes(&self, group: &Path) -> io::Result<Vec<i32>> {
         self.root.processes(group)
     }
 
@@ -148,7 +207,7 @@ impl CgroupDriver for V2 {
             return self.root.write(group, "cgroup.kill", "1", None);
         }
         let _ = self.root.write(group, "cgroup.freeze", "1", None);
-        kill_all(&self.processes(group));
+        kill_all(&self.processes(group).unwrap_or_default());
         let _ = self.root.write(group, "cgroup.freeze", "0", None);
         Ok(())
     }
@@ -161,6 +220,11 @@ impl CgroupDriver for V2 {
             memory_bytes: self.root.read_u64(group, "memory.current"),
             pids: self.root.read_u64(group, "pids.current"),
         }
+    }
+
+    fn memory_limit(&self, group: &Path) -> Option<u64> {
+        // The word `max` is no number.
+        self.root.read_u64(group, "memory.max")
     }
 
     fn pressure(&self, group: &Path) -> Pressure {
@@ -198,6 +262,8 @@ impl CgroupDriver for V2 {
 mod tests {
     use std::fs;
 
+    use apportion_types::HugePages;
+
     use super::*;
 
     fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, V2, PathBuf) {
@@ -219,6 +285,9 @@ mod tests {
         memory_limit_bytes: Some(2 << 20),
         swap_max_bytes: 512 << 10,
         pids_max: Some(9),
+        io: apportion_types::IoLimits::NONE,
+        cores: None,
+        huge_pages: apportion_types::HugePages::NONE,
     };
 
     #[test]
@@ -239,6 +308,40 @@ mod tests {
     }
 
     #[test]
+    fn a_ceiling_below_what_is_held_kills_nobody() {
+        let files = [("memory.max", "4194304"), ("memory.high", ""), ("memory.current", "3145728\n")];
+        let (dir, driver, group) = tree(&files);
+        assert_eq!(driver.memory_limit(&group), Some(4 << 20));
+        let error = driver.limit_memory(&group, &LIMITS).unwrap_err();
+        assert_eq!(error.source.kind(), std::io::ErrorKind::ResourceBusy);
+        let read = |name| fs::read_to_string(dir.path().join(&group).join(name)).unwrap();
+        assert_eq!(read("memory.max"), "4194304");
+        assert!(read("memory.high").starts_with("max"), "it is not throttled for ever");
+        // One that was cut off in between is mended by the next.
+        for (name, text) in [("memory.high", "1048576\n"), ("memory.current", "4096\n")] {
+            fs::write(dir.path().join(&group).join(name), text).unwrap();
+        }
+        driver.limit_memory(&group, &LIMITS).unwrap();
+        assert!(read("memory.high").starts_with("max"), "nor when its agent has ended");
+        fs::write(dir.path().join(&group).join("memory.max"), "max\n").unwrap();
+        assert_eq!(driver.memory_limit(&group), None);
+    }
+
+    #[test]
+    fn protection_goes_with_its_request_and_before_memory_is_taken_back() {
+        let files = [
+            ("memory.max", "max"),
+            ("memory.high", ""),
+            ("memory.current", "3145728\n"),
+            ("memory.low", "9"),
+        ];
+        let (dir, driver, group) = tree(&files);
+        let error = driver.limit_memory(&group, &Limits { memory_request_bytes: 0, ..LIMITS }).unwrap_err();
+        assert_eq!(error.source.kind(), std::io::ErrorKind::ResourceBusy);
+        assert_eq!(fs::read_to_string(dir.path().join(&group).join("memory.low")).unwrap(), "0");
+    }
+
+    #[test]
     fn a_control_that_is_off_is_not_written() {
         let (dir, _, group) = tree(&[("cpu.weight", ""), ("pids.max", "")]);
         let off = [Control::CpuQuota, Control::Memory, Control::Swap].into();
@@ -253,8 +356,49 @@ mod tests {
         fs::write(dir.path().join(&group).join("cpuset.cpus"), "").unwrap();
         cpuset.limit(&group, &LIMITS).unwrap();
         assert_eq!(fs::read_to_string(dir.path().join(&group).join("cpuset.cpus")).unwrap(), "0-1");
+        cpuset.limit(&group, &Limits { cores: Some("2,4-5".parse().unwrap()), ..LIMITS }).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join(&group).join("cpuset.cpus")).unwrap(), "2,4-5");
         let bare = V2::new(dir.path().to_owned(), BTreeSet::new(), BTreeSet::new());
         bare.limit(Path::new("nowhere"), &LIMITS).unwrap();
+    }
+
+    #[test]
+    fn the_use_of_a_disk_is_limited_until_the_group_is_to_end() {
+        let (dir, memory, group) = tree(&[("io.max", ""), ("memory.max", "")]);
+        let io = IoLimits { write_bytes_per_second: Some(1 << 20), ..IoLimits::NONE };
+        let driver = V2::new(dir.path().to_owned(), [Controller::Io].into(), BTreeSet::new())
+            .limiting(Some(Disk { major: 8, minor: 16 }));
+        let read = || fs::read_to_string(dir.path().join(&group).join("io.max")).unwrap();
+        driver.limit(&group, &LIMITS).unwrap();
+        memory.release_io(&group);
+        assert_eq!(read(), "", "nothing is asked for, or nothing is to be had");
+        driver.limit(&group, &Limits { io, ..LIMITS }).unwrap();
+        assert_eq!(read(), "8:16 rbps=max wbps=1048576 riops=max wiops=max");
+        fs::write(dir.path().join(&group).join("io.max"), "").unwrap();
+        driver.release_io(&group);
+        assert_eq!(read(), "8:16 rbps=max wbps=max riops=max wiops=max");
+    }
+
+    #[test]
+    fn huge_pages_are_given_to_those_who_hold_them_alone() {
+        let files = ["2MB.max", "2MB.rsvd.max", "1GB.max", "2MB.events", "1GB.current"];
+        let names = files.map(|name| format!("hugetlb.{name}"));
+        let (dir, _, group) = tree(&names.each_ref().map(|name| (name.as_str(), "")));
+        let read =
+            || names.each_ref().map(|name| fs::read_to_string(dir.path().join(&group).join(name)).unwrap());
+        let driver = |off| V2::new(dir.path().to_owned(), [Controller::Hugetlb].into(), off);
+        let mut huge_pages = HugePages::NONE;
+        huge_pages.add(2 << 20, 6 << 20);
+        let limits = Limits { huge_pages, ..LIMITS };
+        driver([Control::HugePages].into()).limit(&group, &limits).unwrap();
+        assert_eq!(read(), [""; 5]);
+        driver(BTreeSet::new()).limit(&group, &limits).unwrap();
+        assert_eq!(read(), ["6291456", "6291456", "0", "", ""]);
+        names.iter().for_each(|name| fs::write(dir.path().join(&group).join(name), "").unwrap());
+        driver(BTreeSet::new()).limit(&group, &LIMITS).unwrap();
+        assert_eq!(read(), ["0", "0", "0", "", ""], "nobody takes what another was promised");
+        let error = driver(BTreeSet::new()).limit(Path::new("nowhere"), &limits).unwrap_err();
+        assert_eq!(error.control, Some(Control::HugePages));
     }
 
     #[test]
@@ -269,6 +413,18 @@ mod tests {
             fs::read_to_string(dir.path().join("p/cgroup.subtree_control")).unwrap().starts_with("+pids")
         );
         assert!(!dir.path().join("p/c/cgroup.subtree_control").exists());
+    }
+
+    #[test]
+    fn a_cpuset_that_is_not_handed_down_is_lost_alone() {
+        let (dir, ..) = tree(&[]);
+        let driver = |off: &[Control]| {
+            let controllers = [Controller::Cpuset].into();
+            V2::new(dir.path().to_owned(), controllers, off.iter().copied().collect())
+        };
+        // Without the file nothing can be handed down.
+        assert_eq!(driver(&[]).make(Path::new("p/c")).unwrap_err().control, Some(Control::Cpuset));
+        driver(&[Control::Cpuset]).make(Path::new("p/c")).unwrap();
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What is written into a group's files for given limits, and what their text means. Pure.
 
-use apportion_types::pressure::{Stall, Stalls};
+use apportion_types::{
+    IoLimits,
+    pressure::{Stall, Stalls},
+};
 
 use crate::spec::Limits;
 
@@ -55,6 +58,46 @@ pub fn memory_and_swap_bytes(memory: u64, swap: u64) -> u64 {
     memory_bytes(memory.saturating_add(swap))
 }
 
+/// The most requests in a second that the kernel can be told; it never makes more.
+const OPS_MAX: u64 = u32::MAX as u64;
+
+/// The files of version 1 with the limits of a disk, and what is written into each behind the disk: 0 is no limit.
+pub fn blkio(io: &IoLimits) -> [(&'static str, u64); 4] {
+    let ops = |ops: Option<u64>| ops.unwrap_or(0).min(OPS_MAX);
+    [
+        ("blkio.throttle.read_bps_device", io.read_bytes_per_second.unwrap_or(0)),
+        ("blkio.throttle.write_bps_device", io.write_bytes_per_second.unwrap_or(0)),
+        ("blkio.throttle.read_iops_device", ops(io.read_ops_per_second)),
+        ("blkio.throttle.write_iops_device", ops(io.write_ops_per_second)),
+    ]
+}
+
+/// `io.max` of version 2 behind the disk.
+pub fn io_max(io: &IoLimits) -> String {
+    let value = |limit: Option<u64>| limit.map_or("max".to_owned(), |limit| limit.to_string());
+    let ops = |ops: Option<u64>| value(ops.map(|ops| ops.min(OPS_MAX)));
+    format!(
+        "rbps={} wbps={} riops={} wiops={}",
+        value(io.read_bytes_per_second),
+        value(io.write_bytes_per_second),
+        ops(io.read_ops_per_second),
+        ops(io.write_ops_per_second)
+    )
+}
+
+/// The size of a huge page as it is in the name of a file, such as `hugetlb.2MB.max`.
+pub fn huge_page_bytes(name: &str) -> Option<u64> {
+    let size = name.strip_prefix("hugetlb.")?.split('.').next()?;
+    let (number, unit) = size.split_at_checked(size.len().checked_sub(2)?)?;
+    let unit: u64 = match unit {
+        "KB" => 1 << 10,
+        "MB" => 1 << 20,
+        "GB" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit)
+}
+
 /// The value behind `key` in lines of `key value`.
 pub fn flat_keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| {
@@ -103,6 +146,9 @@ mod tests {
             memory_limit_bytes: None,
             swap_max_bytes: 0,
             pids_max: None,
+            io: IoLimits::NONE,
+            cores: None,
+            huge_pages: apportion_types::HugePages::NONE,
         }
     }
 
@@ -144,6 +190,33 @@ mod tests {
         assert_eq!(pids_max(&Limits { pids_max: Some(0), ..limits(0, None) }), Some(2));
         assert_eq!(pids_max(&Limits { pids_max: Some(u64::MAX), ..limits(0, None) }), Some(PIDS_MAX));
         assert_eq!(pids_max(&limits(0, None)), None);
+    }
+
+    #[test]
+    fn limits_of_a_disk() {
+        let io = IoLimits {
+            read_bytes_per_second: Some(1 << 40),
+            write_ops_per_second: Some(u64::MAX),
+            ..IoLimits::NONE
+        };
+        assert_eq!(blkio(&io).map(|(_, value)| value), [1 << 40, 0, 0, OPS_MAX], "version 1 takes 32 bits");
+        assert_eq!(io_max(&io), "rbps=1099511627776 wbps=max riops=max wiops=4294967295");
+        assert_eq!(io_max(&IoLimits::NONE), "rbps=max wbps=max riops=max wiops=max");
+    }
+
+    #[test]
+    fn sizes_of_huge_pages() {
+        for (name, bytes) in [
+            ("hugetlb.2MB.max", Some(2 << 20)),
+            ("hugetlb.1GB.rsvd.limit_in_bytes", Some(1 << 30)),
+            ("hugetlb.64KB.current", Some(64 << 10)),
+            ("hugetlb.MB.max", None),
+            ("hugetlb.2é.max", None),
+            ("hugetlb.2", None),
+            ("memory.max", None),
+        ] {
+            assert_eq!(huge_page_bytes(name), bytes, "{name}");
+        }
     }
 
     #[test]

@@ -88,7 +88,15 @@ pub(super) fn give_sandbox(order: &Order, sandbox: &Path) -> Result<(), Failure>
     }
 }
 
-/// Gives the folder, the sandbox of this order, to this user.
+/// Gives a folder of the agent to the user of the order's task, before anything of the container is mounted.
+pub(super) fn give_folder(order: &Order, path: &Path) -> Result<(), Failure> {
+    if order.isolation == Isolation::UserNamespaces {
+        return Ok(());
+    }
+    outside(order)?.map_or(Ok(()), |account| give(order, &account, path))
+}
+
+/// Gives the folder, which is this order's own, to this user.
 pub(super) fn give(order: &Order, account: &Account, path: &Path) -> Result<(), Failure> {
     let own = (getuid().as_raw(), getgid().as_raw());
     if own == (account.uid, account.gid) || order.spec.user.is_none() {

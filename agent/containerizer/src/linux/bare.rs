@@ -25,7 +25,7 @@ pub fn bare_loop(
     if !sys::single_threaded() {
         return Err(io::Error::other("the bare loop must run before any thread is started"));
     }
-    let layout = Layout::detect(None)?;
+    let layout = Layout::detect(None, None)?;
     let driver = layout.driver();
     for spec in specs {
         let spec = spec?;
@@ -36,6 +36,7 @@ pub fn bare_loop(
             hidden: hidden.map(Path::to_owned).into_iter().collect(),
             lendable: Vec::new(),
             runtime: None,
+            users: None,
             trial: false,
             spec,
         };
@@ -57,7 +58,8 @@ fn run_one(driver: &dyn CgroupDriver, order: &Order) -> io::Result<()> {
     match sys::copy(spaces)? {
         Copy::Child => {
             let entered = driver.enter(&order.group, false).is_ok();
-            if entered && (order.hidden.is_empty() || root::set_up(order, &order.spec.sandbox).is_ok()) {
+            if entered && (order.hidden.is_empty() || root::set_up(order, &order.spec.sandbox, None).is_ok())
+            {
                 sys::execute(program, &argv, &[]);
             }
             sys::exit_now(127)

@@ -23,6 +23,7 @@ use super::{
     sys::{self, Copy},
     task::Standard,
     tree,
+    users::Users,
     watch::{Container, End},
     wire::{self, Word},
 };
@@ -86,11 +87,14 @@ fn bring_up(
         Some(runtime) => oci::bring_up(order, runtime, sandbox, (&mut outputs, pipes), driver, runner)?,
         None => native(order, sandbox, pipes, driver)?,
     };
-    pids.init = Process::find(life.init);
-    pids.task = Process::find(started.task);
-    pids.started_at = Some(started.at);
     let path = Path::new(folder::PIDS);
-    if let Err(e) = folder::replace(path, &pids) {
+    let written = Process::find(life.init).and_then(|init| {
+        pids.init = init;
+        pids.task = Process::find(started.task)?;
+        pids.started_at = Some(started.at);
+        folder::replace(path, &pids)
+    });
+    if let Err(e) = written {
         life.end(order.isolation);
         return Err(Failure::state(path, &e));
     }
@@ -118,7 +122,9 @@ fn native(
 
 fn clear(order: &Order, driver: &dyn CgroupDriver) {
     // Of a runtime that failed half-way something may be left.
-    kill_group(driver, &order.group);
+    if let Err(e) = kill_group(driver, &order.group) {
+        note(format_args!("cannot see what is left in the cgroup: {e}"));
+    }
     match remove_group(driver, &order.group) {
         Ok(true) => {}
         Ok(false) => note(format_args!("cgroup {} is still busy", order.group.display())),
@@ -209,6 +215,7 @@ impl Newborn {
         let (go_out, go) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| pipes(e.into()))?;
         let (report, report_in) = wire::pair().map_err(pipes)?;
         let (status, status_in) = wire::pair().map_err(pipes)?;
+        let users = Users::of(order)?;
         if order.isolation == Isolation::Descent {
             set_child_subreaper(Pid::from_raw(1)).map_err(|e| Failure::setup("adopting orphans", e))?;
         }
@@ -230,7 +237,7 @@ impl Newborn {
         })?;
         let init = match copied {
             Copy::Child => {
-                let ends = Ends { go: go_out, report: report_in, status: status_in, standard };
+                let ends = Ends { go: go_out, report: report_in, status: status_in, standard, users };
                 init::run(order, sandbox, ends, || driver.enter(&order.group, born_inside))
             }
             Copy::Parent { child } => child,

@@ -12,7 +12,10 @@ use rustix::{
 };
 
 use super::mounts::{self, INERT, Tree};
-use crate::folder::{Failure, Isolation, Order};
+use crate::{
+    folder::{Failure, Isolation, Order},
+    users::UserRange,
+};
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
@@ -75,7 +78,9 @@ impl Devices {
             symlinkat(target, &dev, name).map_err(|e| failed("linking", name, e))?;
         }
         // Group 5 is `tty` everywhere, but does not exist in the user namespace of an ordinary user.
-        let group = if order.isolation == Isolation::Namespaces { ",gid=5" } else { "" };
+        let group = 5 + order.users.map_or(0, UserRange::first);
+        let group =
+            if order.isolation == Isolation::Namespaces { format!(",gid={group}") } else { String::new() };
         let options = format!("newinstance,ptmxmode=0666,mode=0620{group}");
         let harmless = MountFlags::NOSUID | MountFlags::NOEXEC;
         fresh(&dev, "pts", "devpts", harmless, &options)?;

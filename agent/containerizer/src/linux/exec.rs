@@ -30,7 +30,7 @@ use super::{
     EXEC_BYTES_MAX, init, read, resolve,
     sys::{self, Copy},
     task::{self, Standard},
-    tree,
+    tree, users,
     wire::{self, Word},
 };
 use crate::{
@@ -90,6 +90,9 @@ fn start(folder: &Path, agent: &OwnedFd) -> Result<i32, Failure> {
     init::spare_nobody();
     if order.isolation.namespaces() {
         join(&container)?;
+        if order.users.is_some() {
+            users::become_root()?;
+        }
     }
     match sys::copy(0).map_err(|e| Failure::setup("starting the command's keeper", e))? {
         Copy::Parent { child } => Ok(child),
@@ -123,12 +126,12 @@ fn find(order: &Order) -> Result<Known, Failure> {
         let why = "runs containers on a kernel of its own, in which the agent cannot execute commands; run what needs them on an agent with another runtime";
         return Err(Failure::Runtime { what: format!("{} {why}", runtime.name()) });
     }
-    let same_boot = pids.boot_id == crate::procfs::boot_id();
+    let same_boot = pids.are_of_this_boot().map_err(|e| Failure::setup("reading which boot this is", e))?;
     let pidfd = |process: Option<Process>| {
         let process = process.filter(|_| same_boot)?;
         let pidfd = pidfd_open(Pid::from_raw(process.pid)?, PidfdFlags::empty()).ok()?;
         // Looked at after the opening: if it is the right one now, the descriptor is the right one's.
-        process.runs().then_some((pidfd, process.pid))
+        process.runs().is_ok_and(|runs| runs).then_some((pidfd, process.pid))
     };
     let (init, _) = pidfd(pids.init).ok_or_else(gone)?;
     let (task, task_pid) = pidfd(pids.task).ok_or_else(gone)?;

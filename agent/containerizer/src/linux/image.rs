@@ -96,14 +96,17 @@ impl Layers {
 /// Mounts an image on its own scratch folder; returns its root.
 ///
 /// Before the host's mounts are made read-only, through which what is changed could else not be written.
-pub(super) fn overlay(image: &ImageRoot, isolation: Isolation) -> Result<OwnedFd, Failure> {
+pub(super) fn overlay(image: &ImageRoot, order: &Order) -> Result<OwnedFd, Failure> {
     let layers = Layers::open(image)?;
     let failed = |e| Failure::image(&image.scratch, format_args!("cannot be opened: {e}"));
     let place = open(&image.scratch, FOLDER, Mode::empty()).map_err(failed)?;
-    layers.mount(place.as_fd(), isolation).map_err(|e| {
+    layers.mount(place.as_fd(), order.isolation).map_err(|e| {
         let remedy = match e {
             Errno::PERM => "an ordinary user may do that since Linux 5.11; run the agent as root",
             Errno::NODEV => "the kernel lacks overlayfs; enable it",
+            Errno::INVAL if order.users.is_some() => {
+                "layers whose owners are translated need Linux 5.19; leave the agent's setting `userns` out, or use no images"
+            }
             _ => "the agent's work directory must be on a local file system such as ext4 or xfs, not on an overlay",
         };
         let what = format_args!("cannot be laid over the image's layers: {e}; {remedy}").to_string();
@@ -114,7 +117,7 @@ pub(super) fn overlay(image: &ImageRoot, isolation: Isolation) -> Result<OwnedFd
 
 /// Mounts the image that is to be the root, and makes what every root has.
 pub(super) fn mount(order: &Order, image: &ImageRoot) -> Result<OwnedFd, Failure> {
-    let root = overlay(image, order.isolation)?;
+    let root = overlay(image, order)?;
     write_names(order, &root)?;
     make_tmp(&root).map_err(|e| refused("/tmp", e))?;
     Ok(root)
@@ -133,7 +136,7 @@ fn refused(path: &str, e: Errno) -> Failure {
 fn write_names(order: &Order, root: &OwnedFd) -> Result<(), Failure> {
     let path = Path::new("/etc");
     let etc = place::make_folder(root, path, Links::Inside).map_err(|e| refused("/etc", e))?;
-    let host_name = super::init::host_name(&order.spec.id.0);
+    let host_name = super::init::host_name(order.spec.hostname());
     let host = |name: &str| fs::read(path.join(name)).unwrap_or_default();
     if let Some(network) = &order.spec.network {
         for (name, source) in &network.etc {

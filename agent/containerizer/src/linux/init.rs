@@ -14,6 +14,7 @@ use std::{
 
 use apportion_types::container::{Control, Exit};
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags, open},
     process::{
         DumpableBehavior, Signal, set_child_subreaper, set_dumpable_behavior,
@@ -27,6 +28,7 @@ use super::{
     syscalls,
     task::{self, Standard},
     tree,
+    users::Users,
     wire::Word,
 };
 use crate::{
@@ -44,6 +46,8 @@ pub(super) struct Ends {
     pub(super) status: OwnedFd,
     /// What the task has for its input, output and errors.
     pub(super) standard: Standard,
+    /// The container's own users, if it has some.
+    pub(super) users: Option<Users>,
 }
 
 /// The longest host name of the kernel.
@@ -59,9 +63,9 @@ pub(super) fn run(
     // A panic must not unwind into code that belongs to the runner.
     let code = catch_unwind(AssertUnwindSafe(|| match set_up(order, sandbox, &ends, enter_groups) {
         Ok(task) => {
-            let Ends { go, report, status, standard } = ends;
+            let Ends { go, report, status, standard, users } = ends;
             // The runner takes the end of the reports for the task's `execve`, and that of its output for the end of all who had it.
-            drop((go, report, standard));
+            drop((go, report, standard, users));
             attend(order, task, &status)
         }
         Err(failure) => {
@@ -80,7 +84,8 @@ fn set_up(
     enter_groups: impl FnOnce() -> Result<(), CgroupError>,
 ) -> Result<i32, Failure> {
     let own = [&ends.go, &ends.report, &ends.status].into_iter().chain(ends.standard.descriptors());
-    let own: Vec<RawFd> = own.map(AsRawFd::as_raw_fd).collect();
+    let users = ends.users.as_ref().map(Users::descriptor);
+    let own: Vec<RawFd> = own.map(AsRawFd::as_raw_fd).chain(users).collect();
     detach(order, &own)?;
     await_go(&ends.go)?;
     // Before anything is allocated for the task, and while the hierarchies are still writable here.
@@ -90,6 +95,9 @@ fn set_up(
     spare_nobody();
     if let Some(network) = &order.spec.network {
         netns::enter(network)?;
+        if ends.users.is_some() {
+            netns::open_to_all();
+        }
     }
     if order.isolation.namespaces() {
         let namespaces = |failure| match failure {
@@ -101,9 +109,14 @@ fn set_up(
         // After its groups were entered: they become the roots of what it sees.
         sys::leave_group_namespace();
         sys::leave_session_keys();
-        root::set_up(order, sandbox).map_err(namespaces)?;
-        rustix::system::sethostname(host_name(&order.spec.id.0).as_bytes())
+        root::set_up(order, sandbox, ends.users.as_ref()).map_err(namespaces)?;
+        rustix::system::sethostname(host_name(order.spec.hostname()).as_bytes())
             .map_err(|e| namespaces(Failure::setup("setting the host name", e)))?;
+        if let Some(users) = &ends.users {
+            ends.standard.descriptors().iter().try_for_each(|output| users.own(output))?;
+            users.enter()?;
+            tie_to_runner(order, &ends.go)?;
+        }
     } else {
         set_child_subreaper(rustix::process::Pid::from_raw(1))
             .map_err(|e| Failure::setup("adopting orphans", e))?;
@@ -182,10 +195,25 @@ fn detach(order: &Order, keep: &[RawFd]) -> Result<(), Failure> {
     }
     drop(null);
     sys::close_all_but(keep);
+    end_with_runner(order)
+}
+
+fn end_with_runner(order: &Order) -> Result<(), Failure> {
     // With a process namespace, killing process 1 ends everything; without, it must do so itself.
     let signal = if order.isolation.namespaces() { Signal::KILL } else { Signal::USR1 };
     set_parent_process_death_signal(Some(signal))
         .map_err(|e| Failure::setup("tying the container to its runner", e))
+}
+
+/// Ties this process's life to the runner's again, which a change of the user has untied. The runner may have died in between.
+fn tie_to_runner(order: &Order, go: &OwnedFd) -> Result<(), Failure> {
+    end_with_runner(order)?;
+    let mut fds = [PollFd::new(go, PollFlags::empty())];
+    match poll(&mut fds, Some(&Timespec::default())) {
+        Ok(0) => Ok(()),
+        // Its end of the pipe is closed: there is nobody to tell.
+        _ => sys::exit_now(1),
+    }
 }
 
 fn await_go(go: &OwnedFd) -> Result<(), Failure> {
@@ -197,13 +225,13 @@ fn await_go(go: &OwnedFd) -> Result<(), Failure> {
     }
 }
 
-/// As much of the container's name as fits.
-pub(super) fn host_name(id: &str) -> &str {
-    let mut end = id.len().min(HOST_NAME_BYTES_MAX);
-    while !id.is_char_boundary(end) {
+/// As much of what the container calls itself as fits.
+pub(super) fn host_name(name: &str) -> &str {
+    let mut end = name.len().min(HOST_NAME_BYTES_MAX);
+    while !name.is_char_boundary(end) {
         end -= 1;
     }
-    &id[..end]
+    &name[..end]
 }
 
 /// Reaps and passes on signals until the task has ended; returns this process's exit code.

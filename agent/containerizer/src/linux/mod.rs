@@ -26,6 +26,7 @@ mod sys;
 mod syscalls;
 mod task;
 mod tree;
+mod users;
 mod volumes;
 mod watch;
 pub(crate) mod wire;
@@ -43,6 +44,7 @@ use std::{
 pub use bare::bare_loop;
 pub(crate) use mounts::read_only_program;
 pub(crate) use netns::NETNS;
+pub use pidfd::ended as process_ended;
 pub(crate) use privileges::OCI as CAPABILITIES;
 use rustix::{fs::Mode, process::umask};
 use serde::de::DeserializeOwned;
@@ -102,7 +104,8 @@ fn run(folder: &Path) -> Result<(), Failure> {
     let sandbox = resolve(&order.spec.sandbox)?;
     let me = std::process::id() as i32;
     let me = Process::find(me)
-        .ok_or_else(|| Failure::setup("looking at /proc", io::Error::from(io::ErrorKind::NotFound)))?;
+        .and_then(|me| me.ok_or_else(|| io::ErrorKind::NotFound.into()))
+        .map_err(|e| Failure::setup("looking at /proc", e))?;
     let pids = claim(me)?;
     let (container, server) = birth::start(order, &sandbox, pids, me)?;
     report(&Report::Ready);
@@ -138,7 +141,8 @@ fn resolve(sandbox: &Path) -> Result<PathBuf, Failure> {
 /// Takes the folder for this runner, unless an agent has declared the launch dead.
 fn claim(me: Process) -> Result<Pids, Failure> {
     let path = Path::new(folder::PIDS);
-    let pids = Pids { boot_id: crate::procfs::boot_id(), runner: Some(me), ..Pids::default() };
+    let boot_id = crate::procfs::boot_id().map_err(|e| Failure::setup("reading which boot this is", e))?;
+    let pids = Pids { boot_id: boot_id.to_owned(), runner: Some(me), ..Pids::default() };
     match folder::write_once(path, &pids) {
         Ok(true) => {
             let kept = folder::keep_room(Path::new("."));

@@ -72,12 +72,18 @@ impl Tree {
     }
 }
 
-/// A mount of this file through which nobody can write to it; none where the caller may not mount.
-pub(crate) fn read_only_program(path: &Path) -> Option<OwnedFd> {
-    let file = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let Tree(mount) = Tree::of(&file).ok()?;
-    sys::restrict_mounts(mount.as_fd(), attributes(MountFlags::RDONLY), false).ok()?;
-    Some(mount)
+impl AsFd for Tree {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A mount of this file through which nobody can write to it.
+pub(crate) fn read_only_program(path: &Path) -> io::Result<OwnedFd> {
+    let file = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let Tree(mount) = Tree::of(&file)?;
+    sys::restrict_mounts(mount.as_fd(), attributes(MountFlags::RDONLY), false)?;
+    Ok(mount)
 }
 
 /// The flags as `mount_setattr` has them.

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs::File,
+    fs::{self, File},
     io,
     os::{
         fd::{AsFd, OwnedFd},
@@ -82,6 +82,15 @@ pub(super) fn enter(network: &NetworkSpec) -> Result<(), Failure> {
         Some(file) => join(file).map_err(|e| {
             Failure::network(format_args!("cannot be entered at {file:?}: {e}; was it removed meanwhile?"))
         }),
+    }
+}
+
+/// Lets every user of this process's network do what else only a user with power over it might, as Docker does: listen on low ports, and ping.
+///
+/// A network without these settings (IPv4) is left as it is.
+pub(super) fn open_to_all() {
+    for (setting, value) in [("ip_unprivileged_port_start", "0"), ("ping_group_range", "0 2147483647")] {
+        let _ = fs::write(Path::new("/proc/sys/net/ipv4").join(setting), value);
     }
 }
 

@@ -8,7 +8,7 @@ use std::{io, os::fd::OwnedFd};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// Returns when the process behind this descriptor has ended, whether or not anybody has reaped it.
-pub(crate) async fn ended(pidfd: OwnedFd) -> io::Result<()> {
+pub async fn ended(pidfd: OwnedFd) -> io::Result<()> {
     // SAFETY: an `OwnedFd` returns the same descriptor each time and closes it only when dropped, which `AsyncFd` does after
     // it has taken it out of the runtime's poll.
     let watched = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) };

@@ -33,6 +33,7 @@ use super::{
     netns,
     place::{self, Links},
     sys,
+    users::Users,
     volumes::{self, Volume},
 };
 use crate::folder::{Failure, Order};
@@ -64,12 +65,12 @@ struct Taken<'a> {
 }
 
 impl<'a> Taken<'a> {
-    fn of(order: &'a Order, path: &'a Path) -> Result<Taken<'a>, Failure> {
+    fn of(order: &'a Order, path: &'a Path, users: Option<&Users>) -> Result<Taken<'a>, Failure> {
         let sandbox =
             open(path, FOLDER, Mode::empty()).map_err(|e| Failure::sandbox(path, "opening it", e))?;
         let own = Tree::of(&sandbox).at("taking", path)?;
         let inside = image::sandbox_inside(order, path);
-        let volumes = volumes::take(order, inside, &sandbox)?;
+        let volumes = volumes::take(order, inside, &sandbox, users)?;
         Ok(Taken { sandbox, own, inside, volumes, etc: netns::EtcFiles::take(order)? })
     }
 
@@ -90,11 +91,17 @@ impl<'a> Taken<'a> {
 }
 
 /// Turns the mount namespace of the calling process into the container's; `sandbox` has no symbolic link in it.
-pub(super) fn set_up(order: &Order, sandbox: &Path) -> Result<(), Failure> {
+///
+/// A container with users of its own gets all that is made here as its root's.
+pub(super) fn set_up(order: &Order, sandbox: &Path, users: Option<&Users>) -> Result<(), Failure> {
     let top = Path::new("/");
     mount_change(top, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .at("making mounts private:", top)?;
-    let taken = Taken::of(order, sandbox)?;
+    if let Some(users) = users {
+        users.cover(order, sandbox)?;
+        users.make_files_as_root()?;
+    }
+    let taken = Taken::of(order, sandbox, users)?;
     let devices = Devices::take()?;
     let groups = Groups::take(order)?;
 
@@ -126,7 +133,7 @@ pub(super) fn lay(order: &Order, sandbox: &Path, point: &Path) -> Result<OwnedFd
     // What the host unmounts must not live on here.
     mount_change(top, MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .at("keeping mounts from the host:", top)?;
-    let taken = Taken::of(order, sandbox)?;
+    let taken = Taken::of(order, sandbox, None)?;
     let root = match &order.spec.root {
         Some(image) => {
             let root = image::mount(order, image)?;

@@ -24,7 +24,8 @@ pub(super) enum Copy {
 
 /// True while this process has one thread.
 pub(super) fn single_threaded() -> bool {
-    crate::procfs::stat(std::process::id() as i32).is_some_and(|stat| stat.threads == 1)
+    let me = crate::procfs::stat(std::process::id() as i32);
+    me.is_ok_and(|me| me.is_some_and(|me| me.threads == 1))
 }
 
 /// Copies this process, the copy in the new namespaces of `flags` (`CLONE_NEW*`).
@@ -287,8 +288,22 @@ pub(super) fn restrict_mounts(mount: BorrowedFd<'_>, attributes: u64, recursive:
     set_mount_attributes(mount.as_raw_fd(), c"", attributes, recursive)
 }
 
+/// Has a mount show the owners that they are to users of a user namespace. It must be attached to nothing, and translate nothing yet.
+///
+/// Fails with `ENOSYS` before Linux 5.12, with `EINVAL` where its file system cannot.
+pub(super) fn translate_owners(mount: BorrowedFd<'_>, users: BorrowedFd<'_>) -> io::Result<()> {
+    let userns_fd = users.as_raw_fd() as u64;
+    let attributes =
+        libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd };
+    change_mount(mount.as_raw_fd(), c"", &attributes, false)
+}
+
 fn set_mount_attributes(below: RawFd, path: &CStr, attributes: u64, recursive: bool) -> io::Result<()> {
     let attributes = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    change_mount(below, path, &attributes, recursive)
+}
+
+fn change_mount(below: RawFd, path: &CStr, attributes: &libc::mount_attr, recursive: bool) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a C string, and the kernel reads as many bytes of `attributes` as it is long.
     let result = unsafe {
@@ -297,11 +312,20 @@ fn set_mount_attributes(below: RawFd, path: &CStr, attributes: u64, recursive: b
             below,
             path.as_ptr(),
             flags,
-            &raw const attributes,
+            ptr::from_ref(attributes),
             size_of::<libc::mount_attr>(),
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has files that this process makes belong to this user and group, and its access to others be judged as theirs.
+pub(super) fn make_files_as(id: u32) {
+    // SAFETY: both take an integer and change nothing but what files are made as; who may not change it is answered by no change.
+    unsafe {
+        libc::setfsgid(id);
+        libc::setfsuid(id);
+    }
 }
 
 /// Leaves the keys of the session that the agent was started in, which its descendants else possess.

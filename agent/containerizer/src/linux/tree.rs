@@ -1,11 +1,22 @@
 //! Ending processes by their descent, where no process namespace holds them together.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io, thread, time::Duration};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid},
+};
 
 use super::sys;
 use crate::procfs;
+
+/// How soon processes are looked for again that could not be seen.
+const UNSEEN_PAUSE: Duration = Duration::from_millis(100);
+
+fn has_children() -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::All, look), Err(Errno::CHILD))
+}
 
 fn me() -> i32 {
     std::process::id() as i32
@@ -18,34 +29,38 @@ fn send(pid: i32, signal: Signal) {
     }
 }
 
-/// Sends a signal to every process below `root`.
+/// Sends a signal to every process below `root`; to none where `/proc` cannot be read.
 pub(super) fn signal_below(root: i32, signal: Signal) {
-    procfs::descendants(root).into_keys().for_each(|pid| send(pid, signal));
+    procfs::descendants(root).unwrap_or_default().into_keys().for_each(|pid| send(pid, signal));
 }
 
 /// Kills every process below `root`, all stopped first so that none forks away meanwhile.
 ///
-/// One may still escape that was being forked; callers repeat it until nothing is left.
-pub(super) fn kill_below(root: i32) {
+/// One may still escape that was being forked; callers repeat it until nothing is left. On error none was killed.
+pub(super) fn kill_below(root: i32) -> io::Result<()> {
     let mut stopped = BTreeSet::new();
     loop {
-        let fresh: Vec<i32> =
-            procfs::descendants(root).into_keys().filter(|pid| stopped.insert(*pid)).collect();
+        let below = procfs::descendants(root)?;
+        let fresh: Vec<i32> = below.into_keys().filter(|pid| stopped.insert(*pid)).collect();
         if fresh.is_empty() {
             break;
         }
         fresh.into_iter().for_each(|pid| send(pid, Signal::STOP));
     }
     stopped.into_iter().for_each(|pid| send(pid, Signal::KILL));
+    Ok(())
 }
 
 /// Kills and reaps everything below this process, which must be a child subreaper; returns when nothing is left.
 pub(super) fn end_all_below_me() {
     loop {
-        kill_below(me());
-        // Each of them is a child of this process by now, or will be when its parent is reaped.
-        if sys::reap(-1, true).is_none() {
-            return;
+        match kill_below(me()) {
+            // Each of them is a child of this process by now, or will be when its parent is reaped.
+            Ok(()) if sys::reap(-1, true).is_none() => return,
+            Ok(()) => {}
+            // Nobody was killed whose end could be waited for.
+            Err(_) if !has_children() => return,
+            Err(_) => thread::sleep(UNSEEN_PAUSE),
         }
         while sys::reap(-1, false).is_some() {}
     }

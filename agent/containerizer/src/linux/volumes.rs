@@ -13,10 +13,11 @@ use rustix::{
 };
 
 use super::{
-    image,
+    accounts, image,
     mounts::{self, PLAIN, Tree},
     oci,
     place::{self, Links},
+    users::{self, Users},
 };
 use crate::{
     folder::{Failure, Order},
@@ -55,6 +56,7 @@ pub(super) fn take<'a>(
     order: &'a Order,
     inside: &Path,
     sandbox: &OwnedFd,
+    users: Option<&Users>,
 ) -> Result<Vec<Volume<'a>>, Failure> {
     let mut taken = Vec::new();
     for mount in &order.spec.mounts {
@@ -77,6 +79,12 @@ pub(super) fn take<'a>(
             MountSource::Host(path) => {
                 let host = host(path, mount, order);
                 let Some(source) = host.map_err(|what| refuse(path, what))? else { continue };
+                // What is merely shown is read as anybody does: only what is lent is the container's.
+                if mount.writable
+                    && let Source::Folder(tree) | Source::File(tree) = &source
+                {
+                    users::translate(users, tree, path)?;
+                }
                 source
             }
             MountSource::Sandbox(path) => {
@@ -91,9 +99,16 @@ pub(super) fn take<'a>(
                 let what = |e| format!("cannot be made in what the task group shares: {e}");
                 Source::Folder(tree.map_err(|e| refuse(path, what(e)))?)
             }
+            MountSource::Agent(path) => {
+                accounts::give_folder(order, path)?;
+                let tree = open_at(path, FOLDER, Mode::empty()).and_then(|folder| Tree::of(&folder));
+                let tree = tree.map_err(|e| refuse(path, format_args!("cannot be opened: {e}")))?;
+                users::translate(users, &tree, path)?;
+                Source::Folder(tree)
+            }
             MountSource::Tmpfs { bytes } => Source::Memory { bytes: *bytes },
             MountSource::Image(image) => {
-                let tree = Tree::of(&image::overlay(image, order.isolation)?);
+                let tree = Tree::of(&image::overlay(image, order)?);
                 Source::Folder(tree.map_err(|e| refuse(&mount.target, format_args!("cannot be taken: {e}")))?)
             }
         };
@@ -250,6 +265,9 @@ mod tests {
             memory_limit_bytes: None,
             swap_max_bytes: 0,
             pids_max: None,
+            io: apportion_types::IoLimits::NONE,
+            cores: None,
+            huge_pages: apportion_types::HugePages::NONE,
         };
         let spec = ContainerSpec {
             id: ContainerId("c".into()),
@@ -275,6 +293,7 @@ mod tests {
             hidden: hidden.to_vec(),
             lendable: lendable.to_vec(),
             runtime: None,
+            users: None,
             trial: false,
         }
     }
@@ -296,7 +315,7 @@ mod tests {
             let mount =
                 Mount { source: MountSource::Host(path.to_owned()), target: target.to_owned(), writable };
             let order = order(&sandbox, vec![mount], &hidden, std::slice::from_ref(&lent));
-            take(&order, &sandbox, &fd).map(|volumes| volumes.len())
+            take(&order, &sandbox, &fd, None).map(|volumes| volumes.len())
         };
         assert_eq!(taken(Path::new("/etc"), Path::new("/etc"), false).unwrap(), 0, "it is seen anyway");
         let (etc, data) = (Path::new("/etc"), Path::new("data"));

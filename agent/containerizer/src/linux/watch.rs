@@ -167,6 +167,7 @@ impl Container {
     }
 
     fn learn_end(&mut self) {
+        self.driver.release_io(&self.order.group);
         // There is one message. Without it process 1 has ended, which its pidfd says too.
         let exit = match self.end.take() {
             Some(End::Told(status)) => match wire::hear(&status, false) {
@@ -187,9 +188,7 @@ impl Container {
     }
 
     fn look_at_memory(&mut self) {
-        let (Some(memory), Some(limit)) = (&self.memory, self.order.spec.limits.memory_limit_bytes) else {
-            return;
-        };
+        let (Some(memory), Some(limit)) = (&self.memory, self.memory_limit()) else { return };
         // Re-arms the descriptor; what matters is in the group's own files, read after that.
         let _ = if memory.priority {
             rustix::io::pread(&memory.fd, &mut [0_u8; 512], 0)
@@ -205,6 +204,13 @@ impl Container {
             self.memory = None;
             self.kill();
         }
+    }
+
+    /// The ceiling of memory that it began with, or that the agent has raised since.
+    fn memory_limit(&self) -> Option<u64> {
+        let first = self.order.spec.limits.memory_limit_bytes?;
+        // The kernel has it in whole pages.
+        Some(first.max(self.driver.memory_limit(&self.order.group).unwrap_or(first)))
     }
 
     fn answer(&mut self, request: Request) -> String {
@@ -233,11 +239,14 @@ impl Container {
     /// Kills every process of the container; the loop ends when they are gone.
     fn kill(&mut self) {
         self.measure();
+        self.driver.release_io(&self.order.group);
         if self.order.isolation.namespaces() {
             let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
         } else {
             // Process 1 sees the task die and clears away the rest, unless the task has stopped it.
-            tree::kill_below(self.init);
+            if let Err(e) = tree::kill_below(self.init) {
+                note(format_args!("cannot see whom to kill: {e}"));
+            }
             let _ = pidfd_send_signal(&self.pidfd, Signal::CONT);
         }
     }
@@ -254,8 +263,10 @@ impl Container {
         if usage.cpu_us.is_none() || usage.memory_peak_bytes.is_none() {
             // What a runtime started are children of this process, beside process 1.
             let top = if self.runtime.is_some() { std::process::id() as i32 } else { self.init };
-            let pids: Vec<i32> = procfs::descendants(top).into_keys().chain([self.init]).collect();
-            let cpu = pids.iter().filter_map(|pid| procfs::stat(*pid)).map(|stat| stat.cpu_us).sum();
+            let below = procfs::descendants(top).unwrap_or_default();
+            let pids: Vec<i32> = below.into_keys().chain([self.init]).collect();
+            let stats = pids.iter().filter_map(|pid| procfs::stat(*pid).ok().flatten());
+            let cpu = stats.map(|stat| stat.cpu_us).sum();
             let peak = pids.iter().filter_map(|pid| procfs::peak_bytes(*pid)).max();
             usage.cpu_us = usage.cpu_us.or(Some(cpu));
             usage.memory_peak_bytes = usage.memory_peak_bytes.or(peak);
@@ -276,7 +287,9 @@ impl Container {
         if !self.order.isolation.namespaces() {
             tree::end_all_below_me();
         }
-        kill_group(&*self.driver, &self.order.group);
+        if let Err(e) = kill_group(&*self.driver, &self.order.group) {
+            note(format_args!("cannot see what is left in the cgroup: {e}"));
+        }
         // Nobody is left to write more. Whoever hears of the end finds all that was written before.
         self.outputs.finish();
 
@@ -303,8 +316,7 @@ impl Container {
     }
 
     fn termination(&self) -> Termination {
-        let limit = self.order.spec.limits.memory_limit_bytes;
-        let exceeded = limit.filter(|limit| {
+        let exceeded = self.memory_limit().filter(|limit| {
             let events = self.driver.memory_events(&self.order.group, *limit);
             self.limit_exceeded || (events.kills > 0 && events.limit_reached)
         });

@@ -66,7 +66,11 @@ pub(super) async fn exec(shared: &Shared, id: &ContainerId, spec: ExecSpec) -> R
 /// True while the container's process 1 runs, and its runner.
 fn runs(shared: &Shared, id: &ContainerId) -> Result<bool, ContainerError> {
     let pids: Pids = read(&shared.folder(id), folder::PIDS)?.unwrap_or_default();
-    Ok(pids.live_runner().is_some() && pids.init.is_some_and(folder::Process::runs))
+    let unseen = |source| ContainerError::Unseen { id: id.clone(), source };
+    Ok(match (pids.live_runner().map_err(unseen)?, pids.init) {
+        (Some(_), Some(init)) => init.runs().map_err(unseen)?,
+        _ => false,
+    })
 }
 
 fn spawn(shared: &Shared, id: &ContainerId, socket: OwnedFd) -> Result<Child, LaunchError> {

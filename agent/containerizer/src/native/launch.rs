@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{NativeConfig, Plan, Shared, program::Program, runner};
 use crate::{
+    cgroup::Controller,
     containerizer::LAUNCH_TIMEOUT,
     error::LaunchError,
     folder::{self, Failure, Isolation, Order, Report},
@@ -105,16 +106,22 @@ fn can_mount(spec: &ContainerSpec, isolation: Isolation) -> Result<(), LaunchErr
 
 /// The order for the runner of a container.
 pub(super) fn order(config: &NativeConfig, plan: &Plan, spec: ContainerSpec) -> Order {
+    let mut layout = plan.layout.clone();
+    if spec.limits.io.is_empty() && plan.runtime.is_none() {
+        // Each further hierarchy costs every launch a move; but what a runtime enters is ours to remove.
+        layout.leave_out(Controller::Io);
+    }
     let mut hidden = config.hidden.clone();
     // Through another container's socket a task could end it.
     hidden.push(config.state_dir.clone());
     Order {
         group: Path::new(&config.cgroup_parent).join(&spec.id.0),
         isolation: plan.isolation,
-        layout: plan.layout.clone(),
+        layout,
         hidden,
         lendable: config.lendable.clone(),
         runtime: plan.runtime.clone(),
+        users: plan.users,
         trial: false,
         spec,
     }
@@ -135,7 +142,7 @@ impl From<NotStarted> for LaunchError {
     }
 }
 
-/// Carries out an order; on error nothing is left of it.
+/// Carries out an order; on error nothing is left of it, or what cannot be cleared away now is a leftover.
 pub(super) async fn start(program: &Program, state_dir: &Path, order: &Order) -> Result<(), NotStarted> {
     let folder = state_dir.join(&order.spec.id.0);
     let began = tokio::task::spawn_blocking({
@@ -149,9 +156,12 @@ pub(super) async fn start(program: &Program, state_dir: &Path, order: &Order) ->
     };
     if let Err(reason) = &result {
         // A runner that gives a reason has cleared away. Of one that was killed something may be left.
-        if matches!(reason, NotStarted::Here(_)) {
+        if matches!(reason, NotStarted::Here(_))
+            && let Err(error) = runner::clear_away(order.clone(), folder.clone()).await
+        {
             // Whoever asked for the container learns the first reason.
-            let _ = runner::clear_away(order.clone(), folder.clone()).await;
+            tracing::warn!(container = %order.spec.id, %error, "what is left of a container that did not start cannot be cleared away yet; it is tried again");
+            return result;
         }
         let _ = tokio::fs::remove_dir_all(&folder).await;
     }
@@ -296,10 +306,14 @@ mod tests {
                 memory_limit_bytes: None,
                 swap_max_bytes: 0,
                 pids_max: None,
+                io: apportion_types::IoLimits::NONE,
+                cores: None,
+                huge_pages: apportion_types::HugePages::NONE,
             },
             tethered: false,
         };
-        let plan = Plan { isolation: Isolation::Descent, layout: Layout::default(), runtime: None };
+        let plan =
+            Plan { isolation: Isolation::Descent, layout: Layout::default(), runtime: None, users: None };
         let order = order(&NativeConfig::new(dir.path().to_owned(), "parent".into()), &plan, spec);
         let folders: Vec<PathBuf> = (0..50).map(|number| dir.path().join(number.to_string())).collect();
         let written = AtomicBool::new(false);

@@ -10,11 +10,12 @@ mod program;
 mod runner;
 mod runtime;
 mod usage;
+mod users;
 
 use std::{
     collections::BTreeSet,
     ffi::OsString,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -33,7 +34,8 @@ use crate::{
     exec::{Exec, ExecError, ExecSpec},
     folder::{self, Isolation, Pids, ReadError},
     runtime::{OciRuntime, Runtime},
-    spec::{ContainerId, ContainerSpec, Leftover, Signal},
+    spec::{ContainerId, ContainerSpec, Leftover, Limits, Signal},
+    users::UserRange,
 };
 
 /// How native containers are to be run.
@@ -53,6 +55,8 @@ pub struct NativeConfig {
     pub runtime: Runtime,
     /// The processors that containers launched from now on may run on; all at first.
     pub cpuset: Option<CpuSet>,
+    /// What users of containers launched from now on are on the machine; at first they are the machine's own.
+    pub users: Option<UserRange>,
 }
 
 impl NativeConfig {
@@ -67,6 +71,7 @@ impl NativeConfig {
             lendable: Vec::new(),
             runtime: Runtime::Native,
             cpuset: None,
+            users: None,
         }
     }
 }
@@ -77,6 +82,7 @@ struct Plan {
     isolation: Isolation,
     layout: Layout,
     runtime: Option<OciRuntime>,
+    users: Option<UserRange>,
 }
 
 /// What this process knows by itself.
@@ -98,6 +104,22 @@ struct Shared {
 impl Shared {
     fn folder(&self, id: &ContainerId) -> PathBuf {
         self.config.state_dir.join(&id.0)
+    }
+
+    /// Every container that has a folder.
+    fn folders(&self) -> Result<Vec<ContainerId>, ContainerError> {
+        let path = &self.config.state_dir;
+        let names = fs::read_dir(path).and_then(|entries| {
+            entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<OsString>>>()
+        });
+        let names = match names {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(ContainerError::State { path: path.clone(), source });
+            }
+            names => names.unwrap_or_default(),
+        };
+        let ids = names.into_iter().filter_map(|name| name.into_string().ok()).map(ContainerId);
+        Ok(ids.filter(|id| id.refusal().is_none() && self.folder(id).is_dir()).collect())
     }
 
     /// The folder of a container that was launched, if there is one.
@@ -165,6 +187,10 @@ impl Containerizer for Native {
         runner::signal(&self.shared, id, signal).await
     }
 
+    async fn limit(&self, id: &ContainerId, limits: Limits) -> Result<(), ContainerError> {
+        runner::limit(&self.shared, id, limits).await
+    }
+
     async fn exec(&self, id: &ContainerId, spec: ExecSpec) -> Result<Exec, ExecError> {
         exec::exec(&self.shared, id, spec).await
     }
@@ -180,7 +206,7 @@ impl Containerizer for Native {
     async fn remove(&self, id: &ContainerId) -> Result<(), ContainerError> {
         let folder = self.shared.known(id)?;
         let pids: Option<Pids> = read(&folder, folder::PIDS)?;
-        if pids.is_some_and(|pids| pids.live_runner().is_some()) {
+        if runner::live(id, &pids.unwrap_or_default())?.is_some() {
             return Err(ContainerError::StillRunning { id: id.clone() });
         }
         // Of a killed runner something may be left, and what its runner could not remove.
@@ -193,27 +219,47 @@ impl Containerizer for Native {
         Ok(())
     }
 
-    async fn leftovers(&self) -> Vec<Leftover> {
-        let Ok(entries) = fs::read_dir(&self.shared.config.state_dir) else { return Vec::new() };
-        let ids = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        let ids = ids.filter_map(|entry| entry.file_name().into_string().ok()).map(ContainerId);
-        let mut found: Vec<Leftover> = ids
-            .filter(|id| id.refusal().is_none())
-            .filter(|id| {
-                self.shared.with_own(|own| !own.launching.contains(id) && !own.launched.contains(id))
-            })
-            .map(|id| {
-                let pids: Option<Pids> = read(&self.shared.folder(&id), folder::PIDS).ok().flatten();
-                let running = pids.is_some_and(|pids| pids.live_runner().is_some());
-                Leftover { id, running }
-            })
-            .collect();
+    async fn leftovers(&self) -> Result<Vec<Leftover>, ContainerError> {
+        let mut found = Vec::new();
+        for id in self.shared.folders()? {
+            if self.shared.with_own(|own| own.launching.contains(&id) || own.launched.contains(&id)) {
+                continue;
+            }
+            let running = match runner::claimed(&self.shared.folder(&id)) {
+                Ok(pids) => runner::live(&id, &pids)?.is_some(),
+                // Whoever waits for it is told.
+                Err(ContainerError::Damaged { .. }) => false,
+                Err(error) => return Err(error),
+            };
+            found.push(Leftover { id, running });
+        }
         found.sort_by(|a, b| a.id.cmp(&b.id));
-        found
+        Ok(found)
     }
 
     async fn close(&self) {
         let any_child = Path::new(&self.shared.config.cgroup_parent).join("-");
         cgroup::remove_empty_parents(&*self.shared.plan.layout.driver(), &any_child);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_left_of_a_launch_that_was_cut_off_never_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let (isolation, layout) = (Isolation::Namespaces, Layout::default());
+        let plan = Plan { isolation, layout, runtime: None, users: None };
+        let config = NativeConfig::new(dir.path().to_owned(), String::new());
+        let shared = Shared { config, program: Program::of(&[]), plan, own: Mutex::default() };
+        let native = Native { shared: Arc::new(shared), unenforced: Vec::new() };
+        let id = ContainerId("c".to_owned());
+        let folder = native.shared.folder(&id);
+        fs::create_dir(&folder).unwrap();
+        assert_eq!(native.leftovers().await.unwrap(), [Leftover { id, running: false }]);
+        // As a runner does that comes late.
+        assert!(!folder::write_once(&folder.join(folder::PIDS), &Pids::default()).unwrap());
     }
 }

@@ -9,20 +9,22 @@ use std::{
 };
 
 use apportion_types::{
-    CpuSet,
+    CpuSet, HugePages, IoLimits,
     container::{Control, Termination, Unenforced},
+    text::chain,
 };
 
 use super::{
     NativeConfig, Plan,
     launch::{self, NotStarted},
     program::Program,
-    runner, runtime,
+    runner, runtime, users,
 };
 use crate::{
-    cgroup::{Controller, Layout},
+    cgroup::{Controller, Disk, Layout},
     error::{LaunchError, ProbeError},
     folder::{self, Failure, Isolation, Pids},
+    huge_pages::huge_pages,
     spec::{ContainerId, ContainerSpec, Limits},
 };
 
@@ -43,6 +45,14 @@ const LIMITS: Limits = Limits {
     memory_limit_bytes: Some(64 << 20),
     swap_max_bytes: 0,
     pids_max: Some(64),
+    io: IoLimits {
+        read_bytes_per_second: Some(1 << 30),
+        write_bytes_per_second: Some(1 << 30),
+        read_ops_per_second: Some(1 << 20),
+        write_ops_per_second: Some(1 << 20),
+    },
+    cores: None,
+    huge_pages: HugePages::NONE,
 };
 
 /// Settles what to use and says what cannot be enforced.
@@ -63,8 +73,12 @@ pub(super) async fn probe(
 
     let mut reasons = BTreeMap::new();
     // Without a list of mounts there is nothing to be used.
-    let mut layout = Layout::detect(config.cpuset.clone()).unwrap_or_default();
+    let disk = Disk::of(&config.state_dir);
+    let mut layout = Layout::detect(config.cpuset.clone(), disk.as_ref().ok().copied()).unwrap_or_default();
     say_what_is_not_mounted(&layout, &mut reasons);
+    if let Err(no_disk) = disk {
+        reasons.insert(Control::Io, chain(&no_disk));
+    }
     if !Path::new("/proc/swaps").exists() {
         // This kernel cannot swap at all.
         reasons.remove(&Control::Swap);
@@ -72,10 +86,11 @@ pub(super) async fn probe(
     }
     let root = rustix::process::geteuid().is_root();
     let isolation = if root { Isolation::Namespaces } else { Isolation::UserNamespaces };
-    let mut plan = Plan { isolation, layout, runtime: None };
+    let mut plan = Plan { isolation, layout, runtime: None, users: None };
     for number in 0..TRIALS_MAX {
-        let native = Trial { argv: Vec::new(), limits: LIMITS };
-        let Err(failure) = trial((config, program), &plan, native, &number.to_string()).await else { break };
+        let Err(failure) = trial((config, program), &plan, Trial::NATIVE, &number.to_string()).await else {
+            break;
+        };
         if !leave_out(&mut plan, &failure, config, &mut reasons) {
             let source = match failure {
                 NotStarted::Runner(failure) => failure.into(),
@@ -85,6 +100,7 @@ pub(super) async fn probe(
         }
     }
     runtime::probe((config, program), &mut plan, &mut reasons).await?;
+    users::probe((config, program), &mut plan).await?;
     if !plan.isolation.namespaces() && plan.layout.v2.is_none() && !plan.layout.has(Controller::Freezer) {
         let reason = reasons.get(&Control::Namespaces).cloned().unwrap_or_default();
         reasons.insert(
@@ -100,6 +116,11 @@ pub(super) struct Trial {
     /// Empty: its task ends before executing anything.
     pub(super) argv: Vec<String>,
     pub(super) limits: Limits,
+}
+
+impl Trial {
+    /// What every container of this crate's own making goes through.
+    pub(super) const NATIVE: Trial = Trial { argv: Vec::new(), limits: LIMITS };
 }
 
 /// What came of it.
@@ -189,8 +210,14 @@ fn say_what_is_not_mounted(layout: &Layout, reasons: &mut BTreeMap<Control, Stri
         (Controller::Memory, "memory", &[Control::Memory, Control::Swap]),
         (Controller::Pids, "pids", &[Control::Pids]),
         (Controller::Cpuset, "cpuset", &[Control::Cpuset]),
+        (Controller::Io, "io", &[Control::Io]),
+        (Controller::Hugetlb, "hugetlb", &[Control::HugePages]),
     ] {
-        let wanted = controller != Controller::Cpuset || layout.cpus.is_some();
+        let wanted = match controller {
+            Controller::Cpuset => layout.cpus.is_some(),
+            Controller::Hugetlb => !huge_pages().is_empty(),
+            _ => true,
+        };
         if wanted && !layout.has(controller) {
             for control in controls {
                 reasons
@@ -212,7 +239,7 @@ fn leave_out(
         Failure::Cgroup { file, what, control: Some(control), errno, .. } => {
             let remedy = match control {
                 Control::Swap => "start the kernel with swapaccount=1",
-                Control::Cpuset => "give these processors to the groups above it",
+                Control::Cpuset => "give these processors, and the cpuset controller, to the groups above it",
                 _ => "enable it in the kernel",
             };
             let reason = format!("{what} to {} failed ({}); {remedy}", file.display(), os(*errno));
@@ -278,6 +305,12 @@ fn controls(layout: &Layout) -> Vec<Control> {
     if layout.has(Controller::Cpuset) {
         controls.push(Control::Cpuset);
     }
+    if layout.has(Controller::Io) {
+        controls.push(Control::Io);
+    }
+    if layout.has(Controller::Hugetlb) {
+        controls.push(Control::HugePages);
+    }
     controls
 }
 
@@ -296,7 +329,12 @@ mod tests {
             ("/cg/pids", Controller::Pids),
         ];
         let v1 = v1.into_iter().map(|(mount, controller)| (mount.into(), [controller].into())).collect();
-        Plan { isolation: Isolation::Namespaces, layout: Layout { v1, ..Layout::default() }, runtime: None }
+        Plan {
+            isolation: Isolation::Namespaces,
+            layout: Layout { v1, ..Layout::default() },
+            runtime: None,
+            users: None,
+        }
     }
 
     fn setup(control: Control) -> NotStarted {
@@ -364,7 +402,14 @@ mod tests {
         let controls: Vec<Control> = reasons.keys().copied().collect();
         assert_eq!(
             controls,
-            [Control::CpuWeight, Control::CpuQuota, Control::Memory, Control::Swap, Control::Pids]
+            [
+                Control::CpuWeight,
+                Control::CpuQuota,
+                Control::Memory,
+                Control::Swap,
+                Control::Pids,
+                Control::Io
+            ]
         );
         let layout = Layout { cpus: Some("0".parse().unwrap()), ..Layout::default() };
         say_what_is_not_mounted(&layout, &mut reasons);

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    io,
+    fs, io,
     os::{
         fd::{AsRawFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -27,11 +27,24 @@ pub(super) struct Program {
     mount: Option<Arc<OwnedFd>>,
 }
 
+/// The mount that it is executed from. Where there can be none, that is said, for it is a risk that whoever runs the agent takes.
+fn mount(program: &Path) -> Option<OwnedFd> {
+    match read_only_program(program) {
+        Ok(mount) => Some(mount),
+        Err(error) => {
+            let file = fs::canonicalize(program).unwrap_or_else(|_| program.to_owned());
+            tracing::warn!(?file, %error, "the runner's program cannot be mounted read-only: a task that runs as the owner of its file can change it, and with it \
+                 what the agent executes; have the agent run where it may mount, or make the file one that nobody may write to");
+            None
+        }
+    }
+}
+
 impl Program {
     /// The program of this command. What later comes to be at its path is another one.
     pub(super) fn of(words: &[OsString]) -> Program {
         let program = words.first().filter(|program| program.as_bytes().contains(&b'/'));
-        let mount = program.and_then(|program| read_only_program(Path::new(program))).map(Arc::new);
+        let mount = program.and_then(|program| mount(Path::new(program))).map(Arc::new);
         Program { words: words.to_vec(), mount }
     }
 

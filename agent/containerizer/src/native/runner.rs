@@ -9,7 +9,7 @@ use std::{
 };
 
 use apportion_types::{
-    container::{Reading, Termination, Usage},
+    container::{Control, Reading, Termination, Usage},
     time::Time,
 };
 use rustix::process::{Pid, PidfdFlags, kill_process, pidfd_open, pidfd_send_signal};
@@ -21,12 +21,12 @@ use tokio::{
 
 use super::{Shared, read, runtime};
 use crate::{
-    cgroup,
+    cgroup::{self, Controller},
     error::ContainerError,
     folder::{self, Isolation, Order, Pids, Process},
     linux::pidfd,
     procfs,
-    spec::{ContainerId, Signal},
+    spec::{ContainerId, Limits, Signal},
 };
 
 /// A runner answers within microseconds, unless the machine is so short of something that it does not run at all.
@@ -40,7 +40,7 @@ pub(super) async fn wait(shared: &Shared, id: &ContainerId) -> Result<Terminatio
 /// The same, for a folder that need not be a container's.
 pub(super) async fn ended(id: &ContainerId, folder: &Path) -> Result<Termination, ContainerError> {
     let pids = claimed(folder)?;
-    if let Some(runner) = pids.live_runner() {
+    if let Some(runner) = live(id, &pids)? {
         gone(id, runner).await?;
     }
     if let Some(termination) = read(folder, folder::EXIT)? {
@@ -49,8 +49,13 @@ pub(super) async fn ended(id: &ContainerId, folder: &Path) -> Result<Termination
     give_up(folder).await
 }
 
+/// The runner, while it runs.
+pub(super) fn live(id: &ContainerId, pids: &Pids) -> Result<Option<Process>, ContainerError> {
+    pids.live_runner().map_err(|source| ContainerError::Unseen { id: id.clone(), source })
+}
+
 /// Who belongs to the container; a launch that was cut off before its runner started is declared dead.
-fn claimed(folder: &Path) -> Result<Pids, ContainerError> {
+pub(super) fn claimed(folder: &Path) -> Result<Pids, ContainerError> {
     let path = folder.join(folder::PIDS);
     if let Some(pids) = read(folder, folder::PIDS)? {
         return Ok(pids);
@@ -73,7 +78,7 @@ fn open(process: Process) -> io::Result<Option<OwnedFd>> {
     let Some(pid) = Pid::from_raw(process.pid) else { return Ok(None) };
     match pidfd_open(pid, PidfdFlags::empty()) {
         // Looked at after the opening: if it is the right one now, the descriptor is the right one's.
-        Ok(pidfd) => Ok(process.runs().then_some(pidfd)),
+        Ok(pidfd) => Ok(process.runs()?.then_some(pidfd)),
         // Some kernels (seen: 6.1) say INVAL of one that was just reaped while its number is still that of a session.
         Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => Ok(None),
         Err(e) => Err(e.into()),
@@ -103,11 +108,14 @@ async fn give_up(folder: &Path) -> Result<Termination, ContainerError> {
 pub(super) async fn clear_away(order: Order, folder: PathBuf) -> Result<Usage, ContainerError> {
     let id = order.spec.id.clone();
     let pids: Pids = read(&folder, folder::PIDS)?.unwrap_or_default();
+    let unseen = |source| ContainerError::Unseen { id: id.clone(), source };
     // Process numbers of another boot belong to others.
-    if pids.boot_id == procfs::boot_id() {
-        for process in pids.init.into_iter().chain(strays(&order, &pids)) {
+    let same_boot = pids.are_of_this_boot().map_err(unseen)?;
+    if same_boot {
+        order.layout.driver().release_io(&order.group);
+        for process in pids.init.into_iter().chain(strays(&order, &pids).map_err(unseen)?) {
             // Mostly it is dying already: process 1 is bound to its runner's life.
-            if let Ok(Some(pidfd)) = open(process) {
+            if let Some(pidfd) = open(process).map_err(unseen)? {
                 let _ = pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
                 gone(&id, process).await?;
             }
@@ -116,13 +124,13 @@ pub(super) async fn clear_away(order: Order, folder: PathBuf) -> Result<Usage, C
     let (layout, group) = (order.layout.clone(), order.group.clone());
     let measured = tokio::task::spawn_blocking(move || {
         let driver = layout.driver();
-        cgroup::kill_group(&*driver, &group);
-        driver.measured(&group)
+        cgroup::kill_group(&*driver, &group)?;
+        Ok(driver.measured(&group))
     });
     let measured = measured.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
+    let measured = measured.map_err(unseen)?;
     // It removes the groups with what they have counted. Of another boot it knows nothing.
-    if let (Some(oci), Some(runner), true) = (&order.runtime, pids.runner, pids.boot_id == procfs::boot_id())
-    {
+    if let (Some(oci), Some(runner), true) = (&order.runtime, pids.runner, same_boot) {
         runtime::delete(oci, &folder, runner).await;
     }
     let cleared = tokio::task::spawn_blocking(move || {
@@ -160,14 +168,16 @@ pub(super) async fn remove(id: &ContainerId, folder: &Path) -> Result<(), Contai
 }
 
 /// Without namespaces: the task, what descends from it, and what is still in its session.
-fn strays(order: &Order, pids: &Pids) -> Vec<Process> {
-    let Some(task) = pids.task.filter(|_| order.isolation == Isolation::Descent) else { return Vec::new() };
-    let below = if task.runs() { procfs::descendants(task.pid) } else { Default::default() };
-    let all = procfs::all().into_iter().filter(|(pid, stat)| {
+fn strays(order: &Order, pids: &Pids) -> io::Result<Vec<Process>> {
+    let Some(task) = pids.task.filter(|_| order.isolation == Isolation::Descent) else {
+        return Ok(Vec::new());
+    };
+    let below = if task.runs()? { procfs::descendants(task.pid)? } else { Default::default() };
+    let all = procfs::all()?.into_iter().filter(|(pid, stat)| {
         // A number is not given to a new process while a session of that number has members.
         (stat.session == task.pid && stat.start_ticks >= task.start_ticks) || below.contains_key(pid)
     });
-    all.map(|(pid, stat)| Process { pid, start_ticks: stat.start_ticks }).chain([task]).collect()
+    Ok(all.map(|(pid, stat)| Process { pid, start_ticks: stat.start_ticks }).chain([task]).collect())
 }
 
 /// Sends a signal to every process of the container.
@@ -179,10 +189,14 @@ pub(super) async fn signal(shared: &Shared, id: &ContainerId, signal: Signal) ->
     };
     let error = match ask(&folder, word).await {
         Ok(_) => return Ok(()),
+        // It is this process that cannot ask.
+        Err(source) if procfs::is_shortage(&source) => {
+            return Err(ContainerError::Unresponsive { id: id.clone(), source });
+        }
         Err(error) => error,
     };
     let pids: Pids = read(&folder, folder::PIDS)?.unwrap_or_default();
-    match pids.live_runner() {
+    match live(id, &pids)? {
         // It has ended, or is being ended with its runner.
         None => Ok(()),
         // It is just ending: the socket goes before the process.
@@ -201,6 +215,25 @@ pub(super) async fn signal(shared: &Shared, id: &ContainerId, signal: Signal) ->
     }
 }
 
+/// Writes other limits into the groups of a running container. Its runner reads there what it must know of them, so that one of an
+/// earlier version is as good.
+pub(super) async fn limit(shared: &Shared, id: &ContainerId, limits: Limits) -> Result<(), ContainerError> {
+    let folder = shared.known(id)?;
+    let order: Option<Order> = read(&folder, folder::SPEC)?;
+    let pids: Pids = read(&folder, folder::PIDS)?.unwrap_or_default();
+    let Some(order) = order else { return Ok(()) };
+    if limits.cores.is_some() && !order.layout.sets(Controller::Cpuset, Control::Cpuset) {
+        tracing::warn!(container = %id, "runs on all processors, also on those that a task has for itself: it was started by an agent that could not hold it to some; start its task anew");
+    }
+    let limited = tokio::task::spawn_blocking(move || order.layout.driver().limit(&order.group, &limits));
+    match limited.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic())) {
+        // Its groups go before its runner.
+        Err(_) if live(id, &pids)?.is_none() || folder.join(folder::EXIT).exists() => Ok(()),
+        Err(e) => Err(ContainerError::Limit { id: id.clone(), file: e.file, what: e.what, source: e.source }),
+        Ok(()) => Ok(()),
+    }
+}
+
 /// What the container uses, as its runner says, or has used in all.
 pub(super) async fn usage(shared: &Shared, id: &ContainerId) -> Result<Reading, ContainerError> {
     let folder = shared.known(id)?;
@@ -211,7 +244,7 @@ pub(super) async fn usage(shared: &Shared, id: &ContainerId) -> Result<Reading, 
         return Ok(reading);
     }
     let pids: Pids = read(&folder, folder::PIDS)?.unwrap_or_default();
-    if pids.live_runner().is_some() && !folder.join(folder::EXIT).exists() {
+    if live(id, &pids)?.is_some() && !folder.join(folder::EXIT).exists() {
         let source = answer.err().unwrap_or_else(|| io::ErrorKind::InvalidData.into());
         return Err(ContainerError::Unresponsive { id: id.clone(), source });
     }
@@ -223,15 +256,16 @@ pub(super) async fn processes(shared: &Shared, id: &ContainerId) -> Result<Vec<i
     let folder = shared.known(id)?;
     let order: Option<Order> = read(&folder, folder::SPEC)?;
     let pids: Pids = read(&folder, folder::PIDS)?.unwrap_or_default();
-    let (Some(order), Some(_)) = (order, pids.live_runner()) else { return Ok(Vec::new()) };
+    let (Some(order), Some(_)) = (order, live(id, &pids)?) else { return Ok(Vec::new()) };
     let found = tokio::task::spawn_blocking(move || {
-        let grouped = order.layout.driver().processes(&order.group);
-        match pids.init.filter(|init| grouped.is_empty() && init.runs()) {
-            Some(init) => procfs::descendants(init.pid).into_keys().collect(),
-            None => grouped,
+        let grouped = order.layout.driver().processes(&order.group)?;
+        match pids.init.filter(|_| grouped.is_empty()) {
+            Some(init) if init.runs()? => Ok(procfs::descendants(init.pid)?.into_keys().collect()),
+            _ => Ok(grouped),
         }
     });
-    Ok(found.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic())))
+    let found = found.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
+    found.map_err(|source| ContainerError::Unseen { id: id.clone(), source })
 }
 
 /// Says a word to the runner, and returns its answer.

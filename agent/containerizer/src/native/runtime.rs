@@ -26,6 +26,9 @@ const LIMITS: Limits = Limits {
     memory_limit_bytes: Some(512 << 20),
     swap_max_bytes: 0,
     pids_max: Some(512),
+    io: apportion_types::IoLimits::NONE,
+    cores: None,
+    huge_pages: apportion_types::HugePages::NONE,
 };
 
 /// What the trial executes: what it prints is what the kernel holds a task to.
@@ -142,8 +145,12 @@ mod tests {
     #[test]
     fn what_a_runtime_leaves_out_is_seen() {
         let runtime = OciRuntime::find("sh", &[]).unwrap();
-        let plan =
-            Plan { isolation: Isolation::Namespaces, layout: Layout::default(), runtime: Some(runtime) };
+        let plan = Plan {
+            isolation: Isolation::Namespaces,
+            layout: Layout::default(),
+            runtime: Some(runtime),
+            users: None,
+        };
         let controls = |status: &str| -> Vec<Control> {
             lacking(status, &plan).into_iter().map(|unenforced| unenforced.control).collect()
         };

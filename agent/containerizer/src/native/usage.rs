@@ -33,14 +33,14 @@ pub(super) struct Meters {
 }
 
 impl Meters {
-    fn add(&mut self, id: ContainerId, order: Order) -> Arc<Meter> {
-        let known = self.drivers.iter().find(|(layout, _)| *layout == order.layout);
+    fn add(&mut self, id: ContainerId, layout: Layout, group: PathBuf) -> Arc<Meter> {
+        let known = self.drivers.iter().find(|(of, _)| *of == layout);
         let driver = known.map(|(_, driver)| driver.clone()).unwrap_or_else(|| {
-            let driver: Arc<dyn CgroupDriver> = order.layout.driver().into();
-            self.drivers.push((order.layout, driver.clone()));
+            let driver: Arc<dyn CgroupDriver> = layout.driver().into();
+            self.drivers.push((layout, driver.clone()));
             driver
         });
-        let meter = Arc::new(Meter { driver, group: order.group });
+        let meter = Arc::new(Meter { driver, group });
         self.meters.insert(id, meter.clone());
         meter
     }
@@ -85,7 +85,7 @@ fn counted(shared: &Shared, id: &ContainerId) -> Option<Reading> {
         Some(meter) => meter,
         None => {
             let order: Order = read(&shared.known(id).ok()?, folder::SPEC).ok()??;
-            shared.with_own(|own| own.meters.add(id.clone(), order))
+            added(shared, id, order.layout, order.group)
         }
     };
     let measured = meter.driver.measured(&meter.group);
@@ -98,6 +98,43 @@ fn counted(shared: &Shared, id: &ContainerId) -> Option<Reading> {
     })
 }
 
+/// The meter of a container, kept for as long as that is.
+fn added(shared: &Shared, id: &ContainerId, layout: Layout, group: PathBuf) -> Arc<Meter> {
+    let meter = shared.with_own(|own| own.meters.add(id.clone(), layout, group));
+    // Whoever removes a container forgets its meter once its folder is gone: one that was removed meanwhile is forgotten here.
+    if !shared.folder(id).is_dir() {
+        shared.with_own(|own| own.meters.forget(id));
+    }
+    meter
+}
+
 fn joined<T>(result: Result<T, JoinError>) -> T {
     result.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::{
+        super::{NativeConfig, Plan, Program},
+        *,
+    };
+    use crate::folder::Isolation;
+
+    #[test]
+    fn a_container_that_was_removed_meanwhile_leaves_no_meter() {
+        let dir = tempfile::tempdir().unwrap();
+        let (isolation, layout) = (Isolation::Namespaces, Layout::default());
+        let plan = Plan { isolation, layout: layout.clone(), runtime: None, users: None };
+        let config = NativeConfig::new(dir.path().to_owned(), String::new());
+        let shared = Shared { config, program: Program::of(&[]), plan, own: Mutex::default() };
+        let [here, gone] = ["here", "gone"].map(|id| ContainerId(id.to_owned()));
+        std::fs::create_dir(shared.folder(&here)).unwrap();
+        for id in [&here, &gone] {
+            added(&shared, id, layout.clone(), PathBuf::new());
+        }
+        let kept = shared.with_own(|own| own.meters.meters.keys().cloned().collect::<Vec<_>>());
+        assert_eq!(kept, [here]);
+    }
 }

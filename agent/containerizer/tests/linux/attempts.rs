@@ -31,6 +31,22 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Maps so many bytes of huge pages and touches each of them; returns the error of the mapping, 0 for none.
+pub(crate) fn map_huge(bytes: usize) -> u8 {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB | libc::MAP_HUGE_2MB;
+    // SAFETY: a new mapping, of which nobody else knows.
+    let start =
+        unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return std::io::Error::last_os_error().raw_os_error().unwrap_or_default() as u8;
+    }
+    for at in (0..bytes).step_by(1 << 20) {
+        // SAFETY: within the mapping.
+        unsafe { start.cast::<u8>().add(at).write_volatile(1) };
+    }
+    0
+}
+
 /// What a call that returned this has said: 0, or the number of the error.
 fn errno(result: libc::c_long) -> i32 {
     if result < 0 { io::Error::last_os_error().raw_os_error().unwrap() } else { 0 }

@@ -33,6 +33,8 @@ pub(crate) enum Mode {
     Root,
     /// Root, on a kernel without the newer system calls.
     OldKernel,
+    /// Root, and containers with users of their own.
+    Mapped,
     /// An ordinary user: namespaces, but no cgroups.
     User,
     /// An ordinary user where user namespaces are forbidden.
@@ -44,13 +46,14 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
-    pub(crate) const ALL: [Mode; 6] =
-        [Mode::Root, Mode::OldKernel, Mode::User, Mode::Bare, Mode::Oci, Mode::Runsc];
+    pub(crate) const ALL: [Mode; 7] =
+        [Mode::Root, Mode::OldKernel, Mode::Mapped, Mode::User, Mode::Bare, Mode::Oci, Mode::Runsc];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Mode::Root => "root",
             Mode::OldKernel => "old_kernel",
+            Mode::Mapped => "mapped",
             Mode::User => "user",
             Mode::Bare => "bare",
             Mode::Oci => "oci",
@@ -60,7 +63,7 @@ impl Mode {
 
     fn runner(self) -> &'static str {
         match self {
-            Mode::Root | Mode::User | Mode::Oci | Mode::Runsc => "runner",
+            Mode::Root | Mode::Mapped | Mode::User | Mode::Oci | Mode::Runsc => "runner",
             Mode::OldKernel => "runner-on-old-kernel",
             Mode::Bare => "runner-without-namespaces",
         }
@@ -78,7 +81,13 @@ pub(crate) const NO_LIMITS: Limits = Limits {
     memory_limit_bytes: None,
     swap_max_bytes: 0,
     pids_max: None,
+    io: apportion_types::IoLimits::NONE,
+    cores: None,
+    huge_pages: apportion_types::HugePages::NONE,
 };
+
+/// What root of containers with users of their own is on the machine.
+pub(crate) const USERS_FIRST: u32 = 1_700_000_000;
 
 /// A containerizer and its folders, checked at the end for what it leaves.
 pub(crate) struct Bench {
@@ -138,6 +147,7 @@ pub(crate) fn config(mode: Mode, dir: &Path, parent: &str) -> NativeConfig {
         runner: vec![env::current_exe().unwrap().into(), OsString::from(mode.runner())],
         hidden: vec![dir.join("secrets")],
         runtime: maker(mode),
+        users: (mode == Mode::Mapped).then(|| USERS_FIRST.to_string().parse().unwrap()),
         ..NativeConfig::new(dir.join("state"), parent.to_owned())
     }
 }
@@ -168,6 +178,8 @@ impl Bench {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(folder()).unwrap();
         let path = dir.path().canonicalize().unwrap();
+        // Without an image its tasks find their sandboxes by the host's path.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(path.join("secrets")).unwrap();
         fs::write(path.join("secrets/key"), "secret").unwrap();
         let parent = format!("apportion-test-{}/{number}", std::process::id());

@@ -19,25 +19,33 @@ use crate::{
     Scenario,
     bench::{
         Bench, Mode,
-        Mode::{Oci, Root, User},
+        Mode::{Mapped, Oci, Root, User},
     },
     images::{busybox, folder, output, refusal, script},
 };
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario { name: "escape_by_kernel_files", modes: &[Root, User, Oci], run: kernel_files },
-        Scenario { name: "escape_by_devices", modes: &[Root, User, Oci], run: devices },
-        Scenario { name: "escape_by_other_processes", modes: &[Root, User, Oci], run: processes },
-        Scenario { name: "escape_by_the_runners_program", modes: &[Root, User, Oci], run: program },
-        Scenario { name: "escape_by_set_uid", modes: &[Root, User, Oci], run: set_uid },
-        Scenario { name: "escape_by_chroot", modes: &[Root, Oci], run: chroot },
-        Scenario { name: "escape_by_links_in_a_sandbox", modes: &[Root, User, Oci], run: links_in_sandbox },
-        Scenario { name: "escape_by_account_files", modes: &[Root, User, Oci], run: account_files },
-        Scenario { name: "escape_by_folders_of_an_image", modes: &[Root, User, Oci], run: own_folders },
-        Scenario { name: "escape_by_mount_targets", modes: &[Root, User, Oci], run: targets },
-        Scenario { name: "escape_by_working_directory", modes: &[Root, User, Oci], run: working_dir },
-        Scenario { name: "escape_by_descriptors", modes: &[Root, User, Oci], run: descriptors },
+        Scenario { name: "escape_by_kernel_files", modes: &[Root, Mapped, User, Oci], run: kernel_files },
+        Scenario { name: "escape_by_devices", modes: &[Root, Mapped, User, Oci], run: devices },
+        Scenario { name: "escape_by_other_processes", modes: &[Root, Mapped, User, Oci], run: processes },
+        Scenario { name: "escape_by_the_runners_program", modes: &[Root, Mapped, User, Oci], run: program },
+        Scenario { name: "escape_by_set_uid", modes: &[Root, Mapped, User, Oci], run: set_uid },
+        Scenario { name: "escape_by_chroot", modes: &[Root, Mapped, Oci], run: chroot },
+        Scenario {
+            name: "escape_by_links_in_a_sandbox",
+            modes: &[Root, Mapped, User, Oci],
+            run: links_in_sandbox,
+        },
+        Scenario { name: "escape_by_account_files", modes: &[Root, Mapped, User, Oci], run: account_files },
+        Scenario {
+            name: "escape_by_folders_of_an_image",
+            modes: &[Root, Mapped, User, Oci],
+            run: own_folders,
+        },
+        Scenario { name: "escape_by_mount_targets", modes: &[Root, Mapped, User, Oci], run: targets },
+        Scenario { name: "escape_by_working_directory", modes: &[Root, Mapped, User, Oci], run: working_dir },
+        Scenario { name: "escape_by_descriptors", modes: &[Root, Mapped, User, Oci], run: descriptors },
     ]
 }
 
@@ -209,7 +217,7 @@ fn links_in_sandbox(bench: &Bench) {
         );
     }
     // Under the eyes of the fetcher's successor: whose the sandbox becomes, what it links to does not.
-    if bench.mode == Mode::Root {
+    if matches!(bench.mode, Mode::Root | Mode::Mapped) {
         let mut spec = bench.sh("ls -ln link; true");
         let victim = outside.join("victim");
         fs::write(&victim, "").unwrap();

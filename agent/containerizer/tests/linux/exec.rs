@@ -13,31 +13,47 @@ use crate::{
     Scenario,
     bench::{
         Bench,
-        Mode::{Bare, Oci, OldKernel, Root, User},
+        Mode::{Bare, Mapped, Oci, OldKernel, Root, User},
         block, processes_with, until,
     },
     survival::{kill_agent, start_agent_that_executes},
 };
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
-    let all = &[Root, OldKernel, User, Bare][..];
+    let all = &[Root, Mapped, OldKernel, User, Bare][..];
     vec![
         Scenario { name: "exec_input_output_and_exit", modes: all, run: input_output_and_exit },
         Scenario { name: "exec_is_where_the_task_is", modes: all, run: where_the_task_is },
-        Scenario { name: "exec_with_more", modes: &[Root, User, Bare, Oci], run: with_more },
+        Scenario { name: "exec_with_more", modes: &[Root, Mapped, User, Bare, Oci], run: with_more },
         Scenario { name: "exec_on_a_terminal", modes: all, run: on_a_terminal },
-        Scenario { name: "exec_dropped", modes: &[Root, User, Bare, Oci], run: dropped },
-        Scenario { name: "exec_leaves_nothing", modes: &[Root, User, Bare, Oci], run: leaves_nothing },
-        Scenario { name: "exec_ends_with_the_container", modes: &[Root, User, Bare, Oci], run: ends_with_it },
+        Scenario { name: "exec_dropped", modes: &[Root, Mapped, User, Bare, Oci], run: dropped },
+        Scenario {
+            name: "exec_leaves_nothing",
+            modes: &[Root, Mapped, User, Bare, Oci],
+            run: leaves_nothing,
+        },
+        Scenario {
+            name: "exec_ends_with_the_container",
+            modes: &[Root, Mapped, User, Bare, Oci],
+            run: ends_with_it,
+        },
         Scenario {
             name: "exec_ends_with_the_agent",
-            modes: &[Root, User, Bare, Oci],
+            modes: &[Root, Mapped, User, Bare, Oci],
             run: ends_with_the_agent,
         },
-        Scenario { name: "exec_by_a_later_agent", modes: &[Root, User, Bare, Oci], run: by_a_later_agent },
-        Scenario { name: "exec_refused", modes: &[Root, User, Bare, Oci], run: refused },
-        Scenario { name: "exec_is_held_to_the_tasks_limits", modes: &[Root, Oci], run: held_to_limits },
-        Scenario { name: "exec_much_at_once", modes: &[Root, Bare, Oci], run: much_at_once },
+        Scenario {
+            name: "exec_by_a_later_agent",
+            modes: &[Root, Mapped, User, Bare, Oci],
+            run: by_a_later_agent,
+        },
+        Scenario { name: "exec_refused", modes: &[Root, Mapped, User, Bare, Oci], run: refused },
+        Scenario {
+            name: "exec_is_held_to_the_tasks_limits",
+            modes: &[Root, Mapped, Oci],
+            run: held_to_limits,
+        },
+        Scenario { name: "exec_much_at_once", modes: &[Root, Mapped, Bare, Oci], run: much_at_once },
     ]
 }
 

@@ -18,22 +18,30 @@ use crate::{
     Scenario,
     bench::{
         Bench, Mode,
-        Mode::{Bare, Oci, OldKernel, Root, User},
+        Mode::{Bare, Mapped, Oci, OldKernel, Root, User},
         block,
     },
 };
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario { name: "an_image_is_the_root", modes: &[Root, OldKernel, User, Oci], run: root_of_its_own },
-        Scenario { name: "nothing_of_an_image_is_changed", modes: &[Root, User, Oci], run: unchanged },
-        Scenario { name: "a_hundred_layers", modes: &[Root, User, Oci], run: many_layers },
-        Scenario { name: "an_image_without_files", modes: &[Root, User, Oci], run: empty },
-        Scenario { name: "users_of_an_image", modes: &[Root, User, Oci], run: users },
-        Scenario { name: "users_of_the_host", modes: &[Root, Oci], run: host_users },
+        Scenario {
+            name: "an_image_is_the_root",
+            modes: &[Root, Mapped, OldKernel, User, Oci],
+            run: root_of_its_own,
+        },
+        Scenario {
+            name: "nothing_of_an_image_is_changed",
+            modes: &[Root, Mapped, User, Oci],
+            run: unchanged,
+        },
+        Scenario { name: "a_hundred_layers", modes: &[Root, Mapped, User, Oci], run: many_layers },
+        Scenario { name: "an_image_without_files", modes: &[Root, Mapped, User, Oci], run: empty },
+        Scenario { name: "users_of_an_image", modes: &[Root, Mapped, User, Oci], run: users },
+        Scenario { name: "users_of_the_host", modes: &[Root, Mapped, Oci], run: host_users },
         Scenario { name: "no_other_user_for_an_ordinary_one", modes: &[Bare], run: only_itself },
-        Scenario { name: "working_directories", modes: &[Root, User, Oci], run: working_dirs },
-        Scenario { name: "limits_of_the_kernel", modes: &[Root, User, Bare, Oci], run: rlimits },
+        Scenario { name: "working_directories", modes: &[Root, Mapped, User, Oci], run: working_dirs },
+        Scenario { name: "limits_of_the_kernel", modes: &[Root, Mapped, User, Bare, Oci], run: rlimits },
         Scenario { name: "no_image_without_namespaces", modes: &[Bare], run: no_namespaces },
     ]
 }

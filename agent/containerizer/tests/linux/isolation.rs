@@ -12,7 +12,7 @@ use crate::{
     Scenario, attempts,
     bench::{
         Bench, Mode,
-        Mode::{Bare, Oci, OldKernel, Root, Runsc, User},
+        Mode::{Bare, Mapped, Oci, OldKernel, Root, Runsc, User},
         block,
     },
 };
@@ -21,29 +21,41 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario {
             name: "only_the_sandbox_is_writable",
-            modes: &[Root, OldKernel, User, Oci, Runsc],
+            modes: &[Root, Mapped, OldKernel, User, Oci, Runsc],
             run: writable,
         },
         Scenario {
             name: "sandbox_is_the_working_directory",
-            modes: &[Root, User, Bare, Oci],
+            modes: &[Root, Mapped, User, Bare, Oci],
             run: working_directory,
         },
-        Scenario { name: "sandbox_behind_a_link", modes: &[Root, User, Oci], run: sandbox_behind_a_link },
-        Scenario { name: "the_agents_folders_are_hidden", modes: &[Root, OldKernel, User, Oci], run: hidden },
+        Scenario {
+            name: "sandbox_behind_a_link",
+            modes: &[Root, Mapped, User, Oci],
+            run: sandbox_behind_a_link,
+        },
+        Scenario {
+            name: "the_agents_folders_are_hidden",
+            modes: &[Root, Mapped, OldKernel, User, Oci],
+            run: hidden,
+        },
         Scenario {
             name: "sandbox_inside_a_hidden_folder",
-            modes: &[Root, User, Oci],
+            modes: &[Root, Mapped, User, Oci],
             run: sandbox_in_hidden,
         },
-        Scenario { name: "processes_of_its_own", modes: &[Root, User, Oci], run: processes },
-        Scenario { name: "host_name_of_its_own", modes: &[Root, User, Oci], run: host_name },
-        Scenario { name: "devices", modes: &[Root, User, Oci], run: devices },
-        Scenario { name: "proc_and_sys", modes: &[Root, OldKernel, User, Oci], run: proc_and_sys },
-        Scenario { name: "capabilities_and_flags", modes: &[Root, User, Bare, Oci], run: capabilities },
-        Scenario { name: "forbidden_calls", modes: &[Root, User, Bare, Oci], run: forbidden_calls },
+        Scenario { name: "processes_of_its_own", modes: &[Root, Mapped, User, Oci], run: processes },
+        Scenario { name: "host_name_of_its_own", modes: &[Root, Mapped, User, Oci], run: host_name },
+        Scenario { name: "devices", modes: &[Root, Mapped, User, Oci], run: devices },
+        Scenario { name: "proc_and_sys", modes: &[Root, Mapped, OldKernel, User, Oci], run: proc_and_sys },
+        Scenario {
+            name: "capabilities_and_flags",
+            modes: &[Root, Mapped, User, Bare, Oci],
+            run: capabilities,
+        },
+        Scenario { name: "forbidden_calls", modes: &[Root, Mapped, User, Bare, Oci], run: forbidden_calls },
         Scenario { name: "set_uid_gains_nothing", modes: &[User, Bare], run: set_uid },
-        Scenario { name: "no_mount_shows_outside", modes: &[Root, User, Oci], run: mounts },
+        Scenario { name: "no_mount_shows_outside", modes: &[Root, Mapped, User, Oci], run: mounts },
     ]
 }
 
@@ -168,7 +180,7 @@ fn capabilities(bench: &Bench) {
     assert_eq!((fields["NoNewPrivs"], fields["Seccomp"]), ("1", "2"));
     // Docker's default set.
     let allowed = match bench.mode {
-        Mode::Root | Mode::OldKernel => "00000000a80425fb",
+        Mode::Root | Mode::OldKernel | Mode::Mapped => "00000000a80425fb",
         // Without the making of device files.
         Mode::Oci | Mode::Runsc => "00000000a00425fb",
         Mode::User | Mode::Bare => "0000000000000000",

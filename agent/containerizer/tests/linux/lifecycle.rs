@@ -268,7 +268,7 @@ fn wait_and_remove(bench: &Bench) {
     signalled.unwrap();
     assert_eq!(first.as_ref().unwrap(), second.as_ref().unwrap());
     assert_eq!(bench.wait(&spec), first.unwrap());
-    assert!(block(bench.native.leftovers()).is_empty(), "these are our own");
+    assert!(block(bench.native.leftovers()).unwrap().is_empty(), "these are our own");
     block(bench.native.remove(&spec.id)).unwrap();
     assert!(spec.sandbox.join("stdout").exists() && !bench.config.state_dir.join(&spec.id.0).exists());
     assert!(matches!(block(bench.native.wait(&spec.id)), Err(ContainerError::Unknown { .. })));

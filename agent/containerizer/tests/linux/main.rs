@@ -21,6 +21,7 @@ mod runtimes;
 mod survival;
 mod tasks;
 mod usage;
+mod users;
 mod volumes;
 
 use std::{
@@ -55,6 +56,7 @@ fn scenarios() -> Vec<Scenario> {
         network::scenarios(),
         output::scenarios(),
         usage::scenarios(),
+        users::scenarios(),
     ];
     all.into_iter().flatten().collect()
 }
@@ -84,7 +86,9 @@ fn tests() -> ExitCode {
             let name = format!("{}::{}", mode.name(), scenario.name);
             let (run, label) = (scenario.run, scenario.name);
             let trial = match mode {
-                Mode::Root | Mode::OldKernel | Mode::Oci | Mode::Runsc if !root && required => {
+                Mode::Root | Mode::OldKernel | Mode::Mapped | Mode::Oci | Mode::Runsc
+                    if !root && required =>
+                {
                     Trial::test(name, || {
                         Err(Failed::from("needs root, and APPORTION_NO_SKIP forbids to skip it"))
                     })
@@ -96,7 +100,7 @@ fn tests() -> ExitCode {
                     eprintln!("{name}: skipped: needs the OCI runtime {}", bench::maker(*mode));
                     Trial::test(name, || Ok(())).with_ignored_flag(true)
                 }
-                Mode::Root | Mode::OldKernel | Mode::Oci | Mode::Runsc if !root => {
+                Mode::Root | Mode::OldKernel | Mode::Mapped | Mode::Oci | Mode::Runsc if !root => {
                     eprintln!("{name}: skipped: needs root");
                     Trial::test(name, || Ok(())).with_ignored_flag(true)
                 }

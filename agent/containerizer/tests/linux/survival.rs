@@ -21,22 +21,30 @@ use crate::{
     Scenario,
     bench::{
         self, Bench, Mode,
-        Mode::{Bare, Oci, Root, Runsc, User},
+        Mode::{Bare, Mapped, Oci, Root, Runsc, User},
         block, cgroups_of, processes_with, until,
     },
 };
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario { name: "runner_killed", modes: &[Root, User, Bare, Oci, Runsc], run: runner_killed },
+        Scenario {
+            name: "runner_killed",
+            modes: &[Root, Mapped, User, Bare, Oci, Runsc],
+            run: runner_killed,
+        },
         Scenario {
             name: "runner_killed_before_anybody_waits",
             modes: &[Root, User, Bare, Oci],
             run: runner_killed_unseen,
         },
-        Scenario { name: "init_killed", modes: &[Root, User, Bare, Oci], run: init_killed },
+        Scenario { name: "init_killed", modes: &[Root, Mapped, User, Bare, Oci], run: init_killed },
         Scenario { name: "runner_asked_to_end", modes: &[Root, Bare, Oci], run: runner_asked_to_end },
-        Scenario { name: "agent_killed_and_followed", modes: &[Root, User, Bare, Oci], run: agent_killed },
+        Scenario {
+            name: "agent_killed_and_followed",
+            modes: &[Root, Mapped, User, Bare, Oci],
+            run: agent_killed,
+        },
         Scenario {
             name: "agent_killed_with_tethers",
             modes: &[Root, User, Bare, Oci, Runsc],
@@ -180,7 +188,7 @@ fn runner_asked_to_end(bench: &Bench) {
 }
 
 fn leftovers(bench: &Bench) -> Vec<(String, bool)> {
-    let found = block(bench.native.leftovers());
+    let found = block(bench.native.leftovers()).unwrap();
     found.into_iter().map(|Leftover { id, running }| (id.0, running)).collect()
 }
 

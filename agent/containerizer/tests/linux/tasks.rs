@@ -3,6 +3,8 @@
 use std::{
     ffi::OsString,
     fs, hint,
+    io::Write,
+    os::unix::net::UnixStream,
     process::{Command, ExitCode},
     time::{Duration, Instant},
 };
@@ -17,6 +19,8 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             eat(number(1));
             ExitCode::SUCCESS
         }
+        // Maps so many bytes of huge pages of 2 MiB, and touches each; the exit code is the error.
+        "map-huge" => ExitCode::from(crate::attempts::map_huge(number(1) as usize)),
         // Has a child of a child take so many MiB, and stays.
         "have-eaten" => {
             let exe = std::env::current_exe().unwrap();
@@ -52,6 +56,11 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             }
             fs::write("count", format!("{count}\n")).unwrap();
             rest()
+        }
+        // Says hello on a socket.
+        "connect" => {
+            UnixStream::connect(&args[1]).unwrap().write_all(b"hello").unwrap();
+            ExitCode::SUCCESS
         }
         "attempts" => crate::attempts::main(&args[1..]),
         "facts" => crate::facts::main(&args[1..]),

@@ -2,12 +2,20 @@
 
 use std::{
     fs,
-    os::unix::fs::{PermissionsExt, symlink},
+    io::Read,
+    os::{
+        fd::AsRawFd,
+        unix::{
+            fs::{PermissionsExt, symlink},
+            net::UnixListener,
+        },
+    },
     path::{Path, PathBuf},
 };
 
 use apportion_containerizer::{
-    ContainerSpec, Containerizer, LaunchError, Mount, MountSource, Native, PersistentVolume, SANDBOX_IN_IMAGE,
+    AGENT_FOLDER, ContainerSpec, Containerizer, LaunchError, Mount, MountSource, Native, NativeConfig,
+    PersistentVolume, SANDBOX_IN_IMAGE,
 };
 use apportion_types::container::Exit;
 
@@ -15,7 +23,7 @@ use crate::{
     Scenario,
     bench::{
         Bench,
-        Mode::{Bare, Oci, OldKernel, Root, User},
+        Mode::{Bare, Mapped, Oci, OldKernel, Root, Runsc, User},
         block,
     },
     images,
@@ -23,15 +31,34 @@ use crate::{
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario { name: "a_volume_shared_by_two", modes: &[Root, OldKernel, User, Oci], run: shared },
-        Scenario { name: "a_volume_within_a_volume", modes: &[Root, User, Oci], run: nested },
-        Scenario { name: "a_volume_takes_no_power", modes: &[Root, OldKernel, User, Oci], run: flags },
-        Scenario { name: "no_volume_behind_a_link", modes: &[Root, User, Oci], run: link },
+        Scenario {
+            name: "a_volume_shared_by_two",
+            modes: &[Root, Mapped, OldKernel, User, Oci],
+            run: shared,
+        },
+        Scenario { name: "a_volume_within_a_volume", modes: &[Root, Mapped, User, Oci], run: nested },
+        Scenario {
+            name: "a_volume_takes_no_power",
+            modes: &[Root, Mapped, OldKernel, User, Oci],
+            run: flags,
+        },
+        Scenario { name: "no_volume_behind_a_link", modes: &[Root, Mapped, User, Oci], run: link },
         Scenario { name: "no_volume_without_namespaces", modes: &[Bare], run: refused },
-        Scenario { name: "host_volumes", modes: &[Root, OldKernel, User, Oci], run: host },
-        Scenario { name: "host_volumes_refused", modes: &[Root, User, Oci], run: host_refused },
-        Scenario { name: "volumes_of_every_kind", modes: &[Root, OldKernel, User, Oci], run: every_kind },
-        Scenario { name: "volumes_in_an_image", modes: &[Root, User, Oci], run: in_image },
+        Scenario { name: "host_volumes", modes: &[Root, Mapped, OldKernel, User, Oci], run: host },
+        Scenario { name: "host_volumes_refused", modes: &[Root, Mapped, User, Oci], run: host_refused },
+        Scenario {
+            name: "volumes_of_every_kind",
+            modes: &[Root, Mapped, OldKernel, User, Oci],
+            run: every_kind,
+        },
+        Scenario { name: "a_folder_of_the_agent", modes: &[Root, Mapped, OldKernel, User, Oci], run: agents },
+        Scenario { name: "a_folder_of_the_agent_in_a_kernel", modes: &[Runsc], run: agents_to_own_kernel },
+        Scenario {
+            name: "a_folder_of_the_agent_in_an_image",
+            modes: &[Root, Mapped, User, Oci],
+            run: agents_in_image,
+        },
+        Scenario { name: "volumes_in_an_image", modes: &[Root, Mapped, User, Oci], run: in_image },
     ]
 }
 
@@ -176,6 +203,67 @@ fn every_kind(bench: &Bench) {
     let output = images::output(bench, &spec);
     assert_eq!(output, "of an image\nchanged\nfull\n1\nx\n");
     assert_eq!(fs::read_to_string(layer.join("file")).unwrap(), "of an image\n");
+}
+
+/// What an agent gives a container: a secret, and a socket that it listens on.
+fn given(bench: &Bench) -> (PathBuf, UnixListener) {
+    let folder = volume(bench, "given");
+    fs::write(folder.join("token"), "secret\n").unwrap();
+    fs::set_permissions(folder.join("token"), fs::Permissions::from_mode(0o400)).unwrap();
+    let open = fs::File::open(&folder).unwrap();
+    // By the open folder: a socket's path must be short.
+    let path = format!("/proc/self/fd/{}/socket", open.as_raw_fd());
+    let socket = UnixListener::bind(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    (folder, socket)
+}
+
+fn agents(bench: &Bench) {
+    let (folder, socket) = given(bench);
+    let spec = connects(bench, &bench.native, &folder, &socket);
+    assert_eq!(fs::metadata(folder.join("token")).unwrap().permissions().mode() & 0o777, 0o400);
+    // What comes into the folder later is seen too, such as the socket of the next agent.
+    let mut again = bench.sh("until [ -e /run/apportion/later ]; do sleep 0.01; done");
+    again.mounts = spec.mounts;
+    bench.launch(&again);
+    fs::write(folder.join("later"), "").unwrap();
+    assert_eq!(bench.wait(&again).exit, Some(Exit::Code(0)));
+}
+
+/// A kernel of its own has to be told that sockets of the machine may be connected to.
+fn agents_to_own_kernel(bench: &Bench) {
+    let runtime = "runsc --platform=ptrace --network=host --host-uds=open".parse().unwrap();
+    let native = block(Native::probe(NativeConfig { runtime, ..bench.config.clone() })).unwrap();
+    let (folder, socket) = given(bench);
+    connects(bench, &native, &folder, &socket);
+}
+
+/// Has a container of another user than the agent's see the folder, which is not to write to, and connect.
+fn connects(bench: &Bench, native: &Native, folder: &Path, socket: &UnixListener) -> ContainerSpec {
+    let script = "cd /run/apportion && cat token; (echo x >new) 2>/dev/null && echo wrote; rm -f token 2>/dev/null && echo removed; TASK connect socket";
+    let mut spec = bench.sh(&script.replace("TASK", &bench.task(&[]).argv.join(" ")));
+    spec.mounts = vec![mount(MountSource::Agent(folder.to_owned()), AGENT_FOLDER, false)];
+    // An ordinary user's agent has no other.
+    spec.user = (bench.mode != User).then(|| "nobody".to_owned());
+    block(native.launch(spec.clone())).unwrap();
+    let exit = block(native.wait(&spec.id)).unwrap().exit;
+    let output = fs::read_to_string(spec.sandbox.join("stdout")).unwrap();
+    assert_eq!((exit, &*output), (Some(Exit::Code(0)), "secret\n"));
+    let mut said = String::new();
+    socket.accept().unwrap().0.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "hello");
+    block(native.remove(&spec.id)).unwrap();
+    spec
+}
+
+fn agents_in_image(bench: &Bench) {
+    let Some(layer) = images::busybox(bench) else { return };
+    let (folder, _socket) = given(bench);
+    let script = "cd /run/apportion && cat token; test -S socket && echo socket; (echo x >new) 2>/dev/null && echo wrote; true";
+    let mut spec = images::script(bench, std::slice::from_ref(&layer), script);
+    spec.user = (bench.mode != User).then(|| "4321".to_owned());
+    spec.mounts = vec![mount(MountSource::Agent(folder), AGENT_FOLDER, false)];
+    assert_eq!(images::output(bench, &spec), "secret\nsocket\n");
 }
 
 fn in_image(bench: &Bench) {

@@ -13,8 +13,11 @@ use crate::{
     container::{ContainerId, Signal},
     event::{LaunchFailure, LaunchFailureKind, TaskKey},
     handle::{note, update::Draft},
-    state::task::{Kill, Phase, Task},
+    state::task::{Kill, Launcher, Phase, Task},
 };
+
+/// Why nobody saw the end of what ran when the machine was switched off.
+const MACHINE_RESTARTED: &str = "the machine was restarted";
 
 impl AgentCore {
     pub(super) fn launched(
@@ -30,7 +33,11 @@ impl AgentCore {
         assert!(found || task.phase == Phase::Launching, "container {container_id} is launched once");
         task.phase = Phase::Running;
         task.addresses = addresses;
-        let (kill, state) = (task.kill, task.state);
+        let (kill, state, executes) = (task.kill, task.state, task.record.info.is_executor());
+        // That of an executor which is not to end is, with its tasks, when all else is known.
+        if !executes || kill.is_some() {
+            self.hold(&key, actions);
+        }
         self.supervise(now, &key, found, actions);
         match kill {
             Some(_) if found => self.signal(now, &key, actions),
@@ -39,6 +46,7 @@ impl AgentCore {
             None => self.update(now, &key, Draft::new(TaskState::Running, ""), actions),
         }
         self.group_changed(&key);
+        self.task_changed(&key);
     }
 
     pub(super) fn launch_progress(
@@ -113,6 +121,7 @@ impl AgentCore {
         over_meanwhile(task);
         task.phase = Phase::Ending;
         self.end_timers(&key);
+        self.task_changed(&key);
     }
 
     pub(super) fn terminated(
@@ -129,7 +138,10 @@ impl AgentCore {
         over_meanwhile(task);
         task.phase = Phase::Ended { kept: true };
         let limitation = termination.limitation.or(task.limitation);
-        let draft = ended(task.kill, Termination { limitation, ..termination });
+        let draft = match termination.exit {
+            None if task.launcher == Launcher::BeforeReboot => lost(task.kill, MACHINE_RESTARTED.to_owned()),
+            _ => ended(task.kill, Termination { limitation, ..termination }),
+        };
         self.update(now, &key, draft, actions);
     }
 
@@ -146,6 +158,10 @@ impl AgentCore {
         let may_run = matches!(task.phase, Phase::Attaching | Phase::Running | Phase::Ending);
         assert!(may_run, "container {container_id} ends once, after its launch");
         task.phase = Phase::Ended { kept: true };
+        let message = match task.launcher {
+            Launcher::BeforeReboot => MACHINE_RESTARTED.to_owned(),
+            Launcher::Here | Launcher::Before => message,
+        };
         let draft = lost(task.kill, message);
         actions.push(Action::Signal { container_id, signal: Signal::Kill });
         self.update(now, &key, draft, actions);
@@ -164,14 +180,14 @@ impl AgentCore {
 }
 
 /// What has ended while there was no agent has ended by itself, whatever was wished of it before that was found.
-fn over_meanwhile(task: &mut Task) {
+pub(super) fn over_meanwhile(task: &mut Task) {
     if task.phase == Phase::Attaching {
         task.kill = task.kill.filter(|kill| !kill.while_attaching);
     }
 }
 
 /// The terminal status of a task whose end nobody saw.
-pub(super) fn lost(kill: Option<Kill>, message: String) -> Draft {
+fn lost(kill: Option<Kill>, message: String) -> Draft {
     match kill {
         Some(kill) if kill.is_failure() => {
             let message = format!("{}; then its container was lost: {message}", failing(kill.reason));
@@ -232,12 +248,14 @@ fn over(limitation: Limitation, memory_peak_bytes: Option<u64>) -> (Reason, Stri
 }
 
 /// What the agent has killed a task for, after a restart too.
-fn failing(reason: Reason) -> &'static str {
+pub(super) fn failing(reason: Reason) -> &'static str {
     match reason {
         Reason::Unhealthy => "killed because its health check failed too often",
         Reason::MaxCompletionTime => "killed because it has run as long as it may",
         Reason::ContainerLimitationDisk => "killed because it was over its disk limit",
         Reason::ContainerLimitationPorts => "killed because it listened on a port that it does not hold",
+        Reason::ExecutorTerminated => "killed because its executor was to end, or could not end a task",
+        Reason::ExecutorSubscribeTimeout => "killed because an executor with tasks had not subscribed",
         _ => "killed because it was over a limit",
     }
 }

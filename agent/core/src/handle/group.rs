@@ -1,14 +1,15 @@
 //! Task groups: taken on together, launched in the order of their parts, ended together.
 
-use apportion_types::{GroupId, GroupInfo, Reason, TaskInfo, TaskState, Time};
+use apportion_types::{CpuSet, GroupId, GroupInfo, Reason, TaskInfo, TaskState, Time};
 
 use crate::{
     AgentCore, Fence,
-    action::{Actions, Record},
+    action::{Action, Actions, Record},
+    container::GroupPlan,
     event::{TaskKey, TaskRecord},
     handle::{
         note,
-        run::{Origin, ending, lacking},
+        run::{Origin, ending},
         update::Draft,
     },
     state::{
@@ -41,9 +42,9 @@ impl AgentCore {
         }
         let mut taken = Vec::with_capacity(members.len());
         if let Err(draft) = self.judge_group(&group, &keys, &members, &mut taken) {
-            for index in taken {
-                let info: &TaskInfo = &members[index];
+            for (info, cores) in members.iter().zip(taken) {
                 self.pool.give_back(&info.resources);
+                cores.iter().for_each(|own| self.cores.give_back(own));
             }
             for key in &keys {
                 if !self.is_known(key) {
@@ -52,18 +53,19 @@ impl AgentCore {
             }
             return;
         }
-        let records: Vec<TaskRecord> = members.into_iter().map(|info| self.take_on(of, info)).collect();
+        let records: Vec<TaskRecord> =
+            members.into_iter().zip(taken).map(|(info, cores)| self.take_on(of, info, cores)).collect();
         self.groups.insert(group.clone(), (0..).zip(keys).collect());
         self.checkpoint(Record::Group(records), Fence::Group(group), actions);
     }
 
-    /// Takes what the tasks of a group need, which `taken` counts, or says why it cannot be had.
+    /// Takes what the tasks of a group need, or says why it cannot be had; `taken` has the cores of those for which all was taken.
     fn judge_group(
         &mut self,
         group: &GroupKey,
         keys: &[TaskKey],
         members: &[TaskInfo],
-        taken: &mut Vec<usize>,
+        taken: &mut Vec<Option<CpuSet>>,
     ) -> Result<(), Box<Draft>> {
         let refuse =
             |state, message: String| Box::new(Draft::new(state, message).because(Reason::TaskGroupInvalid));
@@ -80,11 +82,10 @@ impl AgentCore {
         if self.shutdown.is_some() {
             return Err(Box::new(ending()));
         }
-        for (index, info) in members.iter().enumerate() {
+        for info in members {
             let of_it =
-                |lack| Box::new(lacking(lack).of(&format!("task `{}` of its task group", info.task_id)));
-            self.pool.take(&info.resources).map_err(of_it)?;
-            taken.push(index);
+                |draft: Draft| Box::new(draft.of(&format!("task `{}` of its task group", info.task_id)));
+            taken.push(self.take(info).map_err(of_it)?);
         }
         Ok(())
     }
@@ -134,6 +135,17 @@ impl AgentCore {
         let of = self.tasks.get(key).and_then(|task| task.record.info.group.as_ref());
         if let Some(of) = of {
             self.unsettled.insert((key.0.clone(), of.group_id.clone()));
+        }
+    }
+
+    /// Has the network of a task group left once the last of its members has ended; nobody can have been told of that end yet.
+    pub(super) fn leave_group_network(&self, key: &TaskKey, actions: &mut Actions) {
+        let TaskRecord { container_id, info, .. } = &self.tasks[key].record;
+        let Some(run) = GroupPlan::network_of(container_id, info) else { return };
+        let of = info.group.as_ref().expect("it has its group's network");
+        let mut members = self.groups[&(key.0.clone(), of.group_id.clone())].values();
+        if members.all(|member| self.tasks[member].state.is_terminal()) {
+            actions.push(Action::LeaveNetwork { run });
         }
     }
 
@@ -203,9 +215,13 @@ impl AgentCore {
         }
     }
 
-    /// The name under which a group waits that a task is of, if it does.
-    pub(super) fn waits_in_group(&self, key: &TaskKey) -> Option<TaskKey> {
-        let of = |waiting: &Waiting| matches!(waiting, Waiting::RunGroup { members, .. } if members.iter().any(|info| info.task_id == key.1));
+    /// The other name under which a task waits, with its group or because of its executor, if it does.
+    pub(super) fn waits_elsewhere(&self, key: &TaskKey) -> Option<TaskKey> {
+        let of = |waiting: &Waiting| match waiting {
+            Waiting::Run { info, .. } => info.task_id == key.1,
+            Waiting::RunGroup { members, .. } => members.iter().any(|info| info.task_id == key.1),
+            _ => false,
+        };
         let mut waiting = self.waiting.iter().filter(|(at, _)| at.0 == key.0);
         waiting.find(|(_, all)| all.iter().any(of)).map(|(at, _)| at.clone())
     }

@@ -28,8 +28,8 @@ impl AgentCore {
         if self.waiting.contains_key(&key) {
             let task_id = key.1.clone();
             self.wait(key, Waiting::Kill { task_id, grace, reason });
-        } else if let Some(at) = self.waits_in_group(&key) {
-            // The group may wait for a name that is not among its own.
+        } else if let Some(at) = self.waits_elsewhere(&key) {
+            // A group may wait for a name that is not among its own, and a task for that of its executor.
             self.wait(at, Waiting::Kill { task_id: key.1, grace, reason });
         } else if self.tasks.contains_key(&key) {
             self.kill(now, &key, grace, reason, None, actions);
@@ -40,7 +40,8 @@ impl AgentCore {
         }
     }
 
-    /// Asks a task to end, and with it the others of its task group: the one door by which that is done, whatever the cause.
+    /// Asks a task to end, and with it the others of its task group or those that it runs: the one door by which that is done, whatever
+    /// the cause.
     pub(super) fn kill(
         &mut self,
         now: Time,
@@ -52,6 +53,7 @@ impl AgentCore {
     ) {
         self.kill_alone(now, key, grace, reason, why, actions);
         self.group_changed(key);
+        self.task_changed(key);
     }
 
     /// Asks one task to end; `why` is for people, where the reason does not say all. Every grace counts from the first wish, so that another
@@ -75,7 +77,14 @@ impl AgentCore {
         let during_launch =
             matches!(task.phase, Phase::Checkpointing | Phase::Waiting | Phase::Turning | Phase::Launching);
         let while_attaching = task.phase == Phase::Attaching;
-        let kill = Kill { reason, first_at: now, kill_at: now + grace, during_launch, while_attaching };
+        let kill = Kill {
+            reason,
+            first_at: now,
+            kill_at: now + grace,
+            during_launch,
+            while_attaching,
+            forced: false,
+        };
         let kill = task.kill.get_or_insert(kill);
         // What was asked to end because its work is done is now wished to.
         if kill.reason == Reason::TaskGroupFinished {
@@ -101,7 +110,9 @@ impl AgentCore {
             message.extend(why.iter().map(|why| format!("; {why}")));
             self.update(now, key, Draft::new(TaskState::Killing, message).because(reason), actions);
         }
+        let by_executor = self.tasks[key].record.info.executor().is_some();
         match phase {
+            Phase::Launching | Phase::Running if by_executor => self.ask_executor(now, key, actions),
             Phase::Launching if first => actions.push(Action::CancelLaunch { container_id }),
             Phase::Running if first => self.signal(now, key, actions),
             Phase::Running if kill_at <= now => self.send_kill(now, key, actions),
@@ -129,8 +140,11 @@ impl AgentCore {
 
     /// The grace is over, or KILL had no effect yet.
     pub(super) fn kill_due(&mut self, now: Time, key: TaskKey, actions: &mut Actions) {
-        if self.tasks.get(&key).is_some_and(|task| task.phase == Phase::Running) {
-            self.send_kill(now, &key, actions);
+        let Some(task) = self.tasks.get(&key) else { return };
+        match task.phase {
+            _ if task.record.info.executor().is_some() => self.executed_kill_due(now, &key, actions),
+            Phase::Running => self.send_kill(now, &key, actions),
+            _ => {}
         }
     }
 

@@ -1,8 +1,11 @@
 //! What follows from each event: one file for each family.
 
 mod container;
+mod executed;
+mod executor;
 mod framework;
 mod group;
+mod hold;
 mod kill;
 mod lend;
 mod link;
@@ -67,6 +70,13 @@ impl AgentCore {
             Event::SignalFailed { container_id, message } => {
                 note(actions, format!("container {container_id}: a signal did not get through: {message}"));
             }
+            Event::Executor { container_id, call } => self.executor(now, container_id, call, actions),
+            Event::ExecutorDisconnected { container_id, reason } => {
+                self.executor_disconnected(&container_id, reason, actions);
+            }
+            Event::Limited { container_id, number, result } => {
+                self.limited(now, container_id, number, result, actions);
+            }
             Event::Oversubscribed { revocable } => self.oversubscribed(now, revocable, actions),
             Event::Tick => {}
             Event::Shutdown => self.shut_down(now, actions),
@@ -77,12 +87,17 @@ impl AgentCore {
                 Timer::Kill(key) => self.kill_due(now, key, actions),
                 Timer::Completion(key) => self.completion_due(now, &key, actions),
                 Timer::Probe(key, kind) => self.probe_due(&key, kind, actions),
+                Timer::Subscribe(key) => self.subscribe_due(now, &key, actions),
                 Timer::Retry(key) => self.send_head(now, &key, actions),
                 Timer::RetryOperation(key) => self.send_outcome(now, &key, actions),
                 Timer::Shutdown => self.done(actions),
             }
         }
         self.settle_groups(now, actions);
+        self.settle_executors(now, actions);
+        if self.cores.were_freed() {
+            self.hold_all(actions);
+        }
         self.shut_down_further(now, actions);
         if cfg!(debug_assertions) && self.tasks.len() <= CHECKED_TASKS_MAX {
             self.check();
@@ -143,6 +158,7 @@ impl AgentCore {
                 Fence::Turn(key) => self.turn_durable(now, &key, actions),
                 Fence::Update(key, update_id) => {
                     self.update_durable(&key, update_id);
+                    self.acknowledge_written(&key, update_id, actions);
                     written.push(key);
                 }
                 Fence::Acknowledgement(key, update_id) => {

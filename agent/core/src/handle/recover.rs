@@ -3,25 +3,26 @@
 use std::collections::BTreeSet;
 
 use apportion_types::{
-    Reason, Resources, TaskState, TaskStatus, Time, limits, protocol::agent::AgentOperation,
+    CpuSet, Reason, Resources, TaskState, TaskStatus, Time, limits, protocol::agent::AgentOperation,
 };
 
 use crate::{
     AgentCore, Fence,
     action::{Action, Actions, Record},
-    container::volume_key,
-    event::{ProcessRecord, Recovered, RecoveredTask, Settings, TaskKey},
-    handle::{container::lost, note},
+    container::{GroupPlan, volume_key},
+    event::{ProcessRecord, Recovered, RecoveredTask, Settings, TaskKey, TaskRecord},
+    handle::note,
     state::{
+        cores::Cores,
         pool::{Lack, Pool, is_made, unmade},
         repeat::Repeat,
         stream::{Stream, Update},
-        task::{Kill, Phase, Task},
+        task::{Kill, Launcher, Phase, Task},
     },
 };
 
 impl AgentCore {
-    pub(super) fn recovered(&mut self, now: Time, recovered: Recovered, actions: &mut Actions) {
+    pub(super) fn recovered(&mut self, now: Time, mut recovered: Recovered, actions: &mut Actions) {
         assert!(self.tasks.is_empty() && self.checkpoints_asked == 0, "the log is replayed first and once");
         self.agent_id = recovered.agent_id;
         self.log_damaged = recovered.damaged;
@@ -37,9 +38,14 @@ impl AgentCore {
                 return self.fail(changed(&changes), actions);
             }
         }
+        let cores = match self.recover_cores(&mut recovered.tasks, machine_restarted) {
+            Ok(cores) => cores,
+            Err(reason) => return self.fail(reason, actions),
+        };
         if let Err(missing) = self.recover_pool(recovered.total.as_ref(), &recovered.tasks, actions) {
             return self.fail(too_small(&missing), actions);
         }
+        self.cores = cores;
         if recovered.process.as_ref() != Some(&process) {
             self.checkpoint(Record::Process(process), Fence::Nothing, actions);
         }
@@ -54,6 +60,7 @@ impl AgentCore {
         for task in recovered.tasks {
             self.recover_task(now, task, machine_restarted, actions);
         }
+        self.suppose_held();
         for (framework_id, status) in recovered.strays {
             let key = (framework_id, status.task_id.clone());
             self.recover_stream(&key, Some(status.state), vec![status]);
@@ -82,24 +89,38 @@ impl AgentCore {
             kill_at: times.kill_at.unwrap_or(first_at.min(now) + grace),
             during_launch: false,
             while_attaching: false,
+            forced: false,
         });
         self.containers.insert(container_id.clone(), key.clone());
         if state.is_some() {
             self.recover_stream(&key, state, updates);
         }
-        let lost_with_machine = machine_restarted && !ended && !waits;
-        let over = ended || lost_with_machine;
-        let waits = waits && !ended;
-        if !over && !waits {
-            actions.push(Action::Attach { container_id });
+        let mut waits = waits && !ended;
+        if waits && self.log_damaged {
+            // Its turn may stand behind the damage: what may run is looked for, and never launched a second time.
+            waits = false;
+            let (framework_id, task_id) = key.clone();
+            self.checkpoint(Record::Turn { framework_id, task_id }, Fence::Nothing, actions);
         }
-        let phase = match (over, waits) {
+        // Whoever has an executor is found when that subscribes.
+        let by_executor = record.info.executor().cloned();
+        if !ended && !waits && by_executor.is_none() {
+            // Also after a restart of the machine: what had ended before it may have left its account.
+            let group_network = GroupPlan::network_of(&container_id, &record.info);
+            actions.push(Action::Attach { container_id, group_network });
+        }
+        let phase = match (ended, waits) {
             (true, _) => Phase::Ended { kept: true },
             (false, true) => Phase::Waiting,
             (false, false) => Phase::Attaching,
         };
         let state = state.unwrap_or(TaskState::Staging);
         let mut task = Task { kill, started_at: times.started_at, ..Task::new(record, phase, state) };
+        task.launcher = match (waits, machine_restarted) {
+            (true, _) => Launcher::Here,
+            (false, true) => Launcher::BeforeReboot,
+            (false, false) => Launcher::Before,
+        };
         task.known.findings = findings;
         task.addresses = addresses;
         task.told = task.known.clone();
@@ -107,12 +128,17 @@ impl AgentCore {
             let group = (key.0.clone(), of.group_id.clone());
             self.groups.entry(group).or_default().insert(of.place, key.clone());
         }
+        if task.record.info.is_executor() {
+            self.executors.entry(key.clone()).or_default();
+        }
+        if let Some(executor) = by_executor.filter(|_| !ended) {
+            let executor = self.executors.entry((key.0.clone(), executor)).or_default();
+            executor.tasks.insert(key.clone(), None);
+        }
         self.tasks.insert(key.clone(), task);
         self.group_changed(&key);
+        self.task_changed(&key);
         self.show(&key);
-        if lost_with_machine {
-            self.update(now, &key, lost(kill, "the machine was restarted".to_owned()), actions);
-        }
     }
 
     fn recover_stream(&mut self, key: &TaskKey, state: Option<TaskState>, updates: Vec<TaskStatus>) {
@@ -123,6 +149,21 @@ impl AgentCore {
             .map(|status| Update { status, durable: true, sent: false, acknowledged: false })
             .collect();
         self.streams.insert(key.clone(), stream);
+    }
+
+    /// Gives the tasks the cores back that are their own. One that was lost when the machine was switched off needs none that are not there.
+    fn recover_cores(&self, tasks: &mut [RecoveredTask], machine_restarted: bool) -> Result<Cores, String> {
+        let mut cores = Cores::new(self.config.cores.clone());
+        for task in tasks.iter_mut().filter(|task| !task.has_ended()) {
+            let Some(own) = &task.task.cores else { continue };
+            if let Err(why) = cores.take_back(own) {
+                if task.waits || !machine_restarted {
+                    return Err(without_cores(&task.task, own, &why));
+                }
+                task.task.cores = None;
+            }
+        }
+        Ok(cores)
     }
 
     /// Has the settings of this process changed as those of earlier ones were, and takes what tasks hold of that; or says what is
@@ -159,6 +200,15 @@ impl AgentCore {
         self.pool = pool;
         Ok(())
     }
+}
+
+/// What is to be done about cores that are a task's own and `why` cannot be.
+fn without_cores(task: &TaskRecord, own: &CpuSet, why: &str) -> String {
+    format!(
+        "task `{}` of framework {} has cores {own} of this machine for itself, and {why}; have containers run on these and at least one more \
+         (by `cpuset`, or the processors that the agent itself may run on), or drain the agent as it was set before and let the task end",
+        task.info.task_id, task.framework_id
+    )
 }
 
 /// Whose wish it is that a task ends, and since when, by the newest that was told of it. One that has ended by it has it still: the

@@ -1,6 +1,6 @@
 //! RunTasks: a task is taken on, written, and started.
 
-use apportion_types::{FrameworkId, FrameworkInfo, Reason, Role, TaskInfo, TaskState, Time};
+use apportion_types::{CpuSet, FrameworkId, FrameworkInfo, Reason, Role, TaskInfo, TaskState, Time};
 
 use crate::{
     AgentCore, Fence,
@@ -9,6 +9,8 @@ use crate::{
     event::{TaskKey, TaskRecord},
     handle::{note, update::Draft},
     state::{
+        executor::Executor,
+        held::Held,
         pool::Lack,
         stream::Stream,
         task::{Phase, Task, Waiting},
@@ -64,15 +66,35 @@ impl AgentCore {
         if self.shutdown.is_some() {
             return self.update(now, &key, ending(), actions);
         }
-        if let Err(lack) = self.pool.take(&info.resources) {
-            return self.update(now, &key, lacking(lack), actions);
+        if let Some(executor) = info.executor().map(|executor| (key.0.clone(), executor.clone())) {
+            if self.is_over(&executor) {
+                let (framework_info, role) = (of.framework_info.clone(), of.role.clone());
+                return self.wait(executor, Waiting::Run { framework_info, role, info: Box::new(info) });
+            }
+            if let Err(draft) = self.judge_executor(&executor) {
+                return self.update(now, &key, draft, actions);
+            }
         }
-        let record = self.take_on(of, info);
+        let cores = match self.take(&info) {
+            Ok(cores) => cores,
+            Err(draft) => return self.update(now, &key, draft, actions),
+        };
+        let record = self.take_on(of, info, cores);
         self.checkpoint(Record::Task(Box::new(record)), Fence::Task(key), actions);
     }
 
+    /// Takes what a task is to use, all or nothing, and the cores that are to be its own; or says what is lacking.
+    pub(super) fn take(&mut self, info: &TaskInfo) -> Result<Option<CpuSet>, Draft> {
+        self.pool.take(&info.resources).map_err(lacking)?;
+        let cores = info.exclusive_cores().map(|count| self.cores.take(count)).transpose();
+        cores.map_err(|why| {
+            self.pool.give_back(&info.resources);
+            Draft::new(TaskState::Dropped, why).because(Reason::NotEnforceable)
+        })
+    }
+
     /// Makes a task, whose resources are taken, known here; it is on disk when its record is.
-    pub(super) fn take_on(&mut self, of: Origin<'_>, info: TaskInfo) -> TaskRecord {
+    pub(super) fn take_on(&mut self, of: Origin<'_>, info: TaskInfo, cores: Option<CpuSet>) -> TaskRecord {
         let key = (of.framework_id.clone(), info.task_id.clone());
         self.containers_named += 1;
         let record = TaskRecord {
@@ -81,9 +103,15 @@ impl AgentCore {
             role: of.role.clone(),
             info,
             container_id: ContainerId::new(self.incarnation, self.containers_named),
+            cores,
         };
         self.containers.insert(record.container_id.clone(), key.clone());
         let task = Task::new(record.clone(), Phase::Checkpointing, TaskState::Staging);
+        if let Some(executor) = task.executor() {
+            self.executors.entry(executor).or_default().tasks.insert(key.clone(), None);
+        } else if record.info.is_executor() {
+            self.executors.insert(key.clone(), Executor::default());
+        }
         self.tasks.insert(key.clone(), task);
         self.show(&key);
         record
@@ -123,7 +151,7 @@ impl AgentCore {
         }
     }
 
-    /// The task is on disk: it is started, unless it was asked to end meanwhile.
+    /// The task is on disk: it is started, or waits for its executor, unless it was asked to end meanwhile.
     pub(super) fn taken_on(&mut self, now: Time, key: &TaskKey, actions: &mut Actions) {
         let task = self.tasks.get_mut(key).expect("a task stays until its end is acknowledged");
         assert_eq!(task.phase, Phase::Checkpointing, "{key:?} is taken on once");
@@ -132,21 +160,30 @@ impl AgentCore {
             let draft = Draft::new(TaskState::Killed, "killed before it was started");
             return self.update(now, key, draft.because(kill.told_reason()), actions);
         }
+        if task.record.info.executor().is_some() {
+            task.phase = Phase::Waiting;
+            return self.task_changed(key);
+        }
         self.launch(now, key, actions);
     }
 
     /// Starts the container of a task, which is on disk.
     pub(super) fn launch(&mut self, now: Time, key: &TaskKey, actions: &mut Actions) {
+        if self.tasks[key].record.cores.is_some() {
+            self.hold_all(actions);
+        }
         let task = self.tasks.get_mut(key).expect("the caller has looked");
         task.phase = Phase::Launching;
         task.known.progress.clear();
         task.told.progress.clear();
+        let held = Held::of(task, self.config.pids_default, self.cores.shared());
+        task.held = Some(held.clone());
         let plan = ContainerPlan::new(
             task.record.container_id.clone(),
             (&key.0, &task.record.role),
             self.agent_id.as_ref(),
             &task.record.info,
-            self.config.pids_default,
+            held,
         );
         self.view.counters.launches += 1;
         self.update(now, key, Draft::new(TaskState::Starting, ""), actions);
@@ -160,7 +197,7 @@ pub(super) fn ending() -> Draft {
 }
 
 /// The answer to a task that cannot have what it is to use.
-pub(super) fn lacking(lack: Lack) -> Draft {
+fn lacking(lack: Lack) -> Draft {
     let (message, reason) = match lack {
         Lack::Unknown(missing) => {
             (format!("the agent has not {missing} of what it is to use"), Reason::ResourcesUnknown)

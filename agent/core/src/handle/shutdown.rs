@@ -40,8 +40,12 @@ impl AgentCore {
     /// Goes on with a shutdown once every launch has an outcome, or every task has ended and that is on disk.
     pub(super) fn shut_down_further(&mut self, now: Time, actions: &mut Actions) {
         if self.shutdown == Some(Shutdown::Settling) {
-            let under_way =
-                |task: &Task| matches!(task.phase, Phase::Checkpointing | Phase::Turning | Phase::Launching);
+            let under_way = |task: &Task| match task.phase {
+                Phase::Checkpointing | Phase::Turning => true,
+                // What its executor was told of it tells the next process too.
+                Phase::Launching => task.executor().is_none(),
+                _ => false,
+            };
             if !self.tasks.values().any(under_way) {
                 self.done(actions);
             }

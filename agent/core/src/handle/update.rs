@@ -83,6 +83,7 @@ impl AgentCore {
                         "{key:?} ends while its container may run"
                     );
                     self.pool.give_back(&task.record.info.resources);
+                    task.record.cores.iter().for_each(|own| self.cores.give_back(own));
                     ended = true;
                 }
             }
@@ -93,6 +94,7 @@ impl AgentCore {
         }
         if ended {
             self.end_timers(key);
+            self.leave_group_network(key, actions);
         }
         self.view.counters.updates_made += 1;
         if status.state.is_terminal() {
@@ -105,8 +107,10 @@ impl AgentCore {
         stream.pending.push_back(Update { status, durable: false, sent: false, acknowledged: false });
         self.show(key);
         self.checkpoint(record, Fence::Update(key.clone(), update_id), actions);
+        self.made_of_executor(key, update_id, ended);
         if ended {
             self.group_changed(key);
+            self.task_changed(key);
         }
     }
 
@@ -120,6 +124,15 @@ impl AgentCore {
             Phase::Waiting | Phase::Launching if task.known.progress != task.told.progress => {
                 task.told.progress = task.known.progress.clone();
                 Draft::new(TaskState::Starting, task.known.progress.clone())
+            }
+            Phase::Running if task.record.info.executor().is_some() => {
+                if task.known == task.told {
+                    return;
+                }
+                let news = task.known.findings.healthy != task.told.findings.healthy;
+                task.told.progress = task.known.progress.clone();
+                let draft = Draft::new(TaskState::Running, task.known.progress.clone());
+                if news { draft.because(Reason::HealthChanged) } else { draft }
             }
             Phase::Running => {
                 let (known, told) = (task.known.findings, task.told.findings);
@@ -248,6 +261,7 @@ impl AgentCore {
         if let Some(task) = self.tasks.remove(key) {
             self.containers.remove(&task.record.container_id);
             self.leave_group(key, &task.record.info);
+            self.executors.remove(key);
             if task.phase == (Phase::Ended { kept: true }) {
                 actions.push(Action::Remove { container_id: task.record.container_id });
             }

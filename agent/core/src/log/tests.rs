@@ -41,8 +41,10 @@ fn task(id: &str) -> Record {
             container: Default::default(),
             supervision: Default::default(),
             group: None,
+            execution: Default::default(),
         },
         container_id: ContainerId(format!("c-{id}")),
+        cores: None,
     }))
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use apportion_types::{FrameworkId, GroupId, Part, Reason, TaskState};
 
-use super::task::{Phase, Task};
+use super::task::{Launcher, Phase, Task};
 use crate::event::TaskKey;
 
 /// A task group's name within the cluster.
@@ -144,11 +144,12 @@ impl<'a> Members<'a> {
         self.0.iter().filter(|(_, task)| task.phase == Phase::Waiting).map(|(key, _)| *key)
     }
 
-    /// Panics when a task had its turn before those in front of it were through.
+    /// Panics when a task had its turn before those in front of it were through; but for those of an earlier process, of which a damaged
+    /// log may not know that they are.
     pub(crate) fn check(&self) {
         let begun = |(_, task): &(&TaskKey, &Task)| {
             let waits = matches!(task.phase, Phase::Checkpointing | Phase::Waiting);
-            !waits && !matches!(task.phase, Phase::Ended { .. })
+            !waits && !matches!(task.phase, Phase::Ended { .. }) && task.launcher == Launcher::Here
         };
         let inits = self.live(Part::Init).filter(begun).count();
         assert!(inits <= 1, "init tasks run one after another");

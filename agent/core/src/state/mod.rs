@@ -1,6 +1,9 @@
 //! What an agent knows. Data and its own small rules; what happens to it is in [`crate::handle`].
 
+pub(crate) mod cores;
+pub(crate) mod executor;
 pub(crate) mod group;
+pub(crate) mod held;
 pub(crate) mod link;
 pub(crate) mod outcome;
 pub(crate) mod pool;

@@ -7,7 +7,7 @@ use apportion_types::{
     probe::Findings,
 };
 
-use super::probing::Probings;
+use super::{held::Held, probing::Probings};
 use crate::event::TaskRecord;
 
 /// A task.
@@ -23,6 +23,12 @@ pub(crate) struct Task {
     pub(crate) kill: Option<Kill>,
     /// Its own addresses, from the start of its container on.
     pub(crate) addresses: Vec<IpAddr>,
+    /// Whose affair its launch is, or was.
+    pub(crate) launcher: Launcher,
+    /// What its container is held to, or was asked to be; none when that is not known.
+    pub(crate) held: Option<Held>,
+    /// How many limits of its container were asked for.
+    pub(crate) limits_asked: u64,
     /// The limit that it is killed for.
     pub(crate) limitation: Option<Limitation>,
     /// When its command was seen to run; only where something is asked of it or its time is bounded.
@@ -46,6 +52,9 @@ impl Task {
             state,
             kill: None,
             addresses: Vec::new(),
+            launcher: Launcher::Here,
+            held: None,
+            limits_asked: 0,
             limitation: None,
             started_at: None,
             probings: Probings::new(),
@@ -76,20 +85,20 @@ pub(crate) struct News {
     pub(crate) findings: Findings,
 }
 
-/// Where the container of a task is.
+/// Where the container of a task is; of one that an executor runs, where it is itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Not begun: the task is not on disk yet.
     Checkpointing,
-    /// Of a task group, on disk, and its turn has not come: it has no container.
+    /// On disk, and its turn has not come: it has no container, or its executor was not told of it.
     Waiting,
     /// Its turn has come, which is not on disk yet.
     Turning,
-    /// Begun, the outcome is not known.
+    /// Begun, the outcome is not known; its executor was told of it and has not said that it runs.
     Launching,
     /// Of an earlier process of the agent, and not found again yet.
     Attaching,
-    /// Its command has been executed.
+    /// Its command has been executed; its executor has said that it runs.
     Running,
     /// Over; what it used is not free yet, and its end is told when that is.
     Ending,
@@ -98,6 +107,17 @@ pub(crate) enum Phase {
         /// Whether it is to be removed with the task.
         kept: bool,
     },
+}
+
+/// Which process of the agent launches a task, or has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Launcher {
+    /// This one.
+    Here,
+    /// An earlier one.
+    Before,
+    /// An earlier one, and the machine was switched off since: if it ran then, it was lost.
+    BeforeReboot,
 }
 
 /// The wish that a task ends.
@@ -113,6 +133,8 @@ pub(crate) struct Kill {
     pub(crate) during_launch: bool,
     /// True when it came while the container of an earlier process was looked for: if that has ended by then, nothing was asked of it.
     pub(crate) while_attaching: bool,
+    /// True once its executor was asked to end it without a grace.
+    pub(crate) forced: bool,
 }
 
 impl Kill {
@@ -125,6 +147,8 @@ impl Kill {
                 | Reason::ContainerLimitationPorts
                 | Reason::MaxCompletionTime
                 | Reason::Unhealthy
+                | Reason::ExecutorTerminated
+                | Reason::ExecutorSubscribeTimeout
         )
     }
 

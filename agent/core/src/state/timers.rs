@@ -14,6 +14,8 @@ pub(crate) enum Timer {
     Completion(TaskKey),
     /// A task is to be asked something.
     Probe(TaskKey, ProbeKind),
+    /// An executor has tasks and has not subscribed.
+    Subscribe(TaskKey),
     /// The head of an update stream is to be sent again.
     Retry(TaskKey),
     /// What became of an operation is to be sent again.

@@ -17,7 +17,9 @@ impl World {
         (self.connected, self.registered) = (false, false);
         self.sent.clear();
         self.outcomes_sent.clear();
+        self.left.clear();
         self.probes.clear();
+        self.executors_disconnected();
         self.outcomes.clear();
         self.asked.truncate(self.written);
         self.before = self.written;
@@ -39,6 +41,7 @@ impl World {
         let known: BTreeSet<_> = recovered.tasks.iter().map(|task| task.task.container_id.clone()).collect();
         self.containers.retain(|id, _| known.contains(id));
         self.mounted.retain(|id, _| known.contains(id));
+        self.executors.retain(|id, _| known.contains(id));
         self.incarnation += 1;
         self.core = AgentCore::new(config(), self.incarnation, self.now);
         self.feed(Event::Recovered(recovered));

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use apportion_agent_core::{CheckpointId, ContainerId, Event, LaunchFailure, LaunchFailureKind, TaskKey};
 use apportion_types::{
-    AgentId, Command, FrameworkId, FrameworkInfo, GroupId, GroupInfo, OperationId, Part, Reason, Resources,
-    Role, TaskId, TaskInfo, UpdateId,
+    AgentId, Command, Execution, FrameworkId, FrameworkInfo, GroupId, GroupInfo, Network, OperationId, Part,
+    Reason, Resources, Role, TaskId, TaskInfo, UpdateId,
     container::{Exit, Limitation},
     probe::CheckResult,
     protocol::agent::MasterMessage,
@@ -14,6 +14,7 @@ use apportion_types::{
 use proptest::prelude::*;
 
 use crate::{
+    executors::{Deed, deed, executed},
     wishes::{self, USES, resources},
     world::{Container, OperationKey, World, volumes_of},
 };
@@ -39,6 +40,17 @@ pub(crate) enum Step {
         framework: u8,
         group: u8,
         members: Vec<(u8, usize, Part)>,
+    },
+    /// Some tasks by an executor, which is launched before them or is not.
+    RunByExecutor {
+        framework: u8,
+        executor: Option<u8>,
+        tasks: Vec<(u8, usize)>,
+        by: u8,
+    },
+    Executor {
+        pick: u8,
+        deed: Deed,
     },
     Kill {
         framework: u8,
@@ -116,6 +128,9 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(framework, tasks)| Step::Run { framework, tasks }),
         6 => (0..FRAMEWORKS, 0..2u8, members())
             .prop_map(|(framework, group, members)| Step::RunGroup { framework, group, members }),
+        6 => (0..FRAMEWORKS, proptest::option::of(0..TASKS), proptest::collection::vec((0..TASKS, 0..5usize), 1..3), 0..TASKS)
+            .prop_map(|(framework, executor, tasks, by)| Step::RunByExecutor { framework, executor, tasks, by }),
+        12 => (any::<u8>(), deed()).prop_map(|(pick, deed)| Step::Executor { pick, deed }),
         4 => (key(), proptest::option::of(0..5000u16))
             .prop_map(|((framework, task), grace)| Step::Kill { framework, task, grace }),
         8 => (any::<u8>(), proptest::bool::weighted(0.2)).prop_map(|(pick, stale)| Step::Acknowledge { pick, stale }),
@@ -151,8 +166,9 @@ fn result() -> impl Strategy<Value = CheckResult> {
     prop_oneof![Just(CheckResult::Exit(0)), Just(CheckResult::HttpStatus(503)), Just(CheckResult::Unanswered),]
 }
 
+/// One whose name says so has cores of its own, where it asks for whole ones that are not lent.
 fn task_info(task_id: TaskId, task: u8, uses: usize) -> TaskInfo {
-    TaskInfo {
+    let mut info = TaskInfo {
         task_id,
         name: String::new(),
         resources: resources(USES[uses]),
@@ -165,7 +181,10 @@ fn task_info(task_id: TaskId, task: u8, uses: usize) -> TaskInfo {
         container: Default::default(),
         supervision: wishes::supervision(task),
         group: None,
-    }
+        execution: Default::default(),
+    };
+    info.container.exclusive_cpus = task == TASKS - 1 && info.resources.exclusive_cores().is_ok();
+    info
 }
 
 pub(crate) fn key(framework: u8, task: u8) -> TaskKey {
@@ -202,12 +221,25 @@ impl World {
                 let group_id = GroupId::new(format!("g{group}")).unwrap();
                 let count = members.len() as u32;
                 let of = |(place, (task, uses, part)): (u32, (u8, usize, Part))| {
-                    let group = GroupInfo { group_id: group_id.clone(), part, place, members: count };
+                    let network = (group % 2 == 0).then(|| Box::new(Network::new("blue")));
+                    let group =
+                        GroupInfo { group_id: group_id.clone(), part, place, members: count, network };
                     let info = task_info(key(framework, task).1, task, uses);
                     TaskInfo { group: Some(Box::new(group)), ..info }
                 };
                 self.run(framework, (0..).zip(members).map(of).collect());
             }
+            Step::RunByExecutor { framework, executor, tasks, by } => {
+                let by = executor.unwrap_or(by);
+                let launched = executor.map(|task| (task, 0, Execution::Executor));
+                let run = tasks.into_iter().filter(|(task, _)| *task != by);
+                let run = run.map(|(task, uses)| (task, uses, Execution::By(key(framework, by).1)));
+                let tasks = launched.into_iter().chain(run).map(|(task, uses, execution)| {
+                    executed(task_info(key(framework, task).1, task, uses), execution)
+                });
+                self.run(framework, tasks.collect());
+            }
+            Step::Executor { pick, deed } => self.does(pick, deed),
             Step::Kill { framework, task, grace } => {
                 let (framework_id, task_id) = key(framework, task);
                 if self.removed.contains(&framework_id) {

@@ -6,12 +6,14 @@ use apportion_agent_core::{
     Action, AgentCore, Config, ContainerId, Event, ProbeKind, Record, Signal, TaskKey, TaskRecord, VolumeKey,
 };
 use apportion_types::{
-    AgentInfo, FrameworkId, OperationId, OperationStatus, Part, Reason, Resources, TaskState, TaskStatus,
-    Time, UpdateId,
+    AgentCapability, AgentInfo, CpuSet, FrameworkId, OperationId, OperationStatus, Part, Reason, Resources,
+    TaskId, TaskState, TaskStatus, Time, UpdateId,
     container::{Exit, Termination, Usage},
     protocol::agent::{AgentMessage, AgentOperation, MasterMessage},
     resources::Entry,
 };
+
+use crate::executors::Executor;
 
 /// What is true of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +50,12 @@ pub(crate) struct World {
     pub(crate) containers: BTreeMap<ContainerId, (TaskKey, Container)>,
     /// How those ended that are over but not free of what they used, and how many updates their tasks had then.
     pub(crate) ending: BTreeMap<ContainerId, (Exit, usize)>,
+    /// The processes of executors, whether their containers live or not.
+    pub(crate) executors: BTreeMap<ContainerId, Executor>,
     /// The volumes that containers were launched with.
     pub(crate) mounted: BTreeMap<ContainerId, BTreeSet<VolumeKey>>,
+    /// The cores that containers are held to.
+    pub(crate) cores: BTreeMap<ContainerId, CpuSet>,
     /// Probes that were asked for, answered or not.
     pub(crate) probes: Vec<(ContainerId, ProbeKind, u64)>,
     pub(crate) streams: BTreeMap<TaskKey, Told>,
@@ -63,6 +69,8 @@ pub(crate) struct World {
     pub(crate) outcomes_sent: Vec<(OperationKey, UpdateId)>,
     /// Volumes that have a folder.
     pub(crate) volumes: BTreeSet<VolumeKey>,
+    /// Runs of task groups the networks of which this process has left.
+    pub(crate) left: BTreeSet<ContainerId>,
 }
 
 pub(crate) type OperationKey = (FrameworkId, OperationId);
@@ -80,7 +88,7 @@ pub(crate) fn volumes_of(resources: &Resources) -> BTreeSet<VolumeKey> {
 }
 
 pub(crate) fn config() -> Config {
-    Config::new(AgentInfo {
+    let config = Config::new(AgentInfo {
         hostname: String::new(),
         address: String::new(),
         resources: total(),
@@ -88,7 +96,10 @@ pub(crate) fn config() -> Config {
         domain: None,
         unenforced: Vec::new(),
         version: String::new(),
-    })
+        capabilities: AgentCapability::ALL.into(),
+        work_dir_id: String::new(),
+    });
+    Config { cores: Some("0-5".parse().unwrap()), ..config }
 }
 
 impl World {
@@ -104,7 +115,9 @@ impl World {
             before: 0,
             containers: BTreeMap::new(),
             ending: BTreeMap::new(),
+            executors: BTreeMap::new(),
             mounted: BTreeMap::new(),
+            cores: BTreeMap::new(),
             probes: Vec::new(),
             streams: BTreeMap::new(),
             removed: BTreeSet::new(),
@@ -114,20 +127,40 @@ impl World {
             outcomes: BTreeMap::new(),
             outcomes_sent: Vec::new(),
             volumes: BTreeSet::new(),
+            left: BTreeSet::new(),
         }
     }
 
     pub(crate) fn feed(&mut self, event: Event) {
-        let mut actions = Vec::new();
+        let (mut actions, before) = (Vec::new(), self.asked.len());
         self.core.handle(self.now, event, &mut actions);
         self.core.check();
         for action in actions {
             self.act(action);
         }
+        self.check_networks(before);
         let view = self.core.view();
         assert_eq!(view.resources.plain(), total(), "operations make nothing out of nothing");
         let firm = self.live().try_fold(view.resources.clone(), |rest, held| rest.checked_sub(&held.firm()));
         assert_eq!(firm.as_ref(), Some(&view.free), "no two tasks hold the same");
+        self.check_executors();
+        self.check_cores();
+    }
+
+    /// What a task has for itself, no other container runs on that the core knows to run.
+    fn check_cores(&self) {
+        let runs = |id: &ContainerId| {
+            matches!(self.containers.get(id), Some((_, Container::Running(false))))
+                && !self.ending.contains_key(id)
+        };
+        let tasks = self.asked.iter().flat_map(Record::taken_on);
+        for own in tasks.filter(|task| task.cores.is_some() && runs(&task.container_id)) {
+            let cores = own.cores.as_ref().unwrap();
+            for (other, held) in self.cores.iter().filter(|(id, _)| runs(id)) {
+                let apart = held.without(cores).as_ref() == Some(held);
+                assert!(apart || *other == own.container_id, "{other} runs on {held}, {cores} are another's");
+            }
+        }
     }
 
     pub(crate) fn message(&mut self, message: MasterMessage) {
@@ -153,7 +186,11 @@ impl World {
                 }
                 let mounted = plan.persistent.iter().map(|persistent| persistent.volume.clone()).collect();
                 self.mounted.insert(plan.container_id.clone(), mounted);
+                self.cores.insert(plan.container_id.clone(), plan.cores.expect("there are some"));
                 let key = (plan.framework_id, plan.task_id);
+                if plan.executor {
+                    self.executors.insert(plan.container_id.clone(), Executor::default());
+                }
                 let before = self.containers.insert(plan.container_id, (key, Container::Launching(false)));
                 assert_eq!(before, None, "a container is launched once");
             }
@@ -174,7 +211,24 @@ impl World {
                     *cancelled = true;
                 }
             }
-            Action::Attach { container_id } => self.attach(container_id),
+            Action::SendExecutor { container_id, event } => self.executor_told(container_id, event),
+            Action::DisconnectExecutor { message, .. } => panic!("{message}"),
+            Action::Limit { container_id, number, cores, .. } => {
+                self.limit(&container_id, number);
+                self.cores.insert(container_id, cores.expect("there are some"));
+            }
+            Action::Attach { container_id, .. } => self.attach(container_id),
+            Action::LeaveNetwork { run } => {
+                let of_run =
+                    |record: &&Record| matches!(record, Record::Group(of) if of[0].container_id == run);
+                let group = self.asked.iter().rev().find(of_run).expect("only a group's network is left");
+                for TaskRecord { container_id, .. } in group.taken_on() {
+                    let container = self.containers.get(container_id).map(|(_, container)| *container);
+                    let over = matches!(container, None | Some(Container::Ended(_) | Container::Removed));
+                    assert!(over, "the network of {run} is left, but {container_id} is {container:?}");
+                }
+                self.left.insert(run);
+            }
             Action::Signal { container_id, signal } => self.signal(container_id, signal),
             Action::Remove { container_id } => {
                 if let Some((_, container)) = self.containers.get_mut(&container_id) {
@@ -203,6 +257,36 @@ impl World {
             Action::Note { .. } => {}
             Action::Fail { reason } => panic!("{reason}"),
             Action::Done { .. } => panic!("nobody asked for an end"),
+        }
+    }
+
+    /// The network of a task group is left by whichever process writes the end of its last member, which is among the records from here on.
+    fn check_networks(&self, from: usize) {
+        let ends = |record: &Record, of: &FrameworkId, task: &TaskId| match record {
+            Record::Update { framework_id, status } => {
+                framework_id == of && status.task_id == *task && status.state.is_terminal()
+            }
+            _ => false,
+        };
+        for (at, record) in self.asked.iter().enumerate().skip(from) {
+            let Record::Update { framework_id, status } = record else { continue };
+            let is_it =
+                |task: &TaskRecord| task.framework_id == *framework_id && task.info.task_id == status.task_id;
+            let taken_on = self.asked[..at].iter().rposition(|record| record.taken_on().iter().any(is_it));
+            let Some(taken_on) = taken_on.filter(|_| status.state.is_terminal()) else { continue };
+            let members = self.asked[taken_on].taken_on();
+            let shares = members[0].info.group.as_ref().is_some_and(|group| group.network.is_some());
+            let said = &self.asked[taken_on..];
+            let has_ended = |task: &TaskRecord| {
+                said.iter().any(|record| ends(record, &task.framework_id, &task.info.task_id))
+            };
+            // What is told of a task of its name that was never taken on ends nothing.
+            let before = &self.asked[taken_on..at];
+            let again = before.iter().any(|record| ends(record, framework_id, &status.task_id));
+            if shares && !again && members.iter().all(has_ended) {
+                let run = &members[0].container_id;
+                assert!(self.left.contains(run), "all of {run} have ended, and its network is not left");
+            }
         }
     }
 

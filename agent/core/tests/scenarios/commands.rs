@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! config pids=N | on_shutdown=keep | on_shutdown=kill:2s | resources=cpus:4 | detected=cpus | hostname=H | attribute=NAME:VALUE|NAME
-//!        domain=REGION/ZONE | boot=ID         before everything else; starts afresh. An attribute without a value is not set any more
+//!        domain=REGION/ZONE | boot=ID | cores=0-3|none      before everything else; starts afresh. An attribute without a value is not set any more
 //! connect | disconnect | registered AGENT [missing=F/T]… | ping N | refuse CODE TEXT
-//! run F T RESOURCES [limits=…] [grace=1s] [pids=N] [env=A=B] [group=G/PART/PLACE/MEMBERS] [max=1min] [health=WHEN] [check=WHEN] [; T RESOURCES …]
+//! run F T RESOURCES [limits=…] [grace=1s] [pids=N] [writes=MIB] [env=A=B] [group=G/PART/PLACE/MEMBERS[/NETWORK]] [executor|by=T] [exclusive] [max=1min] [health=WHEN] [check=WHEN] [; T RESOURCES …]
 //!                                    WHEN is `delay:1s,interval:2s,timeout:1s` and for health `grace:5s,failures:3` too; what is asked is TCP
 //! kill F T [grace=1s] [reason=…]     ack F T N     remove F
 //! apply F|operator O|- reserve|unreserve|create|destroy RESOURCES        an operation, named or not
@@ -15,9 +15,13 @@
 //! launched C | progress C TEXT | launch failed C command|container|image|artifact|unenforceable|cancelled TEXT
 //! ending C | ended C code=0|signal=9|lost [memory=LIMIT:PEAK]     lost C TEXT     signal failed C TEXT
 //! answer C health|check exit=1|http=200|connected|refused|none [N]     to the last probe of its kind, or to the Nth of all
+//! executor C subscribe [runs=C,C] [U:C:STATE[:healthy|unhealthy][:WORD]]…   the executor in C says what it runs, and what is not acknowledged
+//! executor C say U:C:STATE[:…]       U is the number of its update, the second C the run
+//! executor C gone                    its stream ends
+//! limited C [N] [why]                the last limits that were asked for are in force, or those of number N; or why they are not
 //! over C disk=LIMIT                  the sandbox of a running container holds more than it may
 //! wait 10s                           time passes; what happens meanwhile is shown with its time
-//! restart [SETTING]…                 a new process of the agent replays what is on disk
+//! restart [damaged] [SETTING]…       a new process of the agent replays what is on disk; the rest of which could not be read
 //! shutdown | view
 //! ```
 //!
@@ -27,13 +31,17 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use apportion_agent_core::{
     Action, AgentCore, CheckpointId, Config, ContainerId, Event, LaunchFailure, LaunchFailureKind, Log,
-    OnShutdown, ProbeKind, Record,
+    OnShutdown, ProbeKind, Record, Recovered,
 };
 use apportion_types::{
-    AgentId, AgentInfo, FaultDomain, FrameworkInfo, OperationId, Reason, Resources, Role, Time, UpdateId,
+    AgentCapability, AgentId, AgentInfo, FaultDomain, FrameworkInfo, OperationId, Reason, Resources, Role,
+    RunId, TaskState, Time, UpdateId,
     container::{Exit, Limitation, Termination, Usage},
     limits,
-    protocol::agent::{MasterMessage, RefuseCode},
+    protocol::{
+        agent::{MasterMessage, RefuseCode},
+        executor::{ExecutorCall, ExecutorUpdate},
+    },
     resources::Name,
 };
 
@@ -54,6 +62,8 @@ pub(crate) struct World {
     containers: Vec<ContainerId>,
     /// The last probe of each.
     probes: BTreeMap<(ContainerId, ProbeKind), u64>,
+    /// The last limits of each.
+    limits: BTreeMap<ContainerId, u64>,
 }
 
 impl World {
@@ -66,6 +76,8 @@ impl World {
             domain: None,
             unenforced: Vec::new(),
             version: "1".to_owned(),
+            capabilities: AgentCapability::ALL.into(),
+            work_dir_id: String::new(),
         };
         Self::started(Config::new(info))
     }
@@ -83,6 +95,7 @@ impl World {
             written: 0,
             containers: Vec::new(),
             probes: BTreeMap::new(),
+            limits: BTreeMap::new(),
         }
     }
 
@@ -96,9 +109,13 @@ impl World {
                 Vec::new()
             }
             ["wait", pause] => self.wait(duration(pause)),
+            ["restart", "damaged", settings @ ..] => {
+                self.set(settings);
+                self.restart(true)
+            }
             ["restart", settings @ ..] => {
                 self.set(settings);
-                self.restart()
+                self.restart(false)
             }
             ["view"] => self.view(),
             words => {
@@ -119,6 +136,8 @@ impl World {
             match setting.split_once('=').unwrap() {
                 ("hostname", name) => config.info.hostname = name.to_owned(),
                 ("boot", id) => config.boot_id = Some(id.to_owned()),
+                ("cores", "none") => config.cores = None,
+                ("cores", text) => config.cores = Some(text.parse().unwrap()),
                 ("domain", text) => {
                     let (region, zone) = text.split_once('/').unwrap();
                     config.info.domain =
@@ -217,11 +236,62 @@ impl World {
             ["signal", "failed", c, text @ ..] => {
                 Event::SignalFailed { container_id: self.container(c), message: text.join(" ") }
             }
+            ["executor", c, "subscribe", said @ ..] => {
+                let (runs, said): (Vec<&str>, Vec<&str>) =
+                    said.iter().partition(|word| word.starts_with("runs="));
+                let runs = runs.iter().flat_map(|runs| runs["runs=".len()..].split(','));
+                let runs = runs.map(|run| self.run_id(run)).collect();
+                let unacknowledged = said.iter().map(|said| self.executor_update(said)).collect();
+                let call = ExecutorCall::Subscribe { runs, unacknowledged };
+                Event::Executor { container_id: self.container(c), call }
+            }
+            ["executor", c, "say", said] => {
+                let call = ExecutorCall::Update(self.executor_update(said));
+                Event::Executor { container_id: self.container(c), call }
+            }
+            ["executor", c, "gone"] => Event::ExecutorDisconnected {
+                container_id: self.container(c),
+                reason: "connection reset".to_owned(),
+            },
+            ["limited", c, rest @ ..] => {
+                let container_id = self.container(c);
+                let number = rest.first().and_then(|number| number.parse().ok());
+                let why = &rest[usize::from(number.is_some())..];
+                let number = number.unwrap_or_else(|| self.limits[&container_id]);
+                let result = if why.is_empty() { Ok(()) } else { Err(why.join(" ")) };
+                Event::Limited { container_id, number, result }
+            }
             ["lend", "nothing"] => Event::Oversubscribed { revocable: Resources::new() },
             ["lend", text] => Event::Oversubscribed { revocable: resources(text) },
             ["shutdown"] => Event::Shutdown,
             words => Event::MasterMessage(self.message(words)),
         }
+    }
+
+    /// A run of this number, or, as `strange`, of none that the agent knows.
+    fn run_id(&self, number: &str) -> RunId {
+        match number {
+            "strange" => RunId::new("99-1").unwrap(),
+            number => RunId::new(self.container(number).0).unwrap(),
+        }
+    }
+
+    fn executor_update(&self, text: &str) -> ExecutorUpdate {
+        let mut words = text.split(':');
+        let mut next = || words.next().unwrap();
+        let update_id = UpdateId::new(0, next().parse().unwrap());
+        let run_id = self.run_id(next());
+        let state = next();
+        let state = TaskState::ALL.into_iter().find(|known| known.name() == state).unwrap();
+        let mut update = ExecutorUpdate { run_id, update_id, state, message: String::new(), healthy: None };
+        for word in words {
+            match word {
+                "healthy" => update.healthy = Some(true),
+                "unhealthy" => update.healthy = Some(false),
+                word => update.message = word.to_owned(),
+            }
+        }
+        update
     }
 
     fn termination(&self, how: &[&str]) -> Termination {
@@ -339,6 +409,9 @@ impl World {
                 Action::Probe { container_id, kind, number, .. } => {
                     self.probes.insert((container_id.clone(), *kind), *number);
                 }
+                Action::Limit { container_id, number, .. } => {
+                    self.limits.insert(container_id.clone(), *number);
+                }
                 _ => continue,
             }
         }
@@ -358,14 +431,14 @@ impl World {
     }
 
     /// Replays what is on disk.
-    fn restart(&mut self) -> Vec<String> {
+    fn restart(&mut self, damaged: bool) -> Vec<String> {
         for record in self.asked.drain(..).take(self.written) {
             self.log.apply(record).unwrap();
         }
         self.written = 0;
         self.incarnation += 1;
         self.agent = AgentCore::new(self.config.clone(), self.incarnation, self.now);
-        self.handle(Event::Recovered(self.log.recovered()))
+        self.handle(Event::Recovered(Recovered { damaged, ..self.log.recovered() }))
     }
 
     fn view(&self) -> Vec<String> {

@@ -2,8 +2,11 @@
 
 use apportion_agent_core::{Action, ProcessRecord, Record, Signal, TaskRecord, VolumePlan};
 use apportion_types::{
-    TaskStatus,
-    protocol::agent::{AgentMessage, AgentOperation},
+    CpuSet, TaskStatus,
+    protocol::{
+        agent::{AgentMessage, AgentOperation},
+        executor::ExecutorEvent,
+    },
 };
 
 pub(crate) fn action(action: &Action) -> String {
@@ -21,8 +24,11 @@ pub(crate) fn action(action: &Action) -> String {
             };
             let volumes: String = plan.persistent.iter().map(volume).collect();
             let disk = c.disk_limit_bytes.map(|bytes| format!(" disk {bytes}")).unwrap_or_default();
+            let io = c.io.write_bytes_per_second.map(|bytes| format!(" writes {bytes}")).unwrap_or_default();
+            let executor = if plan.executor { " with a socket" } else { "" };
+            let cores = cores(plan.cores.as_ref());
             format!(
-                "launch {} {:?} cpus {}/{} mem {}/{} pids {}{disk}{volumes} env {}",
+                "launch {} {:?} cpus {}/{} mem {}/{} pids {}{io}{disk}{cores}{volumes}{executor} env {}",
                 plan.container_id,
                 plan.argv,
                 c.cpus_request_milli,
@@ -34,11 +40,33 @@ pub(crate) fn action(action: &Action) -> String {
             )
         }
         Action::CancelLaunch { container_id } => format!("cancel launch {container_id}"),
-        Action::Attach { container_id } => format!("attach {container_id}"),
+        Action::Attach { container_id, group_network } => {
+            let network = group_network.as_ref().map(|run| format!(" in the network of {run}"));
+            format!("attach {container_id}{}", network.unwrap_or_default())
+        }
+        Action::LeaveNetwork { run } => format!("leave the network of {run}"),
         Action::Signal { container_id, signal: Signal::Term } => format!("TERM {container_id}"),
         Action::Signal { container_id, signal: Signal::Kill } => format!("KILL {container_id}"),
         Action::Probe { container_id, kind, number, probe: _, timeout } => {
             format!("probe {container_id} {kind:?} {number} within {timeout:?}")
+        }
+        Action::SendExecutor { container_id, event } => {
+            format!("tell executor {container_id} {}", executor_event(event))
+        }
+        Action::DisconnectExecutor { container_id, code, message } => {
+            format!("disconnect executor {container_id} {code:?}: {message}")
+        }
+        Action::Limit { container_id, number, ceilings: c, ports, cores } => {
+            let cores = self::cores(cores.as_ref());
+            let disk = c.disk_limit_bytes.map(|bytes| format!(" disk {bytes}")).unwrap_or_default();
+            format!(
+                "limit {container_id} {number} cpus {}/{} mem {}/{} pids {}{disk}{cores} ports {ports}",
+                c.cpus_request_milli,
+                c.cpus_limit_milli,
+                c.memory_request_bytes,
+                c.memory_limit_bytes,
+                c.pids_max
+            )
         }
         Action::Remove { container_id } => format!("remove {container_id}"),
         Action::MakeVolume((role, id)) => format!("make volume {role}/{id}"),
@@ -50,6 +78,23 @@ pub(crate) fn action(action: &Action) -> String {
         Action::Note { message } => format!("note: {message}"),
         Action::Fail { reason } => format!("fail: {reason}"),
         Action::Done { unregistered } => format!("done{}", if *unregistered { ", unregistered" } else { "" }),
+    }
+}
+
+fn cores(cores: Option<&CpuSet>) -> String {
+    cores.map(|cores| format!(" on {cores}")).unwrap_or_default()
+}
+
+fn executor_event(event: &ExecutorEvent) -> String {
+    match event {
+        ExecutorEvent::Subscribed { framework_id, executor, agent_id } => {
+            let agent = agent_id.as_ref().map_or("an agent without an id".to_owned(), ToString::to_string);
+            format!("subscribed {framework_id}/{executor} on {agent}")
+        }
+        ExecutorEvent::Launch { run_id, info } => format!("launch {run_id} {}", info.task_id),
+        ExecutorEvent::Kill { run_id, grace, reason } => format!("kill {run_id} within {grace:?} {reason}"),
+        ExecutorEvent::Acknowledge { update_id } => format!("acknowledge #{}", update_id.0[15]),
+        ExecutorEvent::Refuse { code, message } => format!("refuse {code:?}: {message}"),
     }
 }
 
@@ -73,13 +118,16 @@ fn record(record: &Record) -> String {
             text
         }
         Record::Task(task) => {
+            let cores = cores(task.cores.as_ref());
             format!(
-                "task {}/{} {} in {}",
+                "task {}/{} {} in {}{cores}",
                 task.framework_id, task.info.task_id, task.info.resources, task.container_id
             )
         }
         Record::Group(tasks) => {
-            let each = |task: &TaskRecord| format!("{} in {}", task.info.task_id, task.container_id);
+            let each = |task: &TaskRecord| {
+                format!("{} in {}{}", task.info.task_id, task.container_id, cores(task.cores.as_ref()))
+            };
             let tasks: Vec<String> = tasks.iter().map(each).collect();
             format!("group of {}", tasks.join(", "))
         }

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use apportion_types::{
-    Command, FrameworkId, GroupId, GroupInfo, Operation, Part, Resources, TaskId, TaskInfo,
+    Command, Execution, FrameworkId, GroupId, GroupInfo, IoLimits, Network, Operation, Part, Resources,
+    TaskId, TaskInfo,
     probe::{Check, CheckResult, HealthCheck, Probe},
 };
 
@@ -66,17 +67,31 @@ pub(crate) fn task_info(words: &[&str]) -> TaskInfo {
         container: Default::default(),
         supervision: Default::default(),
         group: None,
+        execution: Default::default(),
     };
     for option in options {
+        if *option == "executor" {
+            info.execution = Execution::Executor;
+            continue;
+        }
+        if *option == "exclusive" {
+            info.container.exclusive_cpus = true;
+            continue;
+        }
         match option.split_once('=').unwrap() {
             ("limits", text) => info.limits = text.parse().unwrap(),
             ("grace", text) => info.kill_grace = Some(duration(text)),
             ("pids", number) => info.pids_max = Some(number.parse().unwrap()),
+            ("writes", mib) => {
+                let write_bytes_per_second = Some(mib.parse::<u64>().unwrap() << 20);
+                info.container.io = Some(Box::new(IoLimits { write_bytes_per_second, ..IoLimits::NONE }));
+            }
             ("env", pair) => {
                 let (name, value) = pair.split_once('=').unwrap();
                 info.command.env.insert(name.to_owned(), value.to_owned());
             }
             ("group", text) => info.group = Some(Box::new(group(text))),
+            ("by", name) => info.execution = Execution::By(task(name)),
             ("max", text) => info.supervision.max_completion = Some(duration(text)),
             ("health", text) => info.supervision.health_check = Some(Box::new(health_check(text))),
             ("check", text) => {
@@ -90,14 +105,15 @@ pub(crate) fn task_info(words: &[&str]) -> TaskInfo {
 }
 
 fn group(text: &str) -> GroupInfo {
-    let [name, part, place, members] = text.split('/').collect::<Vec<_>>()[..] else {
-        panic!("a group is written g/init/0/3")
+    let [name, part, place, members, ref rest @ ..] = text.split('/').collect::<Vec<_>>()[..] else {
+        panic!("a group is written g/init/0/3, or g/init/0/3/NETWORK")
     };
     GroupInfo {
         group_id: GroupId::new(name).unwrap(),
         part: Part::ALL.into_iter().find(|known| known.name() == part).unwrap(),
         place: place.parse().unwrap(),
         members: members.parse().unwrap(),
+        network: rest.first().map(|name| Box::new(Network::new(*name))),
     }
 }
 

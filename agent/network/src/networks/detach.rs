@@ -8,9 +8,9 @@ use tokio::time::sleep;
 
 use super::{Networks, lock};
 use crate::{
-    chain,
+    blocking, chain,
     error::DetachError,
-    plugin::Subject,
+    plugin::{Subject, Verb},
     record::{Folder, Record},
 };
 
@@ -27,6 +27,12 @@ pub(super) const AGAIN_PAUSE_MIN: Duration = Duration::from_secs(1);
 const AGAIN_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 impl Networks {
+    /// An owner is to be detached, by whoever calls [`Networks::detach`] next: who wants a port of its waits for that from now on.
+    pub fn leaves(&self, owner: &str) {
+        lock(&self.ports).leaves(owner);
+        self.letting_go.send_replace(());
+    }
+
     /// Detaches an owner, once its attaching is over; one that is not attached is no error. What fails is said, and tried again in the
     /// background until it is done or the last user of these networks is gone; then the next process does.
     pub async fn detach(self: &Arc<Self>, owner: &str) -> Result<(), DetachError> {
@@ -59,7 +65,7 @@ impl Networks {
     }
 
     async fn try_detach(&self, owner: &str) -> Result<(), DetachError> {
-        lock(&self.ports).leaves(owner);
+        self.leaves(owner);
         let gate = self.gate(owner).await;
         self.finish(owner).await;
         let detached = self.let_go(owner).await;
@@ -72,13 +78,16 @@ impl Networks {
     }
 
     /// Waits for the plugins of an earlier process that may still be at an owner.
-    async fn finish(&self, owner: &str) {
+    pub(super) async fn finish(&self, owner: &str) {
         if !lock(&self.inherited).contains(owner) {
             return;
         }
+        let folder = Folder::of(&self.config.dir, owner);
         // What cannot be read is said by whoever detaches it.
-        if let Ok(Some(Record { mark, .. })) = Folder::of(&self.config.dir, owner).read() {
-            mark.finish(owner, self.config.timeout).await;
+        if let Ok(Some(Record { mark, result, .. })) = blocking(move || folder.read()).await {
+            // Of one that was attached, what its plugins have left to run for it is theirs to end.
+            let verb = (!result.is_null()).then_some(Verb::Del);
+            mark.finish(owner, verb, self.config.timeout).await;
         }
         lock(&self.inherited).remove(owner);
     }
@@ -94,6 +103,8 @@ impl Networks {
             Ok(()) => ports.release(owner),
             Err(error) => ports.stays(owner, chain(error)),
         }
+        drop(ports);
+        self.letting_go.send_replace(());
         detached
     }
 
@@ -105,13 +116,22 @@ impl Networks {
         let _permit = self.at_once.acquire().await;
         let folder = Folder::of(&self.config.dir, owner);
         let state = |source| DetachError::State { path: folder.path().to_owned(), source };
-        let Some(record) = folder.read().map_err(state)? else {
+        let known = blocking({
+            let folder = folder.clone();
+            move || {
+                let record = folder.read()?;
+                record.is_some().then(|| folder.leave()).transpose()?;
+                io::Result::Ok((record, NetworkNamespaces::is_one(&folder.namespace())))
+            }
+        });
+        let (record, is_there) = known.await.map_err(state)?;
+        let Some(record) = record else {
             // Nothing was attached yet, or nothing ever.
-            return remove_if_there(&folder).map_err(state);
+            return remove_if_there(&folder).await.map_err(state);
         };
         let namespace = folder.namespace();
         // After the machine was started again there is none; plugins then let go of what they keep elsewhere.
-        let there = NetworkNamespaces::is_one(&namespace).then_some(&*namespace);
+        let there = is_there.then_some(&*namespace);
         let Record { network, list, mark, result, .. } = record;
         let subject = Subject { owner, mark: &mark, namespace: there };
         for tries in 1.. {
@@ -124,12 +144,13 @@ impl Networks {
                 Err(source) => return Err(DetachError::Plugin { network: network.name, source }),
             }
         }
-        remove_if_there(&folder).map_err(state)
+        remove_if_there(&folder).await.map_err(state)
     }
 }
 
-fn remove_if_there(folder: &Folder) -> io::Result<()> {
-    match folder.remove() {
+async fn remove_if_there(folder: &Folder) -> io::Result<()> {
+    let folder = folder.clone();
+    match blocking(move || folder.remove()).await {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }

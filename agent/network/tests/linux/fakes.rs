@@ -7,11 +7,15 @@ use std::{
 
 use apportion_containerizer::NetworkNamespaces;
 use apportion_network::{AttachError, Networks, NetworksConfig, Problem};
-use apportion_types::Network;
+use apportion_types::{
+    Network,
+    network::{Direction, Peer, Verdict},
+};
 use libtest_mimic::Trial;
 
 use crate::{
     bench::{Bench, block, config, spawn, until, wanted},
+    plugins::rule,
     test,
 };
 
@@ -25,6 +29,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("nobody_waits_for_what_an_earlier_agent_has_left", nobody_waits_for_leftovers),
         test("a_launch_that_is_cancelled_cuts_off_no_plugin", cut_off),
         test("nobody_passes_for_a_plugin", forged),
+        test("what_a_plugin_left_to_run_for_its_owner_runs_until_a_plugin_ends_it", left_to_run),
+        test("a_helper_of_a_killed_agent_does_nothing_late", late_helper),
         test("a_namespace_that_is_never_made_is_waited_for_no_longer_than_a_plugin", no_namespace),
         test("a_port_is_nobodys_while_it_leads_elsewhere", ports_held),
         test("results_go_from_plugin_to_plugin", passed_on),
@@ -172,6 +178,48 @@ fn forged(bench: &Bench) {
     process.wait().unwrap();
 }
 
+/// Its plugin has something run for each owner, as a client of DHCP does, and ends it itself: also after a restart of the agent.
+fn left_to_run(bench: &Bench) {
+    let (pid, lost) = (bench.folder().join("pid"), bench.folder().join("lost"));
+    let script = format!(
+        "cat >/dev/null
+        [ $CNI_COMMAND = DEL ] || {{ sleep 1000 </dev/null >/dev/null 2>&1 & echo $! >{pid:?}; echo '{{}}'; exit; }}
+        [ ! -e {pid:?} ] || {{ kill $(cat {pid:?}) || >{lost:?}; rm {pid:?}; }}"
+    );
+    plugin(bench, "lasting", &script);
+    bench.attach("c-1", "eng", Network::new("lasting"));
+    let owners = ["c-1".to_owned()].into();
+    let next = block(Networks::open(config(bench.folder(), Duration::from_secs(1)), &owners)).unwrap();
+    block(next.detach("c-1")).unwrap();
+    assert!(!pid.exists(), "the plugin was asked");
+    assert!(!lost.exists(), "it was ended by somebody else");
+}
+
+/// The agent was killed while a helper of its own was at work for an owner that goes on.
+fn late_helper(bench: &Bench) {
+    let told = bench.folder().join("told");
+    let script = format!("env >>{told:?}; exec \"$@\"");
+    let program = std::env::current_exe().unwrap();
+    let runner = ["sh", "-c", &script, "sh", program.to_str().unwrap(), "runner"];
+    let telling = NetworksConfig {
+        namespaces: NetworkNamespaces::new(runner.map(Into::into).to_vec()),
+        ..config(bench.folder(), Duration::from_secs(60))
+    };
+    let networks = block(Networks::open(telling, &BTreeSet::new())).unwrap();
+    let policy = vec![rule(Verdict::Allow, Direction::In, Some(Peer::Role("eng".parse().unwrap())))];
+    block(networks.attach(wanted("c-1", "eng", Network { policy, ..Network::new("blue") }))).unwrap();
+    let told = fs::read_to_string(told).unwrap();
+    let mut marks = told.lines().filter_map(|line| line.strip_prefix("APPORTION_HELPER_MARK="));
+    let mark = marks.next().expect("a helper can be found again");
+    // The namespace, its tables, and their filling.
+    assert_eq!(marks.filter(|other| *other == mark).count(), 2);
+    let mut late = Command::new("sleep").arg("1000").env("APPORTION_HELPER_MARK", mark).spawn().unwrap();
+    let owners = ["c-1".to_owned()].into();
+    let next = block(Networks::open(config(bench.folder(), Duration::from_secs(60)), &owners)).unwrap();
+    assert!(late.try_wait().unwrap().is_some(), "it is gone before anything is done for its owner");
+    block(next.detach("c-1")).unwrap();
+}
+
 fn nobody_waits_for_leftovers(bench: &Bench) {
     let go = bench.folder().join("go");
     let until_told = format!("until [ -e {go:?} ]; do sleep 0.01; done");
@@ -212,7 +260,11 @@ fn ports_held(bench: &Bench) {
     let refused =
         |owner: &str| bench.try_attach(owner, "eng", bench.mapped("moody", 31_000, 80)).unwrap_err();
     bench.attach("old", "eng", bench.mapped("moody", 31_000, 80));
-    let error = refused("new").to_string();
+    let owners = ["old".to_owned()].into();
+    let impatient =
+        block(Networks::open(config(bench.folder(), Duration::from_millis(300)), &owners)).unwrap();
+    let new = wanted("new", "eng", bench.mapped("moody", 31_000, 80));
+    let error = block(impatient.attach(new)).unwrap_err().to_string();
     assert!(
         error.starts_with("port 31000 (tcp) of the host still leads to `old`, which is attached"),
         "{error}"

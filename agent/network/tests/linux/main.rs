@@ -12,6 +12,7 @@ mod fakes;
 mod own_network;
 mod plugins;
 mod roles;
+mod shared;
 mod talk;
 
 use std::{env, process::ExitCode};
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     if let Some(code) = own_network::enter() {
         return code;
     }
-    let tests = [plugins::tests(), roles::tests(), fakes::tests(), crash::tests()];
+    let tests = [plugins::tests(), roles::tests(), fakes::tests(), crash::tests(), shared::tests()];
     let mut arguments = Arguments::from_args();
     // They share the namespace, and names of owners.
     arguments.test_threads = Some(1);

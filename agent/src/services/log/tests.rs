@@ -45,6 +45,7 @@ impl Place {
             container: Default::default(),
             supervision: Default::default(),
             group: None,
+            execution: Default::default(),
         };
         let task = TaskView {
             role: Default::default(),

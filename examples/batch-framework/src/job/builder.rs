@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use apportion_sdk::{
-    ImageReference, Resources,
+    ImageReference, IoLimits, Resources,
     resources::{Name, Value},
 };
 
@@ -25,7 +25,9 @@ pub struct Builder {
     network: Option<String>,
     timeout: Option<Duration>,
     kill_grace: Option<Duration>,
+    exclusive_cpus: bool,
     pids_max: Option<u64>,
+    io: Option<IoLimits>,
     retries: u32,
     open: bool,
     elements: Option<Elements>,
@@ -46,7 +48,9 @@ impl Builder {
             network: None,
             timeout: None,
             kill_grace: None,
+            exclusive_cpus: false,
             pids_max: None,
+            io: None,
             retries: 0,
             open: false,
             elements: None,
@@ -132,9 +136,21 @@ impl Builder {
         self
     }
 
+    /// Has the cpus of one attempt, a whole number of them, be cores that nothing else runs on which its agent runs.
+    pub fn exclusive_cpus(mut self) -> Self {
+        self.exclusive_cpus = true;
+        self
+    }
+
     /// How many processes and threads one attempt may have; the agent's default when not given.
     pub fn pids_max(mut self, pids: u64) -> Self {
         self.pids_max = Some(pids);
+        self
+    }
+
+    /// What one attempt may do with the disk of its agent; as much as that gives when not given.
+    pub fn io(mut self, io: IoLimits) -> Self {
+        self.io = Some(io);
         self
     }
 
@@ -167,8 +183,14 @@ impl Builder {
         if self.timeout == Some(Duration::ZERO) {
             return Err("timeout: is zero; leave it out for none".to_owned());
         }
+        if self.exclusive_cpus {
+            self.resources.exclusive_cores().map_err(|what| format!("exclusive_cpus: {what}"))?;
+        }
         if self.pids_max == Some(0) {
             return Err("pids_max: 0 is less than 1".to_owned());
+        }
+        if let Some((field, what)) = self.io.and_then(|io| io.refusal()) {
+            return Err(format!("io.{field}: {what}"));
         }
         let params = BTreeMap::new();
         let scope = Scope { params: &params, index: true, item: elements != Elements::Single };
@@ -189,7 +211,9 @@ impl Builder {
             resources: self.resources,
             timeout: self.timeout,
             kill_grace: self.kill_grace,
+            exclusive_cpus: self.exclusive_cpus,
             pids_max: self.pids_max,
+            io: self.io,
             retries: self.retries,
             output: None,
             open: self.open,
@@ -205,7 +229,8 @@ mod tests {
     #[test]
     fn a_program_describes_what_a_file_would() {
         let text = "name = \"j\"\n[task]\ncommand = [\"sleep\", \"${item}\"]\nenv = { N = \"${index}\" }\ncpus = 0.5\n\
-                    memory = 64\nretries = 2\ntimeout = \"1m\"\n[array]\nrange = [1, 3]\n";
+                    memory = 64\nretries = 2\ntimeout = \"1m\"\n\
+                    io = { write_bytes_per_second = 1_048_576 }\n[array]\nrange = [1, 3]\n";
         let file = Job::parse("job.toml".as_ref(), text, &[], "/".as_ref()).unwrap();
         let job = Job::builder("j")
             .command(["sleep", "${item}"])
@@ -213,6 +238,7 @@ mod tests {
             .resources("cpus:0.5;mem:64".parse().unwrap())
             .retries(2)
             .timeout(Duration::from_secs(60))
+            .io(IoLimits { write_bytes_per_second: Some(1 << 20), ..IoLimits::NONE })
             .count(3);
         assert_eq!(job.build().unwrap(), file);
         let text = "name = \"j\"\n[task]\nimage = \"app:1\"\nuser = \"www\"\nnetwork = \"blue\"\n";
@@ -262,6 +288,14 @@ mod tests {
             (good().network("a b"), "network: `a b` names no network"),
             (good().retries(101), "retries: 101 is not from 0 to 100"),
             (good().pids_max(0), "pids_max: 0 is less than 1"),
+            (
+                good().io(IoLimits { read_ops_per_second: Some(1), ..IoLimits::NONE }),
+                "io.read_ops_per_second: 1 is less than 10",
+            ),
+            (
+                good().resources("cpus:0.5;mem:64".parse().unwrap()).exclusive_cpus(),
+                "exclusive_cpus: cores of its own are whole ones",
+            ),
             (timeout, "timeout: is zero"),
         ] {
             let error = job.build().unwrap_err().to_string();

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use apportion_sdk::IoLimits;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -34,7 +35,9 @@ pub(super) struct TaskTable {
     pub memory: Option<Spanned<Scalar>>,
     pub disk: Option<Spanned<Scalar>>,
     pub resources: Option<Spanned<String>>,
+    pub exclusive_cpus: Option<Spanned<bool>>,
     pub pids_max: Option<Spanned<i64>>,
+    pub io: Option<Spanned<IoLimits>>,
     pub timeout: Option<Spanned<String>>,
     pub kill_grace: Option<Spanned<String>>,
     pub retries: Option<Spanned<i64>>,

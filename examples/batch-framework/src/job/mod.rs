@@ -19,7 +19,7 @@ use std::{
 };
 
 use apportion_sdk::{
-    ImageReference, Resources,
+    ImageReference, IoLimits, Resources,
     image::ImageError,
     network::is_network_name,
     resources::{Name, Value, parse_scalar},
@@ -68,8 +68,12 @@ pub struct Job {
     pub timeout: Option<Duration>,
     /// From TERM to KILL; the agent's default when none.
     pub kill_grace: Option<Duration>,
+    /// Whether its cpus, a whole number of them, are cores that nothing else runs on which the agent runs.
+    pub exclusive_cpus: bool,
     /// How many processes and threads one attempt may have; the agent's default when none.
     pub pids_max: Option<u64>,
+    /// What one attempt may do with the disk of its agent; as much as that gives when none.
+    pub io: Option<IoLimits>,
     /// How often a task that failed is tried again.
     pub retries: u32,
     /// The folder for the standard output of each task, absolute.
@@ -185,12 +189,15 @@ impl Job {
         let scope = Scope { params: &params, index: true, item: elements != Elements::Single };
         let resources = source.resources(task.get_ref())?;
         let (span, task) = (task.span(), task.into_inner());
+        let exclusive_cpus = source.exclusive_cpus(task.exclusive_cpus, &resources)?;
         Ok(Job {
             name: name.into_inner(),
             resources,
+            exclusive_cpus,
             timeout: source.timeout(task.timeout)?,
             kill_grace: source.duration("task.kill_grace", task.kill_grace)?,
             pids_max: source.pids_max(task.pids_max)?,
+            io: source.io(task.io)?,
             retries: source.retries(task.retries)?,
             output: output.transpose()?,
             open: false,
@@ -438,11 +445,24 @@ impl Source<'_> {
         }
     }
 
+    fn exclusive_cpus(self, given: Option<Spanned<bool>>, resources: &Resources) -> Result<bool, JobError> {
+        let Some(given) = given.filter(|given| *given.get_ref()) else { return Ok(false) };
+        let cores = resources.exclusive_cores();
+        cores.map(|_| true).map_err(|what| self.at("task.exclusive_cpus", &given, what))
+    }
+
     fn pids_max(self, given: Option<Spanned<i64>>) -> Result<Option<u64>, JobError> {
         let Some(given) = given else { return Ok(None) };
         match u64::try_from(*given.get_ref()) {
             Ok(pids @ 1..) => Ok(Some(pids)),
             _ => Err(self.at("task.pids_max", &given, format!("{} is less than 1", given.get_ref()))),
+        }
+    }
+
+    fn io(self, given: Option<Spanned<IoLimits>>) -> Result<Option<IoLimits>, JobError> {
+        match given.as_ref().map(|io| (io, io.get_ref().refusal())) {
+            Some((io, Some((field, what)))) => Err(self.at(&format!("task.io.{field}"), io, what)),
+            _ => Ok(given.map(Spanned::into_inner)),
         }
     }
 

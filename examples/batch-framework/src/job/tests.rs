@@ -181,6 +181,21 @@ fn durations_and_retries_are_checked() {
         let message = refused(&with("retries = 2", &format!("pids_max = {wrong}")));
         assert_eq!(message, format!("job.toml:17:12: task.pids_max: {wrong} is less than 1"));
     }
+    let message = refused(&with("retries = 2", "io = { read_ops_per_second = 9 }"));
+    assert!(
+        message.starts_with("job.toml:17:6: task.io.read_ops_per_second: 9 is less than 10"),
+        "{message}"
+    );
+    let message = refused(&with("retries = 2", "io = { reads = 9 }"));
+    assert!(message.contains("unknown field `reads`"), "{message}");
+    let message = refused(&with("retries = 2", "exclusive_cpus = true"));
+    let expected = "job.toml:17:18: task.exclusive_cpus: cores of its own are whole ones, at least one; ask for that many cpus, not `cpus:0.25`";
+    assert_eq!(message, expected);
+    assert!(
+        parse(&with("retries = 2", "exclusive_cpus = true").replace("cpus = 0.25", "cpus = 2"))
+            .unwrap()
+            .exclusive_cpus
+    );
     for wrong in ["-1", "101"] {
         let message = refused(&with("retries = 2", &format!("retries = {wrong}")));
         assert_eq!(message, format!("job.toml:17:11: task.retries: {wrong} is not from 0 to 100"));

@@ -154,6 +154,38 @@ fn a_service_is_scaled_while_it_runs_and_stays_so_over_a_crash() {
 }
 
 #[test]
+fn what_runs_with_a_replica_is_launched_and_ends_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let helpers =
+        "[[init]]\nname = \"fetch\"\ncommand = \"fetch\"\n\n[[sidecar]]\nname = \"log\"\ncommand = \"log\"\n";
+    let spec = format!("name = \"web\"\ncommand = \"serve\"\ncpus = 1\nmemory = 100\n{helpers}");
+    let mut cluster = Cluster::start_as(folder.path(), &spec);
+    cluster.harness.offer("small", "cpus:1.1;mem:8000");
+    assert_eq!(cluster.harness.launched(), [], "all of it has no room there");
+    cluster.harness.offer("a", "cpus:2;mem:8000");
+    let tasks = cluster.harness.launched();
+    let ids: Vec<_> = tasks.iter().map(|task| task.task_id.as_str()).collect();
+    assert_eq!(ids, ["web.0.1.fetch", "web.0.1.log", "web.0.1"]);
+    // One that a replica of the table has is left alone, however the description has changed since; another is killed.
+    let mut cluster = {
+        drop(cluster);
+        Cluster::start_as(folder.path(), "name = \"web\"\ncommand = \"serve\"\n")
+    };
+    for task in ["web.0.1", "web.0.1.log", "web.0.0.log"] {
+        cluster.harness.reconciled("a", task, TaskState::Running);
+    }
+    cluster.harness.update("a", "web.0.1.fetch", TaskState::Finished);
+    let killed: Vec<_> = killed(&cluster.harness.calls()).into_iter().map(str::to_owned).collect();
+    assert_eq!(killed, ["web.0.0.log"]);
+    assert_eq!(cluster.harness.scheduler().state().running(), 1);
+    cluster.harness.update("a", "web.0.1.log", TaskState::Failed);
+    assert_eq!(cluster.harness.scheduler().state().running(), 1, "its own end is told next");
+    cluster.harness.update("a", "web.0.1", TaskState::Killed);
+    assert_eq!(cluster.harness.scheduler().state().running(), 0);
+    assert_eq!(stored(folder.path()).placed.len(), 0);
+}
+
+#[test]
 fn too_many_replicas_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::start(folder.path());

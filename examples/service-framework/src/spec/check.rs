@@ -35,9 +35,13 @@ impl Spec {
             user: None,
             artifacts: Vec::new(),
             volumes: Vec::new(),
+            init: Vec::new(),
+            sidecars: Vec::new(),
             health: None,
             replicas: 1,
             resources,
+            io: None,
+            exclusive_cpus: false,
             ports: 0,
             network: None,
             role: Role::default().to_string(),
@@ -58,13 +62,6 @@ impl Spec {
 
     pub(super) fn check(&self) -> Result<(), String> {
         check_name(&self.name).map_err(|what| format!("name: {what}"))?;
-        let names_program = match self.argv.first() {
-            Some(program) => !program.is_empty(),
-            None => self.image.is_some(),
-        };
-        if !names_program {
-            return Err("command: names no program".to_owned());
-        }
         let ports: Vec<u16> =
             (0..self.ports.min(PORTS_MAX + 1)).map(|place| u16::MAX - place as u16).collect();
         within("ports", ports.len(), 0..=PORTS_MAX)?;
@@ -72,20 +69,12 @@ impl Spec {
         if self.resources.ports().is_some() {
             return Err(format!("resources: {NAMES_PORTS}"));
         }
-        let render = |key: &str, text: &String| {
-            template::render(text, 0, &ports).map_err(|unknown| format!("{key}: {unknown}"))
-        };
-        for text in &self.argv {
-            render("command", text)?;
-        }
-        for (name, value) in &self.env {
-            let key = format!("env.{}", name.escape_default());
-            check_variable(name).map_err(|what| format!("{key}: {what}"))?;
-            render(&key, value)?;
+        if let Some(what) = self.program().problem(&ports).or_else(|| self.problem_of_helpers(&ports)) {
+            return Err(what);
         }
         if let Some(health) = &self.health {
             for text in health.templates() {
-                render("health.command", text)?;
+                template::render(text, 0, &ports).map_err(|unknown| format!("health.command: {unknown}"))?;
             }
             if let Some(what) = health.problem(self.ports) {
                 return Err(what);

@@ -25,12 +25,13 @@ impl ArtifactTable {
     }
 }
 
-/// `[[volumes]]`: one of `host`, `sandbox`, `tmpfs_mib` and `image`, and where it is seen.
+/// `[[volumes]]`: one of `host`, `sandbox`, `shared`, `tmpfs_mib` and `image`, and where it is seen.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct VolumeTable {
     host: Option<String>,
     sandbox: Option<String>,
+    shared: Option<String>,
     tmpfs_mib: Option<u32>,
     image: Option<String>,
     at: Option<String>,
@@ -40,18 +41,19 @@ pub(super) struct VolumeTable {
 
 impl VolumeTable {
     pub(super) fn volume(self) -> Result<Volume, String> {
-        let Self { host, sandbox, tmpfs_mib, image, at, writable } = self;
+        let Self { host, sandbox, shared, tmpfs_mib, image, at, writable } = self;
         let at = at.or_else(|| host.clone()).ok_or("volumes: `at` is missing; say where it is seen")?;
-        let source = match (host, sandbox, tmpfs_mib, image) {
-            (Some(path), None, None, None) => VolumeSource::Host { path },
-            (None, Some(path), None, None) => VolumeSource::Sandbox { path },
-            (None, None, Some(mib), None) => VolumeSource::Tmpfs { bytes: u64::from(mib) << 20 },
-            (None, None, None, Some(text)) => {
+        let source = match (host, sandbox, shared, tmpfs_mib, image) {
+            (Some(path), None, None, None, None) => VolumeSource::Host { path },
+            (None, Some(path), None, None, None) => VolumeSource::Sandbox { path },
+            (None, None, Some(path), None, None) => VolumeSource::Group { path },
+            (None, None, None, Some(mib), None) => VolumeSource::Tmpfs { bytes: u64::from(mib) << 20 },
+            (None, None, None, None, Some(text)) => {
                 VolumeSource::Image(Image::new(text.parse().map_err(|error| format!("volumes: {error}"))?))
             }
             _ => {
                 return Err(
-                    "volumes: each is one of `host`, `sandbox`, `tmpfs_mib` and `image`; for example \
+                    "volumes: each is one of `host`, `sandbox`, `shared`, `tmpfs_mib` and `image`; for example \
                      { tmpfs_mib = 64, at = \"/scratch\" }"
                         .to_owned(),
                 );

@@ -18,7 +18,7 @@ pub struct NetworkSpec {
 }
 
 impl NetworkSpec {
-    /// The network of a replica that got these ports of its agent.
+    /// The network of a replica that got these ports of its agent, and of what runs with it.
     pub(super) fn network(&self, ports: &[u16]) -> Network {
         let pairs = ports.iter().zip(&self.ports);
         let mapping = |(host_port, container_port): (&u16, &u16)| PortMapping {

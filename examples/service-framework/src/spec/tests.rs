@@ -1,4 +1,4 @@
-use apportion_sdk::Probe;
+use apportion_sdk::{Part, Probe, TaskInfo};
 
 use super::*;
 
@@ -24,6 +24,14 @@ stable = "5m"
 
 fn parse(text: &str) -> Result<Spec, SpecError> {
     Spec::parse(Path::new("web.toml"), text)
+}
+
+/// The task of a replica with which nothing else runs.
+fn alone(spec: &Spec, replica: u32, task_id: &str, ports: &[u16]) -> TaskInfo {
+    match spec.describe(replica, &TaskId::new(task_id).unwrap(), ports).unwrap() {
+        Launch::Task(task) => *task,
+        Launch::Group(group) => panic!("{group:?}"),
+    }
 }
 
 fn refused(line: &str, other: &str) -> String {
@@ -102,7 +110,7 @@ fn mistakes_are_named_at_their_place() {
 
 #[test]
 fn a_replica_is_told_its_number_and_its_ports() {
-    let task = parse(GOOD).unwrap().describe(2, &TaskId::new("web.2.7").unwrap(), &[31005, 31006]).unwrap();
+    let task = alone(&parse(GOOD).unwrap(), 2, "web.2.7", &[31005, 31006]);
     assert_eq!((task.name.as_str(), task.command.argv[3].as_str()), ("web.2", "31005"));
     let env: Vec<_> = task.command.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     assert_eq!(
@@ -118,7 +126,10 @@ fn a_replica_has_a_container_and_is_asked_how_it_is() {
 name = "web"
 image = "registry.example/web:1"
 user = "www"
+cpus = 2
+exclusive_cpus = true
 ports = 2
+io = { read_ops_per_second = 500 }
 artifacts = [{ uri = "https://example.org/site.tgz", extract = true }]
 volumes = [{ host = "/srv/site" }, { tmpfs_mib = 64, at = "/scratch", writable = true }]
 
@@ -128,16 +139,28 @@ port = 1
 interval = "2s"
 "#;
     let spec = parse(text).unwrap();
-    let task = spec.describe(0, &TaskId::new("web.0.1").unwrap(), &[31005, 31006]).unwrap();
+    let task = alone(&spec, 0, "web.0.1", &[31005, 31006]);
     assert!(task.command.argv.is_empty() && task.container.artifacts[0].extract);
     assert_eq!(task.volumes[1].container_path, "/scratch");
+    assert_eq!(task.container.io.as_ref().unwrap().read_ops_per_second, Some(500));
+    assert_eq!(task.exclusive_cores(), Some(2));
     let check = task.supervision.health_check.unwrap();
     let http = Probe::Http { port: 31006, path: "/health".to_owned(), headers: BTreeMap::new() };
     assert_eq!((check.probe, check.schedule.interval), (http, Duration::from_secs(2)));
     for (line, other, expected) in [
-        ("port = 1", "port = 2", "web.toml:9:1: health: port 2 is asked, and a replica has 2 ports"),
-        ("http = \"/health\"", "", "web.toml:9:1: health: one of `command = [\"check\"]`"),
-        ("interval = \"2s\"", "interval = \"0s\"", "web.toml:12:12: health.interval: is zero"),
+        (
+            "ops_per_second = 500",
+            "ops_per_second = 5",
+            "web.toml:1:1: task `web.1000.18446744073709551615`: container.io.read_ops_per_second: 5 is",
+        ),
+        (
+            "cpus = 2",
+            "cpus = 1.5",
+            "web.toml:1:1: task `web.1000.18446744073709551615`: container.exclusive_cpus: cores of its own",
+        ),
+        ("port = 1", "port = 2", "web.toml:12:1: health: port 2 is asked, and a replica has 2 ports"),
+        ("http = \"/health\"", "", "web.toml:12:1: health: one of `command = [\"check\"]`"),
+        ("interval = \"2s\"", "interval = \"0s\"", "web.toml:15:12: health.interval: is zero"),
         (
             "interval = \"2s\"",
             "interval = \"1ms\"",
@@ -155,7 +178,7 @@ interval = "2s"
         assert!(message.starts_with(expected), "{message}\nis not\n{expected}");
     }
     let command = "name = \"x\"\ncommand = [\"x\"]\nports = 1\n[health]\ncommand = [\"ask\", \"${port0}\"]\n";
-    let task = parse(command).unwrap().describe(0, &TaskId::new("x").unwrap(), &[7]).unwrap();
+    let task = alone(&parse(command).unwrap(), 0, "x", &[7]);
     let Probe::Command(asked) = task.supervision.health_check.unwrap().probe else {
         panic!("it is a command")
     };
@@ -177,7 +200,7 @@ port = 1
 name = "blue"
 ports = [80, 443]
 "#;
-    let task = parse(text).unwrap().describe(0, &TaskId::new("web.0.1").unwrap(), &[31005, 31006]).unwrap();
+    let task = alone(&parse(text).unwrap(), 0, "web.0.1", &[31005, 31006]);
     let network = task.container.network.unwrap();
     let mapped: Vec<_> = network.ports.iter().map(|port| (port.host_port, port.container_port)).collect();
     assert_eq!((network.name.as_str(), mapped), ("blue", vec![(31005, 80), (31006, 443)]));
@@ -191,6 +214,71 @@ ports = [80, 443]
         let message = parse(&text.replacen(line, other, 1)).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}\nhas not\n{expected}");
     }
+}
+
+#[test]
+fn what_runs_with_a_replica_is_of_its_group() {
+    let text = r#"
+name = "web"
+command = ["serve", "/pages"]
+ports = 1
+cpus = 1
+volumes = [{ shared = "pages", at = "/pages" }]
+
+[[init]]
+name = "fetch"
+command = ["fetch", "${replica}"]
+memory = "16MiB"
+volumes = [{ shared = "pages", at = "/pages", writable = true }]
+
+[[init]]
+name = "check"
+command = "test -e /pages/index"
+
+[[sidecar]]
+name = "log"
+image = "registry.example/log:1"
+env = { OF = "${port0}" }
+
+[network]
+name = "blue"
+ports = [80]
+"#;
+    let spec = parse(text).unwrap();
+    assert_eq!(spec.needs().to_string(), "cpus:1.3;mem:208");
+    let launch = spec.describe(2, &TaskId::new("web.2.7").unwrap(), &[31005]).unwrap();
+    let tasks = launch.tasks();
+    let ids: Vec<_> = tasks.iter().map(|task| task.task_id.as_str()).collect();
+    assert_eq!(ids, ["web.2.7.fetch", "web.2.7.check", "web.2.7.log", "web.2.7"]);
+    let parts: Vec<_> = tasks.iter().map(|task| task.group.as_ref().unwrap().part).collect();
+    assert_eq!(parts, [Part::Init, Part::Init, Part::Sidecar, Part::Main]);
+    assert_eq!((tasks[0].name.as_str(), tasks[0].command.argv[1].as_str()), ("web.2.fetch", "2"));
+    assert_eq!(tasks[0].resources.to_string(), "cpus:0.1;mem:16");
+    assert_eq!((tasks[2].command.env["OF"].as_str(), tasks[3].volumes.len()), ("31005", 1));
+    assert!(tasks.iter().all(|task| task.container.network.is_none()), "it is the group's");
+    let shared = tasks[0].network().unwrap();
+    assert_eq!(
+        (shared.name.as_str(), shared.ports[0].host_port, shared.ports[0].container_port),
+        ("blue", 31005, 80)
+    );
+    for (line, other, expected) in [
+        ("name = \"blue\"\nports = [80]", "name = \"none\"", "network `none` cannot be shared by its tasks"),
+        ("name = \"log\"", "name = \"check\"", "sidecar: name: `check` names another task of the replica"),
+        ("name = \"log\"", "name = \"7\"", "sidecar: name: `7` is none that ends a task id"),
+        ("name = \"log\"", "", "web.toml:18:1: missing field `name`"),
+        ("image = ", "user = ", "web.toml:1:1: command is missing"),
+        ("${port0}", "${port1}", "web.toml:21:14: env.OF: unknown variable `${port1}`"),
+        ("\"test -e /pages/index\"", "\"\"", "web.toml:16:11: command: names no program"),
+        ("memory = \"16MiB\"", "memory = \"16 sheep\"", "web.toml:11:10: memory: `sheep` is not a unit"),
+        ("memory = \"16MiB\"", "resources = \"ports:[1-2]\"", "web.toml:11:13: resources: names ports"),
+        ("name = \"fetch\"", "nmae = \"fetch\"", "web.toml:9:1: unknown field `nmae`"),
+    ] {
+        let message = parse(&text.replacen(line, other, 1)).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}\nhas not\n{expected}");
+    }
+    let lonely = "name = \"x\"\ncommand = [\"x\"]\nvolumes = [{ shared = \"a\", at = \"/a\" }]\n";
+    let message = parse(lonely).unwrap_err().to_string();
+    assert!(message.contains("is shared with the members of a task group"), "{message}");
 }
 
 #[test]

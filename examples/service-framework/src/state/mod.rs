@@ -226,7 +226,11 @@ impl ServiceState {
     /// Takes news of a task.
     pub fn update(&mut self, status: &TaskStatus, now: Time, effects: &mut Vec<Effect>) {
         let Some(&number) = self.tasks.get(&status.task_id) else {
-            return self.unwanted(status, effects);
+            // What runs with a replica ends with it, and the replica with what runs with it.
+            if !self.helps(&status.task_id) {
+                self.unwanted(status, effects);
+            }
+            return;
         };
         let first = !std::mem::replace(&mut self.instance(number).heard, true);
         match status.state {
@@ -272,6 +276,12 @@ impl ServiceState {
             }
             self.vacant(number, Phase::Ready, effects);
         }
+    }
+
+    /// True for a task that runs with one of the table: also when the description does not name it any more.
+    fn helps(&self, task_id: &TaskId) -> bool {
+        let beside = task_id.as_str().rsplit_once('.').and_then(|(beside, _)| TaskId::new(beside).ok());
+        beside.is_some_and(|beside| self.tasks.contains_key(&beside))
     }
 
     fn instance(&mut self, number: u32) -> &mut Instance {

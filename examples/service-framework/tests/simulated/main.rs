@@ -4,12 +4,14 @@
 //! under many seeds; each has other delays, other clocks, and other faults at other moments. What a story is about:
 //!
 //! - `replicas`: they come up, end, are lost, and are scaled.
+//! - `helpers`: what runs before them and beside them comes and goes with them.
 //! - `survival`: the scheduler, the master, or everybody dies, and the service does not.
 //!
 //! [`program`] is the program around the scheduler, as far as a story needs one.
 
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
+mod helpers;
 mod program;
 mod replicas;
 mod survival;

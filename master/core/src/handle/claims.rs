@@ -3,18 +3,33 @@
 use std::collections::BTreeSet;
 
 use apportion_types::{
-    AgentId, FrameworkId, Reason, Resources, Role, limits,
+    AgentId, FrameworkId, Reason, Resources, Role, TaskId, limits,
     protocol::scheduler::{Claim, ClaimRefusal, ClaimResult, Event as SchedulerEvent, Refusal},
 };
 
 use super::{
-    accept::{Answer, Names, Plan},
+    accept::{Answer, Fault, Names, Plan, TaskFault},
     scheduler_stream::Caller,
 };
 use crate::{state::State, turn::Turn, view::AgentState};
 
 /// A claim that was judged, and what it has of the allocator.
-type Judged = Result<Plan, (ClaimRefusal, String, Option<FrameworkId>)>;
+type Judged = Result<Plan, Refused>;
+
+/// A claim that is refused as a whole.
+struct Refused {
+    code: ClaimRefusal,
+    message: String,
+    winner: Option<FrameworkId>,
+    /// What is wrong with tasks of it, if that is why.
+    faults: Vec<Fault>,
+}
+
+impl Refused {
+    fn new(code: ClaimRefusal, message: String) -> Self {
+        Self { code, message, winner: None, faults: Vec::new() }
+    }
+}
 
 impl State {
     pub(super) fn commit_claims(
@@ -41,7 +56,7 @@ impl State {
                 Ok(plan) if refused => {
                     self.unclaim(caller, &plan, &claim);
                     let message = "another claim of the commit was refused".to_owned();
-                    self.answer_claim(turn, caller, &claim, &message);
+                    self.answer_claim(turn, caller, &claim, &message, Vec::new());
                     results.push(ClaimResult::Refused {
                         code: ClaimRefusal::AllOrNothing,
                         message,
@@ -55,8 +70,8 @@ impl State {
                     self.answer_faults(turn, caller, faults, &answer);
                     results.push(ClaimResult::Taken);
                 }
-                Err((code, message, winner)) => {
-                    self.answer_claim(turn, caller, &claim, &message);
+                Err(Refused { code, message, winner, faults }) => {
+                    self.answer_claim(turn, caller, &claim, &message, faults);
                     results.push(ClaimResult::Refused { code, message, winner });
                 }
             }
@@ -106,29 +121,21 @@ impl State {
     ) -> Judged {
         let (id, agent_id) = (&caller.framework_id, &claim.agent_id);
         if self.view.agents.get(agent_id).is_none_or(|view| view.state != AgentState::Active) {
-            return Err((
-                ClaimRefusal::NotFree,
-                format!("agent {agent_id} is not there, or takes no part now"),
-                None,
-            ));
+            let message = format!("agent {agent_id} is not there, or takes no part now");
+            return Err(Refused::new(ClaimRefusal::NotFree, message));
         }
         let plan = self.plan_claim(id, role, agent_id.clone(), claim.tasks.clone(), names);
         if plan.steps.is_empty() || all_or_nothing && !plan.faults.is_empty() {
-            return Err((
-                ClaimRefusal::NotAllowed,
-                format!("tasks for agent {agent_id} are not valid as described"),
-                None,
-            ));
+            let what = first_problem(&plan.faults);
+            let message = format!("tasks for agent {agent_id} cannot be launched: {what}");
+            return Err(Refused { faults: plan.faults, ..Refused::new(ClaimRefusal::NotAllowed, message) });
         }
         let needed = plan.needs();
         let shared: Resources =
             claim.tasks.iter().flatten().map(|info| &info.resources).sum::<Resources>().shared();
         if !self.allocator.free(agent_id).open_to(role).contains(&shared) {
-            return Err((
-                ClaimRefusal::NotFree,
-                format!("agent {agent_id} has no volume `{shared}` for the role"),
-                None,
-            ));
+            let message = format!("agent {agent_id} has no volume `{shared}` for the role");
+            return Err(Refused::new(ClaimRefusal::NotFree, message));
         }
         match self.allocator.claim(turn.now, id, role, agent_id, &needed) {
             Ok(()) => Ok(Plan { unused: Resources::new(), ..plan }),
@@ -137,7 +144,7 @@ impl State {
                     ClaimRefusal::NotFree => self.holder_of(agent_id, &needed).filter(|holder| holder != id),
                     _ => None,
                 });
-                Err((denied.code, denied.message, holder))
+                Err(Refused { winner: holder, ..Refused::new(denied.code, denied.message) })
             }
         }
     }
@@ -163,16 +170,42 @@ impl State {
         self.allocator.recover(&caller.framework_id, &plan.role, &claim.agent_id, &plan.needs(), None);
     }
 
-    fn answer_claim(&mut self, turn: &mut Turn<'_>, caller: &Caller, claim: &Claim, message: &str) {
+    /// Tells the tasks of a refused claim: those that something is wrong with of that, the others of why the claim is refused.
+    fn answer_claim(
+        &mut self,
+        turn: &mut Turn<'_>,
+        caller: &Caller,
+        claim: &Claim,
+        message: &str,
+        faults: Vec<Fault>,
+    ) {
+        let told: BTreeSet<TaskId> = tasks(&faults).filter_map(|fault| fault.task_id.clone()).collect();
+        self.answer_faults(turn, caller, faults, &Answer::error(Some(claim.agent_id.clone())));
         let answer = Answer::dropped(Reason::InvalidOffers);
         for task in &claim.tasks {
             let task_id = match task {
                 Ok(info) => Some(&info.task_id),
                 Err(invalid) => invalid.task_id.as_ref(),
             };
-            if task_id.is_some() {
-                self.answer_task(turn, caller, &answer, task_id, message);
+            if let Some(task_id) = task_id.filter(|task_id| !told.contains(*task_id)) {
+                self.answer_task(turn, caller, &answer, Some(task_id), message);
             }
         }
+    }
+}
+
+fn tasks(faults: &[Fault]) -> impl Iterator<Item = &TaskFault> {
+    faults.iter().filter_map(|fault| match fault {
+        Fault::Task(fault) => Some(fault),
+        Fault::Operation { .. } => None,
+    })
+}
+
+/// What is wrong with the first of these, and how many more cannot be launched.
+fn first_problem(faults: &[Fault]) -> String {
+    let first = tasks(faults).next().expect("a claim has tasks, and what is not launched is a fault");
+    match faults.len() - 1 {
+        0 => first.problem.clone(),
+        more => format!("{}; nor can {more} more", first.problem),
     }
 }

@@ -110,7 +110,7 @@ impl State {
     }
 
     /// The agent on which the least has to go, and what: few tasks before many, tasks of low priority before others, the youngest
-    /// first.
+    /// first, and what an executor runs before the executor.
     fn choose_victims(
         &self,
         id: &FrameworkId,
@@ -127,7 +127,9 @@ impl State {
                 .into_iter()
                 .map(|keys| {
                     let task = &self.view.tasks[keys[0]];
-                    (self.priority(&task.role), std::cmp::Reverse(task.accepted_at), keys)
+                    let highest = keys.iter().map(|key| self.priority(&self.view.tasks[*key].role)).max();
+                    let youngest = std::cmp::Reverse(task.accepted_at);
+                    (highest.expect("none is empty"), youngest, task.info.is_executor(), keys)
                 })
                 .filter(|(of_task, ..)| *of_task < priority)
                 .collect();
@@ -141,7 +143,9 @@ impl State {
                 return None;
             }
             let mut victims: Vec<(i32, Vec<&TaskKey>, Resources)> = Vec::new();
-            for (of_task, _, keys) in candidates {
+            for (of_task, _, _, mut keys) in candidates {
+                // Of what an executor runs some may have been chosen, or be chosen with it.
+                keys.retain(|key| !victims.iter().any(|(_, chosen, _)| chosen.contains(key)));
                 let missing = open.missing(wanted);
                 if missing.is_empty() {
                     break;
@@ -159,7 +163,7 @@ impl State {
             // What was taken first may have become needless by what was taken later.
             for index in (0..victims.len()).rev() {
                 let without = open.checked_sub(&victims[index].2).expect("it was added");
-                if without.contains(wanted) {
+                if without.contains(wanted) && !self.goes_with_another(index, &victims) {
                     open = without;
                     victims.remove(index);
                 }
@@ -174,7 +178,18 @@ impl State {
         best.map(|(_, _, agent_id, victims)| (agent_id, victims))
     }
 
-    /// What could be preempted of an agent's tasks, each with those that end when it does: a task group goes as a whole.
+    /// True when what was chosen here ends all the same with an executor that was chosen elsewhere.
+    fn goes_with_another(&self, index: usize, victims: &[(i32, Vec<&TaskKey>, Resources)]) -> bool {
+        let executors = victims[index].1.iter().filter_map(|key| self.executor_of(key));
+        let elsewhere = |executor: &TaskKey| {
+            let others = victims.iter().enumerate().filter(|(other, _)| *other != index);
+            others.flat_map(|(_, (_, keys, _))| keys).any(|key| *key == executor)
+        };
+        executors.into_iter().any(|executor| elsewhere(&executor))
+    }
+
+    /// What could be preempted of an agent's tasks, each with those that end when it does: a task group goes as a whole, and an executor
+    /// with what it runs; of that any may go alone.
     fn apart<'a>(&self, tasks: &'a BTreeSet<TaskKey>, taken: &BTreeSet<&TaskKey>) -> Vec<Vec<&'a TaskKey>> {
         let mut alone = Vec::new();
         let mut groups: BTreeMap<(&FrameworkId, GroupId), Vec<&TaskKey>> = BTreeMap::new();
@@ -182,8 +197,13 @@ impl State {
             self.view.tasks[*key].state.holds_resources() && !taken.contains(*key) && !self.is_ending(key)
         };
         for key in tasks.iter().filter(open) {
-            match &self.view.tasks[key].info.group {
+            let info = &self.view.tasks[key].info;
+            match &info.group {
                 Some(group) => groups.entry((&key.0, group.group_id.clone())).or_default().push(key),
+                None if info.is_executor() => {
+                    let runs = |task: &&TaskKey| self.executor_of(task).as_ref() == Some(key);
+                    alone.push(std::iter::once(key).chain(tasks.iter().filter(open).filter(runs)).collect());
+                }
                 None => alone.push(vec![key]),
             }
         }
@@ -191,10 +211,16 @@ impl State {
         alone
     }
 
-    /// True for a task that is asked to end and still holds resources.
-    fn is_ending(&self, key: &TaskKey) -> bool {
+    /// True for a task that is asked to end, itself or by its executor, and still holds resources.
+    pub(super) fn is_ending(&self, key: &TaskKey) -> bool {
+        let asked = |key: &TaskKey| self.private_task(key).is_some_and(|task| task.kill.is_some());
         self.view.tasks[key].state.holds_resources()
-            && self.private_task(key).is_some_and(|task| task.kill.is_some())
+            && (asked(key) || self.executor_of(key).is_some_and(|executor| asked(&executor)))
+    }
+
+    fn executor_of(&self, key: &TaskKey) -> Option<TaskKey> {
+        let executor = self.view.tasks[key].info.executor()?;
+        Some((key.0.clone(), executor.clone()))
     }
 
     /// Tells the victims' frameworks, and begins to gather.

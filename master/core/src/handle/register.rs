@@ -50,6 +50,7 @@ impl State {
         has: Has,
     ) {
         let Has { info, total, tasks, operations } = has;
+        let agent_id = agent_id.or_else(|| self.given_before(&info));
         if let Err((code, message)) = self.judge_registration(agent_id.as_ref(), &total, &tasks) {
             return self.refuse_agent(turn, conn, code, message);
         }
@@ -87,6 +88,13 @@ impl State {
         let commit = self.commits.ask(turn, op, Then::Register(registration));
         self.agent_streams.insert(conn, AgentStream::Registering(commit, id.clone()));
         self.registering.insert(id, conn);
+    }
+
+    /// The id that was given to an agent which has registered before, and has ended without having it on its disk. What is believed on it is
+    /// asked about, instead of being awaited for ever.
+    fn given_before(&self, info: &AgentInfo) -> Option<AgentId> {
+        let id = self.agent_in_work_dir(info)?;
+        (!self.agents[id].leaving).then(|| id.clone())
     }
 
     /// The registry knows the agent as it wishes to be known.

@@ -106,6 +106,12 @@ impl State {
     ) {
         let place = Arc::new(info.place());
         let info = Arc::new(info);
+        self.forget_work_dir(id);
+        let of_another =
+            self.work_dirs.contains_key(&info.work_dir_id) && self.agent_in_work_dir(&info).is_none();
+        if !info.work_dir_id.is_empty() && !of_another {
+            self.work_dirs.insert(info.work_dir_id.clone(), id.clone());
+        }
         if self.agents.contains_key(id) {
             assert!(
                 self.agents[id].offers.is_empty(),
@@ -150,6 +156,21 @@ impl State {
         self.timers.cancel(&Timer::Reregister(id.clone()));
         self.timers.set(Timer::Ping(id.clone()), turn.now + self.config.agent_ping_interval);
         self.agent_streams.insert(conn, AgentStream::Registered(id.clone()));
+    }
+
+    /// The agent that is known by the work directory which `info` names, and on the same machine: whoever has a copy of it elsewhere is
+    /// another.
+    pub(crate) fn agent_in_work_dir(&self, info: &AgentInfo) -> Option<&AgentId> {
+        let id = self.work_dirs.get(&info.work_dir_id)?;
+        let known = &self.view.agents[id].info;
+        (known.hostname == info.hostname && known.address == info.address).then_some(id)
+    }
+
+    fn forget_work_dir(&mut self, id: &AgentId) {
+        let Some(known) = self.view.agents.get(id) else { return };
+        if self.work_dirs.get(&known.info.work_dir_id) == Some(id) {
+            self.work_dirs.remove(&known.info.work_dir_id);
+        }
     }
 
     /// An operation was done with what the agent has; the allocator has been told.
@@ -226,6 +247,7 @@ impl State {
             self.allocator.remove_agent(id);
         }
         if loss == Loss::Removed {
+            self.forget_work_dir(id);
             self.agents.remove(id);
             self.view.agents.remove(id);
             self.removed_agents.insert(id);

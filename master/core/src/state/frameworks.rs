@@ -46,6 +46,8 @@ pub(crate) struct Framework {
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     /// How many tasks there are of each of its task groups.
     pub(crate) groups: BTreeMap<GroupId, usize>,
+    /// How many tasks there are that name each executor.
+    pub(crate) executed: BTreeMap<TaskId, usize>,
     pub(crate) offers: BTreeSet<OfferId>,
     /// How many of its tasks hold resources, those astray among them.
     pub(crate) holding: usize,

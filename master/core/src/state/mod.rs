@@ -61,6 +61,8 @@ pub(crate) struct State {
     pub(crate) agent_streams: BTreeMap<ConnId, AgentStream>,
     /// The streams whose registration is being written, by agent.
     pub(crate) registering: BTreeMap<AgentId, ConnId>,
+    /// Known agents by the names of their work directories, those that have one. Of copies on several machines the first is known by it.
+    pub(crate) work_dirs: BTreeMap<String, AgentId>,
     pub(crate) removed_agents: RemovedAgents,
     /// The private half of `view.frameworks`.
     pub(crate) frameworks: BTreeMap<FrameworkId, Framework>,
@@ -97,6 +99,7 @@ impl State {
             agents: BTreeMap::new(),
             agent_streams: BTreeMap::new(),
             registering: BTreeMap::new(),
+            work_dirs: BTreeMap::new(),
             removed_agents: RemovedAgents::default(),
             frameworks: BTreeMap::new(),
             scheduler_streams: BTreeMap::new(),

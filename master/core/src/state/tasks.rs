@@ -79,6 +79,9 @@ impl State {
         if let Some(group) = &info.group {
             *self.framework(&key.0).groups.entry(group.group_id.clone()).or_default() += 1;
         }
+        if let Some(executor) = info.executor() {
+            *self.framework(&key.0).executed.entry(executor.clone()).or_default() += 1;
+        }
         let task = Task { unacknowledged, ..Task::default() };
         self.framework(&key.0).tasks.insert(key.1.clone(), task);
         if holds {
@@ -141,6 +144,14 @@ impl State {
             *tasks -= 1;
             if *tasks == 0 {
                 groups.remove(&group.group_id);
+            }
+        }
+        if let Some(executor) = view.info.executor() {
+            let executed = &mut self.framework(&key.0).executed;
+            let tasks = executed.get_mut(executor).expect("it was counted when it was added");
+            *tasks -= 1;
+            if *tasks == 0 {
+                executed.remove(executor);
             }
         }
         // An agent that was removed takes no note of the tasks whose end it has told.

@@ -7,8 +7,8 @@ use std::{
 
 use apportion_master_core::{ConnId, Event};
 use apportion_types::{
-    AgentId, AgentInfo, FrameworkId, FrameworkInfo, GroupInfo, OperationId, OperationState, OperationStatus,
-    Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId,
+    AgentCapability, AgentId, AgentInfo, FrameworkId, FrameworkInfo, GroupInfo, OperationId, OperationState,
+    OperationStatus, Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId,
     protocol::agent::{AgentMessage, AgentOperation, AgentTask, MasterMessage, RefuseCode},
 };
 
@@ -95,6 +95,8 @@ impl Agent {
             domain: None,
             unenforced: Vec::new(),
             version: String::new(),
+            capabilities: AgentCapability::ALL.into(),
+            work_dir_id: format!("host{}", self.number),
         }
     }
 

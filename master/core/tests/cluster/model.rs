@@ -47,7 +47,7 @@ impl Cluster {
         let member = |place: u32| {
             let group_id = GroupId::new(format!("g{}", number % 2)).unwrap();
             let part = if place == 0 { Part::Init } else { Part::Main };
-            let group = GroupInfo { group_id, part, place, members: 2 };
+            let group = GroupInfo { group_id, part, place, members: 2, network: None };
             let task = number.wrapping_add(place as u8) % 8;
             Ok(TaskInfo { group: Some(Box::new(group)), ..task_info(task, number % 4) })
         };

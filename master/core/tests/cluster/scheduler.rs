@@ -64,6 +64,7 @@ pub(super) fn task_info(number: u8, size: u8) -> TaskInfo {
         container: Default::default(),
         supervision: Default::default(),
         group: None,
+        execution: Default::default(),
     }
 }
 

@@ -9,12 +9,12 @@
 //! shutdown
 //! open a1                                    opens a stream, on which nothing is said yet; `same` says it there
 //!
-//! agent a1 cpus:4;mem:1024 [id=A1|none] [same] [host=h] [attr=rack:r1] … [total=RESOURCES] [unenforced=images] … [F1/t1=running:cpus:1,u3] …     opens a stream and registers
+//! agent a1 cpus:4;mem:1024 [id=A1|none] [same] [old] [knows=groups] [host=h] [attr=rack:r1] … [total=RESOURCES] [unenforced=images] … [F1/t1=running:cpus:1,u3] …     opens a stream and registers; `old` knows nothing that not every version knows, knows=groups task groups alone
 //! status a1 F1/t1 running [latest=finished] [update=u3|none] [reason=command_exited]
 //! pong a1 2 | unregister a1 [message] | close a1
 //!
 //! subscribe f1 [role=r] … [id=F1|none] [same] [principal=p] [failover=60s] [suppress=r] …   opens a stream and subscribes
-//! accept f1 o1 … t1=cpus:1;mem:64 [t2=cpus:1^cpus:2] [t4=cpus:1~IMAGE] [t5=cpus:1%NETWORK+HOST_PORT+…] [{ t6=cpus:1&g/main/0/1 … }] [t3!problem] [!problem] [refuse=5s] [many=3000]
+//! accept f1 o1 … t1=cpus:1;mem:64 [t2=cpus:1^cpus:2] [t9=cpus:1*] [t4=cpus:1~IMAGE] [t5=cpus:1%NETWORK+HOST_PORT+…] [t7=cpus:1>] [t8=cpus:1>t7] [{ t6=cpus:1&g/main/0/1 … }] [t3!problem] [!problem] [refuse=5s] [many=3000]
 //! decline f1 o1 … [refuse=5s] [reason=words]
 //! suppress f1 [r …] | revive f1 [r …]
 //! kill f1 t1 [grace=5s] | ack f1 t1 [agent=A1] [update=u3] | reconcile f1 [t1] [t2@A1] … | teardown f1 | close f1
@@ -24,12 +24,16 @@
 //! operator kill t1 [framework=F1] [grace=5s] | operator teardown F1
 //! ```
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use apportion_master_core::{ConnId, Event, OperatorCall, RateLimit, RequestId};
 use apportion_types::{
-    AgentId, AgentInfo, Command, ContainerInfo, FrameworkId, FrameworkInfo, GroupId, GroupInfo, Image,
-    OfferId, Part, Reason, Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, UpdateId,
+    AgentCapability, AgentId, AgentInfo, Command, ContainerInfo, Execution, FrameworkId, FrameworkInfo,
+    GroupId, GroupInfo, Image, IoLimits, OfferId, Part, Reason, Resources, Role, Source, TaskId, TaskInfo,
+    TaskState, TaskStatus, UpdateId,
     container::{Control, Unenforced},
     network::{Network, PortMapping, Protocol},
     protocol::{
@@ -135,16 +139,31 @@ fn framework_info(words: &Words<'_>) -> Parsed<FrameworkInfo> {
     })
 }
 
-/// `cpus:1;mem:64`, with limits after `^`, an image after `~`, a network and mapped ports after `%`, and at the end the task group as
-/// `&NAME/PART/PLACE/MEMBERS`.
+/// `cpus:1;mem:64`, with `*` for cores of its own, limits after `^`, the MiB that it may write in a second after `|`, an image after `~`, a
+/// network and mapped ports after `%`, and at the end the task group as `&NAME/PART/PLACE/MEMBERS`, with `/NETWORK+HOST_PORT` where it has
+/// one, or what runs it: `>NAME` of an executor, or `>` when it is one itself.
 pub(super) fn task_info(task_id: &str, resources: &str) -> Parsed<TaskInfo> {
+    let (resources, executor) = match resources.split_once('>') {
+        Some((resources, executor)) => (resources, Some(executor)),
+        None => (resources, None),
+    };
     let (resources, group) = resources.split_once('&').unwrap_or((resources, ""));
     let (resources, network) = resources.split_once('%').unwrap_or((resources, ""));
     let (resources, image) = resources.split_once('~').unwrap_or((resources, ""));
+    let (resources, writes) = resources.split_once('|').unwrap_or((resources, ""));
     let (resources, limits) = resources.split_once('^').unwrap_or((resources, ""));
+    let exclusive = resources.strip_suffix('*');
+    let (resources, exclusive_cpus) = (exclusive.unwrap_or(resources), exclusive.is_some());
     let image = match image {
         "" => None,
         name => Some(Box::new(Image::new(said(name.parse())?))),
+    };
+    let io = match writes {
+        "" => None,
+        mib => {
+            let write_bytes_per_second = Some(said(mib.parse::<u64>())? << 20);
+            Some(Box::new(IoLimits { write_bytes_per_second, ..IoLimits::NONE }))
+        }
     };
     Ok(TaskInfo {
         task_id: said(TaskId::new(task_id))?,
@@ -156,21 +175,35 @@ pub(super) fn task_info(task_id: &str, resources: &str) -> Parsed<TaskInfo> {
         command: Command { argv: vec!["true".to_owned()], env: BTreeMap::new() },
         kill_grace: None,
         labels: BTreeMap::new(),
-        container: ContainerInfo { image, network: self::network(network)?, ..ContainerInfo::default() },
+        container: ContainerInfo {
+            image,
+            io,
+            network: self::network(network)?,
+            exclusive_cpus,
+            ..ContainerInfo::default()
+        },
         supervision: Default::default(),
         group: if group.is_empty() { None } else { Some(Box::new(group_info(group)?)) },
+        execution: match executor {
+            None => Execution::Agent,
+            Some("") => Execution::Executor,
+            Some(name) => Execution::By(said(TaskId::new(name))?),
+        },
     })
 }
 
 fn group_info(text: &str) -> Parsed<GroupInfo> {
     let words: Vec<&str> = text.split('/').collect();
-    let [name, part, place, members] = words[..] else { return Err("a group is written &g/init/0/2".into()) };
-    let part = Part::ALL.into_iter().find(|known| known.name() == part).ok_or("which part?")?;
+    let [name, part, place, members, rest @ ..] = &words[..] else {
+        return Err("a group is written &g/init/0/2 or &g/init/0/2/NETWORK".into());
+    };
+    let part = Part::ALL.into_iter().find(|known| known.name() == *part).ok_or("which part?")?;
     Ok(GroupInfo {
         group_id: said(GroupId::new(name))?,
         part,
         place: said(place.parse())?,
         members: said(members.parse())?,
+        network: self::network(rest.first().unwrap_or(&""))?,
     })
 }
 
@@ -321,8 +354,10 @@ impl Scenario {
     }
 
     fn agent_command(&mut self, verb: &str, words: &[&str]) -> Parsed<()> {
-        let words =
-            Words::new(words, &["id", "host", "total", "attr", "latest", "update", "reason", "unenforced"]);
+        let words = Words::new(
+            words,
+            &["id", "host", "total", "attr", "latest", "update", "reason", "unenforced", "work-dir", "knows"],
+        );
         let (name, rest) = words.plain.split_first().ok_or("which agent?")?;
         let mut conn = None;
         let message = match (verb, rest) {
@@ -353,11 +388,18 @@ impl Scenario {
                         domain: None,
                         unenforced: words.all("unenforced").map(unenforced).collect::<Parsed<_>>()?,
                         version: String::new(),
+                        capabilities: match words.one("knows") {
+                            _ if rest.contains(&"old") => BTreeSet::new(),
+                            Some("groups") => [AgentCapability::TaskGroups].into(),
+                            Some(_) => return Err("an agent that is not `old` may say knows=groups".into()),
+                            None => AgentCapability::ALL.into(),
+                        },
+                        work_dir_id: words.one("work-dir").unwrap_or_default().to_owned(),
                     },
                     agent_id,
                     tasks: rest
                         .iter()
-                        .filter(|w| **w != "same")
+                        .filter(|w| !matches!(**w, "same" | "old"))
                         .map(|w| agent_task(w))
                         .collect::<Parsed<_>>()?,
                 }

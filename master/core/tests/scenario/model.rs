@@ -103,6 +103,15 @@ fn operation_of(verb: &str, text: &str) -> Parsed<Option<Operation>> {
     }))
 }
 
+/// `t1=cpus:1`, or `t1!problem` for one that is malformed; none when the word is neither.
+fn task(word: &str) -> Parsed<Option<Result<TaskInfo, InvalidTask>>> {
+    if let Some((task, problem)) = word.split_once('!') {
+        let task_id = if task.is_empty() { None } else { Some(said(apportion_types::TaskId::new(task))?) };
+        return Ok(Some(Err(InvalidTask { task_id, message: problem.replace('_', " ") })));
+    }
+    word.split_once('=').map(|(task, resources)| task_info(task, resources).map(Ok)).transpose()
+}
+
 /// Offers, tasks and operations, in order; tasks that stand beside each other are one launch, and those between `{` and `}` one of a
 /// task group.
 pub(super) fn accept(rest: &[&str], words: &Words<'_>) -> Parsed<Accept> {
@@ -120,12 +129,8 @@ pub(super) fn accept(rest: &[&str], words: &Words<'_>) -> Parsed<Accept> {
             operations.push(OfferOperation::Launch(Vec::new()));
         } else if let Some(operation) = operation(word)? {
             operations.push(operation);
-        } else if let Some((task, problem)) = word.split_once('!') {
-            let task_id =
-                if task.is_empty() { None } else { Some(said(apportion_types::TaskId::new(task))?) };
-            launch(&mut operations, Err(InvalidTask { task_id, message: problem.replace('_', " ") }));
-        } else if let Some((task, resources)) = word.split_once('=') {
-            launch(&mut operations, Ok(task_info(task, resources)?));
+        } else if let Some(task) = task(word)? {
+            launch(&mut operations, task);
         } else {
             offers.push(offer_id(word)?);
         }
@@ -164,10 +169,7 @@ pub(super) fn call(verb: &str, rest: &[&str], words: &Words<'_>) -> Parsed<Optio
             let rest = if all_or_nothing { &rest[..rest.len() - 1] } else { rest };
             let claim = |part: &[&str]| -> Parsed<Claim> {
                 let (agent, tasks) = part.split_first().ok_or("a claim names an agent")?;
-                let task = |word: &&str| -> Parsed<Result<TaskInfo, InvalidTask>> {
-                    let (task, resources) = word.split_once('=').ok_or("a task is written t1=cpus:1")?;
-                    Ok(Ok(task_info(task, resources)?))
-                };
+                let task = |word: &&str| task(word)?.ok_or("a task is written t1=cpus:1".to_owned());
                 Ok(Claim {
                     agent_id: agent_id(agent)?,
                     tasks: tasks.iter().map(task).collect::<Parsed<_>>()?,

@@ -34,6 +34,7 @@ pub(in crate::convert) fn task_info() -> impl Strategy<Value = TaskInfo> {
                 container: ContainerInfo::default(),
                 supervision: Supervision::default(),
                 group: None,
+                execution: Default::default(),
             }
         })
         .prop_flat_map(|info| {
@@ -47,20 +48,44 @@ pub(in crate::convert) fn task_info() -> impl Strategy<Value = TaskInfo> {
                     if group.is_none() {
                         info.volumes.retain(|volume| !matches!(volume.source, VolumeSource::Group { .. }));
                     }
-                    TaskInfo { container, supervision, group: group.map(Box::new), ..info }
+                    let mut info = TaskInfo { container, supervision, group: group.map(Box::new), ..info };
+                    info.container.exclusive_cpus &= info.resources.exclusive_cores().is_ok();
+                    info
                 },
             )
         })
+        .prop_flat_map(|info| (Just(info), option::of(option::of(task_id()))))
+        .prop_map(|(info, executor)| executed(info, executor))
+}
+
+/// The same task; or it as an executor, or run by one, without what it cannot have then.
+fn executed(mut info: TaskInfo, executor: Option<Option<TaskId>>) -> TaskInfo {
+    let Some(executor) = executor.filter(|executor| executor.as_ref() != Some(&info.task_id)) else {
+        return info;
+    };
+    info.group = None;
+    info.volumes.retain(|volume| !matches!(volume.source, VolumeSource::Group { .. }));
+    info.execution = executor.map_or(Execution::Executor, Execution::By);
+    if info.executor().is_some() {
+        info.volumes.clear();
+        info.container = ContainerInfo::default();
+        info.supervision =
+            Supervision { max_completion: info.supervision.max_completion, ..Supervision::default() };
+        info.resources = info.resources.only(|entry| entry.volume().is_none());
+    }
+    info
 }
 
 fn group() -> impl Strategy<Value = GroupInfo> {
     let members = 1..=limits::GROUP_TASKS_MAX as u32;
-    (group_id(), proptest::sample::select(&Part::ALL[..]), members, any::<proptest::sample::Index>())
-        .prop_map(|(group_id, part, members, place)| GroupInfo {
+    let network = option::of(network().prop_map(Box::new));
+    (group_id(), proptest::sample::select(&Part::ALL[..]), members, any::<proptest::sample::Index>(), network)
+        .prop_map(|(group_id, part, members, place, network)| GroupInfo {
             group_id,
             part,
             place: place.index(members as usize) as u32,
             members,
+            network,
         })
 }
 
@@ -115,11 +140,48 @@ fn container_info() -> impl Strategy<Value = ContainerInfo> {
         collection::vec(rlimit, 0..2),
         option::of(network().prop_map(Box::new)),
         any::<u64>(),
+        (option::of(io()), any::<bool>()),
     )
-        .prop_map(|(image, user, working_dir, artifacts, mut rlimits, network, swap_bytes)| {
-            rlimits.truncate(1);
-            ContainerInfo { image, user, working_dir, artifacts, rlimits, network, swap_bytes }
-        })
+        .prop_map(
+            |(
+                image,
+                user,
+                working_dir,
+                artifacts,
+                mut rlimits,
+                network,
+                swap_bytes,
+                (io, exclusive_cpus),
+            )| {
+                rlimits.truncate(1);
+                ContainerInfo {
+                    image,
+                    user,
+                    working_dir,
+                    artifacts,
+                    rlimits,
+                    network,
+                    swap_bytes,
+                    io,
+                    exclusive_cpus,
+                }
+            },
+        )
+}
+
+fn io() -> impl Strategy<Value = Box<crate::IoLimits>> {
+    let bytes = || limits::IO_BYTES_PER_SECOND_MIN..;
+    let ops = || limits::IO_OPS_PER_SECOND_MIN..;
+    (bytes(), option::of(bytes()), option::of(ops()), option::of(ops())).prop_map(
+        |(read, write_bytes_per_second, read_ops_per_second, write_ops_per_second)| {
+            Box::new(crate::IoLimits {
+                read_bytes_per_second: Some(read),
+                write_bytes_per_second,
+                read_ops_per_second,
+                write_ops_per_second,
+            })
+        },
+    )
 }
 
 fn network() -> impl Strategy<Value = Network> {

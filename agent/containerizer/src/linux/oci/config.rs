@@ -52,7 +52,7 @@ pub(super) fn text(
         // The host's is read-only already, but some runtimes (crun) forget that; those with a kernel of their own would take what is mounted
         // in it for read-only too.
         "root": {"path": root, "readonly": spec.root.is_none() && !own_kernel},
-        "hostname": init::host_name(&spec.id.0),
+        "hostname": init::host_name(spec.hostname()),
         "mounts": mounts(order),
         "linux": linux,
     })

@@ -7,7 +7,7 @@ use apportion_types::{
     protocol::scheduler::{Accept, InvalidTask, OfferOperation, Refusal},
 };
 
-use super::{super::scheduler_stream::Caller, Answer, Fault, Names, Plan, judge_size};
+use super::{super::scheduler_stream::Caller, Answer, Fault, Names, Plan, TaskFault, judge_size};
 use crate::{state::State, turn::Turn};
 
 impl State {
@@ -69,7 +69,7 @@ impl State {
         let (mut tasks, mut operations, mut problem) = (BTreeSet::new(), BTreeSet::new(), String::new());
         for fault in plans.iter().flat_map(|plan| &plan.faults) {
             match fault {
-                Fault::Task { task_id, problem: what, .. } => {
+                Fault::Task(TaskFault { task_id, problem: what, .. }) => {
                     tasks.extend(task_id.clone());
                     problem.clone_from(what);
                 }

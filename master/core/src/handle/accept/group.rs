@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use apportion_types::{
-    FrameworkId, GroupId, GroupInfo, TaskId, TaskInfo, limits, protocol::scheduler::InvalidTask,
+    AgentCapability, FrameworkId, GroupId, GroupInfo, TaskId, TaskInfo, limits,
+    protocol::scheduler::InvalidTask,
 };
 
 use super::{
     Fault, Names, Plan,
-    plan::{Left, Step, TaskFault},
+    plan::{FaultKind, Left, Step, TaskFault},
 };
 use crate::state::State;
 
@@ -16,6 +17,7 @@ use crate::state::State;
 struct Refused {
     /// Where the task at fault stands, unless it is the group as a whole.
     culprit: Option<usize>,
+    kind: FaultKind,
     problem: String,
 }
 
@@ -39,9 +41,15 @@ impl State {
                 names.groups.insert(group_id);
                 plan.steps.push(Step::Launch(members));
             }
-            Err(Refused { culprit, problem }) => {
+            Err(Refused { culprit, kind, problem }) => {
                 for info in members {
                     names.tasks.remove(&info.task_id);
+                }
+                let mut fault = |task_id, problem| {
+                    plan.faults.push(Fault::Task(TaskFault { task_id, kind, in_group: true, problem }));
+                };
+                if ids.is_empty() {
+                    return fault(None, problem); // nobody could be told of it: the call is refused
                 }
                 let others = match culprit.and_then(|index| ids[index].as_ref()) {
                     Some(culprit) => format!("task `{culprit}` of its task group was refused: {problem}"),
@@ -49,8 +57,7 @@ impl State {
                 };
                 for (index, task_id) in ids.into_iter().enumerate() {
                     let own = culprit == Some(index);
-                    let problem = if own { problem.clone() } else { others.clone() };
-                    plan.faults.push(Fault::Task { task_id, problem, kind: TaskFault::Group });
+                    fault(task_id, if own { problem.clone() } else { others.clone() });
                 }
             }
         }
@@ -66,10 +73,21 @@ impl State {
         names: &mut Names,
         members: &mut Vec<Arc<TaskInfo>>,
     ) -> Result<GroupId, Refused> {
-        let whole = |problem: String| Refused { culprit: None, problem };
+        let whole = |problem: String| Refused { culprit: None, kind: FaultKind::Invalid, problem };
         if tasks.len() > limits::GROUP_TASKS_MAX {
             let most = limits::GROUP_TASKS_MAX;
             return Err(whole(format!("it has {} tasks; at most {most} are allowed", tasks.len())));
+        }
+        let agent = &self.view.agents[&plan.agent_id].info;
+        let unknown = |what: &str| {
+            let (agent_id, version) = (&plan.agent_id, &agent.version);
+            let problem = format!(
+                "agent {agent_id} does not know {what}; its version `{version}` is older than they are: upgrade it, or take another"
+            );
+            Refused { culprit: None, kind: FaultKind::NotEnforceable, problem }
+        };
+        if !agent.capabilities.contains(&AgentCapability::TaskGroups) {
+            return Err(unknown("task groups"));
         }
         for (index, task) in tasks.into_iter().enumerate() {
             match self.plan_task(id, &plan.agent_id, left, task, names) {
@@ -78,13 +96,18 @@ impl State {
                     names.tasks.insert(info.task_id.clone());
                     members.push(Arc::new(info));
                 }
-                Err(Fault::Task { problem, .. } | Fault::Operation { problem, .. }) => {
-                    return Err(Refused { culprit: Some(index), problem });
+                Err(TaskFault { kind, problem, .. }) => {
+                    return Err(Refused { culprit: Some(index), kind, problem });
                 }
             }
         }
         let group_id =
             GroupInfo::of(members.iter().map(|info| &**info)).map_err(|error| whole(error.to_string()))?;
+        let shares =
+            members.iter().any(|info| info.group.as_ref().is_some_and(|group| group.network.is_some()));
+        if shares && !agent.capabilities.contains(&AgentCapability::GroupNetworks) {
+            return Err(unknown("networks of task groups"));
+        }
         if names.groups.contains(&group_id) {
             return Err(whole(format!(
                 "task group id `{group_id}` is given to another group of the same call"

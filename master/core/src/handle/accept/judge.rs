@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use apportion_types::{
-    AgentId, FrameworkId, OfferId, Operation, Resources, Role, TaskInfo, Volume, VolumeSource,
+    AgentCapability, AgentId, FrameworkId, OfferId, Operation, Resources, Role, TaskInfo, Volume,
+    VolumeSource,
     container::{Control, Unenforced},
     operation::Conversion,
     resources::{Entry, Name},
@@ -104,21 +105,35 @@ impl State {
         ))
     }
 
-    /// Judges whether the agent has what a task cannot be run without. What only bounds a task (memory, disk, processes) is no such
-    /// thing: where that is not enforced the agent says so, and the task runs unbounded.
+    /// Judges whether the agent has what a task cannot be run without. What bounds every task (memory, disk, processes) is no such
+    /// thing: where that is not enforced the agent says so, and the task runs unbounded. A bound that few tasks have, because they ask for
+    /// it, is one.
     pub(super) fn judge_controls(&self, agent_id: &AgentId, info: &TaskInfo) -> Result<(), String> {
+        let agent = &self.view.agents[agent_id].info;
         let by_volume = |volume: &Volume| matches!(volume.source, VolumeSource::Image(_));
-        if info.container.image.is_none() && !info.volumes.iter().any(by_volume) {
-            return Ok(());
+        let image = info.container.image.is_some() || info.volumes.iter().any(by_volume);
+        let exclusive = info.container.exclusive_cpus;
+        let needed = [
+            (image, Control::Images, "asks for an image", "cannot give it one"),
+            (exclusive, Control::Cpuset, "asks for cores of its own", "cannot give it any"),
+            (info.container.io.is_some(), Control::Io, "limits its io", "cannot hold it to that"),
+        ];
+        let unenforced = &agent.unenforced;
+        for (_, control, asks, cannot) in needed.into_iter().filter(|(needed, ..)| *needed) {
+            if let Some(Unenforced { reason, .. }) = unenforced.iter().find(|of| of.control == control) {
+                return Err(format!(
+                    "task `{}` {asks}, and agent {agent_id} {cannot}: {reason}",
+                    info.task_id
+                ));
+            }
         }
-        let unenforced = &self.view.agents[agent_id].info.unenforced;
-        match unenforced.iter().find(|unenforced| unenforced.control == Control::Images) {
-            None => Ok(()),
-            Some(Unenforced { reason, .. }) => Err(format!(
-                "task `{}` asks for an image, and agent {agent_id} cannot give it one: {reason}",
-                info.task_id
-            )),
+        if exclusive && !agent.capabilities.contains(&AgentCapability::ExclusiveCpus) {
+            return Err(format!(
+                "agent {agent_id} does not know cores of a task's own; its version `{}` is older than they are: upgrade it, or take another",
+                agent.version
+            ));
         }
+        Ok(())
     }
 
     /// Judges an operation on what the framework has been offered for a role; returns what it does.

@@ -4,6 +4,7 @@
 //! A gang is several plans, done when all are without fault.
 
 mod apply;
+mod executor;
 mod gang;
 mod group;
 mod judge;
@@ -14,8 +15,8 @@ use apportion_types::{
     protocol::scheduler::{Accept, OfferOperation, Refusal},
 };
 
-use self::plan::TaskFault;
-pub(super) use self::plan::{Fault, Names, Plan};
+use self::plan::FaultKind;
+pub(super) use self::plan::{Fault, Names, Plan, TaskFault};
 use super::{decline::refuse_until, scheduler_stream::Caller};
 use crate::{
     state::{State, master_status, offers::Close, operations::operation_status},
@@ -103,12 +104,12 @@ impl State {
         let mut over_limit = 0;
         for fault in faults {
             match fault {
-                Fault::Task { task_id, problem, kind } => {
-                    over_limit += u64::from(kind == TaskFault::Limit);
-                    let reason = match kind {
-                        TaskFault::Invalid | TaskFault::Limit => answer.reason,
-                        TaskFault::NotEnforceable => Reason::NotEnforceable,
-                        TaskFault::Group => Reason::TaskGroupInvalid,
+                Fault::Task(TaskFault { task_id, kind, in_group, problem }) => {
+                    over_limit += u64::from(kind == FaultKind::Limit);
+                    let reason = match (kind, in_group) {
+                        (FaultKind::NotEnforceable, _) => Reason::NotEnforceable,
+                        (FaultKind::Invalid | FaultKind::Limit, true) => Reason::TaskGroupInvalid,
+                        (FaultKind::Invalid | FaultKind::Limit, false) => answer.reason,
                     };
                     let answer = Answer { reason, ..answer.clone() };
                     self.answer_task(turn, caller, &answer, task_id.as_ref(), &problem);
@@ -157,8 +158,9 @@ impl State {
     }
 }
 
+/// Whether it launches nothing, and is right in it: a task group without tasks is a fault.
 fn is_empty(operation: &OfferOperation) -> bool {
-    matches!(operation, OfferOperation::Launch(tasks) | OfferOperation::LaunchGroup(tasks) if tasks.is_empty())
+    matches!(operation, OfferOperation::Launch(tasks) if tasks.is_empty())
 }
 
 /// Judges how much an accept asks for.

@@ -9,7 +9,7 @@ use apportion_types::{
     protocol::scheduler::{Accept, InvalidTask, OfferOperation},
 };
 
-use super::super::decline::refuse_until;
+use super::{super::decline::refuse_until, executor::Executors};
 use crate::state::State;
 
 /// What an accept will do.
@@ -47,22 +47,29 @@ pub(crate) enum Step {
     Convert { id: Option<OperationId>, operation: Operation, conversion: Conversion },
 }
 
-/// What kind of a thing is wrong with a task.
+/// What kind of a thing is wrong with a task, or with its task group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TaskFault {
+pub(crate) enum FaultKind {
     /// Its description, for what was offered.
     Invalid,
     /// Its framework has too many tasks.
     Limit,
-    /// It or another task of its task group.
-    Group,
     /// Its agent cannot hold it to what it asks for.
     NotEnforceable,
 }
 
+/// A task that is not launched, and why.
+pub(crate) struct TaskFault {
+    pub(crate) task_id: Option<TaskId>,
+    pub(crate) kind: FaultKind,
+    /// Whether it is of a task group that is refused: it may be another of that which is at fault.
+    pub(crate) in_group: bool,
+    pub(crate) problem: String,
+}
+
 /// One thing that cannot be done, and why.
 pub(crate) enum Fault {
-    Task { task_id: Option<TaskId>, problem: String, kind: TaskFault },
+    Task(TaskFault),
     Operation { id: Option<OperationId>, problem: String },
 }
 
@@ -71,6 +78,7 @@ pub(crate) enum Fault {
 pub(crate) struct Names {
     pub(super) tasks: BTreeSet<TaskId>,
     pub(super) groups: BTreeSet<GroupId>,
+    executors: Executors,
     operations: BTreeSet<OperationId>,
 }
 
@@ -108,15 +116,29 @@ impl Left {
     }
 }
 
+/// Of which task group each is. A malformed task does not say: it is of the first that has its place there, as the others of that tell
+/// by where they stand.
+fn groups(tasks: &[Result<TaskInfo, InvalidTask>]) -> Vec<Option<GroupId>> {
+    let said = |task: &Result<TaskInfo, InvalidTask>| task.as_ref().ok()?.group.clone();
+    let mut groups: Vec<Option<GroupId>> =
+        tasks.iter().map(|task| said(task).map(|group| group.group_id)).collect();
+    for (at, task) in tasks.iter().enumerate() {
+        let Some(group) = said(task) else { continue };
+        let (before, members) = (group.place as usize, (group.members as usize).min(limits::GROUP_TASKS_MAX));
+        let places = at.saturating_sub(before)..(at + members).saturating_sub(before).min(tasks.len());
+        for place in places {
+            if tasks[place].is_err() && groups[place].is_none() {
+                groups[place] = Some(group.group_id.clone());
+            }
+        }
+    }
+    groups
+}
+
 /// What was claimed as launches: tasks that follow each other and are of one task group are launched as that.
 fn launches(tasks: Vec<Result<TaskInfo, InvalidTask>>) -> Vec<OfferOperation> {
-    let group = |task: &Result<TaskInfo, InvalidTask>| {
-        let info = task.as_ref().ok()?;
-        info.group.as_ref().map(|group| group.group_id.clone())
-    };
     let mut launches: Vec<(Option<GroupId>, Vec<_>)> = Vec::new();
-    for task in tasks {
-        let of = group(&task);
+    for (of, task) in groups(&tasks).into_iter().zip(tasks) {
         match launches.last_mut() {
             Some((last, tasks)) if *last == of => tasks.push(task),
             _ => launches.push((of, vec![task])),
@@ -233,16 +255,18 @@ impl State {
                     let problem = format!(
                         "task `{task_id}` is of task group `{group_id}`, and is launched apart from it; use a launch of the group"
                     );
-                    Err(Fault::Task { task_id: Some(info.task_id), problem, kind: TaskFault::Invalid })
+                    let (task_id, kind) = (Some(info.task_id), FaultKind::Invalid);
+                    Err(TaskFault { task_id, kind, in_group: false, problem })
                 }
             };
             match self.plan_task(id, &plan.agent_id, left, task, names).and_then(apart) {
                 Ok(info) => {
                     left.launch(&info);
                     names.tasks.insert(info.task_id.clone());
+                    names.executors.launch(&plan.agent_id, &info);
                     good.push(Arc::new(info));
                 }
-                Err(fault) => plan.faults.push(fault),
+                Err(fault) => plan.faults.push(Fault::Task(fault)),
             }
         }
         if !good.is_empty() {
@@ -258,31 +282,32 @@ impl State {
         left: &Left,
         task: Result<TaskInfo, InvalidTask>,
         names: &Names,
-    ) -> Result<TaskInfo, Fault> {
-        let info = task.map_err(|InvalidTask { task_id, message }| Fault::Task {
-            task_id,
-            problem: message,
-            kind: TaskFault::Invalid,
-        })?;
+    ) -> Result<TaskInfo, TaskFault> {
+        let fault =
+            |task_id, (kind, problem): (_, String)| TaskFault { task_id, kind, in_group: false, problem };
+        let info =
+            task.map_err(|InvalidTask { task_id, message }| fault(task_id, (FaultKind::Invalid, message)))?;
         let tasks = self.frameworks[id].tasks.len() + names.tasks.len();
         let judged = if tasks >= limits::TASKS_PER_FRAMEWORK_MAX {
             let most = limits::TASKS_PER_FRAMEWORK_MAX;
             let problem = format!("the framework has {most} tasks, the most that is allowed");
-            Err((TaskFault::Limit, problem))
+            Err((FaultKind::Limit, problem))
         } else if names.tasks.contains(&info.task_id) {
             let problem = format!("task id `{}` is given to another task of the same call", info.task_id);
-            Err((TaskFault::Invalid, problem))
+            Err((FaultKind::Invalid, problem))
         } else {
             self.judge_task(id, agent_id, &info, &left.usable)
-                .map_err(|problem| (TaskFault::Invalid, problem))
+                .and_then(|()| self.judge_executor(id, agent_id, &info, &names.executors))
+                .map_err(|problem| (FaultKind::Invalid, problem))
                 .and_then(|()| {
                     self.judge_controls(agent_id, &info)
-                        .map_err(|problem| (TaskFault::NotEnforceable, problem))
+                        .and_then(|()| self.judge_executor_support(agent_id, &info))
+                        .map_err(|problem| (FaultKind::NotEnforceable, problem))
                 })
         };
         match judged {
             Ok(()) => Ok(info),
-            Err((kind, problem)) => Err(Fault::Task { task_id: Some(info.task_id), problem, kind }),
+            Err(problem) => Err(fault(Some(info.task_id), problem)),
         }
     }
 
