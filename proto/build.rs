@@ -13,6 +13,7 @@ const FILES: &[&str] = &[
     "apportion/v1/sandbox.proto",
     "apportion/v1/checkpoint.proto",
     "apportion/v1/journal.proto",
+    "apportion/v1/registry.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -24,6 +24,7 @@ mod logs;
 mod master;
 mod offers;
 mod output;
+mod registry;
 mod relay;
 mod replay;
 mod roles;
@@ -103,6 +104,9 @@ enum Command {
     Top(top::Args),
     Images(images::Args),
     Kill(kill::Args),
+    /// Look into what a master keeps in its work directory, and back it up
+    #[command(subcommand)]
+    Registry(registry::Command),
     Replay(replay::Args),
     Sim(sim::Args),
     Version(version::Args),
@@ -159,6 +163,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Top(args) => ask(top::run(args)).await,
         Command::Images(args) => ask(images::run(args)).await,
         Command::Kill(args) => ask(kill::run(args)).await,
+        Command::Registry(command) => ask(registry::run(command)).await,
         Command::Replay(args) => ask(replay::run(args)).await,
         Command::Sim(args) => sim::run(args).await,
         Command::Version(args) => version::run(&args).map(|()| ExitCode::SUCCESS),

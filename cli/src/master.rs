@@ -36,6 +36,7 @@ pub(crate) const KEYS: &[&str] = &[
     "rate_limit_default",
     "preemption_grace",
     "journal",
+    "work_dir",
     "log",
     "log_format",
 ];
@@ -113,6 +114,9 @@ pub(crate) struct Args {
     /// Record what happens to this file, for `apportion replay`; it tells what tasks are given, so only its owner may read it
     #[arg(long, value_name = "FILE", value_parser = value::flag::<PathBuf>, help_heading = "Settings")]
     journal: Option<PathBuf>,
+    /// Where it keeps what must outlive it; its alone, on a local disk [default: nowhere, it lasts as long as the process]
+    #[arg(long, value_name = "FOLDER", value_parser = value::flag::<PathBuf>, help_heading = "Settings")]
+    work_dir: Option<PathBuf>,
     #[command(flatten)]
     file: FileArgs,
     #[command(flatten)]
@@ -168,6 +172,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         preemption_grace: settings
             .value("preemption_grace", args.preemption_grace, || default.preemption_grace)?,
         journal: settings.optional("journal", args.journal)?,
+        work_dir: settings.optional("work_dir", args.work_dir)?,
     };
     let log = args.log.resolve(&mut settings, "info")?;
     if args.file.print_config {

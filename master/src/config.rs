@@ -61,6 +61,8 @@ pub struct Config {
     pub preemption_grace: Duration,
     /// Where to record what happens, to be replayed later; nowhere when none. See [`crate::journal`].
     pub journal: Option<PathBuf>,
+    /// The folder of the registry, this master's alone; when none, it lasts as long as the process. See [`crate::registry`].
+    pub work_dir: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -85,6 +87,7 @@ impl Default for Config {
             rate_limit_default: None,
             preemption_grace: limits::PREEMPTION_GRACE,
             journal: None,
+            work_dir: None,
         }
     }
 }

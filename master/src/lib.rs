@@ -18,6 +18,7 @@ mod ask;
 mod clock;
 mod config;
 mod explain;
+mod frame;
 mod http;
 pub mod journal;
 mod listener;

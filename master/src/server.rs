@@ -37,7 +37,7 @@ use crate::{
     journal::{self, Header, Recorder},
     listener,
     metrics::Metrics,
-    registry::{InMemory, Registry, RegistryError},
+    registry::{Embedded, InMemory, OpenError, Registry, RegistryError},
     rpc::{
         agent::Agents,
         operator::{ANSWER_BYTES_MAX, Operators},
@@ -86,6 +86,9 @@ pub enum ServeError {
         /// Why.
         source: journal::CreateError,
     },
+    /// The registry cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The registry failed: what was promised cannot be kept any more.
     #[error("the registry failed; the master ends, start it again once the cause is removed")]
     Registry(#[from] RegistryError),
@@ -146,9 +149,17 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Checks the settings and opens the port. The registry is in memory.
+    /// Checks the settings, opens the registry in the work directory that they name, or one in memory, and opens the port.
     pub async fn bind(config: Config) -> Result<Self, ServeError> {
-        Self::bind_with(config, Arc::new(InMemory::new())).await
+        config.check()?;
+        let registry: Arc<dyn Registry> = match config.work_dir.clone() {
+            Some(work_dir) => {
+                let opened = tokio::task::spawn_blocking(move || Embedded::open(&work_dir)).await;
+                Arc::new(opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
+            }
+            None => Arc::new(InMemory::new()),
+        };
+        Self::bind_with(config, registry).await
     }
 
     /// Checks the settings and opens the port, with a registry of the caller's.

@@ -5,6 +5,7 @@
 mod clients;
 mod daemons;
 mod dev;
+mod registry;
 mod replay;
 mod sim;
 mod usage;

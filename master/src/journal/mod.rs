@@ -14,7 +14,6 @@
 
 mod digest;
 mod event;
-mod frame;
 mod header;
 mod read;
 mod recorder;
@@ -32,3 +31,9 @@ pub(crate) use self::{
     recorder::Recorder,
     writer::{CreateError, create},
 };
+
+/// The start of the first line of every journal, whatever its format.
+const MAGIC: &[u8] = b"apportion journal ";
+
+/// The first line of a journal of this format.
+const LINE: &[u8] = b"apportion journal 1\n";

@@ -12,12 +12,11 @@ use apportion_proto::v1::{self, journal_record::Record as WireRecord};
 use apportion_types::{Time, convert::ConvertError};
 use prost::Message;
 
-use super::{
-    Digest, Header, event,
+use super::{Digest, Header, LINE, MAGIC, event, header};
+use crate::{
     frame::{self, Frame},
-    header,
+    summary,
 };
-use crate::summary;
 
 /// Why a journal cannot be read, or not any further. What was read before stays good.
 #[derive(Debug, thiserror::Error)]
@@ -149,10 +148,10 @@ impl<R: Read> Journal<R> {
     /// Reads the header of a journal from anywhere; `path` is what errors call it.
     pub fn new(path: impl Into<PathBuf>, mut input: R) -> Result<Journal<R>, JournalError> {
         let path = path.into();
-        let line = frame::up_to(&mut input, frame::LINE.len());
+        let line = frame::up_to(&mut input, LINE.len());
         let line = line.map_err(|source| JournalError::Io { path: path.clone(), offset: 0, source })?;
-        if line != frame::LINE {
-            return Err(match line.strip_prefix(frame::MAGIC) {
+        if line != LINE {
+            return Err(match line.strip_prefix(MAGIC) {
                 Some(found) if !found.is_empty() => {
                     let found = String::from_utf8_lossy(found).trim_end().escape_debug().to_string();
                     JournalError::Format { path, found }
@@ -160,7 +159,7 @@ impl<R: Read> Journal<R> {
                 _ => JournalError::NotAJournal { path },
             });
         }
-        let offset = frame::LINE.len() as u64;
+        let offset = LINE.len() as u64;
         let Some((bytes, wire)) = message::<v1::JournalHeader>(&path, offset, &mut input)? else {
             return Err(JournalError::Cut { path, offset });
         };

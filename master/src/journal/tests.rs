@@ -6,8 +6,8 @@ use apportion_master_core::{
 };
 use apportion_proto::v1::{self, journal_record::Record as WireRecord};
 use apportion_types::{
-    AgentInfo, Command, FrameworkInfo, Operation, Resources, Role, Source, TaskInfo, TaskState, TaskStatus,
-    Time, UpdateId,
+    AgentCapability, AgentInfo, Command, FrameworkInfo, Operation, Resources, Role, Source, TaskInfo,
+    TaskState, TaskStatus, Time, UpdateId,
     protocol::{
         agent::{AgentMessage, AgentTask},
         scheduler::{
@@ -17,11 +17,12 @@ use apportion_types::{
 };
 use proptest::{collection, option, prelude::*};
 
-use super::{frame, *};
+use super::*;
+use crate::frame;
 
 /// A journal in memory.
 pub(crate) fn journal(header: &Header, records: &[(Time, WireRecord)]) -> Vec<u8> {
-    let mut bytes = frame::LINE.to_vec();
+    let mut bytes = LINE.to_vec();
     assert!(frame::append(&v1::JournalHeader::from(header), &mut bytes));
     let mut last = header.started_at;
     for (at, record) in records {
@@ -70,6 +71,8 @@ pub(crate) fn agent_info() -> AgentInfo {
         domain: None,
         unenforced: Vec::new(),
         version: "0".into(),
+        capabilities: AgentCapability::ALL.into(),
+        work_dir_id: String::new(),
     }
 }
 
@@ -87,6 +90,7 @@ pub(crate) fn task_info(id: &str) -> TaskInfo {
         container: Default::default(),
         supervision: Default::default(),
         group: None,
+        execution: Default::default(),
     }
 }
 
@@ -297,6 +301,6 @@ fn other_files_and_formats_are_told_apart() {
     let error = refusal(b"apportion journal 2\nwhatever").to_string();
     assert!(error.contains("x.journal is a journal of format `2` (byte 0)"), "{error}");
     assert!(error.contains("read it with the version that wrote it"), "{error}");
-    let error = refusal(frame::LINE);
+    let error = refusal(LINE);
     assert!(matches!(error, JournalError::Cut { offset: 20, .. }), "{error}");
 }

@@ -17,8 +17,8 @@ use apportion_master_core::{Event, View};
 use apportion_proto::v1::{self, journal_record::Record};
 use apportion_types::{Time, limits, text::cut};
 
-use super::{Digest, Header, event, frame};
-use crate::metrics::Metrics;
+use super::{Digest, Header, LINE, MAGIC, event};
+use crate::{frame, metrics::Metrics};
 
 /// How long what is recorded may wait to be written, when little happens.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
@@ -58,8 +58,8 @@ fn is_journal(path: &Path) -> io::Result<bool> {
         return Ok(false);
     }
     let mut start = Vec::new();
-    File::open(path)?.take(frame::MAGIC.len() as u64).read_to_end(&mut start)?;
-    Ok(start.is_empty() || start == frame::MAGIC)
+    File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut start)?;
+    Ok(start.is_empty() || start == MAGIC)
 }
 
 /// What is handed to the writer.
@@ -100,7 +100,7 @@ impl Writer {
         waiting: Arc<AtomicUsize>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let mut buffer = frame::LINE.to_vec();
+        let mut buffer = LINE.to_vec();
         let fits = frame::append(&v1::JournalHeader::from(header), &mut buffer);
         assert!(fits, "the settings of a master are small");
         let flush_at = Instant::now();

@@ -1,6 +1,12 @@
 //! Where slow facts are kept: which agents and frameworks take part, which are gone for ever, and what is set for roles.
 
+mod backup;
+mod embedded;
+mod entry;
+mod inspect;
 mod memory;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +14,11 @@ use apportion_master_core::{RegistryOp, view::RoleSettings};
 use apportion_types::{AgentId, AgentInfo, FrameworkId, FrameworkInfo, Role};
 use async_trait::async_trait;
 
-pub use memory::InMemory;
+pub use self::{
+    backup::{BackupError, export, import},
+    embedded::{Embedded, OpenError, read},
+    memory::InMemory,
+};
 
 /// A store of slow facts. One writer at a time calls it, and waits for each commit before the next.
 #[async_trait]

@@ -290,6 +290,8 @@ pub(crate) fn agent_info(text: &str) -> apportion_types::AgentInfo {
         domain: None,
         unenforced: Vec::new(),
         version: "0".to_owned(),
+        capabilities: apportion_types::AgentCapability::ALL.into(),
+        work_dir_id: String::new(),
     }
 }
 
@@ -325,6 +327,7 @@ pub(crate) fn task(id: &str, text: &str) -> TaskInfo {
         container: Default::default(),
         supervision: Default::default(),
         group: None,
+        execution: Default::default(),
     }
 }
 

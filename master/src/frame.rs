@@ -1,14 +1,8 @@
-//! Messages as bytes, behind a line that names the format.
+//! Messages as bytes, each behind its length and checksum.
 
 use std::io::{self, Read};
 
 use prost::Message;
-
-/// The start of the first line of every journal, whatever its format.
-pub(super) const MAGIC: &[u8] = b"apportion journal ";
-
-/// The first line of a journal of this format.
-pub(super) const LINE: &[u8] = b"apportion journal 1\n";
 
 const PREFIX: usize = 8;
 
@@ -18,7 +12,7 @@ const PAYLOAD_BYTES_MAX: usize = 256 << 20;
 
 /// Appends a message; false, and nothing is appended, when it is longer than a reader would take.
 #[must_use]
-pub(super) fn append(message: &impl Message, bytes: &mut Vec<u8>) -> bool {
+pub(crate) fn append(message: &impl Message, bytes: &mut Vec<u8>) -> bool {
     let length = message.encoded_len();
     if length > PAYLOAD_BYTES_MAX {
         return false;
@@ -34,7 +28,7 @@ pub(super) fn append(message: &impl Message, bytes: &mut Vec<u8>) -> bool {
 
 /// What stands at some place of a journal.
 #[derive(Debug)]
-pub(super) enum Frame {
+pub(crate) enum Frame {
     /// A whole message.
     Payload(Vec<u8>),
     /// Nothing: the last one was the last.
@@ -46,7 +40,7 @@ pub(super) enum Frame {
 }
 
 /// Reads the next message, of which so many bytes are taken: its own, when it is whole.
-pub(super) fn read(input: &mut impl Read) -> io::Result<Frame> {
+pub(crate) fn read(input: &mut impl Read) -> io::Result<Frame> {
     let prefix = up_to(input, PREFIX)?;
     let Some((length, sum)) = prefix.split_first_chunk::<4>().filter(|_| prefix.len() == PREFIX) else {
         return Ok(if prefix.is_empty() { Frame::End } else { Frame::Cut });
@@ -65,19 +59,19 @@ pub(super) fn read(input: &mut impl Read) -> io::Result<Frame> {
 }
 
 /// So many bytes, or all that are left. What a length promises is not taken from memory before it is there.
-pub(super) fn up_to(input: &mut impl Read, bytes_max: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn up_to(input: &mut impl Read, bytes_max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     input.take(bytes_max as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// Bytes of a whole message with a payload of so many.
-pub(super) fn framed(payload_bytes: usize) -> u64 {
+pub(crate) fn framed(payload_bytes: usize) -> u64 {
     (PREFIX + payload_bytes) as u64
 }
 
 /// How many of the first bytes are whole messages, when so many of them were written.
-pub(super) fn whole(bytes: &[u8], written: u64) -> usize {
+pub(crate) fn whole(bytes: &[u8], written: u64) -> usize {
     let mut whole = 0;
     while let Some((length, _)) = bytes[whole..].split_first_chunk::<4>() {
         let next = whole as u64 + framed(u32::from_le_bytes(*length) as usize);
@@ -106,6 +100,6 @@ mod tests {
         let counted = |written: usize| whole(&bytes, written as u64) / one;
         assert_eq!([0, one - 1, one, 2 * one - 1, 2 * one, 3 * one].map(counted), [0, 0, 1, 1, 2, 3]);
         assert_eq!(whole(&bytes, u64::MAX), bytes.len());
-        assert_eq!(whole(LINE, u64::MAX), 0, "the first line alone is nothing");
+        assert_eq!(whole(b"apportion journal 1\n", u64::MAX), 0, "the first line alone is nothing");
     }
 }

@@ -1,0 +1,148 @@
+//! Backups: what a registry keeps as a file of its own, which any store can take on.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufReader, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use apportion_master_core::RegistryOp;
+use apportion_proto::v1::{self, registry_entry::Entry as WireEntry};
+use prost::Message as _;
+
+use super::{Contents, Registry, RegistryError};
+use crate::frame::{self, Frame};
+
+/// The start of the first line of every export, whatever its format.
+const MAGIC: &[u8] = b"apportion registry ";
+
+/// The first line of an export of this format.
+const LINE: &[u8] = b"apportion registry 1\n";
+
+/// Why a backup cannot be made, or not be taken on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// The file cannot be used.
+    #[error("the export {path:?} cannot be used")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is something else.
+    #[error("{path:?} is no export of a registry; name a file that `apportion registry export` wrote")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A later version wrote it.
+    #[error("the export {path:?} was written by a later version; import it with that version")]
+    Later {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is not whole.
+    #[error(
+        "the export {path:?} is damaged or cut off behind entry {entries}; nothing was imported, use another one"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How many entries are whole.
+        entries: u64,
+    },
+    /// The registry that is to take it on has something.
+    #[error(
+        "the registry is not empty, and nothing was imported; name another work directory, or move the registry in it away"
+    )]
+    NotEmpty,
+    /// The registry failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+/// Writes all that is kept to a file, which is there as a whole or not at all, and is its owner's alone. One that is there is replaced.
+pub fn export(contents: &Contents, path: &Path) -> Result<(), BackupError> {
+    let failed = |source| BackupError::Io { path: path.to_owned(), source };
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let draft = path.with_file_name(name);
+    let mut bytes = LINE.to_vec();
+    let mut count = 0;
+    let entries = contents.keys().filter_map(|key| contents.entry(&key));
+    for entry in entries.inspect(|_| count += 1) {
+        assert!(frame::append(&entry, &mut bytes), "an entry is bounded by the limits of what it holds");
+    }
+    let end = v1::RegistryEntry { entry: Some(WireEntry::End(count)) };
+    assert!(frame::append(&end, &mut bytes), "an end is short");
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        fs::rename(&draft, path)
+    };
+    write().map_err(|source| {
+        let _ = fs::remove_file(&draft);
+        failed(source)
+    })
+}
+
+/// Reads an export.
+fn read(path: &Path) -> Result<Contents, BackupError> {
+    let failed = |source| BackupError::Io { path: path.to_owned(), source };
+    let mut input = BufReader::new(File::open(path).map_err(failed)?);
+    let line = frame::up_to(&mut input, LINE.len()).map_err(failed)?;
+    if line != LINE {
+        let path = path.to_owned();
+        return Err(match line.strip_prefix(MAGIC) {
+            Some(_) => BackupError::Later { path },
+            None => BackupError::Foreign { path },
+        });
+    }
+    let (mut contents, mut entries) = (Contents::default(), 0);
+    loop {
+        let damaged = || BackupError::Damaged { path: path.to_owned(), entries };
+        let Frame::Payload(payload) = frame::read(&mut input).map_err(failed)? else { return Err(damaged()) };
+        let entry = v1::RegistryEntry::decode(payload.as_slice()).map_err(|_| damaged())?;
+        if let Some(WireEntry::End(count)) = entry.entry {
+            let behind = frame::read(&mut input).map_err(failed)?;
+            return if count == entries && matches!(behind, Frame::End) {
+                Ok(contents)
+            } else {
+                Err(damaged())
+            };
+        }
+        contents.insert(entry).map_err(|_| damaged())?;
+        entries += 1;
+    }
+}
+
+/// Takes an export on in an empty registry, all or nothing, and returns what it keeps then.
+pub async fn import(registry: &dyn Registry, path: &Path) -> Result<Contents, BackupError> {
+    let contents = read(path)?;
+    if !registry.load().await?.is_empty() {
+        return Err(BackupError::NotEmpty);
+    }
+    registry.commit(ops(&contents)).await?;
+    Ok(contents)
+}
+
+/// The changes that make an empty registry this.
+fn ops(contents: &Contents) -> Vec<RegistryOp> {
+    let Contents { agents, removed_agents, roles, frameworks, removed_frameworks } = contents.clone();
+    let mut ops = Vec::new();
+    for (agent_id, agent) in agents {
+        ops.push(RegistryOp::AdmitAgent { agent_id: agent_id.clone(), info: agent.info });
+        ops.extend(agent.unreachable.then_some(RegistryOp::MarkUnreachable { agent_id }));
+    }
+    ops.extend(removed_agents.into_iter().map(|agent_id| RegistryOp::RemoveAgent { agent_id }));
+    let admitted = frameworks.into_iter();
+    ops.extend(admitted.map(|(framework_id, info)| RegistryOp::AdmitFramework { framework_id, info }));
+    let removed = removed_frameworks.into_iter();
+    ops.extend(removed.map(|framework_id| RegistryOp::RemoveFramework { framework_id }));
+    ops.extend(roles.into_iter().map(|(role, settings)| RegistryOp::SetRole { role, settings }));
+    ops
+}

@@ -1,0 +1,41 @@
+//! What a registry keeps, for people and programs.
+
+use apportion_types::document::RoleSettings;
+use serde_json::{Value, json};
+
+use super::Contents;
+use crate::rpc::change::role_settings;
+
+impl Contents {
+    /// All of it as JSON, in order; fields are only ever added.
+    pub fn to_json(&self) -> Value {
+        let agents = self.agents.iter().map(|(id, agent)| {
+            json!({
+                "agent_id": id.as_str(),
+                "hostname": agent.info.hostname,
+                "address": agent.info.address,
+                "resources": agent.info.resources.to_string(),
+                "unreachable": agent.unreachable,
+            })
+        });
+        let frameworks = self.frameworks.iter().map(|(id, info)| {
+            json!({
+                "framework_id": id.as_str(),
+                "name": info.name,
+                "principal": info.principal,
+                "roles": info.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>(),
+                "failover_timeout_ms": u64::try_from(info.failover_timeout.as_millis()).unwrap_or(u64::MAX),
+            })
+        });
+        let roles = self.roles.iter().map(|(role, settings)| {
+            RoleSettings::try_from(role_settings(role, settings)).expect("what is set is well formed")
+        });
+        json!({
+            "agents": agents.collect::<Vec<_>>(),
+            "removed_agents": self.removed_agents.iter().map(|id| id.as_str()).collect::<Vec<_>>(),
+            "frameworks": frameworks.collect::<Vec<_>>(),
+            "removed_frameworks": self.removed_frameworks.iter().map(|id| id.as_str()).collect::<Vec<_>>(),
+            "roles": roles.collect::<Vec<_>>(),
+        })
+    }
+}

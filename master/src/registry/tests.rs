@@ -1,0 +1,198 @@
+use std::{collections::BTreeMap, fs, path::Path};
+
+use apportion_master_core::view::RoleSettings;
+use apportion_types::{
+    AgentCapability, AgentId, AgentInfo, FrameworkId, FrameworkInfo, Resources, Role, limits,
+};
+
+use super::*;
+
+fn ops() -> Vec<RegistryOp> {
+    let agent = |id| AgentId::new(id).unwrap();
+    let framework = |id| FrameworkId::new(id).unwrap();
+    let info = |version: &str| AgentInfo {
+        hostname: "h".to_owned(),
+        address: "h:1".to_owned(),
+        resources: Resources::new(),
+        attributes: BTreeMap::new(),
+        domain: None,
+        unenforced: Vec::new(),
+        version: version.to_owned(),
+        capabilities: AgentCapability::ALL.into(),
+        work_dir_id: String::new(),
+    };
+    let framework_info = FrameworkInfo {
+        name: "f".to_owned(),
+        principal: "p".to_owned(),
+        roles: vec![Role::default()],
+        failover_timeout: limits::FAILOVER_TIMEOUT_DEFAULT,
+        labels: BTreeMap::new(),
+    };
+    let role = |name| Role::new(name).unwrap();
+    let none = RoleSettings::default();
+    vec![
+        RegistryOp::AdmitAgent { agent_id: agent("a"), info: info("1") },
+        RegistryOp::MarkUnreachable { agent_id: agent("a") },
+        RegistryOp::MarkUnreachable { agent_id: agent("nobody") },
+        RegistryOp::AdmitAgent { agent_id: agent("b"), info: info("1") },
+        RegistryOp::AdmitAgent { agent_id: agent("b"), info: info("2") },
+        RegistryOp::AdmitAgent { agent_id: agent("c"), info: info("1") },
+        RegistryOp::RemoveAgent { agent_id: agent("c") },
+        RegistryOp::AdmitFramework { framework_id: framework("f"), info: framework_info.clone() },
+        RegistryOp::RemoveFramework { framework_id: framework("f") },
+        RegistryOp::AdmitFramework { framework_id: framework("g"), info: framework_info },
+        RegistryOp::SetRole { role: role("eng"), settings: RoleSettings { priority: 1, ..none.clone() } },
+        RegistryOp::SetRole { role: role("eng"), settings: RoleSettings { priority: 2, ..none.clone() } },
+        RegistryOp::SetRole { role: role("ops"), settings: RoleSettings { priority: 1, ..none.clone() } },
+        RegistryOp::SetRole { role: role("ops"), settings: none },
+    ]
+}
+
+/// A registry in memory and one in a file.
+fn both(folder: &Path) -> [Box<dyn Registry>; 2] {
+    [Box::new(InMemory::new()), Box::new(Embedded::open(folder).unwrap())]
+}
+
+#[tokio::test]
+async fn keeps_what_was_written_last() {
+    let folder = tempfile::tempdir().unwrap();
+    for registry in both(folder.path()) {
+        assert!(registry.load().await.unwrap().is_empty());
+        registry.commit(ops()).await.unwrap();
+        let contents = registry.load().await.unwrap();
+        let agents: Vec<_> = contents
+            .agents
+            .iter()
+            .map(|(id, agent)| (id.as_str(), agent.info.version.as_str(), agent.unreachable))
+            .collect();
+        assert_eq!(agents, [("a", "1", true), ("b", "2", false)]);
+        assert_eq!(contents.removed_agents.iter().map(AgentId::as_str).collect::<Vec<_>>(), ["c"]);
+        assert_eq!(contents.frameworks.keys().map(FrameworkId::as_str).collect::<Vec<_>>(), ["g"]);
+        assert_eq!(contents.removed_frameworks.iter().map(FrameworkId::as_str).collect::<Vec<_>>(), ["f"]);
+        let roles: Vec<_> =
+            contents.roles.iter().map(|(role, settings)| (role.as_str(), settings.priority)).collect();
+        assert_eq!(roles, [("eng", 2)]);
+    }
+}
+
+#[tokio::test]
+async fn twice_is_once_and_removed_stays_removed() {
+    let (once, twice) = (InMemory::new(), InMemory::new());
+    once.commit(ops()).await.unwrap();
+    for op in ops() {
+        twice.commit(vec![op.clone(), op]).await.unwrap();
+    }
+    twice.commit(ops()).await.unwrap();
+    let (once, twice) = (once.load().await.unwrap(), twice.load().await.unwrap());
+    assert!(once.removed_agents.iter().all(|id| !twice.agents.contains_key(id)));
+    // A repeated history revives the agent that was unreachable only until it is marked again.
+    assert_eq!(once, twice);
+}
+
+async fn kept(folder: &Path) -> Contents {
+    Embedded::open(folder).unwrap().load().await.unwrap()
+}
+
+/// A registry on disk in which something is kept.
+async fn filled() -> (tempfile::TempDir, Contents) {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Embedded::open(folder.path()).unwrap();
+    registry.commit(ops()).await.unwrap();
+    let contents = registry.load().await.unwrap();
+    (folder, contents)
+}
+
+#[tokio::test]
+async fn a_file_keeps_it_and_is_one_masters() {
+    let (folder, contents) = filled().await;
+    assert_eq!(kept(folder.path()).await, contents);
+    // One by one, it is the same.
+    let other = tempfile::tempdir().unwrap();
+    for op in ops() {
+        Embedded::open(other.path()).unwrap().commit(vec![op]).await.unwrap();
+    }
+    assert_eq!(kept(other.path()).await, contents);
+
+    let registry = Embedded::open(folder.path()).unwrap();
+    assert!(matches!(Embedded::open(folder.path()), Err(OpenError::InUse { .. })));
+    assert_eq!(read(folder.path()).unwrap(), contents, "a backup is made beside the master");
+    let settings = RoleSettings { priority: 7, ..RoleSettings::default() };
+    registry.commit(vec![RegistryOp::SetRole { role: Role::new("new").unwrap(), settings }]).await.unwrap();
+    assert_eq!(read(folder.path()).unwrap(), registry.load().await.unwrap());
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = read(folder.path()).unwrap_err();
+    assert!(matches!(error, OpenError::Missing { .. }), "{error}");
+    fs::write(folder.path().join("file"), "").unwrap();
+    let error = Embedded::open(&folder.path().join("file/below")).unwrap_err();
+    assert!(matches!(error, OpenError::Io { .. }), "{error}");
+}
+
+/// Whatever a byte becomes, the contents are as they were or refused, and what is refused is left as it is.
+#[tokio::test]
+async fn a_flipped_byte_changes_nothing_unseen() {
+    let (folder, contents) = filled().await;
+    let path = folder.path().join("registry");
+    let whole = fs::read(&path).unwrap();
+    // One in a few: each is a whole opening.
+    let told = (0..whole.len()).filter(|at| whole[*at] != 0).step_by(17);
+    let mut refused = 0;
+    for (count, at) in told.enumerate() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x40;
+        fs::write(&path, &bytes).unwrap();
+        let judged = embedded::judged(&path);
+        refused += u32::from(judged.is_err());
+        if let Ok(judged) = &judged {
+            assert_eq!(*judged, contents, "byte {at}");
+        }
+        // To open it waits for the disk.
+        if count % 50 == 0 {
+            let opened = Embedded::open(folder.path());
+            match (&judged, &opened) {
+                (Ok(_), Ok(opened)) => assert_eq!(opened.load().await.unwrap(), contents, "byte {at}"),
+                (Err(_), Err(OpenError::Damaged { .. } | OpenError::Later { .. })) => {
+                    assert_eq!(fs::read(&path).unwrap(), bytes, "byte {at}");
+                }
+                _ => panic!("byte {at}: {judged:?}, but opened {opened:?}"),
+            }
+        }
+    }
+    assert!(refused > 0);
+    for cut in [0, 1, 100, 4096, whole.len() / 2, whole.len() - 1] {
+        fs::write(&path, &whole[..cut]).unwrap();
+        let error = Embedded::open(folder.path()).unwrap_err();
+        assert!(matches!(error, OpenError::Damaged { .. }), "cut at {cut}: {error}");
+        assert_eq!(fs::read(&path).unwrap(), &whole[..cut]);
+    }
+}
+
+#[tokio::test]
+async fn an_export_is_taken_on_whole_or_not_at_all() {
+    let (folder, contents) = filled().await;
+    let path = folder.path().join("backup");
+    export(&contents, &path).unwrap();
+    let registry = InMemory::new();
+    assert_eq!(import(&registry, &path).await.unwrap(), contents);
+    assert_eq!(registry.load().await.unwrap(), contents);
+    assert!(matches!(import(&registry, &path).await, Err(BackupError::NotEmpty)));
+
+    let whole = fs::read(&path).unwrap();
+    let refused = async |bytes: &[u8], what: &str| {
+        fs::write(&path, bytes).unwrap();
+        let registry = InMemory::new();
+        let error = import(&registry, &path).await.expect_err(what);
+        assert!(!matches!(error, BackupError::Registry(_) | BackupError::NotEmpty), "{what}: {error}");
+        assert!(registry.load().await.unwrap().is_empty(), "{what}");
+    };
+    for at in 0..whole.len() {
+        refused(&whole[..at], &format!("cut at {at}")).await;
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x40;
+        refused(&bytes, &format!("byte {at} flipped")).await;
+    }
+    refused(&[&whole[..], b"more"].concat(), "more behind it").await;
+}
