@@ -66,6 +66,7 @@ fn unenforced(bench: &Bench) {
         let said = unenforced.remove(io.expect("it is said"));
         assert!(said.reason.contains("is not on one disk"), "{said:?}");
     }
+    cgroups.extend((!huge_pages().is_empty()).then_some(Control::HugePages));
     let controls: Vec<Control> = unenforced.iter().map(|u| u.control).collect();
     match bench.mode {
         Mode::Root | Mode::OldKernel | Mode::Mapped | Mode::Oci | Mode::Runsc => {
