@@ -17,6 +17,19 @@ use super::{
 };
 use crate::spec::Limits;
 
+/// The kernel's name of a controller that is handed down, and the controls that are lost without it.
+fn known(controller: Controller) -> Option<(&'static str, &'static [Control])> {
+    match controller {
+        Controller::Cpu => Some(("cpu", &[Control::CpuWeight, Control::CpuQuota])),
+        Controller::Memory => Some(("memory", &[Control::Memory, Control::Swap])),
+        Controller::Pids => Some(("pids", &[Control::Pids])),
+        Controller::Cpuset => Some(("cpuset", &[Control::Cpuset])),
+        Controller::Io => Some(("io", &[Control::Io])),
+        Controller::Hugetlb => Some(("hugetlb", &[Control::HugePages])),
+        Controller::Cpuacct | Controller::Freezer => None,
+    }
+}
+
 /// The driver of the version 2 hierarchy.
 ///
 /// Works without any controller too, as on hybrid machines: a group still can be killed at once and counts processor time.
@@ -51,28 +64,16 @@ impl V2 {
             return Ok(());
         }
         let now = self.root.read(folder, "cgroup.subtree_control").unwrap_or_default();
-        let missing: Vec<&str> = self
-            .controllers
-            .iter()
-            .filter(|controller| {
-                **controller != Controller::Cpuset || self.wants(Controller::Cpuset, Control::Cpuset)
-            })
-            .filter_map(|controller| match controller {
-                Controller::Cpu => Some("cpu"),
-                Controller::Memory => Some("memory"),
-                Controller::Pids => Some("pids"),
-                Controller::Cpuset => Some("cpuset"),
-                Controller::Io => Some("io"),
-                Controller::Hugetlb => Some("hugetlb"),
-                Controller::Cpuacct | Controller::Freezer => None,
-            })
-            .filter(|name| !now.split_whitespace().any(|n| n == *name))
-            .collect();
-        missing.iter().try_for_each(|name| {
-            // Where an ordinary user is given some controllers, this one is mostly not among them.
-            let control = (*name == "cpuset").then_some(Control::Cpuset);
-            self.root.write(folder, "cgroup.subtree_control", &format!("+{name}"), control)
-        })
+        let handed = |name: &str| now.split_whitespace().any(|n| n == name);
+        for controller in &self.controllers {
+            let Some((name, controls)) = known(*controller) else { continue };
+            // Each write fails for its own controller alone: where an ordinary user is given some, others are not among them.
+            let lost = controls.iter().copied().find(|control| !self.off.contains(control));
+            if lost.is_some() && !handed(name) {
+                self.root.write(folder, "cgroup.subtree_control", &format!("+{name}"), lost)?;
+            }
+        }
+        Ok(())
     }
 
     fn wants(&self, controller: Controller, control: Control) -> bool {
@@ -416,15 +417,28 @@ mod tests {
     }
 
     #[test]
-    fn a_cpuset_that_is_not_handed_down_is_lost_alone() {
+    fn a_controller_that_is_not_handed_down_is_lost_alone() {
         let (dir, ..) = tree(&[]);
-        let driver = |off: &[Control]| {
-            let controllers = [Controller::Cpuset].into();
-            V2::new(dir.path().to_owned(), controllers, off.iter().copied().collect())
+        let lost = |controller, off: &[Control]| {
+            let off = off.iter().copied().collect();
+            let made = V2::new(dir.path().to_owned(), [controller].into(), off).make(Path::new("p/c"));
+            // Without the file nothing can be handed down.
+            made.err().map(|error| error.control)
         };
-        // Without the file nothing can be handed down.
-        assert_eq!(driver(&[]).make(Path::new("p/c")).unwrap_err().control, Some(Control::Cpuset));
-        driver(&[Control::Cpuset]).make(Path::new("p/c")).unwrap();
+        for (controller, controls) in [
+            (Controller::Io, &[Control::Io][..]),
+            (Controller::Hugetlb, &[Control::HugePages]),
+            (Controller::Cpuset, &[Control::Cpuset]),
+            (Controller::Pids, &[Control::Pids]),
+            (Controller::Cpu, &[Control::CpuWeight, Control::CpuQuota]),
+            (Controller::Memory, &[Control::Memory, Control::Swap]),
+        ] {
+            for (already, control) in controls.iter().enumerate() {
+                assert_eq!(lost(controller, &controls[..already]), Some(Some(*control)), "{controller:?}");
+            }
+            assert_eq!(lost(controller, controls), None, "{controller:?}: what is off is not needed");
+            fs::remove_dir(dir.path().join("p/c")).unwrap();
+        }
     }
 
     #[test]
