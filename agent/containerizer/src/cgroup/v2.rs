@@ -12,7 +12,7 @@ use apportion_types::{CpuSet, IoLimits, container::Control, pressure::Pressure};
 
 use super::{
     CgroupDriver, CgroupError, Controller, Disk, Measured, MemoryEvents, MemoryWatch,
-    files::{Root, kill_all},
+    files::{Root, both, kill_all},
     values,
 };
 use crate::spec::Limits;
@@ -163,16 +163,19 @@ impl CgroupDriver for V2 {
         if let Some(cores) = cores.filter(|_| self.wants(Controller::Cpuset, Control::Cpuset)) {
             self.root.write(group, "cpuset.cpus", &cores.to_string(), Some(Control::Cpuset))?;
         }
-        if self.wants(Controller::Hugetlb, Control::HugePages) {
-            self.root.limit_huge_pages(group, ".max", &limits.huge_pages)?;
-        }
         if !limits.io.is_empty() {
             self.limit_io(group, &limits.io)?;
         }
-        match self.wants(Controller::Memory, Control::Memory) {
+        // Last, those that may be refused for what the group holds; neither for the other's sake.
+        let memory = match self.wants(Controller::Memory, Control::Memory) {
             true => self.limit_memory(group, limits),
             false => Ok(()),
-        }
+        };
+        let huge_pages = match self.wants(Controller::Hugetlb, Control::HugePages) {
+            true => self.root.limit_huge_pages(group, ".max", &limits.huge_pages),
+            false => Ok(()),
+        };
+        both(memory, huge_pages)
     }
 
     fn release_io(&self, group: &Path) {
@@ -400,6 +403,29 @@ mod tests {
         assert_eq!(read(), ["0", "0", "0", "", ""], "nobody takes what another was promised");
         let error = driver(BTreeSet::new()).limit(Path::new("nowhere"), &limits).unwrap_err();
         assert_eq!(error.control, Some(Control::HugePages));
+    }
+
+    #[test]
+    fn huge_pages_that_are_refused_keep_nothing_else_from_being_written() {
+        let files = ["hugetlb.1GB.max", "hugetlb.1GB.rsvd.max", "memory.max"];
+        let (dir, _, group) = tree(&files.map(|name| (name, "")));
+        let controllers = [Controller::Hugetlb, Controller::Memory].into();
+        let driver = V2::new(dir.path().to_owned(), controllers, [Control::Swap].into());
+        // Nobody can write into a folder, as into a limit below what is in use.
+        for name in ["hugetlb.2MB.max", "hugetlb.64KB.max"] {
+            fs::create_dir(dir.path().join(&group).join(name)).unwrap();
+        }
+        let error = driver.limit(&group, &LIMITS).unwrap_err();
+        assert_eq!(error.control, Some(Control::HugePages));
+        let written = files.map(|name| fs::read_to_string(dir.path().join(&group).join(name)).unwrap());
+        assert_eq!(written, ["0", "0", "2097152"]);
+        // Nor the other way about.
+        fs::write(dir.path().join(&group).join("memory.current"), "3145728").unwrap();
+        ["memory.high", "hugetlb.1GB.max"]
+            .iter()
+            .for_each(|name| fs::write(dir.path().join(&group).join(name), "").unwrap());
+        driver.limit(&group, &LIMITS).unwrap_err();
+        assert_eq!(fs::read_to_string(dir.path().join(&group).join("hugetlb.1GB.max")).unwrap(), "0");
     }
 
     #[test]
