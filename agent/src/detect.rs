@@ -62,10 +62,20 @@ pub(crate) fn boot_id() -> Option<String> {
     Some(text.trim().to_owned()).filter(|id| !id.is_empty())
 }
 
-/// The cores that this process may run on, where the kernel says so: those of its own cgroup, or fewer.
+/// The cores that are online of those that this process may run on, where the kernel says so: those of its own cgroup, or fewer.
 pub(crate) fn cores() -> Option<CpuSet> {
-    let text = fs::read_to_string("/proc/self/status").ok()?;
-    text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim().parse().ok()
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    // A kernel that does not say which are online cannot switch them off.
+    let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    usable(&status, &online)
+}
+
+/// The cores that a process with this status may run on, of those that are online. Many that are not there are allowed where more could be plugged in.
+fn usable(status: &str, online: &str) -> Option<CpuSet> {
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    let allowed: CpuSet = allowed.trim().parse().ok()?;
+    let offline = online.trim().parse().ok().and_then(|online| allowed.without(&online));
+    offline.map_or(Some(allowed.clone()), |offline| allowed.without(&offline))
 }
 
 /// What is set, and for each of cpus, mem, disk, ports and huge pages that is not, what the machine has.
@@ -156,6 +166,18 @@ mod tests {
         assert_eq!(milli(&set, "hugepages-2MiB"), 10_000);
         let unheld = detected("cpus:1", (&apart, false));
         assert_eq!((milli(&unheld, "hugepages-2MiB"), unheld.mem_milli()), (0, with.mem_milli()));
+    }
+
+    #[test]
+    fn cores_that_are_not_online_are_nobodys() {
+        let cores = |allowed: &str, online| {
+            usable(&format!("Name:\tx\nCpus_allowed:\tff\nCpus_allowed_list:\t{allowed}\n"), online)
+        };
+        let of = |text: &str| Some(text.parse::<CpuSet>().unwrap());
+        assert_eq!(cores("0-7", "0-2,5\n"), of("0-2,5"));
+        assert_eq!(cores("1,3", "0-7\n"), of("1,3"));
+        assert_eq!(cores("0-7", ""), of("0-7"), "nobody says which are");
+        assert_eq!((cores("4-7", "0-3\n"), cores("none", "0-3\n"), usable("", "0\n")), (None, None, None));
     }
 
     #[test]

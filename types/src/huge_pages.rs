@@ -24,9 +24,9 @@ impl HugePages {
     /// Those among resources. Of more sizes than any kernel has the rest is passed over.
     pub fn of(resources: &Resources) -> HugePages {
         let mut all = Self::NONE;
-        for (name, _) in resources.iter() {
+        for (name, milli) in resources.scalars() {
             if let Some(page_bytes) = page_bytes(name) {
-                all.add(page_bytes, milli_mib_to_bytes(resources.milli(name)));
+                all.add(page_bytes, milli_mib_to_bytes(milli));
             }
         }
         all
@@ -87,6 +87,15 @@ mod tests {
         }
         assert_eq!(page_bytes(&Name::new("hugepages-02MiB").unwrap()), None);
         assert_eq!(page_bytes(&Name::new("hugepages-99999999999999999GiB").unwrap()), None);
+    }
+
+    #[test]
+    fn each_page_is_counted_once_on_whatever_terms() {
+        let some: Resources =
+            "hugepages-2MiB:2;hugepages-2MiB(eng):4;hugepages-2MiB{revocable}:6".parse().unwrap();
+        assert_eq!(HugePages::of(&some).iter().collect::<Vec<_>>(), [(2 << 20, 12 << 20)]);
+        let twice = "hugepages-2MiB:2;hugepages-2MiB:4".parse::<Resources>().unwrap_err();
+        assert!(twice.what.contains("given twice"), "{twice}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | `spec.json` | agent, before the runner starts | [`Order`] |
 //! | `pid.json` | runner, at its start and when the task has started | [`Pids`] |
 //! | `exit.room` | runner, at its start | nothing: room for `exit.json` on a disk that gets full |
+//! | `ending` | runner, when the container is to end at once or its task has ended | nothing |
 //! | `exit.json` | runner at the end; agent, if the runner was killed | `Termination` |
 //! | `socket` | runner | see `linux/server.rs` |
 //! | `runner.log` | runner | failures, in words |
@@ -44,6 +45,7 @@ pub(crate) const SPEC: &str = "spec.json";
 pub(crate) const PIDS: &str = "pid.json";
 pub(crate) const EXIT: &str = "exit.json";
 const ROOM: &str = "exit.room";
+const ENDING: &str = "ending";
 pub(crate) const SOCKET: &str = "socket";
 pub(crate) const LOG: &str = "runner.log";
 pub(crate) const RUNTIME: &str = "runtime";
@@ -292,6 +294,16 @@ pub(crate) fn keep_room(folder: &Path) -> io::Result<()> {
         Err(Errno::OPNOTSUPP) => Ok(()),
         kept => Ok(kept?),
     }
+}
+
+/// Says that the container is to be gone as soon as can be.
+pub(crate) fn write_ending(folder: &Path) -> io::Result<()> {
+    fs::File::create(folder.join(ENDING)).map(drop)
+}
+
+/// True once [`write_ending`] has said so.
+pub(crate) fn is_ending(folder: &Path) -> bool {
+    folder.join(ENDING).exists()
 }
 
 /// Writes how the container ended, so that it survives a crash of the machine.

@@ -98,7 +98,7 @@ impl Root {
     }
 
     /// Writes the ceilings of huge pages into the files that end so, one for each size that the kernel has, and for those that are only promised to
-    /// a mapping (`rsvd`, since Linux 5.7).
+    /// a mapping (`rsvd`, since Linux 5.7). One below what the group holds is refused; the others are written all the same.
     pub(super) fn limit_huge_pages(
         &self,
         group: &Path,
@@ -108,14 +108,16 @@ impl Root {
         let control = Some(Control::HugePages);
         let folder = self.0.join(group);
         let entries = fs::read_dir(&folder).map_err(|e| self.error(folder, "reading".into(), control, e))?;
+        let mut written = Ok(());
         for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
             let limits =
                 name.strip_suffix(ending).filter(|of| of.split('.').count() == 2 || of.ends_with(".rsvd"));
             if let Some(page_bytes) = limits.and_then(values::huge_page_bytes) {
-                self.write(group, &name, &huge_pages.bytes(page_bytes).to_string(), control)?;
+                let limit = huge_pages.bytes(page_bytes).to_string();
+                written = both(written, self.write(group, &name, &limit, control));
             }
         }
-        Ok(())
+        written
     }
 
     /// None of a group that is not there.
@@ -169,9 +171,41 @@ impl Root {
     }
 }
 
+/// What came of two steps of which neither waits for the other: the first error, but one that the group only holds too much goes last. What that
+/// is told of is done soon.
+pub(super) fn both(one: Result<(), CgroupError>, other: Result<(), CgroupError>) -> Result<(), CgroupError> {
+    let busy = |error: &CgroupError| error.source.kind() == io::ErrorKind::ResourceBusy;
+    match (one, other) {
+        (Err(one), Err(other)) if busy(&one) && !busy(&other) => Err(other),
+        (one, other) => one.and(other),
+    }
+}
+
 /// Kills processes by number; one that is gone, or that is not ours to kill, is passed over.
 pub(super) fn kill_all(pids: &[i32]) {
     for pid in pids.iter().filter_map(|pid| Pid::from_raw(*pid)) {
         let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_errors_that_is_told_which_lasts() {
+        let root = Root("/cg".into());
+        let busy = || Err(root.busy(Path::new("g"), "busy", 1, None));
+        let lasting = || root.write(Path::new("g"), "lasting", "1", None);
+        for (one, other, told) in [
+            (Ok(()), Ok(()), None),
+            (Ok(()), busy(), Some("busy")),
+            (busy(), Ok(()), Some("busy")),
+            (busy(), lasting(), Some("lasting")),
+            (lasting(), busy(), Some("lasting")),
+        ] {
+            let file = both(one, other).err().map(|error| error.file);
+            assert_eq!(file, told.map(|name| PathBuf::from("/cg/g").join(name)));
+        }
     }
 }

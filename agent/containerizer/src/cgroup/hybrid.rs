@@ -4,7 +4,7 @@ use std::{io, os::fd::OwnedFd, path::Path};
 
 use apportion_types::pressure::Pressure;
 
-use super::{CgroupDriver, CgroupError, Measured, MemoryEvents, MemoryWatch, V1, V2};
+use super::{CgroupDriver, CgroupError, Measured, MemoryEvents, MemoryWatch, V1, V2, files::both};
 use crate::spec::Limits;
 
 /// The driver of machines that mount version 1 controllers beside a version 2 hierarchy.
@@ -32,8 +32,7 @@ impl CgroupDriver for Hybrid {
     }
 
     fn limit(&self, group: &Path, limits: &Limits) -> Result<(), CgroupError> {
-        self.v1.limit(group, limits)?;
-        self.v2.limit(group, limits)
+        both(self.v1.limit(group, limits), self.v2.limit(group, limits))
     }
 
     fn release_io(&self, group: &Path) {

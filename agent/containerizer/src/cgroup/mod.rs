@@ -214,8 +214,8 @@ pub trait CgroupDriver: fmt::Debug + Send + Sync {
 
     /// Writes the limits into a group; into one that was limited before they go in an order in which none is ever in the way of another.
     ///
-    /// A ceiling of memory below what the group holds is an error, after the kernel has taken back what it can and all else is written:
-    /// nobody is killed by it.
+    /// A ceiling of memory, or of huge pages, below what the group holds is an error, after the kernel has taken back what it can and all else is
+    /// written: nobody is killed by it.
     fn limit(&self, group: &Path, limits: &Limits) -> Result<(), CgroupError>;
 
     /// Ends what [`CgroupDriver::limit`] set for the use of disks, in a group that is to end: a process that was killed is not gone before the

@@ -13,7 +13,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::{
     CgroupDriver, CgroupError, Controller, Disk, Measured, MemoryEvents, MemoryWatch,
-    files::{Root, kill_all},
+    files::{Root, both, kill_all},
     values,
 };
 use crate::spec::Limits;
@@ -160,17 +160,21 @@ impl CgroupDriver for V1 {
         {
             root.write(group, "cpuset.cpus", &cores.to_string(), Some(Control::Cpuset))?;
         }
-        if let (Some(root), false) = (self.root(Controller::Hugetlb), self.off.contains(&Control::HugePages))
-        {
-            root.limit_huge_pages(group, ".limit_in_bytes", &limits.huge_pages)?;
-        }
         if !limits.io.is_empty() {
             self.limit_io(group, &limits.io)?;
         }
-        match self.root(Controller::Memory) {
+        // Last, those that may be refused for what the group holds; neither for the other's sake.
+        let memory = match self.root(Controller::Memory) {
             Some(root) => self.limit_memory(root, group, limits),
             None => Ok(()),
-        }
+        };
+        let huge_pages = match self.root(Controller::Hugetlb) {
+            Some(root) if !self.off.contains(&Control::HugePages) => {
+                root.limit_huge_pages(group, ".limit_in_bytes", &limits.huge_pages)
+            }
+            _ => Ok(()),
+        };
+        both(memory, huge_pages)
     }
 
     fn release_io(&self, group: &Path) {
@@ -429,6 +433,24 @@ mod tests {
         huge_pages.add(2 << 20, 6 << 20);
         assert_eq!(limited(huge_pages), ["6291456", "6291456", "0", ""]);
         assert_eq!(limited(HugePages::NONE), ["0", "0", "0", ""], "nobody takes what another was promised");
+    }
+
+    #[test]
+    fn huge_pages_that_are_refused_keep_nothing_else_from_being_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = Path::new("g");
+        let names = ["hugetlb.1GB.limit_in_bytes", "memory.limit_in_bytes"];
+        // Nobody can write into a folder, as into a limit below what is in use.
+        for name in ["hugetlb.2MB.limit_in_bytes", "hugetlb.64KB.limit_in_bytes"] {
+            fs::create_dir_all(dir.path().join(group).join(name)).unwrap();
+        }
+        names.iter().for_each(|name| fs::write(dir.path().join(group).join(name), "").unwrap());
+        let controllers = [Controller::Hugetlb, Controller::Memory].into();
+        let driver = V1::new([(dir.path().to_owned(), controllers)].into(), [Control::Swap].into());
+        let error = driver.limit(group, &LIMITS).unwrap_err();
+        assert_eq!(error.control, Some(Control::HugePages));
+        let written = names.map(|name| fs::read_to_string(dir.path().join(group).join(name)).unwrap());
+        assert_eq!(written, ["0", "2097152"]);
     }
 
     #[test]

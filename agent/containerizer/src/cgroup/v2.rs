@@ -12,10 +12,23 @@ use apportion_types::{CpuSet, IoLimits, container::Control, pressure::Pressure};
 
 use super::{
     CgroupDriver, CgroupError, Controller, Disk, Measured, MemoryEvents, MemoryWatch,
-    files::{Root, kill_all},
+    files::{Root, both, kill_all},
     values,
 };
 use crate::spec::Limits;
+
+/// The kernel's name of a controller that is handed down, and the controls that are lost without it.
+fn known(controller: Controller) -> Option<(&'static str, &'static [Control])> {
+    match controller {
+        Controller::Cpu => Some(("cpu", &[Control::CpuWeight, Control::CpuQuota])),
+        Controller::Memory => Some(("memory", &[Control::Memory, Control::Swap])),
+        Controller::Pids => Some(("pids", &[Control::Pids])),
+        Controller::Cpuset => Some(("cpuset", &[Control::Cpuset])),
+        Controller::Io => Some(("io", &[Control::Io])),
+        Controller::Hugetlb => Some(("hugetlb", &[Control::HugePages])),
+        Controller::Cpuacct | Controller::Freezer => None,
+    }
+}
 
 /// The driver of the version 2 hierarchy.
 ///
@@ -51,28 +64,16 @@ impl V2 {
             return Ok(());
         }
         let now = self.root.read(folder, "cgroup.subtree_control").unwrap_or_default();
-        let missing: Vec<&str> = self
-            .controllers
-            .iter()
-            .filter(|controller| {
-                **controller != Controller::Cpuset || self.wants(Controller::Cpuset, Control::Cpuset)
-            })
-            .filter_map(|controller| match controller {
-                Controller::Cpu => Some("cpu"),
-                Controller::Memory => Some("memory"),
-                Controller::Pids => Some("pids"),
-                Controller::Cpuset => Some("cpuset"),
-                Controller::Io => Some("io"),
-                Controller::Hugetlb => Some("hugetlb"),
-                Controller::Cpuacct | Controller::Freezer => None,
-            })
-            .filter(|name| !now.split_whitespace().any(|n| n == *name))
-            .collect();
-        missing.iter().try_for_each(|name| {
-            // Where an ordinary user is given some controllers, this one is mostly not among them.
-            let control = (*name == "cpuset").then_some(Control::Cpuset);
-            self.root.write(folder, "cgroup.subtree_control", &format!("+{name}"), control)
-        })
+        let handed = |name: &str| now.split_whitespace().any(|n| n == name);
+        for controller in &self.controllers {
+            let Some((name, controls)) = known(*controller) else { continue };
+            // Each write fails for its own controller alone: where an ordinary user is given some, others are not among them.
+            let lost = controls.iter().copied().find(|control| !self.off.contains(control));
+            if lost.is_some() && !handed(name) {
+                self.root.write(folder, "cgroup.subtree_control", &format!("+{name}"), lost)?;
+            }
+        }
+        Ok(())
     }
 
     fn wants(&self, controller: Controller, control: Control) -> bool {
@@ -162,16 +163,19 @@ impl CgroupDriver for V2 {
         if let Some(cores) = cores.filter(|_| self.wants(Controller::Cpuset, Control::Cpuset)) {
             self.root.write(group, "cpuset.cpus", &cores.to_string(), Some(Control::Cpuset))?;
         }
-        if self.wants(Controller::Hugetlb, Control::HugePages) {
-            self.root.limit_huge_pages(group, ".max", &limits.huge_pages)?;
-        }
         if !limits.io.is_empty() {
             self.limit_io(group, &limits.io)?;
         }
-        match self.wants(Controller::Memory, Control::Memory) {
+        // Last, those that may be refused for what the group holds; neither for the other's sake.
+        let memory = match self.wants(Controller::Memory, Control::Memory) {
             true => self.limit_memory(group, limits),
             false => Ok(()),
-        }
+        };
+        let huge_pages = match self.wants(Controller::Hugetlb, Control::HugePages) {
+            true => self.root.limit_huge_pages(group, ".max", &limits.huge_pages),
+            false => Ok(()),
+        };
+        both(memory, huge_pages)
     }
 
     fn release_io(&self, group: &Path) {
@@ -402,6 +406,29 @@ mod tests {
     }
 
     #[test]
+    fn huge_pages_that_are_refused_keep_nothing_else_from_being_written() {
+        let files = ["hugetlb.1GB.max", "hugetlb.1GB.rsvd.max", "memory.max"];
+        let (dir, _, group) = tree(&files.map(|name| (name, "")));
+        let controllers = [Controller::Hugetlb, Controller::Memory].into();
+        let driver = V2::new(dir.path().to_owned(), controllers, [Control::Swap].into());
+        // Nobody can write into a folder, as into a limit below what is in use.
+        for name in ["hugetlb.2MB.max", "hugetlb.64KB.max"] {
+            fs::create_dir(dir.path().join(&group).join(name)).unwrap();
+        }
+        let error = driver.limit(&group, &LIMITS).unwrap_err();
+        assert_eq!(error.control, Some(Control::HugePages));
+        let written = files.map(|name| fs::read_to_string(dir.path().join(&group).join(name)).unwrap());
+        assert_eq!(written, ["0", "0", "2097152"]);
+        // Nor the other way about.
+        fs::write(dir.path().join(&group).join("memory.current"), "3145728").unwrap();
+        ["memory.high", "hugetlb.1GB.max"]
+            .iter()
+            .for_each(|name| fs::write(dir.path().join(&group).join(name), "").unwrap());
+        driver.limit(&group, &LIMITS).unwrap_err();
+        assert_eq!(fs::read_to_string(dir.path().join(&group).join("hugetlb.1GB.max")).unwrap(), "0");
+    }
+
+    #[test]
     fn controllers_are_handed_down_from_the_root_to_the_parent() {
         let (dir, driver, _) = tree(&[]);
         fs::write(dir.path().join("cgroup.subtree_control"), "cpuset cpu memory pids\n").unwrap();
@@ -416,15 +443,28 @@ mod tests {
     }
 
     #[test]
-    fn a_cpuset_that_is_not_handed_down_is_lost_alone() {
+    fn a_controller_that_is_not_handed_down_is_lost_alone() {
         let (dir, ..) = tree(&[]);
-        let driver = |off: &[Control]| {
-            let controllers = [Controller::Cpuset].into();
-            V2::new(dir.path().to_owned(), controllers, off.iter().copied().collect())
+        let lost = |controller, off: &[Control]| {
+            let off = off.iter().copied().collect();
+            let made = V2::new(dir.path().to_owned(), [controller].into(), off).make(Path::new("p/c"));
+            // Without the file nothing can be handed down.
+            made.err().map(|error| error.control)
         };
-        // Without the file nothing can be handed down.
-        assert_eq!(driver(&[]).make(Path::new("p/c")).unwrap_err().control, Some(Control::Cpuset));
-        driver(&[Control::Cpuset]).make(Path::new("p/c")).unwrap();
+        for (controller, controls) in [
+            (Controller::Io, &[Control::Io][..]),
+            (Controller::Hugetlb, &[Control::HugePages]),
+            (Controller::Cpuset, &[Control::Cpuset]),
+            (Controller::Pids, &[Control::Pids]),
+            (Controller::Cpu, &[Control::CpuWeight, Control::CpuQuota]),
+            (Controller::Memory, &[Control::Memory, Control::Swap]),
+        ] {
+            for (already, control) in controls.iter().enumerate() {
+                assert_eq!(lost(controller, &controls[..already]), Some(Some(*control)), "{controller:?}");
+            }
+            assert_eq!(lost(controller, controls), None, "{controller:?}: what is off is not needed");
+            fs::remove_dir(dir.path().join("p/c")).unwrap();
+        }
     }
 
     #[test]

@@ -36,19 +36,26 @@ pub(super) fn signal_below(root: i32, signal: Signal) {
 
 /// Kills every process below `root`, all stopped first so that none forks away meanwhile.
 ///
-/// One may still escape that was being forked; callers repeat it until nothing is left. On error none was killed.
+/// One may still escape that was being forked; callers repeat it until nothing is left. On error those are killed that could be seen.
 pub(super) fn kill_below(root: i32) -> io::Result<()> {
+    kill_seen(|| Ok(procfs::descendants(root)?.into_keys().collect()))
+}
+
+/// Kills those that are seen, looking until there are none but what was seen before. Nobody stays stopped, whatever fails.
+fn kill_seen(mut look: impl FnMut() -> io::Result<Vec<i32>>) -> io::Result<()> {
     let mut stopped = BTreeSet::new();
-    loop {
-        let below = procfs::descendants(root)?;
-        let fresh: Vec<i32> = below.into_keys().filter(|pid| stopped.insert(*pid)).collect();
+    let all_seen = loop {
+        let fresh: Vec<i32> = match look() {
+            Ok(below) => below.into_iter().filter(|pid| stopped.insert(*pid)).collect(),
+            Err(error) => break Err(error),
+        };
         if fresh.is_empty() {
-            break;
+            break Ok(());
         }
         fresh.into_iter().for_each(|pid| send(pid, Signal::STOP));
-    }
+    };
     stopped.into_iter().for_each(|pid| send(pid, Signal::KILL));
-    Ok(())
+    all_seen
 }
 
 /// Kills and reaps everything below this process, which must be a child subreaper; returns when nothing is left.
@@ -58,10 +65,31 @@ pub(super) fn end_all_below_me() {
             // Each of them is a child of this process by now, or will be when its parent is reaped.
             Ok(()) if sys::reap(-1, true).is_none() => return,
             Ok(()) => {}
-            // Nobody was killed whose end could be waited for.
+            // Not all were killed, so that no end is waited for.
             Err(_) if !has_children() => return,
             Err(_) => thread::sleep(UNSEEN_PAUSE),
         }
         while sys::reap(-1, false).is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn what_was_stopped_is_killed_also_when_no_more_can_be_seen() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = child.id() as i32;
+        let mut looks = [Ok(vec![pid]), Err(io::ErrorKind::OutOfMemory.into())].into_iter();
+        kill_seen(|| looks.next().unwrap()).unwrap_err();
+        // Being stopped is told before the end, if it is not killed.
+        let either = WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
+        let told = waitid(WaitId::Pid(Pid::from_raw(pid).unwrap()), either).unwrap().unwrap();
+        let _ = child.kill();
+        child.wait().unwrap();
+        assert!(told.killed() && !told.stopped(), "it was left stopped");
     }
 }

@@ -166,8 +166,16 @@ impl Container {
         self.started_at + self.started.elapsed()
     }
 
-    fn learn_end(&mut self) {
+    /// Ends what is limited of the use of disks, for good: an agent that sets limits meanwhile finds that it is to end, or is undone here.
+    fn release_io(&self) {
+        if let Err(e) = folder::write_ending(Path::new(".")) {
+            note(format_args!("cannot write that the container is to end: {e}"));
+        }
         self.driver.release_io(&self.order.group);
+    }
+
+    fn learn_end(&mut self) {
+        self.release_io();
         // There is one message. Without it process 1 has ended, which its pidfd says too.
         let exit = match self.end.take() {
             Some(End::Told(status)) => match wire::hear(&status, false) {
@@ -239,7 +247,7 @@ impl Container {
     /// Kills every process of the container; the loop ends when they are gone.
     fn kill(&mut self) {
         self.measure();
-        self.driver.release_io(&self.order.group);
+        self.release_io();
         if self.order.isolation.namespaces() {
             let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
         } else {

@@ -238,6 +238,7 @@ fn leave_out(
     match failure {
         Failure::Cgroup { file, what, control: Some(control), errno, .. } => {
             let remedy = match control {
+                _ if file.ends_with("cgroup.subtree_control") => "give the groups above it this controller",
                 Control::Swap => "start the kernel with swapaccount=1",
                 Control::Cpuset => "give these processors, and the cpuset controller, to the groups above it",
                 _ => "enable it in the kernel",
@@ -378,6 +379,12 @@ mod tests {
         assert!(!leave_out(&mut plan, &failure, &config(), &mut reasons), "a second time it would never end");
         assert!(leave_out(&mut plan, &cgroup(Some(Control::Swap)), &config(), &mut reasons));
         assert!(reasons[&Control::Swap].contains("swapaccount=1"), "{reasons:?}");
+        let mut handed_down = cgroup(Some(Control::Io));
+        if let NotStarted::Runner(Failure::Cgroup { file, .. }) = &mut handed_down {
+            *file = "/cg/cgroup.subtree_control".into();
+        }
+        assert!(leave_out(&mut plan, &handed_down, &config(), &mut reasons));
+        assert!(reasons[&Control::Io].contains("give the groups above it this controller"), "{reasons:?}");
     }
 
     #[test]

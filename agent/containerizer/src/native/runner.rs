@@ -9,6 +9,7 @@ use std::{
 };
 
 use apportion_types::{
+    IoLimits,
     container::{Control, Reading, Termination, Usage},
     time::Time,
 };
@@ -21,7 +22,7 @@ use tokio::{
 
 use super::{Shared, read, runtime};
 use crate::{
-    cgroup::{self, Controller},
+    cgroup::{self, CgroupDriver, CgroupError, Controller},
     error::ContainerError,
     folder::{self, Isolation, Order, Pids, Process},
     linux::pidfd,
@@ -225,13 +226,34 @@ pub(super) async fn limit(shared: &Shared, id: &ContainerId, limits: Limits) -> 
     if limits.cores.is_some() && !order.layout.sets(Controller::Cpuset, Control::Cpuset) {
         tracing::warn!(container = %id, "runs on all processors, also on those that a task has for itself: it was started by an agent that could not hold it to some; start its task anew");
     }
-    let limited = tokio::task::spawn_blocking(move || order.layout.driver().limit(&order.group, &limits));
+    let (of, path) = (pids.clone(), folder.clone());
+    let limited = tokio::task::spawn_blocking(move || {
+        let is_to_end = || folder::is_ending(&path) || of.live_runner().is_ok_and(|runner| runner.is_none());
+        write_limits(&*order.layout.driver(), &order.group, limits, is_to_end)
+    });
     match limited.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic())) {
         // Its groups go before its runner.
         Err(_) if live(id, &pids)?.is_none() || folder.join(folder::EXIT).exists() => Ok(()),
         Err(e) => Err(ContainerError::Limit { id: id.clone(), file: e.file, what: e.what, source: e.source }),
         Ok(()) => Ok(()),
     }
+}
+
+/// Writes limits into a group, but for those on the use of disks where it is to end: they were ended for that, and its death would wait for what
+/// it had asked of a disk.
+fn write_limits(
+    driver: &dyn CgroupDriver,
+    group: &Path,
+    limits: Limits,
+    is_to_end: impl Fn() -> bool,
+) -> Result<(), CgroupError> {
+    let io = if is_to_end() { IoLimits::NONE } else { limits.io };
+    let limited = driver.limit(group, &Limits { io, ..limits });
+    // Whoever ends it says so first: what was said too late to be seen above is seen here, or what is set is ended after it.
+    if is_to_end() {
+        driver.release_io(group);
+    }
+    limited
 }
 
 /// What the container uses, as its runner says, or has used in all.
@@ -287,4 +309,58 @@ async fn ask(folder: &Path, word: &str) -> io::Result<String> {
         Ok(line)
     };
     timeout(ANSWER_TIMEOUT, talk).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::cgroup::{Disk, V2};
+
+    const LIMITS: Limits = Limits {
+        cpus_request_milli: 1_000,
+        cpus_limit_milli: None,
+        memory_request_bytes: 0,
+        memory_limit_bytes: None,
+        swap_max_bytes: 0,
+        pids_max: Some(9),
+        io: IoLimits { write_bytes_per_second: Some(1 << 20), ..IoLimits::NONE },
+        cores: None,
+        huge_pages: apportion_types::HugePages::NONE,
+    };
+
+    /// What is in force of the use of the disk, and of the number of processes, when the container turns out to end at that look.
+    fn limited(ends_at: Option<usize>) -> [String; 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ["io.max", "pids.max"].map(|name| dir.path().join(name));
+        files.iter().for_each(|file| fs::write(file, "").unwrap());
+        let controllers = [Controller::Io, Controller::Pids].into();
+        let driver = V2::new(dir.path().to_owned(), controllers, Default::default())
+            .limiting(Some(Disk { major: 8, minor: 16 }));
+        let looks = Cell::new(0);
+        let is_to_end = || {
+            looks.set(looks.get() + 1);
+            ends_at.is_some_and(|at| at <= looks.get())
+        };
+        write_limits(&driver, Path::new(""), LIMITS, is_to_end).unwrap();
+        files.map(|file| fs::read_to_string(file).unwrap())
+    }
+
+    #[test]
+    fn the_use_of_disks_is_not_limited_again_of_what_is_to_end() {
+        let released = "8:16 rbps=max wbps=max riops=max wiops=max";
+        let [io, pids] = limited(None);
+        assert_eq!((io.as_str(), pids.as_str()), ("8:16 rbps=max wbps=1048576 riops=max wiops=max", "10"));
+        assert_eq!(limited(Some(1)), [released, "10"]);
+        assert!(limited(Some(2))[0].starts_with(released), "it began to end meanwhile");
+    }
+
+    #[test]
+    fn what_is_to_end_is_found_in_its_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!folder::is_ending(dir.path()));
+        (0..2).for_each(|_| folder::write_ending(dir.path()).unwrap());
+        assert!(folder::is_ending(dir.path()));
+    }
 }

@@ -223,14 +223,19 @@ fn disk(bench: &Bench) {
     // The kernel lets the first part of a second pass. However slow the disk is, it is not faster than this.
     assert!(held.as_millis() as u64 > 2500 * MIB / LIMIT, "{held:?}, and {free:?} without a limit");
 
-    let ends = [("kill", Some(Exit::Signal(9))), ("go", Some(Exit::Code(7))), ("runner", None)];
+    let ends = [
+        ("kill", Some(Exit::Signal(9))),
+        ("kill, then limits", Some(Exit::Signal(9))),
+        ("go", Some(Exit::Code(7))),
+        ("runner", None),
+    ];
     for (end, exit) in ends {
         assert_eq!(held_back(bench, end), exit, "{end}");
     }
 }
 
-/// The end of a container that has asked for more to be written than the kernel lets it in a thousand seconds: it is killed, ends by itself or loses
-/// its runner.
+/// The end of a container that has asked for more to be written than the kernel lets it in a thousand seconds: it is killed, also with limits that
+/// come too late, ends by itself or loses its runner.
 fn held_back(bench: &Bench, end: &str) -> Option<Exit> {
     let big = "dd if=/dev/zero of=file bs=64M count=1 oflag=direct & echo begun >begun";
     let mut spec = bench.sh(&format!("{big}; until [ -e go ]; do sleep 0.01; done; exit 7"));
@@ -252,6 +257,10 @@ fn held_back(bench: &Bench, end: &str) -> Option<Exit> {
     });
     match end {
         "kill" => block(bench.native.signal(&spec.id, Signal::Kill)).unwrap(),
+        "kill, then limits" => {
+            block(bench.native.signal(&spec.id, Signal::Kill)).unwrap();
+            block(bench.native.limit(&spec.id, spec.limits.clone())).unwrap();
+        }
         "go" => fs::write(spec.sandbox.join("go"), "").unwrap(),
         _ => {
             let runner = bench.pids(&spec)["runner"]["pid"].as_i64().unwrap();

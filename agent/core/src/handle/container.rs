@@ -139,7 +139,7 @@ impl AgentCore {
         task.phase = Phase::Ended { kept: true };
         let limitation = termination.limitation.or(task.limitation);
         let draft = match termination.exit {
-            None if task.launcher == Launcher::BeforeReboot => lost(task.kill, MACHINE_RESTARTED.to_owned()),
+            None if task.launcher == Launcher::BeforeReboot => lost_with_machine(task.kill),
             _ => ended(task.kill, Termination { limitation, ..termination }),
         };
         self.update(now, &key, draft, actions);
@@ -184,6 +184,11 @@ pub(super) fn over_meanwhile(task: &mut Task) {
     if task.phase == Phase::Attaching {
         task.kill = task.kill.filter(|kill| !kill.while_attaching);
     }
+}
+
+/// The terminal status of a task that was lost when the machine was switched off.
+pub(super) fn lost_with_machine(kill: Option<Kill>) -> Draft {
+    lost(kill, MACHINE_RESTARTED.to_owned())
 }
 
 /// The terminal status of a task whose end nobody saw.

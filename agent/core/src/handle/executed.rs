@@ -92,9 +92,11 @@ impl AgentCore {
         task.phase = Phase::Waiting;
         let executor = task.executor().expect("only asked of what an executor runs");
         let of = self.executors.get_mut(&executor).expect("it has just spoken");
-        of.tasks.insert(key.clone(), None);
-        // Whether its container was ever held to what this one brings may not be known.
-        self.tasks.get_mut(&executor).expect("it has just spoken").held = None;
+        // Whether its container was ever held to what this one brings may not be known; where it is, it is held to that until this one ends.
+        if !of.has_room_for(key) {
+            of.tasks.insert(key.clone(), None);
+            self.tasks.get_mut(&executor).expect("it has just spoken").held = None;
+        }
     }
 
     /// What an executor says of a task. What says nothing new, or comes too late, is acknowledged all the same.

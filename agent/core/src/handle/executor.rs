@@ -201,7 +201,8 @@ impl AgentCore {
                     let executor = self.executors.get_mut(&key).expect("known above");
                     let confirmed = executor.confirmed;
                     let asked = executor.tasks.get_mut(&task).expect("listed above");
-                    let raised = *asked == Some(number);
+                    // What it was held to once it may run by; that this does not hold any more is tried again.
+                    let raised = *asked == Some(number) && number > confirmed;
                     // Those before them may be had alone.
                     asked.take_if(|asked| *asked > confirmed && *asked < number);
                     if raised && self.tasks[&task].phase == Phase::Waiting {
@@ -331,7 +332,7 @@ impl AgentCore {
         }
         for task in self.waiting_for(key) {
             let executor = &self.executors[key];
-            let held = executor.tasks[&task].is_some_and(|number| number <= executor.confirmed);
+            let held = executor.has_room_for(&task);
             let inner = self.tasks.get_mut(&task).expect("listed above");
             if held {
                 inner.phase = Phase::Launching;

@@ -15,7 +15,7 @@ use crate::{
     state::{
         link::{Link, Shutdown},
         outcome::OperationKey,
-        task::Waiting,
+        task::{Task, Waiting},
         timers::Timer,
     },
 };
@@ -23,6 +23,19 @@ use crate::{
 impl AgentCore {
     pub(super) fn connected(&mut self, now: Time, actions: &mut Actions) {
         assert_eq!(self.link, Link::Down, "a stream is opened after the one before has ended");
+        self.link = Link::Opened;
+        self.say_register(now, actions);
+    }
+
+    /// Says Register where that is to be said and can be.
+    pub(super) fn say_register(&mut self, now: Time, actions: &mut Actions) {
+        let unwritten = |(key, task): (&TaskKey, &Task)| {
+            let durable = self.streams.get(key).and_then(|stream| stream.durable_state);
+            !task.holds && !durable.is_some_and(TaskState::is_terminal)
+        };
+        if self.link != Link::Opened || self.tasks.iter().any(unwritten) {
+            return;
+        }
         self.link = Link::Registering;
         self.timers.set(Timer::Link, now + self.config.register_timeout);
         actions.push(Action::Send(AgentMessage::Register {
@@ -197,7 +210,7 @@ impl AgentCore {
                 self.config.register_timeout
             ),
             Link::Registered => format!("no ping from the master for {:?}", self.ping_timeout),
-            Link::Down | Link::Closing => return,
+            Link::Down | Link::Opened | Link::Closing => return,
         };
         self.reconnect(reason, actions);
     }

@@ -171,6 +171,7 @@ impl AgentCore {
         for key in written {
             self.tell_news(now, &key, actions);
         }
+        self.say_register(now, actions);
     }
 }
 

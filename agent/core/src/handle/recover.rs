@@ -11,7 +11,7 @@ use crate::{
     action::{Action, Actions, Record},
     container::{GroupPlan, volume_key},
     event::{ProcessRecord, Recovered, RecoveredTask, Settings, TaskKey, TaskRecord},
-    handle::note,
+    handle::{container::lost_with_machine, note},
     state::{
         cores::Cores,
         pool::{Lack, Pool, is_made, unmade},
@@ -22,7 +22,7 @@ use crate::{
 };
 
 impl AgentCore {
-    pub(super) fn recovered(&mut self, now: Time, mut recovered: Recovered, actions: &mut Actions) {
+    pub(super) fn recovered(&mut self, now: Time, recovered: Recovered, actions: &mut Actions) {
         assert!(self.tasks.is_empty() && self.checkpoints_asked == 0, "the log is replayed first and once");
         self.agent_id = recovered.agent_id;
         self.log_damaged = recovered.damaged;
@@ -38,17 +38,11 @@ impl AgentCore {
                 return self.fail(changed(&changes), actions);
             }
         }
-        let cores = match self.recover_cores(&mut recovered.tasks, machine_restarted) {
-            Ok(cores) => cores,
+        let total = recovered.total.as_ref();
+        let fit = match self.recover_held(total, &recovered.tasks, machine_restarted, actions) {
+            Ok(fit) => fit,
             Err(reason) => return self.fail(reason, actions),
         };
-        if let Err(missing) = self.recover_pool(recovered.total.as_ref(), &recovered.tasks, actions) {
-            return self.fail(too_small(&missing), actions);
-        }
-        self.cores = cores;
-        if recovered.process.as_ref() != Some(&process) {
-            self.checkpoint(Record::Process(process), Fence::Nothing, actions);
-        }
         // Volumes that were made behind the damage are not known, and their data may be all that is left of them.
         if recovered.total.is_some() && !recovered.damaged {
             let volumes: BTreeSet<_> = self.pool.total.entries().filter_map(volume_key).collect();
@@ -57,10 +51,19 @@ impl AgentCore {
         for AgentOperation { framework_id, status } in recovered.operations {
             self.keep_outcome(framework_id, status, true);
         }
-        for task in recovered.tasks {
-            self.recover_task(now, task, machine_restarted, actions);
+        for (task, fits) in recovered.tasks.into_iter().zip(fit) {
+            let key = (task.task.framework_id.clone(), task.task.info.task_id.clone());
+            self.recover_task(now, task, (machine_restarted, fits), actions);
+            if !fits {
+                let draft = lost_with_machine(self.tasks[&key].kill);
+                self.update(now, &key, draft, actions);
+            }
         }
         self.suppose_held();
+        // After the ends of what does not fit any more: the next process, too, is to know what was lost with the machine.
+        if recovered.process.as_ref() != Some(&process) {
+            self.checkpoint(Record::Process(process), Fence::Nothing, actions);
+        }
         for (framework_id, status) in recovered.strays {
             let key = (framework_id, status.task_id.clone());
             self.recover_stream(&key, Some(status.state), vec![status]);
@@ -71,7 +74,7 @@ impl AgentCore {
         &mut self,
         now: Time,
         recovered: RecoveredTask,
-        machine_restarted: bool,
+        (machine_restarted, fits): (bool, bool),
         actions: &mut Actions,
     ) {
         let RecoveredTask { task: record, waits, acknowledged, updates, times } = recovered;
@@ -104,18 +107,19 @@ impl AgentCore {
         }
         // Whoever has an executor is found when that subscribes.
         let by_executor = record.info.executor().cloned();
-        if !ended && !waits && by_executor.is_none() {
+        if !ended && !waits && by_executor.is_none() && fits {
             // Also after a restart of the machine: what had ended before it may have left its account.
             let group_network = GroupPlan::network_of(&container_id, &record.info);
             actions.push(Action::Attach { container_id, group_network });
         }
-        let phase = match (ended, waits) {
+        let phase = match (ended || !fits, waits) {
             (true, _) => Phase::Ended { kept: true },
             (false, true) => Phase::Waiting,
             (false, false) => Phase::Attaching,
         };
         let state = state.unwrap_or(TaskState::Staging);
-        let mut task = Task { kill, started_at: times.started_at, ..Task::new(record, phase, state) };
+        let mut task =
+            Task { kill, started_at: times.started_at, holds: fits, ..Task::new(record, phase, state) };
         task.launcher = match (waits, machine_restarted) {
             (true, _) => Launcher::Here,
             (false, true) => Launcher::BeforeReboot,
@@ -151,34 +155,54 @@ impl AgentCore {
         self.streams.insert(key.clone(), stream);
     }
 
-    /// Gives the tasks the cores back that are their own. One that was lost when the machine was switched off needs none that are not there.
-    fn recover_cores(&self, tasks: &mut [RecoveredTask], machine_restarted: bool) -> Result<Cores, String> {
-        let mut cores = Cores::new(self.config.cores.clone());
-        for task in tasks.iter_mut().filter(|task| !task.has_ended()) {
-            let Some(own) = &task.task.cores else { continue };
-            if let Err(why) = cores.take_back(own) {
-                if task.waits || !machine_restarted {
-                    return Err(without_cores(&task.task, own, &why));
-                }
-                task.task.cores = None;
-            }
-        }
-        Ok(cores)
-    }
-
-    /// Has the settings of this process changed as those of earlier ones were, and takes what tasks hold of that; or says what is
-    /// missing.
-    fn recover_pool(
+    /// Has the settings of this process changed as those of earlier ones were, and gives the tasks back what they hold, cores too; or says what
+    /// cannot be. Of each task whether it holds anything: what was lost when the machine was switched off needs nothing that is not there.
+    fn recover_held(
         &mut self,
         total: Option<&Resources>,
         tasks: &[RecoveredTask],
+        machine_restarted: bool,
         actions: &mut Actions,
-    ) -> Result<(), Resources> {
+    ) -> Result<Vec<bool>, String> {
+        let lost = |task: &RecoveredTask| machine_restarted && !task.waits && !task.has_ended();
+        let kept = || tasks.iter().filter(|task| !task.has_ended() && !lost(task)).map(|task| &task.task);
+        let mut cores = Cores::new(self.config.cores.clone());
+        for task in kept() {
+            let taken = task
+                .cores
+                .as_ref()
+                .map_or(Ok(()), |own| cores.take_back(own).map_err(|why| without_cores(task, own, &why)));
+            taken?;
+        }
+        let held = || kept().map(|task| &task.info.resources);
+        let mut pool = self.recover_pool(total, held, actions).map_err(|missing| too_small(&missing))?;
+        let fit = tasks.iter().map(|RecoveredTask { task, .. }| task).zip(tasks.iter().map(lost));
+        let fit = fit.map(|(task, lost)| {
+            if !lost {
+                return true;
+            }
+            if pool.take_back(&task.info.resources).is_err() {
+                return false;
+            }
+            let taken = task.cores.as_ref().is_none_or(|own| cores.take_back(own).is_ok());
+            if !taken {
+                pool.give_back(&task.info.resources);
+            }
+            taken
+        });
+        let fit = fit.collect();
+        (self.pool, self.cores) = (pool, cores);
+        Ok(fit)
+    }
+
+    /// The pool when tasks hold this of it; or what is missing.
+    fn recover_pool<'a, H: Iterator<Item = &'a Resources>>(
+        &mut self,
+        total: Option<&Resources>,
+        held: impl Fn() -> H,
+        actions: &mut Actions,
+    ) -> Result<Pool, Resources> {
         let made = total.map(|total| total.only(is_made)).unwrap_or_default();
-        let held = || {
-            let live = tasks.iter().filter(|task| !task.has_ended());
-            live.map(|task| &task.task.info.resources)
-        };
         let untouched = held().map(|held| held.firm().only(|entry| !is_made(entry)));
         let needed = untouched.fold(unmade(&made), |sum, each| sum + &each);
         let missing = self.config.info.resources.missing(&needed);
@@ -197,8 +221,7 @@ impl AgentCore {
                 Lack::Unknown(missing) | Lack::Taken(missing) | Lack::Lent(missing) => missing,
             })?;
         }
-        self.pool = pool;
-        Ok(())
+        Ok(pool)
     }
 }
 

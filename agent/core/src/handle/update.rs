@@ -82,8 +82,10 @@ impl AgentCore {
                         matches!(task.phase, Phase::Ended { .. }),
                         "{key:?} ends while its container may run"
                     );
-                    self.pool.give_back(&task.record.info.resources);
-                    task.record.cores.iter().for_each(|own| self.cores.give_back(own));
+                    if task.holds {
+                        self.pool.give_back(&task.record.info.resources);
+                        task.record.cores.iter().for_each(|own| self.cores.give_back(own));
+                    }
                     ended = true;
                 }
             }

@@ -32,6 +32,13 @@ pub(crate) struct Said {
     pub(crate) of_health: bool,
 }
 
+impl Executor {
+    /// True once its container is known to have been held to what one of its tasks brings: what it is held to later takes that in too.
+    pub(crate) fn has_room_for(&self, task: &TaskKey) -> bool {
+        self.tasks.get(task).copied().flatten().is_some_and(|number| number <= self.confirmed)
+    }
+}
+
 impl Task {
     /// The executor that runs it, if that is not its agent.
     pub(crate) fn executor(&self) -> Option<TaskKey> {

@@ -5,6 +5,9 @@
 pub(crate) enum Link {
     /// No stream.
     Down,
+    /// A stream, on which Register is said once it is on disk that tasks have ended whose resources are not there any more: a master takes nobody who
+    /// has less than its tasks.
+    Opened,
     /// A stream, on which Register has been said.
     Registering,
     /// A stream, on which Registered has been heard.

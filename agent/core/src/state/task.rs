@@ -23,6 +23,8 @@ pub(crate) struct Task {
     pub(crate) kill: Option<Kill>,
     /// Its own addresses, from the start of its container on.
     pub(crate) addresses: Vec<IpAddr>,
+    /// True where its resources are its own until it ends; false only of what was lost with a machine that has them no more.
+    pub(crate) holds: bool,
     /// Whose affair its launch is, or was.
     pub(crate) launcher: Launcher,
     /// What its container is held to, or was asked to be; none when that is not known.
@@ -52,6 +54,7 @@ impl Task {
             state,
             kill: None,
             addresses: Vec::new(),
+            holds: true,
             launcher: Launcher::Here,
             held: None,
             limits_asked: 0,
