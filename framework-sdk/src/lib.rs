@@ -108,8 +108,9 @@
 //! # Surviving a restart of the scheduler
 //!
 //! Store the framework id in [`subscribed`](Scheduler::subscribed), tasks before they are launched, and their states in
-//! [`update`](Scheduler::update). At the next start give the id to [`Builder::framework_id`](driver::Builder::framework_id) and
-//! return the stored tasks from [`tasks`](Scheduler::tasks). The master takes the newer of two subscriptions: a scheduler that
+//! [`update`](Scheduler::update); a [`store`] is there for that. At the next start give the id to
+//! [`Builder::framework_id`](driver::Builder::framework_id) and return the stored tasks from [`tasks`](Scheduler::tasks). The master takes
+//! the newer of two subscriptions: a scheduler that
 //! is still running elsewhere with the same id ends with [`DriverError::FailedOver`]. One that stayed away for longer than its
 //! failover time-out ends with [`DriverError::Removed`], and begins anew without an id.
 //!
@@ -147,6 +148,7 @@ pub mod preempt;
 #[cfg(feature = "net")]
 pub mod sandbox;
 mod scheduler;
+pub mod store;
 mod task;
 pub mod testing;
 

@@ -169,4 +169,7 @@ pub enum Stop {
     /// Only ends the connection: tasks run on for the framework's failover time-out, and whoever subscribes with the same id
     /// within it takes over.
     Disconnect,
+    /// As [`Disconnect`](Stop::Disconnect), and as if the process had been killed at the beginning of this callback: nothing that it
+    /// answers, acknowledges or asks for is sent. For a scheduler that could not store what it was told.
+    Abort,
 }

@@ -7,7 +7,6 @@ use std::{
     future::Future,
     marker::PhantomData,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -17,32 +16,59 @@ use apportion_sdk::{
     driver::{Action, Config, Dropped, Engine, Input},
     limits,
     protocol::Event,
+    store::{self, Changes, Kept, Memory, StoreError},
 };
 
 /// Where a scheduler keeps what must outlive it. Clones are the same store; a crash of the framework leaves it as it is.
+///
+/// It is a store as the SDK has them, and has shorter ways to a single record.
 #[derive(Debug, Clone, Default)]
-pub struct Store(Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
+pub struct Store(Memory);
 
 impl Store {
     /// What was stored under a name.
     pub fn load(&self, name: &str) -> Option<Vec<u8>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        store::Store::load(self).expect(FAILS_NEVER).records.remove(name)
     }
 
     /// Stores under a name, in place of what was there. Durable when it returns.
     pub fn save(&self, name: &str, value: impl Into<Vec<u8>>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), value.into());
+        let mut changes = Changes::default();
+        changes.put(name, value.into());
+        self.change(changes);
     }
 
     /// Forgets what was stored under a name.
     pub fn remove(&self, name: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let mut changes = Changes::default();
+        changes.remove(name);
+        self.change(changes);
     }
 
     fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let kept = store::Store::load(self).expect(FAILS_NEVER);
+        let mut changes = Changes::default();
+        changes.framework_id(None);
+        kept.records.into_keys().for_each(|name| _ = changes.remove(name));
+        self.change(changes);
+    }
+
+    fn change(&self, changes: Changes) {
+        store::Store::save(&mut self.0.clone(), changes).expect(FAILS_NEVER);
     }
 }
+
+impl store::Store for Store {
+    fn load(&self) -> Result<Kept, StoreError> {
+        store::Store::load(&self.0)
+    }
+
+    fn save(&mut self, changes: Changes) -> Result<(), StoreError> {
+        store::Store::save(&mut self.0, changes)
+    }
+}
+
+const FAILS_NEVER: &str = "memory keeps everything";
 
 /// A framework of a simulated cluster: who it is, and how its scheduler is made, at the start and after each crash.
 pub struct Framework<S> {

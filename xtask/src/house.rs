@@ -10,9 +10,12 @@ pub(crate) const PURE: &[(&str, &str)] = &[
     ("apportion-sim", "sim"),
 ];
 
-/// Crates that are pure without their default features, each with the folder that these bring in.
-pub(crate) const FEATURES: &[(&str, &str)] =
-    &[("apportion-sdk", "framework-sdk/src/driver/net"), ("apportion-sdk", "framework-sdk/src/executor")];
+/// Crates that are pure without their default features, each with a place that these bring in.
+pub(crate) const FEATURES: &[(&str, &str)] = &[
+    ("apportion-sdk", "framework-sdk/src/driver/net"),
+    ("apportion-sdk", "framework-sdk/src/executor"),
+    ("apportion-sdk", "framework-sdk/src/store/embedded.rs"),
+];
 
 /// What must not stand anywhere under a pure crate.
 pub(crate) const IMPURE: &[&str] =

@@ -80,7 +80,7 @@ impl<K: Keep> ServiceScheduler<K> {
                 Ok(()) => self.stored.clone_from(self.state.table()),
                 Err(error) => {
                     self.failure = Some(error);
-                    cx.stop(Stop::Disconnect);
+                    cx.stop(Stop::Abort);
                 }
             }
         }

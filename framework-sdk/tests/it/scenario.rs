@@ -431,6 +431,7 @@ fn stop(text: &str) -> Stop {
     match text {
         "teardown" => Stop::Teardown,
         "disconnect" => Stop::Disconnect,
+        "abort" => Stop::Abort,
         _ => panic!("no stop `{text}`"),
     }
 }

@@ -103,7 +103,7 @@ fn what_cannot_be_stored_is_not_launched() {
     std::fs::remove_dir_all(&state).unwrap();
     cluster.harness.offer("a", "cpus:8;mem:800;ports:[31000-31009]");
     assert_eq!(cluster.launched(), []);
-    assert_eq!(cluster.harness.end(), Some(&Ok(Stop::Disconnect)));
+    assert_eq!(cluster.harness.end(), Some(&Ok(Stop::Abort)));
 }
 
 /// A service whose table is in memory, on a cluster of the harness.
@@ -206,5 +206,5 @@ fn what_cannot_be_stored_is_not_killed() {
     std::fs::remove_dir_all(&state).unwrap();
     cluster.harness.message(Order::Scale(0));
     assert_eq!(killed(&cluster.harness.calls()), [""; 0]);
-    assert_eq!(cluster.harness.end(), Some(&Ok(Stop::Disconnect)));
+    assert_eq!(cluster.harness.end(), Some(&Ok(Stop::Abort)));
 }

@@ -249,6 +249,9 @@ impl State {
         if self.phase == Phase::Ended {
             return;
         }
+        if returned.asked.iter().any(|ask| matches!(ask, Ask::Stop(Stop::Abort))) {
+            return self.end(Ok(Stop::Abort));
+        }
         self.wants_offers = returned.wants_offers;
         match returned.told {
             // Before any accept: the id of an ended task is free only then.
@@ -366,7 +369,7 @@ impl State {
             return;
         }
         match stop {
-            Stop::Disconnect => self.end(Ok(stop)),
+            Stop::Disconnect | Stop::Abort => self.end(Ok(stop)),
             // Nothing was ever subscribed that could be torn down, nor is about to be.
             Stop::Teardown
                 if self.framework_id.is_none() && !matches!(self.phase, Phase::Subscribing { .. }) =>

@@ -1,0 +1,278 @@
+//! A store in a folder of a local disk.
+
+#![expect(
+    clippy::disallowed_types,
+    reason = "the one place of this crate with files; its feature `store` brings it in"
+)]
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use apportion_types::FrameworkId;
+use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+
+use super::{Changes, Kept, Store, StoreError};
+
+/// The layout of the tables. One that is higher is of a later version.
+const VERSION: &str = "1";
+
+const RECORDS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("records");
+
+/// What is known of the store itself, and of its framework.
+const ABOUT: TableDefinition<'static, &str, &str> = TableDefinition::new("about");
+
+const ABOUT_VERSION: &str = "version";
+const ABOUT_OWNER: &str = "owner";
+const ABOUT_FRAMEWORK_ID: &str = "framework_id";
+
+/// What one scheduler keeps is small, and read once.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// A [`Store`] in a folder, which survives the end of the process and of the machine's power: a [redb](https://docs.rs/redb)
+/// database, in which each save is on the disk before it returns, and one that was cut off never happened.
+#[derive(Debug)]
+pub struct Embedded {
+    folder: PathBuf,
+    database: Database,
+    /// Held for as long as it is open; the system unlocks it when the process ends, however that happens.
+    _lock: File,
+}
+
+impl Embedded {
+    /// Opens what is kept in a folder, which is made if it is missing, and keeps every other process from it. `owner` says whose it
+    /// is, such as `batch job checksum`: what another owner keeps is refused.
+    pub fn open(folder: &Path, owner: &str) -> Result<Self, StoreError> {
+        let lock = lock(folder)?;
+        let path = file(folder);
+        if !path.try_exists().map_err(|source| io_error(&path, source))? {
+            create(&path, owner)?;
+        }
+        let database = builder().open(&path).map_err(|error| failed(error, &path))?;
+        let store = Self { folder: folder.to_owned(), database, _lock: lock };
+        let about = |key| store.about(key);
+        match about(ABOUT_VERSION)?.as_deref() {
+            Some(VERSION) => {}
+            Some(version) if version.parse::<u64>().is_ok() => {
+                return Err(StoreError::Later { folder: folder.to_owned() });
+            }
+            _ => return Err(damaged(&path, "it does not say which version wrote it")),
+        }
+        match about(ABOUT_OWNER)? {
+            Some(found) if found == owner => Ok(store),
+            Some(found) => {
+                Err(StoreError::OtherOwner { folder: folder.to_owned(), found, owner: owner.to_owned() })
+            }
+            None => Err(damaged(&path, "it does not say whose it is")),
+        }
+    }
+
+    /// Forgets everything, the folder too if nothing else is in it.
+    pub fn remove(self) -> Result<(), StoreError> {
+        let Self { folder, database, _lock: lock } = self;
+        drop(database);
+        for path in [file(&folder), folder.join("lock")] {
+            fs::remove_file(&path).map_err(|source| io_error(&path, source))?;
+        }
+        drop(lock);
+        match fs::remove_dir(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => Err(io_error(&folder, error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn about(&self, key: &str) -> Result<Option<String>, StoreError> {
+        let read = || -> Result<_, redb::Error> {
+            let about = self.database.begin_read()?.open_table(ABOUT)?;
+            Ok(about.get(key)?.map(|value| value.value().to_owned()))
+        };
+        read().map_err(|error| failed(error, &file(&self.folder)))
+    }
+}
+
+impl Store for Embedded {
+    fn load(&self) -> Result<Kept, StoreError> {
+        let path = file(&self.folder);
+        let framework_id = self.about(ABOUT_FRAMEWORK_ID)?.map(FrameworkId::new).transpose();
+        let framework_id = framework_id.map_err(|error| damaged(&path, &error.to_string()))?;
+        let read = || -> Result<_, redb::Error> {
+            let records = self.database.begin_read()?.open_table(RECORDS)?;
+            let all = records.iter()?.map(|record| {
+                let (key, value) = record?;
+                Ok((key.value().to_owned(), value.value().to_vec()))
+            });
+            all.collect::<Result<_, redb::StorageError>>().map_err(redb::Error::from)
+        };
+        Ok(Kept { framework_id, records: read().map_err(|error| failed(error, &path))? })
+    }
+
+    fn save(&mut self, changes: Changes) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let write = || -> Result<(), redb::Error> {
+            let writing = self.database.begin_write()?;
+            if let Some(framework_id) = &changes.framework_id {
+                let mut about = writing.open_table(ABOUT)?;
+                match framework_id {
+                    Some(id) => about.insert(ABOUT_FRAMEWORK_ID, id.as_str())?,
+                    None => about.remove(ABOUT_FRAMEWORK_ID)?,
+                };
+            }
+            if !changes.records.is_empty() {
+                let mut records = writing.open_table(RECORDS)?;
+                for (key, value) in &changes.records {
+                    match value {
+                        Some(value) => records.insert(key.as_str(), value.as_slice())?,
+                        None => records.remove(key.as_str())?,
+                    };
+                }
+            }
+            Ok(writing.commit()?)
+        };
+        write().map_err(|error| failed(error, &file(&self.folder)))
+    }
+}
+
+fn file(folder: &Path) -> PathBuf {
+    folder.join("state")
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    builder
+}
+
+/// Makes the folder, and takes it for this process.
+fn lock(folder: &Path) -> Result<File, StoreError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| io_error(folder, e))?;
+    let path = folder.join("lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.map_err(|e| io_error(&path, e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { folder: folder.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(io_error(&path, source)),
+    }
+}
+
+/// Makes an empty store, which is there as a whole or not at all.
+fn create(path: &Path, owner: &str) -> Result<(), StoreError> {
+    let draft = path.with_extension("new");
+    // Of a process that was killed here.
+    let _ = fs::remove_file(&draft);
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)
+        .map_err(|e| io_error(&draft, e))?;
+    let made = || -> Result<(), redb::Error> {
+        let database = builder().create(&draft)?;
+        let writing = database.begin_write()?;
+        writing.open_table(RECORDS)?;
+        let mut about = writing.open_table(ABOUT)?;
+        about.insert(ABOUT_VERSION, VERSION)?;
+        about.insert(ABOUT_OWNER, owner)?;
+        drop(about);
+        Ok(writing.commit()?)
+    };
+    made().map_err(|error| failed(error, &draft))?;
+    fs::rename(&draft, path).map_err(|e| io_error(&draft, e))?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| io_error(folder, e))
+}
+
+fn failed(error: impl Into<redb::Error>, path: &Path) -> StoreError {
+    match error.into() {
+        redb::Error::Io(source) if source.kind() != io::ErrorKind::InvalidData => io_error(path, source),
+        error => damaged(path, &error.to_string()),
+    }
+}
+
+fn io_error(path: &Path, source: io::Error) -> StoreError {
+    StoreError::Io { path: path.to_owned(), source }
+}
+
+fn damaged(path: &Path, why: &str) -> StoreError {
+    StoreError::Damaged { path: path.to_owned(), why: why.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(store: &Embedded) -> Vec<(String, Vec<u8>)> {
+        store.load().unwrap().records.into_iter().collect()
+    }
+
+    #[test]
+    fn what_was_saved_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("deep/er");
+        let mut store = Embedded::open(&folder, "job a").unwrap();
+        assert!(store.load().unwrap().is_empty());
+        let mut changes = Changes::default();
+        changes.framework_id(Some(FrameworkId::new("f1").unwrap())).put("1", vec![1]).put("2", vec![2]);
+        store.save(changes).unwrap();
+        let mut changes = Changes::default();
+        changes.remove("1").remove("9").put("2", vec![3]);
+        store.save(changes).unwrap();
+        store.save(Changes::default()).unwrap();
+        drop(store);
+        let store = Embedded::open(&folder, "job a").unwrap();
+        assert_eq!(store.load().unwrap().framework_id.unwrap().as_str(), "f1");
+        assert_eq!(kept(&store), [("2".to_owned(), vec![3])]);
+        store.remove().unwrap();
+        assert!(!folder.exists() && dir.path().join("deep").exists());
+    }
+
+    #[test]
+    fn one_scheduler_at_a_time_and_one_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Embedded::open(dir.path(), "job a").unwrap();
+        let message = Embedded::open(dir.path(), "job a").unwrap_err().to_string();
+        assert!(message.contains("is in use by another run; end that one first"), "{message}");
+        drop(store);
+        let message = Embedded::open(dir.path(), "job b").unwrap_err().to_string();
+        assert!(message.ends_with("keeps `job a`, not `job b`; name another folder"), "{message}");
+        Embedded::open(dir.path(), "job a").unwrap();
+    }
+
+    #[test]
+    fn what_is_damaged_is_refused_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Embedded::open(dir.path(), "job a").unwrap());
+        let path = file(dir.path());
+        for bytes in [&b"no store"[..], &[0; 8192]] {
+            fs::write(&path, bytes).unwrap();
+            let message = Embedded::open(dir.path(), "job a").unwrap_err().to_string();
+            assert!(message.contains("is damaged, and left as it is"), "{message}");
+            assert_eq!(fs::read(&path).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_later_version_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Embedded::open(dir.path(), "job a").unwrap();
+        let writing = store.database.begin_write().unwrap();
+        writing.open_table(ABOUT).unwrap().insert(ABOUT_VERSION, "2").unwrap();
+        writing.commit().unwrap();
+        drop(store);
+        let message = Embedded::open(dir.path(), "job a").unwrap_err().to_string();
+        assert!(message.contains("was written by a later version"), "{message}");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "x").unwrap();
+        let message = Embedded::open(&dir.path().join("file/state"), "job a").unwrap_err().to_string();
+        assert!(message.contains("file/state") && message.contains("cannot be used"), "{message}");
+    }
+}
