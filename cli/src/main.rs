@@ -34,6 +34,7 @@ mod signals;
 mod sim;
 mod table;
 mod tasks;
+mod teardown;
 mod terminal;
 mod top;
 mod unenforced;
@@ -104,6 +105,7 @@ enum Command {
     Top(top::Args),
     Images(images::Args),
     Kill(kill::Args),
+    Teardown(teardown::Args),
     /// Look into what a master keeps in its work directory, and back it up
     #[command(subcommand)]
     Registry(registry::Command),
@@ -163,6 +165,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Top(args) => ask(top::run(args)).await,
         Command::Images(args) => ask(images::run(args)).await,
         Command::Kill(args) => ask(kill::run(args)).await,
+        Command::Teardown(args) => ask(teardown::run(args)).await,
         Command::Registry(command) => ask(registry::run(command)).await,
         Command::Replay(args) => ask(replay::run(args)).await,
         Command::Sim(args) => sim::run(args).await,

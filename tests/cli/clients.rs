@@ -24,6 +24,7 @@ fn no_master_is_said_with_the_remedy() {
         &["logs", "t"],
         &["exec", "t", "--", "true"],
         &["kill", "t"],
+        &["teardown", "f"],
     ] {
         let refused = place.run(&[&args[..1], &["--master", &url], &args[1..]].concat()).expect(1);
         assert_eq!(refused.stderr, expected);

@@ -11,6 +11,7 @@ use apportion_sdk::{
     FrameworkId,
     sandbox::{self, LogRequest, Output, SandboxError},
 };
+use serde::{Deserialize, Serialize};
 use tokio::{io::AsyncWriteExt, sync::Semaphore, time::timeout};
 
 use crate::state::{Attempt, Outcome};
@@ -28,7 +29,7 @@ pub const TAIL_BYTES: usize = 4096;
 pub const LINE_CHARS_MAX: usize = 200;
 
 /// What was fetched of the output of one task.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Fetched {
     /// The last line of its standard output; of a task that failed without any, of its standard error.
     pub tail: Option<String>,

@@ -5,7 +5,9 @@
 
 use std::{io::Write, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
-use apportion_sdk::{BuildError, Driver, DriverError, FrameworkId, Handle, Stop, Time, operator::Operator};
+use apportion_sdk::{
+    BuildError, Driver, DriverError, FrameworkId, Handle, Stop, Time, operator::Operator, store::Embedded,
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -16,6 +18,7 @@ use tokio::{
 use crate::{
     capacity::{self, Advice, Size, Watch},
     job::{Job, JobError},
+    keep::{KeepError, Keeper, Kept},
     output::{Fetched, Fetcher},
     progress::{self, Progress},
     report::Report,
@@ -29,6 +32,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A signal so soon after the first is the same one: programs such as `timeout` send theirs twice.
 const SAME_SIGNAL: Duration = Duration::from_millis(300);
+
+/// How long the tasks of a job that is kept run on while nobody runs it.
+const AWAY_MAX: Duration = Duration::from_secs(3600);
 
 /// How long a second Ctrl-C waits for the master to confirm the teardown.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,6 +69,9 @@ pub struct RunArgs {
     /// The role for which to take offers
     #[arg(long, default_value = "*")]
     pub role: String,
+    /// Write down in this folder where the job is: run again after a crash, it goes on there, and the folder is gone when it has ended
+    #[arg(long, value_name = "FOLDER")]
+    pub state: Option<PathBuf>,
 }
 
 /// The form of the summary.
@@ -86,6 +95,7 @@ impl RunArgs {
             all: false,
             wait: false,
             role: "*".to_owned(),
+            state: None,
         }
     }
 }
@@ -108,12 +118,23 @@ pub enum BatchError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Where the job is cannot be written down, or read.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
     /// The master's address or the role is wrong.
     #[error(transparent)]
     Usage(#[from] BuildError),
     /// The master could not be reached, or ended the framework.
     #[error(transparent)]
     Driver(#[from] DriverError),
+    /// The master does not take the framework of the earlier run.
+    #[error(
+        "{source}; is this the master of the earlier run? if that one is gone for good, name another --state to begin anew"
+    )]
+    Stranger {
+        /// The master's words.
+        source: DriverError,
+    },
     /// Signals could not be listened to.
     #[error("cannot listen to signals: {0}")]
     Signals(std::io::Error),
@@ -126,7 +147,9 @@ impl BatchError {
     /// The exit code for it: [`USAGE`] when what was asked for is wrong, otherwise [`FAILED`].
     pub fn exit_code(&self) -> u8 {
         match self {
-            BatchError::Job(_) | BatchError::Usage(_) | BatchError::Output { .. } => USAGE,
+            BatchError::Job(_) | BatchError::Usage(_) | BatchError::Output { .. } | BatchError::Keep(_) => {
+                USAGE
+            }
             _ => FAILED,
         }
     }
@@ -136,7 +159,7 @@ impl BatchError {
 ///
 /// Prints the summary to standard output, and progress to standard error. The first Ctrl-C or SIGTERM kills the job's tasks
 /// and waits for their ends, the second leaves at once. When the future is dropped the framework is disconnected, and its
-/// tasks are killed after its failover time-out.
+/// tasks are killed after its failover time-out; with [`RunArgs::state`] the next run takes them over until then.
 pub async fn run(args: RunArgs, master: &str) -> Result<u8, BatchError> {
     let folder = std::env::current_dir().map_err(BatchError::Folder)?;
     let (file, settings) = (args.job.clone(), args.set.clone());
@@ -147,8 +170,54 @@ pub async fn run(args: RunArgs, master: &str) -> Result<u8, BatchError> {
         let refuse = |source| BatchError::Output { folder: folder.clone(), source };
         std::fs::create_dir_all(folder).map_err(refuse)?;
     }
-    let driver = Driver::builder(&job.name).role(&args.role).master(master).build()?;
-    Run::new(job, &args, master, driver.handle()).drive(driver, &args).await
+    let builder = Driver::builder(&job.name).role(&args.role).master(master);
+    let Some(folder) = &args.state else {
+        let driver = builder.build()?;
+        let mut run = Run::new(job.clone(), &args, master, driver.handle());
+        return run.drive(driver, |news| BatchScheduler::new(job, news), &args).await;
+    };
+    let open = || -> Result<_, KeepError> {
+        let store = Embedded::open(folder, &format!("batch job {}", job.name))?;
+        Keeper::open(store, &job, wall_clock())
+    };
+    loop {
+        let (keeper, kept) = open()?;
+        let known = kept.framework_id.clone();
+        let driver = builder.clone().failover_timeout(AWAY_MAX).framework_id(known.clone()).build()?;
+        let mut run = Run::new(job.clone(), &args, master, driver.handle());
+        let state = run.resume(kept);
+        let scheduler = |news| BatchScheduler::kept(job.clone(), (keeper, state), news);
+        match run.drive(driver, scheduler, &args).await {
+            // It stayed away for too long, or was torn down meanwhile. Not so when that happens before our eyes: then somebody has
+            // just ended the job, and means it.
+            Err(BatchError::Driver(error @ DriverError::Removed { .. }))
+                if known.is_some() && !run.subscribed =>
+            {
+                run.progress.say(&format!(
+                    "{error}; what ran is gone with it and runs again, what has ended is kept"
+                ));
+                let (mut keeper, mut kept) = open()?;
+                kept.state.begin_anew("its framework was removed", wall_clock(), &mut Vec::new());
+                keeper
+                    .save(&mut kept.state)
+                    .and_then(|()| keeper.save_framework_id(None))
+                    .map_err(KeepError::Store)?;
+            }
+            Ok(code) => {
+                drop(run);
+                Embedded::open(folder, &format!("batch job {}", job.name))
+                    .and_then(Embedded::remove)
+                    .map_err(KeepError::Store)?;
+                return Ok(code);
+            }
+            Err(BatchError::Driver(source @ DriverError::Refused { .. }))
+                if known.is_some() && !run.subscribed =>
+            {
+                return Err(BatchError::Stranger { source });
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// A job on its way.
@@ -173,11 +242,17 @@ struct Run {
     counts: Counts,
     interrupts: u32,
     interrupted_at: Option<Instant>,
+    /// Whether all outputs were fetched by an earlier run.
+    all_fetched: bool,
     leaving: bool,
     /// What the scheduler knew when it left.
     last: Option<Box<JobState>>,
+    /// When this run started, by two clocks.
     started: Instant,
     started_at: Time,
+    /// When the job was begun: before this run if it goes on with an earlier one.
+    began_at: Time,
+    subscribed: bool,
 }
 
 impl Run {
@@ -196,10 +271,13 @@ impl Run {
             counts: Counts { total: tasks, waiting: tasks, ..Counts::default() },
             interrupts: 0,
             interrupted_at: None,
+            all_fetched: false,
             leaving: false,
             last: None,
             started: Instant::now(),
             started_at: wall_clock(),
+            began_at: wall_clock(),
+            subscribed: false,
             job,
             master: master.to_owned(),
             operator: None,
@@ -207,11 +285,31 @@ impl Run {
         }
     }
 
-    async fn drive(mut self, driver: Driver<Order>, args: &RunArgs) -> Result<u8, BatchError> {
+    /// Goes on where an earlier run was; gives what the scheduler is to know of it.
+    fn resume(&mut self, kept: Kept) -> JobState {
+        let Kept { framework_id, began_at, state, outputs } = kept;
+        self.framework_id = framework_id;
+        // A clock that was set back must not make the job end before it began.
+        self.began_at = began_at.min(self.started_at);
+        self.launched = state.tasks().iter().any(|task| task.launches > 0);
+        self.counts = state.counts();
+        if let Some(outputs) = outputs {
+            self.all_fetched = true;
+            self.fetched = outputs;
+        }
+        state
+    }
+
+    async fn drive(
+        &mut self,
+        driver: Driver<Order>,
+        scheduler: impl FnOnce(mpsc::UnboundedSender<News>) -> BatchScheduler,
+        args: &RunArgs,
+    ) -> Result<u8, BatchError> {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(BatchError::Signals)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(BatchError::Signals)?;
         let (news_sender, mut news) = mpsc::unbounded_channel();
-        let mut driving = pin!(driver.run(BatchScheduler::new(self.job.clone(), news_sender)));
+        let mut driving = pin!(driver.run(scheduler(news_sender)));
         let mut lines = tokio::time::interval_at(self.started + progress::LINES_EVERY, progress::LINES_EVERY);
         let mut looks = tokio::time::interval(LOOK_EVERY);
 
@@ -242,15 +340,15 @@ impl Run {
             }
             if self.ended == self.job.tasks() && self.fetches.is_empty() && !self.leaving {
                 self.leaving = true;
-                self.order(Order::Leave).await;
+                self.order(Order::Leave(self.fetched.clone())).await;
             }
         };
-        let times = (self.started_at, self.started_at + self.started.elapsed());
+        let times = (self.began_at, self.started_at + self.started.elapsed());
         self.progress.finish();
         while let Ok(news) = news.try_recv() {
             self.take(news);
         }
-        let state = match (outcome, self.last) {
+        let state = match (outcome, self.last.take()) {
             (Ok(_), Some(state)) => state,
             // Everything is done and known; only the farewell went wrong.
             (Err(error), Some(state)) => {
@@ -258,17 +356,26 @@ impl Run {
                 state
             }
             (Err(error), None) => return Err(error.into()),
-            (Ok(_), None) => unreachable!("the driver ends well only when it was told to leave"),
+            (Ok(outcome), None) => {
+                let failure = outcome.scheduler.into_failure();
+                let error = failure.expect(
+                    "the driver ends well when it was told to leave, or what happened cannot be kept",
+                );
+                return Err(KeepError::Store(error).into());
+            }
         };
-        let framework_id = self.framework_id.map(|id| id.to_string());
-        let report = Report::new(&self.job, &state, self.fetched, framework_id, times);
+        let framework_id = self.framework_id.take().map(|id| id.to_string());
+        let report = Report::new(&self.job, &state, std::mem::take(&mut self.fetched), framework_id, times);
         show(&report, args).map_err(BatchError::Stdout)?;
         Ok(exit_code(&report, self.job.output.is_some()))
     }
 
     fn take(&mut self, news: News) {
         match news {
-            News::Subscribed(framework_id) => self.framework_id = Some(framework_id),
+            News::Subscribed(framework_id) => {
+                self.subscribed = true;
+                self.framework_id = Some(framework_id);
+            }
             News::Disconnected(why) => {
                 self.progress.say(&format!("the master is lost: {why}; tasks run on, trying again"))
             }
@@ -290,6 +397,9 @@ impl Run {
     /// Fetches the output of a task that ran: only then there can be one.
     fn fetch(&mut self, position: usize, end: &End) {
         let container = end.status.as_ref().and_then(|status| status.container.as_ref());
+        if self.all_fetched {
+            return;
+        }
         let ran = end.outcome == Outcome::Succeeded || container.is_some();
         if let (true, Some(attempt), Some(framework_id)) = (ran, &end.last, &self.framework_id) {
             let (name, outcome) = (self.job.task_name(position), end.outcome);

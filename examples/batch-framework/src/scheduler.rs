@@ -9,13 +9,15 @@ use std::sync::Arc;
 use apportion_sdk::{
     AgentId, Context, DeclineReason, FrameworkId, Network, Offer, Scheduler, Stop, Subscription,
     Task as Description, TaskId, TaskInfo, TaskStatus, Time, async_trait, limits, placement,
-    protocol::ResourceRequest,
+    protocol::ResourceRequest, store::StoreError,
 };
 use tokio::sync::mpsc;
 
 use crate::{
     job::Job,
-    state::{Counts, Effect, End, Host, JobState, Policy},
+    keep::Keeper,
+    output::Fetched,
+    state::{Counts, Effect, End, Host, JobState},
 };
 
 /// What the program around the scheduler may tell it.
@@ -29,11 +31,11 @@ pub enum Order {
     Add(Vec<String>),
     /// No more elements will come: the job is done when its tasks have ended.
     Close,
-    /// Everything is done, the outputs are fetched: end the framework.
+    /// Everything is done, and this was fetched of the outputs, by position: end the framework.
     ///
     /// Not done by the scheduler itself when the last task ends, because an agent may throw away the sandboxes of a framework
     /// that is gone.
-    Leave,
+    Leave(Vec<Fetched>),
 }
 
 /// What the scheduler tells the program around it, for people and for fetching outputs.
@@ -74,20 +76,38 @@ pub struct BatchScheduler {
     /// Never full: there are at most a few pieces of news for each attempt, and nobody stops reading before the end.
     news: mpsc::UnboundedSender<News>,
     told: Counts,
+    /// Where the job is written down, if anywhere.
+    keeper: Option<Keeper>,
+    /// Why it ended by itself: what happened could not be written down.
+    failure: Option<StoreError>,
     /// The wake-up that is under way, so that not each callback asks for one more.
     wake_at: Option<Time>,
 }
 
 impl BatchScheduler {
-    /// All tasks that the job has so far, none launched.
+    /// All tasks that the job has so far, none launched, and nothing written down: a program that dies begins the job anew.
     pub fn new(job: Arc<Job>, news: mpsc::UnboundedSender<News>) -> Self {
-        let policy = Policy { retries: job.retries, timeout: job.timeout };
-        let mut state = JobState::open(policy);
-        state.add((0..job.tasks()).map(|position| job.task_name(position)));
-        if !job.open {
-            state.close();
+        let state = JobState::of(&job);
+        Self { job, state, news, told: Counts::default(), keeper: None, failure: None, wake_at: None }
+    }
+
+    /// A job that goes on where it [was](Keeper::open), and is written down as it goes. Ends that are known already are told again.
+    pub fn kept(
+        job: Arc<Job>,
+        (keeper, state): (Keeper, JobState),
+        news: mpsc::UnboundedSender<News>,
+    ) -> Self {
+        let this = Self { state, keeper: Some(keeper), ..Self::new(job, news) };
+        let ends = this.state.tasks().iter().enumerate();
+        for (position, end) in ends.filter_map(|(position, task)| Some((position, task.end()?.clone()))) {
+            this.tell(News::Ended { position, end: Box::new(end) });
         }
-        Self { job, state, news, told: Counts::default(), wake_at: None }
+        this
+    }
+
+    /// Why it ended by itself: what happened could not be written down, and so it did not happen.
+    pub fn into_failure(self) -> Option<StoreError> {
+        self.failure
     }
 
     /// What is known of the job.
@@ -153,8 +173,29 @@ impl BatchScheduler {
         task.build().map_err(|error| error.to_string())
     }
 
-    /// Does what the state asks for. Every callback ends here, so that none can forget a kill or a timer.
+    /// Writes down something, if anything is to be; when that fails the run ends, and the tasks run on.
+    ///
+    /// It blocks for as long as the disk takes: nothing may go on before it is written anyway.
+    fn keep(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(&mut Keeper, &mut JobState) -> Result<(), StoreError>,
+    ) -> bool {
+        if let (None, Some(keeper)) = (&self.failure, &mut self.keeper)
+            && let Err(error) = write(keeper, &mut self.state)
+        {
+            self.failure = Some(error);
+            // Nothing that this callback answers is sent: no launch, no acknowledgement.
+            cx.stop(Stop::Abort);
+        }
+        self.failure.is_none()
+    }
+
+    /// Does what the state asks for, once it is written down. Every callback ends here, so that none can forget a kill or a timer.
     fn act(&mut self, cx: &mut Context<'_>, effects: Vec<Effect>) {
+        if !self.keep(cx, Keeper::save) {
+            return;
+        }
         for effect in effects {
             match effect {
                 Effect::Kill(task_id) => cx.kill(&task_id, None),
@@ -243,7 +284,12 @@ impl Scheduler for BatchScheduler {
     }
 
     async fn subscribed(&mut self, cx: &mut Context<'_>, subscription: Subscription) {
+        let id = Some(subscription.framework_id.clone());
+        if !self.keep(cx, |keeper, _| keeper.save_framework_id(id)) {
+            return;
+        }
         self.tell(News::Subscribed(subscription.framework_id));
+        self.state.unwanted().for_each(|task_id| cx.kill(task_id, None));
         // Beside the attempts under way, which the SDK asks for by itself: one that was given up may have come back meanwhile.
         cx.reconcile_all();
         self.act(cx, Vec::new());
@@ -260,7 +306,10 @@ impl Scheduler for BatchScheduler {
             Order::GiveUp(why) => self.state.give_up(&why, &mut effects),
             Order::Add(elements) => self.add(elements),
             Order::Close => self.state.close(),
-            Order::Leave => {
+            Order::Leave(outputs) => {
+                if !self.keep(cx, |keeper, _| keeper.save_outputs(&outputs)) {
+                    return;
+                }
                 self.tell(News::Leaving(Box::new(self.state.clone())));
                 cx.stop(Stop::Teardown);
             }

@@ -2,7 +2,12 @@
 
 use std::{path::Path, time::Duration};
 
-use apportion_sdk::{TaskState, protocol::Call, testing::Harness};
+use apportion_sdk::{
+    TaskState,
+    protocol::Call,
+    store::{self, Store as _},
+    testing::Harness,
+};
 
 use super::*;
 
@@ -128,4 +133,51 @@ fn attempts_that_were_given_up_are_asked_for_too() {
         calls.iter().any(|call| matches!(call, Call::Reconcile { tasks } if tasks.is_empty())),
         "{calls:?}"
     );
+}
+
+/// A store that is full.
+#[derive(Debug, Default, Clone)]
+struct Full {
+    kept: store::Memory,
+    full: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl store::Store for Full {
+    fn load(&self) -> Result<store::Kept, StoreError> {
+        self.kept.load()
+    }
+
+    fn save(&mut self, changes: store::Changes) -> Result<(), StoreError> {
+        if self.full.load(std::sync::atomic::Ordering::Relaxed) {
+            let source = std::io::ErrorKind::StorageFull.into();
+            return Err(StoreError::Io { path: "state".into(), source });
+        }
+        self.kept.save(changes)
+    }
+}
+
+#[test]
+fn what_cannot_be_written_down_has_not_happened() {
+    let job = || Arc::new(Job::builder("j").command(["true"]).count(2).build().unwrap());
+    for launched in [false, true] {
+        let store = Full::default();
+        let (keeper, kept) = Keeper::open(store.clone(), &job(), Time::ZERO).unwrap();
+        let (news, _) = mpsc::unbounded_channel();
+        let mut harness = Harness::new(BatchScheduler::kept(job(), (keeper, kept.state), news));
+        let fill = || store.full.store(true, std::sync::atomic::Ordering::Relaxed);
+        if launched {
+            harness.offer("a", "cpus:4;mem:4000");
+            assert_eq!(harness.launched().len(), 2);
+            harness.calls();
+            fill();
+            harness.update("a", "j-0001", TaskState::Finished);
+            let calls = harness.calls();
+            assert!(!calls.iter().any(|call| matches!(call, Call::Acknowledge { .. })), "{calls:?}");
+        } else {
+            fill();
+            harness.offer("a", "cpus:4;mem:4000");
+            assert!(harness.launched().is_empty());
+        }
+        assert_eq!(harness.end(), Some(&Ok(Stop::Abort)));
+    }
 }

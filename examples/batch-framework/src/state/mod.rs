@@ -26,6 +26,7 @@ use apportion_sdk::{Reason, TaskId, TaskState, TaskStatus, Time, container::Limi
 
 use self::task::Phase;
 pub use self::task::{Attempt, End, Host, Outcome, Task};
+use crate::job::Job;
 
 /// The pause before the first repetition of a task; it doubles with each.
 pub const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -95,6 +96,8 @@ pub struct JobState {
     due: BTreeSet<(Time, usize)>,
     counts: Counts,
     interrupted: bool,
+    /// Positions of tasks that are not as they were when this was asked last.
+    changed: BTreeSet<usize>,
 }
 
 impl JobState {
@@ -109,7 +112,18 @@ impl JobState {
             due: BTreeSet::new(),
             counts: Counts::default(),
             interrupted: false,
+            changed: BTreeSet::new(),
         }
+    }
+
+    /// All tasks that a job has so far, none launched; open if it is.
+    pub fn of(job: &Job) -> Self {
+        let mut state = Self::open(Policy { retries: job.retries, timeout: job.timeout });
+        state.add((0..job.tasks()).map(|position| job.task_name(position)));
+        if !job.open {
+            state.close();
+        }
+        state
     }
 
     /// Adds tasks behind those that are there, ready to be launched. Task ids are made from the names, which must be different.
@@ -130,6 +144,51 @@ impl JobState {
     /// Whether tasks may be added.
     pub fn is_open(&self) -> bool {
         self.open
+    }
+
+    /// Puts a task that is new here where it was when it was kept: see [`take_changed`](JobState::take_changed).
+    pub fn restore(&mut self, position: usize, kept: Task) {
+        assert!(self.ready.remove(&position), "only a new task is put where it was");
+        self.counts.waiting -= 1;
+        match &kept.phase {
+            Phase::Ready => {
+                self.ready.insert(position);
+                self.counts.waiting += 1;
+            }
+            Phase::Paused { until } => {
+                self.due.insert((*until, position));
+                self.counts.waiting += 1;
+            }
+            Phase::Active { attempt } => {
+                self.live.insert(attempt.id.clone(), position);
+                self.due.extend(attempt.due.map(|at| (at, position)));
+                self.counts.active += 1;
+            }
+            Phase::Ended(end) => match end.outcome {
+                Outcome::Succeeded => self.counts.succeeded += 1,
+                _ => self.counts.failed += 1,
+            },
+        }
+        let name = std::mem::take(&mut self.tasks[position].name);
+        self.tasks[position] = Task { name, ..kept };
+    }
+
+    /// The positions of tasks that are not as they were when this was called last: what is to be kept anew.
+    pub fn take_changed(&mut self) -> BTreeSet<usize> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// What was launched is gone with the framework that launched it: it runs again, as another one's.
+    pub fn begin_anew(&mut self, why: &str, now: Time, effects: &mut Vec<Effect>) {
+        for position in self.live.values().copied().collect::<Vec<_>>() {
+            self.lost(position, why, None, now, effects);
+        }
+    }
+
+    /// Attempts that are to end: their kills are to be asked for again by a scheduler that takes over.
+    pub fn unwanted(&self) -> impl Iterator<Item = &TaskId> {
+        let attempts = self.live.values().filter_map(|position| self.tasks[*position].attempt());
+        attempts.filter(|attempt| self.interrupted || attempt.timed_out).map(|attempt| &attempt.id)
     }
 
     /// The position of the first task that can be launched now.
@@ -181,8 +240,8 @@ impl JobState {
     /// An attempt of a ready task, by its [next id](JobState::next_id), is on its way to an agent.
     pub fn launched(&mut self, position: usize, host: Host, now: Time) {
         assert!(self.ready.remove(&position), "only a ready task is launched");
-        let attempt = self.tasks[position].begin(host, now);
-        self.live.insert(attempt.id.clone(), position);
+        let id = self.change(position).begin(host, now).id.clone();
+        self.live.insert(id, position);
         self.counts.waiting -= 1;
         self.counts.active += 1;
     }
@@ -211,12 +270,12 @@ impl JobState {
             TaskState::Finished => self.end(position, Outcome::Succeeded, status, effects),
             // Its machine started anew, or whoever watched it is gone: it may have done well.
             TaskState::Failed if status.reason == Some(Reason::ContainerLost) => {
-                self.lost(position, status, now, effects)
+                self.lost(position, &cause(status), Some(status), now, effects)
             }
             TaskState::Failed => self.failed(position, status, now, effects),
             // For the sake of others, not because anybody wished that it does not run.
             TaskState::Killed if status.reason == Some(Reason::Preempted) => {
-                self.lost(position, status, now, effects)
+                self.lost(position, &cause(status), Some(status), now, effects)
             }
             TaskState::Killed => self.killed(position, status, effects),
             TaskState::Error => self.end(position, Outcome::Invalid, status, effects),
@@ -225,7 +284,7 @@ impl JobState {
             | TaskState::Gone
             | TaskState::GoneByOperator
             | TaskState::Unreachable
-            | TaskState::Unknown => self.lost(position, status, now, effects),
+            | TaskState::Unknown => self.lost(position, &cause(status), Some(status), now, effects),
         }
     }
 
@@ -237,6 +296,7 @@ impl JobState {
                 break;
             }
             self.due.remove(&(at, position));
+            self.changed.insert(position);
             let task = &mut self.tasks[position];
             match &mut task.phase {
                 Phase::Paused { .. } => {
@@ -278,12 +338,19 @@ impl JobState {
         };
         // The time counts from the first sign that it runs: waiting for an image or a busy agent is not the task's own time.
         if attempt.running_since.is_none() {
+            self.changed.insert(position);
             attempt.running_since = Some(now);
             if let (Some(timeout), false) = (self.policy.timeout, self.interrupted) {
                 attempt.due = Some(now + timeout);
                 self.due.insert((now + timeout, position));
             }
         }
+    }
+
+    /// A task that is about to change.
+    fn change(&mut self, position: usize) -> &mut Task {
+        self.changed.insert(position);
+        &mut self.tasks[position]
     }
 
     fn failed(&mut self, position: usize, status: &TaskStatus, now: Time, effects: &mut Vec<Effect>) {
@@ -310,16 +377,24 @@ impl JobState {
         self.end(position, outcome, status, effects);
     }
 
-    fn lost(&mut self, position: usize, status: &TaskStatus, now: Time, effects: &mut Vec<Effect>) {
+    /// It runs again, and costs no retry; unless it was to end anyway. With the status that says so, if there is one.
+    fn lost(
+        &mut self,
+        position: usize,
+        why: &str,
+        status: Option<&TaskStatus>,
+        now: Time,
+        effects: &mut Vec<Effect>,
+    ) {
         let task = &mut self.tasks[position];
         task.losses += 1;
         if task.timed_out() || self.interrupted {
             let outcome = if task.timed_out() { Outcome::TimedOut } else { Outcome::Interrupted };
-            return self.end(position, outcome, status, effects);
+            return self.end_active(position, outcome, why.to_owned(), status, effects);
         }
         // It pauses all the same: an agent that drops whatever it gets would otherwise be asked again without end.
         let losses = task.losses;
-        self.pause(position, losses, format!("{} (counts as no attempt)", cause(status)), now, effects);
+        self.pause(position, losses, format!("{why} (counts as no attempt)"), now, effects);
     }
 
     fn pause(&mut self, position: usize, times: u32, why: String, now: Time, effects: &mut Vec<Effect>) {
@@ -332,21 +407,32 @@ impl JobState {
     }
 
     fn end(&mut self, position: usize, outcome: Outcome, status: &TaskStatus, effects: &mut Vec<Effect>) {
+        self.end_active(position, outcome, cause(status), Some(status), effects);
+    }
+
+    fn end_active(
+        &mut self,
+        position: usize,
+        outcome: Outcome,
+        why: String,
+        status: Option<&TaskStatus>,
+        effects: &mut Vec<Effect>,
+    ) {
         let last = self.tasks[position].attempt().cloned();
         let why = match (outcome, self.policy.timeout) {
             (Outcome::TimedOut, Some(timeout)) => {
                 format!("ran longer than {}", humantime::format_duration(timeout))
             }
-            _ => cause(status),
+            _ => why,
         };
-        let end = End { outcome, last, status: Some(status.clone()), why };
+        let end = End { outcome, last, status: status.cloned(), why };
         self.leave_active(position, Phase::Ended(Box::new(end)));
         self.count_end(position, outcome, effects);
     }
 
     /// The one door out of [`Phase::Active`]: the id is forgotten, and nothing is due any more.
     fn leave_active(&mut self, position: usize, next: Phase) {
-        let before = std::mem::replace(&mut self.tasks[position].phase, next);
+        let before = std::mem::replace(&mut self.change(position).phase, next);
         let Phase::Active { attempt } = before else { unreachable!("live ids are of active tasks") };
         if let Some(at) = attempt.due {
             self.due.remove(&(at, position));
@@ -367,7 +453,7 @@ impl JobState {
     }
 
     fn end_unlaunched(&mut self, position: usize, outcome: Outcome, why: String, effects: &mut Vec<Effect>) {
-        self.tasks[position].phase = Phase::Ended(Box::new(End { outcome, last: None, status: None, why }));
+        self.change(position).phase = Phase::Ended(Box::new(End { outcome, last: None, status: None, why }));
         self.counts.waiting -= 1;
         self.count_end(position, outcome, effects);
     }

@@ -1,10 +1,10 @@
 //! One task of a job, and its attempts.
 
 use apportion_sdk::{AgentId, TaskId, TaskStatus, Time};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The agent on which an attempt was launched.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
     /// Its id.
     pub agent_id: AgentId,
@@ -15,7 +15,7 @@ pub struct Host {
 }
 
 /// One launch of a task.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// Its own id, never used before.
     pub id: TaskId,
@@ -32,7 +32,7 @@ pub struct Attempt {
 }
 
 /// How a task ended, for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Its command returned 0.
@@ -67,7 +67,7 @@ impl Outcome {
 }
 
 /// The end of a task.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     /// How.
     pub outcome: Outcome,
@@ -80,7 +80,7 @@ pub struct End {
 }
 
 /// What a task does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
     Ready,
     Paused { until: Time },
@@ -89,9 +89,10 @@ pub(super) enum Phase {
 }
 
 /// One task of a job.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
     /// Its name, and the id of its first attempt.
+    #[serde(skip)]
     pub name: String,
     /// How often it was launched.
     pub launches: u32,

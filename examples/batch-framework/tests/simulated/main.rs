@@ -6,6 +6,7 @@
 //! - `ends`: what becomes of tasks that succeed, fail, hang, or are too large.
 //! - `orders`: what the program around the scheduler asks for.
 //! - `outages`: what happens while the master, an agent, or the job's own process is away.
+//! - `survival`: what a job that is kept survives.
 //!
 //! [`program`] is the program, as far as a story needs one.
 
@@ -15,3 +16,4 @@ mod ends;
 mod orders;
 mod outages;
 mod program;
+mod survival;

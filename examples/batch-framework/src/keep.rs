@@ -1,0 +1,291 @@
+//! What a job keeps beyond the end of its scheduler: where each of its tasks is.
+//!
+//! A task is written down before it is launched, and its end before it is acknowledged. So a job whose program is killed at any
+//! moment and run again does nothing twice that has ended, and loses nothing.
+
+use std::fmt;
+
+use apportion_sdk::{
+    FrameworkId, Time,
+    store::{Changes, Store, StoreError},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    job::Job,
+    output::Fetched,
+    state::{JobState, Task},
+};
+
+/// The record of the job as a whole.
+const JOB: &str = "job";
+
+/// The record of what was fetched of the tasks' outputs: there when everything is done but the farewell.
+const OUTPUTS: &str = "outputs";
+
+/// What the records of tasks begin with.
+const TASK: &str = "task/";
+
+/// Why a job cannot be kept, or not go on where it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeepError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It was begun with other tasks.
+    #[error(
+        "job `{job}` was begun with other tasks than it has now: its file has changed, or what its glob finds; run it as it was, or name \
+         another --state"
+    )]
+    OtherTasks {
+        /// The job.
+        job: String,
+    },
+    /// A record is not what was written.
+    #[error(
+        "the record `{key}` of the job's state is damaged: {why}; name another --state to begin the job anew"
+    )]
+    Damaged {
+        /// Which.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// More tasks may come.
+    #[error("job `{job}` is open, and only one whose tasks are all known can be kept")]
+    Open {
+        /// The job.
+        job: String,
+    },
+}
+
+/// The job as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Whole {
+    /// What its tasks do, in short.
+    digest: u32,
+    /// When it was begun.
+    began_at: Time,
+    interrupted: bool,
+}
+
+/// Keeps one job.
+pub struct Keeper {
+    store: Box<dyn Store + Sync>,
+    whole: Whole,
+}
+
+/// Where a job was.
+#[derive(Debug)]
+pub struct Kept {
+    /// Its framework, if it has one.
+    pub framework_id: Option<FrameworkId>,
+    /// When it was begun.
+    pub began_at: Time,
+    /// Its tasks.
+    pub state: JobState,
+    /// What was fetched of its outputs, by position, once everything is done.
+    pub outputs: Option<Vec<Fetched>>,
+}
+
+impl Keeper {
+    /// Begins to keep a job, or goes on with what is kept of it.
+    pub fn open(
+        mut store: impl Store + Sync + 'static,
+        job: &Job,
+        now: Time,
+    ) -> Result<(Keeper, Kept), KeepError> {
+        if job.open {
+            return Err(KeepError::Open { job: job.name.clone() });
+        }
+        let mut state = JobState::of(job);
+        let kept = store.load()?;
+        let digest = digest(job);
+        let whole = match kept.records.get(JOB) {
+            Some(record) => read(JOB, record)?,
+            None => {
+                let whole = Whole { digest, began_at: now, interrupted: false };
+                let mut changes = Changes::default();
+                changes.put(JOB, written(&whole));
+                store.save(changes)?;
+                whole
+            }
+        };
+        if whole.digest != digest {
+            return Err(KeepError::OtherTasks { job: job.name.clone() });
+        }
+        for (key, record) in kept.records.range(TASK.to_owned()..) {
+            let Some(number) = key.strip_prefix(TASK) else { break };
+            let position: Option<usize> = number.parse().ok().filter(|position| *position < job.tasks());
+            let position = position.ok_or_else(|| damaged(key, "the job has no such task"))?;
+            let task: Task = read(key, record)?;
+            if task
+                .attempt()
+                .is_some_and(|attempt| !attempt.id.as_str().starts_with(&job.task_name(position)))
+            {
+                return Err(damaged(key, "it is about another task"));
+            }
+            state.restore(position, task);
+        }
+        if whole.interrupted {
+            state.interrupt(&mut Vec::new());
+        }
+        let outputs: Option<Vec<Fetched>> =
+            kept.records.get(OUTPUTS).map(|record| read(OUTPUTS, record)).transpose()?;
+        if outputs.as_ref().is_some_and(|outputs| outputs.len() != job.tasks() || !state.is_done()) {
+            return Err(damaged(OUTPUTS, "it is not of this job"));
+        }
+        let kept = Kept { framework_id: kept.framework_id, began_at: whole.began_at, state, outputs };
+        Ok((Keeper { store: Box::new(store), whole }, kept))
+    }
+
+    /// Keeps what has changed of the job. When this returns it lasts.
+    pub(crate) fn save(&mut self, state: &mut JobState) -> Result<(), StoreError> {
+        let mut changes = Changes::default();
+        for position in state.take_changed() {
+            changes.put(format!("{TASK}{position:07}"), written(&state.tasks()[position]));
+        }
+        if state.is_interrupted() && !self.whole.interrupted {
+            self.whole.interrupted = true;
+            changes.put(JOB, written(&self.whole));
+        }
+        if changes.is_empty() { Ok(()) } else { self.store.save(changes) }
+    }
+
+    /// Keeps the id of the framework that the job is, or that it is none any more.
+    pub fn save_framework_id(&mut self, framework_id: Option<FrameworkId>) -> Result<(), StoreError> {
+        let mut changes = Changes::default();
+        changes.framework_id(framework_id);
+        self.store.save(changes)
+    }
+
+    /// Keeps what was fetched of the outputs: with it nothing more is to be done but to tell it.
+    pub(crate) fn save_outputs(&mut self, outputs: &[Fetched]) -> Result<(), StoreError> {
+        let mut changes = Changes::default();
+        changes.put(OUTPUTS, written(&outputs));
+        self.store.save(changes)
+    }
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").field("whole", &self.whole).finish_non_exhaustive()
+    }
+}
+
+/// What the tasks of a job do, in short: not how much of what they may use, which may be other the next time.
+fn digest(job: &Job) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    let mut add = |text: &str| {
+        hasher.update(text.as_bytes());
+        // No text has it within.
+        hasher.update(&[0xff]);
+    };
+    add(&job.image.as_ref().map(ToString::to_string).unwrap_or_default());
+    for position in 0..job.tasks() {
+        add(&job.task_name(position));
+        job.argv(position).iter().for_each(|argument| add(argument));
+        for (name, value) in job.env(position) {
+            add(&name);
+            add(&value);
+        }
+    }
+    hasher.finalize()
+}
+
+fn read<T: for<'a> Deserialize<'a>>(key: &str, record: &[u8]) -> Result<T, KeepError> {
+    serde_json::from_slice(record).map_err(|error| damaged(key, &error.to_string()))
+}
+
+fn written(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("records have texts as keys")
+}
+
+fn damaged(key: &str, why: &str) -> KeepError {
+    KeepError::Damaged { key: key.to_owned(), why: why.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use apportion_sdk::{AgentId, TaskId, store::Memory};
+
+    use super::*;
+    use crate::state::{Host, Outcome};
+
+    fn job(command: &str) -> Job {
+        let resources = "cpus:1;mem:128".parse().unwrap();
+        Job::builder("j").command([command, "${index}"]).resources(resources).count(3).build().unwrap()
+    }
+
+    fn host() -> Host {
+        Host { agent_id: AgentId::new("a1").unwrap(), hostname: "one".into(), address: "one:5051".into() }
+    }
+
+    #[test]
+    fn a_job_is_where_it_was() {
+        let store = Memory::default();
+        let (mut keeper, mut kept) = Keeper::open(store.clone(), &job("work"), Time::ZERO).unwrap();
+        kept.state.launched(0, host(), Time::ZERO);
+        kept.state.launched(2, host(), Time::ZERO);
+        kept.state.reject(1, "why not".into(), &mut Vec::new());
+        keeper.save(&mut kept.state).unwrap();
+        keeper.save(&mut kept.state).unwrap();
+        keeper.save_framework_id(Some(FrameworkId::new("f1").unwrap())).unwrap();
+
+        let later = Time::from_micros(7);
+        let (mut keeper, mut again) = Keeper::open(store.clone(), &job("work"), later).unwrap();
+        assert_eq!(again.state.tasks(), kept.state.tasks());
+        assert_eq!(again.state.counts(), kept.state.counts());
+        assert_eq!(again.state.tasks()[1].end().unwrap().outcome, Outcome::Invalid);
+        assert_eq!(again.state.live().map(TaskId::as_str).collect::<Vec<_>>(), ["j-0001", "j-0003"]);
+        assert_eq!((again.framework_id.unwrap().as_str(), again.began_at), ("f1", Time::ZERO));
+        assert_eq!(again.state.unwanted().count(), 0);
+
+        again.state.interrupt(&mut Vec::new());
+        keeper.save(&mut again.state).unwrap();
+        let (_, again) = Keeper::open(store, &job("work"), later).unwrap();
+        assert!(again.state.is_interrupted());
+        assert_eq!(again.state.unwanted().count(), 2, "they are to be killed by who takes over");
+    }
+
+    #[test]
+    fn a_job_with_other_tasks_is_refused() {
+        let store = Memory::default();
+        Keeper::open(store.clone(), &job("work"), Time::ZERO).unwrap();
+        let message = Keeper::open(store, &job("play"), Time::ZERO).unwrap_err().to_string();
+        assert!(message.starts_with("job `j` was begun with other tasks than it has now"), "{message}");
+        let open = Job::builder("j").command(["true"]).count(1).open().build().unwrap();
+        let message = Keeper::open(Memory::default(), &open, Time::ZERO).unwrap_err().to_string();
+        assert!(message.starts_with("job `j` is open"), "{message}");
+    }
+
+    #[test]
+    fn a_record_that_is_not_what_was_written_is_named() {
+        let good = Memory::default();
+        let (mut keeper, mut kept) = Keeper::open(good.clone(), &job("work"), Time::ZERO).unwrap();
+        kept.state.launched(0, host(), Time::ZERO);
+        keeper.save(&mut kept.state).unwrap();
+        let records = good.load().unwrap().records;
+        let task = records["task/0000000"].clone();
+        for (key, value) in [
+            ("job", b"{}".to_vec()),
+            ("task/0000000", b"{\"launches\":".to_vec()),
+            ("task/0000002", task.clone()),
+            ("task/0000003", task.clone()),
+            ("task/one", task),
+            ("outputs", b"[]".to_vec()),
+        ] {
+            let mut store = Memory::default();
+            let mut changes = Changes::default();
+            records.iter().for_each(|(key, value)| _ = changes.put(key, value.clone()));
+            changes.put(key, value);
+            store.save(changes).unwrap();
+            let message = Keeper::open(store, &job("work"), Time::ZERO).unwrap_err().to_string();
+            assert!(
+                message.starts_with(&format!("the record `{key}` of the job's state is damaged")),
+                "{message}"
+            );
+        }
+    }
+}

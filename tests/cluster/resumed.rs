@@ -1,0 +1,82 @@
+//! A job outlives its program, if it is written down where it is.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use super::Cluster;
+use crate::support::until;
+
+/// The first four end by themselves, the others when a file appears in their sandbox, which only the test makes.
+const JOB: &str = "name = 'steady'\n[array]\nrange = [1, 12]\n[task]\n\
+    command = 'if [ ${index} -gt 4 ]; then until [ -e go ]; do sleep 0.05; done; fi; echo done ${index}'\n\
+    cpus = 0.1\nmemory = '16MiB'\n";
+
+#[test]
+fn a_job_that_is_killed_and_run_again_does_nothing_twice() {
+    let cluster = Cluster::start(&[("a", "cpus:4;mem:2GiB")]);
+    let state = cluster.place.path().join("state");
+    let args = ["--state", state.to_str().unwrap()];
+    let begun = cluster.submit("steady", JOB, &args);
+    until("four have ended, the others run", || {
+        (cluster.tasks("finished").len() == 4 && cluster.tasks("running").len() == 8).then_some(())
+    });
+    let twice = cluster.submit("steady", JOB, &args).end().expect(2);
+    assert!(twice.stderr.contains("is in use by another run; end that one first"), "{}", twice.stderr);
+
+    begun.signal(Signal::KILL);
+    begun.end();
+    // Half of what runs ends while nobody listens.
+    let waiting: Vec<_> =
+        cluster.sandboxes("a").into_iter().filter(|sandbox| !done(&sandbox.join("stdout"))).collect();
+    assert_eq!(waiting.len(), 8);
+    for sandbox in &waiting[..4] {
+        fs::write(sandbox.join("go"), "").unwrap();
+    }
+    until("they have ended", || (cluster.tasks("running").len() == 4).then_some(()));
+
+    let other = cluster.submit("steady", &JOB.replace("echo done", "echo other"), &args).end().expect(2);
+    assert!(other.stderr.contains("was begun with other tasks than it has now"), "{}", other.stderr);
+
+    let resumed = cluster.submit("steady", JOB, &args);
+    for sandbox in &waiting[4..] {
+        fs::write(sandbox.join("go"), "").unwrap();
+    }
+    let summary = resumed.end().expect(0).json();
+    let totals = &summary["totals"];
+    assert_eq!((&totals["succeeded"], &totals["launches"]), (&12.into(), &12.into()), "{summary:#}");
+    for (index, task) in summary["tasks"].as_array().unwrap().iter().enumerate() {
+        assert_eq!(task["output_tail"], format!("done {}", index + 1), "{summary:#}");
+    }
+    assert!(!state.exists(), "it has ended: nothing is kept of it");
+}
+
+fn done(stdout: &std::path::Path) -> bool {
+    fs::read_to_string(stdout).is_ok_and(|text| text.contains("done"))
+}
+
+#[test]
+fn a_job_whose_framework_was_removed_meanwhile_runs_what_it_lost_again() {
+    let cluster = Cluster::start(&[("a", "cpus:4;mem:2GiB")]);
+    let state = cluster.place.path().join("state");
+    let args = ["--state", state.to_str().unwrap()];
+    let begun = cluster.submit("steady", JOB, &args);
+    until("four have ended, the others run", || {
+        (cluster.tasks("finished").len() == 4 && cluster.tasks("running").len() == 8).then_some(())
+    });
+    let frameworks = cluster.ask(&["frameworks"]);
+    let id = frameworks["frameworks"][0]["framework_id"].as_str().unwrap().to_owned();
+    begun.signal(Signal::KILL);
+    begun.end();
+    cluster.place.run(&["teardown", &id, "--master", &cluster.url]).expect(0);
+    until("its tasks are gone", || cluster.tasks("running").is_empty().then_some(()));
+
+    let resumed = cluster.submit("steady", JOB, &args);
+    until("what was lost runs again", || (cluster.tasks("running").len() == 8).then_some(()));
+    for sandbox in cluster.sandboxes("a") {
+        fs::write(sandbox.join("go"), "").unwrap();
+    }
+    let ended = resumed.end().expect(0);
+    let totals = &ended.json()["totals"];
+    assert_eq!((&totals["succeeded"], &totals["launches"]), (&12.into(), &20.into()), "{totals:#}");
+}
