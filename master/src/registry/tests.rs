@@ -131,43 +131,92 @@ fn what_is_not_there_is_named() {
     assert!(matches!(error, OpenError::Io { .. }), "{error}");
 }
 
-/// Whatever a byte becomes, the contents are as they were or refused, and what is refused is left as it is.
-#[tokio::test]
-async fn a_flipped_byte_changes_nothing_unseen() {
-    let (folder, contents) = filled().await;
+/// Whatever a byte of this file becomes, what is read is what was acknowledged last, or it is refused and left as it is. Of the bytes behind
+/// the header those are flipped whose place is `odd` or not.
+fn flip(whole: &[u8], contents: &Contents, odd: bool) {
+    const HEADER: usize = 320;
+    const FLAGS: usize = 64;
+    let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("registry");
-    let whole = fs::read(&path).unwrap();
-    // One in a few: each is a whole opening.
-    let told = (0..whole.len()).filter(|at| whole[*at] != 0).step_by(17);
+    let masks = [1, 2, 4, 5, 8, 0x40, 0xff];
     let mut refused = 0;
-    for (count, at) in told.enumerate() {
-        let mut bytes = whole.clone();
-        bytes[at] ^= 0x40;
-        fs::write(&path, &bytes).unwrap();
-        let judged = embedded::judged(&path);
-        refused += u32::from(judged.is_err());
-        if let Ok(judged) = &judged {
-            assert_eq!(*judged, contents, "byte {at}");
-        }
-        // To open it waits for the disk.
-        if count % 50 == 0 {
+    let told = |at: &usize| *at < HEADER || whole[*at] != 0 && (*at % 2 == 1) == odd;
+    for (count, at) in (0..whole.len()).filter(told).enumerate() {
+        for mask in if at < FLAGS { &masks[..] } else { &masks[count % 7..=count % 7] } {
+            let mut bytes = whole.to_vec();
+            bytes[at] ^= mask;
+            let judged = embedded::judge(&path, &bytes);
+            refused += u32::from(judged.is_err());
+            if let Ok(judged) = &judged {
+                assert_eq!(judged.contents, *contents, "byte {at} ^ {mask}");
+            }
+            // To open it waits for the disk.
+            if at >= FLAGS && count % 300 != 0 {
+                continue;
+            }
+            fs::write(&path, &bytes).unwrap();
             let opened = Embedded::open(folder.path());
             match (&judged, &opened) {
-                (Ok(_), Ok(opened)) => assert_eq!(opened.load().await.unwrap(), contents, "byte {at}"),
+                (Ok(_), Ok(opened)) => assert_eq!(opened.contents(), *contents, "byte {at} ^ {mask}"),
                 (Err(_), Err(OpenError::Damaged { .. } | OpenError::Later { .. })) => {
-                    assert_eq!(fs::read(&path).unwrap(), bytes, "byte {at}");
+                    assert_eq!(fs::read(&path).unwrap(), bytes, "byte {at} ^ {mask}");
                 }
-                _ => panic!("byte {at}: {judged:?}, but opened {opened:?}"),
+                _ => panic!("byte {at} ^ {mask}: {judged:?}, but opened {opened:?}"),
+            }
+            drop(opened);
+            if judged.is_ok() {
+                assert_eq!(read(folder.path()).unwrap(), *contents, "byte {at} ^ {mask}, opened again");
             }
         }
     }
     assert!(refused > 0);
-    for cut in [0, 1, 100, 4096, whole.len() / 2, whole.len() - 1] {
-        fs::write(&path, &whole[..cut]).unwrap();
+}
+
+/// Also when what was before it is still whole in the file, as it is when a master was killed.
+#[tokio::test]
+async fn a_flipped_byte_changes_nothing_unseen() {
+    let (folder, _) = filled().await;
+    let path = folder.path().join("registry");
+    let registry = Embedded::open(folder.path()).unwrap();
+    let settings = RoleSettings { priority: 7, ..RoleSettings::default() };
+    registry.commit(vec![RegistryOp::SetRole { role: Role::new("last").unwrap(), settings }]).await.unwrap();
+    let contents = registry.load().await.unwrap();
+    let killed = fs::read(&path).unwrap();
+    drop(registry);
+    let closed = fs::read(&path).unwrap();
+    assert_ne!(killed, closed);
+    std::thread::scope(|scope| {
+        scope.spawn(|| flip(&killed, &contents, false));
+        scope.spawn(|| flip(&closed, &contents, true));
+    });
+    for cut in [0, 1, 100, 4096, closed.len() / 2, closed.len() - 1] {
+        fs::write(&path, &closed[..cut]).unwrap();
         let error = Embedded::open(folder.path()).unwrap_err();
         assert!(matches!(error, OpenError::Damaged { .. }), "cut at {cut}: {error}");
-        assert_eq!(fs::read(&path).unwrap(), &whole[..cut]);
+        assert_eq!(fs::read(&path).unwrap(), &closed[..cut]);
     }
+}
+
+#[tokio::test]
+async fn a_later_version_is_asked_for_where_this_one_would_lose_something() {
+    let (folder, contents) = filled().await;
+    let path = folder.path().join("registry");
+    let about = |name: &str, value: u64| {
+        let database = redb::Database::open(&path).unwrap();
+        let writing = database.begin_write().unwrap();
+        let table = redb::TableDefinition::<&str, u64>::new("about");
+        writing.open_table(table).unwrap().insert(name, value).unwrap();
+        writing.commit().unwrap();
+    };
+    about("version", 9);
+    assert_eq!(kept(folder.path()).await, contents, "a later version wrote it, and allows this one to");
+    about("least writer", 8);
+    let before = fs::read(&path).unwrap();
+    for error in [Embedded::open(folder.path()).unwrap_err(), read(folder.path()).unwrap_err()] {
+        assert!(matches!(error, OpenError::Later { version: 8, .. }), "{error}");
+        assert!(error.to_string().contains("start the version that wrote it last"), "{error}");
+    }
+    assert_eq!(fs::read(&path).unwrap(), before);
 }
 
 #[tokio::test]
