@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use apportion_master::registry::{self, Contents, Embedded};
+use apportion_master::registry::{self, Backup, Contents, Embedded};
 
 use crate::{
     output::{self, Format},
@@ -21,7 +21,7 @@ pub(crate) enum Command {
     },
     /// Write what is kept to a file, which only its owner may read; also while the master runs
     Export {
-        /// The file; one that is there is replaced
+        /// The file; an export that is there is replaced
         file: PathBuf,
         #[command(flatten)]
         place: Place,
@@ -55,8 +55,9 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
             done("exported", &contents, &file)
         }
         Command::Import { file, place } => {
+            let backup = Backup::read(&file)?;
             let registry = Embedded::open(&place.work_dir)?;
-            let contents = registry::import(&registry, &file).await?;
+            let contents = backup.import(&registry).await?;
             done("imported", &contents, &file)
         }
     }

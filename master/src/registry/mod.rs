@@ -15,7 +15,7 @@ use apportion_types::{AgentId, AgentInfo, FrameworkId, FrameworkInfo, Role};
 use async_trait::async_trait;
 
 pub use self::{
-    backup::{BackupError, export, import},
+    backup::{Backup, BackupError, export},
     embedded::{Embedded, OpenError, read},
     memory::InMemory,
 };

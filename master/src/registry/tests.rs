@@ -219,6 +219,41 @@ async fn a_later_version_is_asked_for_where_this_one_would_lose_something() {
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 
+async fn import(registry: &dyn Registry, path: &Path) -> Result<Contents, BackupError> {
+    Backup::read(path)?.import(registry).await
+}
+
+#[tokio::test]
+async fn an_export_replaces_nothing_but_an_export() {
+    let (folder, contents) = filled().await;
+    let path = folder.path().join("backup");
+    let draft = folder.path().join("backup.new");
+    export(&Contents::default(), &path).unwrap();
+    // Of one that was cut off.
+    for start in ["", "apportion registry 1\nand no more"] {
+        fs::write(&draft, start).unwrap();
+        export(&contents, &path).unwrap();
+        assert_eq!(import(&InMemory::new(), &path).await.unwrap(), contents);
+        assert!(!draft.exists());
+    }
+    let other = folder.path().join("other");
+    fs::write(&other, "a letter").unwrap();
+    fs::create_dir(folder.path().join("folder")).unwrap();
+    std::os::unix::fs::symlink(&path, folder.path().join("link")).unwrap();
+    for occupied in ["other", "folder", "link", "registry"] {
+        let error = export(&contents, &folder.path().join(occupied)).unwrap_err();
+        assert!(matches!(error, BackupError::Occupied { .. }), "{occupied}: {error}");
+        assert!(error.to_string().contains(occupied), "{error}");
+    }
+    assert_eq!(fs::read(&other).unwrap(), b"a letter");
+    fs::rename(&other, &draft).unwrap();
+    let error = export(&contents, &path).unwrap_err();
+    assert!(matches!(&error, BackupError::Occupied { path } if *path == draft), "{error}");
+    assert_eq!(fs::read(&draft).unwrap(), b"a letter");
+    let error = export(&contents, &folder.path().join("nowhere/backup")).unwrap_err();
+    assert!(matches!(error, BackupError::Draft { .. }), "{error}");
+}
+
 #[tokio::test]
 async fn an_export_is_taken_on_whole_or_not_at_all() {
     let (folder, contents) = filled().await;
