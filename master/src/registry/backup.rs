@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use apportion_master_core::RegistryOp;
+use apportion_master_core::{Recovered, RegistryOp};
 use apportion_proto::v1::{self, registry_entry::Entry as WireEntry};
 use prost::Message as _;
 
@@ -187,7 +187,8 @@ fn read(path: &Path) -> Result<Contents, BackupError> {
 
 /// The changes that make an empty registry this.
 fn ops(contents: &Contents) -> Vec<RegistryOp> {
-    let Contents { agents, removed_agents, roles, frameworks, removed_frameworks } = contents.clone();
+    let Contents { recovered, roles } = contents.clone();
+    let Recovered { agents, removed_agents, frameworks, removed_frameworks } = recovered;
     let mut ops = Vec::new();
     for (agent_id, agent) in agents {
         ops.push(RegistryOp::AdmitAgent { agent_id: agent_id.clone(), info: agent.info });

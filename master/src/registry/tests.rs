@@ -61,14 +61,18 @@ async fn keeps_what_was_written_last() {
         registry.commit(ops()).await.unwrap();
         let contents = registry.load().await.unwrap();
         let agents: Vec<_> = contents
+            .recovered
             .agents
             .iter()
             .map(|(id, agent)| (id.as_str(), agent.info.version.as_str(), agent.unreachable))
             .collect();
         assert_eq!(agents, [("a", "1", true), ("b", "2", false)]);
-        assert_eq!(contents.removed_agents.iter().map(AgentId::as_str).collect::<Vec<_>>(), ["c"]);
-        assert_eq!(contents.frameworks.keys().map(FrameworkId::as_str).collect::<Vec<_>>(), ["g"]);
-        assert_eq!(contents.removed_frameworks.iter().map(FrameworkId::as_str).collect::<Vec<_>>(), ["f"]);
+        assert_eq!(contents.recovered.removed_agents.iter().map(AgentId::as_str).collect::<Vec<_>>(), ["c"]);
+        assert_eq!(contents.recovered.frameworks.keys().map(FrameworkId::as_str).collect::<Vec<_>>(), ["g"]);
+        assert_eq!(
+            contents.recovered.removed_frameworks.iter().map(FrameworkId::as_str).collect::<Vec<_>>(),
+            ["f"]
+        );
         let roles: Vec<_> =
             contents.roles.iter().map(|(role, settings)| (role.as_str(), settings.priority)).collect();
         assert_eq!(roles, [("eng", 2)]);
@@ -84,7 +88,7 @@ async fn twice_is_once_and_removed_stays_removed() {
     }
     twice.commit(ops()).await.unwrap();
     let (once, twice) = (once.load().await.unwrap(), twice.load().await.unwrap());
-    assert!(once.removed_agents.iter().all(|id| !twice.agents.contains_key(id)));
+    assert!(once.recovered.removed_agents.iter().all(|id| !twice.recovered.agents.contains_key(id)));
     // A repeated history revives the agent that was unreachable only until it is marked again.
     assert_eq!(once, twice);
 }
