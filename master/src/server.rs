@@ -225,8 +225,15 @@ impl Server {
         );
         let core = config.core(master_id.clone(), config.roles(kept));
         let header = Header::new(core, config.allocator(), recovered, clock.now());
+        let recorded = journal.filter(|(path, _)| {
+            let fits = header.fits();
+            if !fits {
+                tracing::warn!(path = %path.display(), "nothing is recorded: the registry is too large for a journal");
+            }
+            fits
+        });
         let (journal, journal_written) =
-            journal.map(|(path, file)| Recorder::start(path, file, &header, Arc::clone(&metrics))).unzip();
+            recorded.map(|(path, file)| Recorder::start(path, file, &header, Arc::clone(&metrics))).unzip();
         let master = header.master(Box::new(Hierarchical::new(header.allocator.clone())));
         let (view_sender, view) = watch::channel(Arc::new(master.view()));
         let actor = Actor {

@@ -7,7 +7,7 @@ use apportion_master_core::{Config as CoreConfig, Master, RateLimit, Recovered};
 use apportion_proto::v1;
 use apportion_types::{OfferId, Resources, Role, Time, convert::ConvertError, limits, resources::Name};
 
-use crate::{Config, registry::Contents, rpc::change, summary};
+use crate::{Config, frame, registry::Contents, rpc::change, summary};
 
 /// The latest time that a journal may tell of, the last of the year 9999: later ones have no text. It is also so far from the
 /// end of time that no timer of the core is ever set to that, which would be due again and again.
@@ -37,6 +37,11 @@ impl Header {
         started_at: Time,
     ) -> Header {
         Header { version: summary::VERSION.to_owned(), core, allocator, recovered, started_at }
+    }
+
+    /// True when a journal can have it: a registry may be larger than what a reader would take.
+    pub(crate) fn fits(&self) -> bool {
+        frame::fits(&v1::JournalHeader::from(self))
     }
 
     /// A master that starts so, with this allocator.
