@@ -184,7 +184,7 @@ impl World {
     }
 
     pub(super) fn committed(&mut self, life: u64, commits: Vec<CommitId>) {
-        if life != self.master.life {
+        if life != self.master.life || self.master.core.is_none() {
             return;
         }
         for commit in commits {
