@@ -72,7 +72,7 @@ fn a_new_master_knows_agents_and_frameworks_before_they_return() {
     let before = ticks();
     cluster.replace_master();
     assert_eq!(one(&cluster, "agents"), (agent.clone(), "recovered".to_owned()));
-    assert_eq!(one(&cluster, "frameworks"), (framework.clone(), "disconnected".to_owned()));
+    assert_eq!(one(&cluster, "frameworks"), (framework, "disconnected".to_owned()));
     until("it runs on without a master", || (ticks() > before).then_some(()));
 
     cluster.agents["a"].signal(Signal::CONT);
