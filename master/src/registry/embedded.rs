@@ -150,10 +150,10 @@ fn builder() -> Builder {
 
 /// A registry that outlives the process and the machine's power.
 pub struct Embedded {
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
 }
 
-struct Store {
+pub(super) struct Store {
     path: PathBuf,
     database: Database,
     /// As they are in the file.
@@ -336,7 +336,7 @@ fn contents(database: &impl ReadableDatabase) -> Result<Kept, Wrong> {
 
 impl Store {
     /// Writes what a change of the contents has changed.
-    fn commit(&self, ops: Vec<RegistryOp>) -> Result<(), redb::Error> {
+    pub(super) fn commit(&self, ops: Vec<RegistryOp>) -> Result<(), redb::Error> {
         let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
         let mut keys: Vec<Key> = ops.iter().map(Key::of).collect();
         ops.into_iter().for_each(|op| contents.apply(op));

@@ -125,6 +125,34 @@ async fn a_file_keeps_it_and_is_one_masters() {
     assert_eq!(read(folder.path()).unwrap(), registry.load().await.unwrap());
 }
 
+/// Whoever reads beside the master sees one of its commits, and never an earlier one than before.
+#[tokio::test]
+async fn what_is_read_beside_a_master_is_what_some_commit_left() {
+    let (folder, _) = filled().await;
+    let registry = Embedded::open(folder.path()).unwrap();
+    let priority = || read(folder.path()).unwrap().roles[&Role::new("eng").unwrap()].priority;
+    let written = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let (mut seen, mut readings) = (0, 0);
+            while !written.load(std::sync::atomic::Ordering::SeqCst) {
+                let now = priority();
+                assert!(now >= seen, "{now} was read after {seen}");
+                (seen, readings) = (now, readings + 1);
+            }
+            readings
+        });
+        for priority in 3..100 {
+            let settings = RoleSettings { priority, ..RoleSettings::default() };
+            let role = Role::new("eng").unwrap();
+            registry.store.commit(vec![RegistryOp::SetRole { role, settings }]).unwrap();
+        }
+        written.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert!(reader.join().unwrap() > 0);
+    });
+    assert_eq!(priority(), 99);
+}
+
 #[test]
 fn what_is_not_there_is_named() {
     let folder = tempfile::tempdir().unwrap();
