@@ -72,6 +72,7 @@ fn document(agent: AgentSummary) -> Agent {
         AgentState::Active => "active",
         AgentState::Disconnected => "disconnected",
         AgentState::Unreachable => "unreachable",
+        AgentState::Recovered => "recovered",
         _ => "unknown",
     };
     let held = Held::new(&agent.allocated, &agent.offered, agent.tasks);

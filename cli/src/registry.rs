@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use apportion_master::registry::{self, Contents, Embedded};
+use apportion_master::registry::{self, Backup, Contents, Embedded};
 
 use crate::{
     output::{self, Format},
@@ -21,7 +21,7 @@ pub(crate) enum Command {
     },
     /// Write what is kept to a file, which only its owner may read; also while the master runs
     Export {
-        /// The file; one that is there is replaced
+        /// The file; an export that is there is replaced
         file: PathBuf,
         #[command(flatten)]
         place: Place,
@@ -55,21 +55,22 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
             done("exported", &contents, &file)
         }
         Command::Import { file, place } => {
+            let backup = Backup::read(&file)?;
             let registry = Embedded::open(&place.work_dir)?;
-            let contents = registry::import(&registry, &file).await?;
+            let contents = backup.import(&registry).await?;
             done("imported", &contents, &file)
         }
     }
 }
 
 fn done(what: &str, contents: &Contents, file: &Path) -> anyhow::Result<()> {
-    let Contents { agents, removed_agents, roles, frameworks, removed_frameworks } = contents;
+    let Contents { recovered, roles } = contents;
     let text = format!(
         "{what} {} agents, {} frameworks, {} roles, {} removed ids: {}\n",
-        agents.len(),
-        frameworks.len(),
+        recovered.agents.len(),
+        recovered.frameworks.len(),
         roles.len(),
-        removed_agents.len() + removed_frameworks.len(),
+        recovered.removed_agents.len() + recovered.removed_frameworks.len(),
         file.display(),
     );
     output::write(text.as_bytes())
@@ -78,18 +79,18 @@ fn done(what: &str, contents: &Contents, file: &Path) -> anyhow::Result<()> {
 fn table(contents: &Contents) -> String {
     let mut table = Table::new(&["KIND", "NAME", "WHAT"]);
     let mut row = |kind: &str, name: &str, what: String| table.row([kind.to_owned(), name.to_owned(), what]);
-    for (id, agent) in &contents.agents {
+    for (id, agent) in &contents.recovered.agents {
         let unreachable = if agent.unreachable { ", unreachable" } else { "" };
         row("agent", id.as_str(), format!("{} at {}{unreachable}", agent.info.hostname, agent.info.address));
     }
-    for id in &contents.removed_agents {
+    for id in &contents.recovered.removed_agents {
         row("agent", id.as_str(), "removed".to_owned());
     }
-    for (id, info) in &contents.frameworks {
+    for (id, info) in &contents.recovered.frameworks {
         let roles: Vec<&str> = info.roles.iter().map(|role| role.as_str()).collect();
         row("framework", id.as_str(), format!("{} in {}", info.name, roles.join(", ")));
     }
-    for id in &contents.removed_frameworks {
+    for id in &contents.recovered.removed_frameworks {
         row("framework", id.as_str(), "removed".to_owned());
     }
     for (role, settings) in &contents.roles {

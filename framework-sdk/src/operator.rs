@@ -148,6 +148,8 @@ pub enum AgentState {
     Disconnected,
     /// It did not return in time.
     Unreachable,
+    /// An earlier master knew it, and it has not returned to this one yet; its tasks are believed to run.
+    Recovered,
 }
 
 /// A framework as the master sees it.
@@ -366,6 +368,7 @@ impl TryFrom<v1::AgentSummary> for AgentSummary {
             v1::AgentState::Active => AgentState::Active,
             v1::AgentState::Disconnected => AgentState::Disconnected,
             v1::AgentState::Unreachable => AgentState::Unreachable,
+            v1::AgentState::Recovered => AgentState::Recovered,
             v1::AgentState::Unspecified => return Err(unknown("state", wire.state)),
         };
         Ok(Self {

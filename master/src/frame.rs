@@ -10,6 +10,11 @@ const PREFIX: usize = 8;
 /// with the reason. A length beyond it is damage.
 const PAYLOAD_BYTES_MAX: usize = 256 << 20;
 
+/// True when a message is not longer than a reader would take.
+pub(crate) fn fits(message: &impl Message) -> bool {
+    message.encoded_len() <= PAYLOAD_BYTES_MAX
+}
+
 /// Appends a message; false, and nothing is appended, when it is longer than a reader would take.
 #[must_use]
 pub(crate) fn append(message: &impl Message, bytes: &mut Vec<u8>) -> bool {

@@ -37,7 +37,7 @@ use crate::{
     journal::{self, Header, Recorder},
     listener,
     metrics::Metrics,
-    registry::{Embedded, InMemory, OpenError, Registry, RegistryError},
+    registry::{Contents, Embedded, InMemory, OpenError, Registry, RegistryError},
     rpc::{
         agent::Agents,
         operator::{ANSWER_BYTES_MAX, Operators},
@@ -89,6 +89,14 @@ pub enum ServeError {
     /// The registry cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// What the registry keeps makes no sense.
+    #[error(
+        "what the registry keeps cannot be: {why}; import a backup into another work directory, and start the master there"
+    )]
+    Recovered {
+        /// What is wrong.
+        why: String,
+    },
     /// The registry failed: what was promised cannot be kept any more.
     #[error("the registry failed; the master ends, start it again once the cause is removed")]
     Registry(#[from] RegistryError),
@@ -207,10 +215,25 @@ impl Server {
         let (internal, internal_receiver) = mpsc::unbounded_channel();
         let (commits, commits_receiver) = mpsc::unbounded_channel();
         let rates = Arc::new(RateLimits::of(&config));
-        let roles = config.roles(registry.load().await?.roles);
-        let header = Header::new(config.core(master_id.clone(), roles), config.allocator(), clock.now());
+        let Contents { recovered, roles: kept } = registry.load().await?;
+        recovered.judge(&master_id).map_err(|why| ServeError::Recovered { why })?;
+        tracing::info!(
+            agents = recovered.agents.len(),
+            frameworks = recovered.frameworks.len(),
+            roles = kept.len(),
+            "the registry knows"
+        );
+        let core = config.core(master_id.clone(), config.roles(kept));
+        let header = Header::new(core, config.allocator(), recovered, clock.now());
+        let recorded = journal.filter(|(path, _)| {
+            let fits = header.fits();
+            if !fits {
+                tracing::warn!(path = %path.display(), "nothing is recorded: the registry is too large for a journal");
+            }
+            fits
+        });
         let (journal, journal_written) =
-            journal.map(|(path, file)| Recorder::start(path, file, &header, Arc::clone(&metrics))).unzip();
+            recorded.map(|(path, file)| Recorder::start(path, file, &header, Arc::clone(&metrics))).unzip();
         let master = header.master(Box::new(Hierarchical::new(header.allocator.clone())));
         let (view_sender, view) = watch::channel(Arc::new(master.view()));
         let actor = Actor {

@@ -67,6 +67,7 @@ pub(crate) fn agent_state(state: AgentState) -> &'static str {
         AgentState::Active => "active",
         AgentState::Disconnected => "disconnected",
         AgentState::Unreachable => "unreachable",
+        AgentState::Recovered => "recovered",
     }
 }
 

@@ -68,7 +68,7 @@
 //!
 //! | part | as it is | simulated |
 //! |---|---|---|
-//! | master, allocator, agent | their cores | the loop around each; the registry, which is in memory as the real one is |
+//! | master, allocator, agent | their cores | the loop around each; the registry, which outlives the master in three seeds of four, as with a work directory |
 //! | framework | the driver's engine and the scheduler | the connection |
 //! | network | | two lanes for each connection, in order; delays, stragglers, cuts one way or both, breaks |
 //! | an agent's disk | the log and how it is summed up | how long writes take; what a crash leaves of those under way; failures |

@@ -53,13 +53,25 @@ fn what_cannot_be_read_is_named_and_left_as_it_is() {
     let refused = place.run(&["registry", "inspect", "--work-dir", text]).expect(1);
     assert!(refused.stderr.contains("there is no registry"), "{}", refused.stderr);
     fs::create_dir(&work_dir).unwrap();
-    let registry = work_dir.join("registry");
+    let (registry, backup) = (work_dir.join("registry"), place.path().join("good"));
+    let backup = backup.to_str().unwrap();
+    // What is to be imported is judged before anything is made.
+    let new = place.path().join("new");
+    let refused = place.run(&["registry", "import", backup, "--work-dir", new.to_str().unwrap()]).expect(1);
+    assert!(refused.stderr.contains(backup) && !new.exists(), "{}", refused.stderr);
+    drop(start(&place, text));
+    place.run(&["registry", "export", backup, "--work-dir", text]).expect(0);
+    fs::write(place.path().join("letter"), "a letter").unwrap();
+    let letter = place.path().join("letter");
+    let refused = place.run(&["registry", "export", letter.to_str().unwrap(), "--work-dir", text]).expect(1);
+    assert!(refused.stderr.contains("something else than an export"), "{}", refused.stderr);
+    assert_eq!(fs::read(&letter).unwrap(), b"a letter");
     fs::write(&registry, "nothing that a master wrote").unwrap();
     for command in [
         &["master", "--listen", "127.0.0.1:0"][..],
         &["registry", "inspect"],
         &["registry", "export", "backup"],
-        &["registry", "import", "backup"],
+        &["registry", "import", backup],
     ] {
         let refused = place.run(&[command, &["--work-dir", text]].concat()).expect(1);
         assert!(

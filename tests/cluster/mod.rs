@@ -38,8 +38,12 @@ fn is_root(test: &str) -> bool {
     root
 }
 
+/// Every master of a place has the same work directory.
 fn start_master(place: &Place, port: u16) -> Running {
-    place.start(&["master", "--listen", &format!("127.0.0.1:{port}"), "--log", "info"])
+    let listen = format!("127.0.0.1:{port}");
+    let work_dir = place.path().join("master");
+    let work_dir = work_dir.to_str().unwrap();
+    place.start(&["master", "--listen", &listen, "--work-dir", work_dir, "--log", "info"])
 }
 
 /// A master and its agents. Dropped, every process ends, and every task with its agent.

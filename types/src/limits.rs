@@ -172,6 +172,14 @@ pub const AGENT_PINGS_MISSED_MAX: u32 = 5;
 /// How long a disconnected agent may take to return before it is unreachable (Mesos: 10 min).
 pub const AGENT_REREGISTER_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
+/// Between two times that agents of an earlier master are given up which have not returned within [`AGENT_REREGISTER_TIMEOUT`].
+pub const RECOVERED_AGENTS_GIVEN_UP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Of so many agents of an earlier master one is given up at a time, and at least one (Mesos: a rate, none by default). To lose a whole
+/// cluster takes this many seconds, in whatever size: time for an operator who sees the first to look at the master's network, or to end
+/// the master.
+pub const RECOVERED_AGENTS_GIVEN_UP_PART: usize = 100;
+
 /// Between heartbeats to a scheduler (Mesos: 15 s).
 pub const SCHEDULER_HEARTBEAT: Duration = Duration::from_secs(15);
 

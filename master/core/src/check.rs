@@ -82,8 +82,8 @@ fn agents(state: &State) {
             view.state == AgentState::Active || offered.is_empty(),
             "agent {id} is offered and not active"
         );
-        if view.state == AgentState::Unreachable {
-            assert!(allocated.is_empty(), "unreachable agent {id} holds tasks to resources");
+        if !view.state.takes_part() {
+            assert!(allocated.is_empty(), "agent {id} takes no part and holds tasks to resources");
         } else {
             let free = state.allocator.free(id);
             let mut sum = free.exclusive();
@@ -105,9 +105,23 @@ fn agents(state: &State) {
                 assert!(set(Timer::Ping(id.clone())) != decided && !awaited, "timers of agent {id}")
             }
             AgentState::Disconnected => assert!(awaited != decided, "timers of disconnected agent {id}"),
-            AgentState::Unreachable => assert!(!awaited, "timers of unreachable agent {id}"),
+            AgentState::Unreachable | AgentState::Recovered => {
+                assert!(!awaited, "timers of agent {id}, which takes no part");
+            }
         }
+        assert_eq!(
+            state.awaited_agents.contains(id),
+            view.state == AgentState::Recovered && !agent.leaving,
+            "agent {id} is awaited"
+        );
     }
+    let known = |id| state.view.agents.contains_key(id);
+    assert!(state.awaited_agents.iter().all(known), "an agent is awaited that is not known");
+    assert_eq!(
+        state.timers.is_set(&Timer::GiveUpRecovered),
+        !state.awaited_agents.is_empty(),
+        "recovered agents are awaited for ever, or none is"
+    );
 }
 
 /// Adds what must not be in the sum yet: a port is held once.

@@ -22,6 +22,7 @@ mod config;
 mod event;
 mod handle;
 mod limits;
+mod recovered;
 mod state;
 mod turn;
 pub mod view;
@@ -29,6 +30,7 @@ pub mod view;
 pub use action::{Action, Actions, OperatorError, OperatorReply, RegistryOp};
 pub use config::{Config, RateLimit};
 pub use event::{CommitId, ConnId, Event, OperatorCall, RequestId, RoleChange};
+pub use recovered::{Recovered, RecoveredAgent};
 pub use view::View;
 
 use apportion_allocator::{Allocator, Hierarchical, Share};
@@ -55,8 +57,19 @@ impl Master {
 
     /// A master that knows nobody yet, with an allocator of the caller's choice that knows nobody either.
     pub fn with_allocator(config: Config, allocator: Box<dyn Allocator>, now: Time) -> Self {
+        Self::recover(config, Recovered::default(), allocator, now)
+    }
+
+    /// A master that knows whom earlier ones knew, none of them connected; with an allocator that knows nobody.
+    ///
+    /// Agents that took part may take [`Config::agent_reregister_timeout`] to return, frameworks their own failover time-out.
+    ///
+    /// # Panics
+    ///
+    /// When `recovered` is not what [`Recovered::judge`] finds good.
+    pub fn recover(config: Config, recovered: Recovered, allocator: Box<dyn Allocator>, now: Time) -> Self {
         Self {
-            state: State::new(config, allocator, now),
+            state: State::new(config, recovered, allocator, now),
             now,
             #[cfg(debug_assertions)]
             checker: check::Checker::default(),

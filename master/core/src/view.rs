@@ -93,6 +93,15 @@ pub enum AgentState {
     Disconnected,
     /// It did not return in time.
     Unreachable,
+    /// An earlier master knew it, and it has not returned yet; its tasks, which are not known, are believed to run.
+    Recovered,
+}
+
+impl AgentState {
+    /// True while what it has counts: in shares, for quotas, and to be offered once it is connected.
+    pub fn takes_part(self) -> bool {
+        matches!(self, AgentState::Active | AgentState::Disconnected)
+    }
 }
 
 /// A framework as the master sees it.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use apportion_allocator::{Allocator, HierarchicalConfig, Quota, QuotaLimit, SorterKind, Weight};
-use apportion_master_core::{Config as CoreConfig, Master, RateLimit};
+use apportion_master_core::{Config as CoreConfig, Master, RateLimit, Recovered};
 use apportion_proto::v1;
 use apportion_types::{OfferId, Resources, Role, Time, convert::ConvertError, limits, resources::Name};
 
-use crate::{Config, rpc::change, summary};
+use crate::{Config, frame, registry::Contents, rpc::change, summary};
 
 /// The latest time that a journal may tell of, the last of the year 9999: later ones have no text. It is also so far from the
 /// end of time that no timer of the core is ever set to that, which would be due again and again.
@@ -22,19 +22,31 @@ pub struct Header {
     pub core: CoreConfig,
     /// The settings of the allocator.
     pub allocator: HierarchicalConfig,
+    /// The agents and frameworks that its registry had.
+    pub recovered: Recovered,
     /// When the master started.
     pub started_at: Time,
 }
 
 impl Header {
     /// The header of a master of this software that starts now.
-    pub(crate) fn new(core: CoreConfig, allocator: HierarchicalConfig, started_at: Time) -> Header {
-        Header { version: summary::VERSION.to_owned(), core, allocator, started_at }
+    pub(crate) fn new(
+        core: CoreConfig,
+        allocator: HierarchicalConfig,
+        recovered: Recovered,
+        started_at: Time,
+    ) -> Header {
+        Header { version: summary::VERSION.to_owned(), core, allocator, recovered, started_at }
+    }
+
+    /// True when a journal can have it: a registry may be larger than what a reader would take.
+    pub(crate) fn fits(&self) -> bool {
+        frame::fits(&v1::JournalHeader::from(self))
     }
 
     /// A master that starts so, with this allocator.
     pub(crate) fn master(&self, allocator: Box<dyn Allocator>) -> Master {
-        Master::with_allocator(self.core.clone(), allocator, self.started_at)
+        Master::recover(self.core.clone(), self.recovered.clone(), allocator, self.started_at)
     }
 }
 
@@ -90,12 +102,14 @@ impl From<&Header> for v1::JournalHeader {
             region: region.clone(),
             offers_max: *offers_max,
         };
+        let recovered = Contents { recovered: header.recovered.clone(), ..Contents::default() };
         Self {
             version: header.version.clone(),
             master_id: core.master_id.clone(),
             started_at_us: header.started_at.as_micros(),
             settings: Some(settings),
             allocator: Some(allocator),
+            recovered: recovered.keys().filter_map(|key| recovered.entry(&key)).collect(),
         }
     }
 }
@@ -137,7 +151,16 @@ impl TryFrom<v1::JournalHeader> for Header {
         Config::of_core(&core).check().map_err(|error| ConvertError::new("settings", error))?;
         let allocator = wire.allocator.ok_or_else(|| missing("allocator"))?;
         let allocator = allocator_config(allocator).map_err(|error| error.within("allocator"))?;
-        Ok(Header { version: wire.version, core, allocator, started_at })
+        let mut kept = Contents::default();
+        for entry in wire.recovered {
+            kept.insert(entry).map_err(|error| error.within("recovered"))?;
+        }
+        let Contents { recovered, roles } = kept;
+        if !roles.is_empty() {
+            return Err(ConvertError::new("recovered", "has roles, which are among the settings"));
+        }
+        recovered.judge(&core.master_id).map_err(|why| ConvertError::new("recovered", why))?;
+        Ok(Header { version: wire.version, core, allocator, recovered, started_at })
     }
 }
 

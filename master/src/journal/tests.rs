@@ -2,7 +2,8 @@ use std::{io::Cursor, time::Duration};
 
 use apportion_allocator::{HierarchicalConfig, Question, Quota, SorterKind, Weight};
 use apportion_master_core::{
-    CommitId, Config as CoreConfig, ConnId, Event, OperatorCall, RequestId, RoleChange,
+    CommitId, Config as CoreConfig, ConnId, Event, OperatorCall, Recovered, RecoveredAgent, RequestId,
+    RoleChange,
 };
 use apportion_proto::v1::{self, journal_record::Record as WireRecord};
 use apportion_types::{
@@ -45,7 +46,18 @@ pub(crate) fn open(bytes: Vec<u8>) -> Result<Journal<Cursor<Vec<u8>>>, JournalEr
 }
 
 pub(crate) fn header() -> Header {
-    Header::new(CoreConfig::new("m1"), HierarchicalConfig::default(), Time::from_micros(1_000_000))
+    let unreachable = RecoveredAgent { info: agent_info(), unreachable: true };
+    let recovered = Recovered {
+        agents: [
+            (of("m0-A0001"), RecoveredAgent { unreachable: false, ..unreachable.clone() }),
+            (of("m0-A0002"), unreachable),
+        ]
+        .into(),
+        removed_agents: [of("m0-A0003")].into(),
+        frameworks: [(of("m0-F0001"), framework_info())].into(),
+        removed_frameworks: [of("m0-F0002")].into(),
+    };
+    Header::new(CoreConfig::new("m1"), HierarchicalConfig::default(), recovered, Time::from_micros(1_000_000))
 }
 
 fn of<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {

@@ -102,7 +102,7 @@ impl Writer {
     ) -> Self {
         let mut buffer = LINE.to_vec();
         let fits = frame::append(&v1::JournalHeader::from(header), &mut buffer);
-        assert!(fits, "the settings of a master are small");
+        assert!(fits, "who starts a recorder has seen that the header fits");
         let flush_at = Instant::now();
         Self { path, file, buffer, flush_at, written: 0, last: header.started_at, waiting, metrics }
     }

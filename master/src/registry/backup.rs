@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use apportion_master_core::RegistryOp;
+use apportion_master_core::{Recovered, RegistryOp};
 use apportion_proto::v1::{self, registry_entry::Entry as WireEntry};
 use prost::Message as _;
 
@@ -25,12 +25,30 @@ const LINE: &[u8] = b"apportion registry 1\n";
 #[non_exhaustive]
 pub enum BackupError {
     /// The file cannot be used.
-    #[error("the export {path:?} cannot be used")]
+    #[error(
+        "the export {path:?} cannot be used; name a file in a folder that is there, and that you may read and write"
+    )]
     Io {
-        /// The file.
+        /// The file, or its folder.
         path: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// What is to become the export cannot be written.
+    #[error(
+        "{path:?}, which is to become the export, cannot be written; name a file in a folder that is there, with room, and that you may write"
+    )]
+    Draft {
+        /// The draft.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Something would be lost.
+    #[error("{path:?} is something else than an export; name another file")]
+    Occupied {
+        /// What is there.
+        path: PathBuf,
     },
     /// It is something else.
     #[error("{path:?} is no export of a registry; name a file that `apportion registry export` wrote")]
@@ -64,12 +82,20 @@ pub enum BackupError {
     Registry(#[from] RegistryError),
 }
 
-/// Writes all that is kept to a file, which is there as a whole or not at all, and is its owner's alone. One that is there is replaced.
+/// Writes all that is kept to a file, which is there as a whole or not at all, and is its owner's alone. An export that is there is replaced,
+/// and nothing else is.
 pub fn export(contents: &Contents, path: &Path) -> Result<(), BackupError> {
-    let failed = |source| BackupError::Io { path: path.to_owned(), source };
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let draft = path.with_file_name(name);
+    // One that is empty is of an export that was cut off.
+    for (path, may_be_empty) in [(path, false), (draft.as_path(), true)] {
+        if !replaceable(path, may_be_empty)
+            .map_err(|source| BackupError::Io { path: path.to_owned(), source })?
+        {
+            return Err(BackupError::Occupied { path: path.to_owned() });
+        }
+    }
     let mut bytes = LINE.to_vec();
     let mut count = 0;
     let entries = contents.keys().filter_map(|key| contents.entry(&key));
@@ -81,13 +107,52 @@ pub fn export(contents: &Contents, path: &Path) -> Result<(), BackupError> {
     let write = || {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&draft, path)
+        file.sync_all()
     };
-    write().map_err(|source| {
+    let cleared = |error| {
         let _ = fs::remove_file(&draft);
-        failed(source)
-    })
+        error
+    };
+    write().map_err(|source| cleared(BackupError::Draft { path: draft.clone(), source }))?;
+    let named = fs::rename(&draft, path);
+    named.map_err(|source| cleared(BackupError::Io { path: path.to_owned(), source }))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|source| BackupError::Io { path: folder.to_owned(), source })
+}
+
+/// True when there is nothing, or an export.
+fn replaceable(path: &Path, may_be_empty: bool) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        // What is no file is not even opened: a pipe would wait.
+        Ok(found) if !found.is_file() => return Ok(false),
+        found => found?,
+    };
+    let start = frame::up_to(&mut File::open(path)?, MAGIC.len())?;
+    Ok(start == MAGIC || may_be_empty && start.is_empty())
+}
+
+/// An export that was read, and is whole.
+#[derive(Debug, Clone)]
+pub struct Backup {
+    contents: Contents,
+}
+
+impl Backup {
+    /// Reads an export, and judges all of it.
+    pub fn read(path: &Path) -> Result<Self, BackupError> {
+        Ok(Self { contents: read(path)? })
+    }
+
+    /// Takes it on in an empty registry, all or nothing, and returns what that keeps then.
+    pub async fn import(self, registry: &dyn Registry) -> Result<Contents, BackupError> {
+        if !registry.load().await?.is_empty() {
+            return Err(BackupError::NotEmpty);
+        }
+        registry.commit(ops(&self.contents)).await?;
+        Ok(self.contents)
+    }
 }
 
 /// Reads an export.
@@ -120,19 +185,10 @@ fn read(path: &Path) -> Result<Contents, BackupError> {
     }
 }
 
-/// Takes an export on in an empty registry, all or nothing, and returns what it keeps then.
-pub async fn import(registry: &dyn Registry, path: &Path) -> Result<Contents, BackupError> {
-    let contents = read(path)?;
-    if !registry.load().await?.is_empty() {
-        return Err(BackupError::NotEmpty);
-    }
-    registry.commit(ops(&contents)).await?;
-    Ok(contents)
-}
-
 /// The changes that make an empty registry this.
 fn ops(contents: &Contents) -> Vec<RegistryOp> {
-    let Contents { agents, removed_agents, roles, frameworks, removed_frameworks } = contents.clone();
+    let Contents { recovered, roles } = contents.clone();
+    let Recovered { agents, removed_agents, frameworks, removed_frameworks } = recovered;
     let mut ops = Vec::new();
     for (agent_id, agent) in agents {
         ops.push(RegistryOp::AdmitAgent { agent_id: agent_id.clone(), info: agent.info });

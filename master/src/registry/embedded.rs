@@ -1,13 +1,14 @@
 //! A registry in a file of the master's work directory, for a master that is alone.
 //!
 //! The file is a [redb](https://docs.rs/redb) database: a commit is on the disk before it returns, and one that was cut off never
-//! happened. It is judged whole before anything is written to it: what is damaged, foreign or of a later version is left as it is.
+//! happened. It is judged whole before anything is written to it: what is damaged, foreign or of a later version is left as it is. It
+//! never goes back to the commit before the newest, which the file still holds, on its own.
 
 use std::{
     error::Error as StdError,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -17,14 +18,17 @@ use apportion_proto::v1;
 use async_trait::async_trait;
 use prost::Message as _;
 use redb::{
-    Builder, ConcurrencyMode, Database, DatabaseError, ReadableDatabase, ReadableTable as _, StorageBackend,
-    TableDefinition, TableError, backends::InMemoryBackend,
+    Builder, Database, ReadableDatabase, ReadableTable as _, StorageBackend, TableDefinition, TableError,
+    backends::InMemoryBackend,
 };
 
 use super::{Contents, Registry, RegistryError, entry::Key};
 
-/// The layout of what is in the tables. One that is higher is of a later version of the master.
+/// The layout of what is in the tables.
 const VERSION: u64 = 1;
+
+/// The least layout whose masters lose nothing of this one when they write.
+const LEAST_WRITER: u64 = 1;
 
 /// A [`v1::RegistryEntry`] under the text of each [`Key`].
 const ENTRIES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("entries");
@@ -32,6 +36,20 @@ const ENTRIES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("ent
 const ABOUT: TableDefinition<'static, &str, u64> = TableDefinition::new("about");
 
 const ABOUT_VERSION: &str = "version";
+
+const ABOUT_LEAST_WRITER: &str = "least writer";
+
+/// How often something was written: tells which of the file's two commits is the newer.
+const ABOUT_COMMITS: &str = "commits";
+
+/// Which of the two commits that a file of redb holds is the newest, and that it was written in two phases: it was on the disk before this
+/// bit named it. No checksum covers this byte.
+const FLAGS_AT: usize = 9;
+const NEWEST_BIT: u8 = 1;
+const TWO_PHASES: u8 = 4;
+
+/// How often a file that changed meanwhile is read anew: a reading takes a fraction of the time that two commits take.
+const READINGS: u32 = 10;
 
 /// A registry is small, and read once.
 const CACHE_BYTES: usize = 16 << 20;
@@ -76,12 +94,12 @@ pub enum OpenError {
     },
     /// A later version wrote it.
     #[error(
-        "the registry {path:?} was written by a later version of the master (its layout is {version}, this one knows {VERSION}); start that version"
+        "the registry {path:?} has what this version of the master would lose (its layout needs {version}, this one is {VERSION}); start the version that wrote it last, or give this one another work directory and import a backup of its own there"
     )]
     Later {
         /// The file.
         path: PathBuf,
-        /// The version of its layout.
+        /// The least version of the layout that may write it.
         version: u64,
     },
 }
@@ -97,7 +115,7 @@ enum Wrong {
     Misplaced { key: String, about: String },
     #[error("it does not say which version wrote it")]
     Unversioned,
-    #[error("its layout is of version {0}")]
+    #[error("its layout needs version {0}")]
     Later(u64),
 }
 
@@ -124,19 +142,18 @@ fn file(work_dir: &Path) -> PathBuf {
     work_dir.join("registry")
 }
 
-/// `ConcurrencyMode::SingleWriter` for a file: a backup reads beside the master.
-fn builder(mode: ConcurrencyMode) -> Builder {
+fn builder() -> Builder {
     let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES).set_concurrency_mode(mode).set_check_integrity_on_open(true);
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
     builder
 }
 
 /// A registry that outlives the process and the machine's power.
 pub struct Embedded {
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
 }
 
-struct Store {
+pub(super) struct Store {
     path: PathBuf,
     database: Database,
     /// As they are in the file.
@@ -160,24 +177,34 @@ impl Embedded {
         if !path.try_exists().map_err(|source| OpenError::Io { path: path.clone(), source })? {
             create(&path)?;
         }
-        judged(&path)?;
-        let database =
-            builder(ConcurrencyMode::SingleWriter).open(&path).map_err(|error| failed(error, &path))?;
-        let contents = contents(&database).map_err(|wrong| wrong.of(&path))?;
+        let judged = judged(&path)?;
+        if let Some(flags) = judged.mended {
+            mend(&path, flags).map_err(|source| OpenError::Io { path: path.clone(), source })?;
+        }
+        let database = builder().open(&path).map_err(|error| failed(error, &path))?;
+        let contents = contents(&database).map_err(|wrong| wrong.of(&path))?.contents;
         Ok(Self { store: Arc::new(Store { path, database, contents: Mutex::new(contents), _lock: lock }) })
     }
+
+    pub(super) fn contents(&self) -> Contents {
+        self.store.contents.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Names the newest commit as such.
+fn mend(path: &Path, flags: u8) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.write_all_at(&[flags], FLAGS_AT as u64)?;
+    file.sync_all()
 }
 
 /// What the registry of a work directory keeps, read without changing it, also beside the master that has it.
 pub fn read(work_dir: &Path) -> Result<Contents, OpenError> {
     let path = file(work_dir);
-    match builder(ConcurrencyMode::SingleWriter).open_read_only(&path) {
-        Ok(database) => contents(&database).map_err(|wrong| wrong.of(&path)),
-        Err(DatabaseError::DatabaseAlreadyOpen) => Err(OpenError::InUse { path: work_dir.to_owned() }),
-        Err(_) if !path.exists() => Err(OpenError::Missing { path: work_dir.to_owned() }),
-        // Of a master that was killed: its file is mended when the next one opens it.
-        Err(_) => judged(&path),
+    if !path.exists() {
+        return Err(OpenError::Missing { path: work_dir.to_owned() });
     }
+    Ok(judged(&path)?.contents)
 }
 
 /// Makes the work directory, and takes it for this process.
@@ -202,10 +229,15 @@ fn create(path: &Path) -> Result<(), OpenError> {
     let _ = fs::remove_file(&draft);
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(failed)?;
     let made = || -> Result<(), redb::Error> {
-        let database = builder(ConcurrencyMode::SingleWriter).create(&draft)?;
-        let writing = database.begin_write()?;
+        let database = builder().create(&draft)?;
+        let mut writing = database.begin_write()?;
+        writing.set_two_phase_commit(true);
         writing.open_table(ENTRIES)?;
-        writing.open_table(ABOUT)?.insert(ABOUT_VERSION, VERSION)?;
+        {
+            let mut about = writing.open_table(ABOUT)?;
+            about.insert(ABOUT_VERSION, VERSION)?;
+            about.insert(ABOUT_LEAST_WRITER, LEAST_WRITER)?;
+        }
         writing.commit()?;
         Ok(())
     };
@@ -215,37 +247,77 @@ fn create(path: &Path) -> Result<(), OpenError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
-/// What a file keeps, read from a copy in memory: opening the file itself would mend it where it can, and what cannot be used is to stay as it is.
-pub(super) fn judged(path: &Path) -> Result<Contents, OpenError> {
-    let bytes = fs::read(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-    let read = || -> Result<Contents, Wrong> {
-        let copy = InMemoryBackend::new();
-        let filled = copy.set_len(bytes.len() as u64).and_then(|()| copy.write(0, &bytes));
-        filled.map_err(|error| redb::Error::from(redb::StorageError::from(error)))?;
-        // An empty file would become an empty registry.
-        if bytes.is_empty() {
-            return Err(Wrong::Unversioned);
+/// What a file is found to keep.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) contents: Contents,
+    /// What the file's flags are to be, if not what they are.
+    mended: Option<u8>,
+}
+
+/// Judges a file, which may be a running master's.
+fn judged(path: &Path) -> Result<Judged, OpenError> {
+    let read = || fs::read(path).map_err(|source| OpenError::Io { path: path.to_owned(), source });
+    let mut bytes = read()?;
+    for _ in 1..READINGS {
+        let judged = judge(path, &bytes);
+        if judged.is_ok() {
+            return judged;
         }
-        contents(
-            &builder(ConcurrencyMode::ExclusiveWriter)
-                .create_with_backend(copy)
-                .map_err(redb::Error::from)?,
-        )
+        // A commit while it was read, or one that went while the one before was read.
+        let again = read()?;
+        if again == bytes {
+            return judged;
+        }
+        bytes = again;
+    }
+    judge(path, &bytes)
+}
+
+/// What a file keeps, read from a copy in memory: opening the file itself would mend it where it can, and what cannot be used is to stay as it is.
+///
+/// The commit that the file names as its newest is whole, for it was on the disk before it was named; if it is not, it is damaged. If the
+/// other one is whole and newer, the machine stopped before it was named, and nobody was told of it, or the name is damaged; it is taken.
+pub(super) fn judge(path: &Path, bytes: &[u8]) -> Result<Judged, OpenError> {
+    let Some(flags) = bytes.get(FLAGS_AT) else { return Err(Wrong::Unversioned.of(path)) };
+    let (named, other) = (flags | TWO_PHASES, (flags ^ NEWEST_BIT) | TWO_PHASES);
+    let newest = taken(bytes, named).map_err(|wrong| wrong.of(path))?;
+    let (newest, wanted) = match taken(bytes, other) {
+        Ok(newer) if newer.commits > newest.commits => (newer, other),
+        _ => (newest, named),
     };
-    read().map_err(|wrong| wrong.of(path))
+    Ok(Judged { contents: newest.contents, mended: (wanted != *flags).then_some(wanted) })
+}
+
+/// Reads the commit that these flags name as the newest.
+fn taken(bytes: &[u8], flags: u8) -> Result<Kept, Wrong> {
+    let copy = InMemoryBackend::new();
+    let filled = copy.set_len(bytes.len() as u64).and_then(|()| copy.write(0, bytes));
+    let filled = filled.and_then(|()| copy.write(FLAGS_AT as u64, &[flags]));
+    filled.map_err(|error| redb::Error::from(redb::StorageError::from(error)))?;
+    contents(&builder().create_with_backend(copy).map_err(redb::Error::from)?)
+}
+
+/// What is in the tables.
+struct Kept {
+    contents: Contents,
+    commits: u64,
 }
 
 /// Reads all that there is.
-fn contents(database: &impl ReadableDatabase) -> Result<Contents, Wrong> {
+fn contents(database: &impl ReadableDatabase) -> Result<Kept, Wrong> {
     let reading = database.begin_read().map_err(redb::Error::from)?;
     let about = match reading.open_table(ABOUT) {
         Err(TableError::TableDoesNotExist(_)) => return Err(Wrong::Unversioned),
         table => table.map_err(redb::Error::from)?,
     };
-    match about.get(ABOUT_VERSION).map_err(redb::Error::from)?.map(|version| version.value()) {
-        Some(VERSION) => {}
-        Some(version) if version > VERSION => return Err(Wrong::Later(version)),
-        _ => return Err(Wrong::Unversioned),
+    let number = |name| -> Result<Option<u64>, Wrong> {
+        Ok(about.get(name).map_err(redb::Error::from)?.map(|number| number.value()))
+    };
+    number(ABOUT_VERSION)?.ok_or(Wrong::Unversioned)?;
+    let least = number(ABOUT_LEAST_WRITER)?.ok_or(Wrong::Unversioned)?;
+    if least > VERSION {
+        return Err(Wrong::Later(least));
     }
     let mut contents = Contents::default();
     let entries = reading.open_table(ENTRIES).map_err(redb::Error::from)?;
@@ -259,19 +331,23 @@ fn contents(database: &impl ReadableDatabase) -> Result<Contents, Wrong> {
             return Err(Wrong::Misplaced { key: key.to_owned(), about });
         }
     }
-    Ok(contents)
+    Ok(Kept { contents, commits: number(ABOUT_COMMITS)?.unwrap_or_default() })
 }
 
 impl Store {
     /// Writes what a change of the contents has changed.
-    fn commit(&self, ops: Vec<RegistryOp>) -> Result<(), redb::Error> {
+    pub(super) fn commit(&self, ops: Vec<RegistryOp>) -> Result<(), redb::Error> {
         let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
         let mut keys: Vec<Key> = ops.iter().map(Key::of).collect();
         ops.into_iter().for_each(|op| contents.apply(op));
         keys.sort();
         keys.dedup();
-        let writing = self.database.begin_write()?;
+        let mut writing = self.database.begin_write()?;
+        writing.set_two_phase_commit(true);
         {
+            let mut about = writing.open_table(ABOUT)?;
+            let commits = about.get(ABOUT_COMMITS)?.map_or(0, |commits| commits.value());
+            about.insert(ABOUT_COMMITS, commits + 1)?;
             let mut entries = writing.open_table(ENTRIES)?;
             for key in &keys {
                 let text = key.to_string();
@@ -295,6 +371,6 @@ impl Registry for Embedded {
     }
 
     async fn load(&self) -> Result<Contents, RegistryError> {
-        Ok(self.store.contents.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        Ok(self.contents())
     }
 }

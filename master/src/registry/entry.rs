@@ -2,16 +2,16 @@
 
 use std::fmt;
 
-use apportion_master_core::RegistryOp;
+use apportion_master_core::{RecoveredAgent, RegistryOp};
 use apportion_proto::v1::{self, registry_entry::Entry as WireEntry};
 use apportion_types::{AgentId, FrameworkId, Role, convert::ConvertError};
 
-use super::{Agent, Contents};
+use super::Contents;
 use crate::rpc::change::{role_settings, settings_of_role};
 
 /// What an entry is about. Its text is the entry's key in a store.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
+pub(crate) enum Key {
     Agent(AgentId),
     Framework(FrameworkId),
     Role(Role),
@@ -43,30 +43,41 @@ impl fmt::Display for Key {
 
 impl Contents {
     /// What there is an entry of, in order.
-    pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
-        let agents = self.agents.keys().chain(&self.removed_agents).cloned().map(Key::Agent);
-        let frameworks = self.frameworks.keys().chain(&self.removed_frameworks).cloned().map(Key::Framework);
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
+        let agents =
+            self.recovered.agents.keys().chain(&self.recovered.removed_agents).cloned().map(Key::Agent);
+        let frameworks = self
+            .recovered
+            .frameworks
+            .keys()
+            .chain(&self.recovered.removed_frameworks)
+            .cloned()
+            .map(Key::Framework);
         agents.chain(frameworks).chain(self.roles.keys().cloned().map(Key::Role))
     }
 
     /// What is kept of this.
-    pub(super) fn entry(&self, key: &Key) -> Option<v1::RegistryEntry> {
+    pub(crate) fn entry(&self, key: &Key) -> Option<v1::RegistryEntry> {
         let entry = match key {
-            Key::Agent(id) => match self.agents.get(id) {
+            Key::Agent(id) => match self.recovered.agents.get(id) {
                 Some(agent) => WireEntry::Agent(v1::RegistryAgent {
                     agent_id: id.to_string(),
                     info: Some(agent.info.clone().into()),
                     unreachable: agent.unreachable,
                 }),
-                None if self.removed_agents.contains(id) => WireEntry::RemovedAgentId(id.to_string()),
+                None if self.recovered.removed_agents.contains(id) => {
+                    WireEntry::RemovedAgentId(id.to_string())
+                }
                 None => return None,
             },
-            Key::Framework(id) => match self.frameworks.get(id) {
+            Key::Framework(id) => match self.recovered.frameworks.get(id) {
                 Some(info) => WireEntry::Framework(v1::RegistryFramework {
                     framework_id: id.to_string(),
                     info: Some(info.clone().into()),
                 }),
-                None if self.removed_frameworks.contains(id) => WireEntry::RemovedFrameworkId(id.to_string()),
+                None if self.recovered.removed_frameworks.contains(id) => {
+                    WireEntry::RemovedFrameworkId(id.to_string())
+                }
                 None => return None,
             },
             Key::Role(role) => WireEntry::Role(role_settings(role, self.roles.get(role)?)),
@@ -75,28 +86,30 @@ impl Contents {
     }
 
     /// Takes on an entry that was written, and returns what it is about.
-    pub(super) fn insert(&mut self, entry: v1::RegistryEntry) -> Result<Key, ConvertError> {
+    pub(crate) fn insert(&mut self, entry: v1::RegistryEntry) -> Result<Key, ConvertError> {
         let entry = entry.entry.ok_or_else(|| ConvertError::new("", "is of a kind that is not known"))?;
         Ok(match entry {
             WireEntry::Agent(agent) => {
                 let id: AgentId = id("agent.agent_id", &agent.agent_id)?;
                 let info = info("agent.info", agent.info)?;
-                self.agents.insert(id.clone(), Agent { info, unreachable: agent.unreachable });
+                self.recovered
+                    .agents
+                    .insert(id.clone(), RecoveredAgent { info, unreachable: agent.unreachable });
                 Key::Agent(id)
             }
             WireEntry::RemovedAgentId(text) => {
                 let id: AgentId = id("removed_agent_id", &text)?;
-                self.removed_agents.insert(id.clone());
+                self.recovered.removed_agents.insert(id.clone());
                 Key::Agent(id)
             }
             WireEntry::Framework(framework) => {
                 let id: FrameworkId = id("framework.framework_id", &framework.framework_id)?;
-                self.frameworks.insert(id.clone(), info("framework.info", framework.info)?);
+                self.recovered.frameworks.insert(id.clone(), info("framework.info", framework.info)?);
                 Key::Framework(id)
             }
             WireEntry::RemovedFrameworkId(text) => {
                 let id: FrameworkId = id("removed_framework_id", &text)?;
-                self.removed_frameworks.insert(id.clone());
+                self.recovered.removed_frameworks.insert(id.clone());
                 Key::Framework(id)
             }
             WireEntry::Role(settings) => {

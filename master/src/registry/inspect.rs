@@ -9,7 +9,7 @@ use crate::rpc::change::role_settings;
 impl Contents {
     /// All of it as JSON, in order; fields are only ever added.
     pub fn to_json(&self) -> Value {
-        let agents = self.agents.iter().map(|(id, agent)| {
+        let agents = self.recovered.agents.iter().map(|(id, agent)| {
             json!({
                 "agent_id": id.as_str(),
                 "hostname": agent.info.hostname,
@@ -18,7 +18,7 @@ impl Contents {
                 "unreachable": agent.unreachable,
             })
         });
-        let frameworks = self.frameworks.iter().map(|(id, info)| {
+        let frameworks = self.recovered.frameworks.iter().map(|(id, info)| {
             json!({
                 "framework_id": id.as_str(),
                 "name": info.name,
@@ -32,9 +32,9 @@ impl Contents {
         });
         json!({
             "agents": agents.collect::<Vec<_>>(),
-            "removed_agents": self.removed_agents.iter().map(|id| id.as_str()).collect::<Vec<_>>(),
+            "removed_agents": self.recovered.removed_agents.iter().map(|id| id.as_str()).collect::<Vec<_>>(),
             "frameworks": frameworks.collect::<Vec<_>>(),
-            "removed_frameworks": self.removed_frameworks.iter().map(|id| id.as_str()).collect::<Vec<_>>(),
+            "removed_frameworks": self.recovered.removed_frameworks.iter().map(|id| id.as_str()).collect::<Vec<_>>(),
             "roles": roles.collect::<Vec<_>>(),
         })
     }

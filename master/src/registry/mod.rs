@@ -8,14 +8,14 @@ mod memory;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use apportion_master_core::{RegistryOp, view::RoleSettings};
-use apportion_types::{AgentId, AgentInfo, FrameworkId, FrameworkInfo, Role};
+use apportion_master_core::{Recovered, RegistryOp, view::RoleSettings};
+use apportion_types::Role;
 use async_trait::async_trait;
 
 pub use self::{
-    backup::{BackupError, export, import},
+    backup::{Backup, BackupError, export},
     embedded::{Embedded, OpenError, read},
     memory::InMemory,
 };
@@ -55,25 +55,10 @@ pub enum RegistryError {
 /// What a registry keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Contents {
-    /// Agents that take part.
-    pub agents: BTreeMap<AgentId, Agent>,
-    /// Ids of agents that were removed; refused for ever.
-    pub removed_agents: BTreeSet<AgentId>,
+    /// Agents and frameworks that take part, and the ids of those that were removed.
+    pub recovered: Recovered,
     /// What is set for roles; one for which nothing is set is not among them.
     pub roles: BTreeMap<Role, RoleSettings>,
-    /// Frameworks that take part.
-    pub frameworks: BTreeMap<FrameworkId, FrameworkInfo>,
-    /// Ids of frameworks that were removed; refused for ever.
-    pub removed_frameworks: BTreeSet<FrameworkId>,
-}
-
-/// An agent as a registry keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Agent {
-    /// As it described itself last.
-    pub info: AgentInfo,
-    /// It did not return in time.
-    pub unreachable: bool,
 }
 
 impl Contents {
@@ -85,36 +70,13 @@ impl Contents {
     /// Makes one change. What is removed stays so: an admission of a removed id changes nothing.
     pub fn apply(&mut self, op: RegistryOp) {
         match op {
-            RegistryOp::AdmitAgent { agent_id, info } => {
-                if !self.removed_agents.contains(&agent_id) {
-                    self.agents.insert(agent_id, Agent { info, unreachable: false });
-                }
-            }
-            RegistryOp::MarkUnreachable { agent_id } => {
-                if let Some(agent) = self.agents.get_mut(&agent_id) {
-                    agent.unreachable = true;
-                }
-            }
-            RegistryOp::RemoveAgent { agent_id } => {
-                self.agents.remove(&agent_id);
-                self.removed_agents.insert(agent_id);
-            }
-            RegistryOp::AdmitFramework { framework_id, info } => {
-                if !self.removed_frameworks.contains(&framework_id) {
-                    self.frameworks.insert(framework_id, info);
-                }
+            RegistryOp::SetRole { role, settings } if settings == RoleSettings::default() => {
+                self.roles.remove(&role);
             }
             RegistryOp::SetRole { role, settings } => {
-                if settings == RoleSettings::default() {
-                    self.roles.remove(&role);
-                } else {
-                    self.roles.insert(role, settings);
-                }
+                self.roles.insert(role, settings);
             }
-            RegistryOp::RemoveFramework { framework_id } => {
-                self.frameworks.remove(&framework_id);
-                self.removed_frameworks.insert(framework_id);
-            }
+            op => self.recovered.apply(op),
         }
     }
 }

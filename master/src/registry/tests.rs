@@ -61,14 +61,18 @@ async fn keeps_what_was_written_last() {
         registry.commit(ops()).await.unwrap();
         let contents = registry.load().await.unwrap();
         let agents: Vec<_> = contents
+            .recovered
             .agents
             .iter()
             .map(|(id, agent)| (id.as_str(), agent.info.version.as_str(), agent.unreachable))
             .collect();
         assert_eq!(agents, [("a", "1", true), ("b", "2", false)]);
-        assert_eq!(contents.removed_agents.iter().map(AgentId::as_str).collect::<Vec<_>>(), ["c"]);
-        assert_eq!(contents.frameworks.keys().map(FrameworkId::as_str).collect::<Vec<_>>(), ["g"]);
-        assert_eq!(contents.removed_frameworks.iter().map(FrameworkId::as_str).collect::<Vec<_>>(), ["f"]);
+        assert_eq!(contents.recovered.removed_agents.iter().map(AgentId::as_str).collect::<Vec<_>>(), ["c"]);
+        assert_eq!(contents.recovered.frameworks.keys().map(FrameworkId::as_str).collect::<Vec<_>>(), ["g"]);
+        assert_eq!(
+            contents.recovered.removed_frameworks.iter().map(FrameworkId::as_str).collect::<Vec<_>>(),
+            ["f"]
+        );
         let roles: Vec<_> =
             contents.roles.iter().map(|(role, settings)| (role.as_str(), settings.priority)).collect();
         assert_eq!(roles, [("eng", 2)]);
@@ -84,7 +88,7 @@ async fn twice_is_once_and_removed_stays_removed() {
     }
     twice.commit(ops()).await.unwrap();
     let (once, twice) = (once.load().await.unwrap(), twice.load().await.unwrap());
-    assert!(once.removed_agents.iter().all(|id| !twice.agents.contains_key(id)));
+    assert!(once.recovered.removed_agents.iter().all(|id| !twice.recovered.agents.contains_key(id)));
     // A repeated history revives the agent that was unreachable only until it is marked again.
     assert_eq!(once, twice);
 }
@@ -121,6 +125,34 @@ async fn a_file_keeps_it_and_is_one_masters() {
     assert_eq!(read(folder.path()).unwrap(), registry.load().await.unwrap());
 }
 
+/// Whoever reads beside the master sees one of its commits, and never an earlier one than before.
+#[tokio::test]
+async fn what_is_read_beside_a_master_is_what_some_commit_left() {
+    let (folder, _) = filled().await;
+    let registry = Embedded::open(folder.path()).unwrap();
+    let priority = || read(folder.path()).unwrap().roles[&Role::new("eng").unwrap()].priority;
+    let written = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let (mut seen, mut readings) = (0, 0);
+            while !written.load(std::sync::atomic::Ordering::SeqCst) {
+                let now = priority();
+                assert!(now >= seen, "{now} was read after {seen}");
+                (seen, readings) = (now, readings + 1);
+            }
+            readings
+        });
+        for priority in 3..100 {
+            let settings = RoleSettings { priority, ..RoleSettings::default() };
+            let role = Role::new("eng").unwrap();
+            registry.store.commit(vec![RegistryOp::SetRole { role, settings }]).unwrap();
+        }
+        written.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert!(reader.join().unwrap() > 0);
+    });
+    assert_eq!(priority(), 99);
+}
+
 #[test]
 fn what_is_not_there_is_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -131,43 +163,127 @@ fn what_is_not_there_is_named() {
     assert!(matches!(error, OpenError::Io { .. }), "{error}");
 }
 
-/// Whatever a byte becomes, the contents are as they were or refused, and what is refused is left as it is.
-#[tokio::test]
-async fn a_flipped_byte_changes_nothing_unseen() {
-    let (folder, contents) = filled().await;
+/// Whatever a byte of this file becomes, what is read is what was acknowledged last, or it is refused and left as it is. Of the bytes behind
+/// the header those are flipped whose place is `odd` or not.
+fn flip(whole: &[u8], contents: &Contents, odd: bool) {
+    const HEADER: usize = 320;
+    const FLAGS: usize = 64;
+    let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("registry");
-    let whole = fs::read(&path).unwrap();
-    // One in a few: each is a whole opening.
-    let told = (0..whole.len()).filter(|at| whole[*at] != 0).step_by(17);
+    let masks = [1, 2, 4, 5, 8, 0x40, 0xff];
     let mut refused = 0;
-    for (count, at) in told.enumerate() {
-        let mut bytes = whole.clone();
-        bytes[at] ^= 0x40;
-        fs::write(&path, &bytes).unwrap();
-        let judged = embedded::judged(&path);
-        refused += u32::from(judged.is_err());
-        if let Ok(judged) = &judged {
-            assert_eq!(*judged, contents, "byte {at}");
-        }
-        // To open it waits for the disk.
-        if count % 50 == 0 {
+    let told = |at: &usize| *at < HEADER || whole[*at] != 0 && (*at % 2 == 1) == odd;
+    for (count, at) in (0..whole.len()).filter(told).enumerate() {
+        for mask in if at < FLAGS { &masks[..] } else { &masks[count % 7..=count % 7] } {
+            let mut bytes = whole.to_vec();
+            bytes[at] ^= mask;
+            let judged = embedded::judge(&path, &bytes);
+            refused += u32::from(judged.is_err());
+            if let Ok(judged) = &judged {
+                assert_eq!(judged.contents, *contents, "byte {at} ^ {mask}");
+            }
+            // To open it waits for the disk.
+            if at >= FLAGS && count % 300 != 0 {
+                continue;
+            }
+            fs::write(&path, &bytes).unwrap();
             let opened = Embedded::open(folder.path());
             match (&judged, &opened) {
-                (Ok(_), Ok(opened)) => assert_eq!(opened.load().await.unwrap(), contents, "byte {at}"),
+                (Ok(_), Ok(opened)) => assert_eq!(opened.contents(), *contents, "byte {at} ^ {mask}"),
                 (Err(_), Err(OpenError::Damaged { .. } | OpenError::Later { .. })) => {
-                    assert_eq!(fs::read(&path).unwrap(), bytes, "byte {at}");
+                    assert_eq!(fs::read(&path).unwrap(), bytes, "byte {at} ^ {mask}");
                 }
-                _ => panic!("byte {at}: {judged:?}, but opened {opened:?}"),
+                _ => panic!("byte {at} ^ {mask}: {judged:?}, but opened {opened:?}"),
+            }
+            drop(opened);
+            if judged.is_ok() {
+                assert_eq!(read(folder.path()).unwrap(), *contents, "byte {at} ^ {mask}, opened again");
             }
         }
     }
     assert!(refused > 0);
-    for cut in [0, 1, 100, 4096, whole.len() / 2, whole.len() - 1] {
-        fs::write(&path, &whole[..cut]).unwrap();
+}
+
+/// Also when what was before it is still whole in the file, as it is when a master was killed.
+#[tokio::test]
+async fn a_flipped_byte_changes_nothing_unseen() {
+    let (folder, _) = filled().await;
+    let path = folder.path().join("registry");
+    let registry = Embedded::open(folder.path()).unwrap();
+    let settings = RoleSettings { priority: 7, ..RoleSettings::default() };
+    registry.commit(vec![RegistryOp::SetRole { role: Role::new("last").unwrap(), settings }]).await.unwrap();
+    let contents = registry.load().await.unwrap();
+    let killed = fs::read(&path).unwrap();
+    drop(registry);
+    let closed = fs::read(&path).unwrap();
+    assert_ne!(killed, closed);
+    std::thread::scope(|scope| {
+        scope.spawn(|| flip(&killed, &contents, false));
+        scope.spawn(|| flip(&closed, &contents, true));
+    });
+    for cut in [0, 1, 100, 4096, closed.len() / 2, closed.len() - 1] {
+        fs::write(&path, &closed[..cut]).unwrap();
         let error = Embedded::open(folder.path()).unwrap_err();
         assert!(matches!(error, OpenError::Damaged { .. }), "cut at {cut}: {error}");
-        assert_eq!(fs::read(&path).unwrap(), &whole[..cut]);
+        assert_eq!(fs::read(&path).unwrap(), &closed[..cut]);
     }
+}
+
+#[tokio::test]
+async fn a_later_version_is_asked_for_where_this_one_would_lose_something() {
+    let (folder, contents) = filled().await;
+    let path = folder.path().join("registry");
+    let about = |name: &str, value: u64| {
+        let database = redb::Database::open(&path).unwrap();
+        let writing = database.begin_write().unwrap();
+        let table = redb::TableDefinition::<&str, u64>::new("about");
+        writing.open_table(table).unwrap().insert(name, value).unwrap();
+        writing.commit().unwrap();
+    };
+    about("version", 9);
+    assert_eq!(kept(folder.path()).await, contents, "a later version wrote it, and allows this one to");
+    about("least writer", 8);
+    let before = fs::read(&path).unwrap();
+    for error in [Embedded::open(folder.path()).unwrap_err(), read(folder.path()).unwrap_err()] {
+        assert!(matches!(error, OpenError::Later { version: 8, .. }), "{error}");
+        assert!(error.to_string().contains("start the version that wrote it last"), "{error}");
+    }
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+async fn import(registry: &dyn Registry, path: &Path) -> Result<Contents, BackupError> {
+    Backup::read(path)?.import(registry).await
+}
+
+#[tokio::test]
+async fn an_export_replaces_nothing_but_an_export() {
+    let (folder, contents) = filled().await;
+    let path = folder.path().join("backup");
+    let draft = folder.path().join("backup.new");
+    export(&Contents::default(), &path).unwrap();
+    // Of one that was cut off.
+    for start in ["", "apportion registry 1\nand no more"] {
+        fs::write(&draft, start).unwrap();
+        export(&contents, &path).unwrap();
+        assert_eq!(import(&InMemory::new(), &path).await.unwrap(), contents);
+        assert!(!draft.exists());
+    }
+    let other = folder.path().join("other");
+    fs::write(&other, "a letter").unwrap();
+    fs::create_dir(folder.path().join("folder")).unwrap();
+    std::os::unix::fs::symlink(&path, folder.path().join("link")).unwrap();
+    for occupied in ["other", "folder", "link", "registry"] {
+        let error = export(&contents, &folder.path().join(occupied)).unwrap_err();
+        assert!(matches!(error, BackupError::Occupied { .. }), "{occupied}: {error}");
+        assert!(error.to_string().contains(occupied), "{error}");
+    }
+    assert_eq!(fs::read(&other).unwrap(), b"a letter");
+    fs::rename(&other, &draft).unwrap();
+    let error = export(&contents, &path).unwrap_err();
+    assert!(matches!(&error, BackupError::Occupied { path } if *path == draft), "{error}");
+    assert_eq!(fs::read(&draft).unwrap(), b"a letter");
+    let error = export(&contents, &folder.path().join("nowhere/backup")).unwrap_err();
+    assert!(matches!(error, BackupError::Draft { .. }), "{error}");
 }
 
 #[tokio::test]

@@ -58,6 +58,10 @@ impl Run {
         while run.events.len() < 150 {
             run.step();
         }
+        // Nothing is heard of a stream that has ended.
+        while !(run.commits.is_empty() && run.answers.is_empty()) {
+            run.step();
+        }
         run.handle(Event::AgentClosed { conn: ConnId(0) });
         run.handle(Event::SchedulerClosed { conn: ConnId(1) });
         run.step();

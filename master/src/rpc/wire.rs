@@ -18,6 +18,7 @@ pub(crate) fn agent(agent: &AgentView) -> v1::AgentSummary {
         AgentState::Active => v1::AgentState::Active,
         AgentState::Disconnected => v1::AgentState::Disconnected,
         AgentState::Unreachable => v1::AgentState::Unreachable,
+        AgentState::Recovered => v1::AgentState::Recovered,
     };
     v1::AgentSummary {
         agent_id: agent.agent_id.to_string(),

@@ -107,6 +107,42 @@ async fn a_replay_comes_to_know_what_the_master_knew() {
 }
 
 #[tokio::test]
+async fn a_replay_begins_with_what_the_registry_had() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |journal: &str| Config {
+        work_dir: Some(folder.path().join("master")),
+        ..journaled(&folder.path().join(journal))
+    };
+    let mut first = Master::start(config("first")).await;
+    let (mut scheduler, mut agent) = (first.scheduler().await, first.agent().await);
+    let framework_id = scheduler.subscribe(framework("one")).await;
+    let agent_id = agent.register("cpus:4").await;
+    first.stop();
+    first.ended().await.unwrap();
+
+    let mut second = Master::start(config("second")).await;
+    let state = second.json("/api/v1/state").await;
+    let known = |what: &str, id: &str| (state[what][0][id].clone(), state[what][0]["state"].clone());
+    assert_eq!(known("agents", "agent_id"), (agent_id.as_str().into(), "recovered".into()));
+    assert_eq!(known("frameworks", "framework_id"), (framework_id.as_str().into(), "disconnected".into()));
+    second.agent().await.register("cpus:2").await;
+    let state = second.json("/api/v1/state").await;
+    assert_eq!(state["agents"].as_array().unwrap().len(), 2, "{state:#}");
+    second.stop();
+    second.ended().await.unwrap();
+
+    let mut journal = Journal::open(folder.path().join("second")).unwrap();
+    let mut replay = Replay::new(journal.header());
+    assert_eq!(replay.run(&mut journal, None).unwrap(), Ending::Complete);
+    let agents = |document: &serde_json::Value| -> Vec<serde_json::Value> {
+        document["agents"].as_array().unwrap().iter().map(|agent| agent["agent_id"].clone()).collect()
+    };
+    let replayed = serde_json::to_value(replay.document()).unwrap();
+    assert_eq!(agents(&replayed), agents(&state));
+    assert_eq!(replayed["frameworks"], state["frameworks"]);
+}
+
+#[tokio::test]
 async fn a_journal_that_cannot_be_begun_is_named_with_the_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notes");

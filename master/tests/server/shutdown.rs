@@ -119,5 +119,5 @@ async fn a_registry_that_fails_ends_the_master_before_it_promises_anything() {
     assert!(matches!(error, ServeError::Registry(RegistryError::Write { count: 1, .. })), "{error:?}");
     assert!(!matches!(second.event().await, Ok(Some(Event::Subscribed { .. }))), "it was not promised");
     let contents = registry.load().await.unwrap();
-    assert_eq!(contents.frameworks.keys().collect::<Vec<_>>(), [&framework_id]);
+    assert_eq!(contents.recovered.frameworks.keys().collect::<Vec<_>>(), [&framework_id]);
 }

@@ -35,8 +35,12 @@ pub(crate) struct Failover {
     wanted: BTreeMap<ConnId, FrameworkId>,
     /// Since when a framework is not connected, by the true time.
     away: BTreeMap<FrameworkId, Time>,
-    /// Since when this master knows it, and as not connected.
+    /// Since when this master knows it, and as not connected; of those that it knew from its start, since then.
     missed: BTreeMap<FrameworkId, Time>,
+    /// When this master started.
+    master_since: Time,
+    /// Removed by this master or an earlier one.
+    removed: BTreeSet<FrameworkId>,
     /// Asked for in the decision under way.
     teardown: Option<FrameworkId>,
     /// Kills that this master was asked for.
@@ -58,8 +62,11 @@ impl Check for Failover {
     }
 
     fn at_rest(&mut self, world: &World) -> Verdict {
-        for (id, missed) in &self.missed {
-            let Some(view) = world.view().frameworks.get(id) else { continue };
+        for (id, view) in &world.view().frameworks {
+            if view.state != FrameworkState::Disconnected {
+                continue;
+            }
+            let missed = self.missed.get(id).unwrap_or(&self.master_since);
             let (away, timeout) = (world.now.since(*missed), view.info.failover_timeout);
             if away > timeout + timeout / 500 + Duration::from_secs(1) {
                 return Err(format!(
@@ -74,6 +81,7 @@ impl Check for Failover {
 impl Failover {
     fn happens(&mut self, world: &World, happening: &Happening<'_>) -> Verdict {
         match *happening {
+            Happening::Started(Process::Master) => self.master_since = world.now,
             Happening::Crashed(Process::Master) => {
                 let active =
                     world.view().frameworks.iter().filter(|(_, view)| view.state == FrameworkState::Active);
@@ -157,7 +165,7 @@ impl Failover {
                 let removed = |id| frameworks.get(id).map(|view| view.state == FrameworkState::Removed);
                 // Beyond the bound, what was removed is not listed any more.
                 let forgets = frameworks.len() >= limits::COMPLETED_FRAMEWORKS_MAX;
-                if removed(wanted).unwrap_or(forgets) {
+                if removed(wanted).unwrap_or(forgets || self.removed.contains(wanted)) {
                     Ok(())
                 } else {
                     Err(format!("framework {wanted} is told that it was removed, and was not"))
@@ -230,7 +238,12 @@ impl Failover {
                 self.away.remove(id);
                 continue;
             }
-            let away = *self.away.entry(id.clone()).or_insert(world.now);
+            if state == Some(FrameworkState::Removed) {
+                self.removed.insert(id.clone());
+            }
+            // One that stood in the registry alone is away since the master that found it there began.
+            let since = if before.is_some() { self.master_since } else { world.now };
+            let away = *self.away.entry(id.clone()).or_insert(since);
             let Some(before) = before else { continue };
             if state == Some(FrameworkState::Removed) && was != state && teardown.as_ref() != Some(id) {
                 let timeout = before.info.failover_timeout;

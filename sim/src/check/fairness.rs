@@ -1,7 +1,7 @@
 //! An offer goes to the role that has least.
 
 use apportion_allocator::{Quota, SorterKind};
-use apportion_master_core::view::{AgentState, FrameworkState, OfferView};
+use apportion_master_core::view::{FrameworkState, OfferView};
 use apportion_types::{AgentId, FrameworkId, FrameworkOptions, Resources, Role, Time};
 
 use super::{Change, Changes, Check, Happening, Verdict, refusals::Refusals, roles::RoleSums};
@@ -62,14 +62,14 @@ impl Fairness {
             if let Some(agent) = before {
                 self.given.saturating_sub(&agent.allocated.summable());
                 self.given.saturating_sub(&agent.offered.summable());
-                if agent.state != AgentState::Unreachable {
+                if agent.state.takes_part() {
                     self.capacity.saturating_sub(&agent.total.summable());
                 }
             }
             if let Some(agent) = after {
                 self.given += &agent.allocated.summable();
                 self.given += &agent.offered.summable();
-                if agent.state != AgentState::Unreachable {
+                if agent.state.takes_part() {
                     self.capacity += &agent.total.summable();
                 }
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use apportion_allocator::QuotaLimit;
-use apportion_master_core::view::{AgentState, AgentView, OfferView, TaskView};
+use apportion_master_core::view::{AgentView, OfferView, TaskView};
 use apportion_types::{Resources, Role, resources::Name};
 
 use super::{Change, Changes, Check, Happening, Verdict};
@@ -111,7 +111,7 @@ fn of_task(task: &TaskView) -> Resources {
 /// What an agent keeps for roles.
 fn kept(agent: &AgentView) -> BTreeMap<Role, Resources> {
     let mut kept: BTreeMap<Role, Resources> = BTreeMap::new();
-    if agent.state == AgentState::Unreachable {
+    if !agent.state.takes_part() {
         return kept;
     }
     for role in agent.total.entries().filter_map(|entry| entry.role()) {

@@ -58,7 +58,7 @@ enum Seen {
 /// Not known to the master, or forgotten.
 const UNKNOWN: &str = "unknown";
 
-const AGENT_STATES: &[&str] = &["active", "disconnected", "unreachable", UNKNOWN];
+const AGENT_STATES: &[&str] = &["active", "disconnected", "unreachable", "recovered", UNKNOWN];
 const FRAMEWORK_STATES: &[&str] = &["active", "disconnected", "removed", UNKNOWN];
 
 pub(super) fn agent_state(agent: Option<&AgentView>) -> &'static str {
@@ -66,6 +66,7 @@ pub(super) fn agent_state(agent: Option<&AgentView>) -> &'static str {
         Some(AgentState::Active) => "active",
         Some(AgentState::Disconnected) => "disconnected",
         Some(AgentState::Unreachable) => "unreachable",
+        Some(AgentState::Recovered) => "recovered",
         None => UNKNOWN,
     }
 }

@@ -1,14 +1,14 @@
 //! The master's process: its core, and what runs its actions.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use apportion_allocator::{Allocator, Hierarchical, HierarchicalConfig};
 use apportion_master_core::{
-    Action, CommitId, Config, ConnId, Event, Master, OperatorCall, OperatorError, OperatorReply, RegistryOp,
-    RequestId, view::RoleSettings,
+    Action, CommitId, Config, ConnId, Event, Master, OperatorCall, OperatorError, OperatorReply, Recovered,
+    RegistryOp, RequestId,
 };
 use apportion_types::{
-    Role, Time,
+    Time,
     protocol::{agent::MasterMessage, scheduler::Event as SchedulerEvent},
 };
 
@@ -24,8 +24,10 @@ use crate::{
 /// The master, or the gap where one was.
 pub(crate) struct MasterProcess {
     pub(crate) core: Option<Master>,
-    /// Every process is named anew. Of the registry only what is set for roles is kept, among the settings: each begins knowing nobody.
+    /// Every process is named anew. What the registry has of roles is among the settings.
     pub(crate) config: Config,
+    /// What the registry has of agents and frameworks.
+    registry: Recovered,
     pub(crate) allocator: HierarchicalConfig,
     pub(crate) life: u64,
     clock: Clock,
@@ -34,8 +36,8 @@ pub(crate) struct MasterProcess {
     written_at: Time,
     requests: u64,
     replies: Vec<(RequestId, Result<OperatorReply, OperatorError>)>,
-    /// What is set for roles, on its way to the registry.
-    setting: BTreeMap<CommitId, (Role, RoleSettings)>,
+    /// What is on its way to the registry, in order.
+    writing: VecDeque<(CommitId, RegistryOp)>,
 }
 
 impl MasterProcess {
@@ -43,6 +45,7 @@ impl MasterProcess {
         Self {
             core: None,
             config,
+            registry: Recovered::default(),
             allocator,
             life: 0,
             clock: Clock::TRUE,
@@ -50,8 +53,18 @@ impl MasterProcess {
             written_at: Time::ZERO,
             requests: 0,
             replies: Vec::new(),
-            setting: BTreeMap::new(),
+            writing: VecDeque::new(),
         }
+    }
+
+    /// The oldest of what is on its way is in the registry.
+    fn written(&mut self) -> Option<CommitId> {
+        let (commit, op) = self.writing.pop_front()?;
+        if let RegistryOp::SetRole { role, settings } = op.clone() {
+            self.config.roles.insert(role, settings);
+        }
+        self.registry.apply(op);
+        Some(commit)
     }
 
     /// What its process takes for the time.
@@ -68,10 +81,10 @@ impl World {
         master.life += 1;
         master.clock = clock;
         master.wake = None;
-        master.setting.clear();
         let config = Config { master_id: format!("m{}", master.life), ..master.config.clone() };
         let allocator: Box<dyn Allocator> = Box::new(Hierarchical::new(master.allocator.clone()));
-        master.core = Some(Master::with_allocator(config, allocator, clock.shows(self.now)));
+        let recovered = master.registry.clone();
+        master.core = Some(Master::recover(config, recovered, allocator, clock.shows(self.now)));
         self.arm_master();
     }
 
@@ -79,6 +92,17 @@ impl World {
         self.view(); // what is shown last stays
         if self.master.core.take().is_none() {
             return;
+        }
+        // Some of it was written all the same, and nobody was told.
+        if !self.master.writing.is_empty() {
+            let written = self.chance.disks.usize(0..=self.master.writing.len());
+            for _ in 0..written {
+                self.master.written();
+            }
+            self.master.writing.clear();
+        }
+        if !self.keeps_registry {
+            self.master.registry = Recovered::default();
         }
         self.progress();
         self.observe(&Happening::Crashed(Process::Master));
@@ -104,9 +128,7 @@ impl World {
                     self.end_by_master(conn.0 as usize);
                 }
                 Action::Commit { commit, op } => {
-                    if let RegistryOp::SetRole { role, settings } = op {
-                        self.master.setting.insert(commit, (role, settings));
-                    }
+                    self.master.writing.push_back((commit, op));
                     commits.push(commit);
                 }
                 Action::Reply { request, result } => self.master.replies.push((request, result)),
@@ -162,13 +184,12 @@ impl World {
     }
 
     pub(super) fn committed(&mut self, life: u64, commits: Vec<CommitId>) {
-        if life != self.master.life {
+        if life != self.master.life || self.master.core.is_none() {
             return;
         }
         for commit in commits {
-            if let Some((role, settings)) = self.master.setting.remove(&commit) {
-                self.master.config.roles.insert(role, settings);
-            }
+            let written = self.master.written();
+            assert_eq!(written, Some(commit), "writes come back in the order in which they were asked for");
             self.master_handles(Event::Committed { commit });
         }
     }

@@ -109,6 +109,8 @@ pub(crate) struct World {
     pub(crate) frameworks: Vec<FrameworkProcess>,
     pub(crate) workload: Workload,
     pub(crate) odds: Odds,
+    /// The master has a work directory: agents and frameworks are in a registry that outlives it. One run in four is without.
+    keeps_registry: bool,
     pub(crate) skew_max: Duration,
     pub(crate) script: Vec<Timed>,
     /// Faults of the script that have begun.
@@ -162,6 +164,7 @@ impl World {
             frameworks: parts.frameworks,
             workload: parts.workload,
             odds: parts.odds,
+            keeps_registry: random::stream(parts.seed, 9).u32(0..4) != 0,
             skew_max: parts.skew_max,
             script: parts.script,
             faults_begun: 0,

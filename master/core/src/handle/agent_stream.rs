@@ -104,6 +104,7 @@ impl State {
             self.disconnect_agent(turn, &id);
         }
         self.timers.cancel(&Timer::Reregister(id.clone()));
+        self.await_agent_no_more(&id);
         let message = if message.is_empty() {
             format!("agent {id} was removed: it has unregistered")
         } else {

@@ -23,6 +23,8 @@ mod tick;
 mod update_framework;
 mod update_roles;
 
+pub(crate) use subscribe::judge_info;
+
 use crate::{event::Event, state::State, turn::Turn};
 
 impl State {

@@ -154,6 +154,9 @@ impl State {
             (Some(_), Some(status)) => (status.state, status.message.as_str()),
             (Some(_), None) if unreachable => (OperationState::Unreachable, "its agent cannot be reached"),
             (Some(_), None) => (OperationState::Pending, ""),
+            (None, _) if unreachable && agent_id.is_some_and(|id| !self.agents[id].heard) => {
+                (OperationState::Unreachable, "its agent has not returned since an earlier master")
+            }
             // What an earlier master knew, an agent brings back with it.
             (None, _) if self.awaits_agents_of(turn.now, id) => return,
             (None, _) => (OperationState::Unknown, "the master knows no such operation"),

@@ -63,6 +63,17 @@ impl State {
             None => (TaskState::Unknown, "the master knows no such task".to_owned()),
             Some(id) => {
                 match (self.view.agents.get(id).map(|agent| agent.state), self.ids.agent_origin(id)) {
+                    (Some(AgentState::Recovered), _) => return,
+                    (Some(AgentState::Unreachable), _) if !self.agents[id].heard => {
+                        // Should it return without the task, the framework is told.
+                        let said = &mut self.agent(id).said_unreachable;
+                        if said.len() >= limits::RECONCILE_TASKS_MAX && !said.contains(key) {
+                            return;
+                        }
+                        said.insert(key.clone());
+                        let why = "has not returned since an earlier master, and cannot be reached";
+                        (TaskState::Unreachable, format!("agent {id} {why}"))
+                    }
                     // It cannot bring the task back: whatever it has it named when it registered here, or was given here since.
                     // Were the task said to be unreachable, nobody would say more when the agent returns without it.
                     (Some(AgentState::Unreachable), _) => {

@@ -35,6 +35,8 @@ pub(super) struct Has {
 /// What the tasks that an agent names lead to, to be told to it after Registered.
 #[derive(Default)]
 struct Named {
+    /// The agent was unreachable until now.
+    given_up: bool,
     tasks: BTreeSet<TaskKey>,
     removed_frameworks: BTreeSet<FrameworkId>,
     acknowledged: Vec<(TaskKey, UpdateId)>,
@@ -76,7 +78,7 @@ impl State {
         });
         // It was heard: whoever was about to give it up does not.
         let losing = self.agents.get_mut(&id).is_some_and(|agent| agent.losing.take().is_some());
-        if losing {
+        if losing && !self.awaited_agents.contains(&id) {
             self.timers.set(Timer::Reregister(id.clone()), turn.now + self.config.agent_reregister_timeout);
         }
         let registration =
@@ -136,12 +138,15 @@ impl State {
 
     fn admit_agent(&mut self, turn: &mut Turn<'_>, registration: Registration) {
         let Registration { conn, agent_id: id, info, total, tasks, operations, .. } = registration;
+        let given_up = self.view.agents.get(&id).is_some_and(|known| known.state == AgentState::Unreachable);
         self.activate_agent(turn, conn, &id, info, total);
-        let mut named = Named::default();
+        let mut named = Named { given_up, ..Named::default() };
         for task in tasks {
             self.take_named_task(turn, &id, task, &mut named);
         }
         let missing_tasks = self.settle_missing_tasks(turn, &id, &named);
+        let message = format!("agent {id} is registered again, without the task");
+        self.settle_said_unreachable(turn, &id, Reason::AgentForgot, &message);
         let registered = MasterMessage::Registered {
             agent_id: id.clone(),
             master_id: self.config.master_id.clone(),
@@ -184,6 +189,9 @@ impl State {
         if !self.frameworks.contains_key(&framework_id) {
             let known_as = match self.ids.framework_origin(&framework_id) {
                 Origin::Ours => FrameworkState::Removed, // removed so long ago that it is not listed any more
+                Origin::Foreign if self.removed_foreign_frameworks.contains(&framework_id) => {
+                    FrameworkState::Removed
+                }
                 _ => FrameworkState::Disconnected,
             };
             self.add_framework(turn.now, &framework_id, framework_info, known_as);
@@ -216,7 +224,8 @@ impl State {
         if state.is_terminal() && (removed || update_id.is_none()) {
             return; // it has ended, and nobody waits for its end
         }
-        if !removed && !state.is_terminal() && !self.awaits_agents_of(turn.now, &framework_id) {
+        let awaited = !named.given_up && self.awaits_agents_of(turn.now, &framework_id);
+        if !removed && !state.is_terminal() && !awaited {
             // The framework may have been told that no such task is known, and have launched another in its place.
             let status = returned(turn.now, id, &key.1, state);
             self.tell_status(turn, &framework_id, status);

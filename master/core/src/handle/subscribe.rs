@@ -141,6 +141,7 @@ impl State {
                 );
                 Err((ErrorCode::Refused, message))
             }
+            (None, Origin::Foreign) if self.removed_foreign_frameworks.contains(id) => removed(),
             (Some(_), _) | (None, Origin::Foreign) => Ok(()),
             (None, Origin::Ours) => removed(),
             (None, Origin::NeverGiven) => {
@@ -170,7 +171,7 @@ impl State {
 }
 
 /// Judges how a framework describes itself, as far as the form on the wire does not.
-pub(super) fn judge_info(info: &FrameworkInfo, suppressed: &[Role]) -> Result<(), String> {
+pub(crate) fn judge_info(info: &FrameworkInfo, suppressed: &[Role]) -> Result<(), String> {
     let roles: BTreeSet<&Role> = info.roles.iter().collect();
     if roles.is_empty() {
         return Err("the framework names no role; name at least one, such as `*`".to_owned());

@@ -1,7 +1,7 @@
 //! Time has come for something.
 
 use apportion_types::{
-    AgentId, FrameworkId,
+    AgentId, FrameworkId, limits,
     protocol::{agent::MasterMessage, scheduler::Event as SchedulerEvent},
 };
 
@@ -20,6 +20,7 @@ impl State {
                 }
                 Timer::Ping(id) => self.ping(turn, id),
                 Timer::Reregister(id) => self.give_up_agent(turn, id),
+                Timer::GiveUpRecovered => self.give_up_recovered(turn),
                 Timer::Failover(id) => {
                     self.tear_down_framework(turn, &id, "the failover time-out has passed", None)
                 }
@@ -57,6 +58,15 @@ impl State {
         let op = RegistryOp::MarkUnreachable { agent_id: id.clone() };
         let commit = self.commits.ask(turn, op, Then::LoseAgent(id.clone()));
         self.agent(&id).losing = Some(commit);
+    }
+
+    /// Gives up some of the agents that have not returned to this master, in the order of their ids. The rest have a little longer: when it
+    /// is the master or its network that keeps them away, there is time to see that before all is lost.
+    fn give_up_recovered(&mut self, turn: &mut Turn<'_>) {
+        let undecided = self.awaited_agents.iter().filter(|id| self.agents[*id].losing.is_none());
+        let some: Vec<AgentId> = undecided.take(self.given_up_at_once).cloned().collect();
+        some.into_iter().for_each(|id| self.give_up_agent(turn, id));
+        self.timers.set(Timer::GiveUpRecovered, turn.now + limits::RECOVERED_AGENTS_GIVEN_UP_INTERVAL);
     }
 
     fn heartbeat(&mut self, turn: &mut Turn<'_>, id: FrameworkId) {

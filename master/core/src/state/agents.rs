@@ -20,6 +20,7 @@ use super::{
 use crate::{
     event::{CommitId, ConnId},
     limits::REMOVED_AGENTS_MAX,
+    recovered::RecoveredAgent,
     turn::Turn,
     view::{AgentState, AgentView, FrameworkState},
 };
@@ -59,6 +60,10 @@ pub(crate) struct Agent {
     pub(crate) leaving: bool,
     /// The registry knows it as it is.
     pub(crate) recorded: bool,
+    /// It has registered with this master, so that what it had of tasks is known.
+    pub(crate) heard: bool,
+    /// Tasks that this master does not know, and of which it has said that they are here and cannot be reached.
+    pub(crate) said_unreachable: BTreeSet<TaskKey>,
 }
 
 /// How an agent goes.
@@ -82,6 +87,11 @@ impl RemovedAgents {
         self.ids.contains(id)
     }
 
+    /// Those that the registry keeps: none is forgotten, as none is there.
+    pub(crate) fn recover(&mut self, ids: BTreeSet<AgentId>) {
+        self.ids.extend(ids);
+    }
+
     fn insert(&mut self, id: &AgentId) {
         if self.ids.insert(id.clone()) {
             self.order.push_back(id.clone());
@@ -94,6 +104,57 @@ impl RemovedAgents {
 }
 
 impl State {
+    /// Adds an agent of an earlier master, which is yet to return. It is in no books of the allocator's until then.
+    pub(crate) fn recover_agent(&mut self, id: &AgentId, recovered: RecoveredAgent) {
+        let RecoveredAgent { info, unreachable } = recovered;
+        if !info.work_dir_id.is_empty() {
+            self.work_dirs.entry(info.work_dir_id.clone()).or_insert_with(|| id.clone());
+        }
+        let place = Arc::new(info.place());
+        let state = if unreachable { AgentState::Unreachable } else { AgentState::Recovered };
+        let view = AgentView {
+            agent_id: id.clone(),
+            total: info.resources.clone(),
+            info: Arc::new(info),
+            revocable: Resources::new(),
+            state,
+            registered_at: self.view.started_at,
+            allocated: Default::default(),
+            offered: Default::default(),
+            tasks: 0,
+        };
+        self.view.agents.insert(id.clone(), Arc::new(view));
+        self.agents.insert(id.clone(), Agent { place, recorded: true, ..Agent::default() });
+        if !unreachable {
+            self.awaited_agents.insert(id.clone());
+        }
+    }
+
+    /// What was said to be unreachable on an agent is not there: it has returned without, or never will.
+    pub(crate) fn settle_said_unreachable(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: &AgentId,
+        reason: Reason,
+        message: &str,
+    ) {
+        for key in std::mem::take(&mut self.agent(id).said_unreachable) {
+            // Its framework may use the name again, here or elsewhere.
+            let is_known = self.view.tasks.contains_key(&key);
+            if !is_known && self.completed.find(&self.view, &key).is_none() {
+                let status = master_status(turn.now, &key.1, Some(id), TaskState::Gone, reason, message);
+                self.tell_status(turn, &key.0, status);
+            }
+        }
+    }
+
+    /// The agent has returned, or never will.
+    pub(crate) fn await_agent_no_more(&mut self, id: &AgentId) {
+        if self.awaited_agents.remove(id) && self.awaited_agents.is_empty() {
+            self.timers.cancel(&Timer::GiveUpRecovered);
+        }
+    }
+
     /// Lets an agent take part over this stream, as it now describes itself, with nothing charged on it: the caller charges
     /// the tasks that it names, then the others.
     pub(crate) fn activate_agent(
@@ -122,9 +183,13 @@ impl State {
                 self.release_task(key);
             }
             self.drop_strays(id);
-            if self.view.agents[id].state != AgentState::Unreachable {
+            if self.view.agents[id].state.takes_part() {
                 self.allocator.remove_agent(id);
             }
+            if !self.agents[id].heard {
+                self.agent_view(id).registered_at = turn.now;
+            }
+            self.await_agent_no_more(id);
         } else {
             let view = AgentView {
                 agent_id: id.clone(),
@@ -153,6 +218,7 @@ impl State {
         agent.applies_sent = 0;
         agent.losing = None;
         agent.recorded = true;
+        agent.heard = true;
         self.timers.cancel(&Timer::Reregister(id.clone()));
         self.timers.set(Timer::Ping(id.clone()), turn.now + self.config.agent_ping_interval);
         self.agent_streams.insert(conn, AgentStream::Registered(id.clone()));
@@ -220,7 +286,8 @@ impl State {
             turn.close_agent(conn);
             self.agent_streams.insert(conn, AgentStream::Closing);
         }
-        let was_listed = self.view.agents[id].state != AgentState::Unreachable;
+        let was_listed = self.view.agents[id].state.takes_part();
+        self.await_agent_no_more(id);
         self.timers.cancel(&Timer::Reregister(id.clone()));
         self.agent(id).losing = None;
         self.agent_view(id).state = AgentState::Unreachable;
@@ -241,6 +308,7 @@ impl State {
         }
         self.drop_strays(id);
         if loss == Loss::Removed {
+            self.settle_said_unreachable(turn, id, Reason::AgentRemoved, message);
             self.drop_operations(turn, id, Reason::AgentRemoved, message);
         }
         if was_listed {

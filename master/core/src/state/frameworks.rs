@@ -220,6 +220,9 @@ impl State {
 
     /// Keeps a removed framework listed, and forgets the oldest without tasks beyond the bound.
     fn remember_removed(&mut self, id: &FrameworkId) {
+        if self.ids.framework_origin(id) == Origin::Foreign {
+            self.removed_foreign_frameworks.insert(id.clone());
+        }
         self.removed_frameworks.push(id.clone());
         if self.removed_frameworks.len() > limits::COMPLETED_FRAMEWORKS_MAX {
             let idle = self.removed_frameworks.iter().position(|old| {
@@ -241,6 +244,7 @@ impl State {
     /// True when agents of an earlier master may still have tasks of this framework and be yet to return.
     pub(crate) fn awaits_agents_of(&self, now: Time, id: &FrameworkId) -> bool {
         let window_ends = self.view.started_at + self.config.agent_reregister_timeout;
-        self.ids.framework_origin(id) == Origin::Foreign && now < window_ends
+        let awaits = now < window_ends || !self.awaited_agents.is_empty();
+        self.ids.framework_origin(id) == Origin::Foreign && awaits
     }
 }

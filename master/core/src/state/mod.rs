@@ -42,8 +42,9 @@ use self::{
 use crate::{
     config::Config,
     event::ConnId,
+    recovered::{self, Recovered},
     turn::Turn,
-    view::{AgentView, FrameworkView, TaskView, View},
+    view::{AgentView, FrameworkState, FrameworkView, TaskView, View},
 };
 
 /// All that the master knows.
@@ -64,11 +65,17 @@ pub(crate) struct State {
     /// Known agents by the names of their work directories, those that have one. Of copies on several machines the first is known by it.
     pub(crate) work_dirs: BTreeMap<String, AgentId>,
     pub(crate) removed_agents: RemovedAgents,
+    /// Agents in the state `Recovered` that have not unregistered.
+    pub(crate) awaited_agents: BTreeSet<AgentId>,
+    /// How many of these are given up at once, when their time is over.
+    pub(crate) given_up_at_once: usize,
     /// The private half of `view.frameworks`.
     pub(crate) frameworks: BTreeMap<FrameworkId, Framework>,
     pub(crate) scheduler_streams: BTreeMap<ConnId, SchedulerStream>,
     /// Removed frameworks that are still listed, oldest first.
     pub(crate) removed_frameworks: Vec<FrameworkId>,
+    /// Removed frameworks whose ids earlier masters gave: as many as the registry keeps. Those of this master need no memory.
+    pub(crate) removed_foreign_frameworks: BTreeSet<FrameworkId>,
     /// Where to find what is in `view.completed`.
     pub(crate) completed: Completed,
     pub(crate) closed_offers: ClosedOffers,
@@ -86,7 +93,15 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(config: Config, allocator: Box<dyn Allocator>, now: Time) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        recovered: Recovered,
+        allocator: Box<dyn Allocator>,
+        now: Time,
+    ) -> Self {
+        if let Err(why) = recovered.judge(&config.master_id) {
+            panic!("no registry can keep this: {why}");
+        }
         let view = View { master_id: config.master_id.clone(), started_at: now, ..View::default() };
         let mut state = Self {
             ids: Ids::new(&config.master_id),
@@ -101,9 +116,12 @@ impl State {
             registering: BTreeMap::new(),
             work_dirs: BTreeMap::new(),
             removed_agents: RemovedAgents::default(),
+            awaited_agents: BTreeSet::new(),
+            given_up_at_once: recovered::given_up_at_once(recovered.awaited()),
             frameworks: BTreeMap::new(),
             scheduler_streams: BTreeMap::new(),
             removed_frameworks: Vec::new(),
+            removed_foreign_frameworks: BTreeSet::new(),
             completed: Completed::default(),
             closed_offers: ClosedOffers::default(),
             operations: Operations::default(),
@@ -117,7 +135,26 @@ impl State {
         for (role, settings) in state.config.roles.clone() {
             state.set_role(role, settings);
         }
+        state.recover(recovered);
         state
+    }
+
+    /// Lets those be known whom earlier masters knew.
+    fn recover(&mut self, recovered: Recovered) {
+        let Recovered { agents, removed_agents, frameworks, removed_frameworks } = recovered;
+        let now = self.view.started_at;
+        for (id, info) in frameworks {
+            self.add_framework(now, &id, info, FrameworkState::Disconnected);
+            self.framework(&id).recorded = true;
+        }
+        self.removed_foreign_frameworks.extend(removed_frameworks);
+        for (id, agent) in agents {
+            self.recover_agent(&id, agent);
+        }
+        if !self.awaited_agents.is_empty() {
+            self.timers.set(Timer::GiveUpRecovered, now + self.config.agent_reregister_timeout);
+        }
+        self.removed_agents.recover(removed_agents);
     }
 
     /// An agent as readers see it, to be changed; copied first when a reader holds it.

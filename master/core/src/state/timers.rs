@@ -11,6 +11,8 @@ pub(crate) enum Timer {
     Ping(AgentId),
     /// A disconnected agent did not return.
     Reregister(AgentId),
+    /// Some of the agents of an earlier master did not return.
+    GiveUpRecovered,
     /// A disconnected framework did not return.
     Failover(FrameworkId),
     /// A scheduler is to be sent a sign of life.

@@ -7,7 +7,10 @@ mod scheduler;
 
 use std::{collections::VecDeque, time::Duration};
 
-use apportion_master_core::{Action, CommitId, Config, ConnId, Event, Master, OperatorCall, RequestId, View};
+use apportion_allocator::Hierarchical;
+use apportion_master_core::{
+    Action, CommitId, Config, ConnId, Event, Master, OperatorCall, Recovered, RegistryOp, RequestId, View,
+};
 use apportion_types::{FrameworkId, Time};
 use proptest::prelude::*;
 
@@ -64,6 +67,8 @@ pub(crate) enum Op {
     Advance { millis: u64 },
     /// A tick for which nothing is due.
     Tick,
+    /// The master dies, all streams break, and the next one begins with what was written; so many of the writes that wait are.
+    Restart { written: u8 },
 }
 
 pub(crate) fn op() -> impl Strategy<Value = Op> {
@@ -98,6 +103,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         4 => (1u8..4).prop_map(|steps| Op::Live { steps }),
         1 => prop_oneof![Just(1u64), Just(1_000), Just(4_000), Just(12_000)].prop_map(|millis| Op::Advance { millis }),
         1 => Just(Op::Tick),
+        1 => (0u8..4).prop_map(|written| Op::Restart { written }),
     ]
 }
 
@@ -106,7 +112,10 @@ pub(crate) struct Cluster {
     now: Time,
     /// All that the master ever did.
     pub(crate) log: Vec<Action>,
-    commits: VecDeque<CommitId>,
+    config: Config,
+    commits: VecDeque<(CommitId, RegistryOp)>,
+    registry: Recovered,
+    masters: u64,
     hold: bool,
     agents: Vec<Agent>,
     schedulers: Vec<Scheduler>,
@@ -126,10 +135,13 @@ impl Cluster {
             ..Config::new("m1")
         };
         Self {
-            master: Master::new(config, Time::ZERO),
+            master: Master::new(config.clone(), Time::ZERO),
+            config,
             now: Time::ZERO,
             log: Vec::new(),
             commits: VecDeque::new(),
+            registry: Recovered::default(),
+            masters: 1,
             hold: false,
             agents: (0..3).map(Agent::new).collect(),
             schedulers: (0..3).map(Scheduler::new).collect(),
@@ -167,7 +179,7 @@ impl Cluster {
         let mut closed = Vec::new();
         for action in &actions {
             match action {
-                Action::Commit { commit, .. } => self.commits.push_back(*commit),
+                Action::Commit { commit, op } => self.commits.push_back((*commit, op.clone())),
                 Action::ToAgent { conn, message } => {
                     if let Some(agent) = self.agents.iter_mut().find(|agent| agent.conn == Some(*conn)) {
                         agent.inbox.push_back(message.clone());
@@ -217,9 +229,32 @@ impl Cluster {
     }
 
     fn commit(&mut self) {
-        if let Some(commit) = self.commits.pop_front() {
+        if let Some(commit) = self.write() {
             self.happen(Event::Committed { commit });
         }
+    }
+
+    /// Does the first of the writes that wait, and tells nobody.
+    fn write(&mut self) -> Option<CommitId> {
+        let (commit, op) = self.commits.pop_front()?;
+        if let RegistryOp::SetRole { role, settings } = op.clone() {
+            self.config.roles.insert(role, settings);
+        }
+        self.registry.apply(op);
+        Some(commit)
+    }
+
+    fn restart(&mut self, written: u8) {
+        (0..written).for_each(|_| {
+            self.write();
+        });
+        self.commits.clear();
+        self.agents.iter_mut().filter(|agent| agent.conn.is_some()).for_each(Agent::stream_ended);
+        self.schedulers.iter_mut().filter(|s| s.conn.is_some()).for_each(Scheduler::stream_ended);
+        self.masters += 1;
+        let config = Config { master_id: format!("m{}", self.masters), ..self.config.clone() };
+        let allocator = Box::new(Hierarchical::default());
+        self.master = Master::recover(config, self.registry.clone(), allocator, self.now);
     }
 
     pub(crate) fn play(&mut self, op: &Op) {
@@ -251,6 +286,7 @@ impl Cluster {
             Op::Live { steps } => self.live(*steps),
             Op::Advance { millis } => self.advance(Duration::from_millis(*millis)),
             Op::Tick => self.happen(Event::Tick),
+            Op::Restart { written } => self.restart(*written),
         }
         self.advance(Duration::from_millis(3));
     }

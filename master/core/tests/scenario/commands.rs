@@ -7,6 +7,7 @@
 //! advance 5s                                 lets time pass
 //! view agents|frameworks|tasks|completed|offers|counters|shares
 //! shutdown
+//! restart m2                                 the next master, with what the registry has; all streams have ended
 //! open a1                                    opens a stream, on which nothing is said yet; `same` says it there
 //!
 //! agent a1 cpus:4;mem:1024 [id=A1|none] [same] [old] [knows=groups] [host=h] [attr=rack:r1] … [total=RESOURCES] [unenforced=images] … [F1/t1=running:cpus:1,u3] …     opens a stream and registers; `old` knows nothing that not every version knows, knows=groups task groups alone
@@ -297,8 +298,7 @@ impl Scenario {
             "commit" => {
                 let count = words.first().map_or(Ok(usize::MAX), |n| said(n.parse()))?;
                 for _ in 0..count.min(self.commits.len()) {
-                    let commit = self.commits.pop_front().ok_or("no write waits")?;
-                    self.happen(Event::Committed { commit });
+                    self.commit();
                 }
             }
             "view" => return print::view(self.master(), words.first().ok_or("view of what?")?),
@@ -307,6 +307,7 @@ impl Scenario {
                 return Ok(std::mem::take(&mut self.out));
             }
             "shutdown" => self.happen(Event::Shutdown),
+            "restart" => self.restart(words.first().ok_or("which master?")?),
             "operator" => self.operator(words)?,
             "open" => {
                 self.open(words.first().ok_or("whose stream?")?);

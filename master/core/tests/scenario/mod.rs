@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use apportion_master_core::{Action, CommitId, Config, ConnId, Event, Master};
+use apportion_allocator::Hierarchical;
+use apportion_master_core::{Action, CommitId, Config, ConnId, Event, Master, Recovered, RegistryOp};
 use apportion_types::{
     AgentId, FrameworkId, TaskId, Time, UpdateId,
     protocol::{agent::MasterMessage, scheduler::Event as SchedulerEvent},
@@ -26,7 +27,9 @@ pub(crate) struct Scenario {
     now: Time,
     /// Writes wait for the command `commit`.
     hold: bool,
-    commits: VecDeque<CommitId>,
+    commits: VecDeque<(CommitId, RegistryOp)>,
+    /// What is written.
+    registry: Recovered,
     /// The newest stream of each peer.
     peers: BTreeMap<String, Peer>,
     labels: BTreeMap<ConnId, String>,
@@ -63,18 +66,35 @@ impl Scenario {
         for action in actions {
             self.run(action);
         }
-        while !self.hold
-            && let Some(commit) = self.commits.pop_front()
-        {
-            self.happen(Event::Committed { commit });
+        while !self.hold && self.commit() {}
+    }
+
+    /// Does the first of the writes that wait; false when none does.
+    fn commit(&mut self) -> bool {
+        let Some((commit, op)) = self.commits.pop_front() else { return false };
+        if let RegistryOp::SetRole { role, settings } = op.clone() {
+            self.config.get_or_insert_with(|| Config::new("m1")).roles.insert(role, settings);
         }
+        self.registry.apply(op);
+        self.happen(Event::Committed { commit });
+        true
+    }
+
+    /// Another master on the same registry, with the same settings. What was not written is lost, and all streams have ended.
+    fn restart(&mut self, master_id: &str) {
+        self.commits.clear();
+        self.peers.values_mut().for_each(|peer| peer.updates.clear());
+        let mut config = self.config.get_or_insert_with(|| Config::new("m1")).clone();
+        config.master_id = master_id.to_owned();
+        let allocator = Box::new(Hierarchical::default());
+        self.master = Some(Master::recover(config, self.registry.clone(), allocator, self.now));
     }
 
     fn run(&mut self, action: Action) {
         let line = print::action(&action, &self.labels);
         self.out.push(line);
         match action {
-            Action::Commit { commit, .. } => self.commits.push_back(commit),
+            Action::Commit { commit, op } => self.commits.push_back((commit, op)),
             Action::ToScheduler { conn, event } => self.scheduler_hears(conn, event),
             Action::ToAgent { conn, message: MasterMessage::Registered { agent_id, .. } } => {
                 self.peer_of(conn).agent_id = Some(agent_id);

@@ -1,0 +1,98 @@
+//! What a registry keeps of agents and frameworks, and a new master knows from the start.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use apportion_types::{AgentId, AgentInfo, FrameworkId, FrameworkInfo, limits};
+
+use crate::{
+    action::RegistryOp,
+    handle::judge_info,
+    state::ids::{Ids, Origin},
+};
+
+/// Agents and frameworks of earlier masters, as their registry has them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// Agents that take part.
+    pub agents: BTreeMap<AgentId, RecoveredAgent>,
+    /// Ids of agents that were removed; refused for ever.
+    pub removed_agents: BTreeSet<AgentId>,
+    /// Frameworks that take part.
+    pub frameworks: BTreeMap<FrameworkId, FrameworkInfo>,
+    /// Ids of frameworks that were removed; refused for ever.
+    pub removed_frameworks: BTreeSet<FrameworkId>,
+}
+
+/// An agent as a registry keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveredAgent {
+    /// As it described itself last.
+    pub info: AgentInfo,
+    /// It did not return in time.
+    pub unreachable: bool,
+}
+
+impl Recovered {
+    /// Makes one change; what is set for roles is kept elsewhere. What is removed stays so: an admission of a removed id changes nothing.
+    pub fn apply(&mut self, op: RegistryOp) {
+        match op {
+            RegistryOp::AdmitAgent { agent_id, info } => {
+                if !self.removed_agents.contains(&agent_id) {
+                    self.agents.insert(agent_id, RecoveredAgent { info, unreachable: false });
+                }
+            }
+            RegistryOp::MarkUnreachable { agent_id } => {
+                if let Some(agent) = self.agents.get_mut(&agent_id) {
+                    agent.unreachable = true;
+                }
+            }
+            RegistryOp::RemoveAgent { agent_id } => {
+                self.agents.remove(&agent_id);
+                self.removed_agents.insert(agent_id);
+            }
+            RegistryOp::AdmitFramework { framework_id, info } => {
+                if !self.removed_frameworks.contains(&framework_id) {
+                    self.frameworks.insert(framework_id, info);
+                }
+            }
+            RegistryOp::RemoveFramework { framework_id } => {
+                self.frameworks.remove(&framework_id);
+                self.removed_frameworks.insert(framework_id);
+            }
+            RegistryOp::SetRole { .. } => {}
+        }
+    }
+
+    /// Why no master of this name can have found this in its registry, if none can.
+    pub fn judge(&self, master_id: &str) -> Result<(), String> {
+        let ids = Ids::new(master_id);
+        let of_agents = self.agents.keys().chain(&self.removed_agents);
+        if let Some(id) = of_agents.into_iter().find(|id| ids.agent_origin(id) != Origin::Foreign) {
+            return Err(format!("agent {id} has an id that master {master_id} is yet to give"));
+        }
+        let of_frameworks = self.frameworks.keys().chain(&self.removed_frameworks);
+        if let Some(id) = of_frameworks.into_iter().find(|id| ids.framework_origin(id) != Origin::Foreign) {
+            return Err(format!("framework {id} has an id that master {master_id} is yet to give"));
+        }
+        if let Some(id) = self.agents.keys().find(|id| self.removed_agents.contains(id)) {
+            return Err(format!("agent {id} takes part and is removed"));
+        }
+        if let Some(id) = self.frameworks.keys().find(|id| self.removed_frameworks.contains(id)) {
+            return Err(format!("framework {id} takes part and is removed"));
+        }
+        for (id, info) in &self.frameworks {
+            judge_info(info, &[]).map_err(|why| format!("framework {id}: {why}"))?;
+        }
+        Ok(())
+    }
+
+    /// How many agents are awaited: those that took part when the earlier master was last heard of.
+    pub(crate) fn awaited(&self) -> usize {
+        self.agents.values().filter(|agent| !agent.unreachable).count()
+    }
+}
+
+/// How many agents that did not return are given up at once, of so many that were awaited.
+pub(crate) fn given_up_at_once(awaited: usize) -> usize {
+    (awaited / limits::RECOVERED_AGENTS_GIVEN_UP_PART).max(1)
+}
