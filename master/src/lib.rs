@@ -17,6 +17,7 @@ mod actor;
 mod ask;
 mod clock;
 mod config;
+pub mod etcd;
 mod explain;
 mod frame;
 mod http;
