@@ -22,6 +22,7 @@ mod explain;
 mod frame;
 mod http;
 pub mod journal;
+mod leader;
 mod listener;
 mod lists;
 mod metrics;

@@ -10,6 +10,7 @@ mod hostile;
 mod images;
 mod limits;
 mod logs;
+mod masters;
 mod sharing;
 mod survival;
 mod traces;

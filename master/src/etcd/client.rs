@@ -24,7 +24,7 @@ use super::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long one member may take to answer a read; then the next is asked.
-const READ_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a write may take, from its being sent: etcd itself gives up a little later.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -92,7 +92,7 @@ impl Client {
     }
 
     /// Asks what may be asked several times: one member after the other, for some rounds.
-    async fn read<T, F>(
+    pub(super) async fn read<T, F>(
         &self,
         what: &str,
         rounds: u32,

@@ -5,6 +5,7 @@
 mod client;
 mod endpoints;
 mod error;
+mod lease;
 #[cfg(test)]
 #[path = "../../tests/support/etcd.rs"]
 pub(crate) mod testing;

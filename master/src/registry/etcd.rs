@@ -101,19 +101,23 @@ enum Wrong {
     Name,
 }
 
+/// The key of the leadership of a cluster: names the master that leads, and exists while one does.
+pub(crate) fn leader_key(cluster: &Cluster) -> String {
+    Keys::new(cluster).leader()
+}
+
 /// The names of a cluster's keys.
 #[derive(Debug, Clone)]
-pub(crate) struct Keys {
+struct Keys {
     prefix: String,
 }
 
 impl Keys {
-    pub(crate) fn new(cluster: &Cluster) -> Self {
+    fn new(cluster: &Cluster) -> Self {
         Self { prefix: cluster.prefix() }
     }
 
-    /// Names the master that leads, and exists while one does.
-    pub(crate) fn leader(&self) -> String {
+    fn leader(&self) -> String {
         format!("{}/leader", self.prefix)
     }
 
@@ -159,7 +163,7 @@ struct Kept {
 
 impl Etcd {
     /// Opens the registry of a cluster for the master whose leadership's key was made at this revision.
-    pub async fn open(client: Client, cluster: &Cluster, leadership: i64) -> Result<Self, EtcdError> {
+    pub(crate) async fn open(client: Client, cluster: &Cluster, leadership: i64) -> Result<Self, EtcdError> {
         let keys = Keys::new(cluster);
         let kept = load(&client, &keys).await?;
         let versioned = kept.versioned;

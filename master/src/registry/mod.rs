@@ -15,6 +15,7 @@ use apportion_master_core::{RegistryOp, view::RoleSettings};
 use apportion_types::{AgentId, AgentInfo, FrameworkId, FrameworkInfo, Role};
 use async_trait::async_trait;
 
+pub(crate) use self::etcd::leader_key;
 pub use self::{
     backup::{BackupError, export, import},
     embedded::{Embedded, OpenError, read},
