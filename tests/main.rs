@@ -4,4 +4,6 @@
 
 mod cli;
 mod cluster;
+#[path = "../master/tests/support/etcd.rs"]
+mod etcd;
 mod support;

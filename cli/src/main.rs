@@ -70,7 +70,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Dev(dev::Args),
-    Master(master::Args),
+    Master(Box<master::Args>),
     Agent(Box<agent::Args>),
     /// Run a batch job
     #[command(subcommand)]
@@ -140,7 +140,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         // These have something to take down, so they listen to signals themselves.
         Command::Dev(args) => dev::run(args).await,
-        Command::Master(args) => master::run(args).await,
+        Command::Master(args) => master::run(*args).await,
         Command::Agent(args) => agent::run(*args).await,
         Command::Batch(command) => batch::run(command).await,
         Command::Service(command) => service::run(command).await,

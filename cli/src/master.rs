@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use apportion_master::{Config, QuotaLimit, RateLimit, Server, Weight};
+use apportion_master::{
+    Config, QuotaLimit, RateLimit, Server, Weight,
+    etcd::{Cluster, Endpoints},
+};
 use apportion_types::Resources;
 
 use crate::{
@@ -37,6 +40,10 @@ pub(crate) const KEYS: &[&str] = &[
     "preemption_grace",
     "journal",
     "work_dir",
+    "etcd",
+    "cluster",
+    "advertise",
+    "leader_lease",
     "log",
     "log_format",
 ];
@@ -117,6 +124,19 @@ pub(crate) struct Args {
     /// Where it keeps what must outlive it; its alone, on a local disk [default: nowhere, it lasts as long as the process]
     #[arg(long, value_name = "FOLDER", value_parser = value::flag::<PathBuf>, help_heading = "Settings")]
     work_dir: Option<PathBuf>,
+    /// Where etcd is, several with commas between them: it elects the one of several masters that leads, and keeps what must outlive it
+    /// [default: this master is alone]
+    #[arg(long, value_name = "HOST:PORT", value_parser = value::flag::<Endpoints>, help_heading = "Settings")]
+    etcd: Option<Endpoints>,
+    /// Which cluster this is a master of, in etcd [default: default]
+    #[arg(long, value_name = "NAME", value_parser = value::flag::<Cluster>, help_heading = "Settings")]
+    cluster: Option<Cluster>,
+    /// As what others reach this master when it leads [default: where it listens]
+    #[arg(long, value_name = "HOST:PORT", value_parser = value::flag::<String>, help_heading = "Settings")]
+    advertise: Option<String>,
+    /// How long after etcd last heard of a leader another master may lead, in whole seconds [default: 3s]
+    #[arg(long, value_name = "DURATION", value_parser = value::flag::<Duration>, help_heading = "Settings")]
+    leader_lease: Option<Duration>,
     #[command(flatten)]
     file: FileArgs,
     #[command(flatten)]
@@ -173,6 +193,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             .value("preemption_grace", args.preemption_grace, || default.preemption_grace)?,
         journal: settings.optional("journal", args.journal)?,
         work_dir: settings.optional("work_dir", args.work_dir)?,
+        etcd: settings.optional("etcd", args.etcd)?,
+        cluster: settings.value("cluster", args.cluster, Cluster::default)?,
+        advertise: settings.optional("advertise", args.advertise)?,
+        leader_lease: settings.value("leader_lease", args.leader_lease, || default.leader_lease)?,
     };
     let log = args.log.resolve(&mut settings, "info")?;
     if args.file.print_config {

@@ -1,12 +1,17 @@
-//! `apportion registry`: what a master keeps in its work directory.
+//! `apportion registry`: what a master keeps in its work directory, or several in etcd.
 
 use std::path::{Path, PathBuf};
 
-use apportion_master::registry::{self, Backup, Contents, Embedded};
+use anyhow::bail;
+use apportion_master::{
+    etcd::{Client, Cluster, Endpoints},
+    registry::{self, Backup, BackupError, Contents, Embedded, Etcd, Registry},
+};
 
 use crate::{
     output::{self, Format},
     table::Table,
+    value,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -26,7 +31,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         place: Place,
     },
-    /// Take an export on in a work directory in which nothing is kept; no master may run there
+    /// Take an export on where nothing is kept; no master may run there
     Import {
         /// What `apportion registry export` wrote
         file: PathBuf,
@@ -39,25 +44,65 @@ pub(crate) enum Command {
 #[group(skip)]
 pub(crate) struct Place {
     /// The master's work directory
-    #[arg(long, value_name = "FOLDER")]
-    work_dir: PathBuf,
+    #[arg(long, value_name = "FOLDER", required_unless_present = "etcd", conflicts_with = "etcd")]
+    work_dir: Option<PathBuf>,
+    /// Where etcd is, when the masters keep it there: one or more, with commas between them
+    #[arg(long, value_name = "HOST:PORT", value_parser = value::flag::<Endpoints>)]
+    etcd: Option<Endpoints>,
+    /// Which cluster it is in etcd [default: default]
+    #[arg(long, value_name = "NAME", value_parser = value::flag::<Cluster>, conflicts_with = "work_dir")]
+    cluster: Option<Cluster>,
+}
+
+impl Place {
+    async fn read(&self) -> anyhow::Result<Contents> {
+        Ok(match (&self.work_dir, &self.etcd) {
+            (Some(work_dir), _) => registry::read(work_dir)?,
+            (None, Some(etcd)) => registry::read_etcd(&Client::new(etcd), &self.cluster()).await?,
+            (None, None) => bail!("name the registry with --work-dir or --etcd"),
+        })
+    }
+
+    /// The registry itself, while no master has it.
+    async fn open(&self) -> anyhow::Result<Box<dyn Registry>> {
+        Ok(match (&self.work_dir, &self.etcd) {
+            (Some(work_dir), _) => Box::new(Embedded::open(work_dir)?),
+            (None, Some(etcd)) => {
+                Box::new(Etcd::open_without_master(Client::new(etcd), &self.cluster()).await?)
+            }
+            (None, None) => bail!("name the registry with --work-dir or --etcd"),
+        })
+    }
+
+    fn cluster(&self) -> Cluster {
+        self.cluster.clone().unwrap_or_default()
+    }
 }
 
 pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Inspect { place, output } => {
-            let contents = registry::read(&place.work_dir)?;
+            let contents = place.read().await?;
             output::answer(output, &contents.to_json(), |_| table(&contents))
         }
         Command::Export { file, place } => {
-            let contents = registry::read(&place.work_dir)?;
+            let contents = place.read().await?;
             registry::export(&contents, &file)?;
             done("exported", &contents, &file)
         }
         Command::Import { file, place } => {
             let backup = Backup::read(&file)?;
-            let registry = Embedded::open(&place.work_dir)?;
-            let contents = backup.import(&registry).await?;
+            let registry = place.open().await?;
+            let contents = match backup.import(registry.as_ref()).await {
+                Err(BackupError::NotEmpty) if place.etcd.is_some() => {
+                    let cluster = place.cluster();
+                    bail!(
+                        "the registry of the cluster {cluster} in etcd is not empty, and nothing was imported; name another cluster \
+                         with --cluster, or remove it with `etcdctl del --prefix /apportion/{cluster}/`"
+                    )
+                }
+                imported => imported?,
+            };
             done("imported", &contents, &file)
         }
     }

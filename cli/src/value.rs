@@ -10,7 +10,10 @@ use std::{
 };
 
 use apportion_containerizer::{Runtime, RuntimeError};
-use apportion_master::{RateLimit, RateLimitError};
+use apportion_master::{
+    RateLimit, RateLimitError,
+    etcd::{Cluster, ClusterError, Endpoints, EndpointsError},
+};
 use apportion_types::{FaultDomain, Resources, Role};
 
 /// A value that may come from a flag, the environment or a file, always in the same text form.
@@ -40,6 +43,26 @@ impl Value for String {
 impl Value for Runtime {
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|e: RuntimeError| e.to_string())
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for Endpoints {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|e: EndpointsError| e.to_string())
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for Cluster {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|e: ClusterError| e.to_string())
     }
 
     fn text(&self) -> String {

@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use crate::{
     clock::Clock,
     journal::Recorder,
+    leader::Term,
     metrics::{Metrics, PeerKind},
     outbox::{Outboxes, Pushed},
     registry::{Registry, RegistryError},
@@ -84,10 +85,12 @@ pub(crate) struct Actor {
     pub(crate) metrics: Arc<Metrics>,
     /// Takes a copy of every event, when the settings name a journal.
     pub(crate) journal: Option<Recorder>,
+    /// As long as it lasts this master leads; what is decided after it must not leave.
+    pub(crate) term: Arc<Term>,
 }
 
 impl Actor {
-    /// Runs until [`Internal::Shutdown`] is handled.
+    /// Runs until [`Internal::Shutdown`] is handled, or the term is over.
     pub(crate) async fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH_EVENTS_MAX);
         let mut effects = Effects { replies: BTreeMap::new(), requests: 0, actions: Vec::new() };
@@ -136,6 +139,9 @@ impl Actor {
                 if self.master.allocation_cycles() > cycles {
                     self.metrics.cycle(start.elapsed());
                 }
+            }
+            if self.term.is_over() {
+                return;
             }
             if events > 0 {
                 self.perform(&mut effects);

@@ -10,7 +10,10 @@ use apportion_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::rpc::change;
+use crate::{
+    etcd::{Cluster, Endpoints},
+    rpc::change,
+};
 
 /// Settings of a master. Durations are texts such as `30s`, `10m` or `1h 30m`; a key that is not known is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +66,15 @@ pub struct Config {
     pub journal: Option<PathBuf>,
     /// The folder of the registry, this master's alone; when none, it lasts as long as the process. See [`crate::registry`].
     pub work_dir: Option<PathBuf>,
+    /// Where etcd is, of several masters of which one leads: it elects that one, and keeps the registry.
+    pub etcd: Option<Endpoints>,
+    /// Which cluster of Apportion this is a master of, in etcd.
+    pub cluster: Cluster,
+    /// As what agents, frameworks and operators reach this master, `host:port`; where it listens when none. For etcd alone.
+    pub advertise: Option<String>,
+    /// How long after etcd last heard of a leader another master may lead, in whole seconds.
+    #[serde(with = "duration")]
+    pub leader_lease: Duration,
 }
 
 impl Default for Config {
@@ -88,8 +100,18 @@ impl Default for Config {
             preemption_grace: limits::PREEMPTION_GRACE,
             journal: None,
             work_dir: None,
+            etcd: None,
+            cluster: Cluster::default(),
+            advertise: None,
+            leader_lease: limits::LEADER_LEASE,
         }
     }
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    // A list of one: what is told to others is one address.
+    text.parse::<Endpoints>()
+        .is_ok_and(|endpoints| endpoints.to_string() == text && endpoints.iter().count() == 1)
 }
 
 /// A setting that cannot be served with.
@@ -136,6 +158,7 @@ impl Config {
             let remedy = "it is no name of a resource; name scalars such as `gpus`";
             return Err(ConfigError { key: "fairness_excluded", value: format!("`{name}`"), remedy });
         }
+        self.check_leadership()?;
         for (role, guarantee) in &self.quota_guarantees {
             if change::guarantee_judged(guarantee).is_err() {
                 let (value, remedy) = (
@@ -153,6 +176,39 @@ impl Config {
                 );
                 return Err(ConfigError { key: "quota_guarantees", value, remedy });
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses settings with which several masters could not work.
+    fn check_leadership(&self) -> Result<(), ConfigError> {
+        let whole = self.leader_lease.subsec_nanos() == 0;
+        let (min, max) = (limits::LEADER_LEASE_MIN, limits::LEADER_LEASE_MAX);
+        if !whole || self.leader_lease < min || self.leader_lease > max {
+            let value = humantime::format_duration(self.leader_lease).to_string();
+            let remedy = "set it to whole seconds, from 2s to 60s";
+            return Err(ConfigError { key: "leader_lease", value, remedy });
+        }
+        if let Some(address) = &self.advertise
+            && !is_host_and_port(address)
+        {
+            let remedy = "give what others reach it by, as `host:port`";
+            return Err(ConfigError { key: "advertise", value: format!("`{address}`"), remedy });
+        }
+        let Some(etcd) = &self.etcd else { return Ok(()) };
+        if self.work_dir.is_some() {
+            let remedy = "a registry is in one place: leave out either that or `work_dir`; `apportion registry export` and `import` \
+                          move what is kept";
+            return Err(ConfigError {
+                key: "etcd",
+                value: format!("`{etcd}`, and so is `work_dir`"),
+                remedy,
+            });
+        }
+        if self.advertise.is_none() && self.listen.ip().is_unspecified() {
+            let remedy = "with etcd each master tells the others' clients where it is: give an address by which they reach it, as \
+                          `host:port`, since it listens on all";
+            return Err(ConfigError { key: "advertise", value: "not set".to_owned(), remedy });
         }
         Ok(())
     }
@@ -432,5 +488,23 @@ mod tests {
         let quota_limits = [(role.clone(), "cpus:1".parse().unwrap())].into();
         let above = Config { quota_guarantees: guarantee("cpus:2"), quota_limits, ..Config::default() };
         assert!(refused(above).contains("more than its limit"));
+        for seconds in [0.0, 1.0, 2.5, 61.0] {
+            let leader_lease = Duration::from_secs_f64(seconds);
+            assert!(refused(Config { leader_lease, ..Config::default() }).contains("whole seconds"));
+        }
+        for address in ["", "host", "http://host:1", "a:1,b:1"] {
+            let advertise = Some(address.to_owned());
+            assert!(refused(Config { advertise, ..Config::default() }).contains("`host:port`"), "{address}");
+        }
+        let etcd = Config { etcd: Some("a:1".parse().unwrap()), ..Config::default() };
+        assert_eq!(etcd.check(), Ok(()));
+        let both = Config { work_dir: Some("w".into()), ..etcd.clone() };
+        assert!(
+            refused(both)
+                .starts_with("the setting `etcd` is `a:1`, and so is `work_dir`; a registry is in one place")
+        );
+        let anywhere = Config { listen: ([0, 0, 0, 0], 5050).into(), ..etcd };
+        assert!(refused(anywhere.clone()).starts_with("the setting `advertise` is not set"));
+        assert_eq!(Config { advertise: Some("[::1]:1".to_owned()), ..anywhere }.check(), Ok(()));
     }
 }

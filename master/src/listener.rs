@@ -5,6 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,13 +18,16 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use crate::leader::Term;
+
 /// After a failed accept (most often: no file descriptor left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts connections until the receiver is dropped. Each ends when `cut` is cancelled.
+/// Accepts connections until the receiver is dropped. Each ends when `cut` is cancelled, or the term is over.
 pub(crate) async fn accept(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     cut: CancellationToken,
+    term: Arc<Term>,
     accepted: mpsc::Sender<io::Result<Connection>>,
 ) {
     loop {
@@ -36,7 +40,8 @@ pub(crate) async fn accept(
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%peer, %error, "TCP_NODELAY was not set");
                 }
-                let connection = Connection { stream, cut: Box::pin(cut.child_token().cancelled_owned()) };
+                let cut = Box::pin(cut.child_token().cancelled_owned());
+                let connection = Connection { stream, cut, term: Arc::clone(&term) };
                 if accepted.send(Ok(connection)).await.is_err() {
                     return;
                 }
@@ -53,12 +58,15 @@ pub(crate) async fn accept(
 pub(crate) struct Connection {
     stream: TcpStream,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// What is queued to be sent must not leave once it is over, even if nobody was awake to cut it.
+    term: Arc<Term>,
 }
 
 impl Connection {
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match self.cut.as_mut().poll(cx) {
             Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Poll::Pending if self.term.is_over() => Err(io::ErrorKind::ConnectionAborted.into()),
             Poll::Pending => Ok(()),
         }
     }

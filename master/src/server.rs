@@ -32,12 +32,14 @@ use crate::{
     ask::Asker,
     clock::Clock,
     config::{Config, ConfigError, RateLimits},
+    etcd::Client,
     explain::Explainer,
     http,
     journal::{self, Header, Recorder},
+    leader::{self, Election, Leader, Leadership, Term},
     listener,
     metrics::Metrics,
-    registry::{Contents, Embedded, InMemory, OpenError, Registry, RegistryError},
+    registry::{Contents, Embedded, EtcdError, InMemory, OpenError, Registry, RegistryError},
     rpc::{
         agent::Agents,
         operator::{ANSWER_BYTES_MAX, Operators},
@@ -97,6 +99,17 @@ pub enum ServeError {
         /// What is wrong.
         why: String,
     },
+    /// The registry in etcd cannot be opened.
+    #[error(transparent)]
+    Etcd(#[from] EtcdError),
+    /// Another master leads, or may do so.
+    #[error(
+        "this master leads no longer: {why}; it ends, and its supervisor is to start it again, to stand by"
+    )]
+    Deposed {
+        /// How that is known.
+        why: String,
+    },
     /// The registry failed: what was promised cannot be kept any more.
     #[error("the registry failed; the master ends, start it again once the cause is removed")]
     Registry(#[from] RegistryError),
@@ -140,11 +153,19 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
 /// A master whose port is open and that does not serve yet; connections wait until [`Server::run`].
 pub struct Server {
     config: Config,
-    registry: Arc<dyn Registry>,
-    listener: TcpListener,
+    keeps: Keeps,
+    listener: Arc<TcpListener>,
     local_addr: SocketAddr,
     master_id: String,
     journal: Option<(PathBuf, File)>,
+}
+
+/// Where the registry is.
+enum Keeps {
+    /// Here, of a master that is alone.
+    Alone(Arc<dyn Registry>),
+    /// In etcd, of the one that leads.
+    Elected(Client),
 }
 
 impl std::fmt::Debug for Server {
@@ -157,9 +178,14 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Checks the settings, opens the registry in the work directory that they name, or one in memory, and opens the port.
+    /// Checks the settings, opens the registry in the work directory that they name, or one in memory, and opens the port. With etcd, the
+    /// registry is opened once this master leads.
     pub async fn bind(config: Config) -> Result<Self, ServeError> {
         config.check()?;
+        if let Some(etcd) = &config.etcd {
+            let client = Client::new(etcd);
+            return Self::bind_keeping(config, Keeps::Elected(client)).await;
+        }
         let registry: Arc<dyn Registry> = match config.work_dir.clone() {
             Some(work_dir) => {
                 let opened = tokio::task::spawn_blocking(move || Embedded::open(&work_dir)).await;
@@ -173,6 +199,10 @@ impl Server {
     /// Checks the settings and opens the port, with a registry of the caller's.
     pub async fn bind_with(config: Config, registry: Arc<dyn Registry>) -> Result<Self, ServeError> {
         config.check()?;
+        Self::bind_keeping(config, Keeps::Alone(registry)).await
+    }
+
+    async fn bind_keeping(config: Config, keeps: Keeps) -> Result<Self, ServeError> {
         let address = config.listen;
         let (listener, local_addr) =
             listener::bind(address).await.map_err(|source| ServeError::Bind { address, source })?;
@@ -187,7 +217,7 @@ impl Server {
             },
             None => None,
         };
-        Ok(Self { config, registry, listener, local_addr, master_id: master_id(), journal })
+        Ok(Self { config, keeps, listener: Arc::new(listener), local_addr, master_id: master_id(), journal })
     }
 
     /// Where it listens; with port 0 in the settings, the port that the system chose.
@@ -200,10 +230,73 @@ impl Server {
         &self.master_id
     }
 
-    /// Serves until `shutdown` completes, the registry fails, or a bug ends a part. Dropping the future ends everything at
-    /// once, connections included.
+    /// Serves until `shutdown` completes, the registry fails, or a bug ends a part; with etcd, as a stand-by until this master leads, and
+    /// then until it is deposed. Dropping the future ends everything at once, connections included.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { config, registry, listener, local_addr, master_id, journal } = self;
+        let client = match &self.keeps {
+            Keeps::Alone(registry) => {
+                let registry = Arc::clone(registry);
+                return self.lead(registry, Arc::new(Term::endless()), shutdown).await;
+            }
+            Keeps::Elected(client) => client.clone(),
+        };
+        let address = self.config.advertise.clone().unwrap_or_else(|| self.local_addr.to_string());
+        let myself = Leader { address, master_id: self.master_id.clone() };
+        let election = Election::new(client, self.config.cluster.clone(), myself, self.config.leader_lease);
+        let mut shutdown = std::pin::pin!(shutdown);
+        tracing::info!(local_addr = %self.local_addr, master_id = self.master_id, "standing by");
+        let services = services();
+        let leadership = tokio::select! {
+            () = &mut shutdown => return Ok(()),
+            won = leader::stand_by(&election, Arc::clone(&self.listener), &services) => {
+                won.map_err(|source| ServeError::Transport { address: self.local_addr, source })?
+            }
+        };
+        self.lead_for(leadership, shutdown).await
+    }
+
+    /// Serves as long as a leadership lasts, and resigns from it.
+    async fn lead_for(
+        self,
+        leadership: Leadership,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ServeError> {
+        let term = leadership.term();
+        let mut kept = Task(tokio::spawn(leadership.clone().kept()));
+        let ended = tokio::select! {
+            ended = async {
+                let registry = Arc::new(leadership.registry().await?);
+                self.lead(registry, Arc::clone(&term), shutdown).await
+            } => ended,
+            why = &mut kept.0 => Err(match why {
+                Ok(why) => ServeError::Deposed { why },
+                Err(source) => ServeError::Bug { task: "leadership", source: Some(source) },
+            }),
+        };
+        // Whatever noticed first: past its term nothing that this master does is of any use.
+        let ended = match ended {
+            Err(ServeError::Deposed { why }) => Err(ServeError::Deposed { why }),
+            Err(
+                ServeError::Registry(RegistryError::Deposed { leader })
+                | ServeError::Etcd(EtcdError::Deposed { leader }),
+            ) => Err(ServeError::Deposed { why: format!("another one leads since ({leader})") }),
+            Err(_) if term.is_over() => {
+                Err(ServeError::Deposed { why: "the time for which it was sure to lead is over".to_owned() })
+            }
+            ended => ended,
+        };
+        leadership.resign().await;
+        ended
+    }
+
+    /// Serves as the master that leads.
+    async fn lead(
+        self,
+        registry: Arc<dyn Registry>,
+        term: Arc<Term>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ServeError> {
+        let Self { config, listener, local_addr, master_id, journal, .. } = self;
         let cut = CancellationToken::new();
         let _cut_at_the_end = cut.clone().drop_guard();
         let stop = CancellationToken::new();
@@ -246,6 +339,7 @@ impl Server {
             view: view_sender,
             metrics: Arc::clone(&metrics),
             journal,
+            term: Arc::clone(&term),
         };
         let mut actor = Task(tokio::spawn(actor.run()));
         let mut writer = Task(tokio::spawn(actor::write(
@@ -262,7 +356,7 @@ impl Server {
         let health = HealthReporter::new();
         let routes = routes(pages, &health, inbox, &peers, metrics).await;
         let (accepted_sender, accepted) = mpsc::channel(1);
-        let _acceptor = Task(tokio::spawn(listener::accept(listener, cut.clone(), accepted_sender)));
+        let _acceptor = Task(tokio::spawn(listener::accept(listener, cut.clone(), term, accepted_sender)));
         let serving = Transport::builder()
             .accept_http1(true)
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))

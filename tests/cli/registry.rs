@@ -4,7 +4,10 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use crate::support::{Place, Running, port};
+use crate::{
+    etcd::Etcd,
+    support::{Place, Running, port},
+};
 
 /// A master that keeps what it must in this folder, and its URL.
 fn start(place: &Place, work_dir: &str) -> (Running, String) {
@@ -82,4 +85,38 @@ fn what_cannot_be_read_is_named_and_left_as_it_is() {
         assert_eq!(fs::read(&registry).unwrap(), b"nothing that a master wrote");
     }
     assert!(!Path::exists(&place.path().join("backup")));
+}
+
+#[test]
+fn a_backup_moves_a_registry_to_etcd_and_back() {
+    let place = Place::new();
+    let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    let (work_dir, backup, again) = (path("master"), path("backup"), path("again"));
+    let refused = place.run(&["registry", "inspect", "--etcd", "127.0.0.1:1"]).expect(1);
+    assert!(refused.stderr.contains("does not answer at 127.0.0.1:1"), "{}", refused.stderr);
+    for wrong in [
+        &["--etcd", "nowhere"][..],
+        &["--etcd", "a:1", "--work-dir", "b"],
+        &["--work-dir", "b", "--cluster", "c"],
+        &[],
+    ] {
+        place.run(&[&["registry", "inspect"], wrong].concat()).expect(2);
+    }
+
+    let Some(etcd) = Etcd::start("a registry that moves to etcd", 1, &[]) else { return };
+    let etcd = etcd.endpoints();
+    let refused = place.run(&["registry", "inspect", "--etcd", &etcd]).expect(1);
+    assert!(refused.stderr.contains("no registry under /apportion/default/"), "{}", refused.stderr);
+    let (mut master, url) = start(&place, &work_dir);
+    place.run(&["roles", "set", "eng", "--weight", "3", "--master", &url]).expect(0);
+    master.kill();
+    place.run(&["registry", "export", &backup, "--work-dir", &work_dir]).expect(0);
+    place.run(&["registry", "import", &backup, "--etcd", &etcd, "--cluster", "moved"]).expect(0);
+    let refused =
+        place.run(&["registry", "import", &backup, "--etcd", &etcd, "--cluster", "moved"]).expect(1);
+    assert!(refused.stderr.contains("not empty") && refused.stderr.contains("moved"), "{}", refused.stderr);
+    let moved = place.run(&["registry", "inspect", "--etcd", &etcd, "--cluster", "moved", "-o", "json"]);
+    assert_eq!(moved.expect(0).json(), kept(&place, &work_dir));
+    place.run(&["registry", "export", &again, "--etcd", &etcd, "--cluster", "moved"]).expect(0);
+    assert_eq!(fs::read(&again).unwrap(), fs::read(&backup).unwrap());
 }

@@ -10,6 +10,7 @@ mod hostile;
 mod images;
 mod limits;
 mod logs;
+mod masters;
 mod resumed;
 mod sharing;
 mod survival;

@@ -183,6 +183,16 @@ pub const RECOVERED_AGENTS_GIVEN_UP_PART: usize = 100;
 /// Between heartbeats to a scheduler (Mesos: 15 s).
 pub const SCHEDULER_HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// How long after etcd last heard of a leader another master may lead: a cluster without a master decides nothing, and a leader that is well
+/// is heard of three times meanwhile, also while etcd takes its own second or so to elect a leader.
+pub const LEADER_LEASE: Duration = Duration::from_secs(3);
+
+/// The shortest lease that etcd gives with its own defaults.
+pub const LEADER_LEASE_MIN: Duration = Duration::from_secs(2);
+
+/// Beyond it a cluster whose master is gone would be without one for longer than anybody wants.
+pub const LEADER_LEASE_MAX: Duration = Duration::from_secs(60);
+
 /// How long the tasks of a disconnected framework run on when it does not say. Mesos' 0 killed them at once.
 pub const FAILOVER_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 

@@ -3,6 +3,7 @@
 mod backup;
 mod embedded;
 mod entry;
+mod etcd;
 mod inspect;
 mod memory;
 #[cfg(test)]
@@ -14,9 +15,11 @@ use apportion_master_core::{Recovered, RegistryOp, view::RoleSettings};
 use apportion_types::Role;
 use async_trait::async_trait;
 
+pub(crate) use self::etcd::leader_key;
 pub use self::{
     backup::{Backup, BackupError, export},
     embedded::{Embedded, OpenError, read},
+    etcd::{Etcd, EtcdError, read_etcd},
     memory::InMemory,
 };
 
@@ -43,6 +46,12 @@ pub enum RegistryError {
         count: usize,
         /// What the store says.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The leadership for which the registry was opened has ended; nothing was written.
+    #[error("another master leads since ({leader})")]
+    Deposed {
+        /// Who leads now, if anybody does.
+        leader: String,
     },
     /// What is kept could not be read.
     #[error("reading the registry")]

@@ -1,9 +1,12 @@
 //! A master on a real port, with real clients.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "../support/etcd.rs"]
+mod etcd;
 mod explain;
 mod harness;
 mod journal;
+mod leadership;
 mod lifecycle;
 mod limits;
 mod lists;

@@ -2,12 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use apportion_sdk::{
-    TaskState,
-    protocol::Call,
-    store::{self, Store as _},
-    testing::Harness,
-};
+use apportion_sdk::{TaskState, protocol::Call, store, testing::Harness};
 
 use super::*;
 

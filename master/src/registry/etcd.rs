@@ -1,0 +1,380 @@
+//! A registry in etcd, for several masters of which one leads.
+//!
+//! Each write is a transaction on the condition that the leadership that makes it still stands, so that of two masters that both
+//! believe to lead only one writes. What is there is judged whole before anything is written.
+
+#[cfg(test)]
+mod tests;
+
+use std::{error::Error as StdError, mem};
+
+use apportion_master_core::RegistryOp;
+use apportion_proto::v1;
+use async_trait::async_trait;
+use prost::Message as _;
+use tokio::sync::Mutex;
+
+use super::{Contents, Registry, RegistryError, entry::Key};
+use crate::etcd::{self, Client, Cluster, created_at, delete, pb, put, range};
+
+/// The layout of what is under a cluster's prefix. One that is higher is of a later version of the master.
+const VERSION: u64 = 1;
+
+/// Keys read in one answer: a few hundred KiB of ordinary entries.
+const PAGE_KEYS_MAX: i64 = 1000;
+
+/// Changes in one transaction: etcd's `--max-txn-ops` is 128, and the version may have to be written beside them.
+const PART_OPS_MAX: usize = 127;
+
+/// Bytes of keys and values in one transaction: etcd's `--max-request-bytes` is 1.5 MiB, and what is around them needs some.
+const PART_BYTES_MAX: usize = 1 << 20;
+
+/// Why a registry in etcd cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EtcdError {
+    /// etcd did not do what it was asked.
+    #[error(transparent)]
+    Etcd(#[from] etcd::Error),
+    /// There is none.
+    #[error(
+        "there is no registry under {prefix}/ in etcd at {endpoints}; name the cluster of a master with --cluster"
+    )]
+    Missing {
+        /// What the cluster's keys begin with.
+        prefix: String,
+        /// Where etcd is.
+        endpoints: String,
+    },
+    /// What is under a key is not what was written.
+    #[error(
+        "the registry under {prefix}/ in etcd is damaged at {key:?}, and left as it is; name another cluster with --cluster, or \
+         remove all of it with `etcdctl del --prefix {prefix}/` and import a backup with `apportion registry import`"
+    )]
+    Damaged {
+        /// What the cluster's keys begin with.
+        prefix: String,
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// A later version wrote it.
+    #[error(
+        "the registry under {prefix}/ in etcd was written by a later version of the master (its layout is {version}, this one \
+         knows {VERSION}); start that version"
+    )]
+    Later {
+        /// What the cluster's keys begin with.
+        prefix: String,
+        /// The version of its layout.
+        version: u64,
+    },
+    /// The leadership for which it was opened has ended; nothing was written.
+    #[error("another master leads since ({leader}), and nothing was written")]
+    Deposed {
+        /// Who leads now, if anybody does.
+        leader: String,
+    },
+    /// It was to be written to while nobody leads.
+    #[error(
+        "a master leads the cluster ({leader}), and nothing was written; stop every master of the cluster first"
+    )]
+    Led {
+        /// Who leads.
+        leader: String,
+    },
+}
+
+/// What is wrong with what is under a key.
+#[derive(Debug, thiserror::Error)]
+enum Wrong {
+    #[error("it is no entry of a registry")]
+    Bytes(#[from] prost::DecodeError),
+    #[error("it cannot be understood")]
+    Entry(#[from] apportion_types::convert::ConvertError),
+    #[error("it is about {about}")]
+    Misplaced { about: String },
+    #[error("it does not say which version wrote the entries; an import that was cut off leaves it so")]
+    Unversioned,
+    #[error("its name is no text")]
+    Name,
+}
+
+/// The key of the leadership of a cluster: names the master that leads, and exists while one does.
+pub(crate) fn leader_key(cluster: &Cluster) -> String {
+    Keys::new(cluster).leader()
+}
+
+/// The names of a cluster's keys.
+#[derive(Debug, Clone)]
+struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    fn new(cluster: &Cluster) -> Self {
+        Self { prefix: cluster.prefix() }
+    }
+
+    fn leader(&self) -> String {
+        format!("{}/leader", self.prefix)
+    }
+
+    /// The layout of the entries.
+    fn version(&self) -> String {
+        format!("{}/version", self.prefix)
+    }
+
+    /// What the keys of entries begin with.
+    fn entries(&self) -> String {
+        format!("{}/entries/", self.prefix)
+    }
+
+    fn entry(&self, key: &Key) -> String {
+        format!("{}{key}", self.entries())
+    }
+
+    fn damaged(&self, key: &str, wrong: impl Into<Wrong>) -> EtcdError {
+        EtcdError::Damaged {
+            prefix: self.prefix.clone(),
+            key: key.to_owned(),
+            source: Box::new(wrong.into()),
+        }
+    }
+}
+
+/// A registry that outlives every master.
+#[derive(Debug)]
+pub struct Etcd {
+    client: Client,
+    keys: Keys,
+    /// At which revision the key of the leadership was made for which this writes; 0 to write while nobody leads.
+    leadership: i64,
+    kept: Mutex<Kept>,
+}
+
+/// As it is in etcd.
+#[derive(Debug, Default)]
+struct Kept {
+    contents: Contents,
+    versioned: bool,
+}
+
+impl Etcd {
+    /// Opens the registry of a cluster for the master whose leadership's key was made at this revision.
+    pub(crate) async fn open(client: Client, cluster: &Cluster, leadership: i64) -> Result<Self, EtcdError> {
+        let keys = Keys::new(cluster);
+        let kept = load(&client, &keys).await?;
+        let versioned = kept.versioned;
+        let registry = Self { client, keys, leadership, kept: Mutex::new(kept) };
+        if !versioned {
+            registry.write(Vec::new()).await?;
+        }
+        Ok(registry)
+    }
+
+    /// Opens the registry of a cluster to import a backup, while it has no master. One that was empty is a registry only once a commit
+    /// has succeeded as a whole.
+    pub async fn open_without_master(client: Client, cluster: &Cluster) -> Result<Self, EtcdError> {
+        let keys = Keys::new(cluster);
+        let kept = load(&client, &keys).await?;
+        Ok(Self { client, keys, leadership: 0, kept: Mutex::new(kept) })
+    }
+
+    /// Applies changes in order, as many at once as etcd takes.
+    async fn write(&self, ops: Vec<RegistryOp>) -> Result<(), EtcdError> {
+        let mut kept = self.kept.lock().await;
+        let mut parts = split(&mut kept.contents, ops);
+        if !kept.versioned && parts.is_empty() {
+            parts.push(Part::default());
+        }
+        let count = parts.len();
+        for (at, part) in parts.into_iter().enumerate() {
+            // Behind all else, so that what was cut off is never taken for whole.
+            let version = (!kept.versioned && at + 1 == count)
+                .then(|| put(&self.keys.version(), VERSION.to_string().into_bytes(), 0));
+            let what = part.describe();
+            let changes = part.entries.into_iter().map(|(key, value)| {
+                let key = self.keys.entry(&key);
+                value.map_or_else(|| delete(&key), |value| put(&key, value, 0))
+            });
+            let leader = self.keys.leader();
+            let request = pb::TxnRequest {
+                compare: vec![created_at(&leader, self.leadership)],
+                success: changes.chain(version).collect(),
+                failure: vec![range(&leader)],
+            };
+            let answer = self.client.txn(&what, request).await?;
+            if !answer.succeeded {
+                let leader = leader_of(answer);
+                return Err(match self.leadership {
+                    0 => EtcdError::Led { leader },
+                    _ => EtcdError::Deposed { leader },
+                });
+            }
+        }
+        kept.versioned = true;
+        Ok(())
+    }
+}
+
+/// Who leads, by the answer of a transaction that was refused.
+fn leader_of(answer: pb::TxnResponse) -> String {
+    let leader = answer.responses.into_iter().find_map(|response| match response.response? {
+        pb::response_op::Response::ResponseRange(range) => range.kvs.into_iter().next(),
+        _ => None,
+    });
+    leader.map_or("nobody now".to_owned(), |kv| String::from_utf8_lossy(&kv.value).into_owned())
+}
+
+/// What the registry of a cluster keeps, read without changing it, also beside the master that has it.
+pub async fn read_etcd(client: &Client, cluster: &Cluster) -> Result<Contents, EtcdError> {
+    let keys = Keys::new(cluster);
+    let kept = load(client, &keys).await?;
+    if !kept.versioned {
+        return Err(EtcdError::Missing { prefix: keys.prefix, endpoints: client.endpoints() });
+    }
+    Ok(kept.contents)
+}
+
+/// Reads all that there is, as of one revision.
+async fn load(client: &Client, keys: &Keys) -> Result<Kept, EtcdError> {
+    const WHAT: &str = "to read the registry";
+    let version = keys.version();
+    let answer =
+        client.range(WHAT, pb::RangeRequest { key: version.clone().into(), ..Default::default() }).await?;
+    let revision = answer.header.unwrap_or_default().revision;
+    let versioned = match answer.kvs.first() {
+        None => false,
+        Some(kv) => match std::str::from_utf8(&kv.value).ok().and_then(|text| text.parse().ok()) {
+            Some(VERSION) => true,
+            Some(version) if version > VERSION => {
+                return Err(EtcdError::Later { prefix: keys.prefix.clone(), version });
+            }
+            _ => return Err(keys.damaged(&version, Wrong::Unversioned)),
+        },
+    };
+    let prefix = keys.entries();
+    let mut contents = Contents::default();
+    let mut from = prefix.clone().into_bytes();
+    let end = behind(&prefix);
+    loop {
+        let request = pb::RangeRequest {
+            key: mem::take(&mut from),
+            range_end: end.clone(),
+            limit: PAGE_KEYS_MAX,
+            revision,
+        };
+        let page = client.range(WHAT, request).await?;
+        for kv in &page.kvs {
+            let name = String::from_utf8_lossy(&kv.key);
+            let about = understand(&mut contents, &kv.value).map_err(|wrong| keys.damaged(&name, wrong))?;
+            match name.strip_prefix(&prefix) {
+                Some(text) if std::str::from_utf8(&kv.key).is_err() || text.is_empty() => {
+                    return Err(keys.damaged(&name, Wrong::Name));
+                }
+                Some(text) if text == about => {}
+                _ => return Err(keys.damaged(&name, Wrong::Misplaced { about })),
+            }
+        }
+        match page.kvs.into_iter().last() {
+            Some(last) if page.more => {
+                from = last.key;
+                from.push(0);
+            }
+            _ => break,
+        }
+    }
+    if !versioned && !contents.is_empty() {
+        return Err(keys.damaged(&version, Wrong::Unversioned));
+    }
+    Ok(Kept { contents, versioned })
+}
+
+/// Takes on what is under a key, and says what it is about.
+fn understand(contents: &mut Contents, value: &[u8]) -> Result<String, Wrong> {
+    Ok(contents.insert(v1::RegistryEntry::decode(value)?)?.to_string())
+}
+
+/// The first key behind all that begin with this.
+fn behind(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    // A prefix ends with `/`.
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    end
+}
+
+/// Entries that are written at once.
+#[derive(Debug, Default)]
+struct Part {
+    /// What each is from now on; nothing for one that is to be removed. No key twice, which etcd would refuse.
+    entries: Vec<(Key, Option<Vec<u8>>)>,
+    bytes: usize,
+}
+
+impl Part {
+    fn describe(&self) -> String {
+        match self.entries.as_slice() {
+            [] => "the registry's version".to_owned(),
+            [(key, _)] => format!("the registry's entry {key} of {} bytes", self.bytes),
+            more => format!("{} entries of the registry of {} bytes", more.len(), self.bytes),
+        }
+    }
+
+    /// Takes an entry on, or gives it back when there is no room. An empty part has room for any.
+    fn take(&mut self, key: Key, value: Option<Vec<u8>>) -> Result<(), (Key, Option<Vec<u8>>)> {
+        let size = |value: &Option<Vec<u8>>| key.to_string().len() + value.as_ref().map_or(0, Vec::len);
+        let known = self.entries.iter().position(|(known, _)| *known == key);
+        let before = known.map_or(0, |at| size(&self.entries[at].1));
+        let bytes = self.bytes - before + size(&value);
+        let others = self.entries.len() - usize::from(known.is_some());
+        if others > 0 && (bytes > PART_BYTES_MAX || others == PART_OPS_MAX) {
+            return Err((key, value));
+        }
+        self.bytes = bytes;
+        match known {
+            Some(at) => self.entries[at].1 = value,
+            None => self.entries.push((key, value)),
+        }
+        Ok(())
+    }
+}
+
+/// Applies changes, and says what is to be written: parts of what etcd takes at once, each a run of the changes, in their order.
+fn split(contents: &mut Contents, ops: Vec<RegistryOp>) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut part = Part::default();
+    for op in ops {
+        let key = Key::of(&op);
+        contents.apply(op);
+        let value = contents.entry(&key).map(|entry| entry.encode_to_vec());
+        if let Err((key, value)) = part.take(key, value) {
+            parts.push(mem::take(&mut part));
+            part.bytes = key.to_string().len() + value.as_ref().map_or(0, Vec::len);
+            part.entries.push((key, value));
+        }
+    }
+    if !part.entries.is_empty() {
+        parts.push(part);
+    }
+    parts
+}
+
+#[async_trait]
+impl Registry for Etcd {
+    /// All or nothing when etcd takes the changes at once; of more, those that come first may be kept alone when a later part fails.
+    async fn commit(&self, ops: Vec<RegistryOp>) -> Result<(), RegistryError> {
+        let count = ops.len();
+        self.write(ops).await.map_err(|error| match error {
+            EtcdError::Deposed { leader } => RegistryError::Deposed { leader },
+            error => RegistryError::Write { count, source: error.into() },
+        })
+    }
+
+    async fn load(&self) -> Result<Contents, RegistryError> {
+        Ok(self.kept.lock().await.contents.clone())
+    }
+}
