@@ -54,7 +54,10 @@ fn leader(status: &Status) -> Option<&str> {
 #[tokio::test]
 async fn a_stand_by_names_the_leader_and_leads_when_that_one_ends() {
     let Some(etcd) = Etcd::start("a stand-by", 1, &[]) else { return };
-    let mut first = Master::start(elected(&etcd)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, old) = (folder.path().join("journal"), folder.path().join("journal.old"));
+    let recording = || Config { journal: Some(journal.clone()), ..elected(&etcd) };
+    let mut first = Master::start(recording()).await;
     says(&first, "200 OK").await;
     let address = first.address.to_string();
     let changes = json!({ "changes": [{ "role": "eng", "weight": "3" }] });
@@ -62,7 +65,7 @@ async fn a_stand_by_names_the_leader_and_leads_when_that_one_ends() {
     assert_eq!(page.status, 200, "{}", page.body);
     assert_eq!(health(first.channel().await).await, 1);
 
-    let mut second = Master::start(elected(&etcd)).await;
+    let mut second = Master::start(recording()).await;
     let sentence = format!("this master stands by; {address} leads");
     says(&second, &sentence).await;
     let page = second.page("/api/v1/agents?page_size=1", "*/*").await;
@@ -75,6 +78,7 @@ async fn a_stand_by_names_the_leader_and_leads_when_that_one_ends() {
     let page = second.post("/api/v1/roles", &changes).await;
     assert!(page.status == 503 && page.body.contains(&sentence), "{} {}", page.status, page.body);
     assert!(page.head.contains(&format!("apportion-leader: {address}")), "{}", page.head);
+    assert!(journal.exists() && !old.exists(), "what the leader records is its own");
     assert_eq!(second.page("/metrics", "*/*").await.status, 503);
     let channel = second.channel().await;
     assert_eq!(health(channel.clone()).await, 2);
@@ -90,6 +94,7 @@ async fn a_stand_by_names_the_leader_and_leads_when_that_one_ends() {
     first.stop();
     first.ended().await.unwrap();
     says(&second, "200 OK").await;
+    assert!(journal.exists() && old.exists());
     let roles = second.json("/api/v1/roles").await;
     let eng = roles["roles"].as_array().unwrap().iter().find(|role| role["role"] == "eng");
     assert_eq!(eng.unwrap()["weight_milli"], 3000, "{roles:#}");
