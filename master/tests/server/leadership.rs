@@ -26,8 +26,13 @@ fn elected(etcd: &Etcd) -> Config {
 
 /// What a master says of itself; connections are cut when it begins to lead.
 async fn healthz(master: &Master) -> std::io::Result<String> {
+    get(master, "/healthz").await
+}
+
+async fn get(master: &Master, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(master.address).await?;
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer)
@@ -105,6 +110,26 @@ async fn a_stand_by_names_the_leader_and_leads_when_that_one_ends() {
     // Another cluster in the same etcd has a leader of its own.
     let other = Config { cluster: "other".parse().unwrap(), ..elected(&etcd) };
     says(&Master::start(other).await, "200 OK").await;
+    second.stop();
+    second.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_master_that_is_back_before_its_lease_has_ended_sends_nobody_to_itself() {
+    let Some(etcd) = Etcd::start("a master that is back at once", 1, &[]) else { return };
+    let first = Master::start(elected(&etcd)).await;
+    says(&first, "200 OK").await;
+    let listen = first.address;
+    first.abandon().await;
+    let mut second = Master::start(Config { listen, ..elected(&etcd) }).await;
+    // The leader that etcd still names is at its own address.
+    patiently("it to lead", async {
+        while !healthz(&second).await.is_ok_and(|answer| answer.contains("200 OK")) {
+            let answer = get(&second, "/api/v1/agents").await.unwrap_or_default();
+            assert!(!answer.starts_with("HTTP/1.1 307"), "{answer}");
+        }
+    })
+    .await;
     second.stop();
     second.ended().await.unwrap();
 }
