@@ -20,7 +20,7 @@ pub(crate) const LOG_FILES_MAX: u32 = 1000;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Addresses of masters, `host:port` each; the first that can be reached is taken.
+    /// Addresses of masters, `host:port` each; tried in turn until one leads, or names the one that does.
     pub master: Vec<String>,
     /// Where the agent serves its tasks' files, its health and its metrics. Port 0 takes any that is free.
     pub listen: SocketAddr,
@@ -269,7 +269,8 @@ fn is_made_later(entry: &Entry) -> bool {
     })
 }
 
-fn master_uri(address: &str) -> Result<String, ConfigError> {
+/// A master as a URI that a channel takes.
+pub(crate) fn master_uri(address: &str) -> Result<String, ConfigError> {
     let bad = || ConfigError::Master { address: address.to_owned() };
     let authority = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
     let (host, port) = authority.rsplit_once(':').ok_or_else(bad)?;

@@ -13,16 +13,21 @@ use apportion_proto::v1::{
 };
 use apportion_types::{
     limits,
-    protocol::agent::{AgentMessage, MasterMessage},
+    protocol::{
+        LEADER, LEADERS_FOLLOWED_MAX,
+        agent::{AgentMessage, MasterMessage},
+    },
     text::chain,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Streaming,
+    Status, Streaming,
     transport::{Channel, Endpoint},
 };
+
+use crate::config::master_uri;
 
 /// How long one master may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -69,14 +74,31 @@ impl Outbox {
     }
 }
 
-/// Keeps a stream to one of the masters open, until the receiver of what is heard is dropped.
+/// Keeps a stream to the master that leads open, until the receiver of what is heard is dropped.
 pub(crate) async fn run(masters: Vec<String>, heard: mpsc::Sender<Heard>) {
     let mut backoff = Backoff::default();
+    // The one that is tried first.
+    let mut at = 0;
+    let mut named = None;
+    let mut followed = 0;
     loop {
-        let stood = match first_reachable(&masters, backoff.failures()).await {
-            Some(channel) => converse(channel, &heard).await,
+        let stood = match first_reachable(&masters, at, named.take(), backoff.failures()).await {
+            Some((from, channel)) => {
+                let ended = converse(channel, &heard).await;
+                named = ended.leader;
+                // Of masters that stand by, another one may know more.
+                if ended.stood.is_zero() {
+                    at = (from + 1) % masters.len();
+                }
+                ended.stood
+            }
             None => Duration::ZERO,
         };
+        if named.is_some() && followed < LEADERS_FOLLOWED_MAX && !heard.is_closed() {
+            followed += 1;
+            continue;
+        }
+        followed = 0;
         tokio::select! {
             () = tokio::time::sleep(backoff.pause(stood, random())) => {}
             () = heard.closed() => return,
@@ -84,12 +106,20 @@ pub(crate) async fn run(masters: Vec<String>, heard: mpsc::Sender<Heard>) {
     }
 }
 
-async fn first_reachable(masters: &[String], failures: u32) -> Option<Channel> {
-    for master in masters {
-        match connect(master).await {
+/// A connection to the master that was named as the leader, or else to the first of the others from one on, and which of these it is.
+async fn first_reachable(
+    masters: &[String],
+    at: usize,
+    named: Option<String>,
+    failures: u32,
+) -> Option<(usize, Channel)> {
+    let others = (0..masters.len()).map(|offset| (at + offset) % masters.len());
+    let others = others.map(|place| (place, masters[place].clone()));
+    for (place, master) in named.map(|leader| (at, leader)).into_iter().chain(others) {
+        match connect(&master).await {
             Ok(channel) => {
                 tracing::info!(master, "connected");
-                return Some(channel);
+                return Some((place, channel));
             }
             // A cluster that starts as a whole is not up at once; nobody needs to hear of each try.
             Err(error) if failures.is_power_of_two() => {
@@ -112,22 +142,34 @@ async fn connect(master: &str) -> Result<Channel, tonic::transport::Error> {
         .await
 }
 
-/// One stream from its beginning to its end, and for how long its registration stood.
-async fn converse(channel: Channel, heard: &mpsc::Sender<Heard>) -> Duration {
+/// How a stream ended.
+#[derive(Debug, Default)]
+struct Ended {
+    /// For how long its registration stood.
+    stood: Duration,
+    /// Where to go instead, when the master stands by and knows.
+    leader: Option<String>,
+}
+
+/// One stream from its beginning to its end.
+async fn converse(channel: Channel, heard: &mpsc::Sender<Heard>) -> Ended {
     let (messages, outgoing) = mpsc::channel(limits::OUTBOX_ITEMS_MAX);
     let close = CancellationToken::new();
     // Register must be under way before the master answers anything, so the core hears of the stream first.
     if heard.send(Heard::Connected(Outbox { messages, close: close.clone() })).await.is_err() {
-        return Duration::ZERO;
+        return Ended::default();
     }
     let mut client =
         AgentServiceClient::new(channel).max_decoding_message_size(limits::AGENT_MESSAGE_BYTES_MAX);
-    let mut registered_at = None;
+    let (mut registered_at, mut leader) = (None, None);
     let reason = tokio::select! {
         reason = async {
             match client.connect(ReceiverStream::new(outgoing)).await {
                 Ok(response) => listen(response.into_inner(), heard, &mut registered_at).await,
-                Err(status) => status_reason(&status),
+                Err(status) => {
+                    leader = named_by(&status);
+                    status_reason(&status)
+                }
             }
         } => reason,
         () = close.cancelled() => "the agent left it".to_owned(),
@@ -135,7 +177,13 @@ async fn converse(channel: Channel, heard: &mpsc::Sender<Heard>) -> Duration {
     };
     // Told also when nobody listens any more; then there is nobody to tell.
     let _ = heard.send(Heard::Disconnected { reason }).await;
-    registered_at.map_or(Duration::ZERO, |at| at.elapsed())
+    Ended { stood: registered_at.map_or(Duration::ZERO, |at| at.elapsed()), leader }
+}
+
+/// The leader that a master names which stands by.
+fn named_by(status: &Status) -> Option<String> {
+    let address = status.metadata().get(LEADER)?.to_str().ok()?;
+    master_uri(address).ok()
 }
 
 /// Passes on what the master says, and says why it ended.

@@ -7,7 +7,7 @@ mod support;
 
 use std::{fs, time::Duration};
 
-use apportion_agent::{Agent, RunError, StartError};
+use apportion_agent::{Agent, Config, RunError, StartError};
 use apportion_containerizer::{Fake, Signal};
 use apportion_proto::v1::{AgentServiceConnectResponse, RunTasks, agent_service_connect_response::Message};
 use apportion_types::{
@@ -71,6 +71,22 @@ async fn a_task_from_its_launch_to_the_acknowledgement_of_its_end() {
     agent.end().await.unwrap();
     assert!(fake.closed());
     assert_eq!(fs::read_to_string(folder.path().join("agent_id")).unwrap(), "a1\n");
+}
+
+#[tokio::test]
+async fn a_master_that_stands_by_is_left_for_the_one_that_leads() {
+    let (nothing, mut master) = (stand_by(None).await, Master::start().await);
+    // By its name, though it is not among those that were given; and as the next of them.
+    let named = vec![nothing.clone(), stand_by(Some(&master.address)).await];
+    let next = vec![nothing.clone(), nothing, master.address.clone()];
+    for masters in [named, next] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { master: masters, ..config(folder.path(), "") };
+        let agent = start(config, Fake::default()).await;
+        let (_stream, agent_id, _) = master.registered().await;
+        assert_eq!(agent_id, None);
+        agent.end().await.unwrap();
+    }
 }
 
 #[tokio::test]

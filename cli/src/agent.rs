@@ -70,7 +70,7 @@ const WORK_DIR_DEFAULT: &str = "/var/lib/apportion/agent";
 /// Run an agent
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The masters, separated by commas; the first that can be reached is taken [default: http://127.0.0.1:5050]
+    /// The masters, separated by commas; tried in turn until one leads, or names the one that does [default: http://127.0.0.1:5050]
     #[arg(long, value_name = "URL,…", value_parser = value::flag::<Urls>, help_heading = "Settings")]
     master: Option<Urls>,
     /// Where to serve its tasks' files, its health and its metrics [default: 127.0.0.1:5051]

@@ -24,12 +24,12 @@ pub(crate) async fn run(Command::Run { job, settings }: Command) -> anyhow::Resu
         Summary::Json => Format::Json,
     };
     let Some(client) = settings.start(format)? else { return Ok(ExitCode::SUCCESS) };
-    execute(job, &client.master).await
+    execute(job, &client.master.places()).await
 }
 
-/// Runs a job on the cluster of a master; listens to Ctrl-C meanwhile.
-async fn execute(job: RunArgs, master: &Url) -> anyhow::Result<ExitCode> {
-    Ok(ExitCode::from(apportion_batch::run(job, master.place()).await?))
+/// Runs a job on the cluster of these masters; listens to Ctrl-C meanwhile.
+async fn execute(job: RunArgs, master: &str) -> anyhow::Result<ExitCode> {
+    Ok(ExitCode::from(apportion_batch::run(job, master).await?))
 }
 
 /// How a job of `apportion dev --run` is run and shown.
@@ -65,6 +65,6 @@ impl Checked {
 
     /// Runs it, as [`execute`].
     pub(crate) async fn run(self, master: &Url) -> anyhow::Result<ExitCode> {
-        execute(self.0, master).await
+        execute(self.0, master.place()).await
     }
 }

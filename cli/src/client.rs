@@ -10,7 +10,7 @@ use crate::{
     log,
     output::{self, Format},
     settings::{Settings, process_environment},
-    value::{self, Url},
+    value::{self, Url, Urls, Value as _},
 };
 
 /// The keys of `[client]`.
@@ -36,9 +36,9 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(crate) struct SettingsArgs {
-    /// The master to ask [default: http://127.0.0.1:5050]
-    #[arg(long, value_name = "URL", value_parser = value::flag::<Url>, help_heading = "Settings")]
-    master: Option<Url>,
+    /// The master to ask, or several with commas between them, of which the one that leads is asked [default: http://127.0.0.1:5050]
+    #[arg(long, value_name = "URLS", value_parser = value::flag::<Urls>, help_heading = "Settings")]
+    master: Option<Urls>,
     /// How long an answer may take [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = value::flag::<Duration>, help_heading = "Settings")]
     timeout: Option<Duration>,
@@ -63,7 +63,7 @@ pub(crate) struct FileArgs {
 /// What a command that asks a master goes by.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
-    pub(crate) master: Url,
+    pub(crate) master: Urls,
     pub(crate) timeout: Duration,
     pub(crate) output: Format,
 }
@@ -80,7 +80,7 @@ impl SettingsArgs {
     pub(crate) fn start(self, output: Format) -> anyhow::Result<Option<Client>> {
         let mut settings = Settings::read("client", self.file.config.as_deref(), &process_environment)?;
         let client = Client {
-            master: settings.value("master", self.master, || Url(MASTER_DEFAULT.to_owned()))?,
+            master: settings.value("master", self.master, || Urls(vec![Url(MASTER_DEFAULT.to_owned())]))?,
             timeout: settings.value("timeout", self.timeout, || TIMEOUT_DEFAULT)?,
             output,
         };
@@ -97,12 +97,12 @@ impl SettingsArgs {
 impl Client {
     /// Connects to the master, or says that none is there.
     pub(crate) async fn connect(&self) -> anyhow::Result<Master> {
-        let operator = self.answered(Operator::connect(self.master.place())).await?;
+        let operator = self.answered(Operator::connect(&self.master.places())).await?;
         Ok(Master { operator, client: self.clone() })
     }
 
     async fn answered<T>(&self, call: impl Future<Output = Result<T, OperatorError>>) -> anyhow::Result<T> {
-        let url = &self.master.0;
+        let url = &self.master.text();
         match tokio::time::timeout(self.timeout, call).await {
             Err(_) => bail!("{}", late(url, self.timeout)),
             Ok(Err(OperatorError::Connect { why, .. })) => bail!("{}", absent(url, &why)),

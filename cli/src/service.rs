@@ -24,5 +24,5 @@ pub(crate) async fn run(Command::Run { service, settings }: Command) -> anyhow::
         Events::Json => Format::Json,
     };
     let Some(client) = settings.start(format)? else { return Ok(ExitCode::SUCCESS) };
-    Ok(ExitCode::from(apportion_service::run(service, client.master.place()).await?))
+    Ok(ExitCode::from(apportion_service::run(service, &client.master.places()).await?))
 }

@@ -349,9 +349,16 @@ impl Value for Url {
     }
 }
 
-/// Several of them, the first that answers is taken: `http://a:5050,http://b:5050`.
+/// Several of them, of which one leads: `http://a:5050,http://b:5050`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Urls(pub(crate) Vec<Url>);
+
+impl Urls {
+    /// They as `HOST:PORT`, with commas between them.
+    pub(crate) fn places(&self) -> String {
+        self.0.iter().map(Url::place).collect::<Vec<_>>().join(",")
+    }
+}
 
 impl Value for Urls {
     fn parse(text: &str) -> Result<Self, String> {

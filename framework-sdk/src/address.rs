@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, time::Duration};
 
-use apportion_types::text::chain;
+use apportion_types::{protocol::LEADER, text::chain};
 use tonic::{
     Status,
     transport::{Endpoint, Uri},
@@ -32,6 +32,21 @@ pub(crate) fn endpoint(address: &str) -> Result<Endpoint, String> {
         return Err("it has a path".to_owned());
     }
     Ok(lasting(Endpoint::from(uri).tcp_nodelay(true)))
+}
+
+/// Takes one address or several with commas between them, or says which is none, and why.
+pub(crate) fn endpoints(addresses: &str) -> Result<Vec<(String, Endpoint)>, (String, String)> {
+    let one = |address: &str| match endpoint(address) {
+        Ok(endpoint) => Ok((address.to_owned(), endpoint)),
+        Err(why) => Err((address.to_owned(), why)),
+    };
+    addresses.split(',').map(str::trim).map(one).collect()
+}
+
+/// The leader that a master names which stands by.
+pub(crate) fn leader(status: &Status) -> Option<(String, Endpoint)> {
+    let address = status.metadata().get(LEADER)?.to_str().ok()?;
+    Some((address.to_owned(), endpoint(address).ok()?))
 }
 
 /// For connections that are made soon or not at all, and notice that a peer has vanished while nothing is said.
@@ -75,6 +90,27 @@ mod tests {
         ] {
             let found = endpoint(bad).map(|_| ()).unwrap_err();
             assert!(found.contains(why), "{bad}: {found}");
+        }
+    }
+
+    #[test]
+    fn several_addresses_have_commas_between_them() {
+        let names =
+            |text| endpoints(text).map(|all| all.into_iter().map(|(name, _)| name).collect::<Vec<_>>());
+        assert_eq!(names("a:1").unwrap(), ["a:1"]);
+        assert_eq!(names("a:1, http://b:2").unwrap(), ["a:1", "http://b:2"]);
+        for (bad, name) in [("a:1,", ""), ("", ""), ("a:1,b", "b")] {
+            assert_eq!(names(bad).unwrap_err().0, name);
+        }
+    }
+
+    #[test]
+    fn a_leader_is_followed_only_to_an_address() {
+        let mut status = Status::unavailable("stands by");
+        assert!(leader(&status).is_none());
+        for (text, followed) in [("10.0.0.1:5050", true), ("nowhere", false), ("https://a:1", false)] {
+            status.metadata_mut().insert(LEADER, text.parse().unwrap());
+            assert_eq!(leader(&status).map(|(address, _)| address), followed.then(|| text.to_owned()));
         }
     }
 }

@@ -11,11 +11,15 @@ use apportion_types::{
     AgentId, AgentInfo, FrameworkId, FrameworkInfo, FrameworkOptions, OfferId, Resources, Role, TaskId,
     TaskInfo, TaskState, TaskStatus, Time,
     convert::{ConvertError, resources_sum, task_state},
+    protocol::LEADERS_FOLLOWED_MAX,
     text::chain,
 };
-use tonic::{Code, Status, transport::Channel};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
 
-use crate::address::{describe, endpoint};
+use crate::address::{describe, endpoints, leader};
 
 pub use self::{
     pages::Page,
@@ -25,6 +29,9 @@ pub use self::{
 
 /// The largest answer that is taken: a page with the largest entry that there may be.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// How long a master may take to say whether it leads before the next one is asked.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long an answer may take: masters answer from memory.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -246,19 +253,57 @@ pub struct OfferSummary {
 }
 
 impl Operator {
-    /// Connects to the master at `host:port` or `http://host:port`.
+    /// Connects to the master at `host:port` or `http://host:port`, or of several with commas between them to the one that leads. One that
+    /// stands by is left for the one that it names.
     pub async fn connect(address: &str) -> Result<Self, OperatorError> {
-        let endpoint =
-            endpoint(address).map_err(|why| OperatorError::Address { address: address.to_owned(), why })?;
-        let failed = |error: tonic::transport::Error| OperatorError::Connect {
-            address: address.to_owned(),
-            why: chain(&error),
-        };
+        let masters = endpoints(address).map_err(|(address, why)| OperatorError::Address { address, why })?;
+        // The only one is waited for as long as for any answer.
+        let patience = if masters.len() == 1 { ANSWER_TIMEOUT } else { LEADER_TIMEOUT };
+        let mut failed = None;
+        for (address, endpoint) in masters {
+            match Self::led(address, endpoint, patience).await {
+                Ok(operator) => return Ok(operator),
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.expect("a list of addresses has one at least"))
+    }
+
+    /// Connects to a master, or to the one that leads by its word.
+    async fn led(
+        mut address: String,
+        mut endpoint: Endpoint,
+        patience: Duration,
+    ) -> Result<Self, OperatorError> {
+        const CALL: &str = "asking for the leader";
+        let mut followed = 0;
+        loop {
+            let operator = Self::to(address, endpoint).await?;
+            let mut client = operator.client.clone();
+            let asked = client.get_cluster(v1::GetClusterRequest {});
+            let status = match tokio::time::timeout(patience, asked).await {
+                Ok(Err(status)) if status.code() == Code::Unavailable => status,
+                // Whatever else is wrong is said to whoever asks for something.
+                Ok(_) => return Ok(operator),
+                Err(_) => Status::deadline_exceeded(format!("there was no answer within {patience:?}")),
+            };
+            match leader(&status) {
+                Some(leads) if followed < LEADERS_FOLLOWED_MAX => (address, endpoint) = leads,
+                _ => return Err(operator.failed(CALL, &status)),
+            }
+            followed += 1;
+        }
+    }
+
+    async fn to(address: String, endpoint: Endpoint) -> Result<Self, OperatorError> {
         let watching = endpoint.connect_lazy();
-        let channel = endpoint.timeout(ANSWER_TIMEOUT).connect().await.map_err(failed)?;
+        let channel = match endpoint.timeout(ANSWER_TIMEOUT).connect().await {
+            Ok(channel) => channel,
+            Err(error) => return Err(OperatorError::Connect { address, why: chain(&error) }),
+        };
         let client =
             |channel| OperatorServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
-        Ok(Self { client: client(channel), watching: client(watching), address: address.to_owned() })
+        Ok(Self { client: client(channel), watching: client(watching), address })
     }
 
     /// Who the master is and what it counts.

@@ -209,13 +209,10 @@ impl Server {
         if !local_addr.ip().is_loopback() {
             tracing::warn!(%local_addr, "whoever reaches this address can run tasks: there is no authentication yet");
         }
-        // Only a master that gets its port may move an earlier journal away.
-        let journal = match config.journal.clone() {
-            Some(path) => match journal::create(&path) {
-                Ok(file) => Some((path, file)),
-                Err(source) => return Err(ServeError::Journal { path, source }),
-            },
-            None => None,
+        // Only a master that gets its port, and leads, may move an earlier journal away.
+        let journal = match &keeps {
+            Keeps::Alone(_) => begin_journal(&config)?,
+            Keeps::Elected(_) => None,
         };
         Ok(Self { config, keeps, listener: Arc::new(listener), local_addr, master_id: master_id(), journal })
     }
@@ -266,7 +263,8 @@ impl Server {
         let ended = tokio::select! {
             ended = async {
                 let registry = Arc::new(leadership.registry().await?);
-                self.lead(registry, Arc::clone(&term), shutdown).await
+                let server = Self { journal: begin_journal(&self.config)?, ..self };
+                server.lead(registry, Arc::clone(&term), shutdown).await
             } => ended,
             why = &mut kept.0 => Err(match why {
                 Ok(why) => ServeError::Deposed { why },
@@ -405,6 +403,15 @@ impl Server {
             tracing::warn!("the journal could not be written to its end in time");
         }
         ended.map_err(|source| ServeError::Bug { task: "core", source: Some(source) })
+    }
+}
+
+/// The journal that the settings name, empty.
+fn begin_journal(config: &Config) -> Result<Option<(PathBuf, File)>, ServeError> {
+    let Some(path) = config.journal.clone() else { return Ok(None) };
+    match journal::create(&path) {
+        Ok(file) => Ok(Some((path, file))),
+        Err(source) => Err(ServeError::Journal { path, source }),
     }
 }
 

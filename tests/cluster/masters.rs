@@ -1,15 +1,18 @@
 //! Several masters on a real etcd, of which one leads.
 
 use std::{
+    collections::BTreeMap,
+    fs,
     io::{ErrorKind, Read as _, Write as _},
     net::TcpStream,
 };
 
-use rustix::process::Signal;
+use rustix::process::{Signal, WaitOptions, waitpid};
 
+use super::Cluster;
 use crate::{
     etcd::Etcd,
-    support::{BOUND, Place, Running, port},
+    support::{BOUND, Place, Running, port, until},
 };
 
 /// A master on a port of its own, and where it is.
@@ -63,6 +66,9 @@ fn a_leader_that_was_paused_past_its_time_sends_and_writes_nothing_more() {
     let (mut reader, mut writer) = (connected(&address), connected(&address));
 
     first.signal(Signal::STOP);
+    // Only then has each of its threads stopped.
+    let stopped = waitpid(Some(first.pid()), WaitOptions::UNTRACED).unwrap().unwrap();
+    assert!(stopped.1.stopped());
     // The system takes them on; the master finds them when it goes on.
     reader.write_all(b"GET /api/v1/cluster HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     let change = r#"{"changes": [{"role": "stale", "weight": "2"}]}"#;
@@ -102,4 +108,45 @@ fn a_stand_by_leads_when_the_leader_is_killed_and_a_third_of_etcd_with_it() {
     second.signal(Signal::TERM);
     second.end().expect(0);
     third.error_with("serving");
+}
+
+#[test]
+fn agents_and_jobs_go_on_under_the_next_leader() {
+    let Some(etcd) = Etcd::start("a cluster whose leader is killed", 3, &[]) else { return };
+    let place = Place::new();
+    let (mut first, address) = start(&place, &etcd.endpoints());
+    first.error_with("serving");
+    let (mut second, next) = start(&place, &etcd.endpoints());
+    second.error_with("another master leads");
+    // The stand-by is named first: everybody goes where it sends them.
+    let url = format!("http://{next},http://{address}");
+    let agents = [("a", "cpus:2;mem:1GiB"), ("b", "cpus:2;mem:1GiB")];
+    let (settings, mounted) = (&[][..], Vec::new());
+    let mut cluster = Cluster { place, url, settings, agents: BTreeMap::new(), mounted, master: second };
+    for (name, resources) in agents {
+        cluster.start_agent(name, resources);
+    }
+    let job = "name = 'steady'\n[array]\nrange = [1, 8]\n[task]\n\
+         command = 'until [ -e go ]; do sleep 0.05; done; echo done'\ncpus = 0.5\nmemory = '32MiB'\n";
+    let job = cluster.submit("steady", job, &[]);
+    until("all run", || (cluster.tasks("running").len() == 8).then_some(()));
+    let sandboxes: Vec<_> = agents.iter().flat_map(|(name, _)| cluster.sandboxes(name)).collect();
+    assert_eq!(sandboxes.len(), 8);
+
+    first.kill();
+    // Half end while nobody leads.
+    for sandbox in &sandboxes[..4] {
+        fs::write(sandbox.join("go"), "").unwrap();
+    }
+    cluster.master.error_with("serving");
+    // Both agents are back.
+    until("ends that no master saw are told, and what runs", || {
+        let count = |state| cluster.tasks(state).len();
+        (count("finished") == 4 && count("running") == 4).then_some(())
+    });
+    for sandbox in &sandboxes[4..] {
+        fs::write(sandbox.join("go"), "").unwrap();
+    }
+    let summary = job.end().expect(0).json();
+    assert_eq!(summary["totals"]["succeeded"], 8, "{summary:#}");
 }

@@ -15,7 +15,10 @@ use apportion_proto::v1::{
 use apportion_types::{
     AgentId, Command, FrameworkId, FrameworkInfo, Operation, OperationId, OperationState, Resources, Role,
     TaskId, TaskInfo, TaskState, TaskStatus,
-    protocol::agent::{AgentMessage, AgentTask, MasterMessage},
+    protocol::{
+        LEADER,
+        agent::{AgentMessage, AgentTask, MasterMessage},
+    },
 };
 use tokio::{
     net::TcpListener,
@@ -42,6 +45,35 @@ pub(crate) struct Stream {
 }
 
 struct Service(mpsc::UnboundedSender<Stream>);
+
+/// Stands by, and names the leader or does not.
+struct StandBy(Option<String>);
+
+#[tonic::async_trait]
+impl AgentService for StandBy {
+    type ConnectStream = ReceiverStream<Result<AgentServiceConnectResponse, Status>>;
+
+    async fn connect(
+        &self,
+        _request: Request<Streaming<AgentServiceConnectRequest>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let mut status = Status::unavailable("this master stands by");
+        if let Some(leader) = &self.0 {
+            status.metadata_mut().insert(LEADER, leader.parse().unwrap());
+        }
+        Err(status)
+    }
+}
+
+/// A master that stands by all the while, and where it is.
+pub(crate) async fn stand_by(leader: Option<&str>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let service = AgentServiceServer::new(StandBy(leader.map(str::to_owned)));
+    let server = tonic::transport::Server::builder().add_service(service);
+    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+    address
+}
 
 #[tonic::async_trait]
 impl AgentService for Service {

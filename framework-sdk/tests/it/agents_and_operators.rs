@@ -16,8 +16,14 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, transport::Server};
 
+use crate::server::standing_by;
+
 /// Answers from a small, fixed world.
-struct World;
+#[derive(Default)]
+struct World {
+    /// Or stands by, and names perhaps the one that leads.
+    stands_by: Option<Status>,
+}
 
 fn resources(text: &str) -> Option<v1::Resources> {
     Some(text.parse::<apportion_sdk::Resources>().unwrap().into())
@@ -47,6 +53,9 @@ impl OperatorService for World {
         &self,
         _request: Request<v1::GetClusterRequest>,
     ) -> Result<Response<v1::GetClusterResponse>, Status> {
+        if let Some(status) = &self.stands_by {
+            return Err(status.clone());
+        }
         // Two agents that each have the most that one may have.
         let most: apportion_sdk::Resources = "cpus:2;mem:10000000000".parse().unwrap();
         let cluster = v1::GetClusterResponse {
@@ -297,12 +306,16 @@ impl SandboxService for World {
 }
 
 async fn serve() -> (String, JoinHandle<()>) {
+    serve_as(None).await
+}
+
+async fn serve_as(stands_by: Option<Status>) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let server = tokio::spawn(async move {
         let server = Server::builder()
-            .add_service(OperatorServiceServer::new(World))
-            .add_service(SandboxServiceServer::new(World));
+            .add_service(OperatorServiceServer::new(World { stands_by }))
+            .add_service(SandboxServiceServer::new(World::default()));
         server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
     });
     (address, server)
@@ -338,6 +351,26 @@ async fn a_master_is_asked() {
     let killed = operator.kill(None, &TaskId::new("t1").unwrap(), None).await.unwrap();
     assert_eq!(killed.as_str(), "f1");
     server.abort();
+}
+
+#[tokio::test]
+async fn of_several_masters_the_one_that_leads_is_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let (leader, _leads) = serve().await;
+    let (named, _names) = serve_as(Some(standing_by(Some(&leader)))).await;
+    let (nothing, _knows_nothing) = serve_as(Some(standing_by(None))).await;
+    for masters in
+        [named.clone(), format!("{nobody},{nothing},{leader}"), format!("{nothing}, http://{named}")]
+    {
+        let operator = Operator::connect(&masters).await.unwrap();
+        assert_eq!(operator.cluster().await.unwrap().master_id, "m1", "{masters}");
+    }
+    let error = Operator::connect(&format!("{nobody},{nothing}")).await.unwrap_err().to_string();
+    assert!(error.contains(&nothing) && error.contains("stands by"), "{error}");
+    let error = Operator::connect(&format!("{leader},nonsense")).await.unwrap_err().to_string();
+    assert!(error.contains("`nonsense` is not the address of a master"), "{error}");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tonic::transport::Server;
 
-use crate::server::{LONG, Master, offers, subscribed, update};
+use crate::server::{LONG, Master, offers, stand_by, stand_by_on, subscribed, update};
 
 /// No test waits for a heartbeat of this interval.
 const QUIET: Duration = Duration::from_secs(3600);
@@ -151,6 +151,42 @@ async fn a_lost_stream_is_opened_again_with_the_same_id_and_tasks_are_reconciled
     let outcome = ended(run).await.unwrap();
     assert_eq!((outcome.stop, outcome.framework_id), (Stop::Disconnect, id));
     assert!(handle.is_ended() && handle.send("late").await.is_err());
+}
+
+#[tokio::test]
+async fn a_master_that_stands_by_is_left_for_the_leader_that_it_names() {
+    let mut master = Master::start().await;
+    // The first knows nothing, and names nobody; the leader is not among those that were given.
+    let (nothing, last) = (stand_by(None).await, stand_by(Some(&master.address)).await);
+    let first = stand_by(Some(&last)).await;
+    let (probe, mut told) = Probe::new();
+    let builder = Driver::builder("test").master(format!("{nothing}, http://{first}"));
+    let (_handle, _run) = run(builder, probe);
+    let (session, id) = master.subscribed(QUIET).await;
+    assert_eq!(id, None);
+    session.send(offers(&[("o1", "a1")])).await;
+    assert_eq!(heard(&mut told).await, Told::Subscribed(false));
+    assert_eq!(heard(&mut told).await, Told::Offers(1));
+}
+
+#[tokio::test]
+async fn masters_that_name_no_leader_are_no_endless_chase() {
+    let listen = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
+    let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
+    // It names itself.
+    let listener = listen().await;
+    let circle = address(&listener);
+    stand_by_on(listener, Some(&circle));
+    // It names one that is gone.
+    let nobody = address(&listen().await);
+    let gone = stand_by(Some(&nobody)).await;
+    for (master, why) in [(circle, "too many masters"), (gone, &format!("cannot connect to {nobody}"))] {
+        let (probe, _told) = Probe::new();
+        let builder = Driver::builder("test").master(&master).connect_timeout(Duration::from_secs(3));
+        let (_handle, run) = run(builder, probe);
+        let text = ended(run).await.err().expect("the run fails").to_string();
+        assert!(text.contains(why), "{text}");
+    }
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use apportion_sdk::{
     AgentId, FrameworkId, OfferId, Role, Source, TaskId, TaskState, TaskStatus, Time, UpdateId,
     protocol::{Call, Event},
 };
+use apportion_types::protocol::LEADER;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming, transport::Server};
@@ -31,6 +32,45 @@ pub(crate) struct Session {
 }
 
 struct Service(mpsc::UnboundedSender<Session>);
+
+/// What a master answers that stands by, and knows the leader or does not.
+pub(crate) fn standing_by(leader: Option<&str>) -> Status {
+    let mut status = Status::unavailable("this master stands by");
+    if let Some(leader) = leader {
+        status.metadata_mut().insert(LEADER, leader.parse().unwrap());
+    }
+    status
+}
+
+/// Stands by.
+struct StandBy(Option<String>);
+
+#[tonic::async_trait]
+impl SchedulerService for StandBy {
+    type ConnectStream = ReceiverStream<Result<SchedulerServiceConnectResponse, Status>>;
+
+    async fn connect(
+        &self,
+        _request: Request<Streaming<SchedulerServiceConnectRequest>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        Err(standing_by(self.0.as_deref()))
+    }
+}
+
+/// A master that stands by all the while, and where it is.
+pub(crate) async fn stand_by(leader: Option<&str>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    stand_by_on(listener, leader);
+    address
+}
+
+/// The same on a port that is open.
+pub(crate) fn stand_by_on(listener: TcpListener, leader: Option<&str>) {
+    let service = SchedulerServiceServer::new(StandBy(leader.map(str::to_owned)));
+    let server = Server::builder().add_service(service);
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+}
 
 #[tonic::async_trait]
 impl SchedulerService for Service {

@@ -29,8 +29,9 @@ pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a write may take, from its being sent: etcd itself gives up a little later.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often every member is asked in turn before a read fails: once more than enough for etcd to elect a leader meanwhile.
-const READ_ROUNDS: u32 = 3;
+/// How often every member is asked in turn before a request fails, of a write only those to which no connection can be made: long enough for etcd
+/// to elect a leader.
+const ROUNDS: u32 = 3;
 
 /// Between two rounds.
 const ROUND_PAUSE: Duration = Duration::from_millis(300);
@@ -126,26 +127,32 @@ impl Client {
         Err(self.unreachable(last))
     }
 
-    /// Asks what may be asked once: of the first member to which a connection can be made.
+    /// Asks what may be asked once: the first member to which a connection can be made.
     async fn write<T, F>(&self, what: &str, ask: impl Fn(Channel) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Status>>,
     {
         let mut last = Status::unavailable("nobody was asked");
-        for (at, member) in self.members() {
-            match bounded(WRITE_TIMEOUT, ask(member.channel.clone())).await {
-                Ok(answer) => {
-                    self.0.first.store(at, Ordering::Relaxed);
-                    return Ok(answer);
-                }
-                Err(status) => match fate(&status) {
+        for round in 0..ROUNDS {
+            if round > 0 {
+                tokio::time::sleep(ROUND_PAUSE).await;
+            }
+            for (at, member) in self.members() {
+                let status = match bounded(WRITE_TIMEOUT, ask(member.channel.clone())).await {
+                    Ok(answer) => {
+                        self.0.first.store(at, Ordering::Relaxed);
+                        return Ok(answer);
+                    }
+                    Err(status) => status,
+                };
+                match fate(&status) {
                     Fate::Unsent => last = status,
                     Fate::Refused => return Err(refused(what, &member.address, &status)),
                     Fate::Open => {
                         let (what, endpoint) = (what.to_owned(), member.address.clone());
                         return Err(Error::Unknown { what, endpoint, source: Box::new(status) });
                     }
-                },
+                }
             }
         }
         Err(self.unreachable(last))
@@ -157,7 +164,7 @@ impl Client {
         what: &str,
         request: pb::RangeRequest,
     ) -> Result<pb::RangeResponse, Error> {
-        self.read(what, READ_ROUNDS, READ_TIMEOUT, |channel| {
+        self.read(what, ROUNDS, READ_TIMEOUT, |channel| {
             let (mut client, request) = (kv(channel), request.clone());
             async move { Ok(client.range(request).await?.into_inner()) }
         })

@@ -78,7 +78,10 @@ impl Election {
         let answer = self.client.range("to learn who leads", request).await?;
         if let Some(leader) = answer.kvs.first() {
             let text = String::from_utf8_lossy(&leader.value);
-            tell(known, text.parse().map_or(Known::Nobody, Known::Leads));
+            let leader = text.parse().ok();
+            // At its own address it is an earlier process, whose lease has yet to end: nobody is to be sent in circles.
+            let leader = leader.filter(|leader: &Leader| leader.address != self.myself.address);
+            tell(known, leader.map_or(Known::Nobody, Known::Leads));
             let revision = answer.header.unwrap_or_default().revision;
             let mut changes = self.client.watch(&key, revision + 1).await?;
             let changed = async {

@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc};
 
+use apportion_types::protocol;
 use axum::{
     Json, Router,
     extract::State,
@@ -23,7 +24,7 @@ use super::{Election, Known, Leadership, Term};
 use crate::listener;
 
 /// Names the master that leads, as `host:port`, in the answers of one that does not: in the metadata over gRPC, as a header over HTTP.
-const LEADER_HEADER: HeaderName = HeaderName::from_static("apportion-leader");
+const LEADER_HEADER: HeaderName = HeaderName::from_static(protocol::LEADER);
 
 /// Pages that are about the process that is asked; all others are asked of the leader as well.
 const OWN_PAGES: [&str; 2] = ["/healthz", "/metrics"];

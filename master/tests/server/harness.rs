@@ -71,6 +71,12 @@ impl Master {
         let _ = self.stop.take().unwrap().send(());
     }
 
+    /// Drops it in the middle of whatever it does, as a process ends that is killed.
+    pub(crate) async fn abandon(self) {
+        self.running.abort();
+        let _ = self.running.await;
+    }
+
     /// Waits for its end.
     pub(crate) async fn ended(self) -> Result<(), ServeError> {
         patiently("the master's end", self.running).await.unwrap()

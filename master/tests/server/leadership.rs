@@ -26,8 +26,13 @@ fn elected(etcd: &Etcd) -> Config {
 
 /// What a master says of itself; connections are cut when it begins to lead.
 async fn healthz(master: &Master) -> std::io::Result<String> {
+    get(master, "/healthz").await
+}
+
+async fn get(master: &Master, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(master.address).await?;
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer)
@@ -54,7 +59,10 @@ fn leader(status: &Status) -> Option<&str> {
 #[tokio::test]
 async fn a_stand_by_names_the_leader_and_leads_when_that_one_ends() {
     let Some(etcd) = Etcd::start("a stand-by", 1, &[]) else { return };
-    let mut first = Master::start(elected(&etcd)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, old) = (folder.path().join("journal"), folder.path().join("journal.old"));
+    let recording = || Config { journal: Some(journal.clone()), ..elected(&etcd) };
+    let mut first = Master::start(recording()).await;
     says(&first, "200 OK").await;
     let address = first.address.to_string();
     let changes = json!({ "changes": [{ "role": "eng", "weight": "3" }] });
@@ -62,7 +70,7 @@ async fn a_stand_by_names_the_leader_and_leads_when_that_one_ends() {
     assert_eq!(page.status, 200, "{}", page.body);
     assert_eq!(health(first.channel().await).await, 1);
 
-    let mut second = Master::start(elected(&etcd)).await;
+    let mut second = Master::start(recording()).await;
     let sentence = format!("this master stands by; {address} leads");
     says(&second, &sentence).await;
     let page = second.page("/api/v1/agents?page_size=1", "*/*").await;
@@ -75,6 +83,7 @@ async fn a_stand_by_names_the_leader_and_leads_when_that_one_ends() {
     let page = second.post("/api/v1/roles", &changes).await;
     assert!(page.status == 503 && page.body.contains(&sentence), "{} {}", page.status, page.body);
     assert!(page.head.contains(&format!("apportion-leader: {address}")), "{}", page.head);
+    assert!(journal.exists() && !old.exists(), "what the leader records is its own");
     assert_eq!(second.page("/metrics", "*/*").await.status, 503);
     let channel = second.channel().await;
     assert_eq!(health(channel.clone()).await, 2);
@@ -90,6 +99,7 @@ async fn a_stand_by_names_the_leader_and_leads_when_that_one_ends() {
     first.stop();
     first.ended().await.unwrap();
     says(&second, "200 OK").await;
+    assert!(journal.exists() && old.exists());
     let roles = second.json("/api/v1/roles").await;
     let eng = roles["roles"].as_array().unwrap().iter().find(|role| role["role"] == "eng");
     assert_eq!(eng.unwrap()["weight_milli"], 3000, "{roles:#}");
@@ -100,6 +110,26 @@ async fn a_stand_by_names_the_leader_and_leads_when_that_one_ends() {
     // Another cluster in the same etcd has a leader of its own.
     let other = Config { cluster: "other".parse().unwrap(), ..elected(&etcd) };
     says(&Master::start(other).await, "200 OK").await;
+    second.stop();
+    second.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_master_that_is_back_before_its_lease_has_ended_sends_nobody_to_itself() {
+    let Some(etcd) = Etcd::start("a master that is back at once", 1, &[]) else { return };
+    let first = Master::start(elected(&etcd)).await;
+    says(&first, "200 OK").await;
+    let listen = first.address;
+    first.abandon().await;
+    let mut second = Master::start(Config { listen, ..elected(&etcd) }).await;
+    // The leader that etcd still names is at its own address.
+    patiently("it to lead", async {
+        while !healthz(&second).await.is_ok_and(|answer| answer.contains("200 OK")) {
+            let answer = get(&second, "/api/v1/agents").await.unwrap_or_default();
+            assert!(!answer.starts_with("HTTP/1.1 307"), "{answer}");
+        }
+    })
+    .await;
     second.stop();
     second.ended().await.unwrap();
 }

@@ -79,7 +79,8 @@ impl Builder {
         self
     }
 
-    /// The address of a master, `host:port` or `http://host:port`. When several are given they are tried in turn.
+    /// The address of a master, `host:port` or `http://host:port`, or of several with commas between them. When several are given they are
+    /// tried in turn; one that stands by is left for the one that it names as the leader.
     pub fn master(mut self, address: impl Into<String>) -> Self {
         self.masters.push(address.into());
         self
@@ -116,16 +117,16 @@ impl Builder {
         if self.masters.is_empty() {
             return Err(BuildError::NoMaster);
         }
-        let endpoint = |address: &String| {
-            address::endpoint(address).map_err(|why| BuildError::Address { address: address.clone(), why })
-        };
-        let endpoints = self.masters.iter().map(endpoint).collect::<Result<Vec<_>, _>>()?;
+        let (masters, endpoints) = address::endpoints(&self.masters.join(","))
+            .map_err(|(address, why)| BuildError::Address { address, why })?
+            .into_iter()
+            .unzip();
         let (handle, inbox) = handle::channel();
         let config = Config {
             info,
             options: self.options,
             framework_id: self.framework_id,
-            masters: self.masters,
+            masters,
             connect_timeout: self.connect_timeout,
             refuse: self.refuse,
             seed: self.seed.unwrap_or_else(|| RandomState::new().hash_one(())),

@@ -1,12 +1,22 @@
 //! One stream to a master, from the attempt to connect to its end.
 
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
 use apportion_proto::v1::{
-    SchedulerServiceConnectRequest as Request, scheduler_service_client::SchedulerServiceClient,
+    SchedulerServiceConnectRequest as Request, SchedulerServiceConnectResponse as Response,
+    scheduler_service_client::SchedulerServiceClient,
 };
 use apportion_types::{
     convert::scheduler_request,
     limits::MESSAGE_BYTES_MAX,
-    protocol::scheduler::{Call, Event},
+    protocol::{
+        LEADERS_FOLLOWED_MAX,
+        scheduler::{Call, Event},
+    },
     text::chain,
 };
 use tokio::{
@@ -14,11 +24,11 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, transport::Endpoint};
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Code, Status, Streaming, transport::Endpoint};
 
 use super::bounds;
-use crate::address::describe;
+use crate::address::{describe, leader};
 
 /// What a stream tells, in order: at most one `Connected`, then events, then one `Disconnected`.
 #[derive(Debug)]
@@ -45,7 +55,7 @@ impl Link {
         let (calls, outgoing) = mpsc::channel(bounds::CALLS_QUEUED);
         let (incoming, events) = mpsc::channel(bounds::EVENTS_QUEUED);
         let reader = tokio::spawn(async move {
-            let (clean, why) = read(endpoint, &address, outgoing, &incoming).await;
+            let (clean, why) = read(endpoint, address, outgoing, &incoming).await;
             // Nobody listens when the link was dropped.
             let _ = incoming.send(FromLink::Disconnected { clean, why }).await;
         });
@@ -99,28 +109,65 @@ impl Drop for Link {
     }
 }
 
+/// The calls of a link, of which the next stream takes what the one before did not.
+struct Calls(Arc<Mutex<mpsc::Receiver<Request>>>);
+
+impl Stream for Calls {
+    type Item = Request;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Request>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).poll_recv(cx)
+    }
+}
+
 /// Reads a stream to its end: whether it ended in order, and how it ended.
 async fn read(
     endpoint: Endpoint,
-    address: &str,
-    calls: mpsc::Receiver<Request>,
+    address: String,
+    mut calls: mpsc::Receiver<Request>,
     events: &mpsc::Sender<FromLink>,
 ) -> (bool, String) {
     let channel = match endpoint.connect().await {
         Ok(channel) => channel,
-        Err(error) => return (false, format!("cannot connect to {address}: {}", chain(&error))),
+        Err(error) => return (false, unconnected(&address, &error)),
     };
     // Before the stream is opened: a master may answer the request only when its first call has come.
     if events.send(FromLink::Connected).await.is_err() {
         return (false, "nobody listens".to_owned());
     }
-    let mut client = SchedulerServiceClient::new(channel)
-        .max_decoding_message_size(bounds::EVENT_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let mut stream = match client.connect(ReceiverStream::new(calls)).await {
-        Ok(response) => response.into_inner(),
-        Err(status) => return (false, failed(address, &status)),
-    };
+    let Some(first) = calls.recv().await else { return (true, "there was nothing to say".to_owned()) };
+    let calls = Arc::new(Mutex::new(calls));
+    let (mut channel, mut address) = (channel, address);
+    for _ in 0..=LEADERS_FOLLOWED_MAX {
+        let mut client = SchedulerServiceClient::new(channel)
+            .max_decoding_message_size(bounds::EVENT_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let said = tokio_stream::once(first.clone()).chain(Calls(Arc::clone(&calls)));
+        let status = match client.connect(said).await {
+            Ok(response) => return listen(response.into_inner(), &address, events).await,
+            Err(status) => status,
+        };
+        let Some((leader, endpoint)) = leader(&status) else { return (false, failed(&address, &status)) };
+        tracing::info!(master = address, leader, "the master stands by; going to the one that leads");
+        channel = match endpoint.connect().await {
+            Ok(channel) => channel,
+            Err(error) => return (false, unconnected(&leader, &error)),
+        };
+        address = leader;
+    }
+    (false, format!("{address} is the last of too many masters that name another one as the leader"))
+}
+
+fn unconnected(address: &str, error: &tonic::transport::Error) -> String {
+    format!("cannot connect to {address}: {}", chain(error))
+}
+
+/// Passes on what the master says, until the stream ends.
+async fn listen(
+    mut stream: Streaming<Response>,
+    address: &str,
+    events: &mpsc::Sender<FromLink>,
+) -> (bool, String) {
     loop {
         match stream.message().await {
             Ok(Some(message)) => match Event::try_from(message) {

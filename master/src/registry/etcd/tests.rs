@@ -136,7 +136,8 @@ async fn etcd_keeps_what_a_leader_writes_and_refuses_a_deposed_one() {
     assert_eq!(read_etcd(&client, &cluster).await.unwrap(), contents, "nothing was written");
     let registry = Etcd::open(client.clone(), &cluster, next).await.unwrap();
     registry.commit(vec![mark(1)]).await.unwrap();
-    assert!(read_etcd(&client, &cluster).await.unwrap().recovered.agents[&agent(1)].unreachable);
+    memory.commit(vec![mark(1)]).await.unwrap();
+    assert_eq!(read_etcd(&client, &cluster).await.unwrap(), memory.load().await.unwrap());
     // Nobody leads.
     remove(&client, &keys.leader()).await;
     let error = registry.commit(vec![mark(2)]).await.unwrap_err();
@@ -150,6 +151,7 @@ async fn what_etcd_keeps_is_judged_whole() {
     let keys = Keys::new(&cluster);
     let registry = Etcd::open_without_master(client.clone(), &cluster).await.unwrap();
     registry.commit(vec![admit(1, 1), admit(2, 1)]).await.unwrap();
+    let contents = registry.load().await.unwrap();
     let entry = format!("{}agent/a00001", keys.entries());
     let whole = value(&client, &entry).await.unwrap();
     let version = keys.version();
@@ -182,7 +184,7 @@ async fn what_etcd_keeps_is_judged_whole() {
             None => remove(&client, key).await,
         }
     }
-    assert_eq!(read_etcd(&client, &cluster).await.unwrap().recovered.agents.len(), 2, "all is as it was");
+    assert_eq!(read_etcd(&client, &cluster).await.unwrap(), contents, "all is as it was");
 
     // An import wants nobody to lead.
     write(&client, &keys.leader(), b"a:1 m1").await;
