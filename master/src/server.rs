@@ -93,7 +93,7 @@ pub enum ServeError {
     Open(#[from] OpenError),
     /// What the registry keeps makes no sense.
     #[error(
-        "what the registry keeps cannot be: {why}; import a backup into another work directory, and start the master there"
+        "what the registry keeps cannot be: {why}; import a backup into another work directory, or another cluster in etcd, and start the master with that"
     )]
     Recovered {
         /// What is wrong.
