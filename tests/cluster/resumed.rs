@@ -76,7 +76,12 @@ fn a_job_whose_framework_was_removed_meanwhile_runs_what_it_lost_again() {
     for sandbox in cluster.sandboxes("a") {
         fs::write(sandbox.join("go"), "").unwrap();
     }
-    let ended = resumed.end().expect(0);
-    let totals = &ended.json()["totals"];
-    assert_eq!((&totals["succeeded"], &totals["launches"]), (&12.into(), &20.into()), "{totals:#}");
+    let summary = resumed.end().expect(0).json();
+    let totals = &summary["totals"];
+    // Of the first four an end may not have been written down yet.
+    assert_eq!(totals["succeeded"], 12, "{summary:#}");
+    assert!(totals["launches"].as_u64().is_some_and(|launches| (20..=24).contains(&launches)), "{totals:#}");
+    for (index, task) in summary["tasks"].as_array().unwrap().iter().enumerate().skip(4) {
+        assert_eq!(task["output_tail"], format!("done {}", index + 1), "{summary:#}");
+    }
 }

@@ -3,7 +3,7 @@
 //! A task is written down before it is launched, and its end before it is acknowledged. So a job whose program is killed at any
 //! moment and run again does nothing twice that has ended, and loses nothing.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use apportion_sdk::{
     FrameworkId, Time,
@@ -20,11 +20,11 @@ use crate::{
 /// The record of the job as a whole.
 const JOB: &str = "job";
 
-/// The record of what was fetched of the tasks' outputs: there when everything is done but the farewell.
-const OUTPUTS: &str = "outputs";
-
 /// What the records of tasks begin with.
 const TASK: &str = "task/";
+
+/// What the records of what was fetched of their outputs begin with.
+const OUTPUT: &str = "output/";
 
 /// Why a job cannot be kept, or not go on where it was.
 #[derive(Debug, thiserror::Error)]
@@ -85,8 +85,8 @@ pub struct Kept {
     pub began_at: Time,
     /// Its tasks.
     pub state: JobState,
-    /// What was fetched of its outputs, by position, once everything is done.
-    pub outputs: Option<Vec<Fetched>>,
+    /// What was fetched of the outputs of tasks that have ended, by position.
+    pub outputs: BTreeMap<usize, Fetched>,
 }
 
 impl Keeper {
@@ -115,10 +115,7 @@ impl Keeper {
         if whole.digest != digest {
             return Err(KeepError::OtherTasks { job: job.name.clone() });
         }
-        for (key, record) in kept.records.range(TASK.to_owned()..) {
-            let Some(number) = key.strip_prefix(TASK) else { break };
-            let position: Option<usize> = number.parse().ok().filter(|position| *position < job.tasks());
-            let position = position.ok_or_else(|| damaged(key, "the job has no such task"))?;
+        for (position, key, record) in positions(TASK, job, &kept.records)? {
             let task: Task = read(key, record)?;
             if task
                 .attempt()
@@ -126,15 +123,17 @@ impl Keeper {
             {
                 return Err(damaged(key, "it is about another task"));
             }
-            state.restore(position, task);
+            state.restore(position, task, now);
         }
         if whole.interrupted {
             state.interrupt(&mut Vec::new());
         }
-        let outputs: Option<Vec<Fetched>> =
-            kept.records.get(OUTPUTS).map(|record| read(OUTPUTS, record)).transpose()?;
-        if outputs.as_ref().is_some_and(|outputs| outputs.len() != job.tasks() || !state.is_done()) {
-            return Err(damaged(OUTPUTS, "it is not of this job"));
+        let mut outputs = BTreeMap::new();
+        for (position, key, record) in positions(OUTPUT, job, &kept.records)? {
+            if state.tasks()[position].end().is_none() {
+                return Err(damaged(key, "its task has not ended"));
+            }
+            outputs.insert(position, read(key, record)?);
         }
         let kept = Kept { framework_id: kept.framework_id, began_at: whole.began_at, state, outputs };
         Ok((Keeper { store: Box::new(store), whole }, kept))
@@ -144,7 +143,7 @@ impl Keeper {
     pub(crate) fn save(&mut self, state: &mut JobState) -> Result<(), StoreError> {
         let mut changes = Changes::default();
         for position in state.take_changed() {
-            changes.put(format!("{TASK}{position:07}"), written(&state.tasks()[position]));
+            changes.put(key(TASK, position), written(&state.tasks()[position]));
         }
         if state.is_interrupted() && !self.whole.interrupted {
             self.whole.interrupted = true;
@@ -160,10 +159,12 @@ impl Keeper {
         self.store.save(changes)
     }
 
-    /// Keeps what was fetched of the outputs: with it nothing more is to be done but to tell it.
-    pub(crate) fn save_outputs(&mut self, outputs: &[Fetched]) -> Result<(), StoreError> {
+    /// Keeps what was fetched of outputs: those need not be fetched again, even if their agents are gone by then.
+    pub(crate) fn save_outputs(&mut self, outputs: &[(usize, Fetched)]) -> Result<(), StoreError> {
         let mut changes = Changes::default();
-        changes.put(OUTPUTS, written(&outputs));
+        for (position, fetched) in outputs {
+            changes.put(key(OUTPUT, *position), written(fetched));
+        }
         self.store.save(changes)
     }
 }
@@ -194,6 +195,28 @@ fn digest(job: &Job) -> u32 {
     hasher.finalize()
 }
 
+fn key(kind: &str, position: usize) -> String {
+    format!("{kind}{position:07}")
+}
+
+/// The records of this kind, each with the position of the task that it is about.
+fn positions<'a>(
+    kind: &str,
+    job: &Job,
+    records: &'a BTreeMap<String, Vec<u8>>,
+) -> Result<Vec<(usize, &'a str, &'a [u8])>, KeepError> {
+    let of_kind = records.range(kind.to_owned()..).take_while(|(key, _)| key.starts_with(kind));
+    let position = |name: &str| {
+        let position = name[kind.len()..].parse().ok().filter(|position| *position < job.tasks())?;
+        (key(kind, position) == name).then_some(position)
+    };
+    let read = of_kind.map(|(name, record)| match position(name) {
+        Some(position) => Ok((position, name.as_str(), record.as_slice())),
+        None => Err(damaged(name, "the job has no such task")),
+    });
+    read.collect()
+}
+
 fn read<T: for<'a> Deserialize<'a>>(key: &str, record: &[u8]) -> Result<T, KeepError> {
     serde_json::from_slice(record).map_err(|error| damaged(key, &error.to_string()))
 }
@@ -219,7 +242,12 @@ mod tests {
     }
 
     fn host() -> Host {
-        Host { agent_id: AgentId::new("a1").unwrap(), hostname: "one".into(), address: "one:5051".into() }
+        Host {
+            agent_id: AgentId::new("a1").unwrap(),
+            hostname: "one".into(),
+            address: "one:5051".into(),
+            framework_id: FrameworkId::new("f1").unwrap(),
+        }
     }
 
     #[test]
@@ -244,7 +272,10 @@ mod tests {
 
         again.state.interrupt(&mut Vec::new());
         keeper.save(&mut again.state).unwrap();
+        let fetched = Fetched { tail: Some("last".into()), ..Fetched::default() };
+        keeper.save_outputs(&[(1, fetched.clone())]).unwrap();
         let (_, again) = Keeper::open(store, &job("work"), later).unwrap();
+        assert_eq!(again.outputs, [(1, fetched)].into());
         assert!(again.state.is_interrupted());
         assert_eq!(again.state.unwanted().count(), 2, "they are to be killed by who takes over");
     }
@@ -274,7 +305,8 @@ mod tests {
             ("task/0000002", task.clone()),
             ("task/0000003", task.clone()),
             ("task/one", task),
-            ("outputs", b"[]".to_vec()),
+            ("output/0000000", b"{}".to_vec()),
+            ("output/1", b"{}".to_vec()),
         ] {
             let mut store = Memory::default();
             let mut changes = Changes::default();

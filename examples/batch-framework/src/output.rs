@@ -7,10 +7,7 @@ use std::{
     time::Duration,
 };
 
-use apportion_sdk::{
-    FrameworkId,
-    sandbox::{self, LogRequest, Output, SandboxError},
-};
+use apportion_sdk::sandbox::{self, LogRequest, Output, SandboxError};
 use serde::{Deserialize, Serialize};
 use tokio::{io::AsyncWriteExt, sync::Semaphore, time::timeout};
 
@@ -66,7 +63,6 @@ impl Fetcher {
     /// Fetches the output of the last attempt of a task, which has ended. Saves it as `<name>.stdout`.
     pub fn fetch(
         &self,
-        framework_id: FrameworkId,
         attempt: Attempt,
         name: String,
         outcome: Outcome,
@@ -74,7 +70,7 @@ impl Fetcher {
         let this = self.clone();
         async move {
             let _permit = this.permits.acquire().await.expect("the semaphore is never closed");
-            let address = &attempt.host.address;
+            let (address, framework_id) = (&attempt.host.address, &attempt.host.framework_id);
             let request = |output| LogRequest::new(framework_id.clone(), attempt.id.clone()).only(output);
             let mut fetched = Fetched::default();
             let end = match &this.folder {

@@ -3,7 +3,7 @@
 //! It does what a scheduler should not: it fetches outputs, listens to signals, draws progress. The two speak through
 //! [`News`] one way and [`Order`] the other.
 
-use std::{io::Write, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io::Write, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use apportion_sdk::{
     BuildError, Driver, DriverError, FrameworkId, Handle, Stop, Time, operator::Operator, store::Embedded,
@@ -176,10 +176,8 @@ pub async fn run(args: RunArgs, master: &str) -> Result<u8, BatchError> {
         let mut run = Run::new(job.clone(), &args, master, driver.handle());
         return run.drive(driver, |news| BatchScheduler::new(job, news), &args).await;
     };
-    let open = || -> Result<_, KeepError> {
-        let store = Embedded::open(folder, &format!("batch job {}", job.name))?;
-        Keeper::open(store, &job, wall_clock())
-    };
+    let embedded = || Embedded::open(folder, &format!("batch job {}", job.name));
+    let open = || Keeper::open(embedded()?, &job, wall_clock());
     loop {
         let (keeper, kept) = open()?;
         let known = kept.framework_id.clone();
@@ -203,11 +201,13 @@ pub async fn run(args: RunArgs, master: &str) -> Result<u8, BatchError> {
                     .and_then(|()| keeper.save_framework_id(None))
                     .map_err(KeepError::Store)?;
             }
+            // Run again, it ends what still runs.
+            Ok(code) if run.unconfirmed => return Ok(code),
             Ok(code) => {
-                drop(run);
-                Embedded::open(folder, &format!("batch job {}", job.name))
-                    .and_then(Embedded::remove)
-                    .map_err(KeepError::Store)?;
+                // The job is over and told; what is left of its state does not change how it ended.
+                if let Err(error) = embedded().and_then(Embedded::remove) {
+                    run.progress.say(&format!("warning: the job's state is left behind: {error}"));
+                }
                 return Ok(code);
             }
             Err(BatchError::Driver(source @ DriverError::Refused { .. }))
@@ -242,8 +242,12 @@ struct Run {
     counts: Counts,
     interrupts: u32,
     interrupted_at: Option<Instant>,
-    /// Whether all outputs were fetched by an earlier run.
-    all_fetched: bool,
+    /// Positions of tasks whose output an earlier run has fetched.
+    known: BTreeSet<usize>,
+    /// Whether what is fetched is written down; then, what is not yet, and whether some is on its way.
+    keeps: bool,
+    unkept: Vec<(usize, Fetched)>,
+    keeping: bool,
     leaving: bool,
     /// What the scheduler knew when it left.
     last: Option<Box<JobState>>,
@@ -253,6 +257,8 @@ struct Run {
     /// When the job was begun: before this run if it goes on with an earlier one.
     began_at: Time,
     subscribed: bool,
+    /// The end was asked for, and no master has said that it heard of it.
+    unconfirmed: bool,
 }
 
 impl Run {
@@ -271,13 +277,17 @@ impl Run {
             counts: Counts { total: tasks, waiting: tasks, ..Counts::default() },
             interrupts: 0,
             interrupted_at: None,
-            all_fetched: false,
+            known: BTreeSet::new(),
+            keeps: false,
+            unkept: Vec::new(),
+            keeping: false,
             leaving: false,
             last: None,
             started: Instant::now(),
             started_at: wall_clock(),
             began_at: wall_clock(),
             subscribed: false,
+            unconfirmed: false,
             job,
             master: master.to_owned(),
             operator: None,
@@ -293,9 +303,10 @@ impl Run {
         self.began_at = began_at.min(self.started_at);
         self.launched = state.tasks().iter().any(|task| task.launches > 0);
         self.counts = state.counts();
-        if let Some(outputs) = outputs {
-            self.all_fetched = true;
-            self.fetched = outputs;
+        self.keeps = true;
+        for (position, fetched) in outputs {
+            self.known.insert(position);
+            self.fetched[position] = fetched;
         }
         state
     }
@@ -322,6 +333,10 @@ impl Run {
                     if let (Some(error), true) = (&fetched.error, self.job.output.is_some()) {
                         self.progress.say(&format!("the output of {} is not saved: {error}", self.job.task_name(position)));
                     }
+                    // What failed may succeed the next time.
+                    if self.keeps && fetched.error.is_none() {
+                        self.unkept.push((position, fetched.clone()));
+                    }
                     self.fetched[position] = fetched;
                 }
                 Some(()) = interrupt.recv() => self.interrupt().await,
@@ -335,12 +350,22 @@ impl Run {
                 self.progress.finish();
                 return match tokio::time::timeout(LEAVE_TIMEOUT, driving).await {
                     Ok(Err(error)) => Err(error.into()),
-                    Ok(Ok(_)) | Err(_) => Ok(INTERRUPTED),
+                    Ok(Ok(_)) => Ok(INTERRUPTED),
+                    Err(_) => {
+                        self.unconfirmed = true;
+                        Ok(INTERRUPTED)
+                    }
                 };
             }
-            if self.ended == self.job.tasks() && self.fetches.is_empty() && !self.leaving {
+            // One order at a time: the driver's queue is never full.
+            if !self.unkept.is_empty() && !self.keeping {
+                self.keeping = true;
+                let outputs = std::mem::take(&mut self.unkept);
+                self.order(Order::Fetched(outputs)).await;
+            }
+            if self.ended == self.job.tasks() && self.fetches.is_empty() && !self.keeping && !self.leaving {
                 self.leaving = true;
-                self.order(Order::Leave(self.fetched.clone())).await;
+                self.order(Order::Leave).await;
             }
         };
         let times = (self.began_at, self.started_at + self.started.elapsed());
@@ -385,6 +410,7 @@ impl Run {
                 self.progress.moved(counts);
             }
             News::Again { name, why } => self.progress.say(&format!("{name} will run again: {why}")),
+            News::OutputsKept => self.keeping = false,
             News::NotAdded(why) => self.progress.say(&why),
             News::Leaving(state) => self.last = Some(state),
             News::Ended { position, end } => {
@@ -397,13 +423,10 @@ impl Run {
     /// Fetches the output of a task that ran: only then there can be one.
     fn fetch(&mut self, position: usize, end: &End) {
         let container = end.status.as_ref().and_then(|status| status.container.as_ref());
-        if self.all_fetched {
-            return;
-        }
         let ran = end.outcome == Outcome::Succeeded || container.is_some();
-        if let (true, Some(attempt), Some(framework_id)) = (ran, &end.last, &self.framework_id) {
+        if let (true, false, Some(attempt)) = (ran, self.known.contains(&position), &end.last) {
             let (name, outcome) = (self.job.task_name(position), end.outcome);
-            let fetching = self.fetcher.fetch(framework_id.clone(), attempt.clone(), name, outcome);
+            let fetching = self.fetcher.fetch(attempt.clone(), name, outcome);
             self.fetches.spawn(async move { (position, fetching.await) });
         }
     }

@@ -31,11 +31,13 @@ pub enum Order {
     Add(Vec<String>),
     /// No more elements will come: the job is done when its tasks have ended.
     Close,
-    /// Everything is done, and this was fetched of the outputs, by position: end the framework.
+    /// This was fetched of outputs, by position; only for a job that is kept, and answered by [`News::OutputsKept`].
+    Fetched(Vec<(usize, Fetched)>),
+    /// Everything is done, the outputs are fetched: end the framework.
     ///
     /// Not done by the scheduler itself when the last task ends, because an agent may throw away the sandboxes of a framework
     /// that is gone.
-    Leave(Vec<Fetched>),
+    Leave,
 }
 
 /// What the scheduler tells the program around it, for people and for fetching outputs.
@@ -61,6 +63,8 @@ pub enum News {
         /// How.
         end: Box<End>,
     },
+    /// What was fetched of outputs is written down.
+    OutputsKept,
     /// Elements were not added, and why.
     NotAdded(String),
     /// The framework is being ended, and this is what is known of the job. Told before the teardown, not after it: what was
@@ -246,6 +250,8 @@ impl Scheduler for BatchScheduler {
     type Message = Order;
 
     async fn offers(&mut self, cx: &mut Context<'_>, offers: Vec<Offer>) {
+        // Offers are made to those who are subscribed.
+        let Some(framework_id) = cx.framework_id().cloned() else { return };
         let mut effects = Vec::new();
         let mut offers = Offer::by_agent(offers);
         while let Some(position) = self.state.next_ready() {
@@ -263,6 +269,7 @@ impl Scheduler for BatchScheduler {
                 agent_id: offer.agent_id().clone(),
                 hostname: offer.hostname().to_owned(),
                 address: offer.address().to_owned(),
+                framework_id: framework_id.clone(),
             };
             match offer.launch(task) {
                 Ok(_) => self.state.launched(position, host, cx.now()),
@@ -306,10 +313,13 @@ impl Scheduler for BatchScheduler {
             Order::GiveUp(why) => self.state.give_up(&why, &mut effects),
             Order::Add(elements) => self.add(elements),
             Order::Close => self.state.close(),
-            Order::Leave(outputs) => {
+            Order::Fetched(outputs) => {
                 if !self.keep(cx, |keeper, _| keeper.save_outputs(&outputs)) {
                     return;
                 }
+                self.tell(News::OutputsKept);
+            }
+            Order::Leave => {
                 self.tell(News::Leaving(Box::new(self.state.clone())));
                 cx.stop(Stop::Teardown);
             }

@@ -19,7 +19,7 @@ fn conformance(job: Builder) -> Conformance<BatchScheduler> {
         |sim, batch| {
             let done = sim.scheduler(batch).is_some_and(|batch| batch.state().is_done());
             if done && sim.ended(batch).is_none() {
-                sim.tell(batch, Order::Leave(Vec::new()));
+                sim.tell(batch, Order::Leave);
             }
         },
     )

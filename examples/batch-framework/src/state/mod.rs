@@ -146,21 +146,25 @@ impl JobState {
         self.open
     }
 
-    /// Puts a task that is new here where it was when it was kept: see [`take_changed`](JobState::take_changed).
-    pub fn restore(&mut self, position: usize, kept: Task) {
+    /// Puts a task that is new here where it was when it was kept: see [`take_changed`](JobState::take_changed). A clock that was set back
+    /// makes nothing wait for longer than it does at most.
+    pub fn restore(&mut self, position: usize, mut kept: Task, now: Time) {
         assert!(self.ready.remove(&position), "only a new task is put where it was");
         self.counts.waiting -= 1;
-        match &kept.phase {
+        match &mut kept.phase {
             Phase::Ready => {
                 self.ready.insert(position);
                 self.counts.waiting += 1;
             }
             Phase::Paused { until } => {
+                *until = (*until).min(now + PAUSE_MAX);
                 self.due.insert((*until, position));
                 self.counts.waiting += 1;
             }
             Phase::Active { attempt } => {
                 self.live.insert(attempt.id.clone(), position);
+                attempt.due =
+                    attempt.due.map(|due| self.policy.timeout.map_or(due, |most| due.min(now + most)));
                 self.due.extend(attempt.due.map(|at| (at, position)));
                 self.counts.active += 1;
             }

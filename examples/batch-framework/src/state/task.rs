@@ -1,9 +1,9 @@
 //! One task of a job, and its attempts.
 
-use apportion_sdk::{AgentId, TaskId, TaskStatus, Time};
+use apportion_sdk::{AgentId, FrameworkId, TaskId, TaskStatus, Time};
 use serde::{Deserialize, Serialize};
 
-/// The agent on which an attempt was launched.
+/// The agent on which an attempt was launched, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
     /// Its id.
@@ -12,6 +12,8 @@ pub struct Host {
     pub hostname: String,
     /// Where it serves sandboxes: `host:port`.
     pub address: String,
+    /// The framework that the job was then: under its id the agent has the sandbox.
+    pub framework_id: FrameworkId,
 }
 
 /// One launch of a task.

@@ -1,7 +1,7 @@
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use apportion_sdk::{
-    AgentId, ContainerStatus, Reason, Source,
+    AgentId, ContainerStatus, FrameworkId, Reason, Source,
     container::{Exit, Usage},
 };
 use proptest::prelude::*;
@@ -13,7 +13,12 @@ fn at(seconds: u64) -> Time {
 }
 
 fn host() -> Host {
-    Host { agent_id: AgentId::new("a1").unwrap(), hostname: "one".into(), address: "one:5051".into() }
+    Host {
+        agent_id: AgentId::new("a1").unwrap(),
+        hostname: "one".into(),
+        address: "one:5051".into(),
+        framework_id: FrameworkId::new("f1").unwrap(),
+    }
 }
 
 fn status(id: &TaskId, state: TaskState) -> TaskStatus {
@@ -422,4 +427,19 @@ proptest! {
         prop_assert_eq!(world.job.next_deadline(), None);
         prop_assert!(world.ended.iter().all(|ends| *ends == 1));
     }
+}
+
+#[test]
+fn a_clock_that_was_set_back_keeps_nothing_waiting() {
+    let mut before = job(2, Policy { retries: 1, timeout: Some(Duration::from_secs(10)) });
+    let (failed, running) = (launch(&mut before, 0, 5_000), launch(&mut before, 1, 5_000));
+    before.update(&exited(&failed, 1), at(5_000), &mut Vec::new());
+    before.update(&status(&running, TaskState::Running), at(5_000), &mut Vec::new());
+    let mut after = job(2, Policy { retries: 1, timeout: Some(Duration::from_secs(10)) });
+    for (position, task) in before.tasks().iter().enumerate() {
+        after.restore(position, task.clone(), at(100));
+    }
+    assert_eq!(after.next_deadline(), Some(at(110)));
+    after.tick(at(160), &mut Vec::new());
+    assert_eq!(after.next_ready(), Some(0));
 }

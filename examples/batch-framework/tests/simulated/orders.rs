@@ -85,7 +85,7 @@ fn leaving_ends_what_still_runs() {
     };
     check(0..20, build, |sim, program| {
         program.until_all_run(sim, 20)?;
-        program.tell(sim, Order::Leave(Vec::new()));
+        program.tell(sim, Order::Leave);
         sim.run_until(Duration::from_secs(10), "nothing runs", |sim| sim.running().next().is_none())?;
         sim.run_until_idle(LONG)
     });

@@ -114,7 +114,7 @@ impl Program {
         sim.run_until_idle(LONG)?;
         same(sim, "what runs when the job is done", sim.running().collect(), vec![])?;
 
-        self.tell(sim, Order::Leave(Vec::new()));
+        self.tell(sim, Order::Leave);
         sim.run_until_idle(LONG)?;
         same(sim, "how the framework ended", sim.ended(self.scheduler), Some(Stop::Teardown))?;
 

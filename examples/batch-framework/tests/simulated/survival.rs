@@ -61,7 +61,7 @@ fn a_program_that_dies_at_any_moment_goes_on_where_it_was() {
         same(sim, "how tasks ended", outcomes.collect(), vec![Outcome::Succeeded; 40])?;
         same(sim, "how often machines began each", begun.all(), vec![1; 40])?;
         seen.set(seen.get() + 1);
-        sim.tell(*job, Order::Leave(vec![Default::default(); 40]));
+        sim.tell(*job, Order::Leave);
         sim.run_until_idle(LONG)?;
         same(sim, "how the framework ended", sim.ended(*job), Some(Stop::Teardown))
     });
