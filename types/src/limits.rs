@@ -199,6 +199,10 @@ pub const FAILOVER_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// The longest failover time-out that a framework may ask for.
 pub const FAILOVER_TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// How long a framework that an earlier master knew may stay away at least, however short its failover time-out: it has to notice that its master
+/// is gone and to find the next one, which with several masters takes some attempts of some seconds each.
+pub const RECOVERED_FRAMEWORK_AWAY_MIN: Duration = Duration::from_secs(60);
+
 /// From TERM to KILL when neither the task nor the kill says (Mesos: 3 s).
 pub const KILL_GRACE_DEFAULT: Duration = Duration::from_secs(3);
 

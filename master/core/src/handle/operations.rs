@@ -21,7 +21,7 @@ use crate::{
         tasks::{Charge, Step, TaskKey},
     },
     turn::Turn,
-    view::{AgentState, FrameworkState},
+    view::AgentState,
 };
 
 impl State {
@@ -35,9 +35,7 @@ impl State {
     ) {
         let AgentOperation { framework_id, status } = told;
         let status = apportion_types::OperationStatus { agent_id: Some(id.clone()), ..status };
-        let gone =
-            self.view.frameworks.get(&framework_id).is_some_and(|view| view.state == FrameworkState::Removed);
-        if gone {
+        if self.is_removed(&framework_id) {
             // Nobody is left to acknowledge it.
             if let Some(update_id) = status.update_id {
                 let operation_id = status.operation_id;

@@ -67,10 +67,11 @@ impl State {
                     (Some(AgentState::Unreachable), _) if !self.agents[id].heard => {
                         // Should it return without the task, the framework is told.
                         let said = &mut self.agent(id).said_unreachable;
-                        if said.len() >= limits::RECONCILE_TASKS_MAX && !said.contains(key) {
+                        let said = said.entry(key.0.clone()).or_default();
+                        if said.len() >= limits::RECONCILE_TASKS_MAX && !said.contains(&key.1) {
                             return;
                         }
-                        said.insert(key.clone());
+                        said.insert(key.1.clone());
                         let why = "has not returned since an earlier master, and cannot be reached";
                         (TaskState::Unreachable, format!("agent {id} {why}"))
                     }

@@ -187,13 +187,9 @@ impl State {
             return;
         }
         if !self.frameworks.contains_key(&framework_id) {
-            let known_as = match self.ids.framework_origin(&framework_id) {
-                Origin::Ours => FrameworkState::Removed, // removed so long ago that it is not listed any more
-                Origin::Foreign if self.removed_foreign_frameworks.contains(&framework_id) => {
-                    FrameworkState::Removed
-                }
-                _ => FrameworkState::Disconnected,
-            };
+            // One that was removed need not be listed any more, or never was by this master.
+            let removed = self.is_removed(&framework_id);
+            let known_as = if removed { FrameworkState::Removed } else { FrameworkState::Disconnected };
             self.add_framework(turn.now, &framework_id, framework_info, known_as);
         }
         let removed = self.view.frameworks[&framework_id].state == FrameworkState::Removed;

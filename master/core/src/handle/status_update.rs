@@ -9,11 +9,9 @@ use crate::{
     event::ConnId,
     state::{
         State,
-        ids::Origin,
         tasks::{Step, TaskKey},
     },
     turn::Turn,
-    view::FrameworkState,
 };
 
 impl State {
@@ -39,11 +37,7 @@ impl State {
             return acknowledge_for_framework(turn, conn, key, &status);
         }
         let here = self.view.tasks.get(&key).map(|task| task.agent_id == *agent_id);
-        let gone = match self.view.frameworks.get(&key.0) {
-            Some(framework) => framework.state == FrameworkState::Removed,
-            None => self.ids.framework_origin(&key.0) == Origin::Ours,
-        };
-        if gone {
+        if self.is_removed(&key.0) {
             // Nobody is left to acknowledge it: the agent is released, and what the task held is free once it has ended.
             if here == Some(true) {
                 self.step_task(turn, &key, Step { state, status: None, last: state.is_terminal() });

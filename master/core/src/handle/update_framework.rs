@@ -54,6 +54,10 @@ impl State {
         let connected =
             self.view.frameworks.get(&id).is_some_and(|view| view.state == FrameworkState::Active);
         if !connected {
+            // The registry has what it does not know itself to be: its next subscription is to be written.
+            if let Some(framework) = self.frameworks.get_mut(&id) {
+                framework.recorded = false;
+            }
             return;
         }
         let view = self.framework_view(&id);

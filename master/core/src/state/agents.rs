@@ -6,8 +6,8 @@ use std::{
 };
 
 use apportion_types::{
-    AgentId, AgentInfo, OfferId, Place, Reason, Resources, TaskState, operation::Conversion,
-    protocol::scheduler::Event as SchedulerEvent,
+    AgentId, AgentInfo, FrameworkId, OfferId, Place, Reason, Resources, TaskId, TaskState,
+    operation::Conversion, protocol::scheduler::Event as SchedulerEvent,
 };
 
 use super::{
@@ -63,7 +63,7 @@ pub(crate) struct Agent {
     /// It has registered with this master, so that what it had of tasks is known.
     pub(crate) heard: bool,
     /// Tasks that this master does not know, and of which it has said that they are here and cannot be reached.
-    pub(crate) said_unreachable: BTreeSet<TaskKey>,
+    pub(crate) said_unreachable: BTreeMap<FrameworkId, BTreeSet<TaskId>>,
 }
 
 /// How an agent goes.
@@ -138,7 +138,11 @@ impl State {
         reason: Reason,
         message: &str,
     ) {
-        for key in std::mem::take(&mut self.agent(id).said_unreachable) {
+        let said = std::mem::take(&mut self.agent(id).said_unreachable);
+        let keys = said.into_iter().flat_map(|(framework, tasks)| {
+            tasks.into_iter().map(move |task_id| (framework.clone(), task_id))
+        });
+        for key in keys {
             // Its framework may use the name again, here or elsewhere.
             let is_known = self.view.tasks.contains_key(&key);
             if !is_known && self.completed.find(&self.view, &key).is_none() {

@@ -96,6 +96,16 @@ impl State {
         }
     }
 
+    /// True of a framework that was removed, by this master or an earlier one: nobody subscribes with its id any more.
+    pub(crate) fn is_removed(&self, id: &FrameworkId) -> bool {
+        match self.view.frameworks.get(id) {
+            Some(view) => view.state == FrameworkState::Removed,
+            None => {
+                self.ids.framework_origin(id) == Origin::Ours || self.removed_foreign_frameworks.contains(id)
+            }
+        }
+    }
+
     /// Makes the allocator know a framework, inactive, unless it does. Whoever holds resources is in the allocator.
     pub(crate) fn list_in_allocator(&mut self, id: &FrameworkId) {
         if std::mem::replace(&mut self.framework(id).in_allocator, true) {

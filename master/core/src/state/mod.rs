@@ -144,7 +144,10 @@ impl State {
         let Recovered { agents, removed_agents, frameworks, removed_frameworks } = recovered;
         let now = self.view.started_at;
         for (id, info) in frameworks {
+            // It did not leave, its master did, which it has to find again first.
+            let away = info.failover_timeout.max(limits::RECOVERED_FRAMEWORK_AWAY_MIN);
             self.add_framework(now, &id, info, FrameworkState::Disconnected);
+            self.timers.set(Timer::Failover(id.clone()), now + away);
             self.framework(&id).recorded = true;
         }
         self.removed_foreign_frameworks.extend(removed_frameworks);
