@@ -98,7 +98,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
                     let cluster = place.cluster();
                     bail!(
                         "the registry of the cluster {cluster} in etcd is not empty, and nothing was imported; name another cluster \
-                         with --cluster, or remove it with `etcdctl del --prefix /apportion/{cluster}/`"
+                         with --cluster, or stop every master and remove it with `etcdctl del --prefix /apportion/{cluster}/`"
                     )
                 }
                 imported => imported?,

@@ -93,6 +93,7 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_cut(cx)?;
         pin!(&mut self.stream).poll_write(cx, buffer)
     }
 
@@ -101,6 +102,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.poll_cut(cx)?;
         pin!(&mut self.stream).poll_write_vectored(cx, buffers)
     }
 
@@ -109,6 +111,7 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_cut(cx)?;
         pin!(&mut self.stream).poll_flush(cx)
     }
 

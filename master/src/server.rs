@@ -51,13 +51,13 @@ use crate::{
 
 /// Between signs of life on a silent connection, and how long the answer may take: a peer whose machine is gone is noticed
 /// within their sum.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// See [`KEEPALIVE_INTERVAL`].
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Streams on one connection; a tool that speaks for many peers opens more connections.
-const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
+pub(crate) const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
 
 /// How long peers may take to read their last messages at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);

@@ -17,7 +17,8 @@ use crate::{
 
 /// A master on a port of its own, and where it is.
 fn start(place: &Place, etcd: &str) -> (Running, String) {
-    let args = ["master", "--listen", "127.0.0.1:0", "--etcd", etcd, "--leader-lease", "2s", "--log", "info"];
+    let args =
+        ["master", "--listen", "127.0.0.1:0", "--etcd", etcd, "--leader-lease", "10s", "--log", "info"];
     let mut master = place.start(&args);
     let port = port(&master.error_with("standing by"));
     (master, format!("127.0.0.1:{port}"))

@@ -76,24 +76,18 @@ impl Election {
         let key = leader_key(&self.cluster);
         let request = pb::RangeRequest { key: key.clone().into(), ..Default::default() };
         let answer = self.client.range("to learn who leads", request).await?;
-        if let Some(leader) = answer.kvs.first() {
-            let text = String::from_utf8_lossy(&leader.value);
-            let leader = text.parse().ok();
+        if let Some(kv) = answer.kvs.first() {
+            let leader = String::from_utf8_lossy(&kv.value).parse().ok();
             // At its own address it is an earlier process, whose lease has yet to end: nobody is to be sent in circles.
             let leader = leader.filter(|leader: &Leader| leader.address != self.myself.address);
             tell(known, leader.map_or(Known::Nobody, Known::Leads));
-            let revision = answer.header.unwrap_or_default().revision;
-            let mut changes = self.client.watch(&key, revision + 1).await?;
-            let changed = async {
-                while let Ok(Some(change)) = changes.message().await {
-                    if change.canceled || !change.events.is_empty() {
-                        return;
-                    }
-                }
-                // It broke off; whoever cannot be asked anew says so.
-                sleep(KEEP_PAUSE).await;
-            };
-            let _ = timeout(LOOK_INTERVAL, changed).await;
+            if kv.lease == 0 {
+                tracing::warn!(
+                    key,
+                    "no master leads for as long as this key is there: it has no lease, so no master made it; remove it with `etcdctl del`"
+                );
+            }
+            changed(&self.client, &key, answer.header.unwrap_or_default().revision).await?;
             return Ok(None);
         }
         tell(known, Known::Nobody);
@@ -127,6 +121,22 @@ impl Election {
             tracing::debug!(error = chain(&error), "a lease was not ended, and ends by itself");
         }
     }
+}
+
+/// Waits until the key is not as it was at this revision, or for as long as nothing that is said may mean that nobody serves the watch.
+async fn changed(client: &Client, key: &str, revision: i64) -> Result<(), Error> {
+    let mut changes = client.watch(key, revision + 1).await?;
+    let changed = async {
+        while let Ok(Some(change)) = changes.message().await {
+            if change.canceled || !change.events.is_empty() {
+                return;
+            }
+        }
+        // It broke off; whoever cannot be asked anew says so.
+        sleep(KEEP_PAUSE).await;
+    };
+    let _ = timeout(LOOK_INTERVAL, changed).await;
+    Ok(())
 }
 
 fn tell(known: &watch::Sender<Known>, now: Known) {
@@ -178,6 +188,7 @@ impl Leadership {
     pub(crate) async fn kept(self) -> String {
         let why = tokio::select! {
             why = self.keep() => why,
+            () = self.removed() => "its key in etcd is gone: its lease has ended there, or somebody removed it".to_owned(),
             () = self.run_out() => {
                 format!("etcd did not answer within the {:?} for which its word stands", self.0.ttl)
             }
@@ -201,6 +212,25 @@ impl Leadership {
                     sleep(KEEP_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// Returns once its key is gone, which another master may have made anew by then: a lease that is kept does not bring it back.
+    async fn removed(&self) {
+        let key = leader_key(&self.0.cluster);
+        loop {
+            let request = pb::RangeRequest { key: key.clone().into(), ..Default::default() };
+            // An etcd that does not answer is the concern of who keeps the lease.
+            if let Ok(answer) = self.0.client.range("whether this master leads", request).await {
+                if answer.kvs.first().is_none_or(|kv| kv.create_revision != self.0.revision) {
+                    return;
+                }
+                let revision = answer.header.unwrap_or_default().revision;
+                if changed(&self.0.client, &key, revision).await.is_ok() {
+                    continue;
+                }
+            }
+            sleep(KEEP_PAUSE).await;
         }
     }
 

@@ -21,7 +21,10 @@ use tonic::{Status, service::Routes, transport::Server as Transport};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{Election, Known, Leadership, Term};
-use crate::listener;
+use crate::{
+    listener,
+    server::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAMS_PER_CONNECTION_MAX},
+};
 
 /// Names the master that leads, as `host:port`, in the answers of one that does not: in the metadata over gRPC, as a header over HTTP.
 const LEADER_HEADER: HeaderName = HeaderName::from_static(protocol::LEADER);
@@ -46,6 +49,9 @@ pub(crate) async fn serve(
     let accepting = listener::accept(listener, cut, Arc::new(Term::endless()), accepted_sender);
     let serving = Transport::builder()
         .accept_http1(true)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .add_routes(routes(known, health))
         .serve_with_incoming(ReceiverStream::new(accepted));
     let answering = async { tokio::join!(accepting, serving).1 };

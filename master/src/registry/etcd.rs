@@ -20,8 +20,8 @@ use crate::etcd::{self, Client, Cluster, created_at, delete, pb, put, range};
 /// The layout of what is under a cluster's prefix. One that is higher is of a later version of the master.
 const VERSION: u64 = 1;
 
-/// Keys read in one answer: a few hundred KiB of ordinary entries.
-const PAGE_KEYS_MAX: i64 = 1000;
+/// Keys read in one answer: a hundred KiB of ordinary entries, and of the largest that there can be still less than a client takes.
+const PAGE_KEYS_MAX: i64 = 250;
 
 /// Changes in one transaction: etcd's `--max-txn-ops` is 128, and the version may have to be written beside them.
 const PART_OPS_MAX: usize = 127;
@@ -49,7 +49,7 @@ pub enum EtcdError {
     /// What is under a key is not what was written.
     #[error(
         "the registry under {prefix}/ in etcd is damaged at {key:?}, and left as it is; name another cluster with --cluster, or \
-         remove all of it with `etcdctl del --prefix {prefix}/` and import a backup with `apportion registry import`"
+         stop every master of it, remove all of it with `etcdctl del --prefix {prefix}/` and import a backup with `apportion registry import`"
     )]
     Damaged {
         /// What the cluster's keys begin with.
@@ -178,6 +178,10 @@ impl Etcd {
     /// has succeeded as a whole.
     pub async fn open_without_master(client: Client, cluster: &Cluster) -> Result<Self, EtcdError> {
         let keys = Keys::new(cluster);
+        let request = pb::RangeRequest { key: keys.leader().into(), ..Default::default() };
+        if let Some(kv) = client.range("whether a master leads", request).await?.kvs.first() {
+            return Err(EtcdError::Led { leader: String::from_utf8_lossy(&kv.value).into_owned() });
+        }
         let kept = load(&client, &keys).await?;
         Ok(Self { client, keys, leadership: 0, kept: Mutex::new(kept) })
     }
@@ -190,10 +194,16 @@ impl Etcd {
             parts.push(Part::default());
         }
         let count = parts.len();
+        // Without a leadership nobody sees to it that all parts are written: until the last one is, it is no registry.
+        let whole = self.leadership != 0 || count == 1;
         for (at, part) in parts.into_iter().enumerate() {
             // Behind all else, so that what was cut off is never taken for whole.
-            let version = (!kept.versioned && at + 1 == count)
-                .then(|| put(&self.keys.version(), VERSION.to_string().into_bytes(), 0));
+            let version = self.keys.version();
+            let version = match at + 1 == count {
+                true if !kept.versioned || !whole => Some(put(&version, VERSION.to_string().into_bytes(), 0)),
+                false if at == 0 && !whole => Some(delete(&version)),
+                _ => None,
+            };
             let what = part.describe();
             let changes = part.entries.into_iter().map(|(key, value)| {
                 let key = self.keys.entry(&key);

@@ -21,7 +21,11 @@ use crate::{
 };
 
 fn elected(etcd: &Etcd) -> Config {
-    Config { etcd: Some(etcd.endpoints().parse().unwrap()), leader_lease: Duration::from_secs(2), ..config() }
+    Config {
+        etcd: Some(etcd.endpoints().parse().unwrap()),
+        leader_lease: Duration::from_secs(10),
+        ..config()
+    }
 }
 
 /// What a master says of itself; connections are cut when it begins to lead.
@@ -148,4 +152,18 @@ async fn a_leader_that_etcd_does_not_answer_ends_and_a_stand_by_waits() {
     says(&second, "etcd does not answer").await;
     second.stop();
     second.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_leader_whose_key_somebody_removed_ends() {
+    let Some(etcd) = Etcd::start("a leader without its key", 1, &[]) else { return };
+    let first = Master::start(elected(&etcd)).await;
+    says(&first, "200 OK").await;
+    // Its lease goes on, so nothing else would tell it that another one may lead.
+    etcd.remove_leader();
+    let error = first.ended().await.unwrap_err();
+    assert!(
+        matches!(&error, ServeError::Deposed { why } if why.contains("its key in etcd is gone")),
+        "{error}"
+    );
 }

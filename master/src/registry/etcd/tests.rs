@@ -191,6 +191,8 @@ async fn what_etcd_keeps_is_judged_whole() {
     let error = registry.commit(vec![mark(1)]).await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains("stop every master") && source.contains("a:1 m1"), "{source}");
+    let error = Etcd::open_without_master(client.clone(), &cluster).await.unwrap_err();
+    assert!(matches!(&error, EtcdError::Led { leader } if leader == "a:1 m1"), "{error}");
     assert!(matches!(read_etcd(&client, &other).await, Err(EtcdError::Missing { .. })));
 }
 
@@ -199,6 +201,16 @@ async fn etcd_that_does_not_take_a_write_is_named_with_the_remedy() {
     let flags = ["--quota-backend-bytes=200000", "--max-request-bytes=20000"];
     let Some((mut etcd, client)) = start("an etcd without room", &flags) else { return };
     let cluster = Cluster::default();
+    // An import of which a part was refused is not taken for whole, also where an empty registry was.
+    let half: Cluster = "half".parse().unwrap();
+    write(&client, &Keys::new(&half).version(), b"1").await;
+    let registry = Etcd::open_without_master(client.clone(), &half).await.unwrap();
+    let remove = |number| RegistryOp::RemoveAgent { agent_id: agent(number) };
+    let ops = (0..PART_OPS_MAX).map(remove).chain([admit(1000, 40_000)]);
+    registry.commit(ops.collect()).await.unwrap_err();
+    let error = read_etcd(&client, &half).await.unwrap_err();
+    assert!(matches!(error, EtcdError::Damaged { .. }), "{error}");
+
     let registry = Etcd::open_without_master(client.clone(), &cluster).await.unwrap();
     let source = |error: RegistryError| std::error::Error::source(&error).unwrap().to_string();
     let text = source(registry.commit(vec![admit(1, 40_000)]).await.unwrap_err());
