@@ -115,8 +115,8 @@ impl Keeper {
         if whole.digest != digest {
             return Err(KeepError::OtherTasks { job: job.name.clone() });
         }
-        for (position, key, record) in positions(TASK, job, &kept.records)? {
-            let task: Task = read(key, record)?;
+        for (position, key) in positions(TASK, job, &kept.records)? {
+            let task: Task = read(key, &kept.records[key])?;
             if task
                 .attempt()
                 .is_some_and(|attempt| !attempt.id.as_str().starts_with(&job.task_name(position)))
@@ -129,11 +129,11 @@ impl Keeper {
             state.interrupt(&mut Vec::new());
         }
         let mut outputs = BTreeMap::new();
-        for (position, key, record) in positions(OUTPUT, job, &kept.records)? {
+        for (position, key) in positions(OUTPUT, job, &kept.records)? {
             if state.tasks()[position].end().is_none() {
                 return Err(damaged(key, "its task has not ended"));
             }
-            outputs.insert(position, read(key, record)?);
+            outputs.insert(position, read(key, &kept.records[key])?);
         }
         let kept = Kept { framework_id: kept.framework_id, began_at: whole.began_at, state, outputs };
         Ok((Keeper { store: Box::new(store), whole }, kept))
@@ -199,22 +199,23 @@ fn key(kind: &str, position: usize) -> String {
     format!("{kind}{position:07}")
 }
 
-/// The records of this kind, each with the position of the task that it is about.
+/// The keys of the records of this kind, each with the position of the task that it is about.
 fn positions<'a>(
     kind: &str,
     job: &Job,
     records: &'a BTreeMap<String, Vec<u8>>,
-) -> Result<Vec<(usize, &'a str, &'a [u8])>, KeepError> {
-    let of_kind = records.range(kind.to_owned()..).take_while(|(key, _)| key.starts_with(kind));
+) -> Result<Vec<(usize, &'a str)>, KeepError> {
+    let keys = records.range(kind.to_owned()..).map(|(name, _)| name.as_str());
     let position = |name: &str| {
         let position = name[kind.len()..].parse().ok().filter(|position| *position < job.tasks())?;
         (key(kind, position) == name).then_some(position)
     };
-    let read = of_kind.map(|(name, record)| match position(name) {
-        Some(position) => Ok((position, name.as_str(), record.as_slice())),
-        None => Err(damaged(name, "the job has no such task")),
-    });
-    read.collect()
+    keys.take_while(|name| name.starts_with(kind))
+        .map(|name| {
+            let position = position(name).ok_or_else(|| damaged(name, "the job has no such task"))?;
+            Ok((position, name))
+        })
+        .collect()
 }
 
 fn read<T: for<'a> Deserialize<'a>>(key: &str, record: &[u8]) -> Result<T, KeepError> {
