@@ -66,8 +66,13 @@ impl Check for Failover {
             if view.state != FrameworkState::Disconnected {
                 continue;
             }
-            let missed = self.missed.get(id).unwrap_or(&self.master_since);
-            let (away, timeout) = (world.now.since(*missed), view.info.failover_timeout);
+            let timeout = view.info.failover_timeout;
+            // One that stood in the registry alone has time to find its new master, however short its own is.
+            let (missed, timeout) = match self.missed.get(id) {
+                Some(missed) => (*missed, timeout),
+                None => (self.master_since, timeout.max(limits::RECOVERED_FRAMEWORK_AWAY_MIN)),
+            };
+            let away = world.now.since(missed);
             if away > timeout + timeout / 500 + Duration::from_secs(1) {
                 return Err(format!(
                     "framework {id} is away for {away:?}, and its failover time-out is {timeout:?}"
@@ -242,7 +247,8 @@ impl Failover {
                 self.removed.insert(id.clone());
             }
             // One that stood in the registry alone is away since the master that found it there began.
-            let since = if before.is_some() { self.master_since } else { world.now };
+            let stood = was == Some(FrameworkState::Disconnected);
+            let since = if stood { self.master_since } else { world.now };
             let away = *self.away.entry(id.clone()).or_insert(since);
             let Some(before) = before else { continue };
             if state == Some(FrameworkState::Removed) && was != state && teardown.as_ref() != Some(id) {
