@@ -63,6 +63,7 @@ impl Hierarchical {
         assert!(*self.capacity.total() == total, "the capacity is that of the agents");
         self.check_roles(&held);
         self.check_headroom();
+        self.check_expected();
         self.top.check(&self.capacity);
         assert_eq!(self.agent_keys.len(), self.agents.len(), "every id has its agent");
         let dense = |last: Option<AgentKey>| last.is_none_or(|key| key.index() < self.agents.bound());

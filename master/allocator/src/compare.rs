@@ -56,6 +56,14 @@ impl<S: FnMut(Difference) + Send> Allocator for Compared<S> {
         self.real.add_agent(agent, place, total);
     }
 
+    fn expect_agent(&mut self, agent: &AgentId, total: &Resources) {
+        self.real.expect_agent(agent, total);
+    }
+
+    fn expect_agent_no_more(&mut self, agent: &AgentId) {
+        self.real.expect_agent_no_more(agent);
+    }
+
     fn set_revocable(&mut self, agent: &AgentId, revocable: &Resources) {
         self.real.set_revocable(agent, revocable);
     }

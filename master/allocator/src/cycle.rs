@@ -193,11 +193,12 @@ impl Hierarchical {
 
     /// The role's limit leaves less than a minimum that the agent's free resources, all plain, hold.
     fn is_spent(&self, role: RoleKey, agent: AgentKey) -> bool {
-        let role = &self.roles[role];
-        let (Some(limit), Some(free)) = (&role.limit, &self.agents[agent].free) else { return false };
+        let (Some(limit), Some(free)) = (&self.roles[role].limit, &self.agents[agent].free) else {
+            return false;
+        };
         self.measure.floors.iter().any(|&(kind, floor)| {
             free.plain().of(kind) >= floor
-                && limit.iter().any(|bound| bound.0 == kind && role.room(bound) < floor)
+                && limit.iter().any(|bound| bound.0 == kind && self.room(role, bound) < floor)
         })
     }
 

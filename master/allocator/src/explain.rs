@@ -113,6 +113,8 @@ pub enum Obstacle {
         role: Role,
         /// What it may still have.
         room: Resources,
+        /// What agents have that are yet to return, as far as the limit names it: it may be using that.
+        expected: Resources,
     },
     /// What is free must be left for the guarantees of others.
     Headroom {
@@ -189,10 +191,19 @@ impl fmt::Display for Obstacle {
                     "the agent is in region {region}, and the framework lacks the capability region_aware"
                 )
             }
-            Obstacle::QuotaLimit { role, room } if room.is_empty() => {
-                write!(f, "the quota limit of role {role} leaves nothing")
+            Obstacle::QuotaLimit { role, room, expected } => {
+                write!(f, "the quota limit of role {role} leaves ")?;
+                match room.is_empty() {
+                    true => f.write_str("nothing")?,
+                    false => write!(f, "{room}")?,
+                }
+                match expected.is_empty() {
+                    true => Ok(()),
+                    false => {
+                        write!(f, ", as it may be using {expected} on agents that have not returned yet")
+                    }
+                }
             }
-            Obstacle::QuotaLimit { role, room } => write!(f, "the quota limit of role {role} leaves {room}"),
             Obstacle::Headroom { kept } => {
                 write!(f, "{kept} must stay free for the quota guarantees of other roles")
             }

@@ -20,6 +20,7 @@ use crate::{
     Wants, Weight,
     amount::Measure,
     bits::BitSet,
+    expected::Expected,
     headroom::Headroom,
     index::Index,
     quantities::{Capacity, Kinds},
@@ -45,6 +46,7 @@ pub struct Hierarchical {
     pub(crate) offers_max: u32,
     pub(crate) capacity: Capacity,
     pub(crate) headroom: Headroom,
+    pub(crate) expected: Expected,
     pub(crate) agents: Slab<AgentKey, Agent>,
     pub(crate) agent_keys: Index<AgentId, AgentKey>,
     pub(crate) frameworks: Slab<FrameworkKey, Framework>,
@@ -98,6 +100,7 @@ impl Hierarchical {
             region: config.region,
             offers_max: config.offers_max,
             headroom: Headroom::default(),
+            expected: Expected::default(),
             agents: Slab::default(),
             agent_keys: Index::default(),
             frameworks: Slab::default(),
@@ -151,6 +154,7 @@ impl Hierarchical {
 
 impl Allocator for Hierarchical {
     fn add_agent(&mut self, agent: &AgentId, place: &Arc<Place>, total: &Resources) {
+        self.expect_no_more(agent);
         self.join_agent(agent, place, total);
     }
 
@@ -160,6 +164,14 @@ impl Allocator for Hierarchical {
 
     fn set_agent_active(&mut self, agent: &AgentId, active: bool) {
         self.activate_agent(self.agent_key(agent), active);
+    }
+
+    fn expect_agent(&mut self, agent: &AgentId, total: &Resources) {
+        self.expect(agent, total);
+    }
+
+    fn expect_agent_no_more(&mut self, agent: &AgentId) {
+        self.expect_no_more(agent);
     }
 
     fn set_revocable(&mut self, agent: &AgentId, revocable: &Resources) {

@@ -178,15 +178,15 @@ impl Hierarchical {
             return Obstacle::Headroom { kept: self.measure.kinds.resources(&kept) };
         }
         let strains = |bound: (usize, i64), room| whole.plain().of(bound.0) - over.of(bound.0) == room;
-        let strained = self.path(client.role).find(|(_, role)| {
+        let strained = self.path(client.role).find(|(key, role)| {
             let mut bounds = role.limit.iter().flat_map(Bounds::iter);
-            bounds.any(|bound| over.of(bound.0) > 0 && strains(bound, role.room(bound)))
+            bounds.any(|bound| over.of(bound.0) > 0 && strains(bound, self.room(*key, bound)))
         });
-        let (_, role) = strained.expect("a limit keeps something");
+        let (key, role) = strained.expect("a limit keeps something");
         let mut room = apportion_types::Resources::new();
         for bound in role.limit.iter().flat_map(Bounds::iter) {
-            room += &self.measure.kinds.one(bound.0, role.room(bound));
+            room += &self.measure.kinds.one(bound.0, self.room(key, bound));
         }
-        Obstacle::QuotaLimit { role: role.name.clone(), room }
+        Obstacle::QuotaLimit { role: role.name.clone(), room, expected: self.expected_of(key) }
     }
 }

@@ -13,6 +13,7 @@ mod claim;
 mod compare;
 mod config;
 mod cycle;
+mod expected;
 mod explain;
 mod filters;
 mod frameworks;
@@ -106,6 +107,13 @@ pub trait Allocator: Send {
     /// Offers of an inactive agent are not made; what is allocated on it stays so.
     fn set_agent_active(&mut self, agent: &AgentId, active: bool);
 
+    /// Counts an agent that is in no books yet, and what of `total` is allocated on it unknown, against every quota limit as if all of
+    /// it were used there. Until it is added, or [`Allocator::expect_agent_no_more`].
+    fn expect_agent(&mut self, agent: &AgentId, total: &Resources);
+
+    /// The agent that was expected does not come; it need not be expected.
+    fn expect_agent_no_more(&mut self, agent: &AgentId);
+
     /// Changes what an agent lends: all of it revocable, given or not. What is given beyond it stays given until it is recovered. It
     /// counts as part of the cluster for shares, of which none is more than the whole; guarantees cannot rest on it.
     fn set_revocable(&mut self, agent: &AgentId, revocable: &Resources);
@@ -188,7 +196,8 @@ pub trait Allocator: Send {
     ///
     /// A client is given what is open to its role ([`Resources::open_to`]), less what is revocable or shared when it cannot deal with
     /// it, less shared volumes of which it holds a copy on this agent. Of unreserved scalars that are not revocable, and of nothing
-    /// else, it is given no more than the room that each limit on its path leaves (limit less consumption), and no more than its top
+    /// else, it is given no more than the room that each limit on its path leaves (limit less consumption, less what agents that are
+    /// expected have), and no more than its top
     /// role lacks of its guarantee plus the headroom: what is free of such scalars on all active agents less what all guarantees
     /// lack. A role consumes what of such scalars is allocated in its subtree, and what is reserved for a role of its subtree, given
     /// or not.

@@ -33,13 +33,6 @@ impl Bounds {
     }
 }
 
-impl RoleState {
-    /// What the role has room for of a kind that its limit names. Tasks of agents that returned may have exceeded it.
-    pub(crate) fn room(&self, (kind, most): (usize, i64)) -> i64 {
-        most.saturating_sub(self.consumed(kind)).max(0)
-    }
-}
-
 /// What keeps part of an amount from a role.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Kept {
@@ -76,9 +69,9 @@ impl Hierarchical {
     /// What of `plain` the limits leave no room for in the role.
     pub(crate) fn over_limits(&self, role: RoleKey, plain: &Quantities) -> Quantities {
         let mut excess = Quantities::default();
-        for (_, role) in self.path(role) {
+        for (key, role) in self.path(role) {
             for bound in role.limit.iter().flat_map(Bounds::iter) {
-                let over = plain.of(bound.0) - role.room(bound);
+                let over = plain.of(bound.0) - self.room(key, bound);
                 if over > excess.of(bound.0) {
                     excess.put(bound.0, over);
                 }

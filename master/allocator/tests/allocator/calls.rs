@@ -66,6 +66,8 @@ pub(crate) struct Wish {
 pub(crate) enum Call {
     AddAgent { agent: u8, total: usize, place: u8 },
     RemoveAgent { agent: u8 },
+    ExpectAgent { agent: u8, total: usize },
+    ExpectNoMore { agent: u8 },
     SetAgentActive { agent: u8, active: bool },
     Lend { agent: u8, lent: usize },
     ConvertFree { agent: u8, operation: u8, role: usize },
@@ -122,6 +124,8 @@ pub(crate) fn call(scope: Scope) -> BoxedStrategy<Call> {
     let refuse = prop_oneof![Just(None), (0..12u64).prop_map(Some)];
     let max = prop_oneof![4 => Just(ALL), 1 => 0..4usize];
     let mut calls = vec![(60, prop_oneof![
+        1 => (agent.clone(), total.clone()).prop_map(|(agent, total)| Call::ExpectAgent { agent, total }),
+        1 => agent.clone().prop_map(|agent| Call::ExpectNoMore { agent }),
         4 => (agent.clone(), total, 0..4u8).prop_map(|(agent, total, place)| Call::AddAgent { agent, total, place }),
         1 => agent.clone().prop_map(|agent| Call::RemoveAgent { agent }),
         2 => (agent.clone(), any::<bool>()).prop_map(|(agent, active)| Call::SetAgentActive { agent, active }),

@@ -61,6 +61,7 @@ struct Filter {
 pub(crate) struct Model {
     config: HierarchicalConfig,
     agents: BTreeMap<AgentId, Agent>,
+    expected: BTreeMap<AgentId, Resources>,
     frameworks: BTreeMap<FrameworkId, Framework>,
     allocated: BTreeMap<(FrameworkId, Role, AgentId), Resources>,
     /// How many copies of a shared volume a client holds.
@@ -203,6 +204,7 @@ impl Allocator for Model {
     fn add_agent(&mut self, agent: &AgentId, at: &Arc<Place>, total: &Resources) {
         let taken: BTreeSet<usize> = self.agents.values().map(|agent| agent.place).collect();
         let place = (0..).find(|place| !taken.contains(place)).expect("places do not end");
+        self.expected.remove(agent);
         let (at, total, lent) = (at.clone(), total.clone(), Resources::new());
         self.agents.insert(agent.clone(), Agent { at, total, lent, active: true, place, visits: 0 });
     }
@@ -223,6 +225,14 @@ impl Allocator for Model {
             state.active = active;
             self.consider(agent);
         }
+    }
+
+    fn expect_agent(&mut self, agent: &AgentId, total: &Resources) {
+        self.expected.insert(agent.clone(), total.clone());
+    }
+
+    fn expect_agent_no_more(&mut self, agent: &AgentId) {
+        self.expected.remove(agent);
     }
 
     fn set_revocable(&mut self, agent: &AgentId, revocable: &Resources) {

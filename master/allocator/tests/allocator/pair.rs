@@ -58,7 +58,7 @@ impl Pair {
         let known_agent = |number| self.model.agents().contains(&agent_name(number));
         let known_framework = |number| self.model.frameworks().contains(&framework_name(number));
         match *call {
-            Call::AddAgent { agent, .. } => !known_agent(agent),
+            Call::AddAgent { agent, .. } | Call::ExpectAgent { agent, .. } => !known_agent(agent),
             Call::RemoveAgent { agent }
             | Call::SetAgentActive { agent, .. }
             | Call::Lend { agent, .. }
@@ -91,6 +91,10 @@ impl Pair {
                 self.tell(|a| a.add_agent(&agent_name(agent), &calls::place_at(place), &calls::total(total)))
             }
             Call::RemoveAgent { agent } => self.tell(|a| a.remove_agent(&agent_name(agent))),
+            Call::ExpectAgent { agent, total } => {
+                self.tell(|a| a.expect_agent(&agent_name(agent), &calls::total(total)));
+            }
+            Call::ExpectNoMore { agent } => self.tell(|a| a.expect_agent_no_more(&agent_name(agent))),
             Call::SetAgentActive { agent, active } => {
                 self.tell(|a| a.set_agent_active(&agent_name(agent), active));
             }

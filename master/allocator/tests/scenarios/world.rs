@@ -4,7 +4,7 @@
 //! config [minimum=cpus:1|mem:64] [excluded=gpus] [weight=R:2]… [limit=R:cpus:4]… [random=SEED] [filter_gpus=yes] [region=R]
 //!        [offers_max=N]  before everything else
 //! agent A RESOURCES [host=H] [region=R] [zone=Z] [ATTRIBUTE=TEXT]…
-//! agent A gone | active | inactive | lends RESOURCES
+//! agent A gone | active | inactive | lends RESOURCES | expected RESOURCES | unexpected
 //! framework F roles=R,… [suppressed=R,…] [can=CAPABILITY,…] [offers_max=N] [minimum=R:cpus:1|mem:64]… [only=R:rack=r1&zone!=b|…]…
 //! framework F gone | active | inactive         wants F roles=… (as framework; what it wants from now on)
 //! suppress F [R,…]       revive F [R,…]
@@ -165,6 +165,8 @@ impl World {
                 self.allocator.remove_agent(agent);
             }
             ["active"] => self.allocator.set_agent_active(agent, true),
+            ["expected", total] => self.allocator.expect_agent(agent, &words::resources(total)),
+            ["unexpected"] => self.allocator.expect_agent_no_more(agent),
             ["inactive"] => self.allocator.set_agent_active(agent, false),
             ["lends"] => self.allocator.set_revocable(agent, &Resources::new()),
             ["lends", what] => self.allocator.set_revocable(agent, &words::resources(what)),

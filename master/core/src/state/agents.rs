@@ -127,6 +127,7 @@ impl State {
         self.agents.insert(id.clone(), Agent { place, recorded: true, ..Agent::default() });
         if !unreachable {
             self.awaited_agents.insert(id.clone());
+            self.allocator.expect_agent(id, &self.view.agents[id].total);
         }
     }
 
@@ -154,6 +155,7 @@ impl State {
 
     /// The agent has returned, or never will.
     pub(crate) fn await_agent_no_more(&mut self, id: &AgentId) {
+        self.allocator.expect_agent_no_more(id);
         if self.awaited_agents.remove(id) && self.awaited_agents.is_empty() {
             self.timers.cancel(&Timer::GiveUpRecovered);
         }

@@ -32,6 +32,11 @@ impl Model {
         consumed
     }
 
+    /// What agents that are expected have of a scalar.
+    fn expected_milli(&self, name: &Name) -> i64 {
+        self.expected.values().map(|total| scalars(total, |_| true).milli(name)).sum()
+    }
+
     /// What a role at the top of the tree lacks of its guarantee.
     pub(super) fn lacks(&self, top: &Role) -> Resources {
         match self.config.quotas.get(top).filter(|_| top.parent().is_none()) {
@@ -63,7 +68,8 @@ impl Model {
             let quota = self.config.quotas.get(&role);
             let limits = quota.and_then(|quota| quota.limit.as_ref());
             for (_, limit) in limits.iter().flat_map(|limit| limit.iter()).filter(|(of, _)| *of == name) {
-                most = most.min((limit - self.consumed(&role).milli(name)).max(0));
+                most =
+                    most.min((limit - self.consumed(&role).milli(name) - self.expected_milli(name)).max(0));
             }
             at = role.parent();
         }
