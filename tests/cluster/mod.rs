@@ -11,6 +11,7 @@ mod images;
 mod limits;
 mod logs;
 mod masters;
+mod recorded;
 mod resumed;
 mod sharing;
 mod survival;
@@ -67,7 +68,11 @@ impl Cluster {
 
     /// The same, each agent with these settings.
     fn start_with(agents: &[(&str, &str)], settings: &'static [&'static str]) -> Cluster {
-        let place = Place::new();
+        Cluster::start_in(Place::new(), agents, settings)
+    }
+
+    /// The same, where there may be work directories already.
+    fn start_in(place: Place, agents: &[(&str, &str)], settings: &'static [&'static str]) -> Cluster {
         let mut master = start_master(&place, 0);
         let url = format!("http://127.0.0.1:{}", port(&master.error_with("serving")));
         let mut cluster =

@@ -8,8 +8,8 @@ use apportion_proto::v1::{
 };
 
 use super::{
-    ConvertError, Within, from_ref, id, message, messages, millis, optional, optional_duration, optional_id,
-    reason, refuse_code, task_state, update_id, update_id_bytes,
+    ConvertError, Within, enums::kill_reason, from_ref, id, message, messages, millis, optional,
+    optional_duration, optional_id, refuse_code, task_state, update_id, update_id_bytes,
 };
 use crate::{
     AgentInfo, FrameworkId, Resources, TaskId, TaskInfo, limits,
@@ -291,7 +291,7 @@ fn kill_task(wire: v1::KillTask) -> Result<MasterMessage, ConvertError> {
         framework_id: id("framework_id", &wire.framework_id)?,
         task_id: id("task_id", &wire.task_id)?,
         grace: optional_duration("grace_ms", wire.grace_ms, limits::KILL_GRACE_MAX)?,
-        reason: reason("reason", wire.reason)?,
+        reason: kill_reason("reason", wire.reason)?,
     })
 }
 

@@ -233,7 +233,7 @@ impl TryFrom<v1::DeclineSample> for DeclineSample {
     fn try_from(wire: v1::DeclineSample) -> Result<Self, ConvertError> {
         Ok(Self {
             at_us: Time::from_micros(wire.at_us),
-            code: decline_code("code", wire.code)?.as_str(),
+            code: decline_code(wire.code).as_str(),
             detail: wire.detail,
             agent_id: id("agent_id", &wire.agent_id)?,
             role: id("role", &wire.role)?,

@@ -1,4 +1,7 @@
 //! Enumerations: each number that is known, and a refusal that names the number that is not.
+//!
+//! A peer of a later version may say a number that is not known here. Where that only tells why something is so, it counts as the value
+//! after `or`, or as not said; where what to do depends on it, it is refused.
 
 use apportion_proto::v1;
 
@@ -20,7 +23,7 @@ use crate::{
 };
 
 macro_rules! wire_enum {
-    ($(#[$doc:meta])* $function:ident: $domain:ident, $wire:ident { $($variant:ident),* $(,)? }) => {
+    ($(#[$doc:meta])* $function:ident: $domain:ident, $wire:ident $(or $later:ident)? { $($variant:ident),* $(,)? }) => {
         impl From<$domain> for v1::$wire {
             fn from(value: $domain) -> Self {
                 match value {
@@ -42,11 +45,14 @@ macro_rules! wire_enum {
 
         $(#[$doc])*
         pub fn $function(field: &str, number: i32) -> Result<$domain, ConvertError> {
-            let wire = v1::$wire::try_from(number).map_err(|_| {
-                let what = format_args!(concat!("{} is not a number of ", stringify!($wire), " known here"), number);
-                ConvertError::new(field, what)
-            })?;
-            <$domain>::try_from(wire).map_err(|error| ConvertError::new(field, error.what))
+            match v1::$wire::try_from(number) {
+                Ok(wire) => <$domain>::try_from(wire).map_err(|error| ConvertError::new(field, error.what)),
+                $(Err(_) if number > 0 => Ok($domain::$later),)?
+                Err(_) => {
+                    let what = format_args!(concat!("{} is not a number of ", stringify!($wire), " known here"), number);
+                    Err(ConvertError::new(field, what))
+                }
+            }
         }
     };
 }
@@ -91,23 +97,23 @@ wire_enum! {
 }
 
 wire_enum! {
-    /// The refusal of a call of this number on the wire; refuses none and unknown ones, naming the field.
-    refusal: Refusal, RefusalCode { Invalid, OutOfOrder, InvalidOffers, Limit, NotFound, RateLimited }
+    /// The refusal of a call of this number on the wire; refuses none, naming the field.
+    refusal: Refusal, RefusalCode or Invalid { Invalid, OutOfOrder, InvalidOffers, Limit, NotFound, RateLimited }
 }
 
 wire_enum! {
-    /// The cause of a stream's end of this number on the wire; refuses none and unknown ones, naming the field.
-    error_code: ErrorCode, ErrorCode { FailedOver, Removed, Refused, TooSlow, ShuttingDown }
+    /// The cause of a stream's end of this number on the wire; refuses none, naming the field.
+    error_code: ErrorCode, ErrorCode or Refused { FailedOver, Removed, Refused, TooSlow, ShuttingDown }
 }
 
 wire_enum! {
-    /// The refusal of an agent of this number on the wire; refuses none and unknown ones, naming the field.
-    refuse_code: RefuseCode, RefuseCode { Invalid, Removed, Replaced, TooSlow, ShuttingDown }
+    /// The refusal of an agent of this number on the wire; refuses none, naming the field.
+    refuse_code: RefuseCode, RefuseCode or Invalid { Invalid, Removed, Replaced, TooSlow, ShuttingDown }
 }
 
 wire_enum! {
-    /// The refusal of an executor of this number on the wire; refuses none and unknown ones, naming the field.
-    executor_refuse_code: ExecutorRefuseCode, ExecutorRefuseCode { Invalid, Replaced, TooSlow, ShuttingDown, Ended }
+    /// The refusal of an executor of this number on the wire; refuses none, naming the field.
+    executor_refuse_code: ExecutorRefuseCode, ExecutorRefuseCode or Invalid { Invalid, Replaced, TooSlow, ShuttingDown, Ended }
 }
 
 wire_enum! {
@@ -126,8 +132,8 @@ wire_enum! {
 }
 
 wire_enum! {
-    /// The refusal of a claim of this number on the wire; refuses none and unknown ones, naming the field.
-    claim_refusal: ClaimRefusal, ClaimRefusal { NotFree, Fairness, Quota, NotAllowed, AllOrNothing }
+    /// The refusal of a claim of this number on the wire; refuses none, naming the field.
+    claim_refusal: ClaimRefusal, ClaimRefusal or NotAllowed { NotFree, Fairness, Quota, NotAllowed, AllOrNothing }
 }
 
 wire_enum! {
@@ -156,19 +162,16 @@ wire_enum! {
 }
 
 /// The code of a decline of this number on the wire; a call that does not say has one too.
-pub fn decline_code(field: &str, number: i32) -> Result<DeclineCode, ConvertError> {
-    let wire = v1::DeclineCode::try_from(number).map_err(|_| {
-        ConvertError::new(field, format_args!("{number} is not a number of DeclineCode known here"))
-    })?;
-    Ok(match wire {
-        v1::DeclineCode::Unspecified => DeclineCode::NotSaid,
-        v1::DeclineCode::NoWork => DeclineCode::NoWork,
-        v1::DeclineCode::TooSmall => DeclineCode::TooSmall,
-        v1::DeclineCode::Constraint => DeclineCode::Constraint,
-        v1::DeclineCode::Spread => DeclineCode::Spread,
-        v1::DeclineCode::Waiting => DeclineCode::Waiting,
-        v1::DeclineCode::Other => DeclineCode::Other,
-    })
+pub fn decline_code(number: i32) -> DeclineCode {
+    match v1::DeclineCode::try_from(number) {
+        Ok(v1::DeclineCode::Unspecified) => DeclineCode::NotSaid,
+        Ok(v1::DeclineCode::NoWork) => DeclineCode::NoWork,
+        Ok(v1::DeclineCode::TooSmall) => DeclineCode::TooSmall,
+        Ok(v1::DeclineCode::Constraint) => DeclineCode::Constraint,
+        Ok(v1::DeclineCode::Spread) => DeclineCode::Spread,
+        Ok(v1::DeclineCode::Waiting) => DeclineCode::Waiting,
+        Ok(v1::DeclineCode::Other) | Err(_) => DeclineCode::Other,
+    }
 }
 
 impl From<DeclineCode> for v1::DeclineCode {
@@ -185,9 +188,15 @@ impl From<DeclineCode> for v1::DeclineCode {
     }
 }
 
-/// A reason where none is a value of its own: an ordinary step forward.
-pub(super) fn optional_reason(field: &str, number: i32) -> Result<Option<Reason>, ConvertError> {
-    if number == v1::Reason::Unspecified as i32 { Ok(None) } else { reason(field, number).map(Some) }
+/// A reason where none is a value of its own: an ordinary step forward, or a reason that only a later version knows.
+pub(super) fn optional_reason(number: i32) -> Option<Reason> {
+    v1::Reason::try_from(number).ok().and_then(|wire| Reason::try_from(wire).ok())
+}
+
+/// Why a task is to be killed. One that only a later version knows is an operator's to whoever cannot tell.
+pub(super) fn kill_reason(field: &str, number: i32) -> Result<Reason, ConvertError> {
+    let is_later = number > 0 && v1::Reason::try_from(number).is_err();
+    if is_later { Ok(Reason::KilledByOperator) } else { reason(field, number) }
 }
 
 pub(super) fn optional_reason_number(reason: Option<Reason>) -> i32 {

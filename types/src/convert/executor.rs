@@ -6,8 +6,8 @@ use apportion_proto::v1::{
 };
 
 use super::{
-    ConvertError, Within, duration, executor_refuse_code, from_ref, id, ids, message, messages, millis,
-    optional_id, reason, task_state, update_id, update_id_bytes,
+    ConvertError, Within, duration, enums::kill_reason, executor_refuse_code, from_ref, id, ids, message,
+    messages, millis, optional_id, task_state, update_id, update_id_bytes,
 };
 use crate::{
     limits,
@@ -147,7 +147,7 @@ impl TryFrom<v1::ExecutorServiceConnectResponse> for ExecutorEvent {
             WireResponse::Kill(kill) => ExecutorEvent::Kill {
                 run_id: id("kill.run_id", &kill.run_id)?,
                 grace: duration("kill.grace_ms", kill.grace_ms, limits::KILL_GRACE_MAX)?,
-                reason: reason("kill.reason", kill.reason)?,
+                reason: kill_reason("kill.reason", kill.reason)?,
             },
             WireResponse::Acknowledge(acknowledge) => ExecutorEvent::Acknowledge {
                 update_id: update_id("acknowledge.update_id", &acknowledge.update_id)?,

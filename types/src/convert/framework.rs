@@ -127,12 +127,15 @@ impl TryFrom<v1::AgentInfo> for AgentInfo {
             let what = format_args!("`{}` is not `host:port`", shown(&wire.address));
             return Err(ConvertError::new("address", what));
         }
-        if wire.unenforced.len() > Control::ALL.len() {
+        // What only a later version can enforce, nobody asks for here.
+        let known = |one: &v1::Unenforced| v1::Control::try_from(one.control).is_ok();
+        let unenforced: Vec<v1::Unenforced> = wire.unenforced.into_iter().filter(known).collect();
+        if unenforced.len() > Control::ALL.len() {
             return Err(ConvertError::new("unenforced", "names a control twice"));
         }
         Ok(Self {
             resources: message("resources", wire.resources)?,
-            unenforced: messages("unenforced", wire.unenforced)?,
+            unenforced: messages("unenforced", unenforced)?,
             hostname: wire.hostname,
             address: wire.address,
             attributes: wire.attributes.into_iter().collect(),

@@ -25,6 +25,8 @@ mod scheduler;
 mod task;
 
 #[cfg(test)]
+mod recorded;
+#[cfg(test)]
 mod strategies;
 #[cfg(test)]
 mod tests;

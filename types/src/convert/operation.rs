@@ -89,7 +89,7 @@ impl TryFrom<v1::OperationStatus> for OperationStatus {
             operation_id: id("operation_id", &wire.operation_id)?,
             agent_id: optional_id("agent_id", wire.agent_id)?,
             state: operation_state("state", wire.state)?,
-            reason: enums::optional_reason("reason", wire.reason)?,
+            reason: enums::optional_reason(wire.reason),
             message: cut(wire.message, limits::STATUS_MESSAGE_BYTES_MAX),
             at: Time::from_micros(wire.at_us),
             update_id: wire.update_id.map(|bytes| update_id("update_id", &bytes)).transpose()?,

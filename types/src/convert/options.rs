@@ -53,6 +53,9 @@ impl TryFrom<v1::FrameworkOptions> for FrameworkOptions {
         }
         let mut options = FrameworkOptions { offers_max: wire.offers_max, ..Default::default() };
         for (index, number) in wire.capabilities.into_iter().enumerate() {
+            if number > 0 && v1::Capability::try_from(number).is_err() {
+                continue; // a later version can do more
+            }
             options.capabilities.insert(capability(&format!("capabilities[{index}]"), number)?);
         }
         let mut seen = std::collections::BTreeSet::new();

@@ -325,7 +325,7 @@ fn decline(wire: v1::Decline) -> Result<Call, ConvertError> {
         offers: ids("offer_ids", &wire.offer_ids)?,
         refuse: refuse(wire.filters)?,
         reason: DeclineReason {
-            code: decline_code("code", wire.code)?,
+            code: decline_code(wire.code),
             detail: cut(wire.detail, limits::DECLINE_DETAIL_BYTES_MAX),
         },
     })

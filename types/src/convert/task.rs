@@ -236,7 +236,7 @@ impl TryFrom<v1::TaskStatus> for TaskStatus {
             task_id: id("task_id", &wire.task_id)?,
             agent_id: optional_id("agent_id", wire.agent_id)?,
             state: task_state("state", wire.state)?,
-            reason: enums::optional_reason("reason", wire.reason)?,
+            reason: enums::optional_reason(wire.reason),
             source: source("source", wire.source)?,
             message: cut(wire.message, limits::STATUS_MESSAGE_BYTES_MAX),
             at: Time::from_micros(wire.at_us),

@@ -8,12 +8,12 @@ use prost::Message;
 
 use super::{strategies, *};
 use crate::{
-    AgentCapability, Capability, OperationState, Reason, Resources, Source, TaskId, TaskInfo, TaskState,
-    TaskStatus,
+    AgentCapability, AgentInfo, Capability, FrameworkOptions, OperationState, Reason, Resources, Source,
+    TaskId, TaskInfo, TaskState, TaskStatus,
     container::Control,
     limits,
     protocol::{
-        agent::{AgentMessage, RefuseCode},
+        agent::{AgentMessage, MasterMessage, RefuseCode},
         executor::{ExecutorCall, ExecutorRefuseCode},
         scheduler::{Call, ClaimRefusal, ErrorCode, InvalidTask, Refusal},
     },
@@ -105,9 +105,10 @@ proptest! {
 }
 
 #[test]
-fn every_known_number_of_an_enum_converts_and_every_other_is_named() {
+fn every_known_number_of_an_enum_converts_and_every_other_is_named_or_what_it_counts_as() {
     fn check<T: Copy + PartialEq + std::fmt::Debug>(
         last: i32,
+        later: Option<T>,
         from: impl Fn(&str, i32) -> Result<T, ConvertError>,
         to: impl Fn(T) -> i32,
     ) {
@@ -116,22 +117,32 @@ fn every_known_number_of_an_enum_converts_and_every_other_is_named() {
         }
         assert_eq!(from("x", 0).unwrap_err().to_string(), "x: is not set");
         for number in [-1, last + 1, i32::MAX] {
-            let error = from("a.x", number).unwrap_err();
-            assert!(error.field == "a.x" && error.what.contains(&number.to_string()), "{error}");
+            match (from("a.x", number), later) {
+                (Ok(value), Some(later)) => assert!(value == later && number > 0),
+                (Ok(value), None) => panic!("{number} is {value:?}"),
+                (Err(error), _) => {
+                    assert!(later.is_none() || number < 0);
+                    assert!(error.field == "a.x" && error.what.contains(&number.to_string()), "{error}");
+                }
+            }
         }
     }
-    check(13, task_state, |value: TaskState| v1::TaskState::from(value) as i32);
-    check(36, reason, |value: Reason| v1::Reason::from(value) as i32);
-    check(2, source, |value: Source| v1::Source::from(value) as i32);
-    check(15, control, |value: Control| v1::Control::from(value) as i32);
-    check(6, refusal, |value: Refusal| v1::RefusalCode::from(value) as i32);
-    check(5, error_code, |value: ErrorCode| v1::ErrorCode::from(value) as i32);
-    check(7, operation_state, |value: OperationState| v1::OperationState::from(value) as i32);
-    check(4, capability, |value: Capability| v1::Capability::from(value) as i32);
-    check(4, agent_capability, |value: AgentCapability| v1::AgentCapability::from(value) as i32);
-    check(5, claim_refusal, |value: ClaimRefusal| v1::ClaimRefusal::from(value) as i32);
-    check(5, executor_refuse_code, |value: ExecutorRefuseCode| v1::ExecutorRefuseCode::from(value) as i32);
-    check(5, refuse_code, |value: RefuseCode| v1::RefuseCode::from(value) as i32);
+    check(13, None, task_state, |value: TaskState| v1::TaskState::from(value) as i32);
+    check(36, None, reason, |value: Reason| v1::Reason::from(value) as i32);
+    check(2, None, source, |value: Source| v1::Source::from(value) as i32);
+    check(15, None, control, |value: Control| v1::Control::from(value) as i32);
+    check(6, Some(Refusal::Invalid), refusal, |value: Refusal| v1::RefusalCode::from(value) as i32);
+    check(5, Some(ErrorCode::Refused), error_code, |value: ErrorCode| v1::ErrorCode::from(value) as i32);
+    check(7, None, operation_state, |value: OperationState| v1::OperationState::from(value) as i32);
+    check(4, None, capability, |value: Capability| v1::Capability::from(value) as i32);
+    check(4, None, agent_capability, |value: AgentCapability| v1::AgentCapability::from(value) as i32);
+    check(5, Some(ClaimRefusal::NotAllowed), claim_refusal, |value: ClaimRefusal| {
+        v1::ClaimRefusal::from(value) as i32
+    });
+    check(5, Some(ExecutorRefuseCode::Invalid), executor_refuse_code, |value: ExecutorRefuseCode| {
+        v1::ExecutorRefuseCode::from(value) as i32
+    });
+    check(5, Some(RefuseCode::Invalid), refuse_code, |value: RefuseCode| v1::RefuseCode::from(value) as i32);
 }
 
 fn wire_resource(name: &str, value: Option<WireValue>) -> v1::Resource {
@@ -267,7 +278,7 @@ fn agents_that_break_a_rule_are_refused_by_path() {
         AgentMessage::try_from(v1::AgentServiceConnectRequest { message })
     };
     assert!(register(good.clone()).is_ok());
-    let unenforced = v1::Unenforced { control: 77, reason: String::new() };
+    let unenforced = v1::Unenforced { control: 0, reason: String::new() };
     let negative = v1::Resources { resources: vec![wire_resource("mem", Some(WireValue::ScalarMilli(-5)))] };
     let refusals = [
         (v1::AgentInfo { hostname: String::new(), ..good.clone() }, "register.agent_info.hostname: is empty"),
@@ -287,7 +298,7 @@ fn agents_that_break_a_rule_are_refused_by_path() {
         ),
         (
             v1::AgentInfo { unenforced: vec![unenforced.clone()], ..good.clone() },
-            "register.agent_info.unenforced[0].control: 77 is not a number of Control",
+            "register.agent_info.unenforced[0].control: is not set",
         ),
         (
             v1::AgentInfo { unenforced: vec![unenforced; Control::ALL.len() + 1], ..good.clone() },
@@ -607,7 +618,6 @@ fn statuses_are_cut_rather_than_lost_but_never_guessed() {
     let refusals = [
         (v1::TaskStatus { state: 0, ..wire.clone() }, "state: is not set"),
         (v1::TaskStatus { state: 99, ..wire.clone() }, "state: 99 is not a number of TaskState known here"),
-        (v1::TaskStatus { reason: 99, ..wire.clone() }, "reason: 99"),
         (v1::TaskStatus { source: 0, ..wire.clone() }, "source: is not set"),
         (v1::TaskStatus { update_id: Some(vec![0; 17].into()), ..wire.clone() }, "update_id: has 17 bytes"),
         (v1::TaskStatus { agent_id: Some(String::new()), ..wire }, "agent_id: agent id is empty"),
@@ -636,4 +646,45 @@ fn durations_are_rounded_up_to_milliseconds() {
     assert_eq!(millis(Duration::from_nanos(1)), 1);
     assert_eq!(millis(Duration::from_micros(1001)), 2);
     assert_eq!(millis(Duration::MAX), u64::MAX);
+}
+
+/// What a later version says of why something is so is no reason to end a stream with it.
+#[test]
+fn what_only_a_later_version_knows_is_passed_over_where_nothing_depends_on_it() {
+    let status = v1::TaskStatus {
+        task_id: "t".to_owned(),
+        state: v1::TaskState::Failed as i32,
+        source: v1::Source::Agent as i32,
+        reason: 9999,
+        message: "as people read it".to_owned(),
+        ..Default::default()
+    };
+    let status = TaskStatus::try_from(status).unwrap();
+    assert_eq!((status.reason, status.message.as_str()), (None, "as people read it"));
+
+    let kill =
+        v1::KillTask { framework_id: "f".to_owned(), task_id: "t".to_owned(), grace_ms: None, reason: 9999 };
+    let wire = v1::AgentServiceConnectResponse {
+        message: Some(v1::agent_service_connect_response::Message::KillTask(kill)),
+    };
+    let MasterMessage::KillTask { reason, .. } = MasterMessage::try_from(wire).unwrap() else {
+        panic!("it is a kill")
+    };
+    assert_eq!(reason, Reason::KilledByOperator);
+
+    let options = v1::FrameworkOptions { capabilities: vec![1, 9999], ..Default::default() };
+    assert_eq!(FrameworkOptions::try_from(options).unwrap().capabilities.len(), 1);
+    assert_eq!(decline_code(9999), crate::protocol::scheduler::DeclineCode::Other);
+
+    let unenforced = |control| v1::Unenforced { control, reason: "why".to_owned() };
+    let agent = v1::AgentInfo {
+        hostname: "h".to_owned(),
+        address: "h:1".to_owned(),
+        resources: Some(v1::Resources::default()),
+        unenforced: vec![unenforced(9999), unenforced(v1::Control::Swap as i32)],
+        capabilities: vec![9999, 1],
+        ..Default::default()
+    };
+    let agent = AgentInfo::try_from(agent).unwrap();
+    assert_eq!((agent.unenforced.len(), agent.capabilities.len()), (1, 1));
 }
