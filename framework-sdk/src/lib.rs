@@ -114,6 +114,10 @@
 //! is still running elsewhere with the same id ends with [`DriverError::FailedOver`]. One that stayed away for longer than its
 //! failover time-out ends with [`DriverError::Removed`], and begins anew without an id.
 //!
+//! **Several schedulers** of one framework, on several machines, need no election of their own: with
+//! [`Builder::stand_by`](driver::Builder::stand_by) the master subscribes one of them, and the others
+//! [stand by](Scheduler::standing_by) and take its place in turn. What they keep must be where each of them can load it when it is subscribed.
+//!
 //! # Testing
 //!
 //! A scheduler is plain code behind a trait that knows no clock and no network. [`testing::Harness`] drives one by hand: offers

@@ -50,6 +50,12 @@ pub trait Scheduler: Send {
         let _ = (cx, subscription);
     }
 
+    /// Another scheduler of the framework is subscribed, and this one [stands by](crate::driver::Builder::stand_by) to take its place. Told
+    /// anew after a lost connection.
+    async fn standing_by(&mut self, cx: &mut Context<'_>, framework: FrameworkId) {
+        let _ = (cx, framework);
+    }
+
     /// The connection is lost, and the driver is opening a new one. Offers still held are void: drop them.
     ///
     /// Tasks run on. What is launched on a void offer is answered by [`TaskState::Dropped`](crate::TaskState::Dropped); kills
@@ -145,7 +151,7 @@ pub struct Subscription {
     pub framework_id: FrameworkId,
     /// Names the master's process.
     pub master_id: String,
-    /// True when the framework had this id before: tasks may be running.
+    /// True when the framework had this id before: tasks may be running. Always, when it has several schedulers.
     pub resumed: bool,
 }
 

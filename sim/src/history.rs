@@ -235,6 +235,7 @@ impl fmt::Display for Told<'_> {
                 })
             }
             Event::Heartbeat => f.write_str("heartbeat"),
+            Event::StandingBy { framework_id, .. } => write!(f, "standing by for {framework_id}"),
         }
     }
 }

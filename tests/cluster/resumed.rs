@@ -85,3 +85,46 @@ fn a_job_whose_framework_was_removed_meanwhile_runs_what_it_lost_again() {
         assert_eq!(task["output_tail"], format!("done {}", index + 1), "{summary:#}");
     }
 }
+
+#[test]
+fn of_several_runs_of_a_service_one_leads_and_the_next_finds_its_replicas() {
+    let cluster = Cluster::start(&[("a", "cpus:4;mem:2GiB")]);
+    let spec = cluster.place.file(
+        "web.toml",
+        "name = 'web'\nreplicas = 3\ncommand = ['sleep', '10000']\ncpus = 0.1\nmemory = '16MiB'\n",
+    );
+    let (spec, state) = (spec.to_str().unwrap().to_owned(), cluster.place.path().join("state"));
+    let args =
+        ["service", "run", &spec, "--state", state.to_str().unwrap(), "--stand-by", "--master", &cluster.url];
+    let mut leads = cluster.place.start(&args);
+    leads.line_with("all 3 replicas run");
+    let tasks = || {
+        let running = cluster.tasks("running");
+        let mut ids: Vec<_> =
+            running.iter().map(|task| task["task_id"].as_str().unwrap().to_owned()).collect();
+        ids.sort();
+        ids
+    };
+    let replicas = tasks();
+    for (signal, code) in [(Signal::KILL, None), (Signal::TERM, Some(0)), (Signal::KILL, None)] {
+        let mut next = cluster.place.start(&args);
+        next.line_with("standing by");
+        leads.signal(signal);
+        assert_eq!(leads.end().code(), code);
+        next.line_with("looking for the 3 replicas that it had");
+        next.line_with("all 3 replicas run");
+        assert_eq!(tasks(), replicas, "none was started again");
+        leads = next;
+    }
+    // What ends for ever ends for all.
+    let mut next = cluster.place.start(&args);
+    next.line_with("standing by");
+    let listed = cluster.ask(&["frameworks"]);
+    assert_eq!(listed["frameworks"].as_array().unwrap().len(), 1, "{listed:#}");
+    let id = listed["frameworks"][0]["framework_id"].as_str().unwrap().to_owned();
+    cluster.place.run(&["teardown", &id, "--master", &cluster.url]).expect(0);
+    for run in [leads, next] {
+        let ended = run.end().expect(1);
+        assert!(ended.stderr.contains("was ended by somebody else"), "{}", ended.stderr);
+    }
+}

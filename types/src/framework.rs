@@ -41,6 +41,8 @@ pub struct FrameworkOptions {
     pub min_allocatable: BTreeMap<Role, Vec<Resources>>,
     /// The most offers that it wants to hold at once; the master's own bound when none or when that is less.
     pub offers_max: Option<u32>,
+    /// It has several schedulers, of which one is subscribed and the others stand by: the name of this one among them.
+    pub stand_by: Option<String>,
 }
 
 /// Something that not every framework is prepared for.

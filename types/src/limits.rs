@@ -252,6 +252,9 @@ pub const ACCEPTS_PER_GANG_MAX: usize = 10_000;
 /// Operations of one framework whose outcome it has not acknowledged.
 pub const OPERATIONS_PER_FRAMEWORK_MAX: usize = 10_000;
 
+/// Schedulers of one framework that stand by for the one that is subscribed: two or three are of use.
+pub const STAND_BYS_MAX: usize = 16;
+
 /// Outstanding offers of one framework, unless an operator sets otherwise: one that needs little is not given the whole cluster to hold.
 pub const OFFERS_PER_FRAMEWORK_MAX: u32 = 10_000;
 

@@ -18,6 +18,11 @@ pub enum Event {
         /// Replicas that it had, now to be found again.
         replicas_known: usize,
     },
+    /// Another run of the service is subscribed; this one takes its place when that one has ended.
+    StandingBy {
+        /// Its framework.
+        framework_id: String,
+    },
     /// The connection is lost; a new one is being opened, and replicas run on.
     Disconnected {
         /// Why.
@@ -138,6 +143,9 @@ impl fmt::Display for Event {
                 )
             }
             Event::Subscribed { framework_id, .. } => write!(f, "subscribed as framework {framework_id}"),
+            Event::StandingBy { framework_id } => {
+                write!(f, "another run is framework {framework_id}; standing by")
+            }
             Event::Disconnected { why } => {
                 write!(f, "the master is lost: {why}; replicas run on, trying again")
             }

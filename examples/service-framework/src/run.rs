@@ -5,10 +5,12 @@ use std::{
     path::{Path, PathBuf},
     pin::pin,
     sync::Arc,
+    time::Duration,
 };
 
 use apportion_sdk::{
     BuildError, Driver, DriverError, Stop,
+    driver::Builder,
     operator::{Operator, OperatorError},
 };
 use tokio::{
@@ -18,7 +20,7 @@ use tokio::{
 
 use crate::{
     event::Event,
-    scheduler::ServiceScheduler,
+    scheduler::{Order, ServiceScheduler},
     spec::{Spec, SpecError},
     state::Table,
     store::{Store, StoreError},
@@ -30,6 +32,9 @@ pub const DONE: u8 = 0;
 pub const FAILED: u8 = 1;
 /// The exit code when the arguments or the description are wrong.
 pub const USAGE: u8 = 2;
+
+/// How long one that stood by waits for the run before it to let go of its state: that has lost its connection, and may not know it yet.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What to run, and how to tell of it.
 #[derive(Debug, Clone, clap::Args)]
@@ -46,6 +51,9 @@ pub struct RunArgs {
     /// Begin anew: forget replicas of an earlier run, which end after the failover time-out
     #[arg(long, conflicts_with = "stop")]
     pub forget: bool,
+    /// Wait while another run of this service is connected, and take its place when that one ends: on machines that share the --state
+    #[arg(long, conflicts_with_all = ["stop", "forget"])]
+    pub stand_by: bool,
     /// The form of the events on standard output: lines for people, or one JSON object for each
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
@@ -64,7 +72,14 @@ pub enum Format {
 impl RunArgs {
     /// A description with everything else as it is without a flag.
     pub fn new(spec: impl Into<PathBuf>) -> Self {
-        Self { spec: spec.into(), state: None, stop: false, forget: false, output: Format::Text }
+        Self {
+            spec: spec.into(),
+            state: None,
+            stop: false,
+            forget: false,
+            stand_by: false,
+            output: Format::Text,
+        }
     }
 }
 
@@ -139,12 +154,21 @@ pub async fn run(args: RunArgs, master: &str) -> Result<u8, ServiceError> {
     if args.forget {
         Store::open(&folder)?.remove()?;
     }
+    if args.stand_by {
+        let mut service = Service { spec: spec.clone(), output: args.output, subscribed: false };
+        return match service.stand_by(folder, master).await {
+            Err(ServiceError::Driver(DriverError::Removed { .. })) => {
+                Err(ServiceError::Ended { service: spec.name.clone() })
+            }
+            done => done.map(|()| DONE),
+        };
+    }
     loop {
         let store = Store::open(&folder)?;
-        let table = store.load(&spec.name)?.unwrap_or_else(|| Table::new(&spec.name));
+        let table = load(&store, &spec)?;
         let known = table.framework_id.is_some();
         let mut service = Service { spec: spec.clone(), output: args.output, subscribed: false };
-        match service.drive(store, table, master).await {
+        match service.lead(store, table, master).await {
             // It stayed away for too long, or was torn down meanwhile: its replicas are gone, and it can only begin anew. Not
             // so when that happens before our eyes: then somebody has just ended the service, and means it.
             Err(ServiceError::Driver(error @ DriverError::Removed { .. }))
@@ -184,6 +208,11 @@ async fn stop(spec: &Spec, folder: &Path, master: &str) -> Result<u8, ServiceErr
     Ok(DONE)
 }
 
+/// The table that a store has, or a new one.
+fn load(store: &Store, spec: &Spec) -> Result<Table, StoreError> {
+    Ok(store.load(&spec.name)?.unwrap_or_else(|| Table::new(&spec.name)))
+}
+
 /// A service on its way.
 struct Service {
     spec: Arc<Spec>,
@@ -192,18 +221,41 @@ struct Service {
 }
 
 impl Service {
-    async fn drive(&mut self, store: Store, table: Table, master: &str) -> Result<(), ServiceError> {
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(ServiceError::Signals)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(ServiceError::Signals)?;
-        let driver = Driver::builder(&self.spec.name)
+    async fn lead(&mut self, store: Store, table: Table, master: &str) -> Result<(), ServiceError> {
+        let driver = self.driver(master).framework_id(table.framework_id.clone()).build()?;
+        let (sender, events) = mpsc::unbounded_channel();
+        self.drive(driver, ServiceScheduler::new(self.spec.clone(), store, table, sender), events).await
+    }
+
+    async fn stand_by(&mut self, folder: PathBuf, master: &str) -> Result<(), ServiceError> {
+        let driver = self.driver(master).stand_by().build()?;
+        let (sender, events) = mpsc::unbounded_channel();
+        let spec = self.spec.clone();
+        let open = move || {
+            let store = Store::open_within(&folder, RELEASE_TIMEOUT)?;
+            let table = load(&store, &spec)?;
+            Ok((store, table))
+        };
+        self.drive(driver, ServiceScheduler::stand_by(self.spec.clone(), open, sender), events).await
+    }
+
+    fn driver(&self, master: &str) -> Builder {
+        Driver::builder(&self.spec.name)
             .role(&self.spec.role)
             .failover_timeout(self.spec.failover_timeout)
-            .framework_id(table.framework_id.clone())
             .master(master)
-            .build()?;
+    }
+
+    async fn drive(
+        &mut self,
+        driver: Driver<Order>,
+        scheduler: ServiceScheduler,
+        mut events: mpsc::UnboundedReceiver<Event>,
+    ) -> Result<(), ServiceError> {
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(ServiceError::Signals)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(ServiceError::Signals)?;
         let handle = driver.handle();
-        let (sender, mut events) = mpsc::unbounded_channel();
-        let mut driving = pin!(driver.run(ServiceScheduler::new(self.spec.clone(), store, table, sender)));
+        let mut driving = pin!(driver.run(scheduler));
         let mut asked = false;
         let outcome = loop {
             tokio::select! {
@@ -223,6 +275,9 @@ impl Service {
             self.tell(&event);
         }
         let (_store, state, failure) = outcome.map_err(ServiceError::Driver)?.scheduler.into_parts();
+        if !self.subscribed {
+            return failure.map_or(Ok(()), |error| Err(error.into()));
+        }
         let timeout = humantime::format_duration(self.spec.failover_timeout);
         let placed = state.table().placed.len();
         self.say(&format!(

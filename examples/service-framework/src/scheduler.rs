@@ -9,8 +9,8 @@
 use std::sync::Arc;
 
 use apportion_sdk::{
-    AgentId, Context, DeclineReason, Offer, Resources, Scheduler, Stop, Subscription, TaskId, TaskStatus,
-    Time, async_trait, protocol::ResourceRequest,
+    AgentId, Context, DeclineReason, FrameworkId, Offer, Resources, Scheduler, Stop, Subscription, TaskId,
+    TaskStatus, Time, async_trait, protocol::ResourceRequest,
 };
 use tokio::sync::mpsc;
 
@@ -31,6 +31,15 @@ pub enum Order {
     Scale(u32),
 }
 
+/// Opens where the table is kept, and reads it.
+pub struct Open<K>(Box<dyn FnOnce() -> Result<(K, Table), StoreError> + Send>);
+
+impl<K> std::fmt::Debug for Open<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Open").finish_non_exhaustive()
+    }
+}
+
 /// A service on its way through a cluster. `K` is where it keeps its table.
 #[derive(Debug)]
 pub struct ServiceScheduler<K = Store> {
@@ -38,7 +47,9 @@ pub struct ServiceScheduler<K = Store> {
     /// What a replica asks for, with all that runs with it.
     needs: Resources,
     state: ServiceState,
-    store: K,
+    /// None in a scheduler that was never subscribed and is to open it then.
+    store: Option<K>,
+    open: Option<Open<K>>,
     /// What is stored.
     stored: Table,
     /// Never full: the reader only writes lines.
@@ -50,14 +61,38 @@ pub struct ServiceScheduler<K = Store> {
 impl<K: Keep> ServiceScheduler<K> {
     /// The service from where `table` left it. `spec` must have been read or [checked](Spec::checked).
     pub fn new(spec: Arc<Spec>, store: K, table: Table, events: mpsc::UnboundedSender<Event>) -> Self {
-        let policy = Policy {
-            restart: spec.restart,
-            replace_after: spec.replace_after,
-            checked: spec.health.is_some(),
-        };
-        let state = ServiceState::new(spec.replicas, policy, table.clone());
-        let needs = spec.needs();
-        Self { spec, needs, state, store, stored: table, events, wake_at: None, failure: None }
+        let (needs, state, store) = (spec.needs(), begin(&spec, table.clone()), Some(store));
+        Self { spec, needs, state, store, open: None, stored: table, events, wake_at: None, failure: None }
+    }
+
+    /// The service of a scheduler that stands by: when its turn comes it opens the table, which another one has changed until then.
+    pub fn stand_by(
+        spec: Arc<Spec>,
+        open: impl FnOnce() -> Result<(K, Table), StoreError> + Send + 'static,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Self {
+        let nothing = Table::new(&spec.name);
+        let (needs, state, open) = (spec.needs(), begin(&spec, nothing.clone()), Some(Open(Box::new(open))));
+        Self { spec, needs, state, store: None, open, stored: nothing, events, wake_at: None, failure: None }
+    }
+
+    /// True when the table is at hand: otherwise the run ends.
+    fn open(&mut self, cx: &mut Context<'_>) -> bool {
+        match self.open.take().map(|open| (open.0)()) {
+            Some(Ok((store, table))) => {
+                self.state = begin(&self.spec, table.clone());
+                (self.store, self.stored) = (Some(store), table);
+            }
+            Some(Err(error)) => self.fail(cx, error),
+            None => {}
+        }
+        self.failure.is_none()
+    }
+
+    /// Ends the run; replicas run on.
+    fn fail(&mut self, cx: &mut Context<'_>, error: StoreError) {
+        self.failure = Some(error);
+        cx.stop(Stop::Abort);
     }
 
     /// What is known of the service.
@@ -65,8 +100,8 @@ impl<K: Keep> ServiceScheduler<K> {
         &self.state
     }
 
-    /// Why it ended by itself: its table could not be stored, and what cannot be stored must not be done.
-    pub fn into_parts(self) -> (K, ServiceState, Option<StoreError>) {
+    /// Where the table is kept, and why it ended by itself: its table could not be stored, and what cannot be stored must not be done.
+    pub fn into_parts(self) -> (Option<K>, ServiceState, Option<StoreError>) {
         (self.store, self.state, self.failure)
     }
 
@@ -75,13 +110,11 @@ impl<K: Keep> ServiceScheduler<K> {
     /// It blocks for as long as the disk takes: nothing may go on before it is written anyway, and a scheduler that awaits
     /// nothing can be tested without a runtime.
     fn store(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.failure.is_none() && self.stored != *self.state.table() {
-            match self.store.save(self.state.table()) {
+        let Some(store) = self.store.as_mut().filter(|_| self.failure.is_none()) else { return false };
+        if self.stored != *self.state.table() {
+            match store.save(self.state.table()) {
                 Ok(()) => self.stored.clone_from(self.state.table()),
-                Err(error) => {
-                    self.failure = Some(error);
-                    cx.stop(Stop::Abort);
-                }
+                Err(error) => self.fail(cx, error),
             }
         }
         self.failure.is_none()
@@ -185,7 +218,14 @@ impl<K: Keep> Scheduler for ServiceScheduler<K> {
         self.act(cx, effects);
     }
 
+    async fn standing_by(&mut self, _cx: &mut Context<'_>, framework: FrameworkId) {
+        self.tell(Event::StandingBy { framework_id: framework.to_string() });
+    }
+
     async fn subscribed(&mut self, cx: &mut Context<'_>, subscription: Subscription) {
+        if !self.open(cx) {
+            return;
+        }
         self.tell(Event::Subscribed {
             framework_id: subscription.framework_id.to_string(),
             resumed: subscription.resumed,
@@ -228,6 +268,12 @@ impl<K: Keep> Scheduler for ServiceScheduler<K> {
     fn tasks(&self) -> Vec<(TaskId, Option<AgentId>)> {
         self.state.tasks()
     }
+}
+
+fn begin(spec: &Spec, table: Table) -> ServiceState {
+    let policy =
+        Policy { restart: spec.restart, replace_after: spec.replace_after, checked: spec.health.is_some() };
+    ServiceState::new(spec.replicas, policy, table)
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -13,6 +15,9 @@ use crate::{
 
 /// The file within the state folder.
 const FILE: &str = "service.json";
+
+/// Between two looks whether the folder is free.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Held locked by the scheduler that uses the folder.
 const LOCK: &str = "lock";
@@ -82,6 +87,17 @@ impl Store {
             Ok(()) => Ok(Store { folder: folder.to_owned(), _lock: Some(lock) }),
             Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse { folder: folder.to_owned() }),
             Err(fs::TryLockError::Error(source)) => Err(io_error("lock", &path, source)),
+        }
+    }
+
+    /// Opens the folder once no other scheduler uses it, or fails as [`open`](Store::open) does when one still does after that time.
+    pub fn open_within(folder: &Path, timeout: Duration) -> Result<Store, StoreError> {
+        let begun = Instant::now();
+        loop {
+            match Store::open(folder) {
+                Err(StoreError::InUse { .. }) if begun.elapsed() < timeout => thread::sleep(RETRY_PAUSE),
+                done => return done,
+            }
         }
     }
 

@@ -133,6 +133,10 @@ impl<S: Scheduler> Engine<S> {
         let cx = &mut context(&self.state, &mut self.asked, now);
         let scheduler = &mut self.scheduler;
         let told = match callback {
+            Callback::StandingBy(framework_id) => {
+                scheduler.standing_by(cx, framework_id).await;
+                None
+            }
             Callback::Subscribed(subscription) => {
                 scheduler.subscribed(cx, subscription).await;
                 Some(Told::Subscribed { tasks: scheduler.tasks(), operations: scheduler.operations() })

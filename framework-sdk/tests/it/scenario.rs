@@ -186,6 +186,11 @@ impl Scheduler for Scripted {
         self.act(cx, Vec::new());
     }
 
+    async fn standing_by(&mut self, cx: &mut Context<'_>, framework: FrameworkId) {
+        self.note(format!("standing by for {framework}"));
+        self.act(cx, Vec::new());
+    }
+
     async fn disconnected(&mut self, cx: &mut Context<'_>, why: String) {
         self.note(format!("disconnected: {why}"));
         self.act(cx, Vec::new());
@@ -265,7 +270,7 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(stand_by: Option<&str>) -> Self {
         let info = FrameworkInfo {
             name: "test".to_owned(),
             principal: "test".to_owned(),
@@ -275,6 +280,7 @@ impl World {
         };
         let mut config = Config::new(info, "master-0:5050");
         config.masters.push("master-1:5050".to_owned());
+        config.options.stand_by = stand_by.map(str::to_owned);
         Self {
             engine: Engine::new(config, Scripted::default()),
             now: Time::from_micros(1_000_000),
@@ -320,6 +326,7 @@ impl World {
     fn line(&mut self, line: &str) {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
+            ["stand-by", name] => *self = World { out: mem::take(&mut self.out), ..World::new(Some(name)) },
             ["start"] => self.input(Input::Start),
             ["connected"] => self.input(Input::Connected),
             ["ended", why @ ..] => self.input(Input::Disconnected { clean: true, why: why.join(" ") }),
@@ -328,6 +335,10 @@ impl World {
                 framework_id: FrameworkId::new(id).unwrap(),
                 heartbeat_interval: Duration::from_secs(15),
                 master_id: "m".to_owned(),
+            }),
+            ["standing-by", id] => self.event(Event::StandingBy {
+                framework_id: FrameworkId::new(id).unwrap(),
+                heartbeat_interval: Duration::from_secs(15),
             }),
             ["heartbeat"] => self.event(Event::Heartbeat),
             ["offers", offers @ ..] => self.event(Event::Offers(offers.chunks(2).map(offer).collect())),
@@ -517,7 +528,8 @@ fn shown(action: &Action) -> String {
         Call::Subscribe { framework_id, suppressed, options, .. } => {
             let id = framework_id.as_ref().map_or("-", FrameworkId::as_str);
             let most = options.offers_max.map(|most| format!(" offers_max={most}")).unwrap_or_default();
-            format!("subscribe id={id} suppressed={}{most}", roles(suppressed))
+            let by = options.stand_by.as_ref().map(|name| format!(" by={name}")).unwrap_or_default();
+            format!("subscribe id={id} suppressed={}{most}{by}", roles(suppressed))
         }
         Call::Teardown => "teardown".to_owned(),
         Call::Accept(accept) => {
@@ -582,7 +594,7 @@ fn the_driver_does_as_the_scenarios_say() {
     let mut wrong = Vec::new();
     for path in paths {
         let expected = fs::read_to_string(&path).unwrap();
-        let mut world = World::new();
+        let mut world = World::new(None);
         for line in expected.lines().filter(|line| !line.starts_with("  ")) {
             writeln!(world.out, "{line}").unwrap();
             if !line.is_empty() && !line.starts_with('#') {

@@ -281,6 +281,21 @@ fn streams(state: &State) {
             assert!(seen.insert(id.as_str()), "framework {id} has two streams");
         }
     }
+    let standing = state.scheduler_streams.iter().filter_map(|(conn, stream)| match stream {
+        SchedulerStream::StandingBy(id) => Some((id, *conn)),
+        _ => None,
+    });
+    let in_line =
+        state.stand_bys.iter().flat_map(|(id, line)| line.iter().map(move |waiting| (id, waiting.conn)));
+    assert_eq!(
+        standing.collect::<BTreeSet<_>>(),
+        in_line.collect::<BTreeSet<_>>(),
+        "who stands by is in line"
+    );
+    for id in state.stand_bys.keys() {
+        let led = state.frameworks.get(id).is_some_and(|framework| framework.conn.is_some());
+        assert!(led || state.subscribing.contains_key(id), "framework {id} is led while others stand by");
+    }
     for (conn, stream) in &state.agent_streams {
         match stream {
             AgentStream::Registered(id) => {

@@ -105,6 +105,7 @@ fn the_random_sequences_get_everywhere() {
         "RemoveFramework",
         "Rescind",
         "RunTasks",
+        "StandingBy",
         "error FailedOver",
         "error Refused",
         "error Removed",

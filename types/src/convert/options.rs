@@ -31,6 +31,7 @@ impl From<FrameworkOptions> for v1::FrameworkOptions {
             capabilities: options.capabilities.iter().map(|one| v1::Capability::from(*one) as i32).collect(),
             roles: roles.into_values().collect(),
             offers_max: options.offers_max,
+            stand_by: options.stand_by,
         }
     }
 }
@@ -51,7 +52,18 @@ impl TryFrom<v1::FrameworkOptions> for FrameworkOptions {
         if wire.offers_max == Some(0) {
             return Err(ConvertError::new("offers_max", "is zero; suppress the roles to be offered nothing"));
         }
-        let mut options = FrameworkOptions { offers_max: wire.offers_max, ..Default::default() };
+        if let Some(name) =
+            wire.stand_by.as_deref().filter(|name| name.is_empty() || name.len() > limits::ID_BYTES_MAX)
+        {
+            let what = format_args!(
+                "has {} bytes; name the scheduler with 1 to {}",
+                name.len(),
+                limits::ID_BYTES_MAX
+            );
+            return Err(ConvertError::new("stand_by", what));
+        }
+        let mut options =
+            FrameworkOptions { offers_max: wire.offers_max, stand_by: wire.stand_by, ..Default::default() };
         for (index, number) in wire.capabilities.into_iter().enumerate() {
             if number > 0 && v1::Capability::try_from(number).is_err() {
                 continue; // a later version can do more

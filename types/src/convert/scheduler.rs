@@ -356,6 +356,10 @@ impl From<Event> for v1::SchedulerServiceConnectResponse {
                 WireEvent::Error(v1::Error { code: v1::ErrorCode::from(code) as i32, message })
             }
             Event::Heartbeat => WireEvent::Heartbeat(v1::Heartbeat {}),
+            Event::StandingBy { framework_id, heartbeat_interval } => WireEvent::StandingBy(v1::StandingBy {
+                framework_id: framework_id.to_string(),
+                heartbeat_interval_ms: millis(heartbeat_interval),
+            }),
             Event::OperationUpdate(status) => {
                 WireEvent::OperationUpdate(v1::OperationUpdate { status: Some(status.into()) })
             }
@@ -399,6 +403,10 @@ impl TryFrom<v1::SchedulerServiceConnectResponse> for Event {
                 Event::Error { code: error_code("error.code", error.code)?, message: error.message }
             }
             WireEvent::Heartbeat(v1::Heartbeat {}) => Event::Heartbeat,
+            WireEvent::StandingBy(standing) => Event::StandingBy {
+                framework_id: id("standing_by.framework_id", &standing.framework_id)?,
+                heartbeat_interval: std::time::Duration::from_millis(standing.heartbeat_interval_ms),
+            },
             WireEvent::OperationUpdate(update) => {
                 Event::OperationUpdate(message("operation_update.status", update.status)?)
             }

@@ -157,12 +157,10 @@ pub(super) fn framework_options() -> impl Strategy<Value = FrameworkOptions> {
         collection::btree_map(role(), groups, 0..3),
         collection::btree_map(role(), collection::vec(resources(), 0..3), 0..3),
         option::of(1..u32::MAX),
+        option::of("\\PC{1,8}"),
     )
-        .prop_map(|(capabilities, constraints, min_allocatable, offers_max)| FrameworkOptions {
-            capabilities,
-            constraints,
-            min_allocatable,
-            offers_max,
+        .prop_map(|(capabilities, constraints, min_allocatable, offers_max, stand_by)| {
+            FrameworkOptions { capabilities, constraints, min_allocatable, offers_max, stand_by }
         })
 }
 
@@ -470,6 +468,9 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         }),
         (error, ".{0,8}").prop_map(|(code, message)| Event::Error { code, message }),
         Just(Event::Heartbeat),
+        (framework_id(), millis(Duration::from_secs(1000))).prop_map(|(framework_id, heartbeat_interval)| {
+            Event::StandingBy { framework_id, heartbeat_interval }
+        }),
     ]
 }
 

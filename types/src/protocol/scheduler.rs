@@ -370,6 +370,13 @@ pub enum Event {
     },
     /// A sign of life.
     Heartbeat,
+    /// Another scheduler of the framework is subscribed; this one takes its place when that one's stream has ended.
+    StandingBy {
+        /// The framework.
+        framework_id: FrameworkId,
+        /// As in `Subscribed`.
+        heartbeat_interval: Duration,
+    },
 }
 
 /// Notice of a preemption.

@@ -20,6 +20,7 @@ use crate::{
 pub struct Builder {
     info: FrameworkInfo,
     options: FrameworkOptions,
+    stand_by: bool,
     roles: Vec<String>,
     framework_id: Option<FrameworkId>,
     masters: Vec<String>,
@@ -34,6 +35,7 @@ impl Builder {
             roles: info.roles.iter().map(Role::to_string).collect(),
             info,
             options: FrameworkOptions::default(),
+            stand_by: false,
             framework_id: None,
             masters: Vec::new(),
             connect_timeout: CONNECT_TIMEOUT,
@@ -76,6 +78,18 @@ impl Builder {
     /// ended by it.
     pub fn framework_id(mut self, framework_id: Option<FrameworkId>) -> Self {
         self.framework_id = framework_id;
+        self
+    }
+
+    /// The framework has several schedulers, in processes of their own, of which one is subscribed and the others stand by. This one is
+    /// named among them by its host, its process and chance.
+    ///
+    /// The first that subscribes leads. The others are told [`standing_by`](crate::Scheduler::standing_by), and when its connection ends, one of
+    /// them is [`subscribed`](crate::Scheduler::subscribed) within milliseconds, where it loads what the one before kept. A leader that
+    /// lost its connection and finds another in its place ends with [`FailedOver`](crate::driver::DriverError::FailedOver): start it again,
+    /// to stand by. Without a [`framework_id`](Builder::framework_id) the framework is found by its name and principal.
+    pub fn stand_by(mut self) -> Self {
+        self.stand_by = true;
         self
     }
 
@@ -124,7 +138,7 @@ impl Builder {
         let (handle, inbox) = handle::channel();
         let config = Config {
             info,
-            options: self.options,
+            options: FrameworkOptions { stand_by: self.stand_by.then(scheduler_name), ..self.options },
             framework_id: self.framework_id,
             masters,
             connect_timeout: self.connect_timeout,
@@ -133,6 +147,13 @@ impl Builder {
         };
         Ok(Driver { config, endpoints, handle, inbox })
     }
+}
+
+/// No other scheduler has it, and people see where this one is.
+fn scheduler_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let chance = RandomState::new().hash_one(()) as u32;
+    format!("{}:{}:{chance:08x}", host.trim(), std::process::id())
 }
 
 /// The roles, or what is wrong with one.

@@ -57,7 +57,9 @@ impl Described {
 
 impl State {
     /// The framework is another from now on; without a connection the next subscription says so.
-    pub(super) fn update_framework(&mut self, (info, options): (FrameworkInfo, FrameworkOptions)) {
+    pub(super) fn update_framework(&mut self, (info, mut options): (FrameworkInfo, FrameworkOptions)) {
+        // Which of its schedulers this one is does not change.
+        options.stand_by.clone_from(&self.described.options.stand_by);
         if (&info, &options) == self.described.current() {
             return;
         }

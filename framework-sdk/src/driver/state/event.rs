@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use apportion_types::{
-    Offer, OperationStatus, Reason, TaskState, TaskStatus, Time, limits,
+    FrameworkId, Offer, OperationStatus, Reason, TaskState, TaskStatus, Time, limits,
     protocol::scheduler::{Call, ErrorCode, Event, Refusal},
 };
 
@@ -13,18 +13,27 @@ use crate::{DriverError, Refused, Stop, Subscription};
 impl State {
     pub(crate) fn event(&mut self, now: Time, event: Event) {
         match (&mut self.phase, event) {
-            (Phase::Subscribing { .. } | Phase::Subscribed { .. }, Event::Error { code, message }) => {
+            (
+                Phase::Subscribing { .. } | Phase::StandingBy { .. } | Phase::Subscribed { .. },
+                Event::Error { code, message },
+            ) => {
                 self.stream_ends(now, code, message);
             }
             (
-                Phase::Subscribing { .. },
+                Phase::Subscribing { .. } | Phase::StandingBy { .. },
                 Event::Subscribed { framework_id, heartbeat_interval, master_id },
             ) => {
-                let resumed = self.framework_id.replace(framework_id.clone()).is_some();
+                let known = self.framework_id.replace(framework_id.clone()).is_some();
+                // Of several schedulers, another one may have been subscribed before.
+                let resumed = known || self.described.current().1.stand_by.is_some();
                 self.subscribed(now, heartbeat_interval, Subscription { framework_id, master_id, resumed });
             }
+            (Phase::Subscribing { .. }, Event::StandingBy { framework_id, heartbeat_interval }) => {
+                self.stands_by(now, framework_id, heartbeat_interval);
+            }
             (Phase::Subscribing { .. }, Event::Heartbeat) => {}
-            (Phase::Subscribing { .. }, _) => {
+            (Phase::StandingBy { heard, .. }, Event::Heartbeat) => *heard = now,
+            (Phase::Subscribing { .. } | Phase::StandingBy { .. }, _) => {
                 self.abandon(now, "the master spoke before it confirmed the subscription".to_owned());
             }
             (Phase::Subscribed { heard, .. }, event) => {
@@ -38,11 +47,22 @@ impl State {
         }
     }
 
+    fn stands_by(&mut self, now: Time, framework_id: FrameworkId, heartbeat_interval: Duration) {
+        if self.was_subscribed {
+            let framework_id = framework_id.to_string();
+            let message = "it was subscribed while this one was not connected".to_owned();
+            return self.end(Err(DriverError::FailedOver { framework_id, message }));
+        }
+        self.first_by = None;
+        self.phase = Phase::StandingBy { heard: now, heartbeat: watched(heartbeat_interval) };
+        self.framework_id = Some(framework_id.clone());
+        self.tell(Callback::StandingBy(framework_id));
+    }
+
     fn subscribed(&mut self, now: Time, heartbeat_interval: Duration, subscription: Subscription) {
         self.first_by = None;
-        // A master that tells none cannot be watched more closely than one that tells the default.
-        let heartbeat =
-            if heartbeat_interval.is_zero() { limits::SCHEDULER_HEARTBEAT } else { heartbeat_interval };
+        self.was_subscribed = true;
+        let heartbeat = watched(heartbeat_interval);
         self.phase = Phase::Subscribed { since: now, heard: now, heartbeat };
         if self.teardown_by.is_some() {
             self.teardown();
@@ -68,7 +88,7 @@ impl State {
             Event::Preempt(preemption) => self.tell(Callback::Preempt(preemption)),
             Event::Free(free) => self.free(free),
             Event::Committed { call_id, claims } => self.committed(now, call_id, claims),
-            Event::Subscribed { .. } => {
+            Event::Subscribed { .. } | Event::StandingBy { .. } => {
                 tracing::warn!("the master confirmed a subscription that stands; ignored")
             }
             Event::Error { .. } => unreachable!("errors are handled in every phase before"),
@@ -171,4 +191,9 @@ impl State {
             }
         }
     }
+}
+
+/// A master that tells no interval cannot be watched more closely than one that tells the default.
+fn watched(heartbeat_interval: Duration) -> Duration {
+    if heartbeat_interval.is_zero() { limits::SCHEDULER_HEARTBEAT } else { heartbeat_interval }
 }

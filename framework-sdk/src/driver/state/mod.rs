@@ -39,6 +39,8 @@ enum Phase {
     Connecting { by: Time },
     /// Subscribe was sent.
     Subscribing { by: Time },
+    /// Another scheduler of the framework is subscribed; this one is next, or after others.
+    StandingBy { heard: Time, heartbeat: Duration },
     /// The subscription stands.
     Subscribed { since: Time, heard: Time, heartbeat: Duration },
     /// It is over.
@@ -52,6 +54,8 @@ pub(crate) struct State {
     random: Random,
     phase: Phase,
     framework_id: Option<FrameworkId>,
+    /// A subscription has stood.
+    was_subscribed: bool,
     /// Which master is spoken to or tried next.
     master: usize,
     /// Attempts that failed since a subscription last stood for a while.
@@ -98,6 +102,7 @@ impl State {
             random: Random::new(config.seed),
             phase: Phase::Idle,
             framework_id: config.framework_id.clone(),
+            was_subscribed: false,
             master: 0,
             failures: 0,
             first_by: None,
@@ -160,7 +165,9 @@ impl State {
             Phase::Ended | Phase::Idle => return None,
             Phase::Waiting { at } => at,
             Phase::Connecting { by } | Phase::Subscribing { by } => by,
-            Phase::Subscribed { heard, heartbeat, .. } => heard + heartbeat * bounds::HEARTBEATS_MISSED_MAX,
+            Phase::StandingBy { heard, heartbeat } | Phase::Subscribed { heard, heartbeat, .. } => {
+                heard + heartbeat * bounds::HEARTBEATS_MISSED_MAX
+            }
         };
         let wake = self.wakes.first().copied().filter(|_| !self.is_ending());
         let reconciliations = [self.reconciliation.deadline(), self.operations_asked.deadline()];
@@ -190,7 +197,9 @@ impl State {
     pub(crate) fn disconnected(&mut self, now: Time, clean: bool, why: String) {
         match self.phase {
             Phase::Idle | Phase::Waiting { .. } | Phase::Ended => {}
-            Phase::Connecting { .. } | Phase::Subscribing { .. } => self.lost(now, why),
+            Phase::Connecting { .. } | Phase::Subscribing { .. } | Phase::StandingBy { .. } => {
+                self.lost(now, why);
+            }
             // The end of the stream is the answer to a teardown.
             Phase::Subscribed { .. } if clean && self.teardown_sent => self.end(Ok(Stop::Teardown)),
             Phase::Subscribed { .. } => self.lost(now, why),
@@ -217,7 +226,7 @@ impl State {
                 let why = format!("no answer from {master} within {:?}", bounds::ATTEMPT_TIMEOUT);
                 self.abandon(now, why);
             }
-            Phase::Subscribed { heard, heartbeat, .. }
+            Phase::StandingBy { heard, heartbeat } | Phase::Subscribed { heard, heartbeat, .. }
                 if heard + heartbeat * bounds::HEARTBEATS_MISSED_MAX <= now =>
             {
                 self.abandon(now, format!("no sign of life from the master for {:?}", now.since(heard)));
@@ -239,7 +248,7 @@ impl State {
     pub(crate) fn busy(&mut self, took: Duration) {
         match &mut self.phase {
             Phase::Connecting { by } | Phase::Subscribing { by } => *by = *by + took,
-            Phase::Subscribed { heard, .. } => *heard = *heard + took,
+            Phase::StandingBy { heard, .. } | Phase::Subscribed { heard, .. } => *heard = *heard + took,
             Phase::Idle | Phase::Waiting { .. } | Phase::Ended => {}
         }
     }
@@ -370,6 +379,10 @@ impl State {
         }
         match stop {
             Stop::Disconnect | Stop::Abort => self.end(Ok(stop)),
+            // The framework is another's.
+            Stop::Teardown if matches!(self.phase, Phase::StandingBy { .. }) => {
+                self.end(Ok(Stop::Disconnect))
+            }
             // Nothing was ever subscribed that could be torn down, nor is about to be.
             Stop::Teardown
                 if self.framework_id.is_none() && !matches!(self.phase, Phase::Subscribing { .. }) =>

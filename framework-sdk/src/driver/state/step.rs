@@ -1,8 +1,8 @@
 //! What the state is told and what it wants done.
 
 use apportion_types::{
-    AgentId, FrameworkInfo, FrameworkOptions, Offer, OfferId, OperationId, OperationStatus, TaskId,
-    TaskStatus, UpdateId,
+    AgentId, FrameworkId, FrameworkInfo, FrameworkOptions, Offer, OfferId, OperationId, OperationStatus,
+    TaskId, TaskStatus, UpdateId,
     protocol::scheduler::{Call, Event, FreeState, Preemption},
 };
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub struct Config {
     /// What it wishes of offers.
     pub options: FrameworkOptions,
     /// Its id from an earlier life.
-    pub framework_id: Option<apportion_types::FrameworkId>,
+    pub framework_id: Option<FrameworkId>,
     /// The masters, tried in turn; at least one.
     pub masters: Vec<String>,
     /// How long the first subscription may take.
@@ -102,6 +102,7 @@ pub(crate) enum Step {
 /// What the scheduler is to be told.
 #[derive(Debug)]
 pub(crate) enum Callback {
+    StandingBy(FrameworkId),
     Subscribed(Subscription),
     Offers(Vec<Offer>),
     Update(TaskStatus),

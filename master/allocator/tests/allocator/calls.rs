@@ -233,6 +233,7 @@ impl Wish {
             constraints: others.clone().filter_map(|role| Some((role, only(self.only)?))).collect(),
             min_allocatable: others.filter_map(|role| Some((role, minimum.clone()?))).collect(),
             offers_max: self.offers_max,
+            stand_by: None,
         };
         tell(Wants { roles: &roles, suppressed: &suppressed, options: &options });
     }

@@ -285,6 +285,7 @@ fn wanting(settings: &[&str], tell: impl FnOnce(Wants<'_>)) -> Vec<String> {
     let options = FrameworkOptions {
         capabilities: can.split(',').filter(|name| !name.is_empty()).map(words::capability).collect(),
         offers_max: settings.one("offers_max").map(|most| most.parse().unwrap()),
+        stand_by: None,
         min_allocatable: settings
             .all("minimum")
             .iter()

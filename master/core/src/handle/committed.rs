@@ -42,9 +42,9 @@ impl State {
             Then::Subscribe(subscription) => self.subscription_committed(turn, *subscription),
             Then::UpdateFramework(update) => self.framework_update_committed(turn, *update),
             Then::UpdateRoles(update) => self.roles_committed(turn, *update),
-            Then::FrameworkRemoved { conn, message, request } => {
-                if let Some(conn) = conn.filter(|conn| self.scheduler_streams.contains_key(conn)) {
-                    turn.end_scheduler(conn, ErrorCode::Removed, message);
+            Then::FrameworkRemoved { conns, message, request } => {
+                for conn in conns.into_iter().filter(|conn| self.scheduler_streams.contains_key(conn)) {
+                    turn.end_scheduler(conn, ErrorCode::Removed, message.as_str());
                 }
                 if let Some(request) = request {
                     turn.reply(request, Ok(OperatorReply::TornDown));

@@ -17,6 +17,7 @@ mod register;
 mod request;
 mod roles;
 mod scheduler_stream;
+mod stand_by;
 mod status_update;
 mod subscribe;
 mod tick;

@@ -40,6 +40,12 @@ impl State {
                 let message = "the subscription is not yet taken; wait for Subscribed before any other call";
                 return self.refuse(turn, conn, call_id, Refusal::OutOfOrder, message);
             }
+            (Some(SchedulerStream::StandingBy(id)), _) => {
+                let message = format!(
+                    "the scheduler stands by: another one of framework {id} is subscribed; wait for Subscribed"
+                );
+                return self.refuse(turn, conn, call_id, Refusal::OutOfOrder, message);
+            }
             (None, _) => {
                 let message = "the first call of a stream must be Subscribe";
                 return self.refuse(turn, conn, call_id, Refusal::OutOfOrder, message);
@@ -102,8 +108,13 @@ impl State {
 
     /// The stream of a scheduler ended.
     pub(super) fn scheduler_closed(&mut self, turn: &mut Turn<'_>, conn: ConnId) {
-        if let Some(SchedulerStream::Subscribed(id)) = self.scheduler_streams.remove(&conn) {
-            self.disconnect_framework(turn, &id, Close::FrameworkGone);
+        match self.scheduler_streams.remove(&conn) {
+            Some(SchedulerStream::Subscribed(id)) => {
+                self.disconnect_framework(turn, &id, Close::FrameworkGone);
+                self.let_next_in(turn, &id, false);
+            }
+            Some(SchedulerStream::StandingBy(id)) => self.stand_by_closed(conn, &id),
+            Some(SchedulerStream::Subscribing | SchedulerStream::Closing) | None => {}
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
     state::{
         State,
         commits::{Subscription, Then},
-        frameworks::SchedulerStream,
+        frameworks::{Begun, SchedulerStream},
         ids::Origin,
         offers::Close,
     },
@@ -31,6 +31,8 @@ impl State {
         suppressed: Vec<Role>,
         options: Box<FrameworkOptions>,
     ) {
+        let named = || options.stand_by.is_some().then(|| self.framework_named(&info)).flatten();
+        let framework_id = framework_id.or_else(named);
         let judged = judge_info(&info, &suppressed)
             .map_err(|message| (ErrorCode::Refused, message))
             .and_then(|()| framework_id.as_ref().map_or(Ok(()), |id| self.judge_return(id, &info)));
@@ -40,21 +42,36 @@ impl State {
         let fresh = framework_id.is_none();
         let framework_id = framework_id.unwrap_or_else(|| self.ids.framework());
         let subscription = Box::new(Subscription { conn, framework_id, fresh, info, suppressed, options });
-        let id = &subscription.framework_id;
-        let recorded = self.frameworks.get(id).is_some_and(|framework| framework.recorded)
-            && self.view.frameworks.get(id).is_some_and(|view| *view.info == subscription.info);
-        if recorded {
-            return self.let_in(turn, *subscription);
+        if subscription.options.stand_by.is_some() && self.is_led_by_another(&subscription) {
+            return self.stand_by(turn, *subscription);
         }
-        self.scheduler_streams.insert(conn, SchedulerStream::Subscribing);
-        let op = RegistryOp::AdmitFramework { framework_id: id.clone(), info: subscription.info.clone() };
-        self.commits.ask(turn, op, Then::Subscribe(subscription));
+        self.admit_subscription(turn, *subscription);
+    }
+
+    /// Lets a framework in, once the registry knows it as it wishes to be known.
+    pub(super) fn admit_subscription(&mut self, turn: &mut Turn<'_>, subscription: Subscription) {
+        let Subscription { conn, framework_id: id, info, options, .. } = &subscription;
+        let recorded = self.frameworks.get(id).is_some_and(|framework| framework.recorded)
+            && self.view.frameworks.get(id).is_some_and(|view| view.info.as_ref() == info);
+        if recorded {
+            return self.let_in(turn, subscription);
+        }
+        self.scheduler_streams.insert(*conn, SchedulerStream::Subscribing);
+        if options.stand_by.is_some() {
+            let begun = Begun { conn: *conn, info: info.clone(), stand_by: options.stand_by.clone() };
+            self.subscribing.insert(id.clone(), begun);
+        }
+        let op = RegistryOp::AdmitFramework { framework_id: id.clone(), info: info.clone() };
+        self.commits.ask(turn, op, Then::Subscribe(Box::new(subscription)));
     }
 
     /// The registry knows the framework as it wishes to be known.
     pub(super) fn subscription_committed(&mut self, turn: &mut Turn<'_>, subscription: Subscription) {
         let Subscription { conn, framework_id: id, fresh, info, .. } = &subscription;
         let connected = self.scheduler_streams.get(conn) == Some(&SchedulerStream::Subscribing);
+        if self.subscribing.get(id).is_some_and(|begun| begun.conn == *conn) {
+            self.subscribing.remove(id);
+        }
         // Things may have changed during the write: the framework may be removed.
         if let Err((code, message)) = if *fresh { Ok(()) } else { self.judge_return(id, info) } {
             if connected {
@@ -62,6 +79,8 @@ impl State {
             }
         } else if connected {
             self.let_in(turn, subscription);
+        } else if !self.subscribing.contains_key(id) && self.let_next_in(turn, id, *fresh) {
+            // Who stood by for it takes its place.
         } else if *fresh {
             // It has gone without ever hearing its id, so nobody can come back under it.
             self.commits.ask(turn, RegistryOp::RemoveFramework { framework_id: id.clone() }, Then::Nothing);
@@ -117,7 +136,13 @@ impl State {
         }
     }
 
-    fn refuse_subscription(&mut self, turn: &mut Turn<'_>, conn: ConnId, code: ErrorCode, message: String) {
+    pub(super) fn refuse_subscription(
+        &mut self,
+        turn: &mut Turn<'_>,
+        conn: ConnId,
+        code: ErrorCode,
+        message: String,
+    ) {
         self.view.counters.calls_refused += 1;
         self.scheduler_streams.insert(conn, SchedulerStream::Closing);
         turn.end_scheduler(conn, code, message);
@@ -132,6 +157,9 @@ impl State {
             );
             Err((ErrorCode::Removed, message))
         };
+        if !self.view.frameworks.contains_key(id) && self.subscribing.contains_key(id) {
+            return Ok(()); // another scheduler of it is about to be the first
+        }
         match (self.view.frameworks.get(id), self.ids.framework_origin(id)) {
             (Some(known), _) if known.state == FrameworkState::Removed => removed(),
             (Some(known), _) if known.info.principal != info.principal => {
@@ -165,7 +193,8 @@ impl State {
             self.scheduler_streams.insert(conn, SchedulerStream::Closing);
         }
         self.remove_framework(turn, id);
-        let then = Then::FrameworkRemoved { conn, message: message.to_owned(), request };
+        let conns = conn.into_iter().chain(self.dismiss_stand_bys(id)).collect();
+        let then = Then::FrameworkRemoved { conns, message: message.to_owned(), request };
         self.commits.ask(turn, RegistryOp::RemoveFramework { framework_id: id.clone() }, then);
     }
 }

@@ -72,6 +72,7 @@ impl State {
     fn heartbeat(&mut self, turn: &mut Turn<'_>, id: FrameworkId) {
         let conn = self.scheduler_conn(&id).expect("only a connected framework has a heartbeat");
         turn.tell_scheduler(conn, SchedulerEvent::Heartbeat);
+        self.stand_by_heartbeat(turn, &id);
         self.timers.set(Timer::Heartbeat(id), turn.now + self.config.scheduler_heartbeat);
     }
 }

@@ -38,8 +38,8 @@ pub(crate) enum Then {
     UpdateRoles(Box<RolesUpdate>),
     /// Tell those who asked that the framework is removed.
     FrameworkRemoved {
-        /// Its stream, to be ended.
-        conn: Option<ConnId>,
+        /// Its stream, and those of who stood by, to be ended.
+        conns: Vec<ConnId>,
         /// For people.
         message: String,
         /// The operator who asked.

@@ -33,8 +33,19 @@ pub(crate) enum SchedulerStream {
     Subscribing,
     /// It speaks for a framework.
     Subscribed(FrameworkId),
+    /// Another one does; it is next, or after others.
+    StandingBy(FrameworkId),
     /// The master has ended it; what still comes is not heard.
     Closing,
+}
+
+/// A subscription of a framework with several schedulers that is being written to the registry.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) conn: ConnId,
+    pub(crate) info: FrameworkInfo,
+    /// The scheduler's name among those of its framework.
+    pub(crate) stand_by: Option<String>,
 }
 
 /// The private half of a framework.

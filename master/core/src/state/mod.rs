@@ -16,7 +16,7 @@ pub(crate) mod tasks;
 pub(crate) mod timers;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -28,9 +28,9 @@ use apportion_types::{
 
 use self::{
     agents::{Agent, AgentStream, RemovedAgents},
-    commits::Commits,
+    commits::{Commits, Subscription},
     completed::Completed,
-    frameworks::{Framework, SchedulerStream},
+    frameworks::{Begun, Framework, SchedulerStream},
     ids::Ids,
     offers::ClosedOffers,
     operations::Operations,
@@ -72,6 +72,9 @@ pub(crate) struct State {
     /// The private half of `view.frameworks`.
     pub(crate) frameworks: BTreeMap<FrameworkId, Framework>,
     pub(crate) scheduler_streams: BTreeMap<ConnId, SchedulerStream>,
+    /// Of frameworks with several schedulers: those about to be subscribed, and those that stand by, in the order in which they came.
+    pub(crate) subscribing: BTreeMap<FrameworkId, Begun>,
+    pub(crate) stand_bys: BTreeMap<FrameworkId, VecDeque<Subscription>>,
     /// Removed frameworks that are still listed, oldest first.
     pub(crate) removed_frameworks: Vec<FrameworkId>,
     /// Removed frameworks whose ids earlier masters gave: as many as the registry keeps. Those of this master need no memory.
@@ -120,6 +123,8 @@ impl State {
             given_up_at_once: recovered::given_up_at_once(recovered.awaited()),
             frameworks: BTreeMap::new(),
             scheduler_streams: BTreeMap::new(),
+            subscribing: BTreeMap::new(),
+            stand_bys: BTreeMap::new(),
             removed_frameworks: Vec::new(),
             removed_foreign_frameworks: BTreeSet::new(),
             completed: Completed::default(),

@@ -19,13 +19,15 @@ use super::{
 /// How many kinds of calls [`Cluster::model`] makes.
 pub(super) const KINDS: u8 = 17;
 
-pub(super) fn options(choice: u8) -> Box<FrameworkOptions> {
+/// Several schedulers have the same name, and some of them stand by for one another.
+pub(super) fn options(choice: u8, scheduler: usize) -> Box<FrameworkOptions> {
     let capabilities = match choice % 3 {
         0 => Default::default(),
         _ => Capability::ALL.into_iter().collect(),
     };
     let offers_max = (choice % 5 == 4).then_some(1);
-    Box::new(FrameworkOptions { capabilities, offers_max, ..FrameworkOptions::default() })
+    let stand_by = (choice % 4 == 1).then(|| format!("s{scheduler}"));
+    Box::new(FrameworkOptions { capabilities, offers_max, stand_by, ..FrameworkOptions::default() })
 }
 
 fn disk(terms: Terms, milli: i64) -> Resources {
@@ -127,7 +129,7 @@ impl Cluster {
             8 => Call::UpdateFramework {
                 info: framework_info(number % 5),
                 suppressed: Vec::new(),
-                options: options(number),
+                options: options(number, framework),
             },
             9 => {
                 let resources = if number < 2 { Resources::new() } else { "cpus:3;mem:128".parse().unwrap() };

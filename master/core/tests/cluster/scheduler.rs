@@ -165,7 +165,7 @@ impl Cluster {
                 info: framework_info(variant),
                 framework_id,
                 suppressed,
-                options: model::options(variant),
+                options: model::options(variant, number),
             },
         );
     }

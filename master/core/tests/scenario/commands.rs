@@ -440,6 +440,7 @@ impl Scenario {
     fn scheduler_command(&mut self, verb: &str, words: &[&str]) -> Parsed<()> {
         let known = [
             "cap",
+            "by",
             "offers_max",
             "min",
             "only",

@@ -48,6 +48,7 @@ pub(super) fn options(words: &Words<'_>) -> Parsed<Box<FrameworkOptions>> {
         });
     }
     options.offers_max = words.one("offers_max").map(|text| said(text.parse())).transpose()?;
+    options.stand_by = words.one("by").map(str::to_owned);
     for word in words.all("min") {
         let (role, resources) = word.split_once(':').ok_or("a minimum is written ROLE:RESOURCES")?;
         options.min_allocatable.entry(said(Role::new(role))?).or_default().push(said(resources.parse())?);

@@ -72,6 +72,7 @@ fn event(event: &Event) -> String {
         Event::Refused { call_id, code, message } => format!("refused call {call_id} {code:?}: {message}"),
         Event::Error { code, message } => format!("error {code:?}: {message}"),
         Event::Heartbeat => "heartbeat".to_owned(),
+        Event::StandingBy { framework_id, .. } => format!("standing by for {framework_id}"),
         Event::OperationUpdate(said) => format!("operation {}", operation_status(said)),
         Event::Preempt(preemption) => {
             let tasks: Vec<&str> = preemption.tasks.iter().map(|task| task.as_str()).collect();
