@@ -13,27 +13,40 @@ use std::{
 };
 
 use apportion_types::FrameworkId;
-use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{
+    Builder, Database, ReadableDatabase as _, ReadableTable as _, StorageBackend, TableDefinition,
+    backends::{FileBackend, InMemoryBackend},
+};
 
 use super::{Changes, Kept, Store, StoreError};
 
 /// The layout of the tables. One that is higher is of a later version.
-const VERSION: &str = "1";
+pub(super) const VERSION: &str = "1";
 
-const RECORDS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("records");
+pub(super) const RECORDS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("records");
 
 /// What is known of the store itself, and of its framework.
-const ABOUT: TableDefinition<'static, &str, &str> = TableDefinition::new("about");
+pub(super) const ABOUT: TableDefinition<'static, &str, &str> = TableDefinition::new("about");
 
-const ABOUT_VERSION: &str = "version";
-const ABOUT_OWNER: &str = "owner";
+pub(super) const ABOUT_VERSION: &str = "version";
+pub(super) const ABOUT_OWNER: &str = "owner";
 const ABOUT_FRAMEWORK_ID: &str = "framework_id";
+
+/// How often something was saved: tells which of the two saves that the file holds is the newer.
+const ABOUT_SAVES: &str = "saves";
+
+/// Which of the two saves that a file of redb holds is the newest, and that it was written in two phases: it was on the disk before this
+/// bit named it. No checksum covers this byte.
+const FLAGS_AT: usize = 9;
+const NEWEST_BIT: u8 = 1;
+const TWO_PHASES: u8 = 4;
 
 /// What one scheduler keeps is small, and read once.
 const CACHE_BYTES: usize = 16 << 20;
 
 /// A [`Store`] in a folder, which survives the end of the process and of the machine's power: a [redb](https://docs.rs/redb)
-/// database, in which each save is on the disk before it returns, and one that was cut off never happened.
+/// database, in which each save is on the disk before it returns, and one that was cut off never happened. It never goes back to the save
+/// before the newest, which the file still holds, on its own: a newest one that is damaged is refused.
 #[derive(Debug)]
 pub struct Embedded {
     folder: PathBuf,
@@ -51,7 +64,31 @@ impl Embedded {
         if !path.try_exists().map_err(|source| io_error(&path, source))? {
             create(&path, owner)?;
         }
-        let database = builder().open(&path).map_err(|error| failed(error, &path))?;
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|e| io_error(&path, e))?;
+        let storage = FileBackend::new(file).map_err(|error| failed(error, &path))?;
+        Self::in_storage(folder, storage, lock, owner)
+    }
+
+    /// Opens what is kept in a storage that nobody else uses.
+    pub(super) fn in_storage(
+        folder: &Path,
+        storage: impl StorageBackend,
+        lock: File,
+        owner: &str,
+    ) -> Result<Self, StoreError> {
+        let path = file(folder);
+        let io_error = |source| io_error(&path, source);
+        let mut bytes = vec![0; usize::try_from(storage.len().map_err(io_error)?).unwrap_or(usize::MAX)];
+        storage.read(0, &mut bytes).map_err(io_error)?;
+        let Some(flags) = bytes.get(FLAGS_AT) else { return Err(damaged(&path, "it is too short")) };
+        let wanted = newest(&bytes, *flags).map_err(|error| failed(error, &path))?;
+        if wanted != *flags {
+            // The newest save is named as such, once it is on the disk: of a process that was killed it may be in memory only.
+            storage.sync_data().map_err(io_error)?;
+            storage.write(FLAGS_AT as u64, &[wanted]).map_err(io_error)?;
+            storage.sync_data().map_err(io_error)?;
+        }
+        let database = builder().create_with_backend(storage).map_err(|error| failed(error, &path))?;
         let store = Self { folder: folder.to_owned(), database, _lock: lock };
         let about = |key| store.about(key);
         match about(ABOUT_VERSION)?.as_deref() {
@@ -84,11 +121,7 @@ impl Embedded {
     }
 
     fn about(&self, key: &str) -> Result<Option<String>, StoreError> {
-        let read = || -> Result<_, redb::Error> {
-            let about = self.database.begin_read()?.open_table(ABOUT)?;
-            Ok(about.get(key)?.map(|value| value.value().to_owned()))
-        };
-        read().map_err(|error| failed(error, &file(&self.folder)))
+        about(&self.database, key).map_err(|error| failed(error, &file(&self.folder)))
     }
 }
 
@@ -113,13 +146,17 @@ impl Store for Embedded {
             return Ok(());
         }
         let write = || -> Result<(), redb::Error> {
-            let writing = self.database.begin_write()?;
-            if let Some(framework_id) = &changes.framework_id {
+            let mut writing = self.database.begin_write()?;
+            writing.set_two_phase_commit(true);
+            {
                 let mut about = writing.open_table(ABOUT)?;
-                match framework_id {
-                    Some(id) => about.insert(ABOUT_FRAMEWORK_ID, id.as_str())?,
-                    None => about.remove(ABOUT_FRAMEWORK_ID)?,
-                };
+                let saves = number(about.get(ABOUT_SAVES)?.map(|saves| saves.value().to_owned())) + 1;
+                about.insert(ABOUT_SAVES, saves.to_string().as_str())?;
+                match &changes.framework_id {
+                    Some(Some(id)) => _ = about.insert(ABOUT_FRAMEWORK_ID, id.as_str())?,
+                    Some(None) => _ = about.remove(ABOUT_FRAMEWORK_ID)?,
+                    None => {}
+                }
             }
             if !changes.records.is_empty() {
                 let mut records = writing.open_table(RECORDS)?;
@@ -134,6 +171,37 @@ impl Store for Embedded {
         };
         write().map_err(|error| failed(error, &file(&self.folder)))
     }
+}
+
+fn about(database: &Database, key: &str) -> Result<Option<String>, redb::Error> {
+    let about = database.begin_read()?.open_table(ABOUT)?;
+    Ok(about.get(key)?.map(|value| value.value().to_owned()))
+}
+
+fn number(saves: Option<String>) -> u64 {
+    saves.and_then(|saves| saves.parse().ok()).unwrap_or_default()
+}
+
+/// The flags that name the newest save of a file, found in copies of it: redb itself would take the save before one that is damaged.
+///
+/// The save that the file names was on the disk before it was named; if it is not whole, it is damaged. If the other one is whole and
+/// newer, the machine stopped before it was named, and nobody was told of it, or the name is damaged.
+fn newest(bytes: &[u8], flags: u8) -> Result<u8, redb::Error> {
+    let (named, other) = (flags | TWO_PHASES, (flags ^ NEWEST_BIT) | TWO_PHASES);
+    match (saves(bytes, named), saves(bytes, other)) {
+        (Ok(saves), Ok(others)) if others > saves => Ok(other),
+        // Once saves were written in one phase, and such a one may have been cut off.
+        (Err(_), Ok(_)) if flags & TWO_PHASES == 0 => Ok(other),
+        (saves, _) => saves.map(|_| named),
+    }
+}
+
+/// How often something was saved up to the save that these flags name as the newest, if that is whole.
+fn saves(bytes: &[u8], flags: u8) -> Result<u64, redb::Error> {
+    let copy = InMemoryBackend::new();
+    let filled = copy.set_len(bytes.len() as u64).and_then(|()| copy.write(0, bytes));
+    filled.and_then(|()| copy.write(FLAGS_AT as u64, &[flags])).map_err(redb::StorageError::from)?;
+    Ok(number(about(&builder().create_with_backend(copy)?, ABOUT_SAVES)?))
 }
 
 fn file(folder: &Path) -> PathBuf {
@@ -164,26 +232,26 @@ fn create(path: &Path, owner: &str) -> Result<(), StoreError> {
     let draft = path.with_extension("new");
     // Of a process that was killed here.
     let _ = fs::remove_file(&draft);
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&draft)
-        .map_err(|e| io_error(&draft, e))?;
-    let made = || -> Result<(), redb::Error> {
-        let database = builder().create(&draft)?;
-        let writing = database.begin_write()?;
-        writing.open_table(RECORDS)?;
-        let mut about = writing.open_table(ABOUT)?;
-        about.insert(ABOUT_VERSION, VERSION)?;
-        about.insert(ABOUT_OWNER, owner)?;
-        drop(about);
-        Ok(writing.commit()?)
-    };
-    made().map_err(|error| failed(error, &draft))?;
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&draft);
+    let storage = FileBackend::new(file.map_err(|e| io_error(&draft, e))?);
+    let made = storage.map_err(redb::Error::from).and_then(|storage| initialize(storage, owner));
+    made.map_err(|error| failed(error, &draft))?;
     fs::rename(&draft, path).map_err(|e| io_error(&draft, e))?;
     let folder = path.parent().unwrap_or(Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| io_error(folder, e))
+}
+
+/// Writes an empty store, which lasts when this returns.
+pub(super) fn initialize(storage: impl StorageBackend, owner: &str) -> Result<(), redb::Error> {
+    let database = builder().create_with_backend(storage)?;
+    let mut writing = database.begin_write()?;
+    writing.set_two_phase_commit(true);
+    writing.open_table(RECORDS)?;
+    let mut about = writing.open_table(ABOUT)?;
+    about.insert(ABOUT_VERSION, VERSION)?;
+    about.insert(ABOUT_OWNER, owner)?;
+    drop(about);
+    Ok(writing.commit()?)
 }
 
 fn failed(error: impl Into<redb::Error>, path: &Path) -> StoreError {

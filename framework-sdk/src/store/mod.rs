@@ -21,9 +21,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(test)]
+#[cfg(feature = "store")]
+mod crashes;
 #[cfg(feature = "store")]
 mod embedded;
 mod memory;
+#[cfg(test)]
+#[cfg(feature = "store")]
+#[path = "../../../tests/power.rs"]
+mod power;
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -8,7 +8,7 @@ use std::{
     error::Error as StdError,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use prost::Message as _;
 use redb::{
     Builder, Database, ReadableDatabase, ReadableTable as _, StorageBackend, TableDefinition, TableError,
-    backends::InMemoryBackend,
+    backends::{FileBackend, InMemoryBackend},
 };
 
 use super::{Contents, Registry, RegistryError, entry::Key};
@@ -177,25 +177,15 @@ impl Embedded {
         if !path.try_exists().map_err(|source| OpenError::Io { path: path.clone(), source })? {
             create(&path)?;
         }
-        let judged = judged(&path)?;
-        if let Some(flags) = judged.mended {
-            mend(&path, flags).map_err(|source| OpenError::Io { path: path.clone(), source })?;
-        }
-        let database = builder().open(&path).map_err(|error| failed(error, &path))?;
-        let contents = contents(&database).map_err(|wrong| wrong.of(&path))?.contents;
-        Ok(Self { store: Arc::new(Store { path, database, contents: Mutex::new(contents), _lock: lock }) })
+        let file = OpenOptions::new().read(true).write(true).open(&path);
+        let file = file.map_err(|source| OpenError::Io { path: path.clone(), source })?;
+        let storage = FileBackend::new(file).map_err(|error| failed(error, &path))?;
+        Ok(Self { store: Arc::new(Store::open(path, storage, lock)?) })
     }
 
     pub(super) fn contents(&self) -> Contents {
-        self.store.contents.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.store.contents()
     }
-}
-
-/// Names the newest commit as such.
-fn mend(path: &Path, flags: u8) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
-    file.write_all_at(&[flags], FLAGS_AT as u64)?;
-    file.sync_all()
 }
 
 /// What the registry of a work directory keeps, read without changing it, also beside the master that has it.
@@ -227,24 +217,27 @@ fn create(path: &Path) -> Result<(), OpenError> {
     let failed = |source| OpenError::Io { path: draft.clone(), source };
     // Of a master that was killed here.
     let _ = fs::remove_file(&draft);
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(failed)?;
-    let made = || -> Result<(), redb::Error> {
-        let database = builder().create(&draft)?;
-        let mut writing = database.begin_write()?;
-        writing.set_two_phase_commit(true);
-        writing.open_table(ENTRIES)?;
-        {
-            let mut about = writing.open_table(ABOUT)?;
-            about.insert(ABOUT_VERSION, VERSION)?;
-            about.insert(ABOUT_LEAST_WRITER, LEAST_WRITER)?;
-        }
-        writing.commit()?;
-        Ok(())
-    };
-    made().map_err(|error| self::failed(error, &draft))?;
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&draft);
+    let storage = FileBackend::new(file.map_err(failed)?).map_err(|error| self::failed(error, &draft))?;
+    initialize(storage).map_err(|error| self::failed(error, &draft))?;
     fs::rename(&draft, path).map_err(failed)?;
     let folder = path.parent().unwrap_or(Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+/// Writes an empty registry, which lasts when this returns.
+pub(super) fn initialize(storage: impl StorageBackend) -> Result<(), redb::Error> {
+    let database = builder().create_with_backend(storage)?;
+    let mut writing = database.begin_write()?;
+    writing.set_two_phase_commit(true);
+    writing.open_table(ENTRIES)?;
+    {
+        let mut about = writing.open_table(ABOUT)?;
+        about.insert(ABOUT_VERSION, VERSION)?;
+        about.insert(ABOUT_LEAST_WRITER, LEAST_WRITER)?;
+    }
+    writing.commit()?;
+    Ok(())
 }
 
 /// What a file is found to keep.
@@ -335,6 +328,26 @@ fn contents(database: &impl ReadableDatabase) -> Result<Kept, Wrong> {
 }
 
 impl Store {
+    /// Opens the registry in a storage that nobody else uses.
+    pub(super) fn open(path: PathBuf, storage: impl StorageBackend, lock: File) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Io { path: path.clone(), source };
+        let mut bytes = vec![0; usize::try_from(storage.len().map_err(failed)?).unwrap_or(usize::MAX)];
+        storage.read(0, &mut bytes).map_err(failed)?;
+        if let Some(flags) = judge(&path, &bytes)?.mended {
+            // The newest commit is named as such, once it is on the disk: of a master that was killed it may be in memory only.
+            storage.sync_data().map_err(failed)?;
+            storage.write(FLAGS_AT as u64, &[flags]).map_err(failed)?;
+            storage.sync_data().map_err(failed)?;
+        }
+        let database = builder().create_with_backend(storage).map_err(|error| self::failed(error, &path))?;
+        let contents = contents(&database).map_err(|wrong| wrong.of(&path))?.contents;
+        Ok(Self { path, database, contents: Mutex::new(contents), _lock: lock })
+    }
+
+    pub(super) fn contents(&self) -> Contents {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Writes what a change of the contents has changed.
     pub(super) fn commit(&self, ops: Vec<RegistryOp>) -> Result<(), redb::Error> {
         let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);

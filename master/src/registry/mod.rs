@@ -1,11 +1,16 @@
 //! Where slow facts are kept: which agents and frameworks take part, which are gone for ever, and what is set for roles.
 
 mod backup;
+#[cfg(test)]
+mod crashes;
 mod embedded;
 mod entry;
 mod etcd;
 mod inspect;
 mod memory;
+#[cfg(test)]
+#[path = "../../../tests/power.rs"]
+mod power;
 #[cfg(test)]
 mod tests;
 
