@@ -13,6 +13,7 @@ mod logs;
 mod masters;
 mod resumed;
 mod sharing;
+mod soak;
 mod survival;
 mod traces;
 
