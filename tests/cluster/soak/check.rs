@@ -27,8 +27,9 @@ pub(super) fn everything(cluster: &Cluster) -> (Vec<String>, String) {
     wrong.extend(more);
     wrong.extend(writes(&leaderships, &leaders));
     let told = cluster.load.told();
+    let given_up = given_up(&fs::read_to_string(cluster.log("batch")).unwrap_or_default());
     let tasks = cluster.load.done.iter().map(|(job, summary)| {
-        wrong.extend(job_done(job, summary.as_ref(), &told, &leaders));
+        wrong.extend(job_done(job, summary.as_ref(), &told, &leaders, &given_up));
         job.tasks
     });
     let tasks = tasks.sum::<u32>();
@@ -37,8 +38,9 @@ pub(super) fn everything(cluster: &Cluster) -> (Vec<String>, String) {
     wrong.extend(panics(&cluster.evidence.join("logs")));
     let starts = |kind: &str| told.get(kind).map_or(0, Vec::len);
     let seen = format!(
-        "{} leaderships, {} journals with {} events, {} launches; {} jobs with {tasks} tasks, {} begun and {} ended; {} \
+        "{} given up with their agent; {} leaderships, {} journals with {} events, {} launches; {} jobs with {tasks} tasks, {} begun and {} ended; {} \
          replicas begun; {} terminal updates acknowledged",
+        given_up.values().sum::<usize>(),
         leaderships.len(),
         leaders.leaders.len(),
         leaders.events,
@@ -79,14 +81,17 @@ fn writes(leaderships: &[history::Leadership], leaders: &Leaders) -> Vec<String>
     wrong
 }
 
-/// Each task of a job was executed to its end exactly once, each attempt begun at most once, and nothing of it is forgotten.
+/// Each task of a job was executed to its end exactly once, but for attempts that were given up, each attempt begun at most once, and nothing
+/// of it is forgotten.
 fn job_done(
     job: &Job,
     summary: Option<&Value>,
     told: &BTreeMap<String, Vec<Told>>,
     leaders: &Leaders,
+    given_up: &BTreeMap<String, usize>,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
+    let given_up = |name: &str| given_up.get(name).copied().unwrap_or_default();
     let of = |kind: &str| -> Vec<&Told> {
         let lines = told.get(kind).into_iter().flatten();
         lines.filter(|(_, task, _)| task.starts_with(&format!("{}-", job.name))).collect()
@@ -98,6 +103,17 @@ fn job_done(
     }
     let twice = attempts.iter().filter(|(_, count)| **count > 1);
     wrong.extend(twice.map(|(task, count)| format!("attempt {task} was begun {count} times")));
+    for (_, task, sandbox) in begun.iter().filter(|(_, task, _)| !ended.iter().any(|end| end.1 == *task)) {
+        match leaders.ends.get(task) {
+            Some((TaskState::Finished, _)) => {
+                wrong.push(format!("{task} did not end, and is said to have finished"))
+            }
+            Some((state, why)) => {
+                println!("        {task} began and did not end: {state:?} {why} ({sandbox})")
+            }
+            None => wrong.push(format!("{task} began and did not end, and nobody knows why")),
+        }
+    }
     let name = |task: &str| task.split(".r").next().unwrap_or_default().to_owned();
     let mut ends = BTreeMap::<String, Vec<&str>>::new();
     for (_, task, _) in &ended {
@@ -108,6 +124,7 @@ fn job_done(
         let name = format!("{}-{number:0width$}", job.name);
         match ends.get(&name).map(Vec::as_slice) {
             Some([_]) => {}
+            Some(more) if more.len() <= 1 + given_up(&name) => {}
             Some(more) => wrong.push(format!("{name} was executed to its end more than once: {more:?}")),
             None => wrong.push(format!("{name} was never executed to its end")),
         }
@@ -139,13 +156,27 @@ fn job_done(
         finished.filter(|((_, task), _)| name(task.as_str()).starts_with(&format!("{}-", job.name)))
     {
         let said = summary["tasks"].as_array().into_iter().flatten();
-        if !said.into_iter().any(|said| said["task_id"] == task.as_str()) {
+        if given_up(&name(task.as_str())) == 0
+            && !said.into_iter().any(|said| said["task_id"] == task.as_str())
+        {
             wrong.push(format!(
                 "{task} finished, which was acknowledged, and another attempt is what the job counts"
             ));
         }
     }
     wrong
+}
+
+/// How often an attempt of each task was given up because its agent could not be reached any more: what it does there nobody can know, and it
+/// is run again all the same.
+fn given_up(log: &str) -> BTreeMap<String, usize> {
+    let mut given_up = BTreeMap::new();
+    for line in log.lines().filter(|line| line.contains("cannot be reached (counts as no attempt)")) {
+        if let Some((before, _)) = line.split_once(" will run again: ") {
+            *given_up.entry(before.rsplit(' ').next().unwrap_or_default().to_owned()).or_default() += 1;
+        }
+    }
+    given_up
 }
 
 /// All that ran belongs to a job or to the service.

@@ -50,6 +50,8 @@ pub(super) struct Cluster {
     processes: BTreeMap<&'static str, Process>,
     pub(super) load: Load,
     dice: fastrand::Rng,
+    /// Pings that an agent may miss, one each second, before it is given up.
+    pings: u32,
     /// Disks that are full, or were a moment ago.
     pub(super) full: BTreeSet<&'static str>,
     /// Who ended by itself, and why, as its log says.
@@ -80,6 +82,7 @@ impl Cluster {
             clocks,
             processes: BTreeMap::new(),
             load,
+            pings: if seed % 2 == 0 { 30 } else { 5 },
             dice: fastrand::Rng::with_seed(seed ^ 0x5eed),
             full: BTreeSet::new(),
             ended: Vec::new(),
@@ -177,9 +180,10 @@ impl Cluster {
                     name,
                     &format!(
                         "master --listen {listen} --etcd {} --leader-lease 3s --log info --journal {} \
-                         --agent-ping-interval 1s --scheduler-heartbeat 2s",
+                         --agent-ping-interval 1s --agent-pings-missed-max {} --scheduler-heartbeat 2s",
                         Self::members(),
                         journal.display(),
+                        self.pings,
                     ),
                 )
             }

@@ -28,6 +28,8 @@ pub(super) struct Leaders {
     pub(super) leaders: BTreeMap<String, Leader>,
     /// Terminal updates that frameworks acknowledged.
     pub(super) acknowledged: BTreeMap<Key, TaskState>,
+    /// How tasks ended, and why, by their agents.
+    pub(super) ends: BTreeMap<String, (TaskState, String)>,
     pub(super) wrong: Vec<String>,
     pub(super) events: u64,
     pub(super) launched: BTreeMap<Key, String>,
@@ -123,6 +125,10 @@ impl Seen<'_> {
                         key.1, status.state
                     );
                     self.all.wrong.push(wrong);
+                }
+                if status.state.is_terminal() {
+                    let why = format!("{:?}: {}", status.reason, status.message);
+                    self.all.ends.insert(status.task_id.to_string(), (status.state, why));
                 }
                 if let Some(update_id) = status.update_id.clone().filter(|_| status.state.is_terminal()) {
                     self.terminal.insert((key, update_id), status.state);

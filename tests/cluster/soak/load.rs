@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitStatus,
     thread,
+    time::Instant,
 };
 
 use rustix::fs::{CWD, Mode, mkfifoat};
@@ -52,9 +53,12 @@ impl Load {
         // Also for writing, so that it never ends.
         let reader = File::options().read(true).write(true).open(&pipe).unwrap();
         let mut writer = File::create(&ledger).unwrap();
+        let begun = Instant::now();
         thread::spawn(move || {
             for line in BufReader::new(reader).lines().map_while(Result::ok) {
-                if writeln!(writer, "{line}").is_err() {
+                // For people alone.
+                let at = begun.elapsed().as_secs_f64();
+                if writeln!(writer, "{at:.3} {line}").is_err() {
                     break;
                 }
             }
@@ -118,7 +122,7 @@ impl Load {
         let ledger = fs::read_to_string(&self.ledger).unwrap();
         let mut told: BTreeMap<String, Vec<Told>> = BTreeMap::new();
         for line in ledger.lines() {
-            let [kind, framework, task, sandbox] = line.split(' ').collect::<Vec<_>>()[..] else {
+            let [_, kind, framework, task, sandbox] = line.split(' ').collect::<Vec<_>>()[..] else {
                 panic!("a line of the ledger: {line:?}");
             };
             let one = (framework.to_owned(), task.to_owned(), sandbox.to_owned());

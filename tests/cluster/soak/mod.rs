@@ -2,7 +2,7 @@
 //! has written down.
 //!
 //! `APPORTION_SOAK` says for how many seconds (15), `APPORTION_SOAK_SEED` in which order (another one each time; it is printed). What was
-//! written down is kept when something is wrong.
+//! written down is kept when something is wrong, and with `APPORTION_SOAK_KEEP`.
 
 mod check;
 mod clock;
@@ -33,7 +33,7 @@ use super::{is_root, traces};
 use crate::support::Place;
 
 /// Tasks of one job.
-const TASKS: u32 = 120;
+const TASKS: u32 = 300;
 
 /// How long it may take, once nothing goes wrong any more, until all is as it should be: on a machine that is busy with other work.
 const CALM_MAX: Duration = Duration::from_secs(300);
@@ -110,7 +110,9 @@ fn the_soak_whatever_goes_wrong_nothing_is_lost_and_nothing_is_done_twice() {
         evidence.display(),
         wrong.join("\n")
     );
-    fs::remove_dir_all(evidence).unwrap();
+    if std::env::var_os("APPORTION_SOAK_KEEP").is_none() {
+        fs::remove_dir_all(evidence).unwrap();
+    }
 }
 
 /// Lets the faults come when it is their time, and begins a job whenever one has ended.
