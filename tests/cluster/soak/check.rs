@@ -14,6 +14,7 @@ use super::{
     history,
     journals::Leaders,
     load::{Job, SERVICE, Told},
+    say,
 };
 
 /// Everything that is wrong, and what was looked at in a line.
@@ -109,7 +110,7 @@ fn job_done(
                 wrong.push(format!("{task} did not end, and is said to have finished"))
             }
             Some((state, why)) => {
-                println!("        {task} began and did not end: {state:?} {why} ({sandbox})")
+                say(format_args!("        {task} began and did not end: {state:?} {why} ({sandbox})"))
             }
             None => wrong.push(format!("{task} began and did not end, and nobody knows why")),
         }
@@ -142,7 +143,7 @@ fn job_done(
             // What an agent without room on its disk cannot keep, or nobody could fetch, is said.
             (_, Value::String(_)) => {}
             (tail, _) if task["hostname"] == super::cluster::SMALL => {
-                println!("        the output of {id} was lost on the full disk: {tail}");
+                say(format_args!("        the output of {id} was lost on the full disk: {tail}"));
             }
             (tail, _) => wrong.push(format!("the output of {id} is {tail}, not {right:?}")),
         }

@@ -15,6 +15,7 @@ use super::{
     clock::Clocks,
     load::{Load, SERVICE},
     net::{Net, address},
+    say,
 };
 use crate::{
     cluster::Mounted,
@@ -82,7 +83,7 @@ impl Cluster {
             clocks,
             processes: BTreeMap::new(),
             load,
-            pings: if seed % 2 == 0 { 30 } else { 5 },
+            pings: if seed.is_multiple_of(2) { 30 } else { 5 },
             dice: fastrand::Rng::with_seed(seed ^ 0x5eed),
             full: BTreeSet::new(),
             ended: Vec::new(),
@@ -147,7 +148,7 @@ impl Cluster {
 
     fn ended_alone(&mut self, name: &'static str, status: ExitStatus) {
         let said = self.last_words(name);
-        println!("        {name} ended by itself ({status}): {said}");
+        say(format_args!("        {name} ended by itself ({status}): {said}"));
         // A disk without room is what may end an agent or a framework; a master ends when it does not lead any more.
         let may = self.full.contains(name) || MASTERS.contains(&name);
         if !may || status.signal().is_some() {

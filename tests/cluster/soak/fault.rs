@@ -8,7 +8,10 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::cluster::{AGENTS, Cluster, MASTERS, MEMBERS, SMALL};
+use super::{
+    cluster::{AGENTS, Cluster, MASTERS, MEMBERS, SMALL},
+    say,
+};
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +102,7 @@ impl Planned {
             }
             _ => String::new(),
         };
-        println!("{:7.1} {:?}{said} for {:?}", self.at.as_secs_f64(), self.fault, self.time);
+        say(format_args!("{:7.1} {:?}{said} for {:?}", self.at.as_secs_f64(), self.fault, self.time));
         match self.fault {
             Fault::Kill(who) => {
                 if let Some(name) = find(cluster, who) {

@@ -130,7 +130,7 @@ impl Seen<'_> {
                     let why = format!("{:?}: {}", status.reason, status.message);
                     self.all.ends.insert(status.task_id.to_string(), (status.state, why));
                 }
-                if let Some(update_id) = status.update_id.clone().filter(|_| status.state.is_terminal()) {
+                if let Some(update_id) = status.update_id.filter(|_| status.state.is_terminal()) {
                     self.terminal.insert((key, update_id), status.state);
                 }
             }
@@ -172,7 +172,7 @@ impl Seen<'_> {
                     ..
                 } => {
                     let key = (framework_id.clone(), task_id.clone());
-                    if let Some(state) = self.terminal.get(&(key.clone(), update_id.clone())) {
+                    if let Some(state) = self.terminal.get(&(key.clone(), *update_id)) {
                         self.all.acknowledged.insert(key, *state);
                     }
                 }

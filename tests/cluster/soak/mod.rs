@@ -71,14 +71,14 @@ fn the_soak_whatever_goes_wrong_nothing_is_lost_and_nothing_is_done_twice() {
     let (folder, spaces) = (place.path().to_owned(), net.prefix());
     let mut cluster = Cluster::start(net, clocks, place, evidence.clone(), seed);
 
-    wait(&mut cluster, "agents and the service are there", |cluster| at_rest(cluster));
+    wait(&mut cluster, "agents and the service are there", at_rest);
     cluster.begin_job(TASKS);
     storm(&mut cluster, &planned, length);
     println!("{:7.1} calm", length.as_secs_f64());
     let calm = Instant::now();
     wait(&mut cluster, "the last job has ended", |cluster| cluster.load.job.is_none().then_some(()));
     cluster.full.clear();
-    wait(&mut cluster, "all is as it was", |cluster| at_rest(cluster));
+    wait(&mut cluster, "all is as it was", at_rest);
     println!("        at rest after {:.1?}; {}", calm.elapsed(), cluster.starts());
 
     let mut wrong = Vec::new();
@@ -164,7 +164,7 @@ fn wait(cluster: &mut Cluster, what: &str, mut look: impl FnMut(&Cluster) -> Opt
         }
         if begun.elapsed() >= CALM_MAX {
             for listing in [["agents"], ["frameworks"], ["tasks"]] {
-                println!("{listing:?}: {:#}", cluster.ask(&listing).unwrap_or_default());
+                say(format_args!("{listing:?}: {:#}", cluster.ask(&listing).unwrap_or_default()));
             }
             panic!(
                 "not within {CALM_MAX:?}: {what}; logs and journals are in {}",
@@ -210,6 +210,12 @@ fn left(folder: &Path, groups: &[String], spaces: &str) -> Vec<String> {
         left.push(format!("{} is left", folder.display()));
     }
     left
+}
+
+/// Tells people what goes on.
+#[expect(clippy::print_stdout, reason = "what a soak did is read when it has failed")]
+fn say(what: std::fmt::Arguments<'_>) {
+    println!("{what}");
 }
 
 fn setting(name: &str) -> Option<u64> {
