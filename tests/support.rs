@@ -53,7 +53,8 @@ impl Place {
         self.prepared(Command::new(env!("CARGO_BIN_EXE_apportion")), args)
     }
 
-    fn prepared(&self, mut command: Command, args: &[&str]) -> Command {
+    /// The same, started by something else.
+    pub(crate) fn prepared(&self, mut command: Command, args: &[&str]) -> Command {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("APPORTION_") {
                 command.env_remove(name);
@@ -153,7 +154,7 @@ impl Lines {
 }
 
 impl Running {
-    fn start(mut command: Command) -> Running {
+    pub(crate) fn start(mut command: Command) -> Running {
         let mut child = command.spawn().unwrap();
         let stdout = Lines::of(child.stdout.take().unwrap());
         let stderr = Lines::of(child.stderr.take().unwrap());

@@ -1,15 +1,22 @@
 //! `apportion watch`: one line for each thing that changes.
 
-use apportion_sdk::operator::{Change, Told, Watched};
+use std::time::Duration;
+
+use apportion_sdk::operator::{Change, Position, Told, Watch, Watched};
 use serde::Serialize;
 
 use crate::{
-    client,
+    client::{self, Client},
     output::{self, Format},
     table::{plain, shortened},
 };
 
+/// After no master answered.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// Watch what changes: everything there is first, then one line for each change
+///
+/// Of several masters the next one that leads is watched when one is lost: everything there is comes first again.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only these: agents, frameworks, tasks, offers, roles
@@ -35,7 +42,6 @@ enum Kind {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let Some(client) = args.client.start()? else { return Ok(()) };
     let json = args.json || client.output == Format::Json;
-    let master = client.connect().await?;
     let watched = |kind: &Kind| match kind {
         Kind::Agents => Watched::Agents,
         Kind::Frameworks => Watched::Frameworks,
@@ -44,11 +50,36 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Kind::Roles => Watched::Roles,
     };
     let kinds: Vec<Watched> = args.kinds.iter().map(watched).collect();
-    let mut watch = master.ask(|it| it.watch(&kinds, None)).await?;
-    while let Some(told) = watch.next().await? {
-        output::write(lines(&told, json).as_bytes())?;
+    let mut watch = begin(&client, &kinds, None).await?;
+    let mut position = None;
+    loop {
+        let why = match watch.next().await {
+            Ok(Some(told)) => {
+                output::write(lines(&told, json).as_bytes())?;
+                if told.complete {
+                    position = Some(told.position);
+                }
+                continue;
+            }
+            // The only one is gone for as long as anybody knows.
+            ended if client.master.0.len() == 1 => return Ok(ended.map(|_| ())?),
+            Ok(None) => "it has ended the watch".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        output::say(&format!("the master is lost: {why}; trying again"));
+        watch = loop {
+            match begin(&client, &kinds, position.as_ref()).await {
+                Ok(watch) => break watch,
+                // Until one leads, however long that takes.
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        };
     }
-    Ok(())
+}
+
+/// Watches what the master that leads knows: from a position on if it is that master's, else everything first.
+async fn begin(client: &Client, kinds: &[Watched], since: Option<&Position>) -> anyhow::Result<Watch> {
+    client.connect().await?.ask(|it| it.watch(kinds, since)).await
 }
 
 /// One change.

@@ -14,6 +14,7 @@ use apportion_types::{
     protocol::LEADERS_FOLLOWED_MAX,
     text::chain,
 };
+use tokio::task::JoinSet;
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
@@ -30,7 +31,7 @@ pub use self::{
 /// The largest answer that is taken: a page with the largest entry that there may be.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// How long a master may take to say whether it leads before the next one is asked.
+/// How long one of several masters may take to say whether it leads.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long an answer may take: masters answer from memory.
@@ -253,16 +254,22 @@ pub struct OfferSummary {
 }
 
 impl Operator {
-    /// Connects to the master at `host:port` or `http://host:port`, or of several with commas between them to the one that leads. One that
-    /// stands by is left for the one that it names.
+    /// Connects to the master at `host:port` or `http://host:port`, or of several with commas between them to the one that leads. All are
+    /// asked at once; one that stands by is left for the one that it names.
     pub async fn connect(address: &str) -> Result<Self, OperatorError> {
         let masters = endpoints(address).map_err(|(address, why)| OperatorError::Address { address, why })?;
         // The only one is waited for as long as for any answer.
         let patience = if masters.len() == 1 { ANSWER_TIMEOUT } else { LEADER_TIMEOUT };
-        let mut failed = None;
+        let mut asked = JoinSet::new();
         for (address, endpoint) in masters {
-            match Self::led(address, endpoint, patience).await {
+            asked.spawn(Self::led(address, endpoint, patience));
+        }
+        let mut failed = None;
+        while let Some(answer) = asked.join_next().await {
+            match answer.expect("asking a master does not panic") {
                 Ok(operator) => return Ok(operator),
+                // What a master says tells more than that there is none at another address.
+                Err(OperatorError::Connect { .. }) if failed.is_some() => {}
                 Err(error) => failed = Some(error),
             }
         }

@@ -52,3 +52,16 @@ fn an_empty_cluster_is_said_to_be_empty() {
     master.signal(rustix::process::Signal::TERM);
     assert!(master.end().status.success());
 }
+
+#[test]
+fn masters_that_say_nothing_hide_none_that_leads() {
+    let place = Place::new();
+    let mut master = place.start(&["master", "--listen", "127.0.0.1:0", "--log", "info"]);
+    let port = port(&master.error_with("serving"));
+    // The system makes their connections, and nobody ever answers: one after the other they would take longer than any answer may.
+    let silent: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let silent = silent.iter().map(|listener| listener.local_addr().unwrap().to_string());
+    let masters: Vec<String> = silent.chain([format!("127.0.0.1:{port}")]).collect();
+    let asked = place.run(&["agents", "--master", &masters.join(","), "-o", "json"]).expect(0);
+    assert_eq!(asked.json()["agents"].as_array().unwrap().len(), 0);
+}

@@ -151,3 +151,26 @@ fn agents_and_jobs_go_on_under_the_next_leader() {
     let summary = job.end().expect(0).json();
     assert_eq!(summary["totals"]["succeeded"], 8, "{summary:#}");
 }
+
+#[test]
+fn a_watch_goes_on_with_the_next_leader() {
+    let Some(etcd) = Etcd::start("a watch of a leader that is killed", 3, &[]) else { return };
+    let place = Place::new();
+    let (mut first, address) = start(&place, &etcd.endpoints());
+    first.error_with("serving");
+    let (mut second, next) = start(&place, &etcd.endpoints());
+    second.error_with("another master leads");
+    let masters = format!("http://{address},http://{next}");
+    let set =
+        |role: &str| place.run(&["roles", "set", role, "--weight", "3", "--master", &masters]).expect(0);
+    set("eng");
+    let mut watch = place.start(&["watch", "roles", "--master", &masters]);
+    assert!(watch.line_with("eng").starts_with("= role"));
+    first.kill();
+    watch.error_with("trying again");
+    second.error_with("serving");
+    // All that there is comes first again, then what is new.
+    assert!(watch.line_with("eng").starts_with("= role"));
+    set("ops");
+    assert!(watch.line_with("ops").starts_with("+ role"));
+}

@@ -14,6 +14,7 @@ mod masters;
 mod recorded;
 mod resumed;
 mod sharing;
+mod soak;
 mod survival;
 mod traces;
 

@@ -57,7 +57,7 @@ pub(super) fn cgroups(path: &str, hierarchy: &str) -> Vec<PathBuf> {
 }
 
 /// The commands of processes that name a folder.
-fn processes_of(place: &Path) -> Vec<String> {
+pub(super) fn processes_of(place: &Path) -> Vec<String> {
     let place = place.to_string_lossy().into_owned();
     let commands = fs::read_dir("/proc").unwrap().flatten();
     let commands = commands.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());

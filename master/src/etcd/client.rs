@@ -17,7 +17,7 @@ use tonic::{
 use super::{
     Endpoints, Error,
     error::{Fate, fate, refused},
-    pb::{self, kv_client::KvClient, request_op::Request},
+    pb::{self, compare::TargetUnion, kv_client::KvClient, request_op::Request},
 };
 
 /// How long a member may take to accept a connection: a machine that is gone does not refuse it.
@@ -28,6 +28,9 @@ pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a write may take, from its being sent: etcd itself gives up a little later.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The same of a write that is asked again when it is not answered: a member that is stuck is to hold nobody up for long.
+const REPEATED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often every member is asked in turn before a request fails, of a write only those to which no connection can be made: long enough for etcd
 /// to elect a leader.
@@ -128,7 +131,7 @@ impl Client {
     }
 
     /// Asks what may be asked once: the first member to which a connection can be made.
-    async fn write<T, F>(&self, what: &str, ask: impl Fn(Channel) -> F) -> Result<T, Error>
+    async fn write<T, F>(&self, what: &str, time: Duration, ask: impl Fn(Channel) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Status>>,
     {
@@ -138,7 +141,7 @@ impl Client {
                 tokio::time::sleep(ROUND_PAUSE).await;
             }
             for (at, member) in self.members() {
-                let status = match bounded(WRITE_TIMEOUT, ask(member.channel.clone())).await {
+                let status = match bounded(time, ask(member.channel.clone())).await {
                     Ok(answer) => {
                         self.0.first.store(at, Ordering::Relaxed);
                         return Ok(answer);
@@ -149,6 +152,8 @@ impl Client {
                     Fate::Unsent => last = status,
                     Fate::Refused => return Err(refused(what, &member.address, &status)),
                     Fate::Open => {
+                        // Whoever asks again asks another one.
+                        self.0.first.store((at + 1) % self.0.members.len(), Ordering::Relaxed);
                         let (what, endpoint) = (what.to_owned(), member.address.clone());
                         return Err(Error::Unknown { what, endpoint, source: Box::new(status) });
                     }
@@ -173,7 +178,25 @@ impl Client {
 
     /// Does one branch of a transaction, on disk at most members when it returns.
     pub(crate) async fn txn(&self, what: &str, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
-        self.write(what, |channel| {
+        self.txn_within(WRITE_TIMEOUT, what, request).await
+    }
+
+    /// The same for who asks again when it is not known whether it was done: not answered soon, it is not.
+    pub(crate) async fn txn_repeated(
+        &self,
+        what: &str,
+        request: pb::TxnRequest,
+    ) -> Result<pb::TxnResponse, Error> {
+        self.txn_within(REPEATED_TIMEOUT, what, request).await
+    }
+
+    async fn txn_within(
+        &self,
+        time: Duration,
+        what: &str,
+        request: pb::TxnRequest,
+    ) -> Result<pb::TxnResponse, Error> {
+        self.write(what, time, |channel| {
             let (mut client, request) = (kv(channel), request.clone());
             async move { Ok(client.txn(request).await?.into_inner()) }
         })
@@ -215,6 +238,16 @@ pub(crate) fn created_at(key: &str, revision: i64) -> pb::Compare {
         result: pb::compare::Result::Equal.into(),
         target: pb::compare::Target::Create.into(),
         key: key.into(),
-        create_revision: revision,
+        target_union: Some(TargetUnion::CreateRevision(revision)),
+    }
+}
+
+/// The condition that a key was last written at this revision; at 0, that it does not exist.
+pub(crate) fn written_at(key: &str, revision: i64) -> pb::Compare {
+    pb::Compare {
+        result: pb::compare::Result::Equal.into(),
+        target: pb::compare::Target::Mod.into(),
+        key: key.into(),
+        target_union: Some(TargetUnion::ModRevision(revision)),
     }
 }

@@ -1,21 +1,25 @@
 //! A registry in etcd, for several masters of which one leads.
 //!
 //! Each write is a transaction on the condition that the leadership that makes it still stands, so that of two masters that both
-//! believe to lead only one writes. What is there is judged whole before anything is written.
+//! believe to lead only one writes. Its other condition is a key that each write of a leader advances: one of which it is not known whether it
+//! was done is done again, and of the two only one can be. What is there is judged whole before anything is written.
 
+#[cfg(test)]
+mod proxy;
 #[cfg(test)]
 mod tests;
 
-use std::{error::Error as StdError, mem};
+use std::{error::Error as StdError, mem, time::Duration};
 
 use apportion_master_core::RegistryOp;
 use apportion_proto::v1;
+use apportion_types::text::chain;
 use async_trait::async_trait;
 use prost::Message as _;
 use tokio::sync::Mutex;
 
 use super::{Contents, Registry, RegistryError, entry::Key};
-use crate::etcd::{self, Client, Cluster, created_at, delete, pb, put, range};
+use crate::etcd::{self, Client, Cluster, created_at, delete, pb, put, range, written_at};
 
 /// The layout of what is under a cluster's prefix. One that is higher is of a later version of the master.
 const VERSION: u64 = 1;
@@ -28,6 +32,9 @@ const PART_OPS_MAX: usize = 127;
 
 /// Bytes of keys and values in one transaction: etcd's `--max-request-bytes` is 1.5 MiB, and what is around them needs some.
 const PART_BYTES_MAX: usize = 1 << 20;
+
+/// Before a write is done again of which nothing is known.
+const AGAIN_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a registry in etcd cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +82,14 @@ pub enum EtcdError {
     Deposed {
         /// Who leads now, if anybody does.
         leader: String,
+    },
+    /// Somebody who is not the leader wrote to it; nothing more was written.
+    #[error(
+        "somebody else wrote to the registry of this leader ({key} in etcd), and nothing more was written; let nobody but masters write there"
+    )]
+    Disturbed {
+        /// The key by which that is seen.
+        key: String,
     },
     /// It was to be written to while nobody leads.
     #[error(
@@ -126,6 +141,11 @@ impl Keys {
         format!("{}/version", self.prefix)
     }
 
+    /// Which of a leader's writes was the last.
+    fn sequence(&self) -> String {
+        format!("{}/sequence", self.prefix)
+    }
+
     /// What the keys of entries begin with.
     fn entries(&self) -> String {
         format!("{}/entries/", self.prefix)
@@ -159,6 +179,10 @@ pub struct Etcd {
 struct Kept {
     contents: Contents,
     versioned: bool,
+    /// When the key of the sequence was last written; 0 when it was not.
+    sequence: i64,
+    /// How many writes this has done.
+    writes: u64,
 }
 
 impl Etcd {
@@ -209,33 +233,82 @@ impl Etcd {
                 let key = self.keys.entry(&key);
                 value.map_or_else(|| delete(&key), |value| put(&key, value, 0))
             });
-            let leader = self.keys.leader();
-            let request = pb::TxnRequest {
-                compare: vec![created_at(&leader, self.leadership)],
-                success: changes.chain(version).collect(),
-                failure: vec![range(&leader)],
-            };
-            let answer = self.client.txn(&what, request).await?;
-            if !answer.succeeded {
-                let leader = leader_of(answer);
-                return Err(match self.leadership {
-                    0 => EtcdError::Led { leader },
-                    _ => EtcdError::Deposed { leader },
-                });
+            let changes = changes.chain(version).collect();
+            match self.leadership {
+                0 => self.write_once(&what, changes).await?,
+                _ => self.write_surely(&what, changes, &mut kept).await?,
             }
         }
         kept.versioned = true;
         Ok(())
     }
+
+    /// Writes while nobody leads.
+    async fn write_once(&self, what: &str, changes: Vec<pb::RequestOp>) -> Result<(), EtcdError> {
+        let leader = self.keys.leader();
+        let compare = vec![created_at(&leader, 0)];
+        let request = pb::TxnRequest { compare, success: changes, failure: vec![range(&leader)] };
+        let answer = self.client.txn(what, request).await?;
+        match answer.succeeded {
+            true => Ok(()),
+            false => Err(EtcdError::Led { leader: leader_of(&answer) }),
+        }
+    }
+
+    /// Writes as the leader, again until it is known to be done: whoever has it lead stops it when its time is over.
+    async fn write_surely(
+        &self,
+        what: &str,
+        mut changes: Vec<pb::RequestOp>,
+        kept: &mut Kept,
+    ) -> Result<(), EtcdError> {
+        let (leader, sequence) = (self.keys.leader(), self.keys.sequence());
+        let name = format!("{} {}", self.leadership, kept.writes + 1);
+        changes.push(put(&sequence, name.clone().into_bytes(), 0));
+        let request = pb::TxnRequest {
+            // Of two that are the same the second finds another sequence, and so does one that comes late.
+            compare: vec![created_at(&leader, self.leadership), written_at(&sequence, kept.sequence)],
+            success: changes,
+            failure: vec![range(&leader), range(&sequence)],
+        };
+        let answer = loop {
+            match self.client.txn_repeated(what, request.clone()).await {
+                Ok(answer) => break answer,
+                Err(error @ (etcd::Error::Unknown { .. } | etcd::Error::Unreachable { .. })) => {
+                    tracing::warn!(error = chain(&error), "asking whether it was done, and doing it if not");
+                    tokio::time::sleep(AGAIN_PAUSE).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        kept.sequence = if answer.succeeded {
+            answer.header.unwrap_or_default().revision
+        } else {
+            let leads = found(&answer, 0).is_some_and(|kv| kv.create_revision == self.leadership);
+            if !leads {
+                return Err(EtcdError::Deposed { leader: leader_of(&answer) });
+            }
+            match found(&answer, 1) {
+                Some(kv) if kv.value == name.as_bytes() => kv.mod_revision,
+                _ => return Err(EtcdError::Disturbed { key: sequence }),
+            }
+        };
+        kept.writes += 1;
+        Ok(())
+    }
+}
+
+/// What the read of this number found, of a transaction that was refused.
+fn found(answer: &pb::TxnResponse, number: usize) -> Option<&pb::KeyValue> {
+    match answer.responses.get(number)?.response.as_ref()? {
+        pb::response_op::Response::ResponseRange(range) => range.kvs.first(),
+        _ => None,
+    }
 }
 
 /// Who leads, by the answer of a transaction that was refused.
-fn leader_of(answer: pb::TxnResponse) -> String {
-    let leader = answer.responses.into_iter().find_map(|response| match response.response? {
-        pb::response_op::Response::ResponseRange(range) => range.kvs.into_iter().next(),
-        _ => None,
-    });
-    leader.map_or("nobody now".to_owned(), |kv| String::from_utf8_lossy(&kv.value).into_owned())
+fn leader_of(answer: &pb::TxnResponse) -> String {
+    found(answer, 0).map_or("nobody now".to_owned(), |kv| String::from_utf8_lossy(&kv.value).into_owned())
 }
 
 /// What the registry of a cluster keeps, read without changing it, also beside the master that has it.
@@ -265,6 +338,8 @@ async fn load(client: &Client, keys: &Keys) -> Result<Kept, EtcdError> {
             _ => return Err(keys.damaged(&version, Wrong::Unversioned)),
         },
     };
+    let request = pb::RangeRequest { key: keys.sequence().into(), revision, ..Default::default() };
+    let sequence = client.range(WHAT, request).await?.kvs.first().map_or(0, |kv| kv.mod_revision);
     let prefix = keys.entries();
     let mut contents = Contents::default();
     let mut from = prefix.clone().into_bytes();
@@ -299,7 +374,7 @@ async fn load(client: &Client, keys: &Keys) -> Result<Kept, EtcdError> {
     if !versioned && !contents.is_empty() {
         return Err(keys.damaged(&version, Wrong::Unversioned));
     }
-    Ok(Kept { contents, versioned })
+    Ok(Kept { contents, versioned, sequence, writes: 0 })
 }
 
 /// Takes on what is under a key, and says what it is about.
@@ -375,6 +450,8 @@ fn split(contents: &mut Contents, ops: Vec<RegistryOp>) -> Vec<Part> {
 
 #[async_trait]
 impl Registry for Etcd {
+    /// A leader's does not return before it is known whether it was done, however long etcd does not answer.
+    ///
     /// All or nothing when etcd takes the changes at once; of more, those that come first may be kept alone when a later part fails.
     async fn commit(&self, ops: Vec<RegistryOp>) -> Result<(), RegistryError> {
         let count = ops.len();

@@ -19,7 +19,7 @@ mod tests;
 use std::{io::Read, path::PathBuf};
 
 use apportion_allocator::{Allocator, Hierarchical};
-use apportion_master_core::{Action, Master, View};
+use apportion_master_core::{Action, Event, Master, View};
 use apportion_types::Time;
 
 pub use apportion_allocator::{Allocation, HierarchicalConfig, Share, SorterKind};
@@ -89,6 +89,9 @@ pub enum Ending {
     Until,
 }
 
+/// Is shown each event of a replay, and what followed from it.
+type Seen<'a> = &'a mut dyn FnMut(Time, &Event, &[Action]);
+
 /// A master that does once more what another did.
 pub struct Replay {
     master: Master,
@@ -136,6 +139,24 @@ impl Replay {
         journal: &mut Journal<R>,
         until: Option<Time>,
     ) -> Result<Ending, ReplayError> {
+        self.run_until(journal, until, None)
+    }
+
+    /// The same to the journal's end, and shows each event with what the master wanted done because of it.
+    pub fn run_seen<R: Read>(
+        &mut self,
+        journal: &mut Journal<R>,
+        seen: Seen<'_>,
+    ) -> Result<Ending, ReplayError> {
+        self.run_until(journal, None, Some(seen))
+    }
+
+    fn run_until<R: Read>(
+        &mut self,
+        journal: &mut Journal<R>,
+        until: Option<Time>,
+        mut seen: Option<Seen<'_>>,
+    ) -> Result<Ending, ReplayError> {
         while let Some(entry) = journal.next() {
             let Entry { offset, at, record } = entry?;
             if until.is_some_and(|until| at > until) {
@@ -144,7 +165,7 @@ impl Replay {
             if let Record::End { incomplete } = record {
                 return Ok(incomplete.map_or(Ending::Complete, Ending::Incomplete));
             }
-            self.apply(at, record).map_err(|what| ReplayError::Diverged {
+            self.apply(at, record, &mut seen).map_err(|what| ReplayError::Diverged {
                 path: journal.path().to_owned(),
                 offset,
                 started_at: self.header.started_at,
@@ -157,12 +178,16 @@ impl Replay {
         Ok(Ending::Open)
     }
 
-    fn apply(&mut self, at: Time, record: Record) -> Result<(), String> {
+    fn apply(&mut self, at: Time, record: Record, seen: &mut Option<Seen<'_>>) -> Result<(), String> {
         match record {
             Record::Event(event) => {
                 self.contract.judge(&self.master, at, &event)?;
+                let shown = seen.as_ref().map(|_| event.clone());
                 self.master.handle(at, event, &mut self.actions);
                 self.contract.asked(&self.actions);
+                if let (Some(seen), Some(event)) = (seen, shown) {
+                    seen(at, &event, &self.actions);
+                }
                 self.actions.clear();
                 self.now = at;
                 self.events += 1;

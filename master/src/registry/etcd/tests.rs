@@ -6,7 +6,10 @@ use apportion_master_core::view::RoleSettings;
 use apportion_proto::v1::registry_entry::Entry;
 use apportion_types::{AgentCapability, AgentId, AgentInfo, Resources, Role};
 
-use super::*;
+use super::{
+    proxy::{Fails, Proxy},
+    *,
+};
 use crate::{etcd::testing, registry::InMemory};
 
 fn agent(number: usize) -> AgentId {
@@ -259,4 +262,57 @@ async fn one_member_that_is_gone_costs_nothing_but_a_moment() {
     let registry = Arc::new(Etcd::open(client.clone(), &Cluster::default(), leadership).await.unwrap());
     registry.commit(vec![admit(1, 1)]).await.unwrap();
     assert_eq!(read_etcd(&client, &Cluster::default()).await.unwrap(), registry.load().await.unwrap());
+}
+
+fn prioritize(priority: i32) -> RegistryOp {
+    let settings = RoleSettings { priority, ..RoleSettings::default() };
+    RegistryOp::SetRole { role: Role::new("eng").unwrap(), settings }
+}
+
+#[tokio::test]
+async fn a_leader_asks_whether_a_write_was_done_and_does_it_once() {
+    let Some((etcd, direct)) = start("a registry behind a bad network", &[]) else { return };
+    let mut proxy = Proxy::start(etcd.endpoints()).await;
+    let client = Client::new(&proxy.address.parse().unwrap());
+    let cluster = Cluster::default();
+    let keys = Keys::new(&cluster);
+    let leadership = write(&direct, &keys.leader(), b"a:1 m1").await;
+    let registry = Etcd::open(client, &cluster, leadership).await.unwrap();
+    let memory = InMemory::new();
+    for (round, how) in [Fails::Answer, Fails::Request, Fails::Late].into_iter().cycle().take(9).enumerate() {
+        let ops = vec![prioritize(10 + round as i32), admit(round, 1)];
+        proxy.fail(how);
+        registry.commit(ops.clone()).await.unwrap();
+        assert!(proxy.has_failed(), "{how:?}");
+        memory.commit(ops).await.unwrap();
+        if how == Fails::Late {
+            // What was written since is newer than what arrives now.
+            let newer = vec![prioritize(100 + round as i32)];
+            registry.commit(newer.clone()).await.unwrap();
+            memory.commit(newer).await.unwrap();
+            proxy.deliver().await;
+        }
+        assert_eq!(read_etcd(&direct, &cluster).await.unwrap(), memory.load().await.unwrap(), "{how:?}");
+    }
+    // Of whose leadership nothing is left it is known that nothing was done.
+    let before = read_etcd(&direct, &cluster).await.unwrap();
+    remove(&direct, &keys.leader()).await;
+    proxy.fail(Fails::Request);
+    let error = registry.commit(vec![prioritize(7)]).await.unwrap_err();
+    assert!(matches!(error, RegistryError::Deposed { .. }), "{error}");
+    assert_eq!(read_etcd(&direct, &cluster).await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_leader_whose_registry_somebody_else_writes_to_writes_no_more() {
+    let Some((_etcd, client)) = start("a registry with two writers", &[]) else { return };
+    let cluster = Cluster::default();
+    let leadership = write(&client, &Keys::new(&cluster).leader(), b"a:1 m1").await;
+    let one = Etcd::open(client.clone(), &cluster, leadership).await.unwrap();
+    let other = Etcd::open(client.clone(), &cluster, leadership).await.unwrap();
+    one.commit(vec![prioritize(1)]).await.unwrap();
+    let error = other.commit(vec![prioritize(2)]).await.unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("somebody else wrote") && source.contains("/sequence"), "{source}");
+    assert_eq!(read_etcd(&client, &cluster).await.unwrap(), one.load().await.unwrap());
 }
