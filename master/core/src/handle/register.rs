@@ -68,6 +68,17 @@ impl State {
             let message = format!("agent {id} has registered on a stream that it opened after this one");
             return self.refuse_agent(turn, conn, RefuseCode::Replaced, message);
         }
+        if let Some(known) = self.view.agents.get(&id)
+            && known.state == AgentState::Active
+            && known.info.hostname != info.hostname
+        {
+            let message = format!(
+                "agent {id} is on {} and takes part, so this one on {} has a copy of its work directory; give it one of its own, or end \
+                 that agent first if it has moved here",
+                known.info.hostname, info.hostname
+            );
+            return self.refuse_agent(turn, conn, RefuseCode::Invalid, message);
+        }
         if let Some(older) = older {
             let message =
                 format!("agent {id} has registered on another stream; two must not share a work directory");
