@@ -52,6 +52,11 @@ impl Election {
         Self { client, cluster, myself, ttl }
     }
 
+    /// Where the cluster's registry is.
+    pub(super) fn place(&self) -> (Client, Cluster) {
+        (self.client.clone(), self.cluster.clone())
+    }
+
     /// Waits until this master leads, and tells meanwhile who does. However long etcd is away: a stand-by has promised nothing.
     pub(crate) async fn win(&self, known: &watch::Sender<Known>) -> Leadership {
         let mut failures: u32 = 0;

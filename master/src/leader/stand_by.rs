@@ -1,8 +1,12 @@
 //! What a master answers on its port while another one leads.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use apportion_types::protocol;
+use apportion_types::{protocol, text::chain};
 use axum::{
     Json, Router,
     extract::State,
@@ -10,10 +14,10 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{Mutex, mpsc, watch},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +26,9 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{Election, Known, Leadership, Term};
 use crate::{
+    etcd::{Client, Cluster},
     listener,
+    registry::read_etcd,
     server::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAMS_PER_CONNECTION_MAX},
 };
 
@@ -32,6 +38,25 @@ const LEADER_HEADER: HeaderName = HeaderName::from_static(protocol::LEADER);
 /// Pages that are about the process that is asked; all others are asked of the leader as well.
 const OWN_PAGES: [&str; 2] = ["/healthz", "/metrics"];
 
+/// For so long what was read of the registry is as good as new: however many ask, etcd is asked once.
+const READ_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is asked of etcd for whoever asks this master.
+#[derive(Clone)]
+struct Reads {
+    client: Client,
+    cluster: Cluster,
+    /// What was read last, and when.
+    last: Arc<Mutex<Option<(Instant, Value)>>>,
+}
+
+/// What pages are made of.
+#[derive(Clone)]
+struct Pages {
+    known: watch::Receiver<Known>,
+    reads: Reads,
+}
+
 /// Stands by until this master leads; every connection made meanwhile is cut then. `services` are the names that health knows.
 pub(crate) async fn serve(
     election: &Election,
@@ -39,6 +64,8 @@ pub(crate) async fn serve(
     services: &[&str],
 ) -> Result<Leadership, tonic::transport::Error> {
     let (teller, known) = watch::channel(Known::Nobody);
+    let (client, cluster) = election.place();
+    let reads = Reads { client, cluster, last: Arc::default() };
     let cut = CancellationToken::new();
     let _cut_at_the_end = cut.clone().drop_guard();
     let health = HealthReporter::new();
@@ -52,7 +79,7 @@ pub(crate) async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .add_routes(routes(known, health))
+        .add_routes(routes(Pages { known, reads }, health))
         .serve_with_incoming(ReceiverStream::new(accepted));
     let answering = async { tokio::join!(accepting, serving).1 };
     tokio::select! {
@@ -65,9 +92,13 @@ pub(crate) async fn serve(
     }
 }
 
-fn routes(known: watch::Receiver<Known>, health: HealthReporter) -> Routes {
+fn routes(pages: Pages, health: HealthReporter) -> Routes {
     let health = tonic_health::server::HealthService::from_health_reporter(health);
-    let router = Router::new().route("/healthz", get(healthz)).fallback(refuse).with_state(known);
+    let router = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/api/v1/registry", get(registry))
+        .fallback(refuse)
+        .with_state(pages);
     Routes::from(router).add_service(tonic_health::pb::health_server::HealthServer::new(health))
 }
 
@@ -91,13 +122,39 @@ fn leader(known: &Known) -> Option<(&str, HeaderValue)> {
     }
 }
 
-async fn healthz(State(known): State<watch::Receiver<Known>>) -> Response {
+async fn healthz(State(Pages { known, .. }): State<Pages>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, sentence(&known.borrow()) + "\n").into_response()
+}
+
+/// What the registry keeps, and how old that is: all that a stand-by knows of the cluster, also while nobody leads, or etcd is away.
+async fn registry(State(Pages { known, reads }): State<Pages>) -> Result<Json<Value>, Response> {
+    let leader = match &*known.borrow() {
+        Known::Leads(leader) => Some(leader.address.clone()),
+        Known::Nobody | Known::Nothing => None,
+    };
+    let mut last = reads.last.lock().await;
+    if last.as_ref().is_none_or(|(at, _)| at.elapsed() >= READ_INTERVAL) {
+        let begun = Instant::now();
+        match read_etcd(&reads.client, &reads.cluster).await {
+            Ok(contents) => *last = Some((begun, contents.to_json())),
+            Err(error) if last.is_none() => {
+                let error = format!("the registry cannot be read: {}", chain(&error));
+                return Err(
+                    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": error }))).into_response()
+                );
+            }
+            // What was read before is told with its age.
+            Err(_) => {}
+        }
+    }
+    let (at, registry) = last.as_ref().expect("it was just read, or before");
+    let age_ms = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(Json(json!({ "age_ms": age_ms, "leader": leader, "registry": registry })))
 }
 
 /// Answers gRPC calls in their own way, sends who reads to the leader, and refuses the rest.
 async fn refuse(
-    State(known): State<watch::Receiver<Known>>,
+    State(Pages { known, .. }): State<Pages>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,

@@ -77,6 +77,11 @@ async fn a_stand_by_names_the_leader_and_leads_when_that_one_ends() {
     let mut second = Master::start(recording()).await;
     let sentence = format!("this master stands by; {address} leads");
     says(&second, &sentence).await;
+    let page = second.page("/api/v1/registry", "*/*").await;
+    let read: serde_json::Value = serde_json::from_str(&page.body).unwrap();
+    assert_eq!((page.status, &read["leader"]), (200, &json!(address)), "{read}");
+    assert_eq!(read["registry"]["roles"][0]["role"], "eng", "{read}");
+    assert!(read["age_ms"].is_u64(), "{read}");
     let page = second.page("/api/v1/agents?page_size=1", "*/*").await;
     assert_eq!(page.status, 307);
     assert!(
@@ -145,11 +150,16 @@ async fn a_leader_that_etcd_does_not_answer_ends_and_a_stand_by_waits() {
     says(&first, "200 OK").await;
     let mut second = Master::start(elected(&etcd)).await;
     says(&second, "stands by").await;
+    let read = second.page("/api/v1/registry", "*/*").await;
+    assert_eq!(read.status, 200, "{}", read.body);
     etcd.kill(0);
     let error = first.ended().await.unwrap_err();
     assert!(matches!(&error, ServeError::Deposed { .. }), "{error:?}");
     assert!(error.to_string().contains("leads no longer"), "{error}");
     says(&second, "etcd does not answer").await;
+    let old: serde_json::Value =
+        serde_json::from_str(&second.page("/api/v1/registry", "*/*").await.body).unwrap();
+    assert!(old["leader"].is_null() && old["age_ms"].as_u64() >= Some(1000), "{old}");
     second.stop();
     second.ended().await.unwrap();
 }
