@@ -9,6 +9,9 @@ pub(super) const HEADER: &[u8] = b"apportion log 1\n";
 
 const PREFIX: usize = 8;
 
+/// What a disk writes whole or not at all.
+const SECTOR: usize = 512;
+
 /// The longest payload: above the longest task group, so that a length beyond it is damage.
 const PAYLOAD_BYTES_MAX: usize = 32 << 20;
 
@@ -60,15 +63,30 @@ impl<'a> Frames<'a> {
     /// What is left when [`Frames::next`] gives nothing more.
     pub(super) fn tail(&self) -> Tail {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        // A write that was cut off leaves a record without its end, or zeros where its pages did not get to the disk.
-        let cut_off = rest.len() < PREFIX || rest.iter().all(|byte| *byte == 0) || {
+        // A write that was cut off leaves a record without its end, or zeros where sectors did not get to the disk.
+        let cut_off = rest.len() < PREFIX || {
             let length = length(rest);
-            length <= PAYLOAD_BYTES_MAX && PREFIX + length > rest.len()
+            (length <= PAYLOAD_BYTES_MAX && PREFIX + length > rest.len()) || self.misses_a_sector(length)
         };
-        // A flipped length looks like a cut-off record too, but whole records follow somewhere behind it.
-        let follows = |from: usize| whole(&rest[from..]).is_some_and(|payload| !payload.is_empty());
-        let damaged = !rest.is_empty() && (!cut_off || (1..rest.len()).any(follows));
+        // What went to the disk together got there in any order. A record that was written later proves that this one was there: a flipped
+        // length looks like a cut-off record too.
+        let later = |from: usize| {
+            whole(&rest[from..]).is_some_and(|payload| {
+                !CheckpointRecord::decode(payload).is_ok_and(|record| record.continues)
+            })
+        };
+        let damaged = !rest.is_empty() && (!cut_off || (1..rest.len()).any(later));
         Tail { bytes: rest.len() as u64, damaged }
+    }
+
+    /// True when one of the sectors in which the record here lies was never written: a log only grows, so there are zeros.
+    fn misses_a_sector(&self, length: usize) -> bool {
+        let end = self.bytes.len().min(self.at.saturating_add(PREFIX).saturating_add(length));
+        let mut sectors = (self.at / SECTOR..end.div_ceil(SECTOR)).map(|sector| {
+            let start = self.at.max(sector * SECTOR);
+            &self.bytes[start..self.bytes.len().min((sector + 1) * SECTOR)]
+        });
+        sectors.any(|sector| sector.iter().all(|byte| *byte == 0))
     }
 }
 

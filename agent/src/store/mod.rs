@@ -4,7 +4,12 @@
 //! whatever has come in while it waited for the disk goes down together, with one `fdatasync`. When most of the file is about tasks that
 //! are no more, it is rewritten without them.
 
+#[cfg(test)]
+mod crashes;
 mod frame;
+#[cfg(test)]
+#[path = "../../../tests/power.rs"]
+mod power;
 mod record;
 mod writer;
 
@@ -86,8 +91,8 @@ pub struct Replay {
 
 /// Reads a log; one that does not exist is empty.
 ///
-/// Reading stops at the first record that is not whole. If only a cut-off write follows there, nothing is lost that was ever promised;
-/// if more follows, [`Recovered::damaged`] is set.
+/// Reading stops at the first record that is not whole. If only a cut-off write follows there, of one record or of some that went to the
+/// disk together, nothing is lost that was ever promised; if more follows, [`Recovered::damaged`] is set.
 pub fn read(path: &Path) -> Result<Replay, StoreError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,

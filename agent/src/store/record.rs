@@ -61,7 +61,7 @@ pub(super) fn to_wire(record: Record) -> v1::CheckpointRecord {
             })
         }
     };
-    v1::CheckpointRecord { record: Some(record) }
+    v1::CheckpointRecord { record: Some(record), continues: false }
 }
 
 fn to_wire_process(process: ProcessRecord) -> v1::CheckpointProcess {

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt, OpenOptionsExt as _},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,6 +14,7 @@ use std::{
 };
 
 use apportion_agent_core::{CheckpointId, Log, Record};
+use apportion_proto::v1::CheckpointRecord;
 
 use super::{
     Replay, StoreError,
@@ -55,14 +56,7 @@ impl Store {
         tell: impl Fn(Told) + Send + 'static,
     ) -> Result<Self, StoreError> {
         let leaving = Arc::new(AtomicBool::new(false));
-        let mut writer = Writer {
-            paths: paths.clone(),
-            log: replay.log,
-            file: None,
-            bytes: 0,
-            rewritten_bytes: 0,
-            leaving: leaving.clone(),
-        };
+        let mut writer = Writer::new(paths, replay.log, leaving.clone());
         writer.rewrite().map_err(|source| writer.failed(source))?;
         let (records, inbox) = mpsc::channel();
         let run = move || {
@@ -99,10 +93,29 @@ impl Drop for Store {
     }
 }
 
-struct Writer {
+/// Where the bytes of a log are.
+pub(super) trait Storage: Send {
+    /// Writes them, from this place on.
+    fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
+
+    /// Returns when all that was written lasts.
+    fn sync_data(&self) -> io::Result<()>;
+}
+
+impl Storage for File {
+    fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        FileExt::write_all_at(self, bytes, at)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+pub(super) struct Writer {
     paths: Paths,
     log: Log,
-    file: Option<File>,
+    file: Option<Box<dyn Storage>>,
     /// The length of the file.
     bytes: u64,
     /// What it was when it was rewritten last.
@@ -111,11 +124,22 @@ struct Writer {
 }
 
 impl Writer {
+    fn new(paths: &Paths, log: Log, leaving: Arc<AtomicBool>) -> Self {
+        Self { paths: paths.clone(), log, file: None, bytes: 0, rewritten_bytes: 0, leaving }
+    }
+
+    /// One of an empty log, whose header is in this storage.
+    #[cfg(test)]
+    pub(super) fn on(paths: &Paths, storage: Box<dyn Storage>) -> Self {
+        let (file, bytes) = (Some(storage), HEADER.len() as u64);
+        Self { file, bytes, ..Self::new(paths, Log::default(), Arc::default()) }
+    }
+
     fn failed(&self, source: io::Error) -> StoreError {
         StoreError::Write { path: self.paths.log(), source }
     }
 
-    fn run(&mut self, inbox: &mpsc::Receiver<Asked>, tell: &impl Fn(Told)) -> io::Result<()> {
+    pub(super) fn run(&mut self, inbox: &mpsc::Receiver<Asked>, tell: &impl Fn(Told)) -> io::Result<()> {
         let mut batch = Vec::new();
         while let Ok(first) = inbox.recv() {
             batch.push(first);
@@ -141,7 +165,8 @@ impl Writer {
             if let Record::Agent { agent_id: id } = &record {
                 agent_id = Some(format!("{id}\n"));
             }
-            append(&to_wire(record.clone()), &mut bytes);
+            let continues = !bytes.is_empty();
+            append(&CheckpointRecord { continues, ..to_wire(record.clone()) }, &mut bytes);
             self.log.apply(record).expect("the core writes what follows from what it wrote before");
         }
         let mut told = false;
@@ -188,7 +213,7 @@ impl Writer {
     /// Writes a new file with what still matters, and puts it in the place of the old one.
     fn rewrite(&mut self) -> io::Result<()> {
         let (file, bytes) = replace(&self.paths, &self.log)?;
-        self.file = Some(file);
+        self.file = Some(Box::new(file));
         (self.bytes, self.rewritten_bytes) = (bytes, bytes);
         Ok(())
     }
