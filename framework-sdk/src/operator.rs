@@ -96,6 +96,13 @@ pub enum OperatorError {
     },
 }
 
+/// Why one address leads to no leader.
+struct NoLeader {
+    /// A master answered.
+    said: bool,
+    error: OperatorError,
+}
+
 /// Who the master is and what it counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -264,39 +271,40 @@ impl Operator {
         for (address, endpoint) in masters {
             asked.spawn(Self::led(address, endpoint, patience));
         }
-        let mut failed = None;
+        let mut failed: Option<NoLeader> = None;
         while let Some(answer) = asked.join_next().await {
             match answer.expect("asking a master does not panic") {
                 Ok(operator) => return Ok(operator),
                 // What a master says tells more than that there is none at another address.
-                Err(OperatorError::Connect { .. }) if failed.is_some() => {}
-                Err(error) => failed = Some(error),
+                Err(other) if failed.as_ref().is_none_or(|known| other.said && !known.said) => {
+                    failed = Some(other)
+                }
+                Err(_) => {}
             }
         }
-        Err(failed.expect("a list of addresses has one at least"))
+        Err(failed.expect("a list of addresses has one at least").error)
     }
 
     /// Connects to a master, or to the one that leads by its word.
-    async fn led(
-        mut address: String,
-        mut endpoint: Endpoint,
-        patience: Duration,
-    ) -> Result<Self, OperatorError> {
+    async fn led(mut address: String, mut endpoint: Endpoint, patience: Duration) -> Result<Self, NoLeader> {
         const CALL: &str = "asking for the leader";
         let mut followed = 0;
         loop {
-            let operator = Self::to(address, endpoint).await?;
+            let operator =
+                Self::to(address, endpoint).await.map_err(|error| NoLeader { said: false, error })?;
             let mut client = operator.client.clone();
             let asked = client.get_cluster(v1::GetClusterRequest {});
-            let status = match tokio::time::timeout(patience, asked).await {
-                Ok(Err(status)) if status.code() == Code::Unavailable => status,
+            let (said, status) = match tokio::time::timeout(patience, asked).await {
+                Ok(Err(status)) if status.code() == Code::Unavailable => (true, status),
                 // Whatever else is wrong is said to whoever asks for something.
                 Ok(_) => return Ok(operator),
-                Err(_) => Status::deadline_exceeded(format!("there was no answer within {patience:?}")),
+                Err(_) => {
+                    (false, Status::deadline_exceeded(format!("there was no answer within {patience:?}")))
+                }
             };
             match leader(&status) {
                 Some(leads) if followed < LEADERS_FOLLOWED_MAX => (address, endpoint) = leads,
-                _ => return Err(operator.failed(CALL, &status)),
+                _ => return Err(NoLeader { said, error: operator.failed(CALL, &status) }),
             }
             followed += 1;
         }
