@@ -46,7 +46,7 @@ use apportion_types::{
 pub use claim::ClaimDenied;
 pub use compare::{Compared, Difference};
 pub use config::{HierarchicalConfig, SorterKind};
-pub use explain::{Explanation, Obstacle, Question, RoleExplanation, Verdict};
+pub use explain::{Explanation, Inactive, Obstacle, Question, RoleExplanation, Verdict};
 pub use hierarchical::Hierarchical;
 pub use quota::Quota;
 pub use quota_limit::{QuotaLimit, QuotaLimitError};
@@ -103,8 +103,8 @@ pub trait Allocator: Send {
     /// Removes an agent, everything allocated on it, and every filter about it.
     fn remove_agent(&mut self, agent: &AgentId);
 
-    /// Offers of an inactive agent are not made; what is allocated on it stays so.
-    fn set_agent_active(&mut self, agent: &AgentId, active: bool);
+    /// Makes an agent inactive, for a reason, or active. Offers of an inactive agent are not made; what is allocated on it stays so.
+    fn set_agent_inactive(&mut self, agent: &AgentId, why: Option<Inactive>);
 
     /// Changes what an agent lends: all of it revocable, given or not. What is given beyond it stays given until it is recovered. It
     /// counts as part of the cluster for shares, of which none is more than the whole; guarantees cannot rest on it.

@@ -68,7 +68,7 @@ wire_enum! {
         ResourcesUnknown, GangRefused, OperationInvalid, ContainerLimitationDisk, ImageNotAvailable, ArtifactNotFetched,
         MaxCompletionTime, Unhealthy, HealthChanged, CheckChanged, NotEnforceable,
         NetworkNotAvailable, ContainerLimitationPorts, TaskGroupInvalid, TaskGroupFailed,
-        TaskGroupFinished, ExecutorTerminated, ExecutorSubscribeTimeout,
+        TaskGroupFinished, ExecutorTerminated, ExecutorSubscribeTimeout, AgentDraining,
     }
 }
 
@@ -102,7 +102,7 @@ wire_enum! {
 
 wire_enum! {
     /// The refusal of an agent of this number on the wire; refuses none and unknown ones, naming the field.
-    refuse_code: RefuseCode, RefuseCode { Invalid, Removed, Replaced, TooSlow, ShuttingDown }
+    refuse_code: RefuseCode, RefuseCode { Invalid, Removed, Replaced, TooSlow, ShuttingDown, Gone }
 }
 
 wire_enum! {
@@ -122,7 +122,7 @@ wire_enum! {
 
 wire_enum! {
     /// The capability of an agent of this number on the wire; refuses none and unknown ones, naming the field.
-    agent_capability: AgentCapability, AgentCapability { TaskGroups, Executors, GroupNetworks, ExclusiveCpus }
+    agent_capability: AgentCapability, AgentCapability { TaskGroups, Executors, GroupNetworks, ExclusiveCpus, Drain }
 }
 
 wire_enum! {
