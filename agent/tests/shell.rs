@@ -297,11 +297,11 @@ async fn pings_are_answered_and_silence_is_not_borne() {
     let agent = start(config(folder.path(), &master.address), Fake::default()).await;
     let mut stream = master.stream().await;
     stream.hear().await;
-    let MasterMessage::Registered { agent_id, master_id, missing_tasks, .. } = registered("a1") else {
+    let MasterMessage::Registered { agent_id, master_id, missing_tasks, drain, .. } = registered("a1") else {
         panic!()
     };
     let ping_timeout = Duration::from_millis(300);
-    stream.say(MasterMessage::Registered { agent_id, master_id, ping_timeout, missing_tasks }).await;
+    stream.say(MasterMessage::Registered { agent_id, master_id, ping_timeout, missing_tasks, drain }).await;
     stream.say(MasterMessage::Ping { sequence: 7 }).await;
     assert_eq!(stream.hear().await, AgentMessage::Pong { sequence: 7 });
     assert_eq!(stream.next().await, None);

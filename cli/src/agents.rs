@@ -1,5 +1,9 @@
 //! `apportion agents`: the machines, what is used of each, and what is not enforced on them.
 
+mod wishes;
+
+use std::time::Duration;
+
 use apportion_sdk::operator::{AgentState, AgentSummary};
 use apportion_types::{
     AgentId, Resources,
@@ -15,9 +19,12 @@ use crate::{
     unenforced::groups,
 };
 
-/// List the agents, what is used of them, and what they cannot enforce
+/// List the agents, what is used of them, and what they cannot enforce; or take them out of use, and back
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<wishes::Command>,
     /// Show everything of this one
     agent: Option<AgentId>,
     #[command(flatten)]
@@ -32,7 +39,7 @@ const LIST: List<'static, Agent, 10> = List {
         let (used, all) = (&agent.held.allocated.0, &agent.total.0);
         [
             agent.agent_id.to_string(),
-            agent.state.to_owned(),
+            state(agent),
             agent.hostname.clone(),
             dash(domain(agent)),
             format!("{} / {}", cpus(used), cpus(all)),
@@ -46,6 +53,9 @@ const LIST: List<'static, Agent, 10> = List {
 };
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    if let Some(command) = args.command {
+        return wishes::run(command).await;
+    }
     let Some(client) = args.list.client.start()? else { return Ok(()) };
     let master = client.connect().await?;
     if let Some(id) = &args.agent {
@@ -76,7 +86,17 @@ fn document(agent: AgentSummary) -> Agent {
         _ => "unknown",
     };
     let held = Held::new(&agent.allocated, &agent.offered, agent.tasks);
-    Agent::new(agent.agent_id, &agent.info, &agent.total, state, agent.registered_at, held)
+    let states = (state, agent.activation);
+    Agent::new(agent.agent_id, &agent.info, &agent.total, states, agent.registered_at, held)
+}
+
+/// What an operator has made of it, unless it takes no part at all; both when it is away.
+fn state(agent: &Agent) -> String {
+    match (agent.state, agent.activation) {
+        (state, "active") => state.to_owned(),
+        ("active", activation) => activation.to_owned(),
+        (state, activation) => format!("{state}, {activation}"),
+    }
 }
 
 /// Everything about one agent.
@@ -84,7 +104,8 @@ fn detail(agent: &Agent) -> String {
     let mut table = Table::new(&["AGENT", agent.agent_id.as_str()]);
     let total = &agent.total.0;
     for (what, text) in [
-        ("state", agent.state.to_owned()),
+        ("state", state(agent)),
+        ("drain", drain(agent)),
         ("host", agent.hostname.clone()),
         ("domain", domain(agent)),
         ("address", agent.address.clone()),
@@ -100,6 +121,18 @@ fn detail(agent: &Agent) -> String {
         table.row([what.to_owned(), dash(text)]);
     }
     format!("{table}{}", not_enforced(&[(agent.agent_id.clone(), agent.unenforced.clone())]))
+}
+
+/// How it is drained, or was.
+fn drain(agent: &Agent) -> String {
+    let Some(drain) = &agent.drain else { return String::new() };
+    let grace = drain.grace_max_ms.map(Duration::from_millis);
+    let grace = grace.map(|grace| format!("within {}", humantime::format_duration(grace)));
+    let gone = drain.mark_gone.then(|| "then gone".to_owned());
+    match [grace, gone].into_iter().flatten().collect::<Vec<_>>() {
+        parts if parts.is_empty() => "with the tasks' own grace".to_owned(),
+        parts => parts.join(", "),
+    }
 }
 
 /// Each distinct reason once, with what it concerns and where.
@@ -147,8 +180,10 @@ fn dash(text: String) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use apportion_proto::v1;
+
+    use apportion_types::{Activation, Drain};
 
     use super::*;
 
@@ -157,6 +192,10 @@ mod tests {
     }
 
     fn agent(id: &str, unenforced: &[(v1::Control, &str)]) -> Agent {
+        document(listed(id, unenforced))
+    }
+
+    fn listed(id: &str, unenforced: &[(v1::Control, &str)]) -> AgentSummary {
         let unenforced = unenforced.iter();
         let info = v1::AgentInfo {
             hostname: "host".into(),
@@ -184,8 +223,29 @@ mod tests {
             tasks: 3,
             total: amounts("cpus:3;cpus(eng):1;mem:8GiB;ports:[1-9]"),
             revocable: None,
+            activation: v1::AgentActivation::Active as i32,
+            drain: None,
         };
-        document(AgentSummary::try_from(summary).unwrap())
+        AgentSummary::try_from(summary).unwrap()
+    }
+
+    /// An agent of which an operator has wished this.
+    pub(crate) fn summary(id: &str, activation: Activation) -> AgentSummary {
+        let mut summary = listed(id, &[]);
+        summary.activation = activation;
+        summary
+    }
+
+    #[test]
+    fn the_state_is_what_an_operator_has_made_of_it() {
+        let drain = Drain { grace_max: Some(Duration::from_secs(90)), mark_gone: true };
+        let mut away = summary("a1", Activation::Draining(drain));
+        assert_eq!(state(&document(away.clone())), "draining");
+        away.state = AgentState::Unreachable;
+        let agent = document(away);
+        assert_eq!(state(&agent), "unreachable, draining");
+        assert!(detail(&agent).contains("drain       within 1m 30s, then gone\n"), "{}", detail(&agent));
+        assert_eq!(serde_json::to_value(&agent).unwrap()["drain"]["grace_max_ms"], 90_000);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use apportion_master::{
     etcd::{Client, Cluster, Endpoints},
     registry::{self, Backup, BackupError, Contents, Embedded, Etcd, Registry},
 };
+use apportion_types::Activation;
 
 use crate::{
     output::{self, Format},
@@ -126,10 +127,15 @@ fn table(contents: &Contents) -> String {
     let mut row = |kind: &str, name: &str, what: String| table.row([kind.to_owned(), name.to_owned(), what]);
     for (id, agent) in &contents.recovered.agents {
         let unreachable = if agent.unreachable { ", unreachable" } else { "" };
-        row("agent", id.as_str(), format!("{} at {}{unreachable}", agent.info.hostname, agent.info.address));
+        let activation = match agent.activation {
+            Activation::Active => String::new(),
+            activation => format!(", {}", activation.name()),
+        };
+        let place = format!("{} at {}", agent.info.hostname, agent.info.address);
+        row("agent", id.as_str(), format!("{place}{unreachable}{activation}"));
     }
-    for id in &contents.recovered.removed_agents {
-        row("agent", id.as_str(), "removed".to_owned());
+    for (id, removed) in &contents.recovered.removed_agents {
+        row("agent", id.as_str(), if removed.gone { "gone" } else { "removed" }.to_owned());
     }
     for (id, info) in &contents.recovered.frameworks {
         let roles: Vec<&str> = info.roles.iter().map(|role| role.as_str()).collect();

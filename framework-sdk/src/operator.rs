@@ -8,9 +8,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use apportion_proto::v1::{self, operator_service_client::OperatorServiceClient};
 use apportion_types::{
-    AgentId, AgentInfo, FrameworkId, FrameworkInfo, FrameworkOptions, OfferId, Resources, Role, TaskId,
-    TaskInfo, TaskState, TaskStatus, Time,
-    convert::{ConvertError, resources_sum, task_state},
+    Activation, AgentId, AgentInfo, Drain, FrameworkId, FrameworkInfo, FrameworkOptions, OfferId, Resources,
+    Role, TaskId, TaskInfo, TaskState, TaskStatus, Time,
+    convert::{ConvertError, activation, resources_sum, task_state},
     protocol::LEADERS_FOLLOWED_MAX,
     text::chain,
 };
@@ -139,6 +139,8 @@ pub struct AgentSummary {
     pub info: AgentInfo,
     /// Whether it takes part.
     pub state: AgentState,
+    /// Whether an operator lets it be offered.
+    pub activation: Activation,
     /// When it was registered first.
     pub registered_at: Time,
     /// What it has now: what it says of itself, as operations have changed it.
@@ -348,6 +350,43 @@ impl Operator {
         self.understood(CALL, id("framework_id", &wire.framework_id))
     }
 
+    /// Has nothing of an agent offered any more; its tasks run on. Returns when that is written.
+    pub async fn deactivate_agent(&self, agent_id: &AgentId) -> Result<(), OperatorError> {
+        let request = v1::DeactivateAgentRequest { agent_id: agent_id.to_string() };
+        match self.client.clone().deactivate_agent(request).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(self.failed("deactivating an agent", &status)),
+        }
+    }
+
+    /// Has an agent offered again that was deactivated or is drained. Returns when that is written.
+    pub async fn reactivate_agent(&self, agent_id: &AgentId) -> Result<(), OperatorError> {
+        let request = v1::ReactivateAgentRequest { agent_id: agent_id.to_string() };
+        match self.client.clone().reactivate_agent(request).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(self.failed("reactivating an agent", &status)),
+        }
+    }
+
+    /// Has nothing of an agent offered any more, and its tasks killed, now or when it returns. Returns when that is written, not when the
+    /// agent is drained: its [`AgentSummary::activation`] says so then.
+    pub async fn drain_agent(&self, agent_id: &AgentId, drain: Drain) -> Result<(), OperatorError> {
+        let request = v1::DrainAgentRequest { agent_id: agent_id.to_string(), drain: Some(drain.into()) };
+        match self.client.clone().drain_agent(request).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(self.failed("draining an agent", &status)),
+        }
+    }
+
+    /// Declares an agent gone for ever. Returns when that is written.
+    pub async fn mark_agent_gone(&self, agent_id: &AgentId) -> Result<(), OperatorError> {
+        let request = v1::MarkAgentGoneRequest { agent_id: agent_id.to_string() };
+        match self.client.clone().mark_agent_gone(request).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(self.failed("declaring an agent gone", &status)),
+        }
+    }
+
     /// Ends a framework for ever and kills its tasks. Returns when that is recorded.
     pub async fn teardown(&self, framework_id: &FrameworkId) -> Result<(), OperatorError> {
         let request = v1::TeardownFrameworkRequest { framework_id: framework_id.to_string() };
@@ -435,6 +474,7 @@ impl TryFrom<v1::AgentSummary> for AgentSummary {
             agent_id: id("agent_id", &wire.agent_id)?,
             info: part("info", wire.info)?,
             state,
+            activation: activation(wire.activation, wire.drain)?,
             registered_at: Time::from_micros(wire.registered_at_us),
             total: amounts("total", wire.total)?,
             revocable: amounts("revocable", wire.revocable)?,

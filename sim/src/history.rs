@@ -9,7 +9,7 @@ use apportion_agent_core::Record;
 use apportion_master_core::OperatorCall;
 use apportion_sdk::DeclineReason;
 use apportion_types::{
-    OperationStatus, TaskInfo, TaskStatus, Time, UpdateId,
+    Drain, OperationStatus, TaskInfo, TaskStatus, Time, UpdateId,
     protocol::{
         agent::{AgentMessage, MasterMessage},
         scheduler::{Accept, Call, ClaimResult, Event, InvalidTask, OfferOperation, Preemption},
@@ -93,6 +93,18 @@ pub(crate) fn describe(happening: &Happening<'_>) -> Option<String> {
         }
         Happening::OperatorCalls { call: OperatorCall::Operate { agent_id, operation } } => {
             format!("operator: {operation} on {agent_id}")
+        }
+        Happening::OperatorCalls { call: OperatorCall::DeactivateAgent { agent_id } } => {
+            format!("operator: deactivate {agent_id}")
+        }
+        Happening::OperatorCalls { call: OperatorCall::ReactivateAgent { agent_id } } => {
+            format!("operator: reactivate {agent_id}")
+        }
+        Happening::OperatorCalls { call: OperatorCall::DrainAgent { agent_id, drain } } => {
+            format!("operator: drain {agent_id}{}", drained(Some(*drain)))
+        }
+        Happening::OperatorCalls { call: OperatorCall::MarkAgentGone { agent_id } } => {
+            format!("operator: {agent_id} is gone")
         }
         Happening::OperatorCalls { call: OperatorCall::Explain(_) | OperatorCall::Shares } => return None,
         Happening::MasterHearsAgent { agent, message, .. } => {
@@ -266,16 +278,26 @@ fn short(id: UpdateId) -> String {
     format!("#{:x}.{}", number_of(process), number_of(number))
 }
 
+/// How an agent is drained.
+fn drained(drain: Option<Drain>) -> String {
+    let grace = drain.and_then(|drain| drain.grace_max).map(|grace| format!(" within {grace:?}"));
+    let gone = drain.filter(|drain| drain.mark_gone).map(|_| ", then gone");
+    format!("{}{}", grace.unwrap_or_default(), gone.unwrap_or_default())
+}
+
 fn told_agent(message: &MasterMessage) -> Option<String> {
     Some(match message {
         MasterMessage::Ping { .. } => return None,
-        MasterMessage::Registered { agent_id, missing_tasks, .. } => {
+        MasterMessage::Registered { agent_id, missing_tasks, drain, .. } => {
             let missing: Vec<_> = missing_tasks.iter().map(|(_, task_id)| task_id).collect();
             format!(
-                "registered as {agent_id}, missing: {}",
-                if missing.is_empty() { "none".to_owned() } else { list(&missing) }
+                "registered as {agent_id}, missing: {}{}",
+                if missing.is_empty() { "none".to_owned() } else { list(&missing) },
+                if drain.is_some() { format!("; drain{}", drained(*drain)) } else { String::new() }
             )
         }
+        MasterMessage::Drain(None) => "drain no more".to_owned(),
+        MasterMessage::Drain(drain) => format!("drain{}", drained(*drain)),
         MasterMessage::RunTasks { framework_id, tasks, .. } => {
             let tasks: Vec<_> = tasks.iter().map(|task| &task.task_id).collect();
             format!("run of {framework_id}: {}", list(&tasks))
@@ -317,6 +339,8 @@ fn written(record: &Record) -> String {
     match record {
         Record::Agent { agent_id } => format!("agent {agent_id}"),
         Record::Process(process) => format!("process with {}", process.settings.resources),
+        Record::Drain(None) => "drained no more".to_owned(),
+        Record::Drain(drain) => format!("drained{}", drained(*drain)),
         Record::Times { task_id, .. } => format!("times of {task_id}"),
         Record::Task(task) => format!("task {}", task.info.task_id),
         Record::Group(tasks) => {

@@ -11,9 +11,9 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    AgentId, AgentInfo, CheckResult, ContainerStatus, Execution, FaultDomain, FrameworkId, FrameworkInfo,
-    GroupInfo, IoLimits, OfferId, Reason, Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus,
-    Time,
+    Activation, AgentId, AgentInfo, CheckResult, ContainerStatus, Drain, Execution, FaultDomain, FrameworkId,
+    FrameworkInfo, GroupInfo, IoLimits, OfferId, Reason, Resources, Role, Source, TaskId, TaskInfo,
+    TaskState, TaskStatus, Time,
     container::{Exit, Limitation, Unenforced},
 };
 
@@ -74,6 +74,11 @@ pub struct Agent {
     pub address: String,
     /// Whether it takes part.
     pub state: &'static str,
+    /// Whether an operator lets it be offered.
+    pub activation: &'static str,
+    /// How it is drained, or was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainWish>,
     /// The version of its software.
     pub version: String,
     /// When it was registered first.
@@ -93,6 +98,24 @@ pub struct Agent {
     pub held: Held,
 }
 
+/// How an agent is drained.
+#[derive(Debug, Clone, Serialize)]
+pub struct DrainWish {
+    /// The most from TERM to KILL, where it bounds that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grace_max_ms: Option<u64>,
+    /// Whether the agent is gone for ever once it is drained.
+    pub mark_gone: bool,
+}
+
+impl DrainWish {
+    /// The document of a drain.
+    pub fn new(drain: Drain) -> DrainWish {
+        let millis = |grace: Duration| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        DrainWish { grace_max_ms: drain.grace_max.map(millis), mark_gone: drain.mark_gone }
+    }
+}
+
 fn by_control<S: Serializer>(unenforced: &[Unenforced], serializer: S) -> Result<S::Ok, S::Error> {
     let reasons: BTreeMap<&str, &str> =
         unenforced.iter().map(|each| (each.control.name(), each.reason.as_str())).collect();
@@ -105,7 +128,7 @@ impl Agent {
         agent_id: AgentId,
         info: &AgentInfo,
         total: &Resources,
-        state: &'static str,
+        (state, activation): (&'static str, Activation),
         registered_at: Time,
         held: Held,
     ) -> Agent {
@@ -114,6 +137,8 @@ impl Agent {
             hostname: info.hostname.clone(),
             address: info.address.clone(),
             state,
+            activation: activation.name(),
+            drain: activation.drain().map(DrainWish::new),
             version: info.version.clone(),
             registered_at_us: registered_at,
             attributes: info.attributes.clone(),
@@ -414,13 +439,15 @@ mod tests {
         };
         let held = Held::new(&of("cpus:1.5;mem:512"), &Resources::new(), 3);
         let expected = json!({
-            "agent_id": "a1", "state": "active", "hostname": "host", "address": "127.0.0.1:5051", "version": "0.1.0",
+            "agent_id": "a1", "state": "active", "activation": "draining", "drain": {"grace_max_ms": 1500, "mark_gone": false}, "hostname": "host", "address": "127.0.0.1:5051", "version": "0.1.0",
             "registered_at_us": 7, "attributes": {"rack": "a"}, "unenforced": {"memory": "why"},
             "total": {"text": "cpus:4;mem:8192;ports:[1-9]", "scalars": {"cpus": 4.0, "mem": 8192.0}},
             "allocated": {"text": "cpus:1.5;mem:512", "scalars": {"cpus": 1.5, "mem": 512.0}},
             "offered": {"text": "", "scalars": {}}, "tasks": 3,
         });
-        let agent = Agent::new(of("a1"), &info, &info.resources, "active", Time::from_micros(7), held);
+        let drain = Drain { grace_max: Some(Duration::from_millis(1500)), mark_gone: false };
+        let states = ("active", Activation::Draining(drain));
+        let agent = Agent::new(of("a1"), &info, &info.resources, states, Time::from_micros(7), held);
         assert_eq!(written(agent), expected);
     }
 

@@ -115,15 +115,18 @@ pub enum AgentCapability {
     GroupNetworks,
     /// It gives tasks cores of their own.
     ExclusiveCpus,
+    /// It can be drained, and ends what it runs when it is told that it is gone.
+    Drain,
 }
 
 impl AgentCapability {
     /// Every capability: those of an agent of this version.
-    pub const ALL: [AgentCapability; 4] = [
+    pub const ALL: [AgentCapability; 5] = [
         AgentCapability::TaskGroups,
         AgentCapability::Executors,
         AgentCapability::GroupNetworks,
         AgentCapability::ExclusiveCpus,
+        AgentCapability::Drain,
     ];
 }
 

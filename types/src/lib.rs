@@ -2,6 +2,7 @@
 //!
 //! Pure: no clock, no I/O, no runtime. [`convert`] is the only place that knows both these types and the wire.
 
+pub mod activation;
 pub mod constraints;
 pub mod container;
 pub mod container_info;
@@ -27,6 +28,7 @@ pub mod text;
 pub mod time;
 pub mod timers;
 
+pub use activation::{Activation, Drain};
 pub use constraints::OfferConstraints;
 pub use container_info::{Artifact, ContainerInfo, Rlimit, RlimitResource, Volume, VolumeSource};
 pub use cpuset::CpuSet;

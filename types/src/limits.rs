@@ -180,6 +180,22 @@ pub const RECOVERED_AGENTS_GIVEN_UP_INTERVAL: Duration = Duration::from_secs(1);
 /// the master.
 pub const RECOVERED_AGENTS_GIVEN_UP_PART: usize = 100;
 
+/// How long it is remembered that an agent cannot be reached, or was removed (Mesos: 2 weeks). Whoever asks for its tasks later hears that
+/// nothing is known of them.
+pub const LOST_AGENTS_AGE_MAX: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// How many such agents are remembered; the oldest is forgotten first (Mesos: 102,400). Each is read when a master begins.
+pub const LOST_AGENTS_MAX: usize = 102_400;
+
+/// Between two times that such agents are forgotten (Mesos: 15 min).
+pub const LOST_AGENTS_FORGOTTEN_INTERVAL: Duration = Duration::from_secs(15 * 60);
+
+/// How many are forgotten at once: each is a write. The rest follows after [`LOST_AGENTS_FORGOTTEN_PAUSE`].
+pub const LOST_AGENTS_FORGOTTEN_MAX: usize = 1000;
+
+/// See [`LOST_AGENTS_FORGOTTEN_MAX`].
+pub const LOST_AGENTS_FORGOTTEN_PAUSE: Duration = Duration::from_secs(1);
+
 /// Between heartbeats to a scheduler (Mesos: 15 s).
 pub const SCHEDULER_HEARTBEAT: Duration = Duration::from_secs(15);
 

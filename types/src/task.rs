@@ -206,11 +206,13 @@ pub enum Reason {
     ExecutorTerminated,
     /// Its executor, or the executor that it is, had tasks and was not subscribed for too long.
     ExecutorSubscribeTimeout,
+    /// Its agent is being drained.
+    AgentDraining,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 36] = [
+    pub const ALL: [Reason; 37] = [
         Reason::CommandExited,
         Reason::CommandNotExecuted,
         Reason::ContainerLaunchFailed,
@@ -247,6 +249,7 @@ impl Reason {
         Reason::TaskGroupFinished,
         Reason::ExecutorTerminated,
         Reason::ExecutorSubscribeTimeout,
+        Reason::AgentDraining,
     ];
 
     /// The name shown to people and in JSON.
@@ -288,6 +291,7 @@ impl Reason {
             Reason::TaskGroupFinished => "task_group_finished",
             Reason::ExecutorTerminated => "executor_terminated",
             Reason::ExecutorSubscribeTimeout => "executor_subscribe_timeout",
+            Reason::AgentDraining => "agent_draining",
         }
     }
 }

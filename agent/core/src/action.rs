@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use apportion_types::{
-    AgentId, CpuSet, FrameworkId, OperationId, Resources, Role, TaskId, TaskStatus, UpdateId, VolumeId,
+    AgentId, CpuSet, Drain, FrameworkId, OperationId, Resources, Role, TaskId, TaskStatus, UpdateId,
+    VolumeId,
     probe::Probe,
     protocol::{
         agent::{AgentMessage, AgentOperation},
@@ -151,6 +152,8 @@ pub enum Record {
     },
     /// A process of the agent began, in another life of the machine or with other settings than the one before.
     Process(ProcessRecord),
+    /// The agent is drained from here on, or is not any more.
+    Drain(Option<Drain>),
     /// A task was taken on.
     Task(Box<TaskRecord>),
     /// The tasks of a task group were taken on, all of one framework and in the order of their places; none of them has its turn yet.

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use apportion_types::{
-    AgentId, CpuSet, FaultDomain, FrameworkId, FrameworkInfo, Resources, Role, TaskId, TaskInfo, TaskStatus,
-    Time,
+    AgentId, CpuSet, Drain, FaultDomain, FrameworkId, FrameworkInfo, Resources, Role, TaskId, TaskInfo,
+    TaskStatus, Time,
     container::{Limitation, Termination},
     probe::CheckResult,
     protocol::{
@@ -192,6 +192,8 @@ pub struct Recovered {
     pub agent_id: Option<AgentId>,
     /// The process that began last; none when the log is older than that is written.
     pub process: Option<ProcessRecord>,
+    /// How the agent is drained, as far as it has heard; none when it is not.
+    pub drain: Option<Drain>,
     /// What it had when an operation had changed that last; none when none ever did.
     pub total: Option<Resources>,
     /// What became of operations, as far as it was not acknowledged, in any order.

@@ -22,7 +22,7 @@ pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use apportion_types::{AgentId, Time, UpdateId, timers::Timers};
+use apportion_types::{AgentId, Drain, Time, UpdateId, timers::Timers};
 
 pub use action::{Action, Actions, Record, VolumeKey};
 pub use backoff::Backoff;
@@ -69,6 +69,10 @@ pub struct AgentCore {
     /// How long the master may be silent; as it said at registration.
     ping_timeout: std::time::Duration,
     shutdown: Option<Shutdown>,
+    /// How the agent is drained; none while it is not.
+    drain: Option<Drain>,
+    /// Why it is gone, for people; empty while it is not.
+    gone: String,
     tasks: BTreeMap<TaskKey, Task>,
     containers: BTreeMap<ContainerId, TaskKey>,
     /// The tasks that are here of each task group, by their places.
@@ -144,6 +148,8 @@ impl AgentCore {
             link: Link::Down,
             ping_timeout: std::time::Duration::ZERO,
             shutdown: None,
+            drain: None,
+            gone: String::new(),
             tasks: BTreeMap::new(),
             containers: BTreeMap::new(),
             groups: BTreeMap::new(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use apportion_types::{
-    AgentId, FrameworkId, OperationId, OperationStatus, Resources, TaskId, TaskStatus, UpdateId,
+    AgentId, Drain, FrameworkId, OperationId, OperationStatus, Resources, TaskId, TaskStatus, UpdateId,
     protocol::agent::AgentOperation,
 };
 
@@ -22,6 +22,8 @@ pub struct Log {
     agent_id: Option<AgentId>,
     /// The process that began last.
     process: Option<ProcessRecord>,
+    /// How the agent is drained.
+    drain: Option<Drain>,
     /// What the agent had when an operation had changed that last.
     total: Option<Resources>,
     /// What became of operations, as far as it is not acknowledged.
@@ -99,6 +101,7 @@ impl Log {
         match record {
             Record::Agent { agent_id } => self.agent_id = Some(agent_id),
             Record::Process(process) => self.process = Some(process),
+            Record::Drain(drain) => self.drain = drain,
             Record::Times { framework_id, task_id, times } => {
                 let log = self.tasks.get_mut(&(framework_id, task_id.clone()));
                 let Some(log) = log.filter(|log| log.task.is_some()) else {
@@ -217,7 +220,8 @@ impl Log {
         let outcomes =
             self.outcomes().map(|outcome| Record::Operation { total: None, outcome: Some(outcome) });
         let process = self.process.iter().cloned().map(Record::Process);
-        agent.chain(process).chain(total).chain(outcomes).chain(tasks)
+        let drain = self.drain.map(|drain| Record::Drain(Some(drain)));
+        agent.chain(process).chain(drain).chain(total).chain(outcomes).chain(tasks)
     }
 
     /// What is left of it for another agent in its place, when this one has left the cluster: reservations and volumes are the machine's.
@@ -240,6 +244,7 @@ impl Log {
         let mut recovered = Recovered {
             agent_id: self.agent_id.clone(),
             process: self.process.clone(),
+            drain: self.drain,
             total: self.total.clone(),
             operations: self.outcomes().collect(),
             ..Recovered::default()

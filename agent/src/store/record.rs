@@ -5,13 +5,14 @@ use std::{fmt::Display, str::FromStr};
 use apportion_agent_core::{ContainerId, ProcessRecord, Record, Settings, TaskRecord, Times};
 use apportion_proto::v1::{self, checkpoint_record::Record as Wire};
 use apportion_types::{
-    FaultDomain, Resources, Time, UpdateId, convert::ConvertError, protocol::agent::AgentOperation,
+    Drain, FaultDomain, Resources, Time, UpdateId, convert::ConvertError, protocol::agent::AgentOperation,
 };
 
 pub(super) fn to_wire(record: Record) -> v1::CheckpointRecord {
     let record = match record {
         Record::Agent { agent_id } => Wire::Agent(v1::CheckpointAgent { agent_id: agent_id.to_string() }),
         Record::Process(process) => Wire::Process(to_wire_process(process)),
+        Record::Drain(drain) => Wire::Drain(v1::CheckpointDrain { drain: drain.map(Into::into) }),
         Record::Times { framework_id, task_id, times } => Wire::Times(v1::CheckpointTimes {
             framework_id: framework_id.to_string(),
             task_id: task_id.to_string(),
@@ -91,6 +92,10 @@ pub(super) fn from_wire(wire: v1::CheckpointRecord) -> Result<Record, ConvertErr
     Ok(match wire.record.ok_or_else(unknown)? {
         Wire::Agent(agent) => Record::Agent { agent_id: id("agent_id", &agent.agent_id)? },
         Wire::Process(process) => Record::Process(from_wire_process(process)?),
+        Wire::Drain(of) => {
+            let drain = of.drain.map(Drain::try_from).transpose();
+            Record::Drain(drain.map_err(|error| error.within("drain"))?)
+        }
         Wire::Times(of) => Record::Times {
             framework_id: id("framework_id", &of.framework_id)?,
             task_id: id("task_id", &of.task_id)?,

@@ -137,6 +137,7 @@ pub(crate) fn registered(agent_id: &str) -> MasterMessage {
         master_id: "m1".to_owned(),
         ping_timeout: Duration::from_secs(600),
         missing_tasks: Vec::new(),
+        drain: None,
     }
 }
 

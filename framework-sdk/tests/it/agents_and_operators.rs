@@ -1,6 +1,6 @@
 //! Questions to masters, and files of agents.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path, time::Duration};
 
 use apportion_proto::v1::{
     self,
@@ -8,10 +8,11 @@ use apportion_proto::v1::{
     sandbox_service_server::{SandboxService, SandboxServiceServer},
 };
 use apportion_sdk::{
-    FrameworkId, TaskId, TaskState,
+    AgentId, FrameworkId, TaskId, TaskState,
     operator::{AgentState, Operator, OperatorError, TaskFilter},
     sandbox::{self, Chunk, Kind, Output, Position, SandboxError},
 };
+use apportion_types::Drain;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, transport::Server};
@@ -114,6 +115,39 @@ impl OperatorService for World {
         };
         let copies = if request.completed { 2 } else { 1 };
         Ok(Response::new(v1::ListTasksResponse { tasks: vec![task; copies], ..Default::default() }))
+    }
+
+    async fn deactivate_agent(
+        &self,
+        request: Request<v1::DeactivateAgentRequest>,
+    ) -> Result<Response<v1::DeactivateAgentResponse>, Status> {
+        match request.into_inner().agent_id.as_str() {
+            "a1" => Ok(Response::new(v1::DeactivateAgentResponse {})),
+            other => Err(Status::not_found(format!("agent `{other}` does not exist"))),
+        }
+    }
+
+    async fn reactivate_agent(
+        &self,
+        _request: Request<v1::ReactivateAgentRequest>,
+    ) -> Result<Response<v1::ReactivateAgentResponse>, Status> {
+        Err(Status::failed_precondition("agent a1 is being drained"))
+    }
+
+    async fn drain_agent(
+        &self,
+        request: Request<v1::DrainAgentRequest>,
+    ) -> Result<Response<v1::DrainAgentResponse>, Status> {
+        let drain = request.into_inner().drain;
+        assert_eq!(drain, Some(v1::Drain { grace_max_ms: Some(1500), mark_gone: true }));
+        Ok(Response::new(v1::DrainAgentResponse {}))
+    }
+
+    async fn mark_agent_gone(
+        &self,
+        _request: Request<v1::MarkAgentGoneRequest>,
+    ) -> Result<Response<v1::MarkAgentGoneResponse>, Status> {
+        Ok(Response::new(v1::MarkAgentGoneResponse {}))
     }
 
     async fn list_roles(
@@ -343,6 +377,12 @@ async fn a_master_is_asked() {
         completed: true,
     };
     let tasks = operator.tasks(&filter).await.unwrap();
+
+    let agent_id = AgentId::new("a1").unwrap();
+    operator.deactivate_agent(&agent_id).await.unwrap();
+    let drain = Drain { grace_max: Some(Duration::from_millis(1500)), mark_gone: true };
+    operator.drain_agent(&agent_id, drain).await.unwrap();
+    operator.mark_agent_gone(&agent_id).await.unwrap();
     assert_eq!((tasks.len(), tasks[0].info.task_id.as_str(), tasks[0].state), (2, "t1", TaskState::Running));
 
     let offers = operator.offers().await.unwrap();
@@ -386,6 +426,11 @@ async fn a_refusal_says_what_failed() {
         refused,
         format!("tearing a framework down at the master at http://{address} failed: not yours")
     );
+
+    let refused = operator.reactivate_agent(&AgentId::new("a1").unwrap()).await.unwrap_err().to_string();
+    assert!(refused.ends_with("failed: agent a1 is being drained"), "{refused}");
+    let missing = operator.deactivate_agent(&AgentId::new("a9").unwrap()).await.unwrap_err();
+    assert_eq!(missing, OperatorError::NotFound { message: "agent `a9` does not exist".to_owned() });
 
     let malformed = operator.frameworks().await.unwrap_err().to_string();
     assert!(malformed.contains("frameworks[0].state: 99 is not a state known here"), "{malformed}");

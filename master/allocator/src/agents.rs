@@ -6,6 +6,7 @@ use apportion_types::{AgentId, Place, Resources, resources::Name};
 
 use crate::{
     amount::Amount,
+    explain::Inactive,
     hierarchical::Hierarchical,
     slab::{AgentKey, ClientKey},
     state::Agent,
@@ -22,7 +23,7 @@ impl Hierarchical {
             id: id.clone(),
             place: place.clone(),
             has_gpus: total.milli(&Name::Gpus) > 0,
-            active: true,
+            inactive: None,
             total,
             lent: None,
             free: None,
@@ -59,19 +60,21 @@ impl Hierarchical {
         self.headroom_grew();
     }
 
-    pub(crate) fn activate_agent(&mut self, key: AgentKey, active: bool) {
-        if self.agents[key].active == active {
+    /// Makes an agent inactive, or active when there is no reason to be inactive.
+    pub(crate) fn activate_agent(&mut self, key: AgentKey, why: Option<Inactive>) {
+        let before = std::mem::replace(&mut self.agents[key].inactive, why);
+        if before.is_some() == why.is_some() {
             return;
         }
         if self.headroom.guarantees > 0 {
             let free = self.agents[key].free.clone();
             // It is counted only while it is active.
+            self.agents[key].inactive = before;
             self.set_free(key, None);
-            self.agents[key].active = active;
+            self.agents[key].inactive = why;
             self.set_free(key, free);
             self.headroom_grew();
         }
-        self.agents[key].active = active;
         self.settle(key);
     }
 
@@ -91,7 +94,7 @@ impl Hierarchical {
     /// What may be offered of an agent now.
     pub(crate) fn offerable(&self, key: AgentKey) -> Option<&Amount> {
         let agent = &self.agents[key];
-        let enough = |free: &&Amount| agent.active && (free.is_allocatable() || self.own_minimums > 0);
+        let enough = |free: &&Amount| agent.is_active() && (free.is_allocatable() || self.own_minimums > 0);
         agent.free.as_ref().filter(enough)
     }
 

@@ -96,8 +96,8 @@ impl Hierarchical {
         if !strange.is_empty() {
             return not_allowed(format!("the framework lacks the capability to use `{strange}`"));
         }
-        if !agent.active {
-            return not_free(format!("agent {name} takes no part now"));
+        if let Some(why) = agent.inactive {
+            return not_free(format!("agent {name} {why}"));
         }
         let missing = match &agent.free {
             Some(free) => free.missing(resources),

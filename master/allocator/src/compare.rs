@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use apportion_types::{AgentId, FrameworkId, Place, Resources, Role, Time, operation::Conversion};
 
 use crate::{
-    Allocation, Allocator, ClaimDenied, Explanation, Hierarchical, HierarchicalConfig, Question, Quota,
-    Share, Wants, Weight,
+    Allocation, Allocator, ClaimDenied, Explanation, Hierarchical, HierarchicalConfig, Inactive, Question,
+    Quota, Share, Wants, Weight,
 };
 
 /// One cycle in which other settings would have given something else.
@@ -86,8 +86,8 @@ impl<S: FnMut(Difference) + Send> Allocator for Compared<S> {
         self.real.remove_agent(agent);
     }
 
-    fn set_agent_active(&mut self, agent: &AgentId, active: bool) {
-        self.real.set_agent_active(agent, active);
+    fn set_agent_inactive(&mut self, agent: &AgentId, why: Option<Inactive>) {
+        self.real.set_agent_inactive(agent, why);
     }
 
     fn add_framework(&mut self, framework: &FrameworkId, wants: Wants<'_>) {

@@ -58,6 +58,30 @@ pub enum Verdict {
     Blocked(Obstacle),
 }
 
+/// Why nothing of an agent is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inactive {
+    /// Its connection has ended.
+    Disconnected,
+    /// An operator has deactivated it.
+    Deactivated,
+    /// An operator has it drained.
+    Draining,
+    /// It is drained, and not reactivated.
+    Drained,
+}
+
+impl fmt::Display for Inactive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Inactive::Disconnected => "is disconnected",
+            Inactive::Deactivated => "is deactivated; an operator must reactivate it",
+            Inactive::Draining => "is being drained; when that is done an operator must reactivate it",
+            Inactive::Drained => "is drained; an operator must reactivate it",
+        })
+    }
+}
+
 /// What keeps a framework from an offer. Each has a code for programs and one line for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -73,8 +97,11 @@ pub enum Obstacle {
         /// The bound.
         most: u32,
     },
-    /// The agent is disconnected, draining or deactivated.
-    AgentInactive,
+    /// The agent is disconnected, deactivated, or drained.
+    AgentInactive {
+        /// Which of these.
+        why: Inactive,
+    },
     /// Nothing of the agent is free for the role: it is used, offered, or reserved for others.
     NothingFree {
         /// What others have reserved.
@@ -130,7 +157,7 @@ impl Obstacle {
             Obstacle::Disconnected => "disconnected",
             Obstacle::Suppressed => "suppressed",
             Obstacle::OffersMax { .. } => "offers_max",
-            Obstacle::AgentInactive => "agent_inactive",
+            Obstacle::AgentInactive { .. } => "agent_inactive",
             Obstacle::NothingFree { .. } => "nothing_free",
             Obstacle::UnderMinimum { .. } => "under_minimum",
             Obstacle::TooSmall { .. } => "too_small",
@@ -163,7 +190,7 @@ impl fmt::Display for Obstacle {
             Obstacle::OffersMax { outstanding, most } => {
                 write!(f, "the framework holds {outstanding} offers of at most {most}; it must answer some")
             }
-            Obstacle::AgentInactive => f.write_str("the agent takes no part now"),
+            Obstacle::AgentInactive { why } => write!(f, "the agent {why}"),
             Obstacle::NothingFree { reserved } if reserved.is_empty() => {
                 f.write_str("nothing of the agent is free")
             }

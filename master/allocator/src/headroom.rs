@@ -58,7 +58,7 @@ impl Hierarchical {
     /// What of an agent is available to whoever has room for it.
     pub(crate) fn available_on(&self, key: AgentKey) -> Quantities {
         let agent = &self.agents[key];
-        let free = agent.free.as_ref().filter(|_| agent.active);
+        let free = agent.free.as_ref().filter(|_| agent.is_active());
         free.map_or_else(Quantities::default, |free| free.plain().clone())
     }
 

@@ -16,8 +16,8 @@ use std::{
 use apportion_types::{AgentId, FrameworkId, Place, Resources, Role, Time, operation::Conversion};
 
 use crate::{
-    Allocation, Allocator, ClaimDenied, Explanation, HierarchicalConfig, Question, Quota, Share, SorterKind,
-    Wants, Weight,
+    Allocation, Allocator, ClaimDenied, Explanation, HierarchicalConfig, Inactive, Question, Quota, Share,
+    SorterKind, Wants, Weight,
     amount::Measure,
     bits::BitSet,
     expected::Expected,
@@ -162,8 +162,8 @@ impl Allocator for Hierarchical {
         self.part_agent(self.agent_key(agent));
     }
 
-    fn set_agent_active(&mut self, agent: &AgentId, active: bool) {
-        self.activate_agent(self.agent_key(agent), active);
+    fn set_agent_inactive(&mut self, agent: &AgentId, why: Option<Inactive>) {
+        self.activate_agent(self.agent_key(agent), why);
     }
 
     fn expect_agent(&mut self, agent: &AgentId, total: &Resources) {

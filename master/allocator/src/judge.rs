@@ -4,7 +4,7 @@ use apportion_types::resources::Entry;
 
 use crate::{
     amount::{Amount, holds_any},
-    explain::Obstacle,
+    explain::{Inactive, Obstacle},
     hierarchical::Hierarchical,
     room::{Bounds, Fit, Kept},
     slab::{AgentKey, ClientKey, RoleKey},
@@ -14,7 +14,7 @@ use crate::{
 /// Why a client takes nothing of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bar {
-    Inactive,
+    Inactive(Inactive),
     /// Nothing of it is open to the client.
     NothingOpen,
     /// It is not to be offered the agent.
@@ -41,8 +41,10 @@ impl Hierarchical {
     /// What the client would take of the agent now, were nobody before it. The agent's filters know what is free.
     pub(crate) fn takes(&self, key: ClientKey, agent: AgentKey, memo: &mut Memo) -> Result<Part, Bar> {
         let agent = &self.agents[agent];
-        let Some(free) = agent.free.as_ref().filter(|_| agent.active) else {
-            return Err(if agent.active { Bar::NothingOpen } else { Bar::Inactive });
+        let free = match (agent.inactive, agent.free.as_ref()) {
+            (Some(why), _) => return Err(Bar::Inactive(why)),
+            (None, None) => return Err(Bar::NothingOpen),
+            (None, Some(free)) => free,
         };
         if agent.barred.as_ref().is_some_and(|barred| barred.contains(key)) {
             return Err(Bar::Excluded);
@@ -147,7 +149,7 @@ impl Hierarchical {
             open.unwrap_or_else(|| free.clone())
         };
         match bar {
-            Bar::Inactive => Obstacle::AgentInactive,
+            Bar::Inactive(why) => Obstacle::AgentInactive { why },
             Bar::Excluded => self.exclusion_obstacle(key, agent_key),
             Bar::NothingOpen => {
                 let reserved = agent.free.as_ref().map(|free| free.only(|entry| entry.role().is_some()));

@@ -18,7 +18,7 @@ impl Hierarchical {
     pub(crate) fn set_free(&mut self, key: AgentKey, free: Option<Amount>) -> Option<Amount> {
         let agent = &mut self.agents[key];
         let before = std::mem::replace(&mut agent.free, free);
-        if self.headroom.guarantees > 0 && agent.active {
+        if self.headroom.guarantees > 0 && agent.is_active() {
             if let Some(before) = &before {
                 self.headroom.available.subtract(before.plain());
             }

@@ -47,7 +47,7 @@ use apportion_types::{
 pub use claim::ClaimDenied;
 pub use compare::{Compared, Difference};
 pub use config::{HierarchicalConfig, SorterKind};
-pub use explain::{Explanation, Obstacle, Question, RoleExplanation, Verdict};
+pub use explain::{Explanation, Inactive, Obstacle, Question, RoleExplanation, Verdict};
 pub use hierarchical::Hierarchical;
 pub use quota::Quota;
 pub use quota_limit::{QuotaLimit, QuotaLimitError};
@@ -104,8 +104,8 @@ pub trait Allocator: Send {
     /// Removes an agent, everything allocated on it, and every filter about it.
     fn remove_agent(&mut self, agent: &AgentId);
 
-    /// Offers of an inactive agent are not made; what is allocated on it stays so.
-    fn set_agent_active(&mut self, agent: &AgentId, active: bool);
+    /// Makes an agent inactive, for a reason, or active. Offers of an inactive agent are not made; what is allocated on it stays so.
+    fn set_agent_inactive(&mut self, agent: &AgentId, why: Option<Inactive>);
 
     /// Counts an agent that is in no books yet, and what of `total` is allocated on it unknown, against every quota limit as if all of
     /// it were used there. Until it is added, or [`Allocator::expect_agent_no_more`].

@@ -7,6 +7,7 @@ use apportion_types::{AgentId, FrameworkId, FrameworkOptions, Place, Resources, 
 use crate::{
     amount::Amount,
     bits::BitSet,
+    explain::Inactive,
     filters::Filters,
     quantities::Quantities,
     room::Bounds,
@@ -20,7 +21,8 @@ pub(crate) struct Agent {
     /// That by which constraints judge it.
     pub(crate) place: Arc<Place>,
     pub(crate) has_gpus: bool,
-    pub(crate) active: bool,
+    /// None while it is active.
+    pub(crate) inactive: Option<Inactive>,
     /// All that it has but what it lends.
     pub(crate) total: Amount,
     /// What it lends; none while it never lent any, nor is any that it lent given.
@@ -40,6 +42,10 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
+    pub(crate) fn is_active(&self) -> bool {
+        self.inactive.is_none()
+    }
+
     pub(crate) fn find(&self, client: ClientKey) -> Result<usize, usize> {
         self.allocated.binary_search_by_key(&client, |(known, _)| *known)
     }

@@ -2,12 +2,13 @@
 
 use apportion_allocator::{Explanation, Share};
 use apportion_types::{
-    AgentId, AgentInfo, FrameworkId, FrameworkInfo, Role,
+    Activation, AgentId, AgentInfo, FrameworkId, FrameworkInfo, Role, Time,
     protocol::{agent::MasterMessage, scheduler::Event as SchedulerEvent},
 };
 
 use crate::{
     event::{CommitId, ConnId, RequestId},
+    recovered::RemovedAgent,
     view::RoleSettings,
 };
 
@@ -69,9 +70,25 @@ pub enum RegistryOp {
     MarkUnreachable {
         /// Its id.
         agent_id: AgentId,
+        /// Since when; the first time that is written stays. None when nobody knows.
+        at: Option<Time>,
     },
-    /// An agent has unregistered; its id is refused from now on.
+    /// An agent has unregistered, or is gone; its id is refused from now on.
     RemoveAgent {
+        /// Its id.
+        agent_id: AgentId,
+        /// How that came.
+        removed: RemovedAgent,
+    },
+    /// An operator lets an agent be offered, or not.
+    SetActivation {
+        /// Its id.
+        agent_id: AgentId,
+        /// Whether.
+        activation: Activation,
+    },
+    /// Nothing is known any more of an agent that cannot be reached or was removed.
+    ForgetAgent {
         /// Its id.
         agent_id: AgentId,
     },
@@ -110,6 +127,8 @@ pub enum OperatorReply {
     RolesUpdated,
     /// The operation is sent to its agent.
     Operated,
+    /// What was wished of the agent is written.
+    AgentUpdated,
     /// Why.
     Explained(Box<Explanation>),
     /// In order of fairness.

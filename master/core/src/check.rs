@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apportion_types::{AgentId, FrameworkId, Resources, TaskId, TaskState};
+use apportion_types::{Activation, AgentId, FrameworkId, Resources, TaskId, TaskState};
 
 use crate::{
     state::{State, agents::AgentStream, frameworks::SchedulerStream, tasks::TaskKey, timers::Timer},
@@ -82,6 +82,13 @@ fn agents(state: &State) {
             view.state == AgentState::Active || offered.is_empty(),
             "agent {id} is offered and not active"
         );
+        let may_be_offered = view.activation == Activation::Active;
+        assert!(may_be_offered || offered.is_empty(), "agent {id} is offered and {}", view.activation.name());
+        let draining = matches!(view.activation, Activation::Draining(_));
+        assert_eq!(state.draining.contains(id), draining, "agent {id} is {}", view.activation.name());
+        let lost = view.state == AgentState::Unreachable;
+        assert_eq!(state.lost.since(id).is_some(), lost, "agent {id} is lost, or is not");
+        assert!(state.lost.removed(id).is_none(), "agent {id} was removed and is there");
         if !view.state.takes_part() {
             assert!(allocated.is_empty(), "agent {id} takes no part and holds tasks to resources");
         } else {
@@ -115,7 +122,10 @@ fn agents(state: &State) {
             "agent {id} is awaited"
         );
     }
+    let forgets = state.timers.is_set(&Timer::ForgetAgents);
+    assert!(forgets || state.lost.is_empty(), "lost agents are remembered for ever");
     let known = |id| state.view.agents.contains_key(id);
+    assert!(state.draining.iter().all(known), "an agent is drained that is not known");
     assert!(state.awaited_agents.iter().all(known), "an agent is awaited that is not known");
     assert_eq!(
         state.timers.is_set(&Timer::GiveUpRecovered),

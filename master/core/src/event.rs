@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use apportion_allocator::{Question, Quota, Weight};
 use apportion_types::{
-    AgentId, FrameworkId, Operation, Role, TaskId,
+    AgentId, Drain, FrameworkId, Operation, Role, TaskId,
     protocol::{agent::AgentMessage, scheduler::Call},
 };
 
@@ -102,6 +102,28 @@ pub enum OperatorCall {
         agent_id: AgentId,
         /// What is done.
         operation: Operation,
+    },
+    /// Has nothing of an agent offered any more; its tasks run on.
+    DeactivateAgent {
+        /// The agent.
+        agent_id: AgentId,
+    },
+    /// Has an agent offered again.
+    ReactivateAgent {
+        /// The agent.
+        agent_id: AgentId,
+    },
+    /// Has nothing of an agent offered any more, and its tasks killed.
+    DrainAgent {
+        /// The agent.
+        agent_id: AgentId,
+        /// How.
+        drain: Drain,
+    },
+    /// Declares an agent gone for ever.
+    MarkAgentGone {
+        /// The agent.
+        agent_id: AgentId,
     },
     /// Asks why a framework is, or is not, offered something.
     Explain(Question),

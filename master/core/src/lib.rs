@@ -30,7 +30,7 @@ pub mod view;
 pub use action::{Action, Actions, OperatorError, OperatorReply, RegistryOp};
 pub use config::{Config, RateLimit};
 pub use event::{CommitId, ConnId, Event, OperatorCall, RequestId, RoleChange};
-pub use recovered::{Recovered, RecoveredAgent};
+pub use recovered::{Recovered, RecoveredAgent, RemovedAgent};
 pub use view::View;
 
 use apportion_allocator::{Allocator, Hierarchical, Share};

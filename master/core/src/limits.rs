@@ -5,9 +5,6 @@
 /// As many as three full cycles make.
 pub(crate) const CLOSED_OFFERS_MAX: usize = 65_536;
 
-/// Ids of removed agents of earlier masters that are still refused (Mesos: 102,400). Those of this master need no memory.
-pub(crate) const REMOVED_AGENTS_MAX: usize = 102_400;
-
 /// Different reasons for declining that are counted for each framework; the rest is counted under [`DECLINE_OTHER`].
 pub(crate) const DECLINE_REASONS_MAX: usize = 32;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apportion_types::{AgentId, AgentInfo, FrameworkId, FrameworkInfo, limits};
+use apportion_types::{Activation, AgentId, AgentInfo, FrameworkId, FrameworkInfo, Time, limits};
 
 use crate::{
     action::RegistryOp,
@@ -15,8 +15,8 @@ use crate::{
 pub struct Recovered {
     /// Agents that take part.
     pub agents: BTreeMap<AgentId, RecoveredAgent>,
-    /// Ids of agents that were removed; refused for ever.
-    pub removed_agents: BTreeSet<AgentId>,
+    /// Agents that were removed, until they are forgotten; their ids are refused.
+    pub removed_agents: BTreeMap<AgentId, RemovedAgent>,
     /// Frameworks that take part.
     pub frameworks: BTreeMap<FrameworkId, FrameworkInfo>,
     /// Ids of frameworks that were removed; refused for ever.
@@ -30,6 +30,26 @@ pub struct RecoveredAgent {
     pub info: AgentInfo,
     /// It did not return in time.
     pub unreachable: bool,
+    /// Since when, where that is known.
+    pub unreachable_at: Option<Time>,
+    /// Whether an operator lets it be offered.
+    pub activation: Activation,
+}
+
+impl RecoveredAgent {
+    /// One that takes part and may be offered.
+    pub fn new(info: AgentInfo) -> Self {
+        Self { info, unreachable: false, unreachable_at: None, activation: Activation::Active }
+    }
+}
+
+/// An agent that was removed, as a registry keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RemovedAgent {
+    /// When; none when nobody knows.
+    pub at: Option<Time>,
+    /// True when an operator declared it gone, false when it has unregistered.
+    pub gone: bool,
 }
 
 impl Recovered {
@@ -37,18 +57,32 @@ impl Recovered {
     pub fn apply(&mut self, op: RegistryOp) {
         match op {
             RegistryOp::AdmitAgent { agent_id, info } => {
-                if !self.removed_agents.contains(&agent_id) {
-                    self.agents.insert(agent_id, RecoveredAgent { info, unreachable: false });
+                if !self.removed_agents.contains_key(&agent_id) {
+                    let activation = self.agents.get(&agent_id).map(|agent| agent.activation);
+                    let activation = activation.unwrap_or_default();
+                    self.agents.insert(agent_id, RecoveredAgent { activation, ..RecoveredAgent::new(info) });
                 }
             }
-            RegistryOp::MarkUnreachable { agent_id } => {
+            RegistryOp::MarkUnreachable { agent_id, at } => {
                 if let Some(agent) = self.agents.get_mut(&agent_id) {
                     agent.unreachable = true;
+                    agent.unreachable_at = agent.unreachable_at.or(at);
                 }
             }
-            RegistryOp::RemoveAgent { agent_id } => {
+            RegistryOp::RemoveAgent { agent_id, removed } => {
                 self.agents.remove(&agent_id);
-                self.removed_agents.insert(agent_id);
+                let known = self.removed_agents.entry(agent_id).or_insert(removed);
+                known.at = known.at.or(removed.at);
+                known.gone |= removed.gone;
+            }
+            RegistryOp::SetActivation { agent_id, activation } => {
+                if let Some(agent) = self.agents.get_mut(&agent_id) {
+                    agent.activation = activation;
+                }
+            }
+            RegistryOp::ForgetAgent { agent_id } => {
+                self.agents.remove(&agent_id);
+                self.removed_agents.remove(&agent_id);
             }
             RegistryOp::AdmitFramework { framework_id, info } => {
                 if !self.removed_frameworks.contains(&framework_id) {
@@ -66,7 +100,7 @@ impl Recovered {
     /// Why no master of this name can have found this in its registry, if none can.
     pub fn judge(&self, master_id: &str) -> Result<(), String> {
         let ids = Ids::new(master_id);
-        let of_agents = self.agents.keys().chain(&self.removed_agents);
+        let of_agents = self.agents.keys().chain(self.removed_agents.keys());
         if let Some(id) = of_agents.into_iter().find(|id| ids.agent_origin(id) != Origin::Foreign) {
             return Err(format!("agent {id} has an id that master {master_id} is yet to give"));
         }
@@ -74,7 +108,7 @@ impl Recovered {
         if let Some(id) = of_frameworks.into_iter().find(|id| ids.framework_origin(id) != Origin::Foreign) {
             return Err(format!("framework {id} has an id that master {master_id} is yet to give"));
         }
-        if let Some(id) = self.agents.keys().find(|id| self.removed_agents.contains(id)) {
+        if let Some(id) = self.agents.keys().find(|id| self.removed_agents.contains_key(id)) {
             return Err(format!("agent {id} takes part and is removed"));
         }
         if let Some(id) = self.frameworks.keys().find(|id| self.removed_frameworks.contains(id)) {

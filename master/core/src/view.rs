@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use apportion_allocator::{Quota, Weight};
 use apportion_types::{
-    AgentId, AgentInfo, FrameworkId, FrameworkInfo, FrameworkOptions, Offer, OfferId, Resources, Role,
-    TaskId, TaskInfo, TaskState, TaskStatus, Time,
+    Activation, AgentId, AgentInfo, FrameworkId, FrameworkInfo, FrameworkOptions, Offer, OfferId, Resources,
+    Role, TaskId, TaskInfo, TaskState, TaskStatus, Time,
     protocol::scheduler::{DeclineReason, ResourceRequest},
 };
 use imbl::OrdMap;
@@ -74,6 +74,8 @@ pub struct AgentView {
     pub revocable: Resources,
     /// Whether it takes part.
     pub state: AgentState,
+    /// Whether an operator lets it be offered.
+    pub activation: Activation,
     /// When it was registered first.
     pub registered_at: Time,
     /// Held by tasks.

@@ -41,7 +41,8 @@ pub(crate) fn state(view: &View) -> StateDocument {
 pub(super) fn agent(agent: &AgentView) -> Agent {
     let state = summary::agent_state(agent.state);
     let held = Held::new(&agent.allocated, &agent.offered, agent.tasks as u64);
-    Agent::new(agent.agent_id.clone(), &agent.info, &agent.total, state, agent.registered_at, held)
+    let states = (state, agent.activation);
+    Agent::new(agent.agent_id.clone(), &agent.info, &agent.total, states, agent.registered_at, held)
 }
 
 pub(super) fn framework(framework: &FrameworkView) -> Framework {

@@ -146,3 +146,61 @@ pub(super) async fn operate(
     let operation = operation.try_into().map_err(|what: String| invalid(what))?;
     done(&pages, change::operate(change::operate_request(&agent_id, operation))).await
 }
+
+/// An agent of which something is wished.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NamedAgent {
+    agent_id: AgentId,
+}
+
+type NamedBody = Result<Json<NamedAgent>, JsonRejection>;
+
+fn named(body: NamedBody) -> Result<String, Response> {
+    let Json(NamedAgent { agent_id }) = body.map_err(|rejection| invalid(rejection.body_text()))?;
+    Ok(agent_id.to_string())
+}
+
+pub(super) async fn deactivate_agent(
+    State(pages): State<Pages>,
+    body: NamedBody,
+) -> Result<Response, Response> {
+    let agent_id = named(body)?;
+    done(&pages, change::deactivate(&v1::DeactivateAgentRequest { agent_id })).await
+}
+
+pub(super) async fn reactivate_agent(
+    State(pages): State<Pages>,
+    body: NamedBody,
+) -> Result<Response, Response> {
+    let agent_id = named(body)?;
+    done(&pages, change::reactivate(&v1::ReactivateAgentRequest { agent_id })).await
+}
+
+pub(super) async fn mark_agent_gone(
+    State(pages): State<Pages>,
+    body: NamedBody,
+) -> Result<Response, Response> {
+    let agent_id = named(body)?;
+    done(&pages, change::gone(&v1::MarkAgentGoneRequest { agent_id })).await
+}
+
+/// How an agent is drained.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DrainAgent {
+    agent_id: AgentId,
+    grace_max_ms: Option<u64>,
+    #[serde(default)]
+    mark_gone: bool,
+}
+
+pub(super) async fn drain_agent(
+    State(pages): State<Pages>,
+    body: Result<Json<DrainAgent>, JsonRejection>,
+) -> Result<Response, Response> {
+    let Json(DrainAgent { agent_id, grace_max_ms, mark_gone }) =
+        body.map_err(|rejection| invalid(rejection.body_text()))?;
+    let drain = Some(v1::Drain { grace_max_ms, mark_gone });
+    done(&pages, change::drain(v1::DrainAgentRequest { agent_id: agent_id.to_string(), drain })).await
+}

@@ -25,12 +25,16 @@ use self::refuse::{Refusal, refuse};
 use crate::{actor::Peers, clock::Clock, explain::Explainer, metrics::PeerKind, summary, watch::Hub};
 
 /// Every page, for the index and for whoever asks for one that is not there.
-const PAGES: [(&str, &str); 14] = [
+const PAGES: [(&str, &str); 18] = [
     ("/healthz", "`ok` while the master serves"),
     ("/metrics", "for Prometheus, in OpenMetrics text form"),
     ("/api/v1/state", "cluster, agents, frameworks, tasks and offers in one document, however large"),
     ("/api/v1/cluster", "who the master is and what it counts"),
     ("/api/v1/agents", "agents, in pages as all lists: ?page_size= ?page_token=; ?agent_id="),
+    ("/api/v1/agents/deactivate", "POST has nothing of an agent offered any more"),
+    ("/api/v1/agents/reactivate", "POST has it offered again"),
+    ("/api/v1/agents/drain", "POST has nothing of it offered any more, and its tasks killed"),
+    ("/api/v1/agents/gone", "POST declares it gone for ever"),
     ("/api/v1/frameworks", "frameworks"),
     ("/api/v1/tasks", "tasks that have not ended; ?framework_id= ?task_id= ?completed=true"),
     ("/api/v1/offers", "outstanding offers"),
@@ -69,6 +73,10 @@ pub(crate) fn router(pages: Pages) -> Router {
         .route("/api/v1/state", get(state))
         .route("/api/v1/cluster", get(cluster))
         .route("/api/v1/agents", get(lists::agents))
+        .route("/api/v1/agents/deactivate", post(ask::deactivate_agent))
+        .route("/api/v1/agents/reactivate", post(ask::reactivate_agent))
+        .route("/api/v1/agents/drain", post(ask::drain_agent))
+        .route("/api/v1/agents/gone", post(ask::mark_agent_gone))
         .route("/api/v1/frameworks", get(lists::frameworks))
         .route("/api/v1/tasks", get(lists::tasks))
         .route("/api/v1/offers", get(lists::offers))

@@ -118,6 +118,19 @@ fn operator_record(call: OperatorCall) -> Option<WireOperatorCall> {
         OperatorCall::Operate { agent_id, operation } => {
             WireOperatorCall::Operate(change::operate_request(&agent_id, operation))
         }
+        OperatorCall::DeactivateAgent { agent_id } => {
+            WireOperatorCall::DeactivateAgent(v1::DeactivateAgentRequest { agent_id: agent_id.to_string() })
+        }
+        OperatorCall::ReactivateAgent { agent_id } => {
+            WireOperatorCall::ReactivateAgent(v1::ReactivateAgentRequest { agent_id: agent_id.to_string() })
+        }
+        OperatorCall::DrainAgent { agent_id, drain } => {
+            let (agent_id, drain) = (agent_id.to_string(), Some(drain.into()));
+            WireOperatorCall::DrainAgent(v1::DrainAgentRequest { agent_id, drain })
+        }
+        OperatorCall::MarkAgentGone { agent_id } => {
+            WireOperatorCall::MarkAgentGone(v1::MarkAgentGoneRequest { agent_id: agent_id.to_string() })
+        }
         OperatorCall::Explain(_) | OperatorCall::Shares => return None,
     })
 }
@@ -137,6 +150,18 @@ fn operator_call(wire: WireOperatorCall) -> Result<OperatorCall, ConvertError> {
             change::update_roles(wire).map_err(|error| error.within("update_roles"))?
         }
         WireOperatorCall::Operate(wire) => change::operate(wire).map_err(|error| error.within("operate"))?,
+        WireOperatorCall::DeactivateAgent(wire) => {
+            change::deactivate(&wire).map_err(|error| error.within("deactivate_agent"))?
+        }
+        WireOperatorCall::ReactivateAgent(wire) => {
+            change::reactivate(&wire).map_err(|error| error.within("reactivate_agent"))?
+        }
+        WireOperatorCall::DrainAgent(wire) => {
+            change::drain(wire).map_err(|error| error.within("drain_agent"))?
+        }
+        WireOperatorCall::MarkAgentGone(wire) => {
+            change::gone(&wire).map_err(|error| error.within("mark_agent_gone"))?
+        }
     })
 }
 

@@ -2,13 +2,13 @@ use std::{io::Cursor, time::Duration};
 
 use apportion_allocator::{HierarchicalConfig, Question, Quota, SorterKind, Weight};
 use apportion_master_core::{
-    CommitId, Config as CoreConfig, ConnId, Event, OperatorCall, Recovered, RecoveredAgent, RequestId,
-    RoleChange,
+    CommitId, Config as CoreConfig, ConnId, Event, OperatorCall, Recovered, RecoveredAgent, RemovedAgent,
+    RequestId, RoleChange,
 };
 use apportion_proto::v1::{self, journal_record::Record as WireRecord};
 use apportion_types::{
-    AgentCapability, AgentInfo, Command, FrameworkInfo, Operation, Resources, Role, Source, TaskInfo,
-    TaskState, TaskStatus, Time, UpdateId,
+    Activation, AgentCapability, AgentInfo, Command, Drain, FrameworkInfo, Operation, Resources, Role,
+    Source, TaskInfo, TaskState, TaskStatus, Time, UpdateId,
     protocol::{
         agent::{AgentMessage, AgentTask},
         scheduler::{
@@ -46,14 +46,17 @@ pub(crate) fn open(bytes: Vec<u8>) -> Result<Journal<Cursor<Vec<u8>>>, JournalEr
 }
 
 pub(crate) fn header() -> Header {
-    let unreachable = RecoveredAgent { info: agent_info(), unreachable: true };
+    let at = Some(Time::from_micros(900_000));
+    let activation = Activation::Draining(Drain { grace_max: Some(Duration::from_secs(3)), mark_gone: true });
+    let unreachable =
+        RecoveredAgent { info: agent_info(), unreachable: true, unreachable_at: at, activation };
     let recovered = Recovered {
-        agents: [
-            (of("m0-A0001"), RecoveredAgent { unreachable: false, ..unreachable.clone() }),
-            (of("m0-A0002"), unreachable),
+        agents: [(of("m0-A0001"), RecoveredAgent::new(agent_info())), (of("m0-A0002"), unreachable)].into(),
+        removed_agents: [
+            (of("m0-A0003"), RemovedAgent { at, gone: true }),
+            (of("m0-A0004"), RemovedAgent { at: None, gone: false }),
         ]
         .into(),
-        removed_agents: [of("m0-A0003")].into(),
         frameworks: [(of("m0-F0001"), framework_info())].into(),
         removed_frameworks: [of("m0-F0002")].into(),
     };
@@ -212,6 +215,13 @@ fn event() -> impl Strategy<Value = Event> {
             grace
         }),
         Just(OperatorCall::TeardownFramework { framework_id: of("f1") }),
+        Just(OperatorCall::DeactivateAgent { agent_id: of("a1") }),
+        Just(OperatorCall::ReactivateAgent { agent_id: of("a1") }),
+        Just(OperatorCall::MarkAgentGone { agent_id: of("a1") }),
+        (option::of(0..=86_400_000u64), any::<bool>()).prop_map(|(grace, mark_gone)| {
+            let drain = Drain { grace_max: grace.map(Duration::from_millis), mark_gone };
+            OperatorCall::DrainAgent { agent_id: of("a1"), drain }
+        }),
         (option::of(1..u32::MAX), option::of(any::<i32>()), any::<bool>()).prop_map(
             |(weight, priority, force)| {
                 let quota = Some(Quota { guarantee: of("cpus:2"), limit: Some(of("cpus:4;gpus:0")) });

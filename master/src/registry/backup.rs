@@ -7,8 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use apportion_master_core::{Recovered, RegistryOp};
+use apportion_master_core::{Recovered, RecoveredAgent, RegistryOp};
 use apportion_proto::v1::{self, registry_entry::Entry as WireEntry};
+use apportion_types::Activation;
 use prost::Message as _;
 
 use super::{Contents, Registry, RegistryError};
@@ -18,7 +19,10 @@ use crate::frame::{self, Frame};
 const MAGIC: &[u8] = b"apportion registry ";
 
 /// The first line of an export of this format.
-const LINE: &[u8] = b"apportion registry 1\n";
+const LINE: &[u8] = b"apportion registry 2\n";
+
+/// The first line of an export of an earlier format, which knew less.
+const EARLIER_LINE: &[u8] = b"apportion registry 1\n";
 
 /// Why a backup cannot be made, or not be taken on.
 #[derive(Debug, thiserror::Error)]
@@ -160,7 +164,7 @@ fn read(path: &Path) -> Result<Contents, BackupError> {
     let failed = |source| BackupError::Io { path: path.to_owned(), source };
     let mut input = BufReader::new(File::open(path).map_err(failed)?);
     let line = frame::up_to(&mut input, LINE.len()).map_err(failed)?;
-    if line != LINE {
+    if line != LINE && line != EARLIER_LINE {
         let path = path.to_owned();
         return Err(match line.strip_prefix(MAGIC) {
             Some(_) => BackupError::Later { path },
@@ -192,9 +196,14 @@ fn ops(contents: &Contents) -> Vec<RegistryOp> {
     let mut ops = Vec::new();
     for (agent_id, agent) in agents {
         ops.push(RegistryOp::AdmitAgent { agent_id: agent_id.clone(), info: agent.info });
-        ops.extend(agent.unreachable.then_some(RegistryOp::MarkUnreachable { agent_id }));
+        let RecoveredAgent { unreachable, unreachable_at: at, activation, .. } = agent;
+        let unreachable = unreachable.then(|| RegistryOp::MarkUnreachable { agent_id: agent_id.clone(), at });
+        ops.extend(unreachable);
+        let inactive = activation != Activation::Active;
+        ops.extend(inactive.then_some(RegistryOp::SetActivation { agent_id, activation }));
     }
-    ops.extend(removed_agents.into_iter().map(|agent_id| RegistryOp::RemoveAgent { agent_id }));
+    let removed = removed_agents.into_iter();
+    ops.extend(removed.map(|(agent_id, removed)| RegistryOp::RemoveAgent { agent_id, removed }));
     let admitted = frameworks.into_iter();
     ops.extend(admitted.map(|(framework_id, info)| RegistryOp::AdmitFramework { framework_id, info }));
     let removed = removed_frameworks.into_iter();

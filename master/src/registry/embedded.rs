@@ -25,10 +25,11 @@ use redb::{
 use super::{Contents, Registry, RegistryError, entry::Key};
 
 /// The layout of what is in the tables.
-const VERSION: u64 = 1;
+/// 2 knows whether agents may be offered, and since when they are lost; 1 would lose that.
+const VERSION: u64 = 2;
 
 /// The least layout whose masters lose nothing of this one when they write.
-const LEAST_WRITER: u64 = 1;
+const LEAST_WRITER: u64 = 2;
 
 /// A [`v1::RegistryEntry`] under the text of each [`Key`].
 const ENTRIES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("entries");
@@ -361,6 +362,11 @@ impl Store {
             let mut about = writing.open_table(ABOUT)?;
             let commits = about.get(ABOUT_COMMITS)?.map_or(0, |commits| commits.value());
             about.insert(ABOUT_COMMITS, commits + 1)?;
+            // From now on what an earlier version would lose may be in it.
+            for (name, least) in [(ABOUT_VERSION, VERSION), (ABOUT_LEAST_WRITER, LEAST_WRITER)] {
+                let before = about.get(name)?.map_or(0, |number| number.value());
+                about.insert(name, before.max(least))?;
+            }
             let mut entries = writing.open_table(ENTRIES)?;
             for key in &keys {
                 let text = key.to_string();

@@ -2,9 +2,12 @@
 
 use std::fmt;
 
-use apportion_master_core::{RecoveredAgent, RegistryOp};
+use apportion_master_core::{RecoveredAgent, RegistryOp, RemovedAgent};
 use apportion_proto::v1::{self, registry_entry::Entry as WireEntry};
-use apportion_types::{AgentId, FrameworkId, Role, convert::ConvertError};
+use apportion_types::{
+    AgentId, FrameworkId, Role, Time,
+    convert::{ConvertError, activation, activation_message},
+};
 
 use super::Contents;
 use crate::rpc::change::{role_settings, settings_of_role};
@@ -22,8 +25,10 @@ impl Key {
     pub(super) fn of(op: &RegistryOp) -> Key {
         match op {
             RegistryOp::AdmitAgent { agent_id, .. }
-            | RegistryOp::MarkUnreachable { agent_id }
-            | RegistryOp::RemoveAgent { agent_id } => Key::Agent(agent_id.clone()),
+            | RegistryOp::MarkUnreachable { agent_id, .. }
+            | RegistryOp::SetActivation { agent_id, .. }
+            | RegistryOp::ForgetAgent { agent_id }
+            | RegistryOp::RemoveAgent { agent_id, .. } => Key::Agent(agent_id.clone()),
             RegistryOp::AdmitFramework { framework_id, .. }
             | RegistryOp::RemoveFramework { framework_id } => Key::Framework(framework_id.clone()),
             RegistryOp::SetRole { role, .. } => Key::Role(role.clone()),
@@ -45,7 +50,7 @@ impl Contents {
     /// What there is an entry of, in order.
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
         let agents =
-            self.recovered.agents.keys().chain(&self.recovered.removed_agents).cloned().map(Key::Agent);
+            self.recovered.agents.keys().chain(self.recovered.removed_agents.keys()).cloned().map(Key::Agent);
         let frameworks = self
             .recovered
             .frameworks
@@ -64,11 +69,18 @@ impl Contents {
                     agent_id: id.to_string(),
                     info: Some(agent.info.clone().into()),
                     unreachable: agent.unreachable,
+                    unreachable_at_us: agent.unreachable_at.map(Time::as_micros),
+                    activation: activation_message(agent.activation).0 as i32,
+                    drain: activation_message(agent.activation).1,
                 }),
-                None if self.recovered.removed_agents.contains(id) => {
-                    WireEntry::RemovedAgentId(id.to_string())
+                None => {
+                    let removed = self.recovered.removed_agents.get(id)?;
+                    WireEntry::RemovedAgent(v1::RegistryRemovedAgent {
+                        agent_id: id.to_string(),
+                        removed_at_us: removed.at.map(Time::as_micros),
+                        gone: removed.gone,
+                    })
                 }
-                None => return None,
             },
             Key::Framework(id) => match self.recovered.frameworks.get(id) {
                 Some(info) => WireEntry::Framework(v1::RegistryFramework {
@@ -91,15 +103,25 @@ impl Contents {
         Ok(match entry {
             WireEntry::Agent(agent) => {
                 let id: AgentId = id("agent.agent_id", &agent.agent_id)?;
-                let info = info("agent.info", agent.info)?;
-                self.recovered
-                    .agents
-                    .insert(id.clone(), RecoveredAgent { info, unreachable: agent.unreachable });
+                let known = RecoveredAgent {
+                    info: info("agent.info", agent.info)?,
+                    unreachable: agent.unreachable,
+                    unreachable_at: agent.unreachable_at_us.map(Time::from_micros),
+                    activation: activation(agent.activation, agent.drain)
+                        .map_err(|error| error.within("agent"))?,
+                };
+                self.recovered.agents.insert(id.clone(), known);
                 Key::Agent(id)
             }
             WireEntry::RemovedAgentId(text) => {
                 let id: AgentId = id("removed_agent_id", &text)?;
-                self.recovered.removed_agents.insert(id.clone());
+                self.recovered.removed_agents.insert(id.clone(), RemovedAgent::default());
+                Key::Agent(id)
+            }
+            WireEntry::RemovedAgent(agent) => {
+                let id: AgentId = id("removed_agent.agent_id", &agent.agent_id)?;
+                let at = agent.removed_at_us.map(Time::from_micros);
+                self.recovered.removed_agents.insert(id.clone(), RemovedAgent { at, gone: agent.gone });
                 Key::Agent(id)
             }
             WireEntry::Framework(framework) => {

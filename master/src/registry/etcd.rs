@@ -22,7 +22,8 @@ use super::{Contents, Registry, RegistryError, entry::Key};
 use crate::etcd::{self, Client, Cluster, created_at, delete, pb, put, range, written_at};
 
 /// The layout of what is under a cluster's prefix. One that is higher is of a later version of the master.
-const VERSION: u64 = 1;
+/// 2 knows whether agents may be offered, and since when they are lost; 1 would lose that.
+const VERSION: u64 = 2;
 
 /// Keys read in one answer: a hundred KiB of ordinary entries, and of the largest that there can be still less than a client takes.
 const PAGE_KEYS_MAX: i64 = 250;
@@ -178,7 +179,8 @@ pub struct Etcd {
 #[derive(Debug, Default)]
 struct Kept {
     contents: Contents,
-    versioned: bool,
+    /// Of its layout, once it is written.
+    version: Option<u64>,
     /// When the key of the sequence was last written; 0 when it was not.
     sequence: i64,
     /// How many writes this has done.
@@ -190,9 +192,9 @@ impl Etcd {
     pub(crate) async fn open(client: Client, cluster: &Cluster, leadership: i64) -> Result<Self, EtcdError> {
         let keys = Keys::new(cluster);
         let kept = load(&client, &keys).await?;
-        let versioned = kept.versioned;
+        let current = kept.version == Some(VERSION);
         let registry = Self { client, keys, leadership, kept: Mutex::new(kept) };
-        if !versioned {
+        if !current {
             registry.write(Vec::new()).await?;
         }
         Ok(registry)
@@ -214,7 +216,8 @@ impl Etcd {
     async fn write(&self, ops: Vec<RegistryOp>) -> Result<(), EtcdError> {
         let mut kept = self.kept.lock().await;
         let mut parts = split(&mut kept.contents, ops);
-        if !kept.versioned && parts.is_empty() {
+        let current = kept.version == Some(VERSION);
+        if !current && parts.is_empty() {
             parts.push(Part::default());
         }
         let count = parts.len();
@@ -224,7 +227,7 @@ impl Etcd {
             // Behind all else, so that what was cut off is never taken for whole.
             let version = self.keys.version();
             let version = match at + 1 == count {
-                true if !kept.versioned || !whole => Some(put(&version, VERSION.to_string().into_bytes(), 0)),
+                true if !current || !whole => Some(put(&version, VERSION.to_string().into_bytes(), 0)),
                 false if at == 0 && !whole => Some(delete(&version)),
                 _ => None,
             };
@@ -239,7 +242,7 @@ impl Etcd {
                 _ => self.write_surely(&what, changes, &mut kept).await?,
             }
         }
-        kept.versioned = true;
+        kept.version = Some(VERSION);
         Ok(())
     }
 
@@ -315,7 +318,7 @@ fn leader_of(answer: &pb::TxnResponse) -> String {
 pub async fn read_etcd(client: &Client, cluster: &Cluster) -> Result<Contents, EtcdError> {
     let keys = Keys::new(cluster);
     let kept = load(client, &keys).await?;
-    if !kept.versioned {
+    if kept.version.is_none() {
         return Err(EtcdError::Missing { prefix: keys.prefix, endpoints: client.endpoints() });
     }
     Ok(kept.contents)
@@ -328,10 +331,10 @@ async fn load(client: &Client, keys: &Keys) -> Result<Kept, EtcdError> {
     let answer =
         client.range(WHAT, pb::RangeRequest { key: version.clone().into(), ..Default::default() }).await?;
     let revision = answer.header.unwrap_or_default().revision;
-    let versioned = match answer.kvs.first() {
-        None => false,
+    let layout = match answer.kvs.first() {
+        None => None,
         Some(kv) => match std::str::from_utf8(&kv.value).ok().and_then(|text| text.parse().ok()) {
-            Some(VERSION) => true,
+            Some(version @ 1..=VERSION) => Some(version),
             Some(version) if version > VERSION => {
                 return Err(EtcdError::Later { prefix: keys.prefix.clone(), version });
             }
@@ -371,10 +374,10 @@ async fn load(client: &Client, keys: &Keys) -> Result<Kept, EtcdError> {
             _ => break,
         }
     }
-    if !versioned && !contents.is_empty() {
+    if layout.is_none() && !contents.is_empty() {
         return Err(keys.damaged(&version, Wrong::Unversioned));
     }
-    Ok(Kept { contents, versioned, sequence, writes: 0 })
+    Ok(Kept { contents, version: layout, sequence, writes: 0 })
 }
 
 /// Takes on what is under a key, and says what it is about.

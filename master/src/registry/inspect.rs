@@ -1,6 +1,9 @@
 //! What a registry keeps, for people and programs.
 
-use apportion_types::document::RoleSettings;
+use apportion_types::{
+    Time,
+    document::{DrainWish, RoleSettings},
+};
 use serde_json::{Value, json};
 
 use super::Contents;
@@ -16,6 +19,9 @@ impl Contents {
                 "address": agent.info.address,
                 "resources": agent.info.resources.to_string(),
                 "unreachable": agent.unreachable,
+                "unreachable_at_us": agent.unreachable_at.map(Time::as_micros),
+                "activation": agent.activation.name(),
+                "drain": agent.activation.drain().map(DrainWish::new),
             })
         });
         let frameworks = self.recovered.frameworks.iter().map(|(id, info)| {
@@ -30,9 +36,11 @@ impl Contents {
         let roles = self.roles.iter().map(|(role, settings)| {
             RoleSettings::try_from(role_settings(role, settings)).expect("what is set is well formed")
         });
+        let gone = self.recovered.removed_agents.iter().filter(|(_, removed)| removed.gone);
         json!({
             "agents": agents.collect::<Vec<_>>(),
-            "removed_agents": self.recovered.removed_agents.iter().map(|id| id.as_str()).collect::<Vec<_>>(),
+            "removed_agents": self.recovered.removed_agents.keys().map(|id| id.as_str()).collect::<Vec<_>>(),
+            "gone_agents": gone.map(|(id, _)| id.as_str()).collect::<Vec<_>>(),
             "frameworks": frameworks.collect::<Vec<_>>(),
             "removed_frameworks": self.recovered.removed_frameworks.iter().map(|id| id.as_str()).collect::<Vec<_>>(),
             "roles": roles.collect::<Vec<_>>(),

@@ -1,14 +1,19 @@
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
-use apportion_master_core::view::RoleSettings;
+use apportion_master_core::{RecoveredAgent, RemovedAgent, view::RoleSettings};
+use apportion_proto::v1::{self, registry_entry::Entry};
 use apportion_types::{
-    AgentCapability, AgentId, AgentInfo, FrameworkId, FrameworkInfo, Resources, Role, limits,
+    Activation, AgentCapability, AgentId, AgentInfo, Drain, FrameworkId, FrameworkInfo, Resources, Role,
+    Time, limits,
 };
 
 use super::*;
 
+fn agent(id: &str) -> AgentId {
+    AgentId::new(id).unwrap()
+}
+
 fn ops() -> Vec<RegistryOp> {
-    let agent = |id| AgentId::new(id).unwrap();
     let framework = |id| FrameworkId::new(id).unwrap();
     let info = |version: &str| AgentInfo {
         hostname: "h".to_owned(),
@@ -30,14 +35,28 @@ fn ops() -> Vec<RegistryOp> {
     };
     let role = |name| Role::new(name).unwrap();
     let none = RoleSettings::default();
+    let at = |seconds: u64| Some(Time::from_micros(seconds * 1_000_000));
+    let draining = Activation::Draining(Drain { grace_max: Some(Duration::from_secs(9)), mark_gone: true });
     vec![
         RegistryOp::AdmitAgent { agent_id: agent("a"), info: info("1") },
-        RegistryOp::MarkUnreachable { agent_id: agent("a") },
-        RegistryOp::MarkUnreachable { agent_id: agent("nobody") },
+        RegistryOp::MarkUnreachable { agent_id: agent("a"), at: at(1) },
+        RegistryOp::MarkUnreachable { agent_id: agent("a"), at: at(2) },
+        RegistryOp::MarkUnreachable { agent_id: agent("nobody"), at: None },
         RegistryOp::AdmitAgent { agent_id: agent("b"), info: info("1") },
         RegistryOp::AdmitAgent { agent_id: agent("b"), info: info("2") },
         RegistryOp::AdmitAgent { agent_id: agent("c"), info: info("1") },
-        RegistryOp::RemoveAgent { agent_id: agent("c") },
+        RegistryOp::SetActivation { agent_id: agent("c"), activation: Activation::Deactivated },
+        RegistryOp::RemoveAgent { agent_id: agent("c"), removed: RemovedAgent { at: at(3), gone: true } },
+        RegistryOp::RemoveAgent { agent_id: agent("c"), removed: RemovedAgent { at: at(4), gone: false } },
+        RegistryOp::SetActivation { agent_id: agent("b"), activation: draining },
+        RegistryOp::AdmitAgent { agent_id: agent("b"), info: info("2") },
+        RegistryOp::SetActivation { agent_id: agent("nobody"), activation: draining },
+        RegistryOp::AdmitAgent { agent_id: agent("d"), info: info("1") },
+        RegistryOp::MarkUnreachable { agent_id: agent("d"), at: at(5) },
+        RegistryOp::ForgetAgent { agent_id: agent("d") },
+        RegistryOp::AdmitAgent { agent_id: agent("e"), info: info("1") },
+        RegistryOp::RemoveAgent { agent_id: agent("e"), removed: RemovedAgent { at: at(6), gone: false } },
+        RegistryOp::ForgetAgent { agent_id: agent("e") },
         RegistryOp::AdmitFramework { framework_id: framework("f"), info: framework_info.clone() },
         RegistryOp::RemoveFramework { framework_id: framework("f") },
         RegistryOp::AdmitFramework { framework_id: framework("g"), info: framework_info },
@@ -64,10 +83,17 @@ async fn keeps_what_was_written_last() {
             .recovered
             .agents
             .iter()
-            .map(|(id, agent)| (id.as_str(), agent.info.version.as_str(), agent.unreachable))
+            .map(|(id, agent)| {
+                (id.as_str(), agent.info.version.as_str(), agent.unreachable, agent.activation.name())
+            })
             .collect();
-        assert_eq!(agents, [("a", "1", true), ("b", "2", false)]);
-        assert_eq!(contents.recovered.removed_agents.iter().map(AgentId::as_str).collect::<Vec<_>>(), ["c"]);
+        assert_eq!(agents, [("a", "1", true, "active"), ("b", "2", false, "draining")]);
+        let first = Some(Time::from_micros(1_000_000));
+        assert_eq!(contents.recovered.agents[&agent("a")].unreachable_at, first, "the first time stays");
+        let drain = contents.recovered.agents[&agent("b")].activation.drain();
+        assert_eq!(drain, Some(Drain { grace_max: Some(Duration::from_secs(9)), mark_gone: true }));
+        let gone = RemovedAgent { at: Some(Time::from_micros(3_000_000)), gone: true };
+        assert_eq!(contents.recovered.removed_agents, BTreeMap::from([(agent("c"), gone)]));
         assert_eq!(contents.recovered.frameworks.keys().map(FrameworkId::as_str).collect::<Vec<_>>(), ["g"]);
         assert_eq!(
             contents.recovered.removed_frameworks.iter().map(FrameworkId::as_str).collect::<Vec<_>>(),
@@ -88,7 +114,7 @@ async fn twice_is_once_and_removed_stays_removed() {
     }
     twice.commit(ops()).await.unwrap();
     let (once, twice) = (once.load().await.unwrap(), twice.load().await.unwrap());
-    assert!(once.recovered.removed_agents.iter().all(|id| !twice.recovered.agents.contains_key(id)));
+    assert!(once.recovered.removed_agents.keys().all(|id| !twice.recovered.agents.contains_key(id)));
     // A repeated history revives the agent that was unreachable only until it is marked again.
     assert_eq!(once, twice);
 }
@@ -251,6 +277,66 @@ async fn a_later_version_is_asked_for_where_this_one_would_lose_something() {
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 
+/// A file of the format before it was known since when agents are lost, and whether they may be offered.
+#[tokio::test]
+async fn a_file_of_an_earlier_version_is_taken_on_and_closed_to_it_by_the_first_write() {
+    let (folder, contents) = filled().await;
+    let path = folder.path().join("registry");
+    let about = |name: &str| {
+        let database = redb::Database::open(&path).unwrap();
+        let table = redb::TableDefinition::<&str, u64>::new("about");
+        let reading = redb::ReadableDatabase::begin_read(&database).unwrap();
+        reading.open_table(table).unwrap().get(name).unwrap().unwrap().value()
+    };
+    {
+        let database = redb::Database::open(&path).unwrap();
+        let mut writing = database.begin_write().unwrap();
+        writing.set_two_phase_commit(true);
+        {
+            let mut entries =
+                writing.open_table(redb::TableDefinition::<&str, &[u8]>::new("entries")).unwrap();
+            entries.retain(|_, _| false).unwrap();
+            let info = contents.recovered.agents[&agent("a")].info.clone();
+            let unreachable = v1::RegistryAgent {
+                agent_id: "a".to_owned(),
+                info: Some(info.into()),
+                unreachable: true,
+                ..Default::default()
+            };
+            for (key, entry) in
+                [("agent/a", Entry::Agent(unreachable)), ("agent/c", Entry::RemovedAgentId("c".to_owned()))]
+            {
+                let bytes = prost::Message::encode_to_vec(&v1::RegistryEntry { entry: Some(entry) });
+                entries.insert(key, bytes.as_slice()).unwrap();
+            }
+            let mut table = writing.open_table(redb::TableDefinition::<&str, u64>::new("about")).unwrap();
+            table.insert("version", 1).unwrap();
+            table.insert("least writer", 1).unwrap();
+        }
+        writing.commit().unwrap();
+    }
+    {
+        let registry = Embedded::open(folder.path()).unwrap();
+        let Recovered { agents, removed_agents, .. } = registry.load().await.unwrap().recovered;
+        let info = agents[&agent("a")].info.clone();
+        let known = RecoveredAgent { unreachable: true, ..RecoveredAgent::new(info) };
+        assert_eq!(agents, BTreeMap::from([(agent("a"), known)]));
+        assert_eq!(removed_agents, BTreeMap::from([(agent("c"), RemovedAgent::default())]));
+    }
+    assert_eq!((about("version"), about("least writer")), (1, 1), "nothing was written yet");
+    let at = Some(Time::from_micros(7));
+    {
+        let registry = Embedded::open(folder.path()).unwrap();
+        let mark = RegistryOp::MarkUnreachable { agent_id: agent("a"), at };
+        let remove =
+            RegistryOp::RemoveAgent { agent_id: agent("c"), removed: RemovedAgent { at, gone: false } };
+        registry.commit(vec![mark, remove]).await.unwrap();
+    }
+    assert_eq!((about("version"), about("least writer")), (2, 2));
+    let Recovered { agents, removed_agents, .. } = kept(folder.path()).await.recovered;
+    assert_eq!((agents[&agent("a")].unreachable_at, removed_agents[&agent("c")].at), (at, at));
+}
+
 async fn import(registry: &dyn Registry, path: &Path) -> Result<Contents, BackupError> {
     Backup::read(path)?.import(registry).await
 }
@@ -291,6 +377,12 @@ async fn an_export_is_taken_on_whole_or_not_at_all() {
     let (folder, contents) = filled().await;
     let path = folder.path().join("backup");
     export(&contents, &path).unwrap();
+    // One of an earlier format differs in what it does not say.
+    let bytes = fs::read(&path).unwrap();
+    let earlier = folder.path().join("earlier");
+    fs::write(&earlier, [b"apportion registry 1\n", &bytes[b"apportion registry 1\n".len()..]].concat())
+        .unwrap();
+    assert_eq!(import(&InMemory::new(), &earlier).await.unwrap(), contents);
     let registry = InMemory::new();
     assert_eq!(import(&registry, &path).await.unwrap(), contents);
     assert_eq!(registry.load().await.unwrap(), contents);

@@ -6,7 +6,7 @@ use apportion_allocator::{Quota, QuotaLimit, Weight};
 use apportion_master_core::{OperatorCall, RoleChange, view::RoleSettings};
 use apportion_proto::v1;
 use apportion_types::{
-    AgentId, Operation, Resources, Role,
+    AgentId, Drain, Operation, Resources, Role,
     convert::ConvertError,
     resources::{Entry, Value},
 };
@@ -66,6 +66,28 @@ pub(crate) fn operate(wire: v1::OperateRequest) -> Result<OperatorCall, ConvertE
 /// The same on the wire.
 pub(crate) fn operate_request(agent_id: &AgentId, operation: Operation) -> v1::OperateRequest {
     v1::OperateRequest { agent_id: agent_id.to_string(), operation: Some(operation.into()) }
+}
+
+/// The wish that an agent is not offered.
+pub(crate) fn deactivate(wire: &v1::DeactivateAgentRequest) -> Result<OperatorCall, ConvertError> {
+    Ok(OperatorCall::DeactivateAgent { agent_id: parsed("agent_id", &wire.agent_id)? })
+}
+
+/// The wish that it is offered again.
+pub(crate) fn reactivate(wire: &v1::ReactivateAgentRequest) -> Result<OperatorCall, ConvertError> {
+    Ok(OperatorCall::ReactivateAgent { agent_id: parsed("agent_id", &wire.agent_id)? })
+}
+
+/// The wish that it has no task any more.
+pub(crate) fn drain(wire: v1::DrainAgentRequest) -> Result<OperatorCall, ConvertError> {
+    let drain = wire.drain.map(Drain::try_from).transpose().map_err(|error| error.within("drain"))?;
+    let agent_id = parsed("agent_id", &wire.agent_id)?;
+    Ok(OperatorCall::DrainAgent { agent_id, drain: drain.unwrap_or_default() })
+}
+
+/// The word that it is gone.
+pub(crate) fn gone(wire: &v1::MarkAgentGoneRequest) -> Result<OperatorCall, ConvertError> {
+    Ok(OperatorCall::MarkAgentGone { agent_id: parsed("agent_id", &wire.agent_id)? })
 }
 
 /// What is set for a role.

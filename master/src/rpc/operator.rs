@@ -38,6 +38,13 @@ impl Operators {
     async fn ask(&self, call: OperatorCall) -> Result<OperatorReply, Status> {
         self.asker.ask(call).await.map_err(|error| status::ask(&error))
     }
+
+    async fn update_agent(&self, call: Result<OperatorCall, ConvertError>) -> Result<(), Status> {
+        match self.ask(call.map_err(status::invalid)?).await? {
+            OperatorReply::AgentUpdated => Ok(()),
+            other => not_as_asked(&other),
+        }
+    }
 }
 
 fn answer<M: Message>(message: M) -> Result<Response<M>, Status> {
@@ -235,6 +242,38 @@ impl OperatorService for Operators {
             OperatorReply::Operated => answer(v1::OperateResponse {}),
             other => not_as_asked(&other),
         }
+    }
+
+    async fn deactivate_agent(
+        &self,
+        request: Request<v1::DeactivateAgentRequest>,
+    ) -> Result<Response<v1::DeactivateAgentResponse>, Status> {
+        self.update_agent(change::deactivate(request.get_ref())).await?;
+        answer(v1::DeactivateAgentResponse {})
+    }
+
+    async fn reactivate_agent(
+        &self,
+        request: Request<v1::ReactivateAgentRequest>,
+    ) -> Result<Response<v1::ReactivateAgentResponse>, Status> {
+        self.update_agent(change::reactivate(request.get_ref())).await?;
+        answer(v1::ReactivateAgentResponse {})
+    }
+
+    async fn drain_agent(
+        &self,
+        request: Request<v1::DrainAgentRequest>,
+    ) -> Result<Response<v1::DrainAgentResponse>, Status> {
+        self.update_agent(change::drain(request.into_inner())).await?;
+        answer(v1::DrainAgentResponse {})
+    }
+
+    async fn mark_agent_gone(
+        &self,
+        request: Request<v1::MarkAgentGoneRequest>,
+    ) -> Result<Response<v1::MarkAgentGoneResponse>, Status> {
+        self.update_agent(change::gone(request.get_ref())).await?;
+        answer(v1::MarkAgentGoneResponse {})
     }
 
     async fn kill_task(

@@ -5,7 +5,7 @@ use apportion_master_core::{
     view::{AgentState, AgentView, DeclineSample, FrameworkState, FrameworkView, OfferView, TaskView},
 };
 use apportion_proto::v1;
-use apportion_types::{Role, protocol::scheduler::ResourceRequest};
+use apportion_types::{Role, convert::activation_message, protocol::scheduler::ResourceRequest};
 
 use super::change;
 use crate::{
@@ -20,6 +20,7 @@ pub(crate) fn agent(agent: &AgentView) -> v1::AgentSummary {
         AgentState::Unreachable => v1::AgentState::Unreachable,
         AgentState::Recovered => v1::AgentState::Recovered,
     };
+    let (activation, drain) = activation_message(agent.activation);
     v1::AgentSummary {
         agent_id: agent.agent_id.to_string(),
         info: Some((&*agent.info).into()),
@@ -30,6 +31,8 @@ pub(crate) fn agent(agent: &AgentView) -> v1::AgentSummary {
         tasks: agent.tasks as u64,
         total: Some((&agent.total).into()),
         revocable: Some((&agent.revocable).into()),
+        activation: activation as i32,
+        drain,
     }
 }
 

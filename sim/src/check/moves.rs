@@ -80,6 +80,7 @@ impl Moves {
             }
             Record::Agent { .. }
             | Record::Process(_)
+            | Record::Drain(_)
             | Record::Times { .. }
             | Record::Turn { .. }
             | Record::Operation { .. }

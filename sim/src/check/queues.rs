@@ -70,6 +70,7 @@ impl Queues {
             }
             Record::Agent { .. }
             | Record::Process(_)
+            | Record::Drain(_)
             | Record::Times { .. }
             | Record::Task(_)
             | Record::Group(_)

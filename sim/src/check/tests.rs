@@ -268,6 +268,7 @@ fn failover() {
         master_id: String::new(),
         ping_timeout: Default::default(),
         missing_tasks: Vec::new(),
+        drain: None,
     };
     let mut tells = |message: &MasterMessage| {
         let happening = Happening::MasterTellsAgent { agent: 0, conn, message };

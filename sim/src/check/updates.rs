@@ -150,6 +150,7 @@ impl Updates {
             }
             Record::Agent { .. }
             | Record::Process(_)
+            | Record::Drain(_)
             | Record::Times { .. }
             | Record::Task(_)
             | Record::Group(_)

@@ -186,8 +186,10 @@ impl Seen<'_> {
 fn key(op: &RegistryOp) -> String {
     match op {
         RegistryOp::AdmitAgent { agent_id, .. }
-        | RegistryOp::MarkUnreachable { agent_id }
-        | RegistryOp::RemoveAgent { agent_id } => format!("entries/agent/{agent_id}"),
+        | RegistryOp::MarkUnreachable { agent_id, .. }
+        | RegistryOp::SetActivation { agent_id, .. }
+        | RegistryOp::ForgetAgent { agent_id }
+        | RegistryOp::RemoveAgent { agent_id, .. } => format!("entries/agent/{agent_id}"),
         RegistryOp::AdmitFramework { framework_id, .. } | RegistryOp::RemoveFramework { framework_id } => {
             format!("entries/framework/{framework_id}")
         }

@@ -12,7 +12,7 @@ use super::{
     optional_duration, optional_id, refuse_code, task_state, update_id, update_id_bytes,
 };
 use crate::{
-    AgentInfo, FrameworkId, Resources, TaskId, TaskInfo, limits,
+    Activation, AgentInfo, Drain, FrameworkId, Resources, TaskId, TaskInfo, limits,
     protocol::agent::{AgentMessage, AgentOperation, AgentTask, MasterMessage},
     text::cut,
 };
@@ -164,7 +164,7 @@ impl TryFrom<v1::AgentTask> for AgentTask {
 impl From<MasterMessage> for v1::AgentServiceConnectResponse {
     fn from(message: MasterMessage) -> Self {
         let message = match message {
-            MasterMessage::Registered { agent_id, master_id, ping_timeout, missing_tasks } => {
+            MasterMessage::Registered { agent_id, master_id, ping_timeout, missing_tasks, drain } => {
                 let each = |(framework_id, task_id): (FrameworkId, TaskId)| v1::TaskRef {
                     framework_id: framework_id.to_string(),
                     task_id: task_id.to_string(),
@@ -174,8 +174,11 @@ impl From<MasterMessage> for v1::AgentServiceConnectResponse {
                     master_id,
                     ping_timeout_ms: millis(ping_timeout),
                     missing_tasks: missing_tasks.into_iter().map(each).collect(),
+                    drain: drain.map(Into::into),
                 })
             }
+            MasterMessage::Drain(Some(drain)) => WireResponse::Drain(drain.into()),
+            MasterMessage::Drain(None) => WireResponse::EndDrain(v1::EndDrain {}),
             MasterMessage::Ping { sequence } => WireResponse::Ping(v1::Ping { sequence }),
             MasterMessage::RunTasks { framework_id, framework_info, role, tasks } => {
                 WireResponse::RunTasks(v1::RunTasks {
@@ -234,6 +237,8 @@ impl TryFrom<v1::AgentServiceConnectResponse> for MasterMessage {
             .ok_or_else(|| ConvertError::new("message", "is missing, or of a kind not known here"))?;
         Ok(match said {
             WireResponse::Registered(registered) => self::registered(registered).within("registered")?,
+            WireResponse::Drain(drain) => MasterMessage::Drain(Some(drain.try_into().within("drain")?)),
+            WireResponse::EndDrain(v1::EndDrain {}) => MasterMessage::Drain(None),
             WireResponse::Ping(v1::Ping { sequence }) => MasterMessage::Ping { sequence },
             WireResponse::RunTasks(run) => self::run_tasks(run).within("run_tasks")?,
             WireResponse::Apply(apply) => MasterMessage::Apply {
@@ -274,7 +279,49 @@ fn registered(wire: v1::Registered) -> Result<MasterMessage, ConvertError> {
         master_id: wire.master_id,
         ping_timeout: Duration::from_millis(wire.ping_timeout_ms),
         missing_tasks: wire.missing_tasks.into_iter().enumerate().map(each).collect::<Result<_, _>>()?,
+        drain: optional("drain", wire.drain)?,
     })
+}
+
+impl From<Drain> for v1::Drain {
+    fn from(drain: Drain) -> Self {
+        Self { grace_max_ms: drain.grace_max.map(millis), mark_gone: drain.mark_gone }
+    }
+}
+
+impl TryFrom<v1::Drain> for Drain {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Drain) -> Result<Self, ConvertError> {
+        Ok(Self {
+            grace_max: optional_duration("grace_max_ms", wire.grace_max_ms, limits::KILL_GRACE_MAX)?,
+            mark_gone: wire.mark_gone,
+        })
+    }
+}
+
+/// Whether an operator lets an agent be offered, on the wire: its name, and beside it how it is drained.
+pub fn activation_message(activation: Activation) -> (v1::AgentActivation, Option<v1::Drain>) {
+    let name = match activation {
+        Activation::Active => v1::AgentActivation::Active,
+        Activation::Deactivated => v1::AgentActivation::Deactivated,
+        Activation::Draining(_) => v1::AgentActivation::Draining,
+        Activation::Drained(_) => v1::AgentActivation::Drained,
+    };
+    (name, activation.drain().map(Into::into))
+}
+
+/// The same from the wire; active where it is not said. Refuses a drain of what is not drained, and the other way round.
+pub fn activation(number: i32, drain: Option<v1::Drain>) -> Result<Activation, ConvertError> {
+    let refuse = |what: std::fmt::Arguments<'_>| Err(ConvertError::new("activation", what));
+    match (v1::AgentActivation::try_from(number), optional("drain", drain)?) {
+        (Ok(v1::AgentActivation::Unspecified | v1::AgentActivation::Active), None) => Ok(Activation::Active),
+        (Ok(v1::AgentActivation::Deactivated), None) => Ok(Activation::Deactivated),
+        (Ok(v1::AgentActivation::Draining), Some(drain)) => Ok(Activation::Draining(drain)),
+        (Ok(v1::AgentActivation::Drained), Some(drain)) => Ok(Activation::Drained(drain)),
+        (Ok(name), _) => refuse(format_args!("{name:?} does not go with what `drain` says")),
+        (Err(_), _) => refuse(format_args!("{number} is not a number of AgentActivation known here")),
+    }
 }
 
 fn run_tasks(wire: v1::RunTasks) -> Result<MasterMessage, ConvertError> {

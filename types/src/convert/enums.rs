@@ -74,7 +74,7 @@ wire_enum! {
         ResourcesUnknown, GangRefused, OperationInvalid, ContainerLimitationDisk, ImageNotAvailable, ArtifactNotFetched,
         MaxCompletionTime, Unhealthy, HealthChanged, CheckChanged, NotEnforceable,
         NetworkNotAvailable, ContainerLimitationPorts, TaskGroupInvalid, TaskGroupFailed,
-        TaskGroupFinished, ExecutorTerminated, ExecutorSubscribeTimeout,
+        TaskGroupFinished, ExecutorTerminated, ExecutorSubscribeTimeout, AgentDraining,
     }
 }
 
@@ -108,7 +108,7 @@ wire_enum! {
 
 wire_enum! {
     /// The refusal of an agent of this number on the wire; refuses none, naming the field.
-    refuse_code: RefuseCode, RefuseCode or Invalid { Invalid, Removed, Replaced, TooSlow, ShuttingDown }
+    refuse_code: RefuseCode, RefuseCode or Invalid { Invalid, Removed, Replaced, TooSlow, ShuttingDown, Gone }
 }
 
 wire_enum! {
@@ -128,7 +128,7 @@ wire_enum! {
 
 wire_enum! {
     /// The capability of an agent of this number on the wire; refuses none and unknown ones, naming the field.
-    agent_capability: AgentCapability, AgentCapability { TaskGroups, Executors, GroupNetworks, ExclusiveCpus }
+    agent_capability: AgentCapability, AgentCapability { TaskGroups, Executors, GroupNetworks, ExclusiveCpus, Drain }
 }
 
 wire_enum! {

@@ -34,6 +34,7 @@ mod tests;
 use std::{fmt::Display, str::FromStr, time::Duration};
 
 pub use self::{
+    agent::{activation, activation_message},
     enums::{
         agent_capability, capability, claim_refusal, control, decline_code, error_code, executor_refuse_code,
         network_direction, network_protocol, network_verdict, operation_state, part, pull_policy, reason,

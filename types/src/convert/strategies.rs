@@ -12,10 +12,10 @@ pub(super) use executor::{executor_call, executor_event};
 
 use crate::{
     AgentCapability, AgentId, AgentInfo, Capability, CheckResult, Command, ContainerInfo, ContainerStatus,
-    Execution, FaultDomain, Findings, FrameworkId, FrameworkInfo, FrameworkOptions, GroupId, GroupInfo,
-    Image, Offer, OfferConstraints, OfferId, Operation, OperationId, OperationState, OperationStatus, Part,
-    Place, Reason, Resources, Role, RunId, Source, Supervision, TaskId, TaskInfo, TaskState, TaskStatus,
-    Time, UpdateId, Volume, VolumeId, VolumeSource,
+    Drain, Execution, FaultDomain, Findings, FrameworkId, FrameworkInfo, FrameworkOptions, GroupId,
+    GroupInfo, Image, Offer, OfferConstraints, OfferId, Operation, OperationId, OperationState,
+    OperationStatus, Part, Place, Reason, Resources, Role, RunId, Source, Supervision, TaskId, TaskInfo,
+    TaskState, TaskStatus, Time, UpdateId, Volume, VolumeId, VolumeSource,
     constraints::{Constraint, Pattern, Predicate, Selector},
     container::{Control, Exit, Limitation, Unenforced, Usage},
     container_info::{Artifact, Rlimit, RlimitResource},
@@ -525,6 +525,11 @@ pub(super) fn agent_message() -> impl Strategy<Value = AgentMessage> {
     ]
 }
 
+fn drain() -> impl Strategy<Value = Drain> {
+    let grace_max = option::of(millis(limits::KILL_GRACE_MAX));
+    (grace_max, any::<bool>()).prop_map(|(grace_max, mark_gone)| Drain { grace_max, mark_gone })
+}
+
 pub(super) fn master_message() -> impl Strategy<Value = MasterMessage> {
     let refuse = proptest::sample::select(vec![
         RefuseCode::Invalid,
@@ -532,17 +537,20 @@ pub(super) fn master_message() -> impl Strategy<Value = MasterMessage> {
         RefuseCode::Replaced,
         RefuseCode::TooSlow,
         RefuseCode::ShuttingDown,
+        RefuseCode::Gone,
     ]);
     prop_oneof![
         (
             agent_id(),
             ".{0,8}",
             millis(limits::FAILOVER_TIMEOUT_MAX),
-            collection::vec((framework_id(), task_id()), 0..3)
+            collection::vec((framework_id(), task_id()), 0..3),
+            option::of(drain())
         )
-            .prop_map(|(agent_id, master_id, ping_timeout, missing_tasks)| {
-                MasterMessage::Registered { agent_id, master_id, ping_timeout, missing_tasks }
+            .prop_map(|(agent_id, master_id, ping_timeout, missing_tasks, drain)| {
+                MasterMessage::Registered { agent_id, master_id, ping_timeout, missing_tasks, drain }
             }),
+        option::of(drain()).prop_map(MasterMessage::Drain),
         any::<u64>().prop_map(|sequence| MasterMessage::Ping { sequence }),
         (framework_id(), framework_info(), role(), collection::vec(task_info(), 0..3)).prop_map(
             |(framework_id, framework_info, role, tasks)| MasterMessage::RunTasks {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    AgentId, AgentInfo, FrameworkId, FrameworkInfo, Operation, OperationId, OperationStatus, Reason,
+    AgentId, AgentInfo, Drain, FrameworkId, FrameworkInfo, Operation, OperationId, OperationStatus, Reason,
     Resources, Role, TaskId, TaskInfo, TaskState, TaskStatus, UpdateId,
 };
 
@@ -116,7 +116,11 @@ pub enum MasterMessage {
         ping_timeout: Duration,
         /// Tasks that the master believes on the agent and that it did not name.
         missing_tasks: Vec<(FrameworkId, TaskId)>,
+        /// How the agent is drained; none where it is not, whatever was said before.
+        drain: Option<Drain>,
     },
+    /// The agent is drained from now on, or in another way than before; or, when none, not any more.
+    Drain(Option<Drain>),
     /// Asks for a sign of life.
     Ping {
         /// Its number.
@@ -198,4 +202,6 @@ pub enum RefuseCode {
     TooSlow,
     /// The master ends.
     ShuttingDown,
+    /// An operator has declared the agent gone for ever.
+    Gone,
 }

@@ -7,11 +7,7 @@ use crate::{
     action::{Action, Actions, Record},
     container::GroupPlan,
     event::{TaskKey, TaskRecord},
-    handle::{
-        note,
-        run::{Origin, ending},
-        update::Draft,
-    },
+    handle::{note, run::Origin, update::Draft},
     state::{
         group::{GroupKey, Members, Next},
         task::{Phase, Waiting},
@@ -79,8 +75,8 @@ impl AgentCore {
             let message = format!("task `{}` of its task group is here already, as another one", known.1);
             return Err(invalid(message));
         }
-        if self.shutdown.is_some() {
-            return Err(Box::new(ending()));
+        if let Some(draft) = self.too_late() {
+            return Err(Box::new(draft));
         }
         for info in members {
             let of_it =

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use apportion_types::{
-    AgentId, FrameworkId, Reason, TaskId, TaskState, Time,
+    AgentId, Drain, FrameworkId, Reason, TaskId, TaskState, Time,
     protocol::agent::{AgentMessage, AgentOperation, AgentTask, RefuseCode},
 };
 
@@ -33,7 +33,10 @@ impl AgentCore {
             let durable = self.streams.get(key).and_then(|stream| stream.durable_state);
             !task.holds && !durable.is_some_and(TaskState::is_terminal)
         };
-        if self.link != Link::Opened || self.tasks.iter().any(unwritten) {
+        if self.link != Link::Opened
+            || self.shutdown == Some(Shutdown::Gone)
+            || self.tasks.iter().any(unwritten)
+        {
             return;
         }
         self.link = Link::Registering;
@@ -104,6 +107,7 @@ impl AgentCore {
         master_id: String,
         ping_timeout: Duration,
         missing_tasks: Vec<TaskKey>,
+        drain: Option<Drain>,
         actions: &mut Actions,
     ) {
         if self.link != Link::Registering {
@@ -135,6 +139,7 @@ impl AgentCore {
         for key in missing_tasks {
             self.answer_missing(now, key, actions);
         }
+        self.drain(now, drain, actions);
     }
 
     /// What became of operations, as far as it may be told and is not acknowledged.
@@ -171,7 +176,7 @@ impl AgentCore {
         actions.push(Action::Send(AgentMessage::Pong { sequence }));
     }
 
-    pub(super) fn refused(&mut self, code: RefuseCode, message: String, actions: &mut Actions) {
+    pub(super) fn refused(&mut self, now: Time, code: RefuseCode, message: String, actions: &mut Actions) {
         match code {
             RefuseCode::TooSlow | RefuseCode::ShuttingDown => {
                 if self.link != Link::Closing {
@@ -187,6 +192,7 @@ impl AgentCore {
                     actions,
                 );
             }
+            RefuseCode::Gone => self.gone(now, message, actions),
             RefuseCode::Replaced => {
                 let remedy = "give each agent a work directory of its own";
                 self.fail(
@@ -195,6 +201,11 @@ impl AgentCore {
                 );
             }
         }
+    }
+
+    /// The master ends the stream.
+    pub(super) fn close_refused(&mut self) {
+        self.close_link(Link::Closing);
     }
 
     pub(super) fn fail(&mut self, reason: String, actions: &mut Actions) {

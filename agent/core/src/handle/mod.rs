@@ -1,6 +1,7 @@
 //! What follows from each event: one file for each family.
 
 mod container;
+mod drain;
 mod executed;
 mod executor;
 mod framework;
@@ -106,14 +107,15 @@ impl AgentCore {
 
     fn master_message(&mut self, now: Time, message: MasterMessage, actions: &mut Actions) {
         match message {
-            MasterMessage::Registered { agent_id, master_id, ping_timeout, missing_tasks } => {
-                self.registered(now, agent_id, master_id, ping_timeout, missing_tasks, actions);
+            MasterMessage::Registered { agent_id, master_id, ping_timeout, missing_tasks, drain } => {
+                self.registered(now, agent_id, master_id, ping_timeout, missing_tasks, drain, actions);
             }
-            MasterMessage::Refuse { code, message } => self.refused(code, message, actions),
+            MasterMessage::Refuse { code, message } => self.refused(now, code, message, actions),
             _ if self.link == Link::Registering => {
                 note(actions, "the master spoke before it answered the registration; ignored".to_owned());
             }
             _ if self.link != Link::Registered => {}
+            MasterMessage::Drain(drain) => self.drain(now, drain, actions),
             MasterMessage::Ping { sequence } => self.pinged(now, sequence, actions),
             MasterMessage::RunTasks { framework_id, framework_info, role, tasks } => {
                 let tasks = tasks.into_iter().map(Arc::unwrap_or_clone).collect();

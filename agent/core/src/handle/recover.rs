@@ -25,6 +25,7 @@ impl AgentCore {
     pub(super) fn recovered(&mut self, now: Time, recovered: Recovered, actions: &mut Actions) {
         assert!(self.tasks.is_empty() && self.checkpoints_asked == 0, "the log is replayed first and once");
         self.agent_id = recovered.agent_id;
+        self.drain = recovered.drain;
         self.log_damaged = recovered.damaged;
         let process =
             ProcessRecord { boot_id: self.config.boot_id.clone(), settings: Settings::of(&self.config.info) };
@@ -68,6 +69,7 @@ impl AgentCore {
             let key = (framework_id, status.task_id.clone());
             self.recover_stream(&key, Some(status.state), vec![status]);
         }
+        self.drain_tasks(now, actions);
     }
 
     fn recover_task(
@@ -242,7 +244,7 @@ fn wish(newest: &TaskStatus) -> Option<(Reason, Time)> {
         (TaskState::Killing | TaskState::Killed, None | Some(Reason::KilledDuringLaunch)) => {
             Reason::KilledByFramework
         }
-        (TaskState::Killing | TaskState::Killed, Some(reason)) => reason,
+        (TaskState::Killing | TaskState::Killed | TaskState::GoneByOperator, Some(reason)) => reason,
         _ => return None,
     };
     Some((reason, newest.at))

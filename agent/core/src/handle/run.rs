@@ -63,8 +63,8 @@ impl AgentCore {
                 "is known here already and its end is not acknowledged; the second description is ignored";
             return note(actions, format!("task {} of framework {}: {message}", key.1, key.0));
         }
-        if self.shutdown.is_some() {
-            return self.update(now, &key, ending(), actions);
+        if let Some(draft) = self.too_late() {
+            return self.update(now, &key, draft, actions);
         }
         if let Some(executor) = info.executor().map(|executor| (key.0.clone(), executor.clone())) {
             if self.is_over(&executor) {
@@ -189,11 +189,6 @@ impl AgentCore {
         self.update(now, key, Draft::new(TaskState::Starting, ""), actions);
         actions.push(Action::Launch(Box::new(plan)));
     }
-}
-
-/// The answer to a task that comes too late.
-pub(super) fn ending() -> Draft {
-    Draft::new(TaskState::Dropped, "the agent is shutting down").because(Reason::AgentRemoved)
 }
 
 /// The answer to a task that cannot have what it is to use.

@@ -39,6 +39,7 @@ impl AgentCore {
 
     /// Goes on with a shutdown once every launch has an outcome, or every task has ended and that is on disk.
     pub(super) fn shut_down_further(&mut self, now: Time, actions: &mut Actions) {
+        self.gone_further(actions);
         if self.shutdown == Some(Shutdown::Settling) {
             let under_way = |task: &Task| match task.phase {
                 Phase::Checkpointing | Phase::Turning => true,

@@ -3,7 +3,7 @@
 use std::{collections::btree_map::Entry, sync::Arc};
 
 use apportion_types::{
-    ContainerStatus, Reason, Source, TaskState, TaskStatus, Time, UpdateId, limits,
+    ContainerStatus, Drain, Reason, Source, TaskState, TaskStatus, Time, UpdateId, limits,
     protocol::agent::AgentMessage, text::cut,
 };
 
@@ -46,6 +46,17 @@ impl Draft {
         Self { message: format!("{what}: {}", self.message), ..self }
     }
 
+    /// The same of an agent that is drained: whatever is killed meanwhile is for that, and is gone where the agent will be.
+    fn during(self, drain: Option<Drain>) -> Self {
+        match (self.state, drain) {
+            (TaskState::Killed, Some(drain)) => {
+                let state = if drain.mark_gone { TaskState::GoneByOperator } else { TaskState::Killed };
+                Self { state, ..self }.because(Reason::AgentDraining)
+            }
+            _ => self,
+        }
+    }
+
     #[must_use]
     pub(crate) fn with_container(self, container: ContainerStatus) -> Self {
         Self { container: Some(container), ..self }
@@ -56,6 +67,7 @@ impl AgentCore {
     /// Makes an update: the one door through which the state of a task changes. A terminal one gives its resources back and stops its
     /// kill.
     pub(crate) fn update(&mut self, now: Time, key: &TaskKey, draft: Draft, actions: &mut Actions) {
+        let draft = draft.during(self.drain.filter(|_| self.tasks.contains_key(key)));
         self.updates_made += 1;
         let update_id = UpdateId::new(self.incarnation, self.updates_made);
         let status = TaskStatus {

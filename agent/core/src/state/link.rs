@@ -21,6 +21,8 @@ pub(crate) enum Link {
 pub(crate) enum Shutdown {
     /// Launches are waited for; tasks will run on.
     Settling,
+    /// Tasks are being killed, for the agent is gone by the word of an operator.
+    Gone,
     /// Tasks are being killed.
     Ending,
     /// The master has been told; its end of the stream is awaited.

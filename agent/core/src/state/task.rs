@@ -158,8 +158,10 @@ impl Kill {
     /// What the terminal status says of it. Whose wish it was counts for less than that nothing ran; but a preempted task is no
     /// failure of its framework's, which is to know it, and one whose task group has come to its end waits for no other.
     pub(crate) fn told_reason(&self) -> Reason {
-        let told_all_the_same =
-            matches!(self.reason, Reason::Preempted | Reason::TaskGroupFailed | Reason::TaskGroupFinished);
+        let told_all_the_same = matches!(
+            self.reason,
+            Reason::Preempted | Reason::AgentDraining | Reason::TaskGroupFailed | Reason::TaskGroupFinished
+        );
         match self.during_launch && !told_all_the_same && !self.is_failure() {
             true => Reason::KilledDuringLaunch,
             false => self.reason,

@@ -24,6 +24,7 @@ impl World {
         self.asked.truncate(self.written);
         self.before = self.written;
         self.streams.clear();
+        self.drain = None;
         for record in self.asked.clone() {
             self.asked_for(record);
         }
@@ -57,6 +58,7 @@ impl World {
         for record in &self.asked {
             match record.clone() {
                 Record::Agent { agent_id } => recovered.agent_id = Some(agent_id),
+                Record::Drain(drain) => recovered.drain = drain,
                 Record::Process(process) => recovered.process = Some(process),
                 Record::Times { framework_id, task_id, times } => {
                     let task = recovered.tasks.iter_mut().find(|t| is(t, &framework_id, &task_id)).unwrap();

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use apportion_agent_core::{CheckpointId, ContainerId, Event, LaunchFailure, LaunchFailureKind, TaskKey};
 use apportion_types::{
-    AgentId, Command, Execution, FrameworkId, FrameworkInfo, GroupId, GroupInfo, Network, OperationId, Part,
-    Reason, Resources, Role, TaskId, TaskInfo, UpdateId,
+    AgentId, Command, Drain, Execution, FrameworkId, FrameworkInfo, GroupId, GroupInfo, Network, OperationId,
+    Part, Reason, Resources, Role, TaskId, TaskInfo, UpdateId,
     container::{Exit, Limitation},
     probe::CheckResult,
     protocol::agent::MasterMessage,
@@ -31,6 +31,11 @@ pub(crate) enum Step {
         missing: Vec<(u8, u8)>,
     },
     Ping,
+    /// The agent is drained, and perhaps gone then; or is not any more.
+    Drain {
+        gone: Option<bool>,
+        grace: Option<u16>,
+    },
     Run {
         framework: u8,
         tasks: Vec<(u8, usize)>,
@@ -124,6 +129,8 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Disconnect),
         4 => proptest::collection::vec(key(), 0..2).prop_map(|missing| Step::Registered { missing }),
         1 => Just(Step::Ping),
+        2 => (proptest::option::weighted(0.3, any::<bool>()), proptest::option::of(0..5000u16))
+            .prop_map(|(gone, grace)| Step::Drain { gone, grace }),
         6 => (0..FRAMEWORKS, proptest::collection::vec((0..TASKS, 0..USES.len()), 1..4))
             .prop_map(|(framework, tasks)| Step::Run { framework, tasks }),
         6 => (0..FRAMEWORKS, 0..2u8, members())
@@ -211,6 +218,11 @@ impl World {
             }
             Step::Connect | Step::Disconnect => {}
             Step::Registered { missing } => self.register(missing),
+            Step::Drain { gone, grace } => {
+                let grace_max = grace.map(|millis| Duration::from_millis(millis.into()));
+                self.told_drain = gone.map(|mark_gone| Drain { grace_max, mark_gone });
+                self.message(MasterMessage::Drain(self.told_drain));
+            }
             Step::Ping => self.message(MasterMessage::Ping { sequence: 1 }),
             Step::Run { framework, tasks } => {
                 let tasks =
@@ -336,6 +348,7 @@ impl World {
             master_id: "m1".to_owned(),
             ping_timeout: Duration::from_secs(75),
             missing_tasks: missing,
+            drain: self.told_drain,
         }));
     }
 

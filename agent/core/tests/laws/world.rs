@@ -6,8 +6,8 @@ use apportion_agent_core::{
     Action, AgentCore, Config, ContainerId, Event, ProbeKind, Record, Signal, TaskKey, TaskRecord, VolumeKey,
 };
 use apportion_types::{
-    AgentCapability, AgentInfo, CpuSet, FrameworkId, OperationId, OperationStatus, Part, Reason, Resources,
-    TaskId, TaskState, TaskStatus, Time, UpdateId,
+    AgentCapability, AgentInfo, CpuSet, Drain, FrameworkId, OperationId, OperationStatus, Part, Reason,
+    Resources, TaskId, TaskState, TaskStatus, Time, UpdateId,
     container::{Exit, Termination, Usage},
     protocol::agent::{AgentMessage, AgentOperation, MasterMessage},
     resources::Entry,
@@ -58,6 +58,10 @@ pub(crate) struct World {
     pub(crate) cores: BTreeMap<ContainerId, CpuSet>,
     /// Probes that were asked for, answered or not.
     pub(crate) probes: Vec<(ContainerId, ProbeKind, u64)>,
+    /// How the agent is drained, by what it has written.
+    pub(crate) drain: Option<Drain>,
+    /// The same, by what the master said last.
+    pub(crate) told_drain: Option<Drain>,
     pub(crate) streams: BTreeMap<TaskKey, Told>,
     pub(crate) removed: BTreeSet<FrameworkId>,
     /// Removed ones that a crashed process took with it: the master says so again when it sees their tasks.
@@ -119,6 +123,8 @@ impl World {
             mounted: BTreeMap::new(),
             cores: BTreeMap::new(),
             probes: Vec::new(),
+            drain: None,
+            told_drain: None,
             streams: BTreeMap::new(),
             removed: BTreeSet::new(),
             forgotten: BTreeSet::new(),
@@ -402,7 +408,9 @@ impl World {
     pub(crate) fn asked_for(&mut self, record: Record) {
         match record {
             Record::Agent { .. } | Record::Process(_) | Record::Times { .. } | Record::Turn { .. } => {}
+            Record::Drain(drain) => self.drain = drain,
             Record::Task(_) | Record::Group(_) => {
+                assert_eq!(self.drain, None, "an agent that is drained takes no task on");
                 for task in record.taken_on() {
                     let key = (task.framework_id.clone(), task.info.task_id.clone());
                     assert!(!self.streams.contains_key(&key), "{key:?} is taken on while it is not over");
@@ -410,6 +418,10 @@ impl World {
                 }
             }
             Record::Update { framework_id, status } => {
+                let killed = status.state == TaskState::Killed;
+                let why = (self.drain.map(|drain| drain.mark_gone), status.reason);
+                let told = matches!(why, (None, _) | (Some(false), Some(Reason::AgentDraining)));
+                assert!(!killed || told, "{why:?}: a drain is the reason, and whoever will be gone is");
                 let key = (framework_id, status.task_id.clone());
                 let told = self.streams.entry(key.clone()).or_default();
                 let last = told.made.last().map(|status| status.state).unwrap_or(TaskState::Staging);

@@ -3,7 +3,8 @@
 //! ```text
 //! config pids=N | on_shutdown=keep | on_shutdown=kill:2s | resources=cpus:4 | detected=cpus | hostname=H | attribute=NAME:VALUE|NAME
 //!        domain=REGION/ZONE | boot=ID | cores=0-3|none      before everything else; starts afresh. An attribute without a value is not set any more
-//! connect | disconnect | registered AGENT [missing=F/T]… | ping N | refuse CODE TEXT
+//! connect | disconnect | registered AGENT [missing=F/T]… [drain[:2s][:gone]] | ping N | refuse CODE TEXT
+//! drain [2s][:gone] | drain no more
 //! run F T RESOURCES [limits=…] [grace=1s] [pids=N] [writes=MIB] [env=A=B] [group=G/PART/PLACE/MEMBERS[/NETWORK]] [executor|by=T] [exclusive] [max=1min] [health=WHEN] [check=WHEN] [; T RESOURCES …]
 //!                                    WHEN is `delay:1s,interval:2s,timeout:1s` and for health `grace:5s,failures:3` too; what is asked is TCP
 //! kill F T [grace=1s] [reason=…]     ack F T N     remove F
@@ -34,8 +35,8 @@ use apportion_agent_core::{
     OnShutdown, ProbeKind, Record, Recovered,
 };
 use apportion_types::{
-    AgentCapability, AgentId, AgentInfo, FaultDomain, FrameworkInfo, OperationId, Reason, Resources, Role,
-    RunId, TaskState, Time, UpdateId,
+    AgentCapability, AgentId, AgentInfo, Drain, FaultDomain, FrameworkInfo, OperationId, Reason, Resources,
+    Role, RunId, TaskState, Time, UpdateId,
     container::{Exit, Limitation, Termination, Usage},
     limits,
     protocol::{
@@ -324,12 +325,17 @@ impl World {
                 agent_id: AgentId::new(agent).unwrap(),
                 master_id: "m1".to_owned(),
                 ping_timeout: limits::AGENT_PING_INTERVAL * limits::AGENT_PINGS_MISSED_MAX,
+                drain: missing.iter().find(|text| text.starts_with("drain")).map(|text| drain(text)),
                 missing_tasks: missing
                     .iter()
+                    .filter(|text| !text.starts_with("drain"))
                     .map(|text| text.strip_prefix("missing=").unwrap().split_once('/').unwrap())
                     .map(|(f, t)| (framework(f), task(t)))
                     .collect(),
             },
+            ["drain", "no", "more"] => MasterMessage::Drain(None),
+            ["drain"] => MasterMessage::Drain(Some(drain("drain"))),
+            ["drain", how] => MasterMessage::Drain(Some(drain(&format!("drain:{how}")))),
             ["ping", number] => MasterMessage::Ping { sequence: number.parse().unwrap() },
             ["refuse", code, text @ ..] => {
                 let code = match *code {
@@ -338,6 +344,7 @@ impl World {
                     "replaced" => RefuseCode::Replaced,
                     "too_slow" => RefuseCode::TooSlow,
                     "shutting_down" => RefuseCode::ShuttingDown,
+                    "gone" => RefuseCode::Gone,
                     _ => panic!("code `{code}`"),
                 };
                 MasterMessage::Refuse { code, message: text.join(" ") }
@@ -459,4 +466,16 @@ impl World {
         );
         out
     }
+}
+
+/// How the agent is drained, written `drain`, `drain:2s`, `drain:gone` or `drain:2s:gone`.
+fn drain(text: &str) -> Drain {
+    let mut drain = Drain::default();
+    for part in text.split(':').skip(1) {
+        match part {
+            "gone" => drain.mark_gone = true,
+            grace => drain.grace_max = Some(duration(grace)),
+        }
+    }
+    drain
 }

@@ -2,7 +2,7 @@
 
 use apportion_agent_core::{Action, ProcessRecord, Record, Signal, TaskRecord, VolumePlan};
 use apportion_types::{
-    CpuSet, TaskStatus,
+    CpuSet, Drain, TaskStatus,
     protocol::{
         agent::{AgentMessage, AgentOperation},
         executor::ExecutorEvent,
@@ -110,6 +110,11 @@ fn record(record: &Record) -> String {
                 .for_each(|domain| text += &format!(" in {}/{}", domain.region, domain.zone));
             boot_id.iter().for_each(|id| text += &format!(" boot {id}"));
             text
+        }
+        Record::Drain(None) => "drained no more".to_owned(),
+        Record::Drain(Some(Drain { grace_max, mark_gone })) => {
+            let grace = grace_max.map(|grace| format!(" within {grace:?}")).unwrap_or_default();
+            format!("drained{grace}{}", if *mark_gone { ", then gone" } else { "" })
         }
         Record::Times { framework_id, task_id, times } => {
             let mut text = format!("times {framework_id}/{task_id}");

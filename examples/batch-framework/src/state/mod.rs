@@ -278,7 +278,7 @@ impl JobState {
             }
             TaskState::Failed => self.failed(position, status, now, effects),
             // For the sake of others, not because anybody wished that it does not run.
-            TaskState::Killed if status.reason == Some(Reason::Preempted) => {
+            TaskState::Killed if matches!(status.reason, Some(Reason::Preempted | Reason::AgentDraining)) => {
                 self.lost(position, &cause(status), Some(status), now, effects)
             }
             TaskState::Killed => self.killed(position, status, effects),

@@ -211,11 +211,13 @@ fn what_an_operator_kills_stays_killed_and_what_is_invalid_is_not_tried_again() 
 
 #[test]
 fn what_is_killed_for_others_is_tried_again_and_costs_no_retry() {
-    let mut one = One::new(Policy { retries: 0, timeout: None });
-    let id = one.launch(0);
-    one.update(1, &TaskStatus { reason: Some(Reason::Preempted), ..status(&id, TaskState::Killed) });
-    assert_eq!(one.outcome(), None);
-    assert_eq!((one.job.tasks()[0].failures, one.job.tasks()[0].losses), (0, 1));
+    for reason in [Reason::Preempted, Reason::AgentDraining] {
+        let mut one = One::new(Policy { retries: 0, timeout: None });
+        let id = one.launch(0);
+        one.update(1, &TaskStatus { reason: Some(reason), ..status(&id, TaskState::Killed) });
+        assert_eq!(one.outcome(), None, "{reason}");
+        assert_eq!((one.job.tasks()[0].failures, one.job.tasks()[0].losses), (0, 1), "{reason}");
+    }
 }
 
 #[test]

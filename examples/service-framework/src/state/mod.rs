@@ -246,8 +246,8 @@ impl ServiceState {
             }
             TaskState::Unreachable => self.unreachable(number, now, effects),
             TaskState::Finished | TaskState::Failed | TaskState::Killed | TaskState::Error => {
-                // When its machine starts anew, nobody sees how it ends.
-                let own_fault = status.reason != Some(Reason::ContainerLost);
+                // When its machine starts anew, nobody sees how it ends; and one that is drained ends the best.
+                let own_fault = !matches!(status.reason, Some(Reason::ContainerLost | Reason::AgentDraining));
                 self.ended(number, status, own_fault, now, effects);
             }
             // Lost with its agent, or never there: not the replica's fault, so that its pause does not grow.

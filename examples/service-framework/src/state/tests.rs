@@ -146,8 +146,13 @@ fn what_is_lost_with_its_agent_starts_again_without_a_longer_pause() {
     assert_eq!(service.next_deadline(), Some(at(6)), "its machine started anew");
     tick(&mut service, 6);
     let next = place(&mut service, 0);
-    told(&mut service, 7, &next, TaskState::Failed);
-    assert_eq!(service.next_deadline(), Some(at(8)), "none of these ends has counted");
+    let drained = TaskStatus { reason: Some(Reason::AgentDraining), ..status(&next, TaskState::Killed) };
+    service.update(&drained, at(6), &mut Vec::new());
+    assert_eq!(service.next_deadline(), Some(at(7)), "its agent was drained");
+    tick(&mut service, 7);
+    let next = place(&mut service, 0);
+    told(&mut service, 8, &next, TaskState::Failed);
+    assert_eq!(service.next_deadline(), Some(at(9)), "none of these ends has counted");
 }
 
 #[test]

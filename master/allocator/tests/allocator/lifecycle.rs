@@ -21,11 +21,11 @@ fn too_little_is_not_offered() {
 fn an_inactive_agent_is_not_offered_and_keeps_what_is_allocated() {
     let mut c = Cluster::default().agents(1, WHOLE).framework("f1", "*");
     c.0.charge(&framework("f1"), &role("*"), &agent("a1"), &resources("cpus:1"));
-    c.0.set_agent_active(&agent("a1"), false);
+    c.0.set_agent_inactive(&agent("a1"), Some(Inactive::Disconnected));
     assert!(!c.0.is_dirty());
     assert_eq!(c.cycle(0), [""; 0]);
     assert_eq!(c.0.free(&agent("a1")), resources("cpus:3;mem:4096"));
-    c.0.set_agent_active(&agent("a1"), true);
+    c.0.set_agent_inactive(&agent("a1"), None);
     assert_eq!(c.cycle(0), ["f1 * a1 cpus:3;mem:4096"]);
 }
 

@@ -18,7 +18,7 @@ use std::{
 };
 
 use apportion_allocator::{
-    Allocation, Allocator, Hierarchical, HierarchicalConfig, Quota, QuotaLimit, Wants, Weight,
+    Allocation, Allocator, Hierarchical, HierarchicalConfig, Inactive, Quota, QuotaLimit, Wants, Weight,
 };
 use apportion_types::{AgentId, FrameworkId, FrameworkOptions, Place, Resources, Role, Time};
 

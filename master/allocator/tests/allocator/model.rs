@@ -14,8 +14,8 @@ use std::{
 };
 
 use apportion_allocator::{
-    Allocation, Allocator, ClaimDenied, Explanation, HierarchicalConfig, Question, Quota, Share, Wants,
-    Weight,
+    Allocation, Allocator, ClaimDenied, Explanation, HierarchicalConfig, Inactive, Question, Quota, Share,
+    Wants, Weight,
 };
 use apportion_types::{
     AgentId, FrameworkId, FrameworkOptions, Place, Resources, Role, Time, operation::Conversion,
@@ -219,7 +219,8 @@ impl Allocator for Model {
         self.consider_all_unless(own_minimums);
     }
 
-    fn set_agent_active(&mut self, agent: &AgentId, active: bool) {
+    fn set_agent_inactive(&mut self, agent: &AgentId, why: Option<Inactive>) {
+        let active = why.is_none();
         let state = self.agents.get_mut(agent).expect("it exists");
         if state.active != active {
             state.active = active;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use apportion_allocator::{
-    Allocation, Allocator, Hierarchical, HierarchicalConfig, Obstacle, Question, RoleExplanation, Verdict,
-    Weight,
+    Allocation, Allocator, Hierarchical, HierarchicalConfig, Inactive, Obstacle, Question, RoleExplanation,
+    Verdict, Weight,
 };
 use apportion_types::{AgentId, FrameworkId, Resources, Time, resources::Name};
 
@@ -96,7 +96,8 @@ impl Pair {
             }
             Call::ExpectNoMore { agent } => self.tell(|a| a.expect_agent_no_more(&agent_name(agent))),
             Call::SetAgentActive { agent, active } => {
-                self.tell(|a| a.set_agent_active(&agent_name(agent), active));
+                let why = (!active).then_some(Inactive::Disconnected);
+                self.tell(|a| a.set_agent_inactive(&agent_name(agent), why));
             }
             Call::Lend { agent, lent } => {
                 self.tell(|a| a.set_revocable(&agent_name(agent), &calls::lent(lent)));

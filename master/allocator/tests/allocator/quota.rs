@@ -36,7 +36,7 @@ fn a_limit_of_zero_forbids_and_the_rest_is_given() {
 fn room_that_comes_back_on_one_agent_is_used_on_another() {
     let mut c = cluster(2, "cpus:4;mem:1024", "cpus:4");
     assert_eq!(c.cycle(0), ["f1 eng a1 cpus:4;mem:1024"]);
-    c.0.set_agent_active(&agent("a1"), false);
+    c.0.set_agent_inactive(&agent("a1"), Some(Inactive::Disconnected));
     assert_eq!(c.cycle(1), [""; 0]);
     c.recover("f1 eng a1 cpus:1", None);
     assert!(c.0.is_dirty());

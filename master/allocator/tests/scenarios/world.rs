@@ -25,7 +25,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use apportion_allocator::{
-    Allocation, Allocator, Hierarchical, HierarchicalConfig, Question, Quota, SorterKind, Wants,
+    Allocation, Allocator, Hierarchical, HierarchicalConfig, Inactive, Question, Quota, SorterKind, Wants,
 };
 use apportion_types::{
     AgentId, FaultDomain, FrameworkId, FrameworkOptions, Place, Resources, Role, Time, resources::Name,
@@ -164,10 +164,10 @@ impl World {
                 }
                 self.allocator.remove_agent(agent);
             }
-            ["active"] => self.allocator.set_agent_active(agent, true),
+            ["active"] => self.allocator.set_agent_inactive(agent, None),
             ["expected", total] => self.allocator.expect_agent(agent, &words::resources(total)),
             ["unexpected"] => self.allocator.expect_agent_no_more(agent),
-            ["inactive"] => self.allocator.set_agent_active(agent, false),
+            ["inactive"] => self.allocator.set_agent_inactive(agent, Some(Inactive::Disconnected)),
             ["lends"] => self.allocator.set_revocable(agent, &Resources::new()),
             ["lends", what] => self.allocator.set_revocable(agent, &words::resources(what)),
             [total, ref settings @ ..] => {

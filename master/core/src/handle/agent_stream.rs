@@ -9,7 +9,13 @@ use super::register::Has;
 use crate::{
     action::RegistryOp,
     event::ConnId,
-    state::{State, agents::AgentStream, commits::Then, timers::Timer},
+    recovered::RemovedAgent,
+    state::{
+        State,
+        agents::AgentStream,
+        commits::{Removal, Then},
+        timers::Timer,
+    },
     turn::Turn,
 };
 
@@ -69,6 +75,12 @@ impl State {
         code: RefuseCode,
         message: String,
     ) {
+        self.end_agent_stream(turn, conn);
+        turn.refuse_agent(conn, code, message);
+    }
+
+    /// Hears nothing more of a stream, and whoever it spoke for is disconnected.
+    pub(super) fn end_agent_stream(&mut self, turn: &mut Turn<'_>, conn: ConnId) {
         match self.agent_streams.insert(conn, AgentStream::Closing) {
             Some(AgentStream::Registered(id)) => self.disconnect_agent(turn, &id),
             Some(AgentStream::Registering(_, id)) => {
@@ -76,7 +88,6 @@ impl State {
             }
             Some(AgentStream::Closing) | None => {}
         }
-        turn.refuse_agent(conn, code, message);
     }
 
     fn pong(&mut self, turn: &mut Turn<'_>, id: &AgentId, sequence: u64) {
@@ -110,7 +121,9 @@ impl State {
         } else {
             format!("agent {id} was removed: it has unregistered: {message}")
         };
-        let op = RegistryOp::RemoveAgent { agent_id: id.clone() };
-        self.commits.ask(turn, op, Then::RemoveAgent { agent_id: id, conn, message });
+        let removed = RemovedAgent { at: Some(turn.now), gone: false };
+        let op = RegistryOp::RemoveAgent { agent_id: id.clone(), removed };
+        let removal = Removal { agent_id: id, removed, conn: Some(conn), message, request: None };
+        self.commits.ask(turn, op, Then::RemoveAgent(Box::new(removal)));
     }
 }

@@ -21,10 +21,11 @@ impl State {
     pub(super) fn committed(&mut self, turn: &mut Turn<'_>, commit: CommitId) {
         match self.commits.done(commit) {
             Then::Register(registration) => self.registration_committed(turn, commit, *registration),
-            Then::LoseAgent(id) => {
+            Then::LoseAgent { agent_id: id, at } => {
                 let Some(agent) = self.agents.get(&id) else { return };
                 if agent.losing == Some(commit) {
                     let message = format!("agent {id} cannot be reached");
+                    self.lost.unreachable(&id, at);
                     return self.lose_agent(turn, &id, Loss::Unreachable, &message);
                 }
                 // It was heard meanwhile. Unless it registers, which writes that by itself, the registry is put right.
@@ -33,11 +34,9 @@ impl State {
                     self.commits.ask(turn, RegistryOp::AdmitAgent { agent_id: id, info }, Then::Nothing);
                 }
             }
-            Then::RemoveAgent { agent_id, conn, message } => {
-                self.lose_agent(turn, &agent_id, Loss::Removed, &message);
-                if self.agent_streams.contains_key(&conn) {
-                    turn.close_agent(conn);
-                }
+            Then::RemoveAgent(removal) => self.removal_committed(turn, *removal),
+            Then::SetActivation { agent_id, activation, request } => {
+                self.activation_committed(turn, &agent_id, activation, request);
             }
             Then::Subscribe(subscription) => self.subscription_committed(turn, *subscription),
             Then::UpdateFramework(update) => self.framework_update_committed(turn, *update),

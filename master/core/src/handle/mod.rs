@@ -3,6 +3,7 @@
 mod accept;
 mod acknowledge;
 mod agent_stream;
+mod agents;
 mod allocate;
 mod claims;
 mod committed;
@@ -44,6 +45,9 @@ impl State {
             Event::Committed { commit } => self.committed(turn, commit),
             Event::Tick => self.tick(turn),
             Event::Shutdown => self.shut_down(turn),
+        }
+        if !self.draining.is_empty() && !self.shut_down {
+            self.settle_draining(turn);
         }
         if !self.preemptions.active.is_empty() {
             self.gather_all(turn);

@@ -24,6 +24,10 @@ impl State {
                 let result = self.operate(turn, &agent_id, operation);
                 turn.reply(request, result);
             }
+            OperatorCall::DeactivateAgent { agent_id } => self.deactivate_agent(turn, request, &agent_id),
+            OperatorCall::ReactivateAgent { agent_id } => self.reactivate_agent(turn, request, &agent_id),
+            OperatorCall::DrainAgent { agent_id, drain } => self.drain_agent(turn, request, &agent_id, drain),
+            OperatorCall::MarkAgentGone { agent_id } => self.mark_agent_gone(turn, request, &agent_id),
             OperatorCall::Explain(question) => {
                 let result = match self.frameworks.contains_key(&question.framework) {
                     true => {

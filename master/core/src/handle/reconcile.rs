@@ -62,7 +62,9 @@ impl State {
             None if awaits => return,
             None => (TaskState::Unknown, "the master knows no such task".to_owned()),
             Some(id) => {
-                match (self.view.agents.get(id).map(|agent| agent.state), self.ids.agent_origin(id)) {
+                let known = self.view.agents.get(id).map(|agent| agent.state);
+                let removed = self.lost.removed(id).filter(|_| known.is_none());
+                match (known, self.ids.agent_origin(id)) {
                     (Some(AgentState::Recovered), _) => return,
                     (Some(AgentState::Unreachable), _) if !self.agents[id].heard => {
                         // Should it return without the task, the framework is told.
@@ -83,10 +85,10 @@ impl State {
                     (Some(_), _) => {
                         (TaskState::Gone, format!("agent {id} is registered and has no such task"))
                     }
-                    (None, Origin::Ours) => (TaskState::Gone, format!("agent {id} was removed")),
-                    (None, Origin::Foreign) if self.removed_agents.contains(id) => {
-                        (TaskState::Gone, format!("agent {id} was removed"))
+                    (None, _) if removed.is_some_and(|removed| removed.gone) => {
+                        (TaskState::GoneByOperator, format!("agent {id} is gone: an operator has said so"))
                     }
+                    (None, _) if removed.is_some() => (TaskState::Gone, format!("agent {id} was removed")),
                     (None, Origin::Foreign) if awaits => return,
                     (None, _) => {
                         (TaskState::Unknown, format!("the master knows neither the task nor agent {id}"))

@@ -3,13 +3,16 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use apportion_types::{
-    AgentId, AgentInfo, FrameworkId, Reason, Resources, TaskId, TaskState, TaskStatus, Time, UpdateId,
+    AgentCapability, AgentId, AgentInfo, FrameworkId, Reason, Resources, TaskId, TaskState, TaskStatus, Time,
+    UpdateId,
     protocol::agent::{AgentOperation, AgentTask, MasterMessage, RefuseCode},
 };
 
+use super::agents::gone;
 use crate::{
     action::RegistryOp,
     event::{CommitId, ConnId},
+    recovered::RemovedAgent,
     state::{
         State,
         agents::AgentStream,
@@ -53,7 +56,11 @@ impl State {
     ) {
         let Has { info, total, tasks, operations } = has;
         let agent_id = agent_id.or_else(|| self.given_before(&info));
-        if let Err((code, message)) = self.judge_registration(agent_id.as_ref(), &total, &tasks) {
+        if agent_id.as_ref().is_some_and(|id| self.is_going(id)) {
+            self.end_agent_stream(turn, conn);
+            return turn.close_agent(conn);
+        }
+        if let Err((code, message)) = self.judge_registration(agent_id.as_ref(), &info, &total, &tasks) {
             return self.refuse_agent(turn, conn, code, message);
         }
         // A stream speaks for one agent; should it now name another, the first is disconnected.
@@ -117,7 +124,7 @@ impl State {
         commit: CommitId,
         registration: Registration,
     ) {
-        let Registration { conn, agent_id: id, fresh, total, tasks, .. } = &registration;
+        let Registration { conn, agent_id: id, fresh, info, total, tasks, .. } = &registration;
         let waiting =
             matches!(self.agent_streams.get(conn), Some(AgentStream::Registering(c, _)) if c == &commit);
         if self.registering.get(id) == Some(conn) {
@@ -127,12 +134,15 @@ impl State {
         }
         if *fresh && !waiting {
             // It has gone without ever hearing its id, so nobody can come back under it.
-            self.commits.ask(turn, RegistryOp::RemoveAgent { agent_id: id.clone() }, Then::Nothing);
+            let removed = RemovedAgent { at: Some(turn.now), gone: false };
+            self.remove_lost(turn.now, id, removed);
+            let op = RegistryOp::RemoveAgent { agent_id: id.clone(), removed };
+            self.commits.ask(turn, op, Then::Nothing);
             return;
         }
         if waiting {
             // Things may have changed during the write: the agent or a framework may be removed.
-            let judged = if *fresh { Ok(()) } else { self.judge_registration(Some(id), total, tasks) };
+            let judged = if *fresh { Ok(()) } else { self.judge_registration(Some(id), info, total, tasks) };
             match judged {
                 Ok(()) => return self.admit_agent(turn, registration),
                 Err((code, message)) => self.refuse_agent(turn, *conn, code, message),
@@ -141,7 +151,8 @@ impl State {
         // The registry is ahead of what is known here.
         if let Some(known) = self.view.agents.get(id) {
             if known.state == AgentState::Unreachable && !self.agents[id].leaving {
-                self.commits.ask(turn, RegistryOp::MarkUnreachable { agent_id: id.clone() }, Then::Nothing);
+                let op = RegistryOp::MarkUnreachable { agent_id: id.clone(), at: self.lost.since(id) };
+                self.commits.ask(turn, op, Then::Nothing);
             }
             self.agent(id).recorded = false;
         }
@@ -157,12 +168,13 @@ impl State {
         }
         let missing_tasks = self.settle_missing_tasks(turn, &id, &named);
         let message = format!("agent {id} is registered again, without the task");
-        self.settle_said_unreachable(turn, &id, Reason::AgentForgot, &message);
+        self.settle_said_unreachable(turn, &id, (TaskState::Gone, Reason::AgentForgot), &message);
         let registered = MasterMessage::Registered {
             agent_id: id.clone(),
             master_id: self.config.master_id.clone(),
             ping_timeout: self.config.agent_ping_interval * self.config.agent_pings_missed_max.max(1),
             missing_tasks,
+            drain: self.view.agents[&id].activation.drain(),
         };
         turn.tell_agent(conn, registered);
         self.take_named_operations(turn, conn, &id, operations);
@@ -325,11 +337,12 @@ impl State {
     fn judge_registration(
         &self,
         id: Option<&AgentId>,
+        info: &AgentInfo,
         total: &Resources,
         tasks: &[AgentTask],
     ) -> Result<(), (RefuseCode, String)> {
         match id {
-            Some(id) => self.judge_agent_id(id)?,
+            Some(id) => self.judge_agent_id(id, info)?,
             None if !tasks.is_empty() => {
                 let message = format!(
                     "the agent names {} tasks but no agent id; register with the id given before",
@@ -388,16 +401,25 @@ impl State {
         Ok(())
     }
 
-    fn judge_agent_id(&self, id: &AgentId) -> Result<(), (RefuseCode, String)> {
+    /// True of an agent of which it is being written that it is gone: it is told when that is so, and is to come again then.
+    fn is_going(&self, id: &AgentId) -> bool {
+        self.agents.get(id).is_some_and(|agent| agent.gone)
+    }
+
+    fn judge_agent_id(&self, id: &AgentId, info: &AgentInfo) -> Result<(), (RefuseCode, String)> {
         let leaving = self.agents.get(id).map(|agent| agent.leaving);
-        match (leaving, self.ids.agent_origin(id)) {
+        match (leaving, self.lost.removed(id)) {
             (Some(false), _) => Ok(()),
-            (None, Origin::Foreign) if !self.removed_agents.contains(id) => Ok(()),
-            (None, Origin::NeverGiven) => Err((
+            (None, Some(RemovedAgent { gone: true, .. })) => {
+                Err(gone(id, info.capabilities.contains(&AgentCapability::Drain)))
+            }
+            (None, None) if self.ids.agent_origin(id) == Origin::NeverGiven => Err((
                 RefuseCode::Invalid,
                 format!("agent id {id} was never given by this master; register without an id"),
             )),
-            (Some(true), _) | (None, Origin::Foreign | Origin::Ours) => {
+            // Of one that was removed long ago nothing is known any more.
+            (None, None) => Ok(()),
+            (Some(true), _) | (None, Some(_)) => {
                 let message = format!(
                     "agent {id} was removed and its id is never used again; end all tasks and register without an id"
                 );

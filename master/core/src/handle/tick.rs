@@ -21,6 +21,7 @@ impl State {
                 Timer::Ping(id) => self.ping(turn, id),
                 Timer::Reregister(id) => self.give_up_agent(turn, id),
                 Timer::GiveUpRecovered => self.give_up_recovered(turn),
+                Timer::ForgetAgents => self.forget_agents(turn),
                 Timer::Failover(id) => {
                     self.tear_down_framework(turn, &id, "the failover time-out has passed", None)
                 }
@@ -55,8 +56,9 @@ impl State {
 
     /// Writes that an agent cannot be reached. It counts as lost when that is written, unless it is heard before.
     fn give_up_agent(&mut self, turn: &mut Turn<'_>, id: AgentId) {
-        let op = RegistryOp::MarkUnreachable { agent_id: id.clone() };
-        let commit = self.commits.ask(turn, op, Then::LoseAgent(id.clone()));
+        let at = turn.now;
+        let op = RegistryOp::MarkUnreachable { agent_id: id.clone(), at: Some(at) };
+        let commit = self.commits.ask(turn, op, Then::LoseAgent { agent_id: id.clone(), at });
         self.agent(&id).losing = Some(commit);
     }
 

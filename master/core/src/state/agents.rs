@@ -1,13 +1,16 @@
 //! Agents: the one door by which one takes part, the one by which it is disconnected, and the one by which it goes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
+use apportion_allocator::Inactive;
 use apportion_types::{
-    AgentId, AgentInfo, FrameworkId, OfferId, Place, Reason, Resources, TaskId, TaskState,
-    operation::Conversion, protocol::scheduler::Event as SchedulerEvent,
+    Activation, AgentId, AgentInfo, FrameworkId, OfferId, Place, Reason, Resources, TaskId, TaskState, Time,
+    limits,
+    operation::Conversion,
+    protocol::{agent::MasterMessage, scheduler::Event as SchedulerEvent},
 };
 
 use super::{
@@ -19,8 +22,7 @@ use super::{
 };
 use crate::{
     event::{CommitId, ConnId},
-    limits::REMOVED_AGENTS_MAX,
-    recovered::RecoveredAgent,
+    recovered::{RecoveredAgent, RemovedAgent},
     turn::Turn,
     view::{AgentState, AgentView, FrameworkState},
 };
@@ -56,8 +58,12 @@ pub(crate) struct Agent {
     pub(crate) pings_unanswered: u32,
     /// The write after which it counts as lost, unless it is heard before.
     pub(crate) losing: Option<CommitId>,
-    /// It has unregistered, which is being written.
+    /// It has unregistered or is gone, which is being written.
     pub(crate) leaving: bool,
+    /// An operator has declared it gone, which is being written.
+    pub(crate) gone: bool,
+    /// Whether it is to be offered by what was asked last, which may be yet to be written.
+    pub(crate) asked: Activation,
     /// The registry knows it as it is.
     pub(crate) recorded: bool,
     /// It has registered with this master, so that what it had of tasks is known.
@@ -73,40 +79,14 @@ pub(crate) enum Loss {
     Unreachable,
     /// It has unregistered, and never returns.
     Removed,
-}
-
-/// Ids of agents of earlier masters that were removed, as far as they are remembered.
-#[derive(Debug, Default)]
-pub(crate) struct RemovedAgents {
-    ids: BTreeSet<AgentId>,
-    order: VecDeque<AgentId>,
-}
-
-impl RemovedAgents {
-    pub(crate) fn contains(&self, id: &AgentId) -> bool {
-        self.ids.contains(id)
-    }
-
-    /// Those that the registry keeps: none is forgotten, as none is there.
-    pub(crate) fn recover(&mut self, ids: BTreeSet<AgentId>) {
-        self.ids.extend(ids);
-    }
-
-    fn insert(&mut self, id: &AgentId) {
-        if self.ids.insert(id.clone()) {
-            self.order.push_back(id.clone());
-        }
-        if self.order.len() > REMOVED_AGENTS_MAX {
-            let oldest = self.order.pop_front().expect("it is not empty");
-            self.ids.remove(&oldest);
-        }
-    }
+    /// An operator has declared it gone.
+    Gone,
 }
 
 impl State {
     /// Adds an agent of an earlier master, which is yet to return. It is in no books of the allocator's until then.
     pub(crate) fn recover_agent(&mut self, id: &AgentId, recovered: RecoveredAgent) {
-        let RecoveredAgent { info, unreachable } = recovered;
+        let RecoveredAgent { info, unreachable, unreachable_at, activation } = recovered;
         if !info.work_dir_id.is_empty() {
             self.work_dirs.entry(info.work_dir_id.clone()).or_insert_with(|| id.clone());
         }
@@ -118,16 +98,24 @@ impl State {
             info: Arc::new(info),
             revocable: Resources::new(),
             state,
+            activation,
             registered_at: self.view.started_at,
             allocated: Default::default(),
             offered: Default::default(),
             tasks: 0,
         };
         self.view.agents.insert(id.clone(), Arc::new(view));
-        self.agents.insert(id.clone(), Agent { place, recorded: true, ..Agent::default() });
-        if !unreachable {
-            self.awaited_agents.insert(id.clone());
-            self.allocator.expect_agent(id, &self.view.agents[id].total);
+        let agent = Agent { place, recorded: true, asked: activation, ..Agent::default() };
+        self.agents.insert(id.clone(), agent);
+        if matches!(activation, Activation::Draining(_)) {
+            self.draining.insert(id.clone());
+        }
+        match unreachable {
+            true => self.lost.recover(id, None, unreachable_at, self.view.started_at),
+            false => {
+                self.awaited_agents.insert(id.clone());
+                self.allocator.expect_agent(id, &self.view.agents[id].total);
+            }
         }
     }
 
@@ -136,7 +124,7 @@ impl State {
         &mut self,
         turn: &mut Turn<'_>,
         id: &AgentId,
-        reason: Reason,
+        (state, reason): (TaskState, Reason),
         message: &str,
     ) {
         let said = std::mem::take(&mut self.agent(id).said_unreachable);
@@ -147,7 +135,7 @@ impl State {
             // Its framework may use the name again, here or elsewhere.
             let is_known = self.view.tasks.contains_key(&key);
             if !is_known && self.completed.find(&self.view, &key).is_none() {
-                let status = master_status(turn.now, &key.1, Some(id), TaskState::Gone, reason, message);
+                let status = master_status(turn.now, &key.1, Some(id), state, reason, message);
                 self.tell_status(turn, &key.0, status);
             }
         }
@@ -203,6 +191,7 @@ impl State {
                 total: Resources::new(),
                 revocable: Resources::new(),
                 state: AgentState::Active,
+                activation: Activation::Active,
                 registered_at: turn.now,
                 allocated: Default::default(),
                 offered: Default::default(),
@@ -212,6 +201,7 @@ impl State {
             self.agents.insert(id.clone(), Agent::default());
         }
         self.allocator.add_agent(id, &place, &total);
+        self.lost.found(id);
         let view = self.agent_view(id);
         view.info = info;
         view.total = total;
@@ -228,6 +218,7 @@ impl State {
         self.timers.cancel(&Timer::Reregister(id.clone()));
         self.timers.set(Timer::Ping(id.clone()), turn.now + self.config.agent_ping_interval);
         self.agent_streams.insert(conn, AgentStream::Registered(id.clone()));
+        self.tell_allocator_activation(id);
     }
 
     /// The agent that is known by the work directory which `info` names, and on the same machine: whoever has a copy of it elsewhere is
@@ -262,6 +253,7 @@ impl State {
         let view = self.view.agents[id].clone();
         self.allocator.add_agent(id, &self.agents[id].place, &view.total);
         self.allocator.set_revocable(id, &view.revocable);
+        self.tell_allocator_activation(id);
     }
 
     /// Ends the participation of an agent whose stream ended or was replaced; its tasks are believed to run on.
@@ -269,7 +261,7 @@ impl State {
         self.agent(id).conn = None;
         self.agent_view(id).state = AgentState::Disconnected;
         self.cancel_preemptions_on(id);
-        self.allocator.set_agent_active(id, false);
+        self.allocator.set_agent_inactive(id, Some(Inactive::Disconnected));
         self.close_offers_of_agent(turn, id, Close::AgentLost);
         self.timers.cancel(&Timer::Ping(id.clone()));
         let agent = &self.agents[id];
@@ -298,10 +290,12 @@ impl State {
         self.agent(id).losing = None;
         self.agent_view(id).state = AgentState::Unreachable;
 
-        let (state, reason, last) = match loss {
-            Loss::Unreachable => (TaskState::Unreachable, Reason::AgentUnreachable, false),
-            Loss::Removed => (TaskState::Gone, Reason::AgentRemoved, true),
+        let (state, reason) = match loss {
+            Loss::Unreachable => (TaskState::Unreachable, Reason::AgentUnreachable),
+            Loss::Removed => (TaskState::Gone, Reason::AgentRemoved),
+            Loss::Gone => (TaskState::GoneByOperator, Reason::AgentRemoved),
         };
+        let last = loss != Loss::Unreachable;
         let keys: Vec<TaskKey> = self.agents[id].tasks.iter().cloned().collect();
         for key in &keys {
             if self.view.tasks[key].state.is_terminal() {
@@ -313,20 +307,18 @@ impl State {
             self.step_task(turn, key, Step { state, status: Some(status), last });
         }
         self.drop_strays(id);
-        if loss == Loss::Removed {
-            self.settle_said_unreachable(turn, id, Reason::AgentRemoved, message);
+        if last {
+            self.settle_said_unreachable(turn, id, (state, reason), message);
             self.drop_operations(turn, id, Reason::AgentRemoved, message);
         }
         if was_listed {
             self.allocator.remove_agent(id);
         }
-        if loss == Loss::Removed {
-            self.forget_work_dir(id);
-            self.agents.remove(id);
-            self.view.agents.remove(id);
-            self.removed_agents.insert(id);
+        if last {
+            self.drop_agent(id);
         } else {
             self.view.counters.agents_unreachable += 1;
+            self.forget_agents_later(turn.now);
         }
         for conn in self.connected_schedulers() {
             turn.tell_scheduler(
@@ -334,5 +326,69 @@ impl State {
                 SchedulerEvent::AgentLost { agent_id: id.clone(), message: message.to_owned() },
             );
         }
+    }
+
+    /// Takes an agent that takes no part, and has no task that is not over, out of all that is known.
+    fn drop_agent(&mut self, id: &AgentId) {
+        self.forget_work_dir(id);
+        self.draining.remove(id);
+        self.agents.remove(id);
+        self.view.agents.remove(id);
+    }
+
+    /// Remembers for a time that an agent was removed.
+    pub(crate) fn remove_lost(&mut self, now: Time, id: &AgentId, removed: RemovedAgent) {
+        self.lost.remove(id, removed, now);
+        self.forget_agents_later(now);
+    }
+
+    /// Has what is known of lost agents forgotten one day.
+    pub(crate) fn forget_agents_later(&mut self, now: Time) {
+        if !self.timers.is_set(&Timer::ForgetAgents) {
+            self.timers.set(Timer::ForgetAgents, now + limits::LOST_AGENTS_FORGOTTEN_INTERVAL);
+        }
+    }
+
+    /// Forgets an agent that cannot be reached or was removed. Its tasks are nobody's any more; should it return, they are found again.
+    pub(crate) fn forget_agent(&mut self, id: &AgentId) {
+        self.lost.forget(id);
+        let Some(agent) = self.agents.get(id) else { return };
+        // What has ended is still to be acknowledged.
+        let unended = agent.tasks.iter().filter(|key| !self.view.tasks[*key].state.is_terminal());
+        let keys: Vec<TaskKey> = unended.cloned().collect();
+        keys.iter().for_each(|key| self.complete_task(key));
+        for (framework_id, operation_id) in self.operations.pending_on(id) {
+            self.operations.forget(&framework_id, &operation_id);
+        }
+        self.drop_agent(id);
+    }
+
+    /// Lets an agent be offered, or not; the caller has written it to the registry. The one door by which that changes.
+    pub(crate) fn set_activation(&mut self, turn: &mut Turn<'_>, id: &AgentId, activation: Activation) {
+        let before = std::mem::replace(&mut self.agent_view(id).activation, activation);
+        match activation {
+            Activation::Draining(_) => _ = self.draining.insert(id.clone()),
+            _ => _ = self.draining.remove(id),
+        }
+        let Some(conn) = self.agents[id].conn else { return };
+        if activation != Activation::Active {
+            self.cancel_preemptions_on(id);
+            self.close_offers_of_agent(turn, id, Close::Deactivated);
+        }
+        self.tell_allocator_activation(id);
+        if activation.drain() != before.drain() {
+            turn.tell_agent(conn, MasterMessage::Drain(activation.drain()));
+        }
+    }
+
+    /// Has the allocator go by whether an operator lets a connected agent be offered.
+    fn tell_allocator_activation(&mut self, id: &AgentId) {
+        let why = match self.view.agents[id].activation {
+            Activation::Active => None,
+            Activation::Deactivated => Some(Inactive::Deactivated),
+            Activation::Draining(_) => Some(Inactive::Draining),
+            Activation::Drained(_) => Some(Inactive::Drained),
+        };
+        self.allocator.set_agent_inactive(id, why);
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use apportion_types::{
-    AgentId, AgentInfo, FrameworkId, FrameworkInfo, FrameworkOptions, Resources, Role,
+    Activation, AgentId, AgentInfo, FrameworkId, FrameworkInfo, FrameworkOptions, Resources, Role, Time,
     protocol::agent::{AgentOperation, AgentTask},
 };
 
 use crate::{
     action::{Action, RegistryOp},
     event::{CommitId, ConnId, RequestId},
+    recovered::RemovedAgent,
     turn::Turn,
     view::RoleSettings,
 };
@@ -20,15 +21,22 @@ pub(crate) enum Then {
     /// Register the agent.
     Register(Box<Registration>),
     /// Give the agent up, unless it was heard meanwhile.
-    LoseAgent(AgentId),
-    /// Take the agent out of the books.
-    RemoveAgent {
+    LoseAgent {
         /// Which.
         agent_id: AgentId,
-        /// The stream over which it said so, to be ended.
-        conn: ConnId,
-        /// For people.
-        message: String,
+        /// Since when it cannot be reached.
+        at: Time,
+    },
+    /// Take the agent out of the books.
+    RemoveAgent(Box<Removal>),
+    /// Let the agent be offered, or not.
+    SetActivation {
+        /// Which.
+        agent_id: AgentId,
+        /// Whether.
+        activation: Activation,
+        /// The operator who asked.
+        request: Option<RequestId>,
     },
     /// Let the framework in.
     Subscribe(Box<Subscription>),
@@ -60,6 +68,20 @@ pub(crate) struct Registration {
     pub(crate) total: Resources,
     pub(crate) tasks: Vec<AgentTask>,
     pub(crate) operations: Vec<AgentOperation>,
+}
+
+/// How an agent goes for ever.
+#[derive(Debug)]
+pub(crate) struct Removal {
+    pub(crate) agent_id: AgentId,
+    /// How, as it is written.
+    pub(crate) removed: RemovedAgent,
+    /// Its stream, to be ended.
+    pub(crate) conn: Option<ConnId>,
+    /// For people.
+    pub(crate) message: String,
+    /// The operator who asked.
+    pub(crate) request: Option<RequestId>,
 }
 
 /// A framework's wish to subscribe.

@@ -7,6 +7,7 @@ pub(crate) mod commits;
 pub(crate) mod completed;
 pub(crate) mod frameworks;
 pub(crate) mod ids;
+pub(crate) mod lost;
 pub(crate) mod offers;
 pub(crate) mod operations;
 pub(crate) mod preemptions;
@@ -27,11 +28,12 @@ use apportion_types::{
 };
 
 use self::{
-    agents::{Agent, AgentStream, RemovedAgents},
+    agents::{Agent, AgentStream},
     commits::{Commits, Subscription},
     completed::Completed,
     frameworks::{Begun, Framework, SchedulerStream},
     ids::Ids,
+    lost::LostAgents,
     offers::ClosedOffers,
     operations::Operations,
     preemptions::Preemptions,
@@ -64,7 +66,10 @@ pub(crate) struct State {
     pub(crate) registering: BTreeMap<AgentId, ConnId>,
     /// Known agents by the names of their work directories, those that have one. Of copies on several machines the first is known by it.
     pub(crate) work_dirs: BTreeMap<String, AgentId>,
-    pub(crate) removed_agents: RemovedAgents,
+    /// Agents that cannot be reached or were removed, as far as they are remembered.
+    pub(crate) lost: LostAgents,
+    /// Agents that are being drained.
+    pub(crate) draining: BTreeSet<AgentId>,
     /// Agents in the state `Recovered` that have not unregistered.
     pub(crate) awaited_agents: BTreeSet<AgentId>,
     /// How many of these are given up at once, when their time is over.
@@ -118,7 +123,8 @@ impl State {
             agent_streams: BTreeMap::new(),
             registering: BTreeMap::new(),
             work_dirs: BTreeMap::new(),
-            removed_agents: RemovedAgents::default(),
+            lost: LostAgents::default(),
+            draining: BTreeSet::new(),
             awaited_agents: BTreeSet::new(),
             given_up_at_once: recovered::given_up_at_once(recovered.awaited()),
             frameworks: BTreeMap::new(),
@@ -162,7 +168,12 @@ impl State {
         if !self.awaited_agents.is_empty() {
             self.timers.set(Timer::GiveUpRecovered, now + self.config.agent_reregister_timeout);
         }
-        self.removed_agents.recover(removed_agents);
+        for (id, removed) in removed_agents {
+            self.lost.recover(&id, Some(removed), removed.at, now);
+        }
+        if !self.lost.is_empty() {
+            self.forget_agents_later(now);
+        }
     }
 
     /// An agent as readers see it, to be changed; copied first when a reader holds it.

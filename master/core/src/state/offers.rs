@@ -27,6 +27,8 @@ pub(crate) enum Close {
     TimedOut,
     /// Its agent was disconnected, lost or removed, or has changed.
     AgentLost,
+    /// Its agent was deactivated.
+    Deactivated,
     /// What it holds is needed for an operation, or is no more.
     Changed,
     /// What it holds is needed for a quota.
@@ -48,6 +50,7 @@ impl Close {
             Close::Void => "it was already used, in an accept that was refused",
             Close::TimedOut => "it was rescinded, because it was held too long",
             Close::AgentLost => "it was rescinded, because its agent was lost",
+            Close::Deactivated => "it was rescinded, because its agent was deactivated",
             Close::Changed => "it was rescinded, because an operation changes what it holds",
             Close::Quota => "it was rescinded, to make room for a quota",
             Close::RoleGone => "it was rescinded, because its role is no longer among the framework's",
@@ -132,6 +135,7 @@ impl State {
             Close::TimedOut => Some(turn.now + limits::REFUSE_DEFAULT),
             Close::Void
             | Close::AgentLost
+            | Close::Deactivated
             | Close::Changed
             | Close::Quota
             | Close::RoleGone
@@ -153,6 +157,7 @@ impl State {
                 counters.offers_rescinded += 1;
             }
             Close::AgentLost
+            | Close::Deactivated
             | Close::Changed
             | Close::Quota
             | Close::RoleGone
@@ -162,7 +167,12 @@ impl State {
         }
         if matches!(
             close,
-            Close::TimedOut | Close::AgentLost | Close::Changed | Close::Quota | Close::RoleGone
+            Close::TimedOut
+                | Close::AgentLost
+                | Close::Deactivated
+                | Close::Changed
+                | Close::Quota
+                | Close::RoleGone
         ) && let Some(conn) = self.scheduler_conn(&offer.framework_id)
         {
             turn.tell_scheduler(conn, SchedulerEvent::Rescind(id.clone()));

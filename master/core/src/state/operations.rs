@@ -57,6 +57,11 @@ impl Operations {
         self.of.remove(framework_id);
     }
 
+    /// True while anything is known of an operation on an agent: nobody has acknowledged what became of it.
+    pub(crate) fn any_on(&self, agent_id: &AgentId) -> bool {
+        self.of.values().flat_map(BTreeMap::values).any(|sent| sent.agent_id == *agent_id)
+    }
+
     /// Those on an agent of which it has not said what became of them.
     pub(crate) fn pending_on(&self, agent_id: &AgentId) -> Vec<(FrameworkId, OperationId)> {
         let pending = |(_, sent): &(&OperationId, &Sent)| sent.agent_id == *agent_id && sent.status.is_none();

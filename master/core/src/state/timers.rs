@@ -13,6 +13,8 @@ pub(crate) enum Timer {
     Reregister(AgentId),
     /// Some of the agents of an earlier master did not return.
     GiveUpRecovered,
+    /// What is known of lost agents is old, or too much.
+    ForgetAgents,
     /// A disconnected framework did not return.
     Failover(FrameworkId),
     /// A scheduler is to be sent a sign of life.

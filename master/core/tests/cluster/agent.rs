@@ -7,8 +7,9 @@ use std::{
 
 use apportion_master_core::{ConnId, Event};
 use apportion_types::{
-    AgentCapability, AgentId, AgentInfo, FrameworkId, FrameworkInfo, GroupInfo, OperationId, OperationState,
-    OperationStatus, Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId,
+    AgentCapability, AgentId, AgentInfo, Drain, FrameworkId, FrameworkInfo, GroupInfo, OperationId,
+    OperationState, OperationStatus, Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time,
+    UpdateId,
     protocol::agent::{AgentMessage, AgentOperation, AgentTask, MasterMessage, RefuseCode},
 };
 
@@ -153,6 +154,14 @@ impl Agent {
         self.update(key, state, update);
     }
 
+    /// It is drained: all that runs is killed.
+    fn end_all(&mut self, drain: Drain, next: &mut impl FnMut() -> u64) {
+        let state = if drain.mark_gone { TaskState::GoneByOperator } else { TaskState::Killed };
+        let live = self.tasks.iter().filter(|(_, task)| !task.state.is_terminal());
+        let keys: Vec<Key> = live.map(|(key, _)| key.clone()).collect();
+        keys.iter().for_each(|key| self.update(key, state, next()));
+    }
+
     fn hear(&mut self, message: MasterMessage, updates: &mut u64) {
         *updates += 1;
         let mut number = *updates * 1000;
@@ -161,7 +170,7 @@ impl Agent {
             number
         };
         match message {
-            MasterMessage::Registered { agent_id, missing_tasks, .. } => {
+            MasterMessage::Registered { agent_id, missing_tasks, drain, .. } => {
                 self.agent_id = Some(agent_id);
                 let keys: Vec<Key> = self.tasks.keys().cloned().collect();
                 keys.iter().for_each(|key| self.tell(key));
@@ -170,6 +179,7 @@ impl Agent {
                         self.never_had(&key, TaskState::Dropped, next());
                     }
                 }
+                drain.into_iter().for_each(|drain| self.end_all(drain, &mut next));
             }
             MasterMessage::Ping { sequence } => self.outbox.push_back(AgentMessage::Pong { sequence }),
             MasterMessage::RunTasks { framework_id, framework_info, role, tasks } => {
@@ -272,7 +282,12 @@ impl Agent {
                     self.operations.remove(&key);
                 }
             }
-            MasterMessage::Refuse { code: RefuseCode::Removed | RefuseCode::Invalid, .. } => self.forget(),
+            MasterMessage::Refuse {
+                code: RefuseCode::Removed | RefuseCode::Gone | RefuseCode::Invalid,
+                ..
+            } => self.forget(),
+            MasterMessage::Drain(Some(drain)) => self.end_all(drain, &mut next),
+            MasterMessage::Drain(None) => {}
             MasterMessage::Refuse { .. } => {}
         }
     }

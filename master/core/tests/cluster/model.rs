@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use apportion_allocator::{Question, Quota, Weight};
 use apportion_master_core::{Event, OperatorCall, RequestId, RoleChange};
 use apportion_types::{
-    AgentId, Capability, FrameworkId, FrameworkOptions, GroupId, GroupInfo, Operation, OperationId, Part,
-    Resources, Role, TaskInfo, VolumeId,
+    AgentId, Capability, Drain, FrameworkId, FrameworkOptions, GroupId, GroupInfo, Operation, OperationId,
+    Part, Resources, Role, TaskInfo, VolumeId,
     protocol::scheduler::{Accept, Call, Claim, OfferOperation, ResourceRequest},
     resources::{Name, PersistentVolume, Reservation, Terms, Value},
 };
@@ -188,6 +188,13 @@ impl Cluster {
             3 => OperatorCall::Operate { agent_id, operation: Operation::Reserve { resources: reserved } },
             4 => OperatorCall::Operate { agent_id, operation: Operation::Unreserve { resources: reserved } },
             5 => OperatorCall::Shares,
+            6 => OperatorCall::DeactivateAgent { agent_id },
+            7..=10 => OperatorCall::ReactivateAgent { agent_id },
+            11 => {
+                let drain = Drain { grace_max: None, mark_gone: number.is_multiple_of(4) };
+                OperatorCall::DrainAgent { agent_id, drain }
+            }
+            12 if number.is_multiple_of(4) => OperatorCall::MarkAgentGone { agent_id },
             _ => OperatorCall::Explain(Question {
                 framework: self.schedulers[usize::from(number) % 3]
                     .framework_id

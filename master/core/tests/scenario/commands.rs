@@ -23,6 +23,7 @@
 //! Also what `model.rs` says.
 //!
 //! operator kill t1 [framework=F1] [grace=5s] | operator teardown F1
+//! operator deactivate A1 | operator reactivate A1 | operator drain A1 [gone] [grace=30s] | operator gone A1
 //! ```
 
 use std::{
@@ -32,9 +33,9 @@ use std::{
 
 use apportion_master_core::{ConnId, Event, OperatorCall, RateLimit, RequestId};
 use apportion_types::{
-    AgentCapability, AgentId, AgentInfo, Command, ContainerInfo, Execution, FrameworkId, FrameworkInfo,
-    GroupId, GroupInfo, Image, IoLimits, OfferId, Part, Reason, Resources, Role, Source, TaskId, TaskInfo,
-    TaskState, TaskStatus, UpdateId,
+    AgentCapability, AgentId, AgentInfo, Command, ContainerInfo, Drain, Execution, FrameworkId,
+    FrameworkInfo, GroupId, GroupInfo, Image, IoLimits, OfferId, Part, Reason, Resources, Role, Source,
+    TaskId, TaskInfo, TaskState, TaskStatus, UpdateId,
     container::{Control, Unenforced},
     network::{Network, PortMapping, Protocol},
     protocol::{
@@ -340,6 +341,13 @@ impl Scenario {
                 grace: words.duration("grace")?,
             },
             ["teardown", id] => OperatorCall::TeardownFramework { framework_id: framework_id(id)? },
+            ["deactivate", id] => OperatorCall::DeactivateAgent { agent_id: agent_id(id)? },
+            ["reactivate", id] => OperatorCall::ReactivateAgent { agent_id: agent_id(id)? },
+            ["drain", id, ref rest @ ..] => {
+                let drain = Drain { grace_max: words.duration("grace")?, mark_gone: rest == ["gone"] };
+                OperatorCall::DrainAgent { agent_id: agent_id(id)?, drain }
+            }
+            ["gone", id] => OperatorCall::MarkAgentGone { agent_id: agent_id(id)? },
             ref words => {
                 model::operator(words)?.ok_or("an operator can kill, tear down, set roles and operate")?
             }

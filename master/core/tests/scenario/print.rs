@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use apportion_allocator::Share;
 use apportion_master_core::{Action, ConnId, Master, OperatorReply, RegistryOp, view::RoleSettings};
 use apportion_types::{
-    FrameworkId, OperationStatus, Role, TaskId, TaskInfo, TaskStatus, UpdateId,
+    Activation, Drain, FrameworkId, OperationStatus, Role, TaskId, TaskInfo, TaskStatus, UpdateId,
     protocol::{
         agent::MasterMessage,
         scheduler::{ClaimResult, Event, FreeAgent},
@@ -106,14 +106,25 @@ fn event(event: &Event) -> String {
     }
 }
 
+/// How an agent is drained; nothing when it is not.
+fn drain(drain: Option<Drain>) -> String {
+    let grace = drain.and_then(|drain| drain.grace_max).map(|grace| format!(" grace {grace:?}"));
+    let gone = drain.filter(|drain| drain.mark_gone).map(|_| " then gone");
+    format!("{}{}", grace.unwrap_or_default(), gone.unwrap_or_default())
+}
+
 fn message(message: &MasterMessage) -> String {
     match message {
-        MasterMessage::Registered { agent_id, missing_tasks, .. } if missing_tasks.is_empty() => {
-            format!("registered {agent_id}")
+        MasterMessage::Registered { agent_id, missing_tasks, drain: drained, .. } => {
+            let missing = match missing_tasks.is_empty() {
+                true => String::new(),
+                false => format!(", missing {}", keys(missing_tasks)),
+            };
+            let drained = drained.map_or(String::new(), |_| format!(", to be drained{}", drain(*drained)));
+            format!("registered {agent_id}{missing}{drained}")
         }
-        MasterMessage::Registered { agent_id, missing_tasks, .. } => {
-            format!("registered {agent_id}, missing {}", keys(missing_tasks))
-        }
+        MasterMessage::Drain(Some(told)) => format!("drain{}", drain(Some(*told))),
+        MasterMessage::Drain(None) => "drain no more".to_owned(),
         MasterMessage::Ping { sequence } => format!("ping {sequence}"),
         MasterMessage::RunTasks { framework_id, role, tasks, .. } => {
             let each = |task: &Arc<TaskInfo>| {
@@ -153,8 +164,15 @@ pub(crate) fn action(action: &Action, labels: &BTreeMap<ConnId, String>) -> Stri
         Action::ToAgent { conn, message: said } => format!("{} <- {}", labels[conn], message(said)),
         Action::Commit { op, .. } => match op {
             RegistryOp::AdmitAgent { agent_id, .. } => format!("write: admit agent {agent_id}"),
-            RegistryOp::MarkUnreachable { agent_id } => format!("write: agent {agent_id} is unreachable"),
-            RegistryOp::RemoveAgent { agent_id } => format!("write: remove agent {agent_id}"),
+            RegistryOp::MarkUnreachable { agent_id, .. } => format!("write: agent {agent_id} is unreachable"),
+            RegistryOp::RemoveAgent { agent_id, removed } => {
+                let how = if removed.gone { "write: gone agent" } else { "write: remove agent" };
+                format!("{how} {agent_id}")
+            }
+            RegistryOp::SetActivation { agent_id, activation } => {
+                format!("write: agent {agent_id} is {}{}", activation.name(), drain(activation.drain()))
+            }
+            RegistryOp::ForgetAgent { agent_id } => format!("write: forget agent {agent_id}"),
             RegistryOp::AdmitFramework { framework_id, .. } => {
                 format!("write: admit framework {framework_id}")
             }
@@ -176,6 +194,9 @@ pub(crate) fn action(action: &Action, labels: &BTreeMap<ConnId, String>) -> Stri
             "operator <- roles updated".to_owned()
         }
         Action::Reply { result: Ok(OperatorReply::Operated), .. } => "operator <- operated".to_owned(),
+        Action::Reply { result: Ok(OperatorReply::AgentUpdated), .. } => {
+            "operator <- agent updated".to_owned()
+        }
         Action::Reply { result: Ok(OperatorReply::Explained(explanation)), .. } => {
             format!("operator <- {explanation:?}")
         }
@@ -206,8 +227,12 @@ pub(crate) fn view(master: &mut Master, what: &str) -> Result<Vec<String>, Strin
             .values()
             .map(|a| {
                 let (id, total) = (&a.agent_id, a.total.clone() + &a.revocable);
+                let activation = match a.activation {
+                    Activation::Active => String::new(),
+                    activation => format!(" {}{}", activation.name(), drain(activation.drain())),
+                };
                 format!(
-                    "{id} {:?} total {total} allocated {} offered {} tasks {}",
+                    "{id} {:?}{activation} total {total} allocated {} offered {} tasks {}",
                     a.state, a.allocated, a.offered, a.tasks
                 )
             })

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use apportion_master_core::view::RoleSettings;
+use apportion_master_core::{RemovedAgent, view::RoleSettings};
 use apportion_proto::v1::registry_entry::Entry;
 use apportion_types::{AgentCapability, AgentId, AgentInfo, Resources, Role};
 
@@ -32,7 +32,7 @@ fn admit(number: usize, hostname_bytes: usize) -> RegistryOp {
 }
 
 fn mark(number: usize) -> RegistryOp {
-    RegistryOp::MarkUnreachable { agent_id: agent(number) }
+    RegistryOp::MarkUnreachable { agent_id: agent(number), at: None }
 }
 
 /// What is in each part, by its agents, with a `!` behind those that are unreachable in it.
@@ -113,7 +113,7 @@ async fn etcd_keeps_what_a_leader_writes_and_refuses_a_deposed_one() {
     let count = PAGE_KEYS_MAX as usize + PART_OPS_MAX;
     // More than one transaction takes, and more than one page tells.
     let ops: Vec<RegistryOp> = (0..count).map(|number| admit(number, 1)).chain([mark(7)]).collect();
-    let removed = vec![RegistryOp::RemoveAgent { agent_id: agent(8) }];
+    let removed = vec![RegistryOp::RemoveAgent { agent_id: agent(8), removed: RemovedAgent::default() }];
     let role = |name| Role::new(name).unwrap();
     let some = RoleSettings { priority: 1, ..RoleSettings::default() };
     let roles = vec![
@@ -148,6 +148,23 @@ async fn etcd_keeps_what_a_leader_writes_and_refuses_a_deposed_one() {
 }
 
 #[tokio::test]
+async fn what_an_earlier_version_wrote_is_taken_on_and_closed_to_it() {
+    let Some((_etcd, client)) = start("a registry of an earlier version in etcd", &[]) else { return };
+    let cluster = Cluster::default();
+    let keys = Keys::new(&cluster);
+    let removed = v1::RegistryEntry { entry: Some(Entry::RemovedAgentId(agent(1).to_string())) };
+    write(&client, &format!("{}agent/a00001", keys.entries()), &removed.encode_to_vec()).await;
+    write(&client, &keys.version(), b"1").await;
+    let contents = read_etcd(&client, &cluster).await.unwrap();
+    assert_eq!(contents.recovered.removed_agents, BTreeMap::from([(agent(1), RemovedAgent::default())]));
+    assert_eq!(value(&client, &keys.version()).await.unwrap(), b"1", "whoever reads writes nothing");
+    let leadership = write(&client, &keys.leader(), b"a:1 m1").await;
+    let registry = Etcd::open(client.clone(), &cluster, leadership).await.unwrap();
+    assert_eq!(registry.load().await.unwrap(), contents);
+    assert_eq!(value(&client, &keys.version()).await.unwrap(), b"2");
+}
+
+#[tokio::test]
 async fn what_etcd_keeps_is_judged_whole() {
     let Some((_etcd, client)) = start("a damaged registry in etcd", &[]) else { return };
     let (cluster, other) = (Cluster::default(), "other".parse().unwrap());
@@ -164,7 +181,7 @@ async fn what_etcd_keeps_is_judged_whole() {
         (&format!("{}agent/a00003", keys.entries()), Some(&whole), "agent/a00003"),
         (&version, Some(b"one"), "/version"),
         (&version, None, "/version"),
-        (&version, Some(b"2"), "later version"),
+        (&version, Some(b"3"), "later version"),
     ];
     for (key, damage, named) in damages {
         let before = value(&client, key).await;
@@ -179,7 +196,7 @@ async fn what_etcd_keeps_is_judged_whole() {
         ] {
             let text = error.to_string();
             assert!(text.contains(named) && text.contains("/apportion/default/"), "{text}");
-            let later = matches!(error, EtcdError::Later { version: 2, .. });
+            let later = matches!(error, EtcdError::Later { version: 3, .. });
             assert!(later || matches!(error, EtcdError::Damaged { .. }), "{text}");
         }
         match before {
@@ -208,7 +225,8 @@ async fn etcd_that_does_not_take_a_write_is_named_with_the_remedy() {
     let half: Cluster = "half".parse().unwrap();
     write(&client, &Keys::new(&half).version(), b"1").await;
     let registry = Etcd::open_without_master(client.clone(), &half).await.unwrap();
-    let remove = |number| RegistryOp::RemoveAgent { agent_id: agent(number) };
+    let removed = RemovedAgent::default();
+    let remove = |number| RegistryOp::RemoveAgent { agent_id: agent(number), removed };
     let ops = (0..PART_OPS_MAX).map(remove).chain([admit(1000, 40_000)]);
     registry.commit(ops.collect()).await.unwrap_err();
     let error = read_etcd(&client, &half).await.unwrap_err();
