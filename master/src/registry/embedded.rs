@@ -24,10 +24,10 @@ use redb::{
 
 use super::{Contents, Registry, RegistryError, entry::Key};
 
-/// The layout of what is in the tables.
-const VERSION: u64 = 1;
+/// The layout of what is in the tables that this master knows: 2 has maintenance. The least that may write is that of what is kept.
+const VERSION: u64 = 2;
 
-/// The least layout whose masters lose nothing of this one when they write.
+/// What the least writer of an empty registry is.
 const LEAST_WRITER: u64 = 1;
 
 /// A [`v1::RegistryEntry`] under the text of each [`Key`].
@@ -348,6 +348,11 @@ impl Store {
             let mut about = writing.open_table(ABOUT)?;
             let commits = about.get(ABOUT_COMMITS)?.map_or(0, |commits| commits.value());
             about.insert(ABOUT_COMMITS, commits + 1)?;
+            let least = about.get(ABOUT_LEAST_WRITER)?.map_or(LEAST_WRITER, |least| least.value());
+            if least < contents.layout() {
+                about.insert(ABOUT_VERSION, VERSION)?;
+                about.insert(ABOUT_LEAST_WRITER, contents.layout())?;
+            }
             let mut entries = writing.open_table(ENTRIES)?;
             for key in &keys {
                 let text = key.to_string();

@@ -1,4 +1,4 @@
-//! What a registry keeps as entries: one for each agent, framework and role, so that a change writes only what it is about.
+//! What a registry keeps as entries: one for each agent, framework and role, and one for maintenance, so that a change writes only what it is about.
 
 use std::fmt;
 
@@ -7,7 +7,10 @@ use apportion_proto::v1::{self, registry_entry::Entry as WireEntry};
 use apportion_types::{AgentId, FrameworkId, Role, convert::ConvertError};
 
 use super::Contents;
-use crate::rpc::change::{role_settings, settings_of_role};
+use crate::rpc::{
+    change::{role_settings, settings_of_role},
+    maintenance,
+};
 
 /// What an entry is about. Its text is the entry's key in a store.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +18,7 @@ pub(crate) enum Key {
     Agent(AgentId),
     Framework(FrameworkId),
     Role(Role),
+    Maintenance,
 }
 
 impl Key {
@@ -27,6 +31,7 @@ impl Key {
             RegistryOp::AdmitFramework { framework_id, .. }
             | RegistryOp::RemoveFramework { framework_id } => Key::Framework(framework_id.clone()),
             RegistryOp::SetRole { role, .. } => Key::Role(role.clone()),
+            RegistryOp::SetMaintenance { .. } => Key::Maintenance,
         }
     }
 }
@@ -37,6 +42,7 @@ impl fmt::Display for Key {
             Key::Agent(id) => write!(f, "agent/{id}"),
             Key::Framework(id) => write!(f, "framework/{id}"),
             Key::Role(role) => write!(f, "role/{role}"),
+            Key::Maintenance => write!(f, "maintenance"),
         }
     }
 }
@@ -53,7 +59,13 @@ impl Contents {
             .chain(&self.recovered.removed_frameworks)
             .cloned()
             .map(Key::Framework);
-        agents.chain(frameworks).chain(self.roles.keys().cloned().map(Key::Role))
+        let maintenance = (!self.recovered.maintenance.is_empty()).then_some(Key::Maintenance);
+        agents.chain(frameworks).chain(self.roles.keys().cloned().map(Key::Role)).chain(maintenance)
+    }
+
+    /// The least layout that all of it can be kept in: who knows only earlier ones would lose something.
+    pub(super) fn layout(&self) -> u64 {
+        if self.recovered.maintenance.is_empty() { 1 } else { 2 }
     }
 
     /// What is kept of this.
@@ -81,6 +93,8 @@ impl Contents {
                 None => return None,
             },
             Key::Role(role) => WireEntry::Role(role_settings(role, self.roles.get(role)?)),
+            Key::Maintenance if self.recovered.maintenance.is_empty() => return None,
+            Key::Maintenance => WireEntry::Maintenance(maintenance::kept(&self.recovered.maintenance)),
         };
         Some(v1::RegistryEntry { entry: Some(entry) })
     }
@@ -116,6 +130,11 @@ impl Contents {
                 let (role, settings) = settings_of_role(settings).map_err(|error| error.within("role"))?;
                 self.roles.insert(role.clone(), settings);
                 Key::Role(role)
+            }
+            WireEntry::Maintenance(wire) => {
+                self.recovered.maintenance =
+                    maintenance::of_kept(wire).map_err(|error| error.within("maintenance"))?;
+                Key::Maintenance
             }
             WireEntry::End(_) => return Err(ConvertError::new("end", "is nothing that is kept")),
         })

@@ -17,8 +17,9 @@ use tokio::sync::Mutex;
 use super::{Contents, Registry, RegistryError, entry::Key};
 use crate::etcd::{self, Client, Cluster, created_at, delete, pb, put, range};
 
-/// The layout of what is under a cluster's prefix. One that is higher is of a later version of the master.
-const VERSION: u64 = 1;
+/// The latest layout of what is under a cluster's prefix that this master knows: 2 has maintenance. A registry has the least that its entries
+/// need or ever needed, and one that is higher is of a later version of the master.
+const VERSION: u64 = 2;
 
 /// Keys read in one answer: a hundred KiB of ordinary entries, and of the largest that there can be still less than a client takes.
 const PAGE_KEYS_MAX: i64 = 250;
@@ -158,7 +159,8 @@ pub struct Etcd {
 #[derive(Debug, Default)]
 struct Kept {
     contents: Contents,
-    versioned: bool,
+    /// The layout under which it stands; none while it is no registry yet.
+    layout: Option<u64>,
 }
 
 impl Etcd {
@@ -166,7 +168,7 @@ impl Etcd {
     pub(crate) async fn open(client: Client, cluster: &Cluster, leadership: i64) -> Result<Self, EtcdError> {
         let keys = Keys::new(cluster);
         let kept = load(&client, &keys).await?;
-        let versioned = kept.versioned;
+        let versioned = kept.layout.is_some();
         let registry = Self { client, keys, leadership, kept: Mutex::new(kept) };
         if !versioned {
             registry.write(Vec::new()).await?;
@@ -190,7 +192,11 @@ impl Etcd {
     async fn write(&self, ops: Vec<RegistryOp>) -> Result<(), EtcdError> {
         let mut kept = self.kept.lock().await;
         let mut parts = split(&mut kept.contents, ops);
-        if !kept.versioned && parts.is_empty() {
+        let layout = kept.contents.layout().max(kept.layout.unwrap_or_default());
+        let versioned = kept.layout.is_some();
+        // Before what needs it, so that nobody who knows only earlier ones reads that.
+        let rises = kept.layout.is_some_and(|known| known < layout);
+        if !versioned && parts.is_empty() {
             parts.push(Part::default());
         }
         let count = parts.len();
@@ -200,8 +206,9 @@ impl Etcd {
             // Behind all else, so that what was cut off is never taken for whole.
             let version = self.keys.version();
             let version = match at + 1 == count {
-                true if !kept.versioned || !whole => Some(put(&version, VERSION.to_string().into_bytes(), 0)),
+                true if !versioned || !whole => Some(put(&version, layout.to_string().into_bytes(), 0)),
                 false if at == 0 && !whole => Some(delete(&version)),
+                _ if at == 0 && rises => Some(put(&version, layout.to_string().into_bytes(), 0)),
                 _ => None,
             };
             let what = part.describe();
@@ -224,7 +231,7 @@ impl Etcd {
                 });
             }
         }
-        kept.versioned = true;
+        kept.layout = Some(layout);
         Ok(())
     }
 }
@@ -242,7 +249,7 @@ fn leader_of(answer: pb::TxnResponse) -> String {
 pub async fn read_etcd(client: &Client, cluster: &Cluster) -> Result<Contents, EtcdError> {
     let keys = Keys::new(cluster);
     let kept = load(client, &keys).await?;
-    if !kept.versioned {
+    if kept.layout.is_none() {
         return Err(EtcdError::Missing { prefix: keys.prefix, endpoints: client.endpoints() });
     }
     Ok(kept.contents)
@@ -255,10 +262,10 @@ async fn load(client: &Client, keys: &Keys) -> Result<Kept, EtcdError> {
     let answer =
         client.range(WHAT, pb::RangeRequest { key: version.clone().into(), ..Default::default() }).await?;
     let revision = answer.header.unwrap_or_default().revision;
-    let versioned = match answer.kvs.first() {
-        None => false,
+    let layout = match answer.kvs.first() {
+        None => None,
         Some(kv) => match std::str::from_utf8(&kv.value).ok().and_then(|text| text.parse().ok()) {
-            Some(VERSION) => true,
+            Some(version @ 1..=VERSION) => Some(version),
             Some(version) if version > VERSION => {
                 return Err(EtcdError::Later { prefix: keys.prefix.clone(), version });
             }
@@ -296,10 +303,10 @@ async fn load(client: &Client, keys: &Keys) -> Result<Kept, EtcdError> {
             _ => break,
         }
     }
-    if !versioned && !contents.is_empty() {
+    if layout.is_none() && !contents.is_empty() {
         return Err(keys.damaged(&version, Wrong::Unversioned));
     }
-    Ok(Kept { contents, versioned })
+    Ok(Kept { contents, layout })
 }
 
 /// Takes on what is under a key, and says what it is about.

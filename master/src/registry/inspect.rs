@@ -1,6 +1,6 @@
 //! What a registry keeps, for people and programs.
 
-use apportion_types::document::RoleSettings;
+use apportion_types::document::{MaintenanceWindow, RoleSettings};
 use serde_json::{Value, json};
 
 use super::Contents;
@@ -36,6 +36,10 @@ impl Contents {
             "frameworks": frameworks.collect::<Vec<_>>(),
             "removed_frameworks": self.recovered.removed_frameworks.iter().map(|id| id.as_str()).collect::<Vec<_>>(),
             "roles": roles.collect::<Vec<_>>(),
+            "maintenance": {
+                "windows": self.recovered.maintenance.windows.iter().map(MaintenanceWindow::from).collect::<Vec<_>>(),
+                "down": self.recovered.maintenance.down.iter().map(|machine| machine.as_str()).collect::<Vec<_>>(),
+            },
         })
     }
 }

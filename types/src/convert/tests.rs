@@ -127,11 +127,11 @@ fn every_known_number_of_an_enum_converts_and_every_other_is_named() {
     check(6, refusal, |value: Refusal| v1::RefusalCode::from(value) as i32);
     check(5, error_code, |value: ErrorCode| v1::ErrorCode::from(value) as i32);
     check(7, operation_state, |value: OperationState| v1::OperationState::from(value) as i32);
-    check(4, capability, |value: Capability| v1::Capability::from(value) as i32);
+    check(5, capability, |value: Capability| v1::Capability::from(value) as i32);
     check(4, agent_capability, |value: AgentCapability| v1::AgentCapability::from(value) as i32);
     check(5, claim_refusal, |value: ClaimRefusal| v1::ClaimRefusal::from(value) as i32);
     check(5, executor_refuse_code, |value: ExecutorRefuseCode| v1::ExecutorRefuseCode::from(value) as i32);
-    check(5, refuse_code, |value: RefuseCode| v1::RefuseCode::from(value) as i32);
+    check(6, refuse_code, |value: RefuseCode| v1::RefuseCode::from(value) as i32);
 }
 
 fn wire_resource(name: &str, value: Option<WireValue>) -> v1::Resource {

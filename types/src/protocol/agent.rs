@@ -198,4 +198,6 @@ pub enum RefuseCode {
     TooSlow,
     /// The master ends.
     ShuttingDown,
+    /// The agent's machine is down for maintenance: the agent is to end, with its tasks.
+    Maintenance,
 }

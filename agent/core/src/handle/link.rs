@@ -33,7 +33,8 @@ impl AgentCore {
             let durable = self.streams.get(key).and_then(|stream| stream.durable_state);
             !task.holds && !durable.is_some_and(TaskState::is_terminal)
         };
-        if self.link != Link::Opened || self.tasks.iter().any(unwritten) {
+        let leaving = self.shutdown == Some(Shutdown::Leaving);
+        if self.link != Link::Opened || leaving || self.tasks.iter().any(unwritten) {
             return;
         }
         self.link = Link::Registering;
@@ -76,7 +77,7 @@ impl AgentCore {
     }
 
     /// The one way out of a registration.
-    fn close_link(&mut self, link: Link) {
+    pub(super) fn close_link(&mut self, link: Link) {
         self.link = link;
         self.view.master_id = None;
         // What was not taken on the master will miss when the agent registers again.
@@ -171,7 +172,7 @@ impl AgentCore {
         actions.push(Action::Send(AgentMessage::Pong { sequence }));
     }
 
-    pub(super) fn refused(&mut self, code: RefuseCode, message: String, actions: &mut Actions) {
+    pub(super) fn refused(&mut self, now: Time, code: RefuseCode, message: String, actions: &mut Actions) {
         match code {
             RefuseCode::TooSlow | RefuseCode::ShuttingDown => {
                 if self.link != Link::Closing {
@@ -187,6 +188,7 @@ impl AgentCore {
                     actions,
                 );
             }
+            RefuseCode::Maintenance => self.end_for_maintenance(now, message, actions),
             RefuseCode::Replaced => {
                 let remedy = "give each agent a work directory of its own";
                 self.fail(

@@ -109,7 +109,7 @@ impl AgentCore {
             MasterMessage::Registered { agent_id, master_id, ping_timeout, missing_tasks } => {
                 self.registered(now, agent_id, master_id, ping_timeout, missing_tasks, actions);
             }
-            MasterMessage::Refuse { code, message } => self.refused(code, message, actions),
+            MasterMessage::Refuse { code, message } => self.refused(now, code, message, actions),
             _ if self.link == Link::Registering => {
                 note(actions, "the master spoke before it answered the registration; ignored".to_owned());
             }

@@ -338,6 +338,7 @@ impl World {
                     "replaced" => RefuseCode::Replaced,
                     "too_slow" => RefuseCode::TooSlow,
                     "shutting_down" => RefuseCode::ShuttingDown,
+                    "maintenance" => RefuseCode::Maintenance,
                     _ => panic!("code `{code}`"),
                 };
                 MasterMessage::Refuse { code, message: text.join(" ") }

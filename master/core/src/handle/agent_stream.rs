@@ -62,7 +62,7 @@ impl State {
     }
 
     /// Ends the stream of an agent that has said what cannot be, with the reason.
-    pub(super) fn refuse_agent(
+    pub(crate) fn refuse_agent(
         &mut self,
         turn: &mut Turn<'_>,
         conn: ConnId,
@@ -111,6 +111,6 @@ impl State {
             format!("agent {id} was removed: it has unregistered: {message}")
         };
         let op = RegistryOp::RemoveAgent { agent_id: id.clone() };
-        self.commits.ask(turn, op, Then::RemoveAgent { agent_id: id, conn, message });
+        self.commits.ask(turn, op, Then::RemoveAgent { agent_id: id, conn: Some(conn), message });
     }
 }

@@ -35,13 +35,14 @@ impl State {
             }
             Then::RemoveAgent { agent_id, conn, message } => {
                 self.lose_agent(turn, &agent_id, Loss::Removed, &message);
-                if self.agent_streams.contains_key(&conn) {
+                if let Some(conn) = conn.filter(|conn| self.agent_streams.contains_key(conn)) {
                     turn.close_agent(conn);
                 }
             }
             Then::Subscribe(subscription) => self.subscription_committed(turn, *subscription),
             Then::UpdateFramework(update) => self.framework_update_committed(turn, *update),
             Then::UpdateRoles(update) => self.roles_committed(turn, *update),
+            Then::Maintenance(update) => self.maintenance_committed(turn, &update),
             Then::FrameworkRemoved { conn, message, request } => {
                 if let Some(conn) = conn.filter(|conn| self.scheduler_streams.contains_key(conn)) {
                     turn.end_scheduler(conn, ErrorCode::Removed, message);

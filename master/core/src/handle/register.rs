@@ -53,6 +53,9 @@ impl State {
     ) {
         let Has { info, total, tasks, operations } = has;
         let agent_id = agent_id.or_else(|| self.given_before(&info));
+        if let Some(why) = self.why_down(&info.hostname) {
+            return self.refuse_taken_down(turn, conn, agent_id.as_ref(), why);
+        }
         if let Err((code, message)) = self.judge_registration(agent_id.as_ref(), &total, &tasks) {
             return self.refuse_agent(turn, conn, code, message);
         }
@@ -117,6 +120,15 @@ impl State {
         if *fresh && !waiting {
             // It has gone without ever hearing its id, so nobody can come back under it.
             self.commits.ask(turn, RegistryOp::RemoveAgent { agent_id: id.clone() }, Then::Nothing);
+            return;
+        }
+        if let Some(why) = self.why_down(&registration.info.hostname).filter(|_| waiting) {
+            // Its machine was taken down during the write.
+            self.refuse_taken_down(turn, *conn, Some(id), why);
+            if !self.agents.contains_key(id) {
+                self.removed_agents.insert(id);
+                self.commits.ask(turn, RegistryOp::RemoveAgent { agent_id: id.clone() }, Then::Nothing);
+            }
             return;
         }
         if waiting {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use apportion_types::{
-    AgentId, AgentInfo, FrameworkId, OfferId, Place, Reason, Resources, TaskId, TaskState,
+    AgentId, AgentInfo, FrameworkId, OfferId, Place, Reason, Resources, TaskId, TaskState, Unavailability,
     operation::Conversion, protocol::scheduler::Event as SchedulerEvent,
 };
 
@@ -58,6 +58,8 @@ pub(crate) struct Agent {
     pub(crate) losing: Option<CommitId>,
     /// It has unregistered, which is being written.
     pub(crate) leaving: bool,
+    /// The window of its machine: that which it is in, or the next.
+    pub(crate) unavailability: Option<Unavailability>,
     /// The registry knows it as it is.
     pub(crate) recorded: bool,
     /// It has registered with this master, so that what it had of tasks is known.
@@ -92,7 +94,7 @@ impl RemovedAgents {
         self.ids.extend(ids);
     }
 
-    fn insert(&mut self, id: &AgentId) {
+    pub(crate) fn insert(&mut self, id: &AgentId) {
         if self.ids.insert(id.clone()) {
             self.order.push_back(id.clone());
         }
@@ -111,6 +113,7 @@ impl State {
             self.work_dirs.entry(info.work_dir_id.clone()).or_insert_with(|| id.clone());
         }
         let place = Arc::new(info.place());
+        let unavailability = self.window_of(&info.hostname);
         let state = if unreachable { AgentState::Unreachable } else { AgentState::Recovered };
         let view = AgentView {
             agent_id: id.clone(),
@@ -124,7 +127,7 @@ impl State {
             tasks: 0,
         };
         self.view.agents.insert(id.clone(), Arc::new(view));
-        self.agents.insert(id.clone(), Agent { place, recorded: true, ..Agent::default() });
+        self.agents.insert(id.clone(), Agent { place, unavailability, recorded: true, ..Agent::default() });
         if !unreachable {
             self.awaited_agents.insert(id.clone());
         }
@@ -210,6 +213,7 @@ impl State {
             self.agents.insert(id.clone(), Agent::default());
         }
         self.allocator.add_agent(id, &place, &total);
+        let unavailability = self.window_of(&info.hostname);
         let view = self.agent_view(id);
         view.info = info;
         view.total = total;
@@ -218,6 +222,7 @@ impl State {
         let agent = self.agent(id);
         agent.conn = Some(conn);
         agent.place = place;
+        agent.unavailability = unavailability;
         agent.pings_unanswered = 0;
         agent.applies_sent = 0;
         agent.losing = None;
@@ -226,6 +231,7 @@ impl State {
         self.timers.cancel(&Timer::Reregister(id.clone()));
         self.timers.set(Timer::Ping(id.clone()), turn.now + self.config.agent_ping_interval);
         self.agent_streams.insert(conn, AgentStream::Registered(id.clone()));
+        self.look_who_leaves(id);
     }
 
     /// The agent that is known by the work directory which `info` names, and on the same machine: whoever has a copy of it elsewhere is
@@ -269,6 +275,7 @@ impl State {
         self.cancel_preemptions_on(id);
         self.allocator.set_agent_active(id, false);
         self.close_offers_of_agent(turn, id, Close::AgentLost);
+        self.look_who_leaves(id);
         self.timers.cancel(&Timer::Ping(id.clone()));
         let agent = &self.agents[id];
         if agent.losing.is_none() && !agent.leaving {
@@ -292,6 +299,7 @@ impl State {
         }
         let was_listed = self.view.agents[id].state.takes_part();
         self.await_agent_no_more(id);
+        self.look_who_leaves(id);
         self.timers.cancel(&Timer::Reregister(id.clone()));
         self.agent(id).losing = None;
         self.agent_view(id).state = AgentState::Unreachable;

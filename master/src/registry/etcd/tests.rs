@@ -161,7 +161,7 @@ async fn what_etcd_keeps_is_judged_whole() {
         (&format!("{}agent/a00003", keys.entries()), Some(&whole), "agent/a00003"),
         (&version, Some(b"one"), "/version"),
         (&version, None, "/version"),
-        (&version, Some(b"2"), "later version"),
+        (&version, Some(b"3"), "later version"),
     ];
     for (key, damage, named) in damages {
         let before = value(&client, key).await;
@@ -176,7 +176,7 @@ async fn what_etcd_keeps_is_judged_whole() {
         ] {
             let text = error.to_string();
             assert!(text.contains(named) && text.contains("/apportion/default/"), "{text}");
-            let later = matches!(error, EtcdError::Later { version: 2, .. });
+            let later = matches!(error, EtcdError::Later { version: 3, .. });
             assert!(later || matches!(error, EtcdError::Damaged { .. }), "{text}");
         }
         match before {
