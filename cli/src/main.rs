@@ -21,6 +21,7 @@ mod kill;
 mod list;
 mod log;
 mod logs;
+mod maintenance;
 mod master;
 mod offers;
 mod output;
@@ -105,6 +106,9 @@ enum Command {
     Top(top::Args),
     Images(images::Args),
     Kill(kill::Args),
+    /// Plan maintenance of machines, take them down, and let them be up again
+    #[command(subcommand)]
+    Maintenance(maintenance::Command),
     Teardown(teardown::Args),
     /// Look into what a master keeps in its work directory, and back it up
     #[command(subcommand)]
@@ -165,6 +169,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Top(args) => ask(top::run(args)).await,
         Command::Images(args) => ask(images::run(args)).await,
         Command::Kill(args) => ask(kill::run(args)).await,
+        Command::Maintenance(command) => ask(maintenance::run(command)).await,
         Command::Teardown(args) => ask(teardown::run(args)).await,
         Command::Registry(command) => ask(registry::run(command)).await,
         Command::Replay(args) => ask(replay::run(args)).await,

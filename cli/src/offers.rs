@@ -42,6 +42,7 @@ fn document(offer: OfferSummary) -> Offer {
         resources: Amounts(offer.resources),
         made_at_us: offer.made_at,
         expires_at_us: offer.expires_at,
+        unavailability: offer.unavailability.map(Into::into),
     }
 }
 
@@ -53,6 +54,7 @@ mod tests {
 
     fn offer() -> Offer {
         let offer = v1::Offer {
+            unavailability: None,
             offer_id: "o1".into(),
             framework_id: "f1".into(),
             agent_id: "a1".into(),

@@ -153,5 +153,11 @@ fn table(contents: &Contents) -> String {
         let what = format!("weight {weight}, priority {priority}, guarantee {guarantee}, limit {limit}");
         row("role", role.as_str(), what);
     }
+    let maintenance = &contents.recovered.maintenance;
+    for (machine, windows) in maintenance.by_machine() {
+        let windows: Vec<String> = windows.iter().map(ToString::to_string).collect();
+        let mode = maintenance.mode(&machine);
+        row("machine", machine.as_str(), format!("{mode}, maintenance {}", windows.join(", ")));
+    }
     table.to_string()
 }

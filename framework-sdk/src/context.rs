@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use apportion_types::{
-    AgentId, FrameworkId, FrameworkInfo, FrameworkOptions, OperationId, Role, TaskId, Time,
+    AgentId, FrameworkId, FrameworkInfo, FrameworkOptions, OfferId, OperationId, Role, TaskId, Time, limits,
     protocol::scheduler::{Claim, ResourceRequest},
 };
 
@@ -32,6 +32,8 @@ pub(crate) enum Ask {
     ReconcileOperations(Vec<(OperationId, Option<AgentId>)>),
     UpdateFramework(Box<(FrameworkInfo, FrameworkOptions)>),
     Request { role: Role, requests: Vec<ResourceRequest> },
+    AcceptInverseOffers { inverse_offers: Vec<OfferId>, refuse: Option<Duration> },
+    DeclineInverseOffers { inverse_offers: Vec<OfferId>, refuse: Option<Duration>, reason: String },
     WatchFree(bool),
     Commit { role: Role, claims: Vec<Claim>, all_or_nothing: bool },
     Revive,
@@ -119,6 +121,31 @@ impl Context<'_> {
     /// lost connection.
     pub fn request(&mut self, role: &Role, requests: Vec<ResourceRequest>) {
         self.asked.push(Ask::Request { role: role.clone(), requests });
+    }
+
+    /// Answers [inverse offers](crate::Scheduler::inverse_offers): their agents will have been left before the window. Asked again after
+    /// `again`, if the framework still has something there; not about the same window when none. Shown to the operator, who decides.
+    pub fn accept_inverse_offers(
+        &mut self,
+        inverse_offers: impl IntoIterator<Item = OfferId>,
+        again: Option<Duration>,
+    ) {
+        let inverse_offers = inverse_offers.into_iter().collect();
+        let refuse = again.map(|again| again.min(limits::REFUSE_MAX));
+        self.asked.push(Ask::AcceptInverseOffers { inverse_offers, refuse });
+    }
+
+    /// Answers [inverse offers](crate::Scheduler::inverse_offers): their agents will not have been left before the window, with the reason
+    /// for the operator. Asked again after `again`, a minute when none.
+    pub fn decline_inverse_offers(
+        &mut self,
+        inverse_offers: impl IntoIterator<Item = OfferId>,
+        again: Option<Duration>,
+        reason: impl Into<String>,
+    ) {
+        let inverse_offers = inverse_offers.into_iter().collect();
+        let refuse = again.map(|again| again.min(limits::REFUSE_MAX));
+        self.asked.push(Ask::DeclineInverseOffers { inverse_offers, refuse, reason: reason.into() });
     }
 
     /// Asks to be told what is free in the cluster and every change of it, by [`free`](crate::Scheduler::free); or no longer. The wish

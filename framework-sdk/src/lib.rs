@@ -159,11 +159,11 @@ pub mod testing;
 pub use apportion_types::{
     AgentId, AgentInfo, Artifact, Capability, Check, CheckResult, Command, ContainerInfo, ContainerStatus,
     Execution, FaultDomain, Findings, FrameworkId, FrameworkInfo, FrameworkOptions, GroupError, GroupId,
-    GroupInfo, HealthCheck, Image, ImageReference, IoLimits, Network, OfferId, Operation, OperationId,
-    OperationState, OperationStatus, Part, Probe, PullPolicy, Reason, Resources, Rlimit, RlimitResource,
-    Role, Schedule, Source, Supervision, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId, Volume,
-    VolumeSource, constraints, container, container_info, ids, image, limits, network,
-    protocol::scheduler as protocol, resources,
+    GroupInfo, HealthCheck, Image, ImageReference, InverseOffer, IoLimits, MachineId, Network, OfferId,
+    Operation, OperationId, OperationState, OperationStatus, Part, Probe, PullPolicy, Reason, Resources,
+    Rlimit, RlimitResource, Role, Schedule, Source, Supervision, TaskId, TaskInfo, TaskState, TaskStatus,
+    Time, Unavailability, UpdateId, Volume, VolumeSource, Window, constraints, container, container_info,
+    ids, image, limits, network, protocol::scheduler as protocol, resources,
 };
 pub use async_trait::async_trait;
 

@@ -1,5 +1,6 @@
 //! What operators and their tools ask a master: lists, watches, explanations, changes.
 
+mod maintenance;
 mod pages;
 mod watch;
 mod wishes;
@@ -9,7 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 use apportion_proto::v1::{self, operator_service_client::OperatorServiceClient};
 use apportion_types::{
     Activation, AgentId, AgentInfo, Drain, FrameworkId, FrameworkInfo, FrameworkOptions, OfferId, Resources,
-    Role, TaskId, TaskInfo, TaskState, TaskStatus, Time,
+    Role, TaskId, TaskInfo, TaskState, TaskStatus, Time, Unavailability,
     convert::{ConvertError, activation, resources_sum, task_state},
     protocol::LEADERS_FOLLOWED_MAX,
     text::chain,
@@ -260,6 +261,8 @@ pub struct OfferSummary {
     pub made_at: Time,
     /// When it will be rescinded by itself.
     pub expires_at: Time,
+    /// When the agent's machine is to be taken away, if that is planned.
+    pub unavailability: Option<Unavailability>,
 }
 
 impl Operator {
@@ -543,6 +546,7 @@ impl TryFrom<v1::OfferSummary> for OfferSummary {
             resources: offer.resources,
             made_at: Time::from_micros(wire.made_at_us),
             expires_at: Time::from_micros(wire.expires_at_us),
+            unavailability: offer.unavailability,
         })
     }
 }

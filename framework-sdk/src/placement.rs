@@ -1,6 +1,8 @@
 //! Choosing where a task goes. Pure functions over what offers have left; use them or write your own.
 
-use apportion_types::Resources;
+use std::time::Duration;
+
+use apportion_types::{Resources, Time};
 
 use crate::Offer;
 
@@ -30,6 +32,12 @@ pub fn best_fit(offers: &[Offer], wanted: &Resources) -> Option<usize> {
 pub fn worst_fit(offers: &[Offer], wanted: &Resources) -> Option<usize> {
     let fitting = offers.iter().enumerate().filter(|(_, offer)| fits(offer, wanted));
     fitting.min_by_key(|(_, offer)| u64::MAX - slack(&offer.usable(), wanted)).map(|(index, _)| index)
+}
+
+/// True when a task that takes `longest` at the most (for ever, when none) is over before the agent's machine is taken away for maintenance:
+/// always where no maintenance is planned. Time to start and to end is the caller's to add.
+pub fn ends_in_time(offer: &Offer, now: Time, longest: Option<Duration>) -> bool {
+    offer.unavailability().is_none_or(|window| !window.cuts_off(now, longest))
 }
 
 /// What is left of each wanted scalar, in millionths of what is there, summed.

@@ -1,7 +1,7 @@
 //! What a scheduler author implements.
 
 use apportion_types::{
-    AgentId, FrameworkId, OfferId, OperationId, OperationStatus, TaskId, TaskStatus,
+    AgentId, FrameworkId, InverseOffer, OfferId, OperationId, OperationStatus, TaskId, TaskStatus,
     protocol::scheduler::{FreeState, Preemption, Refusal},
 };
 use async_trait::async_trait;
@@ -82,6 +82,26 @@ pub trait Scheduler: Send {
     /// do nothing is to let go of the tasks that are named. [`preempt::enough`](crate::preempt::enough) helps to choose others.
     async fn preempt(&mut self, cx: &mut Context<'_>, preemption: Preemption) {
         let _ = (cx, preemption);
+    }
+
+    /// The framework is asked to leave agents whose machines will be taken away for maintenance: to end what it has there, and to place
+    /// nothing there that would not end before. Only told to a framework that says [`Capability::InverseOffers`]. Each is to be answered,
+    /// now or within its time-out (30 s unless configured otherwise), with [`accept`](Context::accept_inverse_offers) or
+    /// [`decline`](Context::decline_inverse_offers); one that is not is rescinded, and asked again a minute later. The default answers
+    /// nothing: it shows to the operator as pending, which is the truth.
+    ///
+    /// Nothing is killed when the window begins. When the operator takes the machine down, what is left there is told to
+    /// [`update`](Scheduler::update) as gone.
+    ///
+    /// [`Capability::InverseOffers`]: crate::Capability::InverseOffers
+    async fn inverse_offers(&mut self, cx: &mut Context<'_>, offers: Vec<InverseOffer>) {
+        let _ = (cx, offers);
+    }
+
+    /// An inverse offer that was not answered asks no more: the window has changed or is over, the agent is away, or nothing of the
+    /// framework is there. All are void when the connection is lost.
+    async fn inverse_offer_rescinded(&mut self, cx: &mut Context<'_>, offer: OfferId) {
+        let _ = (cx, offer);
     }
 
     /// What is free in the cluster, while it is [watched](Context::watch_free): first everything, then each change, none left out

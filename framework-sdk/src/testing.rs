@@ -10,8 +10,9 @@ use std::{
 };
 
 use apportion_types::{
-    AgentId, FrameworkId, FrameworkInfo, Offer, OfferId, OperationId, OperationState, OperationStatus, Place,
-    Reason, Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time, UpdateId,
+    AgentId, FrameworkId, FrameworkInfo, InverseOffer, Offer, OfferId, OperationId, OperationState,
+    OperationStatus, Place, Reason, Resources, Role, Source, TaskId, TaskInfo, TaskState, TaskStatus, Time,
+    Unavailability, UpdateId,
     protocol::scheduler::{Call, ClaimResult, Event, FreeAgent, FreeState, Preemption},
 };
 
@@ -172,6 +173,36 @@ impl<S: Scheduler> Harness<S> {
         let mut offer = made_offer(self.role.as_str(), agent, resources, attributes.collect());
         offer.offer_id = OfferId::new(format!("offer-{}", self.offers)).expect("a good id");
         offer
+    }
+
+    /// Offers resources of an agent whose machine has a window, and names the offer.
+    ///
+    /// # Panics
+    ///
+    /// When the agent's id or the resources are not such.
+    pub fn offer_before(&mut self, agent: &str, resources: &str, window: Unavailability) -> OfferId {
+        let offer = Offer { unavailability: Some(window), ..self.make_offer(agent, resources, &[]) };
+        let offer_id = offer.offer_id.clone();
+        self.event(Event::Offers(vec![offer]));
+        offer_id
+    }
+
+    /// Asks to leave an agent, on which the framework has this, before a window; names the inverse offer.
+    ///
+    /// # Panics
+    ///
+    /// When the agent's id or the resources are not such.
+    pub fn ask_to_leave(&mut self, agent: &str, resources: &str, window: Unavailability) -> OfferId {
+        let made = self.make_offer(agent, resources, &[]);
+        let inverse_offer_id = OfferId::new(format!("inverse-{}", self.offers)).expect("a good id");
+        self.event(Event::InverseOffers(vec![InverseOffer {
+            inverse_offer_id: inverse_offer_id.clone(),
+            framework_id: made.framework_id,
+            agent_id: made.agent_id,
+            unavailability: window,
+            resources: made.resources,
+        }]));
+        inverse_offer_id
     }
 
     /// Tells that an offer is no longer valid.
@@ -384,6 +415,7 @@ fn made_offer(role: &str, agent: &str, resources: &str, attributes: BTreeMap<Str
         role: Role::new(role).expect("a good role"),
         resources: resources.parse::<Resources>().expect("resources such as `cpus:1;mem:64`"),
         place: Arc::new(place),
+        unavailability: None,
     }
 }
 

@@ -9,7 +9,7 @@ use apportion_agent_core::Record;
 use apportion_master_core::OperatorCall;
 use apportion_sdk::DeclineReason;
 use apportion_types::{
-    Drain, OperationStatus, TaskInfo, TaskStatus, Time, UpdateId,
+    Drain, OperationStatus, TaskInfo, TaskStatus, Time, Unavailability, UpdateId, Window,
     protocol::{
         agent::{AgentMessage, MasterMessage},
         scheduler::{Accept, Call, ClaimResult, Event, InvalidTask, OfferOperation, Preemption},
@@ -91,6 +91,16 @@ pub(crate) fn describe(happening: &Happening<'_>) -> Option<String> {
         Happening::OperatorCalls { call: OperatorCall::UpdateRoles { changes, .. } } => {
             format!("operator: set {}", list(&changes.keys().collect::<Vec<_>>()))
         }
+        Happening::OperatorCalls { call: OperatorCall::UpdateSchedule { windows } } => {
+            let windows: Vec<String> = windows.iter().map(window).collect();
+            format!("operator: plan maintenance {}", list(&windows))
+        }
+        Happening::OperatorCalls { call: OperatorCall::StartMaintenance { machines } } => {
+            format!("operator: start maintenance of {}", list(&machines.iter().collect::<Vec<_>>()))
+        }
+        Happening::OperatorCalls { call: OperatorCall::StopMaintenance { machines } } => {
+            format!("operator: stop maintenance of {}", list(&machines.iter().collect::<Vec<_>>()))
+        }
         Happening::OperatorCalls { call: OperatorCall::Operate { agent_id, operation } } => {
             format!("operator: {operation} on {agent_id}")
         }
@@ -142,6 +152,17 @@ pub(crate) fn describe(happening: &Happening<'_>) -> Option<String> {
     })
 }
 
+fn window(window: &Window) -> String {
+    format!("{} {}", list(&window.machines.iter().collect::<Vec<_>>()), away(window.unavailability))
+}
+
+fn away(unavailability: Unavailability) -> String {
+    match unavailability.duration {
+        Some(duration) => format!("at {} for {duration:?}", stamp(unavailability.start).trim_start()),
+        None => format!("at {} on", stamp(unavailability.start).trim_start()),
+    }
+}
+
 struct Said<'a>(&'a Call);
 
 impl fmt::Display for Said<'_> {
@@ -156,6 +177,8 @@ impl fmt::Display for Said<'_> {
                 if suppressed.is_empty() { Ok(()) } else { f.write_str(" suppressed") }
             }
             Call::Teardown | Call::Suppress { .. } | Call::Revive { .. } => Ok(()),
+            Call::AcceptInverseOffers { inverse_offers, .. }
+            | Call::DeclineInverseOffers { inverse_offers, .. } => write!(f, " {}", list(inverse_offers)),
             Call::Accept(accept) => accepted(f, accept),
             Call::Gang { accepts } => accepts.iter().try_for_each(|accept| accepted(f, accept)),
             Call::Commit { role, claims, .. } => {
@@ -224,6 +247,13 @@ impl fmt::Display for Told<'_> {
                     .iter()
                     .try_for_each(|o| write!(f, " {} ({} on {})", o.offer_id, o.resources, o.agent_id))
             }
+            Event::InverseOffers(offers) => {
+                f.write_str("inverse offers")?;
+                offers.iter().try_for_each(|o| {
+                    write!(f, " {} ({} away {})", o.inverse_offer_id, o.agent_id, away(o.unavailability))
+                })
+            }
+            Event::RescindInverseOffer(id) => write!(f, "rescind inverse offer {id}"),
             Event::Rescind(offer_id) => write!(f, "rescind {offer_id}"),
             Event::Update(told) => write!(f, "update {}", status(told)),
             Event::AgentLost { agent_id, .. } => write!(f, "agent lost {agent_id}"),

@@ -4,6 +4,7 @@
 //! are named without their values, which may be secrets.
 
 mod explain;
+mod maintenance;
 mod roles;
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
@@ -21,6 +22,9 @@ pub use self::{
     explain::{
         AgentVerdict, DeclineSample, Explanation, Obstacle, RateLimit, RoleExplanation, RoleMember,
         VerdictCount, Waiting,
+    },
+    maintenance::{
+        InverseOfferState, MachineAgent, MachineStatus, MachineWindow, MaintenanceSchedule, MaintenanceWindow,
     },
     roles::{Limit, ReservationState, RoleFramework, RoleSettings, RoleState, VolumeState},
 };
@@ -398,6 +402,9 @@ pub struct Offer {
     pub made_at_us: Time,
     /// When it will be rescinded by itself.
     pub expires_at_us: Time,
+    /// When the agent's machine is to be taken away, if that is planned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unavailability: Option<MachineWindow>,
 }
 
 #[cfg(test)]
@@ -551,6 +558,7 @@ mod tests {
             resources: Amounts(of("cpus:1;mem:64")),
             made_at_us: Time::from_micros(1),
             expires_at_us: Time::from_micros(2),
+            unavailability: None,
         };
         let expected = json!({
             "offer_id": "o1", "framework_id": "f1", "agent_id": "a1", "hostname": "host", "role": "etl",

@@ -12,6 +12,7 @@ use crate::{
     constraints::OfferConstraints,
     container::Unenforced,
     ids::{AgentId, FrameworkId, OfferId, Role},
+    maintenance::Unavailability,
     resources::Resources,
 };
 
@@ -57,15 +58,18 @@ pub enum Capability {
     GpuResources,
     /// It knows that agents of other regions than the master's are far away.
     RegionAware,
+    /// It is asked to leave agents whose machines will be taken away.
+    InverseOffers,
 }
 
 impl Capability {
     /// Every capability.
-    pub const ALL: [Capability; 4] = [
+    pub const ALL: [Capability; 5] = [
         Capability::RevocableResources,
         Capability::SharedResources,
         Capability::GpuResources,
         Capability::RegionAware,
+        Capability::InverseOffers,
     ];
 }
 
@@ -146,6 +150,9 @@ pub struct Offer {
     /// Where the agent is; shared by all offers of it.
     #[serde(flatten)]
     pub place: Arc<Place>,
+    /// When the agent's machine is to be taken away, if that is planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unavailability: Option<Unavailability>,
 }
 
 /// What is known of where an agent is: by this tasks are placed, and it is judged who may be offered the agent.

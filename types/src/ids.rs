@@ -163,6 +163,11 @@ id!(
     "agent id"
 );
 id!(
+    /// Names a machine for its maintenance: the host name as which its agents register.
+    MachineId,
+    "machine name"
+);
+id!(
     /// Names an offer; given by the master, never reused.
     OfferId,
     "offer id"

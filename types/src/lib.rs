@@ -17,6 +17,7 @@ pub mod ids;
 pub mod image;
 pub mod io;
 pub mod limits;
+pub mod maintenance;
 pub mod network;
 pub mod operation;
 pub mod pressure;
@@ -38,9 +39,12 @@ pub use framework::{
 };
 pub use group::{GroupError, GroupInfo, Part};
 pub use huge_pages::HugePages;
-pub use ids::{AgentId, FrameworkId, GroupId, OfferId, OperationId, Role, RunId, TaskId, UpdateId, VolumeId};
+pub use ids::{
+    AgentId, FrameworkId, GroupId, MachineId, OfferId, OperationId, Role, RunId, TaskId, UpdateId, VolumeId,
+};
 pub use image::{Image, ImageReference, PullPolicy};
 pub use io::IoLimits;
+pub use maintenance::{InverseOffer, MachineMode, Unavailability, Window};
 pub use network::Network;
 pub use operation::{Operation, OperationState, OperationStatus};
 pub use probe::{Check, CheckResult, Findings, HealthCheck, Probe, Schedule, Supervision};

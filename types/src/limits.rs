@@ -163,6 +163,23 @@ pub const REFUSE_DEFAULT: Duration = Duration::from_secs(5);
 /// The longest refusal (Mesos: 365 days).
 pub const REFUSE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// How long a framework that has declined an inverse offer, or let it time out, is not asked again when a call does not say. Longer than for
+/// offers: windows are hours away, and nothing is lost meanwhile.
+pub const INVERSE_REFUSE_DEFAULT: Duration = Duration::from_secs(60);
+
+/// The least time until a framework is asked again: nobody but itself would stand between its answers and the next question.
+pub const INVERSE_REFUSE_MIN: Duration = Duration::from_secs(1);
+
+/// Windows of a maintenance schedule.
+pub const MAINTENANCE_WINDOWS_MAX: usize = 1000;
+
+/// Machines in a maintenance schedule, those of several windows counted in each: all of it is one entry of the registry, which etcd takes up to
+/// 1.5 MiB, with names of ordinary length.
+pub const MAINTENANCE_MACHINES_MAX: usize = 10_000;
+
+/// Bytes of the names in a maintenance schedule, for the same reason.
+pub const MAINTENANCE_BYTES_MAX: usize = 1 << 20;
+
 /// Between pings of an agent (Mesos: 15 s).
 pub const AGENT_PING_INTERVAL: Duration = Duration::from_secs(15);
 

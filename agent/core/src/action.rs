@@ -134,7 +134,7 @@ pub enum Action {
     },
     /// End the process: what a shutdown asked for is done. No action follows.
     Done {
-        /// True when the master was told that the agent ends for good: its id must not be used again.
+        /// True when the master knows that the agent ends for good: its id must not be used again.
         unregistered: bool,
     },
 }

@@ -175,6 +175,14 @@ impl<S: Scheduler> Engine<S> {
                 scheduler.preempt(cx, preemption).await;
                 None
             }
+            Callback::InverseOffers(offers) => {
+                scheduler.inverse_offers(cx, offers).await;
+                None
+            }
+            Callback::InverseOfferRescinded(offer) => {
+                scheduler.inverse_offer_rescinded(cx, offer).await;
+                None
+            }
             Callback::Free(free) => {
                 scheduler.free(cx, &free).await;
                 None

@@ -25,6 +25,7 @@ impl Offer {
         self.steps.append(&mut other.steps);
         self.tasks += other.tasks;
         self.bytes += other.bytes;
+        self.unavailability = self.unavailability.or(other.unavailability);
         self.refuse = self.refuse.or(other.refuse);
         self.lacking.append(&mut other.lacking);
         Ok(())

@@ -13,7 +13,7 @@ use std::{
 };
 
 use apportion_types::{
-    AgentId, FaultDomain, OfferId, Place, Resources, Role, TaskInfo, limits,
+    AgentId, FaultDomain, OfferId, Place, Resources, Role, TaskInfo, Unavailability, limits,
     protocol::scheduler::OfferOperation,
     resources::{Name, Ranges, Value},
 };
@@ -40,6 +40,7 @@ pub struct Offer {
     agent_id: AgentId,
     role: Role,
     place: Arc<Place>,
+    unavailability: Option<Unavailability>,
     /// Neither placed nor taken.
     left: Resources,
     /// Ports handed out by `take_ports`, not yet placed.
@@ -99,6 +100,7 @@ impl Offer {
             agent_id: offer.agent_id,
             role: offer.role,
             place: offer.place,
+            unavailability: offer.unavailability,
             left: offer.resources,
             taken: Resources::new(),
             steps: Vec::new(),
@@ -154,6 +156,11 @@ impl Offer {
     /// Where the agent stands, if that is known.
     pub fn domain(&self) -> Option<&FaultDomain> {
         self.place.domain.as_ref()
+    }
+
+    /// When the agent's machine is to be taken away for maintenance, if that is planned; see [`ends_in_time`](crate::placement::ends_in_time).
+    pub fn unavailability(&self) -> Option<Unavailability> {
+        self.unavailability
     }
 
     /// What is left, on its terms: what was offered, less the tasks placed and the ports taken, as conversions have changed it.

@@ -225,6 +225,41 @@ impl OperatorService for World {
         }
     }
 
+    async fn get_maintenance_schedule(
+        &self,
+        _request: Request<v1::GetMaintenanceScheduleRequest>,
+    ) -> Result<Response<v1::GetMaintenanceScheduleResponse>, Status> {
+        Err(Status::permission_denied("not yours"))
+    }
+
+    async fn get_maintenance_status(
+        &self,
+        _request: Request<v1::GetMaintenanceStatusRequest>,
+    ) -> Result<Response<v1::GetMaintenanceStatusResponse>, Status> {
+        Err(Status::permission_denied("not yours"))
+    }
+
+    async fn update_maintenance_schedule(
+        &self,
+        _request: Request<v1::UpdateMaintenanceScheduleRequest>,
+    ) -> Result<Response<v1::UpdateMaintenanceScheduleResponse>, Status> {
+        Err(Status::permission_denied("not yours"))
+    }
+
+    async fn start_maintenance(
+        &self,
+        _request: Request<v1::StartMaintenanceRequest>,
+    ) -> Result<Response<v1::StartMaintenanceResponse>, Status> {
+        Err(Status::permission_denied("not yours"))
+    }
+
+    async fn stop_maintenance(
+        &self,
+        _request: Request<v1::StopMaintenanceRequest>,
+    ) -> Result<Response<v1::StopMaintenanceResponse>, Status> {
+        Err(Status::permission_denied("not yours"))
+    }
+
     async fn teardown_framework(
         &self,
         _request: Request<v1::TeardownFrameworkRequest>,

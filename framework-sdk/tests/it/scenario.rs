@@ -451,6 +451,7 @@ fn stop(text: &str) -> Stop {
 fn offer(words: &[&str]) -> apportion_types::Offer {
     let (id, agent) = words[0].split_once('@').expect("offer@agent");
     apportion_types::Offer {
+        unavailability: None,
         offer_id: OfferId::new(id).unwrap(),
         framework_id: FrameworkId::new("f1").unwrap(),
         agent_id: AgentId::new(agent).unwrap(),
@@ -555,6 +556,12 @@ fn shown(action: &Action) -> String {
         Call::Request { role, requests } => {
             let requests = requests.iter().map(|one| format!("{} of {}", one.count, one.resources));
             format!("request {role} {}", list(requests.collect()))
+        }
+        Call::AcceptInverseOffers { inverse_offers, refuse: again } => {
+            format!("accept_inverse_offers {} again {}", ids(inverse_offers), refuse(again))
+        }
+        Call::DeclineInverseOffers { inverse_offers, refuse: again, reason } => {
+            format!("decline_inverse_offers {} ({reason}) again {}", ids(inverse_offers), refuse(again))
         }
         Call::WatchFree { on } => format!("watch_free {on}"),
         Call::Commit { claims, all_or_nothing, .. } => {

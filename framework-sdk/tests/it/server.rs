@@ -148,6 +148,7 @@ pub(crate) fn subscribed(heartbeat_interval: Duration) -> Event {
 
 pub(crate) fn offers(offers: &[(&str, &str)]) -> Event {
     let offer = |(id, agent): &(&str, &str)| apportion_types::Offer {
+        unavailability: None,
         offer_id: OfferId::new(id).unwrap(),
         framework_id: FrameworkId::new("f1").unwrap(),
         agent_id: AgentId::new(agent).unwrap(),

@@ -1,5 +1,7 @@
 //! Everything that a master can want done: the closed list of what comes out of [`crate::Master::handle`].
 
+use std::sync::Arc;
+
 use apportion_allocator::{Explanation, Share};
 use apportion_types::{
     Activation, AgentId, AgentInfo, FrameworkId, FrameworkInfo, Role, Time,
@@ -8,6 +10,7 @@ use apportion_types::{
 
 use crate::{
     event::{CommitId, ConnId, RequestId},
+    maintenance::Maintenance,
     recovered::RemovedAgent,
     view::RoleSettings,
 };
@@ -106,6 +109,11 @@ pub enum RegistryOp {
         /// All that is set for it.
         settings: RoleSettings,
     },
+    /// All that is planned of maintenance.
+    SetMaintenance {
+        /// What is.
+        maintenance: Arc<Maintenance>,
+    },
     /// A framework is gone for ever; its id is refused from now on.
     RemoveFramework {
         /// Its id.
@@ -125,6 +133,8 @@ pub enum OperatorReply {
     TornDown,
     /// The roles are changed, and that is written.
     RolesUpdated,
+    /// What is planned of maintenance is changed, and that is written.
+    MaintenanceUpdated,
     /// The operation is sent to its agent.
     Operated,
     /// What was wished of the agent is written.

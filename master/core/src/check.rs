@@ -1,5 +1,7 @@
 //! The laws that hold between two events, in builds with debug assertions. Breaking one is our bug.
 
+mod maintenance;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use apportion_types::{Activation, AgentId, FrameworkId, Resources, TaskId, TaskState};
@@ -31,6 +33,8 @@ impl Checker {
         frameworks(state);
         tasks(state);
         offers(state);
+        maintenance::windows(state);
+        maintenance::inverse_offers(state);
         streams(state);
         self.terminal_is_final(state);
     }

@@ -1,10 +1,13 @@
 //! Everything that can happen to a master: the closed list of what goes into [`crate::Master::handle`].
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use apportion_allocator::{Question, Quota, Weight};
 use apportion_types::{
-    AgentId, Drain, FrameworkId, Operation, Role, TaskId,
+    AgentId, Drain, FrameworkId, MachineId, Operation, Role, TaskId, Window,
     protocol::{agent::AgentMessage, scheduler::Call},
 };
 
@@ -124,6 +127,21 @@ pub enum OperatorCall {
     MarkAgentGone {
         /// The agent.
         agent_id: AgentId,
+    },
+    /// Replaces the whole maintenance schedule.
+    UpdateSchedule {
+        /// All of it.
+        windows: Vec<Window>,
+    },
+    /// Takes machines down, all or none.
+    StartMaintenance {
+        /// Which; each has a window.
+        machines: BTreeSet<MachineId>,
+    },
+    /// Lets machines be up again, all or none.
+    StopMaintenance {
+        /// Which; each is down.
+        machines: BTreeSet<MachineId>,
     },
     /// Asks why a framework is, or is not, offered something.
     Explain(Question),

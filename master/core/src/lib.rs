@@ -22,6 +22,7 @@ mod config;
 mod event;
 mod handle;
 mod limits;
+mod maintenance;
 mod recovered;
 mod state;
 mod turn;
@@ -30,6 +31,7 @@ pub mod view;
 pub use action::{Action, Actions, OperatorError, OperatorReply, RegistryOp};
 pub use config::{Config, RateLimit};
 pub use event::{CommitId, ConnId, Event, OperatorCall, RequestId, RoleChange};
+pub use maintenance::Maintenance;
 pub use recovered::{Recovered, RecoveredAgent, RemovedAgent};
 pub use view::View;
 

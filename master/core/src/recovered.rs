@@ -1,12 +1,16 @@
 //! What a registry keeps of agents and frameworks, and a new master knows from the start.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use apportion_types::{Activation, AgentId, AgentInfo, FrameworkId, FrameworkInfo, Time, limits};
 
 use crate::{
     action::RegistryOp,
     handle::judge_info,
+    maintenance::Maintenance,
     state::ids::{Ids, Origin},
 };
 
@@ -21,6 +25,8 @@ pub struct Recovered {
     pub frameworks: BTreeMap<FrameworkId, FrameworkInfo>,
     /// Ids of frameworks that were removed; refused for ever.
     pub removed_frameworks: BTreeSet<FrameworkId>,
+    /// What is planned of maintenance.
+    pub maintenance: Maintenance,
 }
 
 /// An agent as a registry keeps it.
@@ -93,6 +99,9 @@ impl Recovered {
                 self.frameworks.remove(&framework_id);
                 self.removed_frameworks.insert(framework_id);
             }
+            RegistryOp::SetMaintenance { maintenance } => {
+                self.maintenance = Arc::unwrap_or_clone(maintenance)
+            }
             RegistryOp::SetRole { .. } => {}
         }
     }
@@ -117,7 +126,7 @@ impl Recovered {
         for (id, info) in &self.frameworks {
             judge_info(info, &[]).map_err(|why| format!("framework {id}: {why}"))?;
         }
-        Ok(())
+        self.maintenance.judge()
     }
 
     /// How many agents are awaited: those that took part when the earlier master was last heard of.

@@ -5,10 +5,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use apportion_allocator::{Quota, Weight};
 use apportion_types::{
     Activation, AgentId, AgentInfo, FrameworkId, FrameworkInfo, FrameworkOptions, Offer, OfferId, Resources,
-    Role, TaskId, TaskInfo, TaskState, TaskStatus, Time,
+    Role, TaskId, TaskInfo, TaskState, TaskStatus, Time, Unavailability,
     protocol::scheduler::{DeclineReason, ResourceRequest},
 };
 use imbl::OrdMap;
+
+use crate::maintenance::Maintenance;
 
 /// A snapshot of the master, published after each batch of events; while more of them wait already, every few milliseconds.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +31,10 @@ pub struct View {
     pub completed: OrdMap<u64, Arc<TaskView>>,
     /// Outstanding offers, in the order made.
     pub offers: OrdMap<OfferId, Arc<OfferView>>,
+    /// What is planned of maintenance, without what is over.
+    pub maintenance: Arc<Maintenance>,
+    /// Of each agent whose machine has a window: the frameworks that are to leave it, as their tasks hold something there.
+    pub inverse_offers: OrdMap<AgentId, Arc<BTreeMap<FrameworkId, InverseOfferView>>>,
     /// What is set for roles; a role without anything set is not among them.
     pub roles: OrdMap<Role, RoleSettings>,
     /// Counts since the start.
@@ -178,6 +184,59 @@ pub struct OfferView {
     pub expires_at: Time,
 }
 
+/// What is known of a framework that is to leave an agent before a window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InverseOfferView {
+    /// The window.
+    pub unavailability: Unavailability,
+    /// What its tasks hold there.
+    pub resources: Resources,
+    /// The inverse offer that is outstanding.
+    pub outstanding: Option<OfferId>,
+    /// When that will be rescinded.
+    pub expires_at: Option<Time>,
+    /// What it has answered last, about this window.
+    pub answer: Option<InverseAnswer>,
+    /// When it is asked again.
+    pub asked_again: AskedAgain,
+}
+
+impl InverseOfferView {
+    /// Of one that was not asked yet.
+    pub(crate) fn new(unavailability: Unavailability) -> Self {
+        Self {
+            unavailability,
+            resources: Resources::new(),
+            outstanding: None,
+            expires_at: None,
+            answer: None,
+            asked_again: AskedAgain::Now,
+        }
+    }
+}
+
+/// What a framework has answered to an inverse offer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InverseAnswer {
+    /// Whether it will have left in time.
+    pub accepted: bool,
+    /// Why not, in its words.
+    pub reason: String,
+    /// When it said so.
+    pub at: Time,
+}
+
+/// When a framework is asked again to leave an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedAgain {
+    /// At once, if it is not being asked.
+    Now,
+    /// Then.
+    At(Time),
+    /// Not for this window.
+    Never,
+}
+
 /// Counts since the master's start; they only grow.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Counters {
@@ -213,4 +272,12 @@ pub struct Counters {
     pub calls_refused: u64,
     /// Agents declared unreachable.
     pub agents_unreachable: u64,
+    /// Inverse offers made.
+    pub inverse_offers_made: u64,
+    /// Inverse offers whose frameworks will leave.
+    pub inverse_offers_accepted: u64,
+    /// Inverse offers whose frameworks will not.
+    pub inverse_offers_declined: u64,
+    /// Inverse offers that ask no more: not answered, window changed, nothing left there, agent or framework away.
+    pub inverse_offers_rescinded: u64,
 }

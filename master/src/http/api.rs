@@ -79,5 +79,6 @@ pub(super) fn offer(OfferView { offer, made_at, expires_at }: &OfferView) -> Off
         resources: Amounts(offer.resources.clone()),
         made_at_us: *made_at,
         expires_at_us: *expires_at,
+        unavailability: offer.unavailability.map(Into::into),
     }
 }

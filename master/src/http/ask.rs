@@ -51,7 +51,10 @@ pub(super) async fn explain(
 #[derive(Debug, Serialize)]
 struct Done {}
 
-async fn done(pages: &Pages, call: Result<OperatorCall, ConvertError>) -> Result<Response, Response> {
+pub(super) async fn done(
+    pages: &Pages,
+    call: Result<OperatorCall, ConvertError>,
+) -> Result<Response, Response> {
     let call = call.map_err(invalid)?;
     pages.explainer.asker.ask(call).await.map_err(|error| ask(&error))?;
     Ok(Json(Done {}).into_response())

@@ -5,6 +5,7 @@
 pub(crate) mod api;
 mod ask;
 mod lists;
+mod maintenance;
 mod refuse;
 mod watch;
 
@@ -25,7 +26,7 @@ use self::refuse::{Refusal, refuse};
 use crate::{actor::Peers, clock::Clock, explain::Explainer, metrics::PeerKind, summary, watch::Hub};
 
 /// Every page, for the index and for whoever asks for one that is not there.
-const PAGES: [(&str, &str); 18] = [
+const PAGES: [(&str, &str); 22] = [
     ("/healthz", "`ok` while the master serves"),
     ("/metrics", "for Prometheus, in OpenMetrics text form"),
     ("/api/v1/state", "cluster, agents, frameworks, tasks and offers in one document, however large"),
@@ -42,6 +43,10 @@ const PAGES: [(&str, &str); 18] = [
     ("/api/v1/reservations", "what is reserved on agents"),
     ("/api/v1/volumes", "persistent volumes"),
     ("/api/v1/operations", "POST reserves resources of an agent, makes and ends volumes"),
+    ("/api/v1/maintenance", "the maintenance schedule; POST replaces it"),
+    ("/api/v1/maintenance/status", "machines that are planned for, and what frameworks answered; ?machine="),
+    ("/api/v1/maintenance/start", "POST takes machines down"),
+    ("/api/v1/maintenance/stop", "POST lets machines be up again"),
     ("/api/v1/explain", "why a framework is, or is not, offered something; ?framework= ?agent_id= ?needs="),
     ("/api/v1/watch", "everything, then what changes, line by line or as events; ?kinds= ?since="),
 ];
@@ -84,6 +89,10 @@ pub(crate) fn router(pages: Pages) -> Router {
         .route("/api/v1/reservations", get(lists::reservations))
         .route("/api/v1/volumes", get(lists::volumes))
         .route("/api/v1/operations", post(ask::operate))
+        .route("/api/v1/maintenance", get(maintenance::schedule).post(maintenance::update_schedule))
+        .route("/api/v1/maintenance/status", get(maintenance::status))
+        .route("/api/v1/maintenance/start", post(maintenance::start))
+        .route("/api/v1/maintenance/stop", post(maintenance::stop))
         .route("/api/v1/explain", get(ask::explain))
         .route("/api/v1/watch", get(watch::watch))
         .fallback(missing)
@@ -147,7 +156,7 @@ fn listing(status: StatusCode, title: &str, headers: &HeaderMap) -> Response {
         );
         return (status, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response();
     }
-    let rows: String = PAGES.iter().map(|(path, what)| format!("  {path:<21} {what}\n")).collect();
+    let rows: String = PAGES.iter().map(|(path, what)| format!("  {path:<27} {what}\n")).collect();
     (status, format!("{title}. Served here:\n\n{rows}")).into_response()
 }
 

@@ -12,7 +12,7 @@ use apportion_types::{
     },
 };
 
-use crate::rpc::change;
+use crate::rpc::{change, maintenance};
 
 /// The record of an event; none of a question, which leaves the core as it was.
 pub(super) fn record(event: Event) -> Option<Record> {
@@ -131,6 +131,17 @@ fn operator_record(call: OperatorCall) -> Option<WireOperatorCall> {
         OperatorCall::MarkAgentGone { agent_id } => {
             WireOperatorCall::MarkAgentGone(v1::MarkAgentGoneRequest { agent_id: agent_id.to_string() })
         }
+        OperatorCall::UpdateSchedule { windows } => {
+            WireOperatorCall::UpdateMaintenanceSchedule(maintenance::update_schedule_request(&windows))
+        }
+        OperatorCall::StartMaintenance { machines } => {
+            let machines = maintenance::names(&machines);
+            WireOperatorCall::StartMaintenance(v1::StartMaintenanceRequest { machines })
+        }
+        OperatorCall::StopMaintenance { machines } => {
+            let machines = maintenance::names(&machines);
+            WireOperatorCall::StopMaintenance(v1::StopMaintenanceRequest { machines })
+        }
         OperatorCall::Explain(_) | OperatorCall::Shares => return None,
     })
 }
@@ -148,6 +159,15 @@ fn operator_call(wire: WireOperatorCall) -> Result<OperatorCall, ConvertError> {
         }
         WireOperatorCall::UpdateRoles(wire) => {
             change::update_roles(wire).map_err(|error| error.within("update_roles"))?
+        }
+        WireOperatorCall::UpdateMaintenanceSchedule(wire) => {
+            maintenance::update_schedule(wire).map_err(|error| error.within("update_maintenance_schedule"))?
+        }
+        WireOperatorCall::StartMaintenance(wire) => {
+            maintenance::start(&wire).map_err(|error| error.within("start_maintenance"))?
+        }
+        WireOperatorCall::StopMaintenance(wire) => {
+            maintenance::stop(&wire).map_err(|error| error.within("stop_maintenance"))?
         }
         WireOperatorCall::Operate(wire) => change::operate(wire).map_err(|error| error.within("operate"))?,
         WireOperatorCall::DeactivateAgent(wire) => {

@@ -2,13 +2,13 @@ use std::{io::Cursor, time::Duration};
 
 use apportion_allocator::{HierarchicalConfig, Question, Quota, SorterKind, Weight};
 use apportion_master_core::{
-    CommitId, Config as CoreConfig, ConnId, Event, OperatorCall, Recovered, RecoveredAgent, RemovedAgent,
-    RequestId, RoleChange,
+    CommitId, Config as CoreConfig, ConnId, Event, Maintenance, OperatorCall, Recovered, RecoveredAgent,
+    RemovedAgent, RequestId, RoleChange,
 };
 use apportion_proto::v1::{self, journal_record::Record as WireRecord};
 use apportion_types::{
     Activation, AgentCapability, AgentInfo, Command, Drain, FrameworkInfo, Operation, Resources, Role,
-    Source, TaskInfo, TaskState, TaskStatus, Time, UpdateId,
+    Source, TaskInfo, TaskState, TaskStatus, Time, Unavailability, UpdateId, Window,
     protocol::{
         agent::{AgentMessage, AgentTask},
         scheduler::{
@@ -59,8 +59,18 @@ pub(crate) fn header() -> Header {
         .into(),
         frameworks: [(of("m0-F0001"), framework_info())].into(),
         removed_frameworks: [of("m0-F0002")].into(),
+        maintenance: Maintenance { windows: windows(), down: [of("web-1")].into() },
     };
     Header::new(CoreConfig::new("m1"), HierarchicalConfig::default(), recovered, Time::from_micros(1_000_000))
+}
+
+fn windows() -> Vec<Window> {
+    let start = Time::from_micros(1_700_000_000_000_000);
+    let window = |machines: &[&str], duration| Window {
+        machines: machines.iter().map(|name| of(name)).collect(),
+        unavailability: Unavailability { start, duration },
+    };
+    vec![window(&["web-1", "web-2"], Some(Duration::from_millis(90_000))), window(&["db"], None)]
 }
 
 fn of<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
@@ -213,6 +223,11 @@ fn event() -> impl Strategy<Value = Event> {
             framework_id: id.map(|id| of(&id)),
             task_id: of("t"),
             grace
+        }),
+        Just(OperatorCall::UpdateSchedule { windows: windows() }),
+        Just(OperatorCall::StartMaintenance { machines: ["m1".parse().unwrap()].into() }),
+        Just(OperatorCall::StopMaintenance {
+            machines: ["m1".parse().unwrap(), "m2".parse().unwrap()].into()
         }),
         Just(OperatorCall::TeardownFramework { framework_id: of("f1") }),
         Just(OperatorCall::DeactivateAgent { agent_id: of("a1") }),

@@ -5,6 +5,7 @@ use std::{
     io::{self, BufReader, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use apportion_master_core::{Recovered, RecoveredAgent, RegistryOp};
@@ -12,17 +13,14 @@ use apportion_proto::v1::{self, registry_entry::Entry as WireEntry};
 use apportion_types::Activation;
 use prost::Message as _;
 
-use super::{Contents, Registry, RegistryError};
+use super::{Contents, Registry, RegistryError, entry::layout};
 use crate::frame::{self, Frame};
 
 /// The start of the first line of every export, whatever its format.
 const MAGIC: &[u8] = b"apportion registry ";
 
-/// The first line of an export of this format.
-const LINE: &[u8] = b"apportion registry 2\n";
-
-/// The first line of an export of an earlier format, which knew less.
-const EARLIER_LINE: &[u8] = b"apportion registry 1\n";
+/// The first line of an export by the layout of what is in it, which is that of a registry.
+const LINES: [&[u8]; 2] = [b"apportion registry 1\n", b"apportion registry 2\n"];
 
 /// Why a backup cannot be made, or not be taken on.
 #[derive(Debug, thiserror::Error)]
@@ -100,12 +98,13 @@ pub fn export(contents: &Contents, path: &Path) -> Result<(), BackupError> {
             return Err(BackupError::Occupied { path: path.to_owned() });
         }
     }
-    let mut bytes = LINE.to_vec();
-    let mut count = 0;
-    let entries = contents.keys().filter_map(|key| contents.entry(&key));
-    for entry in entries.inspect(|_| count += 1) {
-        assert!(frame::append(&entry, &mut bytes), "an entry is bounded by the limits of what it holds");
+    let entries: Vec<_> = contents.keys().filter_map(|key| contents.entry(&key)).collect();
+    let later = entries.iter().any(|entry| layout(entry) > 1);
+    let mut bytes = LINES[usize::from(later)].to_vec();
+    for entry in &entries {
+        assert!(frame::append(entry, &mut bytes), "an entry is bounded by the limits of what it holds");
     }
+    let count = entries.len() as u64;
     let end = v1::RegistryEntry { entry: Some(WireEntry::End(count)) };
     assert!(frame::append(&end, &mut bytes), "an end is short");
     let write = || {
@@ -163,8 +162,8 @@ impl Backup {
 fn read(path: &Path) -> Result<Contents, BackupError> {
     let failed = |source| BackupError::Io { path: path.to_owned(), source };
     let mut input = BufReader::new(File::open(path).map_err(failed)?);
-    let line = frame::up_to(&mut input, LINE.len()).map_err(failed)?;
-    if line != LINE && line != EARLIER_LINE {
+    let line = frame::up_to(&mut input, LINES[0].len()).map_err(failed)?;
+    if !LINES.contains(&line.as_slice()) {
         let path = path.to_owned();
         return Err(match line.strip_prefix(MAGIC) {
             Some(_) => BackupError::Later { path },
@@ -192,7 +191,7 @@ fn read(path: &Path) -> Result<Contents, BackupError> {
 /// The changes that make an empty registry this.
 fn ops(contents: &Contents) -> Vec<RegistryOp> {
     let Contents { recovered, roles } = contents.clone();
-    let Recovered { agents, removed_agents, frameworks, removed_frameworks } = recovered;
+    let Recovered { agents, removed_agents, frameworks, removed_frameworks, maintenance } = recovered;
     let mut ops = Vec::new();
     for (agent_id, agent) in agents {
         ops.push(RegistryOp::AdmitAgent { agent_id: agent_id.clone(), info: agent.info });
@@ -209,5 +208,8 @@ fn ops(contents: &Contents) -> Vec<RegistryOp> {
     let removed = removed_frameworks.into_iter();
     ops.extend(removed.map(|framework_id| RegistryOp::RemoveFramework { framework_id }));
     ops.extend(roles.into_iter().map(|(role, settings)| RegistryOp::SetRole { role, settings }));
+    if !maintenance.is_empty() {
+        ops.push(RegistryOp::SetMaintenance { maintenance: Arc::new(maintenance) });
+    }
     ops
 }

@@ -12,7 +12,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use apportion_master_core::view::RoleSettings;
+use apportion_master_core::{RemovedAgent, view::RoleSettings};
 use apportion_types::{AgentCapability, AgentId, AgentInfo, Resources, Role};
 use redb::StorageBackend;
 
@@ -87,12 +87,14 @@ fn ops(chance: &mut Chance) -> Vec<RegistryOp> {
     let agent_id = |chance: &mut Chance| AgentId::new(format!("a{}", chance.below(12))).unwrap();
     let role = |chance: &mut Chance| Role::new(format!("r{}", chance.below(6))).unwrap();
     let op = |chance: &mut Chance| match chance.below(6) {
-        0 => RegistryOp::MarkUnreachable { agent_id: agent_id(chance) },
+        0 => RegistryOp::MarkUnreachable { agent_id: agent_id(chance), at: None },
         1 => RegistryOp::SetRole {
             role: role(chance),
             settings: RoleSettings { priority: chance.below(9) as i32, ..RoleSettings::default() },
         },
-        2 if chance.below(8) == 0 => RegistryOp::RemoveAgent { agent_id: agent_id(chance) },
+        2 if chance.below(8) == 0 => {
+            RegistryOp::RemoveAgent { agent_id: agent_id(chance), removed: RemovedAgent::default() }
+        }
         _ => {
             let info = AgentInfo {
                 hostname: "h".to_owned(),

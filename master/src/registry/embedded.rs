@@ -22,14 +22,16 @@ use redb::{
     backends::{FileBackend, InMemoryBackend},
 };
 
-use super::{Contents, Registry, RegistryError, entry::Key};
+use super::{
+    Contents, Registry, RegistryError,
+    entry::{Key, layout},
+};
 
-/// The layout of what is in the tables.
-/// 2 knows whether agents may be offered, and since when they are lost; 1 would lose that.
+/// The layout of what is in the tables that this master knows, see [`layout`]. The least that may write is that of what was ever kept.
 const VERSION: u64 = 2;
 
-/// The least layout whose masters lose nothing of this one when they write.
-const LEAST_WRITER: u64 = 2;
+/// What the least writer of an empty registry is.
+const LEAST_WRITER: u64 = 1;
 
 /// A [`v1::RegistryEntry`] under the text of each [`Key`].
 const ENTRIES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("entries");
@@ -362,15 +364,17 @@ impl Store {
             let mut about = writing.open_table(ABOUT)?;
             let commits = about.get(ABOUT_COMMITS)?.map_or(0, |commits| commits.value());
             about.insert(ABOUT_COMMITS, commits + 1)?;
-            // From now on what an earlier version would lose may be in it.
-            for (name, least) in [(ABOUT_VERSION, VERSION), (ABOUT_LEAST_WRITER, LEAST_WRITER)] {
-                let before = about.get(name)?.map_or(0, |number| number.value());
-                about.insert(name, before.max(least))?;
+            let changed: Vec<_> = keys.iter().map(|key| (key, contents.entry(key))).collect();
+            let needed = changed.iter().filter_map(|(_, entry)| entry.as_ref()).map(layout).max();
+            let least = about.get(ABOUT_LEAST_WRITER)?.map_or(LEAST_WRITER, |least| least.value());
+            if let Some(needed) = needed.filter(|needed| least < *needed) {
+                about.insert(ABOUT_VERSION, VERSION)?;
+                about.insert(ABOUT_LEAST_WRITER, needed)?;
             }
             let mut entries = writing.open_table(ENTRIES)?;
-            for key in &keys {
+            for (key, entry) in changed {
                 let text = key.to_string();
-                match contents.entry(key) {
+                match entry {
                     Some(entry) => entries.insert(text.as_str(), entry.encode_to_vec().as_slice())?,
                     None => entries.remove(text.as_str())?,
                 };

@@ -1,4 +1,4 @@
-//! What a registry keeps as entries: one for each agent, framework and role, so that a change writes only what it is about.
+//! What a registry keeps as entries: one for each agent, framework and role, and one for maintenance, so that a change writes only what it is about.
 
 use std::fmt;
 
@@ -10,7 +10,10 @@ use apportion_types::{
 };
 
 use super::Contents;
-use crate::rpc::change::{role_settings, settings_of_role};
+use crate::rpc::{
+    change::{role_settings, settings_of_role},
+    maintenance,
+};
 
 /// What an entry is about. Its text is the entry's key in a store.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +21,7 @@ pub(crate) enum Key {
     Agent(AgentId),
     Framework(FrameworkId),
     Role(Role),
+    Maintenance,
 }
 
 impl Key {
@@ -32,6 +36,7 @@ impl Key {
             RegistryOp::AdmitFramework { framework_id, .. }
             | RegistryOp::RemoveFramework { framework_id } => Key::Framework(framework_id.clone()),
             RegistryOp::SetRole { role, .. } => Key::Role(role.clone()),
+            RegistryOp::SetMaintenance { .. } => Key::Maintenance,
         }
     }
 }
@@ -42,7 +47,18 @@ impl fmt::Display for Key {
             Key::Agent(id) => write!(f, "agent/{id}"),
             Key::Framework(id) => write!(f, "framework/{id}"),
             Key::Role(role) => write!(f, "role/{role}"),
+            Key::Maintenance => write!(f, "maintenance"),
         }
+    }
+}
+
+/// The least layout that knows all of an entry: masters that know only earlier ones must not write what has it. 2 knows maintenance, whether
+/// agents may be offered, and when they were removed.
+pub(super) fn layout(entry: &v1::RegistryEntry) -> u64 {
+    match &entry.entry {
+        Some(WireEntry::RemovedAgent(_) | WireEntry::Maintenance(_)) => 2,
+        Some(WireEntry::Agent(agent)) if agent.activation > v1::AgentActivation::Active as i32 => 2,
+        _ => 1,
     }
 }
 
@@ -58,7 +74,8 @@ impl Contents {
             .chain(&self.recovered.removed_frameworks)
             .cloned()
             .map(Key::Framework);
-        agents.chain(frameworks).chain(self.roles.keys().cloned().map(Key::Role))
+        let maintenance = (!self.recovered.maintenance.is_empty()).then_some(Key::Maintenance);
+        agents.chain(frameworks).chain(self.roles.keys().cloned().map(Key::Role)).chain(maintenance)
     }
 
     /// What is kept of this.
@@ -75,11 +92,14 @@ impl Contents {
                 }),
                 None => {
                     let removed = self.recovered.removed_agents.get(id)?;
-                    WireEntry::RemovedAgent(v1::RegistryRemovedAgent {
-                        agent_id: id.to_string(),
-                        removed_at_us: removed.at.map(Time::as_micros),
-                        gone: removed.gone,
-                    })
+                    match *removed == RemovedAgent::default() {
+                        true => WireEntry::RemovedAgentId(id.to_string()),
+                        false => WireEntry::RemovedAgent(v1::RegistryRemovedAgent {
+                            agent_id: id.to_string(),
+                            removed_at_us: removed.at.map(Time::as_micros),
+                            gone: removed.gone,
+                        }),
+                    }
                 }
             },
             Key::Framework(id) => match self.recovered.frameworks.get(id) {
@@ -93,6 +113,8 @@ impl Contents {
                 None => return None,
             },
             Key::Role(role) => WireEntry::Role(role_settings(role, self.roles.get(role)?)),
+            Key::Maintenance if self.recovered.maintenance.is_empty() => return None,
+            Key::Maintenance => WireEntry::Maintenance(maintenance::kept(&self.recovered.maintenance)),
         };
         Some(v1::RegistryEntry { entry: Some(entry) })
     }
@@ -138,6 +160,11 @@ impl Contents {
                 let (role, settings) = settings_of_role(settings).map_err(|error| error.within("role"))?;
                 self.roles.insert(role.clone(), settings);
                 Key::Role(role)
+            }
+            WireEntry::Maintenance(wire) => {
+                self.recovered.maintenance =
+                    maintenance::of_kept(wire).map_err(|error| error.within("maintenance"))?;
+                Key::Maintenance
             }
             WireEntry::End(_) => return Err(ConvertError::new("end", "is nothing that is kept")),
         })

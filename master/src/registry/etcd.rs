@@ -18,11 +18,14 @@ use async_trait::async_trait;
 use prost::Message as _;
 use tokio::sync::Mutex;
 
-use super::{Contents, Registry, RegistryError, entry::Key};
+use super::{
+    Contents, Registry, RegistryError,
+    entry::{Key, layout},
+};
 use crate::etcd::{self, Client, Cluster, created_at, delete, pb, put, range, written_at};
 
-/// The layout of what is under a cluster's prefix. One that is higher is of a later version of the master.
-/// 2 knows whether agents may be offered, and since when they are lost; 1 would lose that.
+/// The latest layout of what is under a cluster's prefix that this master knows, see [`layout`]. A registry has the least that its
+/// entries need or ever needed, and one that is higher is of a later version of the master.
 const VERSION: u64 = 2;
 
 /// Keys read in one answer: a hundred KiB of ordinary entries, and of the largest that there can be still less than a client takes.
@@ -179,8 +182,8 @@ pub struct Etcd {
 #[derive(Debug, Default)]
 struct Kept {
     contents: Contents,
-    /// Of its layout, once it is written.
-    version: Option<u64>,
+    /// The layout under which it stands; none while it is no registry yet.
+    layout: Option<u64>,
     /// When the key of the sequence was last written; 0 when it was not.
     sequence: i64,
     /// How many writes this has done.
@@ -192,9 +195,9 @@ impl Etcd {
     pub(crate) async fn open(client: Client, cluster: &Cluster, leadership: i64) -> Result<Self, EtcdError> {
         let keys = Keys::new(cluster);
         let kept = load(&client, &keys).await?;
-        let current = kept.version == Some(VERSION);
+        let versioned = kept.layout.is_some();
         let registry = Self { client, keys, leadership, kept: Mutex::new(kept) };
-        if !current {
+        if !versioned {
             registry.write(Vec::new()).await?;
         }
         Ok(registry)
@@ -215,9 +218,12 @@ impl Etcd {
     /// Applies changes in order, as many at once as etcd takes.
     async fn write(&self, ops: Vec<RegistryOp>) -> Result<(), EtcdError> {
         let mut kept = self.kept.lock().await;
-        let mut parts = split(&mut kept.contents, ops);
-        let current = kept.version == Some(VERSION);
-        if !current && parts.is_empty() {
+        let (mut parts, needed) = split(&mut kept.contents, ops);
+        let layout = needed.max(kept.layout.unwrap_or_default());
+        let versioned = kept.layout.is_some();
+        // Before what needs it, so that nobody who knows only earlier ones reads that.
+        let rises = kept.layout.is_some_and(|known| known < layout);
+        if !versioned && parts.is_empty() {
             parts.push(Part::default());
         }
         let count = parts.len();
@@ -227,8 +233,9 @@ impl Etcd {
             // Behind all else, so that what was cut off is never taken for whole.
             let version = self.keys.version();
             let version = match at + 1 == count {
-                true if !current || !whole => Some(put(&version, VERSION.to_string().into_bytes(), 0)),
+                true if !versioned || !whole => Some(put(&version, layout.to_string().into_bytes(), 0)),
                 false if at == 0 && !whole => Some(delete(&version)),
+                _ if at == 0 && rises => Some(put(&version, layout.to_string().into_bytes(), 0)),
                 _ => None,
             };
             let what = part.describe();
@@ -242,7 +249,7 @@ impl Etcd {
                 _ => self.write_surely(&what, changes, &mut kept).await?,
             }
         }
-        kept.version = Some(VERSION);
+        kept.layout = Some(layout);
         Ok(())
     }
 
@@ -318,7 +325,7 @@ fn leader_of(answer: &pb::TxnResponse) -> String {
 pub async fn read_etcd(client: &Client, cluster: &Cluster) -> Result<Contents, EtcdError> {
     let keys = Keys::new(cluster);
     let kept = load(client, &keys).await?;
-    if kept.version.is_none() {
+    if kept.layout.is_none() {
         return Err(EtcdError::Missing { prefix: keys.prefix, endpoints: client.endpoints() });
     }
     Ok(kept.contents)
@@ -377,7 +384,7 @@ async fn load(client: &Client, keys: &Keys) -> Result<Kept, EtcdError> {
     if layout.is_none() && !contents.is_empty() {
         return Err(keys.damaged(&version, Wrong::Unversioned));
     }
-    Ok(Kept { contents, version: layout, sequence, writes: 0 })
+    Ok(Kept { contents, layout, sequence, writes: 0 })
 }
 
 /// Takes on what is under a key, and says what it is about.
@@ -432,13 +439,15 @@ impl Part {
 }
 
 /// Applies changes, and says what is to be written: parts of what etcd takes at once, each a run of the changes, in their order.
-fn split(contents: &mut Contents, ops: Vec<RegistryOp>) -> Vec<Part> {
-    let mut parts = Vec::new();
+fn split(contents: &mut Contents, ops: Vec<RegistryOp>) -> (Vec<Part>, u64) {
+    let (mut parts, mut needed) = (Vec::new(), 1);
     let mut part = Part::default();
     for op in ops {
         let key = Key::of(&op);
         contents.apply(op);
-        let value = contents.entry(&key).map(|entry| entry.encode_to_vec());
+        let entry = contents.entry(&key);
+        needed = entry.iter().map(layout).fold(needed, u64::max);
+        let value = entry.map(|entry| entry.encode_to_vec());
         if let Err((key, value)) = part.take(key, value) {
             parts.push(mem::take(&mut part));
             part.bytes = key.to_string().len() + value.as_ref().map_or(0, Vec::len);
@@ -448,7 +457,7 @@ fn split(contents: &mut Contents, ops: Vec<RegistryOp>) -> Vec<Part> {
     if !part.entries.is_empty() {
         parts.push(part);
     }
-    parts
+    (parts, needed)
 }
 
 #[async_trait]

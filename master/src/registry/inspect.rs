@@ -2,7 +2,7 @@
 
 use apportion_types::{
     Time,
-    document::{DrainWish, RoleSettings},
+    document::{DrainWish, MaintenanceWindow, RoleSettings},
 };
 use serde_json::{Value, json};
 
@@ -44,6 +44,10 @@ impl Contents {
             "frameworks": frameworks.collect::<Vec<_>>(),
             "removed_frameworks": self.recovered.removed_frameworks.iter().map(|id| id.as_str()).collect::<Vec<_>>(),
             "roles": roles.collect::<Vec<_>>(),
+            "maintenance": {
+                "windows": self.recovered.maintenance.windows.iter().map(MaintenanceWindow::from).collect::<Vec<_>>(),
+                "down": self.recovered.maintenance.down.iter().map(|machine| machine.as_str()).collect::<Vec<_>>(),
+            },
         })
     }
 }

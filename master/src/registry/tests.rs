@@ -1,10 +1,10 @@
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
-use apportion_master_core::{RecoveredAgent, RemovedAgent, view::RoleSettings};
+use apportion_master_core::{Maintenance, RecoveredAgent, RemovedAgent, view::RoleSettings};
 use apportion_proto::v1::{self, registry_entry::Entry};
 use apportion_types::{
     Activation, AgentCapability, AgentId, AgentInfo, Drain, FrameworkId, FrameworkInfo, Resources, Role,
-    Time, limits,
+    Time, Unavailability, Window, limits,
 };
 
 use super::*;
@@ -64,7 +64,48 @@ fn ops() -> Vec<RegistryOp> {
         RegistryOp::SetRole { role: role("eng"), settings: RoleSettings { priority: 2, ..none.clone() } },
         RegistryOp::SetRole { role: role("ops"), settings: RoleSettings { priority: 1, ..none.clone() } },
         RegistryOp::SetRole { role: role("ops"), settings: none },
+        RegistryOp::SetMaintenance { maintenance: planned(&["m1"], &[]) },
+        RegistryOp::SetMaintenance { maintenance: planned(&["m1", "m2"], &["m2"]) },
     ]
+}
+
+/// A window of some machines, some of which are down.
+pub(super) fn planned(machines: &[&str], down: &[&str]) -> Arc<Maintenance> {
+    let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+    let unavailability = Unavailability {
+        start: Time::from_micros(1_000_001),
+        duration: Some(std::time::Duration::from_secs(60)),
+    };
+    let windows = match machines {
+        [] => Vec::new(),
+        machines => vec![Window { machines: names(machines), unavailability }],
+    };
+    Arc::new(Maintenance { windows, down: names(down) })
+}
+
+/// Registries without maintenance can be written by masters that do not know of it; with it they cannot, nor ever again.
+#[tokio::test]
+async fn a_file_with_maintenance_needs_a_master_that_knows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let least_writer = || {
+        let database = redb::Database::open(folder.path().join("registry")).unwrap();
+        let reading = redb::ReadableDatabase::begin_read(&database).unwrap();
+        let table = redb::TableDefinition::<&str, u64>::new("about");
+        reading.open_table(table).unwrap().get("least writer").unwrap().unwrap().value()
+    };
+    let commit = async |ops: Vec<RegistryOp>| {
+        Embedded::open(folder.path()).unwrap().commit(ops).await.unwrap();
+    };
+    let mut before = ops();
+    before.retain(|op| !matches!(op, RegistryOp::SetMaintenance { .. }));
+    commit(before).await;
+    assert_eq!(least_writer(), 1);
+    commit(vec![RegistryOp::SetMaintenance { maintenance: planned(&["m1"], &["m1"]) }]).await;
+    assert_eq!(least_writer(), 2);
+    assert_eq!(kept(folder.path()).await.recovered.maintenance, *planned(&["m1"], &["m1"]));
+    commit(vec![RegistryOp::SetMaintenance { maintenance: planned(&[], &[]) }]).await;
+    assert_eq!(kept(folder.path()).await.recovered.maintenance, Maintenance::default());
+    assert_eq!(least_writer(), 2);
 }
 
 /// A registry in memory and one in a file.

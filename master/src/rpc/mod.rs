@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod change;
+pub(crate) mod maintenance;
 pub(crate) mod operator;
 pub(crate) mod scheduler;
 mod status;

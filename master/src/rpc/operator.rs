@@ -4,13 +4,13 @@ use std::{mem, sync::Arc};
 
 use apportion_master_core::{OperatorCall, OperatorReply, View};
 use apportion_proto::v1::{self, operator_service_server::OperatorService};
-use apportion_types::{AgentId, FrameworkId, Resources, TaskId, convert::ConvertError, limits};
+use apportion_types::{AgentId, FrameworkId, MachineId, Resources, TaskId, convert::ConvertError, limits};
 use prost::Message;
 use tokio::sync::watch;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
-use super::{change, status, wire};
+use super::{change, maintenance, status, wire};
 use crate::{
     ask::Asker,
     explain::{Asked, Explainer},
@@ -274,6 +274,55 @@ impl OperatorService for Operators {
     ) -> Result<Response<v1::MarkAgentGoneResponse>, Status> {
         self.update_agent(change::gone(request.get_ref())).await?;
         answer(v1::MarkAgentGoneResponse {})
+    }
+
+    async fn get_maintenance_schedule(
+        &self,
+        _request: Request<v1::GetMaintenanceScheduleRequest>,
+    ) -> Result<Response<v1::GetMaintenanceScheduleResponse>, Status> {
+        answer(maintenance::schedule(&self.view()))
+    }
+
+    async fn get_maintenance_status(
+        &self,
+        request: Request<v1::GetMaintenanceStatusRequest>,
+    ) -> Result<Response<v1::GetMaintenanceStatusResponse>, Status> {
+        let machine = request.into_inner().machine;
+        let machine: Option<MachineId> = machine.as_deref().map(|text| id("machine", text)).transpose()?;
+        answer(maintenance::status(&self.view(), machine.as_ref()))
+    }
+
+    async fn update_maintenance_schedule(
+        &self,
+        request: Request<v1::UpdateMaintenanceScheduleRequest>,
+    ) -> Result<Response<v1::UpdateMaintenanceScheduleResponse>, Status> {
+        let call = maintenance::update_schedule(request.into_inner()).map_err(status::invalid)?;
+        match self.ask(call).await? {
+            OperatorReply::MaintenanceUpdated => answer(v1::UpdateMaintenanceScheduleResponse {}),
+            other => not_as_asked(&other),
+        }
+    }
+
+    async fn start_maintenance(
+        &self,
+        request: Request<v1::StartMaintenanceRequest>,
+    ) -> Result<Response<v1::StartMaintenanceResponse>, Status> {
+        let call = maintenance::start(request.get_ref()).map_err(status::invalid)?;
+        match self.ask(call).await? {
+            OperatorReply::MaintenanceUpdated => answer(v1::StartMaintenanceResponse {}),
+            other => not_as_asked(&other),
+        }
+    }
+
+    async fn stop_maintenance(
+        &self,
+        request: Request<v1::StopMaintenanceRequest>,
+    ) -> Result<Response<v1::StopMaintenanceResponse>, Status> {
+        let call = maintenance::stop(request.get_ref()).map_err(status::invalid)?;
+        match self.ask(call).await? {
+            OperatorReply::MaintenanceUpdated => answer(v1::StopMaintenanceResponse {}),
+            other => not_as_asked(&other),
+        }
     }
 
     async fn kill_task(

@@ -156,6 +156,7 @@ mod tests {
                 attributes: [("k".to_owned(), "x".repeat(attribute_bytes))].into(),
                 domain: None,
             }),
+            unavailability: None,
         }
     }
 

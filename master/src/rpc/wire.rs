@@ -13,13 +13,17 @@ use crate::{
     summary,
 };
 
-pub(crate) fn agent(agent: &AgentView) -> v1::AgentSummary {
-    let state = match agent.state {
+pub(crate) fn agent_state(state: AgentState) -> v1::AgentState {
+    match state {
         AgentState::Active => v1::AgentState::Active,
         AgentState::Disconnected => v1::AgentState::Disconnected,
         AgentState::Unreachable => v1::AgentState::Unreachable,
         AgentState::Recovered => v1::AgentState::Recovered,
-    };
+    }
+}
+
+pub(crate) fn agent(agent: &AgentView) -> v1::AgentSummary {
+    let state = agent_state(agent.state);
     let (activation, drain) = activation_message(agent.activation);
     v1::AgentSummary {
         agent_id: agent.agent_id.to_string(),

@@ -132,6 +132,7 @@ async fn large_snapshots_come_in_parts_and_only_the_last_is_complete() {
             role: Role::default(),
             resources: Resources::new(),
             place: Default::default(),
+            unavailability: None,
         };
         let at = Time::from_micros(1);
         large.offers.insert(offer_id, Arc::new(OfferView { offer, made_at: at, expires_at: at }));

@@ -53,6 +53,7 @@ fn offer(sim: &Sim, id: &str, role: &str, resources: &str) -> OfferView {
     let resources: Resources = resources.parse().unwrap();
     OfferView {
         offer: Offer {
+            unavailability: None,
             offer_id: OfferId::new(id).unwrap(),
             framework_id: task(sim).0.0,
             agent_id: AgentId::new("m1-A0099").unwrap(),

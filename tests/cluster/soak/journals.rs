@@ -193,6 +193,7 @@ fn key(op: &RegistryOp) -> String {
         RegistryOp::AdmitFramework { framework_id, .. } | RegistryOp::RemoveFramework { framework_id } => {
             format!("entries/framework/{framework_id}")
         }
+        RegistryOp::SetMaintenance { .. } => "entries/maintenance".to_owned(),
         RegistryOp::SetRole { role, .. } => format!("entries/role/{role}"),
     }
 }

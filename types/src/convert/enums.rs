@@ -7,7 +7,7 @@ use apportion_proto::v1;
 
 use super::ConvertError;
 use crate::{
-    AgentCapability, Capability,
+    AgentCapability, Capability, MachineMode,
     container::Control,
     container_info::RlimitResource,
     group::Part,
@@ -108,7 +108,7 @@ wire_enum! {
 
 wire_enum! {
     /// The refusal of an agent of this number on the wire; refuses none, naming the field.
-    refuse_code: RefuseCode, RefuseCode or Invalid { Invalid, Removed, Replaced, TooSlow, ShuttingDown, Gone }
+    refuse_code: RefuseCode, RefuseCode or Invalid { Invalid, Removed, Replaced, TooSlow, ShuttingDown, Gone, Maintenance }
 }
 
 wire_enum! {
@@ -123,7 +123,14 @@ wire_enum! {
 
 wire_enum! {
     /// The capability of this number on the wire; refuses none and unknown ones, naming the field.
-    capability: Capability, Capability { RevocableResources, SharedResources, GpuResources, RegionAware }
+    capability: Capability, Capability {
+        RevocableResources, SharedResources, GpuResources, RegionAware, InverseOffers,
+    }
+}
+
+wire_enum! {
+    /// The mode of a machine of this number on the wire; refuses none and unknown ones, naming the field.
+    machine_mode: MachineMode, MachineMode { Up, Draining, Down }
 }
 
 wire_enum! {

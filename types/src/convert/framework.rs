@@ -178,6 +178,7 @@ impl From<Offer> for v1::Offer {
             address: place.address,
             attributes: place.attributes.into_iter().collect(),
             domain: place.domain.map(Into::into),
+            unavailability: offer.unavailability.map(Into::into),
         }
     }
 }
@@ -199,6 +200,7 @@ impl TryFrom<v1::Offer> for Offer {
             role: id("role", &wire.role)?,
             resources: message("resources", wire.resources)?,
             place: Arc::new(place),
+            unavailability: optional("unavailability", wire.unavailability)?,
         })
     }
 }

@@ -15,6 +15,7 @@ mod executor;
 mod framework;
 mod free;
 mod group;
+mod maintenance;
 mod network;
 mod operation;
 mod options;
@@ -37,9 +38,10 @@ pub use self::{
     agent::{activation, activation_message},
     enums::{
         agent_capability, capability, claim_refusal, control, decline_code, error_code, executor_refuse_code,
-        network_direction, network_protocol, network_verdict, operation_state, part, pull_policy, reason,
-        refusal, refuse_code, rlimit_resource, source, task_state,
+        machine_mode, network_direction, network_protocol, network_verdict, operation_state, part,
+        pull_policy, reason, refusal, refuse_code, rlimit_resource, source, task_state,
     },
+    maintenance::machines,
     resources::resources_sum,
     scheduler::scheduler_request,
 };

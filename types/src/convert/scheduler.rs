@@ -96,6 +96,19 @@ impl From<Call> for WireCall {
                 WireCall::Request(v1::Request { role: role.to_string(), requests })
             }
             Call::WatchFree { on } => WireCall::WatchFree(v1::WatchFree { on }),
+            Call::AcceptInverseOffers { inverse_offers, refuse } => {
+                WireCall::AcceptInverseOffers(v1::AcceptInverseOffers {
+                    inverse_offer_ids: inverse_offers.iter().map(ToString::to_string).collect(),
+                    filters: filters(refuse),
+                })
+            }
+            Call::DeclineInverseOffers { inverse_offers, refuse, reason } => {
+                WireCall::DeclineInverseOffers(v1::DeclineInverseOffers {
+                    inverse_offer_ids: inverse_offers.iter().map(ToString::to_string).collect(),
+                    filters: filters(refuse),
+                    reason,
+                })
+            }
             Call::Commit { role, claims, all_or_nothing } => {
                 let each = |claim: Claim| v1::Claim {
                     agent_id: claim.agent_id.to_string(),
@@ -215,6 +228,15 @@ impl TryFrom<v1::SchedulerServiceConnectRequest> for Call {
             }
             WireCall::Request(request) => self::request(request).within("request")?,
             WireCall::WatchFree(v1::WatchFree { on }) => Call::WatchFree { on },
+            WireCall::AcceptInverseOffers(wire) => Call::AcceptInverseOffers {
+                inverse_offers: ids("accept_inverse_offers.inverse_offer_ids", &wire.inverse_offer_ids)?,
+                refuse: refuse(wire.filters).within("accept_inverse_offers")?,
+            },
+            WireCall::DeclineInverseOffers(wire) => Call::DeclineInverseOffers {
+                inverse_offers: ids("decline_inverse_offers.inverse_offer_ids", &wire.inverse_offer_ids)?,
+                refuse: refuse(wire.filters).within("decline_inverse_offers")?,
+                reason: cut(wire.reason, limits::DECLINE_DETAIL_BYTES_MAX),
+            },
             WireCall::Commit(commit) => self::commit(commit).within("commit")?,
         })
     }
@@ -345,6 +367,12 @@ impl From<Event> for v1::SchedulerServiceConnectResponse {
                 WireEvent::Offers(v1::Offers { offers: offers.into_iter().map(Into::into).collect() })
             }
             Event::Rescind(offer_id) => WireEvent::Rescind(v1::Rescind { offer_id: offer_id.to_string() }),
+            Event::InverseOffers(offers) => WireEvent::InverseOffers(v1::InverseOffers {
+                inverse_offers: offers.into_iter().map(Into::into).collect(),
+            }),
+            Event::RescindInverseOffer(id) => {
+                WireEvent::RescindInverseOffer(v1::RescindInverseOffer { inverse_offer_id: id.to_string() })
+            }
             Event::Update(status) => WireEvent::Update(v1::Update { status: Some(status.into()) }),
             Event::AgentLost { agent_id, message } => {
                 WireEvent::AgentLost(v1::AgentLost { agent_id: agent_id.to_string(), message })
@@ -388,6 +416,13 @@ impl TryFrom<v1::SchedulerServiceConnectResponse> for Event {
                 master_id: subscribed.master_id,
             },
             WireEvent::Offers(v1::Offers { offers }) => Event::Offers(messages("offers.offers", offers)?),
+            WireEvent::InverseOffers(v1::InverseOffers { inverse_offers }) => {
+                Event::InverseOffers(messages("inverse_offers.inverse_offers", inverse_offers)?)
+            }
+            WireEvent::RescindInverseOffer(rescind) => Event::RescindInverseOffer(id(
+                "rescind_inverse_offer.inverse_offer_id",
+                &rescind.inverse_offer_id,
+            )?),
             WireEvent::Rescind(rescind) => Event::Rescind(id("rescind.offer_id", &rescind.offer_id)?),
             WireEvent::Update(update) => Event::Update(message("update.status", update.status)?),
             WireEvent::AgentLost(lost) => Event::AgentLost {

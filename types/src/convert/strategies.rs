@@ -13,9 +13,9 @@ pub(super) use executor::{executor_call, executor_event};
 use crate::{
     AgentCapability, AgentId, AgentInfo, Capability, CheckResult, Command, ContainerInfo, ContainerStatus,
     Drain, Execution, FaultDomain, Findings, FrameworkId, FrameworkInfo, FrameworkOptions, GroupId,
-    GroupInfo, Image, Offer, OfferConstraints, OfferId, Operation, OperationId, OperationState,
+    GroupInfo, Image, InverseOffer, Offer, OfferConstraints, OfferId, Operation, OperationId, OperationState,
     OperationStatus, Part, Place, Reason, Resources, Role, RunId, Source, Supervision, TaskId, TaskInfo,
-    TaskState, TaskStatus, Time, UpdateId, Volume, VolumeId, VolumeSource,
+    TaskState, TaskStatus, Time, Unavailability, UpdateId, Volume, VolumeId, VolumeSource,
     constraints::{Constraint, Pattern, Predicate, Selector},
     container::{Control, Exit, Limitation, Unenforced, Usage},
     container_info::{Artifact, Rlimit, RlimitResource},
@@ -264,10 +264,26 @@ fn place() -> impl Strategy<Value = Place> {
 }
 
 pub(super) fn offer() -> impl Strategy<Value = Offer> {
-    (offer_id(), framework_id(), agent_id(), role(), resources(), place()).prop_map(
-        |(offer_id, framework_id, agent_id, role, resources, place)| {
+    (offer_id(), framework_id(), agent_id(), role(), resources(), place(), option::of(unavailability()))
+        .prop_map(|(offer_id, framework_id, agent_id, role, resources, place, unavailability)| {
             let place = Arc::new(place);
-            Offer { offer_id, framework_id, agent_id, role, resources, place }
+            Offer { offer_id, framework_id, agent_id, role, resources, place, unavailability }
+        })
+}
+
+fn unavailability() -> impl Strategy<Value = Unavailability> {
+    let duration = option::of((1_u64..=u64::MAX).prop_map(Duration::from_millis));
+    (time(), duration).prop_map(|(start, duration)| Unavailability { start, duration })
+}
+
+fn inverse_offer() -> impl Strategy<Value = InverseOffer> {
+    (offer_id(), framework_id(), agent_id(), unavailability(), resources()).prop_map(
+        |(inverse_offer_id, framework_id, agent_id, unavailability, resources)| InverseOffer {
+            inverse_offer_id,
+            framework_id,
+            agent_id,
+            unavailability,
+            resources,
         },
     )
 }
@@ -393,6 +409,11 @@ pub(super) fn call() -> impl Strategy<Value = Call> {
             refuse,
             reason
         }),
+        (offers(), refuse())
+            .prop_map(|(inverse_offers, refuse)| Call::AcceptInverseOffers { inverse_offers, refuse }),
+        (offers(), refuse(), ".{0,8}").prop_map(|(inverse_offers, refuse, reason)| {
+            Call::DeclineInverseOffers { inverse_offers, refuse, reason }
+        }),
         roles(0).prop_map(|roles| Call::Suppress { roles }),
         roles(0).prop_map(|roles| Call::Revive { roles }),
         (task_id(), option::of(millis(limits::KILL_GRACE_MAX)))
@@ -453,6 +474,8 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         ),
         collection::vec(offer(), 0..3).prop_map(Event::Offers),
         offer_id().prop_map(Event::Rescind),
+        collection::vec(inverse_offer(), 0..3).prop_map(Event::InverseOffers),
+        offer_id().prop_map(Event::RescindInverseOffer),
         task_status().prop_map(Event::Update),
         operation_status().prop_map(Event::OperationUpdate),
         preemption.prop_map(Event::Preempt),
@@ -538,6 +561,7 @@ pub(super) fn master_message() -> impl Strategy<Value = MasterMessage> {
         RefuseCode::TooSlow,
         RefuseCode::ShuttingDown,
         RefuseCode::Gone,
+        RefuseCode::Maintenance,
     ]);
     prop_oneof![
         (

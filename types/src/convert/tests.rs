@@ -128,13 +128,13 @@ fn every_known_number_of_an_enum_converts_and_every_other_is_named_or_what_it_co
         }
     }
     check(13, None, task_state, |value: TaskState| v1::TaskState::from(value) as i32);
-    check(36, None, reason, |value: Reason| v1::Reason::from(value) as i32);
+    check(37, None, reason, |value: Reason| v1::Reason::from(value) as i32);
     check(2, None, source, |value: Source| v1::Source::from(value) as i32);
     check(15, None, control, |value: Control| v1::Control::from(value) as i32);
     check(6, Some(Refusal::Invalid), refusal, |value: Refusal| v1::RefusalCode::from(value) as i32);
     check(5, Some(ErrorCode::Refused), error_code, |value: ErrorCode| v1::ErrorCode::from(value) as i32);
     check(7, None, operation_state, |value: OperationState| v1::OperationState::from(value) as i32);
-    check(4, None, capability, |value: Capability| v1::Capability::from(value) as i32);
+    check(5, None, capability, |value: Capability| v1::Capability::from(value) as i32);
     check(4, None, agent_capability, |value: AgentCapability| v1::AgentCapability::from(value) as i32);
     check(5, Some(ClaimRefusal::NotAllowed), claim_refusal, |value: ClaimRefusal| {
         v1::ClaimRefusal::from(value) as i32
@@ -142,7 +142,7 @@ fn every_known_number_of_an_enum_converts_and_every_other_is_named_or_what_it_co
     check(5, Some(ExecutorRefuseCode::Invalid), executor_refuse_code, |value: ExecutorRefuseCode| {
         v1::ExecutorRefuseCode::from(value) as i32
     });
-    check(5, Some(RefuseCode::Invalid), refuse_code, |value: RefuseCode| v1::RefuseCode::from(value) as i32);
+    check(7, Some(RefuseCode::Invalid), refuse_code, |value: RefuseCode| v1::RefuseCode::from(value) as i32);
 }
 
 fn wire_resource(name: &str, value: Option<WireValue>) -> v1::Resource {

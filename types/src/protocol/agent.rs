@@ -204,4 +204,6 @@ pub enum RefuseCode {
     ShuttingDown,
     /// An operator has declared the agent gone for ever.
     Gone,
+    /// The agent's machine is down for maintenance: the agent is to end, with its tasks.
+    Maintenance,
 }

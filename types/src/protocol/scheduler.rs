@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AgentId, FrameworkId, FrameworkInfo, FrameworkOptions, Offer, OfferId, Operation, OperationId,
-    OperationStatus, Place, Resources, Role, TaskId, TaskInfo, TaskStatus, Time, UpdateId,
+    AgentId, FrameworkId, FrameworkInfo, FrameworkOptions, InverseOffer, Offer, OfferId, Operation,
+    OperationId, OperationStatus, Place, Resources, Role, TaskId, TaskInfo, TaskStatus, Time, UpdateId,
 };
 
 /// A call by a scheduler.
@@ -56,6 +56,22 @@ pub enum Call {
         refuse: Option<Duration>,
         /// Why, in the framework's words.
         reason: DeclineReason,
+    },
+    /// Says that it will have left the agents of these inverse offers in time.
+    AcceptInverseOffers {
+        /// The inverse offers.
+        inverse_offers: Vec<OfferId>,
+        /// After how long it is asked again; not for the same window when none.
+        refuse: Option<Duration>,
+    },
+    /// Says that it will not, or cannot, leave the agents of these inverse offers in time.
+    DeclineInverseOffers {
+        /// The inverse offers.
+        inverse_offers: Vec<OfferId>,
+        /// After how long it is asked again; the default when none.
+        refuse: Option<Duration>,
+        /// Why, for people.
+        reason: String,
     },
     /// No more offers for these roles; all when empty.
     Suppress {
@@ -301,6 +317,8 @@ impl Call {
             Call::Request { .. } => "request",
             Call::WatchFree { .. } => "watch_free",
             Call::Commit { .. } => "commit",
+            Call::AcceptInverseOffers { .. } => "accept_inverse_offers",
+            Call::DeclineInverseOffers { .. } => "decline_inverse_offers",
         }
     }
 }
@@ -330,6 +348,10 @@ pub enum Event {
     Offers(Vec<Offer>),
     /// An offer is no longer valid.
     Rescind(OfferId),
+    /// Asks to leave agents whose machines will be taken away.
+    InverseOffers(Vec<InverseOffer>),
+    /// An inverse offer does not ask any more.
+    RescindInverseOffer(OfferId),
     /// A task's status.
     Update(TaskStatus),
     /// What became of an operation.

@@ -33,10 +33,8 @@ impl AgentCore {
             let durable = self.streams.get(key).and_then(|stream| stream.durable_state);
             !task.holds && !durable.is_some_and(TaskState::is_terminal)
         };
-        if self.link != Link::Opened
-            || self.shutdown == Some(Shutdown::Gone)
-            || self.tasks.iter().any(unwritten)
-        {
+        let leaving = matches!(self.shutdown, Some(Shutdown::Gone | Shutdown::Leaving));
+        if self.link != Link::Opened || leaving || self.tasks.iter().any(unwritten) {
             return;
         }
         self.link = Link::Registering;
@@ -79,7 +77,7 @@ impl AgentCore {
     }
 
     /// The one way out of a registration.
-    fn close_link(&mut self, link: Link) {
+    pub(super) fn close_link(&mut self, link: Link) {
         self.link = link;
         self.view.master_id = None;
         // What was not taken on the master will miss when the agent registers again.
@@ -193,6 +191,7 @@ impl AgentCore {
                 );
             }
             RefuseCode::Gone => self.gone(now, message, actions),
+            RefuseCode::Maintenance => self.end_for_maintenance(now, message, actions),
             RefuseCode::Replaced => {
                 let remedy = "give each agent a work directory of its own";
                 self.fail(

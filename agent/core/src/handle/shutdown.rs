@@ -28,13 +28,29 @@ impl AgentCore {
             OnShutdown::Keep => self.shutdown = Some(Shutdown::Settling),
             OnShutdown::Kill { grace_max } => {
                 self.shutdown = Some(Shutdown::Ending);
-                let keys: Vec<TaskKey> = self.tasks.keys().cloned().collect();
-                for key in keys {
-                    let own = self.tasks[&key].own_grace();
-                    self.kill(now, &key, Some(own.min(grace_max)), Reason::KilledByOperator, None, actions);
-                }
+                self.kill_all(now, grace_max, actions);
             }
         }
+    }
+
+    fn kill_all(&mut self, now: Time, grace_max: Duration, actions: &mut Actions) {
+        let keys: Vec<TaskKey> = self.tasks.keys().cloned().collect();
+        for key in keys {
+            let own = self.tasks[&key].own_grace();
+            self.kill(now, &key, Some(own.min(grace_max)), Reason::KilledByOperator, None, actions);
+        }
+    }
+
+    /// The machine is down for maintenance, and the master has removed this agent: it ends with its tasks, each with its own grace.
+    pub(super) fn end_for_maintenance(&mut self, now: Time, message: String, actions: &mut Actions) {
+        actions.push(Action::Note { message: format!("this agent ends with its tasks: {message}") });
+        self.close_link(Link::Closing);
+        self.shutdown = Some(Shutdown::Leaving);
+        let grace_max = match self.config.on_shutdown {
+            OnShutdown::Keep => Duration::MAX,
+            OnShutdown::Kill { grace_max } => grace_max,
+        };
+        self.kill_all(now, grace_max, actions);
     }
 
     /// Goes on with a shutdown once every launch has an outcome, or every task has ended and that is on disk.
@@ -52,7 +68,8 @@ impl AgentCore {
             }
             return;
         }
-        if self.shutdown != Some(Shutdown::Ending) || !self.fences.is_empty() {
+        let ending = matches!(self.shutdown, Some(Shutdown::Ending | Shutdown::Leaving));
+        if !ending || !self.fences.is_empty() {
             return;
         }
         if self.tasks.values().any(|task| !task.state.is_terminal()) {
@@ -68,7 +85,12 @@ impl AgentCore {
     }
 
     pub(super) fn done(&mut self, actions: &mut Actions) {
-        let unregistered = self.shutdown == Some(Shutdown::Unregistering);
+        let unregistered = match self.shutdown {
+            Some(Shutdown::Unregistering) => true,
+            // One that is cut short finds its tasks again when it is started.
+            Some(Shutdown::Leaving) => self.tasks.values().all(|task| task.state.is_terminal()),
+            Some(Shutdown::Settling | Shutdown::Gone | Shutdown::Ending | Shutdown::Done) | None => false,
+        };
         self.shutdown = Some(Shutdown::Done);
         actions.push(Action::Done { unregistered });
     }

@@ -25,6 +25,8 @@ pub(crate) enum Shutdown {
     Gone,
     /// Tasks are being killed.
     Ending,
+    /// Tasks are being killed, and the master has removed the agent already: it is said to nobody.
+    Leaving,
     /// The master has been told; its end of the stream is awaited.
     Unregistering,
     /// Nothing is left to do.

@@ -345,6 +345,7 @@ impl World {
                     "too_slow" => RefuseCode::TooSlow,
                     "shutting_down" => RefuseCode::ShuttingDown,
                     "gone" => RefuseCode::Gone,
+                    "maintenance" => RefuseCode::Maintenance,
                     _ => panic!("code `{code}`"),
                 };
                 MasterMessage::Refuse { code, message: text.join(" ") }

@@ -85,6 +85,16 @@ impl State {
             Event::Refused { call_id, code, message } => self.refused(now, call_id, code, message),
             Event::Heartbeat => {}
             Event::OperationUpdate(status) => self.operation(status),
+            Event::InverseOffers(offers) => {
+                self.asked_to_leave.extend(offers.iter().map(|offer| offer.inverse_offer_id.clone()));
+                self.tell(Callback::InverseOffers(offers));
+            }
+            Event::RescindInverseOffer(id) => {
+                // One that was just answered is over.
+                if self.asked_to_leave.remove(&id) {
+                    self.tell(Callback::InverseOfferRescinded(id));
+                }
+            }
             Event::Preempt(preemption) => self.tell(Callback::Preempt(preemption)),
             Event::Free(free) => self.free(free),
             Event::Committed { call_id, claims } => self.committed(now, call_id, claims),

@@ -74,6 +74,8 @@ pub(crate) struct State {
     /// The last calls and their kinds, oldest first.
     calls: VecDeque<(u64, &'static str)>,
     outstanding: BTreeSet<OfferId>,
+    /// Inverse offers that are not answered.
+    asked_to_leave: BTreeSet<OfferId>,
     /// Tasks placed on offers that were not outstanding any more.
     launched_on_void: u64,
     described: Described,
@@ -115,6 +117,7 @@ impl State {
             call_id: 0,
             calls: VecDeque::new(),
             outstanding: BTreeSet::new(),
+            asked_to_leave: BTreeSet::new(),
             launched_on_void: 0,
             described: Described::new(config.info.clone(), config.options.clone()),
             tasks: Tasks::new(),
@@ -350,6 +353,18 @@ impl State {
             }
             Ask::UpdateFramework(described) => self.update_framework(*described),
             Ask::Request { role, requests } => self.request(role, requests),
+            Ask::AcceptInverseOffers { inverse_offers, refuse } => {
+                let inverse_offers = self.answered(inverse_offers);
+                if !inverse_offers.is_empty() {
+                    self.send_subscribed(Call::AcceptInverseOffers { inverse_offers, refuse });
+                }
+            }
+            Ask::DeclineInverseOffers { inverse_offers, refuse, reason } => {
+                let inverse_offers = self.answered(inverse_offers);
+                if !inverse_offers.is_empty() {
+                    self.send_subscribed(Call::DeclineInverseOffers { inverse_offers, refuse, reason });
+                }
+            }
             Ask::WatchFree(on) => self.watch_free(on),
             Ask::Commit { role, claims, all_or_nothing } => self.commit(now, role, claims, all_or_nothing),
             Ask::ReconcileAll if self.is_subscribed() => {
@@ -371,6 +386,12 @@ impl State {
             }
             Ask::Stop(stop) => self.stop(now, stop),
         }
+    }
+
+    /// Those of these inverse offers that wait for an answer, which they have now.
+    fn answered(&mut self, mut inverse_offers: Vec<OfferId>) -> Vec<OfferId> {
+        inverse_offers.retain(|id| self.asked_to_leave.remove(id));
+        inverse_offers
     }
 
     pub(crate) fn stop(&mut self, now: Time, stop: Stop) {
@@ -434,6 +455,7 @@ impl State {
                     self.failures = 0;
                 }
                 self.outstanding.clear();
+                self.asked_to_leave.clear();
                 self.reconciliation.pause();
                 self.operations_asked.pause();
                 self.claims.clear();

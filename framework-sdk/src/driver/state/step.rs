@@ -1,8 +1,8 @@
 //! What the state is told and what it wants done.
 
 use apportion_types::{
-    AgentId, FrameworkId, FrameworkInfo, FrameworkOptions, Offer, OfferId, OperationId, OperationStatus,
-    TaskId, TaskStatus, UpdateId,
+    AgentId, FrameworkId, FrameworkInfo, FrameworkOptions, InverseOffer, Offer, OfferId, OperationId,
+    OperationStatus, TaskId, TaskStatus, UpdateId,
     protocol::scheduler::{Call, Event, FreeState, Preemption},
 };
 use std::time::Duration;
@@ -108,6 +108,8 @@ pub(crate) enum Callback {
     Update(TaskStatus),
     Operation(OperationStatus),
     Preempt(Preemption),
+    InverseOffers(Vec<InverseOffer>),
+    InverseOfferRescinded(OfferId),
     Free(FreeState),
     Committed(Vec<Claimed>),
     Rescinded(OfferId),

@@ -351,6 +351,7 @@ impl World {
             );
             self.offers.insert(offer_id.clone(), (agent_id.clone(), resources.clone()));
             made.push(apportion_types::Offer {
+                unavailability: None,
                 offer_id,
                 framework_id: FrameworkId::new("f1").unwrap(),
                 agent_id,

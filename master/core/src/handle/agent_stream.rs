@@ -68,7 +68,7 @@ impl State {
     }
 
     /// Ends the stream of an agent that has said what cannot be, with the reason.
-    pub(super) fn refuse_agent(
+    pub(crate) fn refuse_agent(
         &mut self,
         turn: &mut Turn<'_>,
         conn: ConnId,

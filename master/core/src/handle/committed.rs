@@ -41,6 +41,7 @@ impl State {
             Then::Subscribe(subscription) => self.subscription_committed(turn, *subscription),
             Then::UpdateFramework(update) => self.framework_update_committed(turn, *update),
             Then::UpdateRoles(update) => self.roles_committed(turn, *update),
+            Then::Maintenance(update) => self.maintenance_committed(turn, &update),
             Then::FrameworkRemoved { conns, message, request } => {
                 for conn in conns.into_iter().filter(|conn| self.scheduler_streams.contains_key(conn)) {
                     turn.end_scheduler(conn, ErrorCode::Removed, message.as_str());

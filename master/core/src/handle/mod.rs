@@ -9,7 +9,9 @@ mod claims;
 mod committed;
 mod decline;
 mod free;
+mod inverse_offers;
 mod kill;
+mod maintenance;
 mod operations;
 mod operator;
 mod preempt;
@@ -52,6 +54,7 @@ impl State {
         if !self.preemptions.active.is_empty() {
             self.gather_all(turn);
         }
+        self.settle_inverse_offers(turn);
         if !tick && !self.free_watchers.is_empty() && self.free_at.is_none() {
             self.free_at = Some(turn.now + self.config.allocation_coalesce);
         }

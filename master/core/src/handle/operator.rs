@@ -20,6 +20,9 @@ impl State {
                 turn.reply(request, result);
             }
             OperatorCall::UpdateRoles { changes, force } => self.update_roles(turn, request, changes, force),
+            OperatorCall::UpdateSchedule { windows } => self.update_schedule(turn, request, windows),
+            OperatorCall::StartMaintenance { machines } => self.start_maintenance(turn, request, &machines),
+            OperatorCall::StopMaintenance { machines } => self.stop_maintenance(turn, request, &machines),
             OperatorCall::Operate { agent_id, operation } => {
                 let result = self.operate(turn, &agent_id, operation);
                 turn.reply(request, result);

@@ -60,6 +60,9 @@ impl State {
             self.end_agent_stream(turn, conn);
             return turn.close_agent(conn);
         }
+        if let Some(why) = self.why_down(&info.hostname) {
+            return self.refuse_taken_down(turn, conn, agent_id.as_ref(), why);
+        }
         if let Err((code, message)) = self.judge_registration(agent_id.as_ref(), &info, &total, &tasks) {
             return self.refuse_agent(turn, conn, code, message);
         }
@@ -138,6 +141,17 @@ impl State {
             self.remove_lost(turn.now, id, removed);
             let op = RegistryOp::RemoveAgent { agent_id: id.clone(), removed };
             self.commits.ask(turn, op, Then::Nothing);
+            return;
+        }
+        if let Some(why) = self.why_down(&registration.info.hostname).filter(|_| waiting) {
+            // Its machine was taken down during the write.
+            self.refuse_taken_down(turn, *conn, Some(id), why);
+            if !self.agents.contains_key(id) {
+                let removed = RemovedAgent { at: Some(turn.now), gone: false };
+                self.remove_lost(turn.now, id, removed);
+                let op = RegistryOp::RemoveAgent { agent_id: id.clone(), removed };
+                self.commits.ask(turn, op, Then::Nothing);
+            }
             return;
         }
         if waiting {

@@ -61,6 +61,12 @@ impl State {
             Call::Teardown => self.teardown(turn, &caller),
             Call::Accept(accept) => self.accept(turn, &caller, accept),
             Call::Decline { offers, refuse, reason } => self.decline(turn, &caller, offers, refuse, &reason),
+            Call::AcceptInverseOffers { inverse_offers, refuse } => {
+                self.accept_inverse_offers(turn, &caller, &inverse_offers, refuse);
+            }
+            Call::DeclineInverseOffers { inverse_offers, refuse, reason } => {
+                self.decline_inverse_offers(turn, &caller, &inverse_offers, refuse, reason);
+            }
             Call::Suppress { roles } => self.suppress(turn, &caller, roles),
             Call::Revive { roles } => self.revive(turn, &caller, roles),
             Call::Kill { task_id, grace } => self.kill(turn, &caller, task_id, grace),

@@ -9,6 +9,7 @@ use crate::{
     action::RegistryOp,
     state::{State, commits::Then, offers::Close, timers::Timer},
     turn::Turn,
+    view::AskedAgain,
 };
 
 impl State {
@@ -28,6 +29,11 @@ impl State {
                 Timer::Heartbeat(id) => self.heartbeat(turn, id),
                 Timer::Preempt(number) => self.preempt(turn, number),
                 Timer::PlanPreemptions => self.plan_preemptions(turn),
+                Timer::InverseOffer(id) => self.inverse_offer_timed_out(turn, &id),
+                Timer::InverseFilter(agent_id, framework_id) => {
+                    self.ask_again(&agent_id, &framework_id, AskedAgain::Now);
+                }
+                Timer::WindowEnds => self.windows_end(turn),
             }
         }
         let due = [self.allocate_at, self.allocator.next_deadline()];
@@ -55,7 +61,7 @@ impl State {
     }
 
     /// Writes that an agent cannot be reached. It counts as lost when that is written, unless it is heard before.
-    fn give_up_agent(&mut self, turn: &mut Turn<'_>, id: AgentId) {
+    pub(crate) fn give_up_agent(&mut self, turn: &mut Turn<'_>, id: AgentId) {
         let at = turn.now;
         let op = RegistryOp::MarkUnreachable { agent_id: id.clone(), at: Some(at) };
         let commit = self.commits.ask(turn, op, Then::LoseAgent { agent_id: id.clone(), at });

@@ -60,6 +60,7 @@ impl State {
             }
             return;
         }
+        let took = self.takes_inverse_offers(&id);
         let view = self.framework_view(&id);
         view.info = Arc::new(info);
         view.suppressed = suppressed;
@@ -72,6 +73,9 @@ impl State {
             self.close_offer(turn, &offer, Close::RoleGone);
         }
         self.tell_allocator_wants(&id);
+        if took != self.takes_inverse_offers(&id) {
+            self.ask_to_leave_anew(turn, &id);
+        }
     }
 
     /// Lets offers be held until a later time. It never shortens how long they may.

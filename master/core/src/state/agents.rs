@@ -8,7 +8,7 @@ use std::{
 use apportion_allocator::Inactive;
 use apportion_types::{
     Activation, AgentId, AgentInfo, FrameworkId, OfferId, Place, Reason, Resources, TaskId, TaskState, Time,
-    limits,
+    Unavailability, limits,
     operation::Conversion,
     protocol::{agent::MasterMessage, scheduler::Event as SchedulerEvent},
 };
@@ -64,6 +64,8 @@ pub(crate) struct Agent {
     pub(crate) gone: bool,
     /// Whether it is to be offered by what was asked last, which may be yet to be written.
     pub(crate) asked: Activation,
+    /// The window of its machine: that which it is in, or the next.
+    pub(crate) unavailability: Option<Unavailability>,
     /// The registry knows it as it is.
     pub(crate) recorded: bool,
     /// It has registered with this master, so that what it had of tasks is known.
@@ -91,6 +93,7 @@ impl State {
             self.work_dirs.entry(info.work_dir_id.clone()).or_insert_with(|| id.clone());
         }
         let place = Arc::new(info.place());
+        let unavailability = self.window_of(&info.hostname);
         let state = if unreachable { AgentState::Unreachable } else { AgentState::Recovered };
         let view = AgentView {
             agent_id: id.clone(),
@@ -105,7 +108,7 @@ impl State {
             tasks: 0,
         };
         self.view.agents.insert(id.clone(), Arc::new(view));
-        let agent = Agent { place, recorded: true, asked: activation, ..Agent::default() };
+        let agent = Agent { place, unavailability, recorded: true, asked: activation, ..Agent::default() };
         self.agents.insert(id.clone(), agent);
         if matches!(activation, Activation::Draining(_)) {
             self.draining.insert(id.clone());
@@ -201,6 +204,7 @@ impl State {
             self.agents.insert(id.clone(), Agent::default());
         }
         self.allocator.add_agent(id, &place, &total);
+        let unavailability = self.window_of(&info.hostname);
         self.lost.found(id);
         let view = self.agent_view(id);
         view.info = info;
@@ -210,6 +214,7 @@ impl State {
         let agent = self.agent(id);
         agent.conn = Some(conn);
         agent.place = place;
+        agent.unavailability = unavailability;
         agent.pings_unanswered = 0;
         agent.applies_sent = 0;
         agent.losing = None;
@@ -219,6 +224,7 @@ impl State {
         self.timers.set(Timer::Ping(id.clone()), turn.now + self.config.agent_ping_interval);
         self.agent_streams.insert(conn, AgentStream::Registered(id.clone()));
         self.tell_allocator_activation(id);
+        self.look_who_leaves(id);
     }
 
     /// The agent that is known by the work directory which `info` names, and on the same machine: whoever has a copy of it elsewhere is
@@ -263,6 +269,7 @@ impl State {
         self.cancel_preemptions_on(id);
         self.allocator.set_agent_inactive(id, Some(Inactive::Disconnected));
         self.close_offers_of_agent(turn, id, Close::AgentLost);
+        self.look_who_leaves(id);
         self.timers.cancel(&Timer::Ping(id.clone()));
         let agent = &self.agents[id];
         if agent.losing.is_none() && !agent.leaving {
@@ -286,6 +293,7 @@ impl State {
         }
         let was_listed = self.view.agents[id].state.takes_part();
         self.await_agent_no_more(id);
+        self.look_who_leaves(id);
         self.timers.cancel(&Timer::Reregister(id.clone()));
         self.agent(id).losing = None;
         self.agent_view(id).state = AgentState::Unreachable;

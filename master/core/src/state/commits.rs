@@ -1,6 +1,9 @@
 //! Writes to the registry that are asked for and not yet done, and what follows when they are.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use apportion_types::{
     Activation, AgentId, AgentInfo, FrameworkId, FrameworkInfo, FrameworkOptions, Resources, Role, Time,
@@ -10,6 +13,7 @@ use apportion_types::{
 use crate::{
     action::{Action, RegistryOp},
     event::{CommitId, ConnId, RequestId},
+    maintenance::Maintenance,
     recovered::RemovedAgent,
     turn::Turn,
     view::RoleSettings,
@@ -44,6 +48,8 @@ pub(crate) enum Then {
     UpdateFramework(Box<FrameworkUpdate>),
     /// Take over what is set for roles, when the last of them is written.
     UpdateRoles(Box<RolesUpdate>),
+    /// Go by what is planned of maintenance.
+    Maintenance(MaintenanceUpdate),
     /// Tell those who asked that the framework is removed.
     FrameworkRemoved {
         /// Its stream, and those of who stood by, to be ended.
@@ -110,6 +116,13 @@ pub(crate) struct FrameworkUpdate {
 pub(crate) struct RolesUpdate {
     pub(crate) request: RequestId,
     pub(crate) settings: BTreeMap<Role, RoleSettings>,
+}
+
+/// An operator's wish for maintenance.
+#[derive(Debug)]
+pub(crate) struct MaintenanceUpdate {
+    pub(crate) request: RequestId,
+    pub(crate) maintenance: Arc<Maintenance>,
 }
 
 /// Writes that are asked for, in order.

@@ -153,6 +153,7 @@ impl State {
         self.tell_allocator_wants(id);
         self.allocator.set_framework_active(id, true);
         self.scheduler_streams.insert(conn, SchedulerStream::Subscribed(id.clone()));
+        self.ask_to_leave_anew(turn, id);
     }
 
     /// Has the allocator go by what the framework's view says that it wants.
@@ -170,6 +171,7 @@ impl State {
         self.cancel_preemptions_for(id);
         self.framework_view(id).requests.clear(); // it says anew what it waits for
         self.close_offers_of_framework(turn, id, close);
+        self.ask_to_leave_anew(turn, id);
         let view = self.framework_view(id);
         view.state = FrameworkState::Disconnected;
         let failover_at = turn.now + view.info.failover_timeout;
@@ -193,6 +195,7 @@ impl State {
         self.timers.cancel(&Timer::Failover(id.clone()));
         self.operations.forget_framework(id);
         self.framework_view(id).state = FrameworkState::Removed;
+        self.ask_to_leave_anew(turn, id);
 
         let keys: Vec<TaskKey> =
             self.frameworks[id].tasks.keys().map(|task| (id.clone(), task.clone())).collect();

@@ -10,6 +10,7 @@ pub(crate) struct Ids {
     agents: u64,
     frameworks: u64,
     offers: u64,
+    inverse_offers: u64,
 }
 
 /// Who gave an id.
@@ -26,7 +27,8 @@ pub(crate) enum Origin {
 impl Ids {
     /// Nothing given yet. The name must be the start of ids; a shell that chose another has a bug.
     pub(crate) fn new(master_id: &str) -> Self {
-        let ids = Self { master_id: master_id.to_owned(), agents: 0, frameworks: 0, offers: 0 };
+        let ids =
+            Self { master_id: master_id.to_owned(), agents: 0, frameworks: 0, offers: 0, inverse_offers: 0 };
         assert!(
             OfferId::new(ids.text('O', u64::MAX, 8)).is_ok(),
             "`{master_id}` cannot be the start of an id"
@@ -54,6 +56,12 @@ impl Ids {
     pub(crate) fn offer(&mut self) -> OfferId {
         self.offers += 1;
         OfferId::new(self.text('O', self.offers, 8)).expect("checked at the start")
+    }
+
+    /// The next inverse offer's.
+    pub(crate) fn inverse_offer(&mut self) -> OfferId {
+        self.inverse_offers += 1;
+        OfferId::new(self.text('I', self.inverse_offers, 8)).expect("checked at the start")
     }
 
     /// The number within an id of ours.

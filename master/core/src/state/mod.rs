@@ -7,7 +7,9 @@ pub(crate) mod commits;
 pub(crate) mod completed;
 pub(crate) mod frameworks;
 pub(crate) mod ids;
+pub(crate) mod inverse_offers;
 pub(crate) mod lost;
+pub(crate) mod maintenance;
 pub(crate) mod offers;
 pub(crate) mod operations;
 pub(crate) mod preemptions;
@@ -33,7 +35,9 @@ use self::{
     completed::Completed,
     frameworks::{Begun, Framework, SchedulerStream},
     ids::Ids,
+    inverse_offers::InverseOffers,
     lost::LostAgents,
+    maintenance::Planned,
     offers::ClosedOffers,
     operations::Operations,
     preemptions::Preemptions,
@@ -96,6 +100,8 @@ pub(crate) struct State {
     /// Outstanding offers that no cycle made.
     pub(crate) gathered_offers: BTreeSet<OfferId>,
     pub(crate) rates: Rates,
+    pub(crate) planned: Planned,
+    pub(crate) inverse_offers: InverseOffers,
     /// The process ends; whatever still comes in is the closing of streams.
     pub(crate) shut_down: bool,
 }
@@ -141,6 +147,8 @@ impl State {
             preemptions: Preemptions::default(),
             gathered_offers: BTreeSet::new(),
             rates: Rates::default(),
+            planned: Planned::default(),
+            inverse_offers: InverseOffers::default(),
             shut_down: false,
         };
         for (role, settings) in state.config.roles.clone() {
@@ -152,8 +160,9 @@ impl State {
 
     /// Lets those be known whom earlier masters knew.
     fn recover(&mut self, recovered: Recovered) {
-        let Recovered { agents, removed_agents, frameworks, removed_frameworks } = recovered;
+        let Recovered { agents, removed_agents, frameworks, removed_frameworks, maintenance } = recovered;
         let now = self.view.started_at;
+        self.recover_maintenance(&maintenance);
         for (id, info) in frameworks {
             // It did not leave, its master did, which it has to find again first.
             let away = info.failover_timeout.max(limits::RECOVERED_FRAMEWORK_AWAY_MIN);

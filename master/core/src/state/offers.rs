@@ -33,6 +33,8 @@ pub(crate) enum Close {
     Changed,
     /// What it holds is needed for a quota.
     Quota,
+    /// The window of its agent's machine has changed.
+    Maintenance,
     /// Its role is no longer among the framework's.
     RoleGone,
     /// Its framework was disconnected or removed.
@@ -53,6 +55,9 @@ impl Close {
             Close::Deactivated => "it was rescinded, because its agent was deactivated",
             Close::Changed => "it was rescinded, because an operation changes what it holds",
             Close::Quota => "it was rescinded, to make room for a quota",
+            Close::Maintenance => {
+                "it was rescinded, because the maintenance of its agent's machine is planned otherwise"
+            }
             Close::RoleGone => "it was rescinded, because its role is no longer among the framework's",
             Close::FrameworkGone => "it was rescinded, because the framework was disconnected",
             Close::FailedOver => "it became void when the framework subscribed anew",
@@ -100,6 +105,7 @@ impl State {
             role: given.role,
             resources: given.resources,
             place: agent.place.clone(),
+            unavailability: agent.unavailability,
         };
         self.framework_view(&offer.framework_id).offered += &offer.resources.exclusive().summable();
         self.framework(&offer.framework_id).offers.insert(offer_id.clone());
@@ -138,6 +144,7 @@ impl State {
             | Close::Deactivated
             | Close::Changed
             | Close::Quota
+            | Close::Maintenance
             | Close::RoleGone
             | Close::FrameworkGone
             | Close::FailedOver => None,
@@ -160,6 +167,7 @@ impl State {
             | Close::Deactivated
             | Close::Changed
             | Close::Quota
+            | Close::Maintenance
             | Close::RoleGone
             | Close::FrameworkGone
             | Close::FailedOver => counters.offers_rescinded += 1,
@@ -172,6 +180,7 @@ impl State {
                 | Close::Deactivated
                 | Close::Changed
                 | Close::Quota
+                | Close::Maintenance
                 | Close::RoleGone
         ) && let Some(conn) = self.scheduler_conn(&offer.framework_id)
         {

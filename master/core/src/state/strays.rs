@@ -24,6 +24,7 @@ impl State {
         self.agent_view(agent_id).allocated += &stray.resources;
         self.framework_view(&key.0).allocated += &stray.resources.summable();
         self.framework(&key.0).holding += 1;
+        self.look_who_leaves(agent_id);
         let before = self.agent(agent_id).strays.insert(key.clone(), stray);
         assert!(before.is_none(), "task {} of {} is astray twice on agent {agent_id}", key.1, key.0);
     }
@@ -33,6 +34,7 @@ impl State {
         let stray = self.agent(agent_id).strays.remove(key).expect("the stray is known");
         self.allocator.recover(&key.0, &stray.role, agent_id, &stray.resources, None);
         self.agent_view(agent_id).allocated.saturating_sub(&stray.resources);
+        self.look_who_leaves(agent_id);
         let framework = self.framework_view(&key.0);
         framework.allocated.saturating_sub(&stray.resources.summable());
         let removed = framework.state == FrameworkState::Removed;

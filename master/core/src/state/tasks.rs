@@ -189,6 +189,7 @@ impl State {
         self.agent_view(&task.agent_id).allocated += &held;
         self.framework_view(&key.0).allocated += &held.summable();
         self.framework(&key.0).holding += 1;
+        self.look_who_leaves(&task.agent_id);
     }
 
     /// Takes a task's resources out of the books, if they are there.
@@ -200,6 +201,7 @@ impl State {
         let held = task.info.resources.exclusive();
         self.allocator.recover(&key.0, &task.role, &task.agent_id, &held, None);
         self.agent_view(&task.agent_id).allocated.saturating_sub(&held);
+        self.look_who_leaves(&task.agent_id);
         let framework = self.framework_view(&key.0);
         framework.allocated.saturating_sub(&held.summable());
         let removed = framework.state == FrameworkState::Removed;

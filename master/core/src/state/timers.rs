@@ -23,4 +23,10 @@ pub(crate) enum Timer {
     Preempt(u64),
     /// It is to be found out who may preempt.
     PlanPreemptions,
+    /// An inverse offer was held too long.
+    InverseOffer(OfferId),
+    /// A framework is to be asked again to leave an agent.
+    InverseFilter(AgentId, FrameworkId),
+    /// A window of the maintenance schedule is over.
+    WindowEnds,
 }

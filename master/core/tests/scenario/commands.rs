@@ -5,7 +5,7 @@
 //! config offer_timeout=5s …                  before everything else
 //! hold | commit [n] | release                writes wait; n (all) are done; writes are done at once again
 //! advance 5s                                 lets time pass
-//! view agents|frameworks|tasks|completed|offers|counters|shares
+//! view agents|frameworks|tasks|completed|offers|counters|shares|maintenance|inverse
 //! shutdown
 //! restart m2                                 the next master, with what the registry has; all streams have ended
 //! open a1                                    opens a stream, on which nothing is said yet; `same` says it there
@@ -80,7 +80,7 @@ impl<'a> Words<'a> {
     }
 }
 
-fn duration(text: &str) -> Parsed<Duration> {
+pub(super) fn duration(text: &str) -> Parsed<Duration> {
     let split = text.find(|c: char| !c.is_ascii_digit()).ok_or("a duration has a unit")?;
     let number: u64 = text[..split].parse().map_err(|_| format!("`{text}` is no duration"))?;
     match &text[split..] {
@@ -112,6 +112,10 @@ pub(super) fn framework_id(text: &str) -> Parsed<FrameworkId> {
 
 pub(super) fn offer_id(text: &str) -> Parsed<OfferId> {
     said(OfferId::new(full(text, 'o', 8)))
+}
+
+pub(super) fn inverse_offer_id(text: &str) -> Parsed<OfferId> {
+    said(OfferId::new(full(text, 'i', 8)))
 }
 
 fn state(text: &str) -> Parsed<TaskState> {

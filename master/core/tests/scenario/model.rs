@@ -6,26 +6,32 @@
 //! gang f1 o1 t1=cpus:1 , o2 t2=cpus:1 …      accepts, all or nothing
 //! lease f1 o1 … hold=20s
 //! update f1 [role=r] … [principal=p] [suppress=r] …  and the options of subscribe:
-//!     [cap=shared|revocable|gpus|region] … [offers_max=3] [min=ROLE:RESOURCES] [only=ROLE:attribute=text]
+//!     [cap=shared|revocable|gpus|region|inverse] … [offers_max=3] [min=ROLE:RESOURCES] [only=ROLE:attribute=text]
 //! request f1 ROLE [cpus:3x2] …               what waits to be placed
 //! watch f1 on|off
 //! claim f1 ROLE A1 t1=cpus:1 , A2 t2=cpus:1 [all]
+//! inverse-accept|inverse-decline f1 i1 … [refuse=5s] [reason=words]
 //! ackop f1 op1 | reconcileops f1 [op1] …
 //!
 //! operation a1 F1/op1 finished u5            an agent says what became of an operation
 //! total a1 RESOURCES | lend a1 RESOURCES     what it has now, what it lends
 //!
 //! operator roles eng [weight=2] [guarantee=cpus:4] [limit=cpus:8] [priority=5] , ops … [force]
+//! operator schedule [a1,a2@60s+30s] [a3@90s] …   windows of machines by start and duration, times since the beginning
+//! operator start|stop a1 …                   takes machines down, lets them be up
 //! operator reserve|unreserve|create|destroy A1 RESOURCES
 //! ```
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use apportion_allocator::Quota;
 use apportion_master_core::{OperatorCall, RoleChange};
 use apportion_types::{
-    Capability, FrameworkOptions, OfferConstraints, Operation, OperationId, OperationState, OperationStatus,
-    Resources, Role, TaskInfo, Time, UpdateId,
+    Capability, FrameworkOptions, MachineId, OfferConstraints, Operation, OperationId, OperationState,
+    OperationStatus, Resources, Role, TaskInfo, Time, Unavailability, UpdateId, Window,
     constraints::{Constraint, Predicate, Selector},
     protocol::{
         agent::{AgentMessage, AgentOperation},
@@ -34,7 +40,9 @@ use apportion_types::{
     resources::{Name, parse_scalar},
 };
 
-use super::commands::{Parsed, Words, agent_id, framework_id, offer_id, said, task_info, update_id};
+use super::commands::{
+    Parsed, Words, agent_id, duration, framework_id, inverse_offer_id, offer_id, said, task_info, update_id,
+};
 
 pub(super) fn options(words: &Words<'_>) -> Parsed<Box<FrameworkOptions>> {
     let mut options = FrameworkOptions::default();
@@ -44,6 +52,7 @@ pub(super) fn options(words: &Words<'_>) -> Parsed<Box<FrameworkOptions>> {
             "revocable" => Capability::RevocableResources,
             "gpus" => Capability::GpuResources,
             "region" => Capability::RegionAware,
+            "inverse" => Capability::InverseOffers,
             _ => return Err(format!("`{word}` is no capability")),
         });
     }
@@ -179,6 +188,15 @@ pub(super) fn call(verb: &str, rest: &[&str], words: &Words<'_>) -> Parsed<Optio
             let claims = rest.split(|word| *word == ",").map(claim).collect::<Parsed<_>>()?;
             Call::Commit { role: said(Role::new(role))?, claims, all_or_nothing }
         }
+        ("inverse-accept", rest) => Call::AcceptInverseOffers {
+            inverse_offers: rest.iter().map(|word| inverse_offer_id(word)).collect::<Parsed<_>>()?,
+            refuse: words.duration("refuse")?,
+        },
+        ("inverse-decline", rest) => Call::DeclineInverseOffers {
+            inverse_offers: rest.iter().map(|word| inverse_offer_id(word)).collect::<Parsed<_>>()?,
+            refuse: words.duration("refuse")?,
+            reason: words.one("reason").unwrap_or_default().to_owned(),
+        },
         ("ackop", [id]) => Call::AcknowledgeOperation {
             agent_id: agent_id(words.one("agent").unwrap_or("A1"))?,
             operation_id: said(OperationId::new(id))?,
@@ -242,6 +260,12 @@ pub(super) fn operator(words: &[&str]) -> Parsed<Option<OperatorCall>> {
             }
             OperatorCall::UpdateRoles { changes, force }
         }
+        ["schedule", rest @ ..] => {
+            let windows = rest.iter().map(|word| window(word)).collect::<Parsed<_>>()?;
+            OperatorCall::UpdateSchedule { windows }
+        }
+        ["start", rest @ ..] => OperatorCall::StartMaintenance { machines: machines(rest.iter().copied())? },
+        ["stop", rest @ ..] => OperatorCall::StopMaintenance { machines: machines(rest.iter().copied())? },
         [verb, agent, text] => match operation_of(verb, text)? {
             Some(operation) => OperatorCall::Operate { agent_id: agent_id(agent)?, operation },
             None => return Ok(None),
@@ -249,4 +273,17 @@ pub(super) fn operator(words: &[&str]) -> Parsed<Option<OperatorCall>> {
         ["shares"] => OperatorCall::Shares,
         _ => return Ok(None),
     }))
+}
+
+fn machines<'a>(names: impl Iterator<Item = &'a str>) -> Parsed<BTreeSet<MachineId>> {
+    names.map(|name| said(MachineId::new(name))).collect()
+}
+
+/// `a1,a2@60s+30s`: machines, when, and for how long.
+fn window(word: &str) -> Parsed<Window> {
+    let (names, when) = word.split_once('@').ok_or("a window is written a1,a2@60s+30s")?;
+    let (start, length) = when.split_once('+').map_or((when, None), |(start, length)| (start, Some(length)));
+    let unavailability =
+        Unavailability { start: Time::ZERO + duration(start)?, duration: length.map(duration).transpose()? };
+    Ok(Window { machines: machines(names.split(',').filter(|name| !name.is_empty()))?, unavailability })
 }

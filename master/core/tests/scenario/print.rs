@@ -3,9 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use apportion_allocator::Share;
-use apportion_master_core::{Action, ConnId, Master, OperatorReply, RegistryOp, view::RoleSettings};
+use apportion_master_core::{
+    Action, ConnId, Maintenance, Master, OperatorReply, RegistryOp,
+    view::{AskedAgain, InverseOfferView, RoleSettings},
+};
 use apportion_types::{
-    Activation, Drain, FrameworkId, OperationStatus, Role, TaskId, TaskInfo, TaskStatus, UpdateId,
+    Activation, AgentId, Drain, FrameworkId, OperationStatus, Role, TaskId, TaskInfo, TaskStatus, UpdateId,
+    Window,
     protocol::{
         agent::MasterMessage,
         scheduler::{ClaimResult, Event, FreeAgent},
@@ -18,7 +22,11 @@ fn short(line: &str) -> String {
     let mut out = parts.next().unwrap_or("").to_owned();
     for part in parts {
         let (kind, rest) = part.split_at(1);
-        out.push_str(if kind == "O" { "o" } else { kind });
+        out.push_str(match kind {
+            "O" => "o",
+            "I" => "i",
+            kind => kind,
+        });
         let rest = rest.trim_start_matches('0');
         out.push_str(rest);
     }
@@ -62,11 +70,19 @@ fn event(event: &Event) -> String {
         Event::Subscribed { framework_id, .. } => format!("subscribed {framework_id}"),
         Event::Offers(offers) => {
             let line = |o: &apportion_types::Offer| {
-                format!("{} {} {} {}", o.offer_id, o.agent_id, o.role, o.resources)
+                let away = o.unavailability.map_or(String::new(), |window| format!(" (away {window})"));
+                format!("{} {} {} {}{away}", o.offer_id, o.agent_id, o.role, o.resources)
             };
             format!("offers {}", offers.iter().map(line).collect::<Vec<_>>().join(", "))
         }
         Event::Rescind(id) => format!("rescind {id}"),
+        Event::InverseOffers(offers) => {
+            let line = |o: &apportion_types::InverseOffer| {
+                format!("{} {} {} away {}", o.inverse_offer_id, o.agent_id, o.resources, o.unavailability)
+            };
+            format!("inverse offers {}", offers.iter().map(line).collect::<Vec<_>>().join(", "))
+        }
+        Event::RescindInverseOffer(id) => format!("rescind inverse offer {id}"),
         Event::Update(said) => format!("update {}", status(said)),
         Event::AgentLost { agent_id, message } => format!("agent lost {agent_id}: {message}"),
         Event::Refused { call_id, code, message } => format!("refused call {call_id} {code:?}: {message}"),
@@ -156,6 +172,16 @@ fn message(message: &MasterMessage) -> String {
     }
 }
 
+/// The windows of a schedule.
+fn windows(maintenance: &Maintenance) -> String {
+    let each = |window: &Window| {
+        let machines: Vec<&str> = window.machines.iter().map(|machine| machine.as_str()).collect();
+        format!("{} {}", machines.join(","), window.unavailability)
+    };
+    let windows: Vec<String> = maintenance.windows.iter().map(each).collect();
+    if windows.is_empty() { "none".to_owned() } else { windows.join(", ") }
+}
+
 /// One action.
 pub(crate) fn action(action: &Action, labels: &BTreeMap<ConnId, String>) -> String {
     let line = match action {
@@ -184,6 +210,10 @@ pub(crate) fn action(action: &Action, labels: &BTreeMap<ConnId, String>) -> Stri
                     quota.guarantee
                 )
             }
+            RegistryOp::SetMaintenance { maintenance } => {
+                let down: Vec<&str> = maintenance.down.iter().map(|machine| machine.as_str()).collect();
+                format!("write: maintenance {}; down [{}]", windows(maintenance), down.join(","))
+            }
             RegistryOp::RemoveFramework { framework_id } => format!("write: remove framework {framework_id}"),
         },
         Action::Reply { result: Ok(OperatorReply::KillRequested { framework_id }), .. } => {
@@ -192,6 +222,9 @@ pub(crate) fn action(action: &Action, labels: &BTreeMap<ConnId, String>) -> Stri
         Action::Reply { result: Ok(OperatorReply::TornDown), .. } => "operator <- torn down".to_owned(),
         Action::Reply { result: Ok(OperatorReply::RolesUpdated), .. } => {
             "operator <- roles updated".to_owned()
+        }
+        Action::Reply { result: Ok(OperatorReply::MaintenanceUpdated), .. } => {
+            "operator <- maintenance updated".to_owned()
         }
         Action::Reply { result: Ok(OperatorReply::Operated), .. } => "operator <- operated".to_owned(),
         Action::Reply { result: Ok(OperatorReply::AgentUpdated), .. } => {
@@ -261,6 +294,33 @@ pub(crate) fn view(master: &mut Master, what: &str) -> Result<Vec<String>, Strin
                 )
             })
             .collect(),
+        "maintenance" => {
+            let down: Vec<&str> = view.maintenance.down.iter().map(|machine| machine.as_str()).collect();
+            vec![format!("{}; down [{}]", windows(&view.maintenance), down.join(","))]
+        }
+        "inverse" => {
+            let each = |id: &AgentId, framework: &FrameworkId, asked: &InverseOfferView| {
+                let outstanding = asked.outstanding.as_ref().map_or("none".to_owned(), ToString::to_string);
+                let answer = match &asked.answer {
+                    None => "pending".to_owned(),
+                    Some(answer) if answer.accepted => format!("accepted at {}", answer.at),
+                    Some(answer) => format!("declined at {}: {}", answer.at, answer.reason),
+                };
+                let again = match asked.asked_again {
+                    AskedAgain::Now => String::new(),
+                    AskedAgain::At(at) => format!(" asked again at {at}"),
+                    AskedAgain::Never => " not asked again".to_owned(),
+                };
+                format!(
+                    "{id} {framework} holds {} outstanding {outstanding} {answer}{again}",
+                    asked.resources
+                )
+            };
+            let of = |(id, asked): (&AgentId, &Arc<BTreeMap<FrameworkId, InverseOfferView>>)| {
+                asked.iter().map(|(framework, asked)| each(id, framework, asked)).collect::<Vec<_>>()
+            };
+            view.inverse_offers.iter().flat_map(of).collect()
+        }
         "counters" => {
             let c = &view.counters;
             let offers = format!(

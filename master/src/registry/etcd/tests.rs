@@ -52,27 +52,27 @@ fn shown(parts: &[Part]) -> Vec<String> {
 #[test]
 fn changes_are_split_in_order_where_etcd_takes_no_more() {
     let mut contents = Contents::default();
-    assert!(split(&mut contents, Vec::new()).is_empty());
+    assert!(split(&mut contents, Vec::new()).0.is_empty());
     // One entry, changed again, is written once.
-    let parts = split(&mut contents, vec![admit(1, 1), admit(2, 1), mark(1)]);
+    let (parts, _) = split(&mut contents, vec![admit(1, 1), admit(2, 1), mark(1)]);
     assert_eq!(shown(&parts), ["a00001! a00002"]);
 
     let many = PART_OPS_MAX + 2;
-    let parts = split(&mut Contents::default(), (0..many).map(|number| admit(number, 1)).collect());
+    let (parts, _) = split(&mut Contents::default(), (0..many).map(|number| admit(number, 1)).collect());
     assert_eq!(parts.iter().map(|part| part.entries.len()).collect::<Vec<_>>(), [PART_OPS_MAX, 2]);
     // A change of what is in a full part goes there; one of what is in an earlier part is written again.
     let ops = (0..PART_OPS_MAX).map(|number| admit(number, 1)).chain([mark(0), admit(900, 1), mark(1)]);
-    let parts = split(&mut Contents::default(), ops.collect());
+    let (parts, _) = split(&mut Contents::default(), ops.collect());
     let texts = shown(&parts);
     assert_eq!((texts.len(), texts[1].as_str()), (2, "a00900 a00001!"));
     assert!(texts[0].starts_with("a00000! a00001 a00002"), "{}", texts[0]);
 
     let half = PART_BYTES_MAX / 2;
     let ops = vec![admit(1, half), admit(2, half), admit(3, 10), admit(4, 3 * half), admit(5, 1)];
-    let parts = split(&mut Contents::default(), ops);
+    let (parts, _) = split(&mut Contents::default(), ops);
     assert_eq!(shown(&parts), ["a00001", "a00002 a00003", "a00004", "a00005"]);
     // An entry that grows leaves the part in which it has no room any more, and what was there stays.
-    let parts = split(&mut Contents::default(), vec![admit(1, 10), admit(2, half), admit(1, half)]);
+    let (parts, _) = split(&mut Contents::default(), vec![admit(1, 10), admit(2, half), admit(1, half)]);
     assert_eq!(shown(&parts), ["a00001 a00002", "a00001"]);
 }
 
