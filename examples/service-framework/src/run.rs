@@ -8,7 +8,7 @@ use std::{
 };
 
 use apportion_sdk::{
-    BuildError, Driver, DriverError, Stop,
+    BuildError, Capability, Driver, DriverError, Options, Stop,
     operator::{Operator, OperatorError},
 };
 use tokio::{
@@ -199,6 +199,7 @@ impl Service {
             .role(&self.spec.role)
             .failover_timeout(self.spec.failover_timeout)
             .framework_id(table.framework_id.clone())
+            .options(Options::new().capability(Capability::InverseOffers).build())
             .master(master)
             .build()?;
         let handle = driver.handle();
