@@ -234,7 +234,9 @@ fn a_service_asks_to_be_asked_again_before_it_moves() {
         cluster.harness.update("a", task, TaskState::Running);
     }
     cluster.harness.calls();
-    let early = cluster.harness.ask_to_leave("a", "cpus:3;mem:300", window(Duration::from_secs(3600)));
+    let since = cluster.harness.now().since(Time::ZERO);
+    let early =
+        cluster.harness.ask_to_leave("a", "cpus:3;mem:300", window(since + Duration::from_secs(3600)));
     let again = Some(Duration::from_secs(3000));
     assert_eq!(
         cluster.harness.calls(),
