@@ -6,7 +6,8 @@
 use std::{collections::BTreeSet, io::Write, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use apportion_sdk::{
-    BuildError, Driver, DriverError, FrameworkId, Handle, Stop, Time, operator::Operator, store::Embedded,
+    BuildError, Capability, Driver, DriverError, FrameworkId, FrameworkOptions, Handle, Options, Stop, Time,
+    operator::Operator, store::Embedded,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -170,7 +171,7 @@ pub async fn run(args: RunArgs, master: &str) -> Result<u8, BatchError> {
         let refuse = |source| BatchError::Output { folder: folder.clone(), source };
         std::fs::create_dir_all(folder).map_err(refuse)?;
     }
-    let builder = Driver::builder(&job.name).role(&args.role).master(master);
+    let builder = Driver::builder(&job.name).role(&args.role).master(master).options(options());
     let Some(folder) = &args.state else {
         let driver = builder.build()?;
         let mut run = Run::new(job.clone(), &args, master, driver.handle());
@@ -512,4 +513,9 @@ fn show(report: &Report, args: &RunArgs) -> std::io::Result<()> {
 fn wall_clock() -> Time {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Time::ZERO + since
+}
+
+/// It is asked to leave agents whose machines will be taken away.
+fn options() -> FrameworkOptions {
+    Options::new().capability(Capability::InverseOffers).build()
 }

@@ -4,11 +4,11 @@
 //! every other to the state machine; it never waits, and it never holds an offer, because an offer that goes out of scope
 //! answers itself.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use apportion_sdk::{
-    AgentId, Context, DeclineReason, FrameworkId, Network, Offer, Scheduler, Stop, Subscription,
-    Task as Description, TaskId, TaskInfo, TaskStatus, Time, async_trait, limits, placement,
+    AgentId, Context, DeclineReason, FrameworkId, InverseOffer, Network, Offer, Scheduler, Stop,
+    Subscription, Task as Description, TaskId, TaskInfo, TaskStatus, Time, async_trait, limits, placement,
     protocol::ResourceRequest, store::StoreError,
 };
 use tokio::sync::mpsc;
@@ -71,6 +71,12 @@ pub enum News {
     /// done must not be lost because the master does not confirm the end.
     Leaving(Box<JobState>),
 }
+
+/// How long before its machine is taken away nothing without a time limit is placed on an agent.
+const WINDOW_NEAR: Duration = Duration::from_secs(3600);
+
+/// For how long an agent is not offered again on which nothing would end in time.
+const LATE_REFUSED: Duration = Duration::from_secs(60);
 
 /// A job on its way through a cluster.
 #[derive(Debug)]
@@ -234,6 +240,14 @@ impl BatchScheduler {
         _ = self.news.send(news);
     }
 
+    /// True when a task may be placed where this agent's machine is to be taken away: it ends before, by the job's time limit. One without a
+    /// limit is placed until an hour before: windows may be weeks away.
+    fn ends_in_time(&self, offer: &Offer, now: Time) -> bool {
+        let grace = self.job.kill_grace.unwrap_or(limits::KILL_GRACE_DEFAULT);
+        let longest = self.job.timeout.map_or(WINDOW_NEAR, |timeout| timeout + grace);
+        placement::ends_in_time(offer, now, Some(longest))
+    }
+
     /// Why what is left of an offer is given back; the master counts these and shows them to operators.
     fn leftover(&self, offer: &Offer) -> DeclineReason {
         let missing = offer.missing(&self.job.resources);
@@ -253,7 +267,15 @@ impl Scheduler for BatchScheduler {
         // Offers are made to those who are subscribed.
         let Some(framework_id) = cx.framework_id().cloned() else { return };
         let mut effects = Vec::new();
-        let mut offers = Offer::by_agent(offers);
+        let (mut offers, late): (Vec<Offer>, Vec<Offer>) =
+            Offer::by_agent(offers).into_iter().partition(|offer| self.ends_in_time(offer, cx.now()));
+        for offer in late {
+            // The window only comes nearer; should it change, the agent is offered with another.
+            offer.decline_for(
+                LATE_REFUSED,
+                DeclineReason::CONSTRAINT.with("its machine is taken away before a task ends"),
+            );
+        }
         while let Some(position) = self.state.next_ready() {
             // Best fit fills one agent before it touches the next: what stays whole can still take someone's large task.
             let Some(best) = placement::best_fit(&offers, &self.job.resources) else { break };
@@ -282,6 +304,11 @@ impl Scheduler for BatchScheduler {
             offer.decline(reason);
         }
         self.act(cx, effects);
+    }
+
+    /// What runs there ends by itself or is run again elsewhere, and nothing is placed there that would not end before.
+    async fn inverse_offers(&mut self, cx: &mut Context<'_>, offers: Vec<InverseOffer>) {
+        cx.accept_inverse_offers(offers.into_iter().map(|offer| offer.inverse_offer_id), None);
     }
 
     async fn update(&mut self, cx: &mut Context<'_>, status: TaskStatus) {

@@ -106,6 +106,13 @@ pub enum Event {
         /// Its task.
         task_id: TaskId,
     },
+    /// A replica is killed, to be launched elsewhere: the machine of its agent is to be taken away.
+    Moving {
+        /// Its number.
+        replica: u32,
+        /// Its task.
+        task_id: TaskId,
+    },
     /// A replica that was one too many has ended.
     Stopped {
         /// Its number.
@@ -179,6 +186,9 @@ impl fmt::Display for Event {
             }
             Event::Stopping { replica, task_id } => {
                 write!(f, "replica {replica} is one too many; killed ({task_id})")
+            }
+            Event::Moving { replica, task_id } => {
+                write!(f, "replica {replica} is moved: its machine is to be taken away; killed ({task_id})")
             }
             Event::Stopped { replica } => write!(f, "replica {replica} has ended for good"),
             Event::Silent { replicas } => {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use apportion_sdk::{
-    BuildError, Driver, DriverError, Stop,
+    BuildError, Capability, Driver, DriverError, Options, Stop,
     driver::Builder,
     operator::{Operator, OperatorError},
 };
@@ -243,6 +243,7 @@ impl Service {
         Driver::builder(&self.spec.name)
             .role(&self.spec.role)
             .failover_timeout(self.spec.failover_timeout)
+            .options(Options::new().capability(Capability::InverseOffers).build())
             .master(master)
     }
 

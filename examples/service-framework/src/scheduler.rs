@@ -6,11 +6,11 @@
 //!
 //! [`update`]: Scheduler::update
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use apportion_sdk::{
-    AgentId, Context, DeclineReason, FrameworkId, Offer, Resources, Scheduler, Stop, Subscription, TaskId,
-    TaskStatus, Time, async_trait, protocol::ResourceRequest,
+    AgentId, Context, DeclineReason, FrameworkId, InverseOffer, Offer, Resources, Scheduler, Stop,
+    Subscription, TaskId, TaskStatus, Time, async_trait, placement, protocol::ResourceRequest,
 };
 use tokio::sync::mpsc;
 
@@ -30,6 +30,12 @@ pub enum Order {
     /// It holds over restarts until the number in the description is changed.
     Scale(u32),
 }
+
+/// How long before its machine is taken away nothing is placed on an agent any more.
+const WINDOW_NEAR: Duration = Duration::from_secs(3600);
+
+/// How long before that the replicas there are moved away.
+const MOVED_BEFORE: Duration = Duration::from_secs(600);
 
 /// Opens where the table is kept, and reads it.
 pub struct Open<K>(Box<dyn FnOnce() -> Result<(K, Table), StoreError> + Send>);
@@ -150,11 +156,15 @@ impl<K: Keep> ServiceScheduler<K> {
 
     /// The offer for the next replica: of those in which it fits, on the agent with the fewest of this service, so that losing
     /// one agent costs the least. Of equals the one with the most left, and then the first.
-    fn choose(&self, offers: &[Offer], left: &[Resources]) -> Option<usize> {
-        let fits = (0..offers.len()).filter(|&index| left[index].contains(&self.needs));
+    ///
+    /// An agent whose machine is to be taken away is the last choice, and none at all when that is near.
+    fn choose(&self, offers: &[Offer], left: &[Resources], now: Time) -> Option<usize> {
+        let stays = |index: &usize| placement::ends_in_time(&offers[*index], now, Some(WINDOW_NEAR));
+        let fits = (0..offers.len()).filter(|&index| left[index].contains(&self.needs)).filter(stays);
         fits.min_by_key(|&index| {
             let load = self.state.load(offers[index].agent_id());
-            (load, std::cmp::Reverse((left[index].cpus_milli(), left[index].mem_milli())))
+            let leaves = offers[index].unavailability().is_some();
+            (leaves, load, std::cmp::Reverse((left[index].cpus_milli(), left[index].mem_milli())))
         })
     }
 }
@@ -170,7 +180,7 @@ impl<K: Keep> Scheduler for ServiceScheduler<K> {
         let mut plan = Vec::new();
         for number in self.state.ready() {
             let placed = loop {
-                let Some(index) = self.choose(&offers, &left) else { break None };
+                let Some(index) = self.choose(&offers, &left, cx.now()) else { break None };
                 match offers[index].take_ports(self.spec.ports) {
                     Some(ports) => break Some((index, ports)),
                     // It has no more ports: of no more use to any replica.
@@ -210,6 +220,21 @@ impl<K: Keep> Scheduler for ServiceScheduler<K> {
             offer.decline(reason);
         }
         self.act(cx, Vec::new());
+    }
+
+    /// Replicas are moved away shortly before the window, one after the other; until then the service asks to be asked again, for the
+    /// window may change.
+    async fn inverse_offers(&mut self, cx: &mut Context<'_>, offers: Vec<InverseOffer>) {
+        let mut effects = Vec::new();
+        for offer in offers {
+            let time_left = offer.unavailability.start.since(cx.now());
+            let again = time_left.checked_sub(MOVED_BEFORE).filter(|again| !again.is_zero());
+            if again.is_none() {
+                self.state.leave(offer.agent_id, &mut effects);
+            }
+            cx.accept_inverse_offers([offer.inverse_offer_id], again);
+        }
+        self.act(cx, effects);
     }
 
     async fn update(&mut self, cx: &mut Context<'_>, status: TaskStatus) {

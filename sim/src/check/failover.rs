@@ -12,7 +12,7 @@ use apportion_types::{
     container::Exit,
     limits,
     protocol::{
-        agent::MasterMessage,
+        agent::{MasterMessage, RefuseCode},
         scheduler::{Call, ErrorCode, Event},
     },
 };
@@ -221,6 +221,11 @@ impl Failover {
                 let tasks = core.view().tasks;
                 let of_it = tasks.keys().filter(|key| key.0 == *framework_id);
                 self.told.extend(of_it.map(|key| (agent, key.clone())));
+            }
+            // It is to end with all that runs there.
+            MasterMessage::Refuse { code: RefuseCode::Maintenance, .. } => {
+                let Some(core) = &world.agents[agent].core else { return };
+                self.told.extend(core.view().tasks.keys().map(|key| (agent, key.clone())));
             }
             _ => {}
         }

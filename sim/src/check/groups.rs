@@ -6,7 +6,7 @@ use apportion_agent_core::{ContainerId, Record, TaskKey};
 use apportion_types::{
     FrameworkId, Part, TaskState,
     container::{Exit, Termination},
-    protocol::agent::MasterMessage,
+    protocol::agent::{MasterMessage, RefuseCode},
 };
 
 use super::{Changes, Check, Happening, Verdict};
@@ -88,6 +88,10 @@ impl Check for Groups {
                 }
                 MasterMessage::RemoveFramework { framework_id } => {
                     self.removed.insert((agent, framework_id.clone()));
+                }
+                MasterMessage::Refuse { code: RefuseCode::Maintenance, .. } => {
+                    let all: Vec<TaskKey> = self.of_agent(agent).map(|member| member.key.clone()).collect();
+                    self.asked.extend(all.into_iter().map(|key| (agent, key)));
                 }
                 _ => {}
             },

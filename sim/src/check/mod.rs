@@ -18,6 +18,7 @@ mod groups;
 mod honest;
 mod kills;
 mod machines;
+mod maintenance;
 mod moves;
 mod offers;
 mod operations;
@@ -153,6 +154,7 @@ pub(crate) fn all() -> Vec<Box<dyn Check>> {
         Box::new(claims::Claims::default()),
         Box::new(preemptions::Preemptions::default()),
         Box::new(fairness::Fairness::default()),
+        Box::new(maintenance::Maintenances::default()),
         Box::new(supervision::Supervision::default()),
         Box::new(queues::Queues::default()),
         Box::new(honest::Honest),

@@ -6,20 +6,26 @@ use apportion_agent_core::{ContainerId, TaskKey};
 use apportion_master_core::view::FrameworkState;
 use apportion_types::{
     AgentId, Reason, TaskStatus,
-    protocol::{agent::MasterMessage, scheduler::Event},
+    protocol::{
+        agent::{MasterMessage, RefuseCode},
+        scheduler::Event,
+    },
 };
 
 use super::{Check, Happening, Verdict};
 use crate::{machine::Stage, world::World};
 
 /// A container is launched once for each time that the master has the task run on its agent, and after the task is on the agent's
-/// disk with that container. No scheduler is told that a task has ended while it runs.
+/// disk with that container. No scheduler is told that a task has ended while it runs, but that it is gone with a machine that is taken down,
+/// which its agent was told.
 ///
 /// At rest every container that has not ended is its agent's for that task, is the master's on that agent, and is of a framework that
 /// is not removed.
 #[derive(Debug, Default)]
 pub(crate) struct Orphans {
     agents: BTreeMap<AgentId, usize>,
+    /// Agents that were told that their machines are down.
+    taken_down: BTreeSet<usize>,
     /// How often the master has had a task run on an agent, less how often it was launched there.
     runs: BTreeMap<(AgentId, TaskKey), usize>,
     /// On an agent's disk, and not launched.
@@ -33,6 +39,13 @@ impl Check for Orphans {
 
     fn observe(&mut self, world: &World, happening: &Happening<'_>) -> Verdict {
         match *happening {
+            Happening::MasterTellsAgent {
+                agent,
+                message: MasterMessage::Refuse { code: RefuseCode::Maintenance, .. },
+                ..
+            } => {
+                self.taken_down.insert(agent);
+            }
             Happening::AgentHears { agent, message: MasterMessage::Registered { agent_id, .. } } => {
                 self.agents.insert(agent_id.clone(), agent);
             }
@@ -115,6 +128,9 @@ impl Orphans {
         }
         let number = status.agent_id.as_ref().and_then(|id| self.agents.get(id));
         let (Some(id), Some(number)) = (world.framework_id(framework), number) else { return Ok(()) };
+        if status.reason == Some(Reason::AgentRemoved) && self.taken_down.contains(number) {
+            return Ok(());
+        }
         let runs = world.agents[*number].machine.containers.values().any(|container| {
             container.is_running() && container.task.0 == *id && container.task.1 == status.task_id
         });

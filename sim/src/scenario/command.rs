@@ -12,6 +12,7 @@ use super::{
     fault,
     framework::TASKS_MAX,
     jobs::Told,
+    maintain,
     settings::role_change,
     show::{self, Show},
     words::{DURATION_MAX, Line, Parsed, Word},
@@ -27,7 +28,7 @@ const WITHIN: Duration = Duration::from_secs(600);
 
 /// What a command begins with, beside faults.
 pub(super) const KINDS: &[&str] =
-    &["run", "expect", "show", "kill", "tell", "stop", "teardown", "roles", "operate"];
+    &["run", "expect", "show", "kill", "tell", "stop", "teardown", "roles", "operate", "maintain"];
 
 /// Something that is done with the running cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub(super) enum Command {
     Roles { role: Role, change: RoleChange, force: bool },
     /// Asks the master for an operation on an agent's resources.
     Operate { agent: usize, operation: Operation },
+    /// For so long an operator plans maintenance, starts and stops it, at random; then lets all machines be up.
+    Maintain(Duration),
     /// Something goes wrong now.
     Fault(Fault),
 }
@@ -92,6 +95,9 @@ impl Command {
                 Command::Roles { role, change, force }
             }
             "operate" => operate(line, cast)?,
+            "maintain" => Command::Maintain(
+                line.word("for how long, such as 60s")?.duration(Duration::ZERO..=DURATION_MAX)?,
+            ),
             _ => Command::Fault(fault::parse(kind, line, cast)?),
         };
         line.end()?;
@@ -148,6 +154,7 @@ impl Command {
                 let answered = sim.operate(*agent, operation.clone());
                 out.push(answer(sim, answered));
             }
+            Command::Maintain(lasts) => maintain::obey(sim, *lasts)?,
             Command::Fault(fault) => {
                 // Fewer agents than declared are there when a failure is made smaller.
                 if let Some(agent) = agent_of(fault).filter(|agent| *agent >= sim.world().agents.len()) {

@@ -232,7 +232,7 @@ impl Spec {
                 let name = |capability: &Capability| format!("{capability:?}").to_lowercase();
                 let plain = |text: &str| text.replace('_', "");
                 let found = Capability::ALL.into_iter().find(|one| name(one) == plain(value.text));
-                let expected = "one of revocable_resources, shared_resources, gpu_resources, region_aware";
+                let expected = "one of revocable_resources, shared_resources, gpu_resources, region_aware, inverse_offers";
                 self.capabilities.insert(found.ok_or_else(|| value.wrong("is no capability", expected))?);
             }
             "starts" => self.conduct.starts = value.durations(DURATION_MAX)?,

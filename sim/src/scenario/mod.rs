@@ -7,6 +7,7 @@ mod declared;
 mod fault;
 mod framework;
 mod jobs;
+mod maintain;
 mod play;
 mod settings;
 mod show;

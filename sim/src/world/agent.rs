@@ -229,8 +229,14 @@ impl World {
             Action::KeepVolumes(volumes) => self.agents[number].machine.volumes = volumes,
             Action::Note { .. } => {}
             Action::Fail { reason } => self.agent_fails(number, &reason),
-            Action::Done { .. } => {}
+            Action::Done { unregistered: true } => self.agent_left(number),
+            Action::Done { unregistered: false } => {}
         }
+    }
+
+    /// Its machine is down for maintenance, and it has ended with its tasks. Its supervisor starts it again and again, until it is let in.
+    fn agent_left(&mut self, number: usize) {
+        self.agent_fails(number, "the machine is down");
     }
 
     /// The master will not have it as it is. Its operator does what the agent says is to be done: ends what runs of it, and begins

@@ -67,6 +67,11 @@ impl MasterProcess {
         Some(commit)
     }
 
+    /// True while a change of what is planned of maintenance is on its way to the registry.
+    pub(crate) fn writes_maintenance(&self) -> bool {
+        self.writing.iter().any(|(_, op)| matches!(op, RegistryOp::SetMaintenance { .. }))
+    }
+
     /// What its process takes for the time.
     pub(crate) fn shows(&self, now: Time) -> Time {
         self.clock.shows(now)

@@ -110,7 +110,7 @@ pub(crate) struct World {
     pub(crate) workload: Workload,
     pub(crate) odds: Odds,
     /// The master has a work directory: agents and frameworks are in a registry that outlives it. One run in four is without.
-    keeps_registry: bool,
+    pub(crate) keeps_registry: bool,
     pub(crate) skew_max: Duration,
     pub(crate) script: Vec<Timed>,
     /// Faults of the script that have begun.

@@ -176,3 +176,24 @@ fn what_cannot_be_written_down_has_not_happened() {
         assert_eq!(harness.end(), Some(&Ok(Stop::Abort)));
     }
 }
+
+#[test]
+fn nothing_is_placed_that_would_not_end_before_its_machine_is_taken_away() {
+    let window = |seconds| apportion_sdk::Unavailability {
+        start: Time::ZERO + Duration::from_secs(seconds),
+        duration: Some(Duration::from_secs(60)),
+    };
+    let array = "cpus = 1\nmemory = 100\n[array]\nrange = [1, 4]\n";
+    let limited = "timeout = \"100s\"\nkill_grace = \"5s\"\n";
+    for (lines, too_near, far_enough) in [(limited, 104, 110), ("", 3599, 3700)] {
+        let mut cluster = Cluster::new(&format!("{lines}{array}"));
+        cluster.harness.offer_before("a", "cpus:8;mem:8000", window(too_near));
+        assert_eq!(cluster.launched(), [""; 0], "{lines}");
+        cluster.harness.offer_before("b", "cpus:8;mem:8000", window(far_enough));
+        assert_eq!(cluster.launched().len(), 4, "{lines}");
+        cluster.harness.calls();
+        let asked = cluster.harness.ask_to_leave("b", "cpus:4;mem:400", window(far_enough));
+        let expected = Call::AcceptInverseOffers { inverse_offers: vec![asked], refuse: None };
+        assert_eq!(cluster.harness.calls(), [expected]);
+    }
+}

@@ -208,3 +208,46 @@ fn what_cannot_be_stored_is_not_killed() {
     assert_eq!(killed(&cluster.harness.calls()), [""; 0]);
     assert_eq!(cluster.harness.end(), Some(&Ok(Stop::Abort)));
 }
+
+/// A window that begins so long after the beginning of time.
+fn window(start: Duration) -> apportion_sdk::Unavailability {
+    apportion_sdk::Unavailability { start: Time::ZERO + start, duration: None }
+}
+
+#[test]
+fn agents_that_are_to_be_left_are_the_last_choice_and_near_their_windows_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(folder.path());
+    let (near, far) = (window(Duration::from_secs(1800)), window(Duration::from_secs(7200)));
+    cluster.harness.offer_before("a", "cpus:8;mem:8000;ports:[31000-31009]", near);
+    assert_eq!(cluster.launched(), []);
+    cluster.harness.offer_before("b", "cpus:1;mem:800;ports:[31000-31009]", far);
+    assert_eq!(cluster.launched(), [pair("web.0.1", "b")]);
+}
+
+#[test]
+fn a_service_asks_to_be_asked_again_before_it_moves() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(folder.path());
+    cluster.harness.offer("a", "cpus:8;mem:8000;ports:[31000-31009]");
+    for task in ["web.0.1", "web.1.2", "web.2.3"] {
+        cluster.harness.update("a", task, TaskState::Running);
+    }
+    cluster.harness.calls();
+    let since = cluster.harness.now().since(Time::ZERO);
+    let early =
+        cluster.harness.ask_to_leave("a", "cpus:3;mem:300", window(since + Duration::from_secs(3600)));
+    let again = Some(Duration::from_secs(3000));
+    assert_eq!(
+        cluster.harness.calls(),
+        [Call::AcceptInverseOffers { inverse_offers: vec![early], refuse: again }]
+    );
+    let late = cluster.harness.ask_to_leave("a", "cpus:3;mem:300", window(Duration::from_secs(500)));
+    let calls = cluster.harness.calls();
+    assert!(
+        calls.contains(&Call::AcceptInverseOffers { inverse_offers: vec![late], refuse: None }),
+        "{calls:?}"
+    );
+    let kills: Vec<_> = calls.iter().filter(|call| matches!(call, Call::Kill { .. })).collect();
+    assert!(matches!(kills[..], [Call::Kill { task_id, .. }] if task_id.as_str() == "web.0.1"), "{calls:?}");
+}

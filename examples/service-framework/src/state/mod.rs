@@ -92,6 +92,8 @@ pub struct ServiceState {
     table: Table,
     /// The replica of each task in the table.
     tasks: BTreeMap<TaskId, u32>,
+    /// Agents that are to be left, by this scheduler's knowledge.
+    leaving: BTreeSet<AgentId>,
     /// Whether it was told that all run, so that it is told once.
     complete: bool,
     /// When it is told which replicas of an earlier run are silent.
@@ -111,7 +113,17 @@ impl ServiceState {
         let replicas =
             placed.chain(missing).map(|(number, phase)| (number, Replica { phase, ends: 0 })).collect();
         let tasks = table.placed.iter().map(|(number, placed)| (placed.task_id.clone(), *number)).collect();
-        Self { policy, described, wanted, replicas, table, tasks, complete: false, silence_at: None }
+        Self {
+            policy,
+            described,
+            wanted,
+            replicas,
+            table,
+            tasks,
+            leaving: BTreeSet::new(),
+            complete: false,
+            silence_at: None,
+        }
     }
 
     /// What must be stored before a launch, and before an update is acknowledged.
@@ -157,6 +169,29 @@ impl ServiceState {
                 effects.push(Effect::Tell(Event::Stopping { replica, task_id }));
             }
         }
+    }
+
+    /// Moves all replicas away from an agent: one is killed, to be launched elsewhere, whenever all run that are wanted. So a service that is
+    /// whole misses one at a time.
+    pub fn leave(&mut self, agent: AgentId, effects: &mut Vec<Effect>) {
+        self.leaving.insert(agent);
+        self.move_one(effects);
+    }
+
+    fn move_one(&mut self, effects: &mut Vec<Effect>) {
+        let placed = &self.table.placed;
+        self.leaving.retain(|agent| placed.values().any(|placed| placed.agent_id == *agent));
+        if self.leaving.is_empty() || self.running() < self.wanted {
+            return;
+        }
+        let mut there =
+            placed.range(..self.wanted).filter(|(_, placed)| self.leaving.contains(&placed.agent_id));
+        let Some((&replica, placed)) = there.next() else { return };
+        let task_id = placed.task_id.clone();
+        self.instance(replica).killed = true;
+        self.complete = false;
+        effects.push(Effect::Kill(task_id.clone()));
+        effects.push(Effect::Tell(Event::Moving { replica, task_id }));
     }
 
     /// Replicas of an earlier run that were not heard of.
@@ -326,6 +361,7 @@ impl ServiceState {
             self.complete = true;
             effects.push(Effect::Tell(Event::Complete { replicas: self.wanted }));
         }
+        self.move_one(effects);
     }
 
     fn unreachable(&mut self, number: u32, now: Time, effects: &mut Vec<Effect>) {

@@ -526,3 +526,31 @@ proptest! {
         prop_assert!(world.service.table().strays.is_empty());
     }
 }
+
+#[test]
+fn replicas_are_moved_away_one_after_the_other_while_all_run() {
+    let (mut service, tasks) = running(3);
+    let moves = |effects: &[Effect]| {
+        let kills = effects.iter().filter_map(|effect| match effect {
+            Effect::Kill(task_id) => Some(task_id.to_string()),
+            Effect::Tell(_) => None,
+        });
+        kills.collect::<Vec<_>>()
+    };
+    let mut effects = Vec::new();
+    service.leave(agent("a2"), &mut effects);
+    assert_eq!(effects, [], "nothing is there");
+    service.leave(agent("a1"), &mut effects);
+    assert_eq!(moves(&effects), [tasks[0].as_str()]);
+    // Asked again, the next one still waits until the first runs elsewhere.
+    effects.clear();
+    service.leave(agent("a1"), &mut effects);
+    assert_eq!(moves(&told(&mut service, 1, &tasks[1], TaskState::Running)), [""; 0]);
+    let ended = told(&mut service, 1, &tasks[0], TaskState::Killed);
+    assert_eq!((moves(&effects), moves(&ended)), (Vec::new(), Vec::new()));
+    tick(&mut service, 2);
+    let elsewhere = service.place(0, agent("a3"), "three".into(), Vec::new());
+    let running = told(&mut service, 3, &elsewhere, TaskState::Running);
+    assert_eq!(moves(&running), [tasks[1].as_str()]);
+    assert!(running.iter().any(|effect| matches!(effect, Effect::Tell(Event::Moving { replica: 1, .. }))));
+}

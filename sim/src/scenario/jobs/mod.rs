@@ -11,9 +11,9 @@ use std::{
 };
 
 use apportion_sdk::{
-    AgentId, Command, Context, DeclineReason, FreeView, Gang, HealthCheck, Offer, OfferId, Probe, Reason,
-    Resources, Role, Schedule, Scheduler, Subscription, Task, TaskId, TaskInfo, TaskState, TaskStatus, Time,
-    async_trait, preempt,
+    AgentId, Command, Context, DeclineReason, FreeView, Gang, HealthCheck, InverseOffer, Offer, OfferId,
+    Probe, Reason, Resources, Role, Schedule, Scheduler, Subscription, Task, TaskId, TaskInfo, TaskState,
+    TaskStatus, Time, async_trait, preempt,
     protocol::{FreeState, Preemption, ResourceRequest},
 };
 
@@ -220,6 +220,8 @@ pub(super) struct Jobs {
     view: FreeView,
     /// Before that nothing is claimed: a claim was refused.
     claims_from: Time,
+    /// How many inverse offers have come.
+    asked_to_leave: usize,
 }
 
 /// The store's name of the number of tasks.
@@ -250,6 +252,7 @@ impl Jobs {
             gang_until: None,
             view: FreeView::default(),
             claims_from: Time::ZERO,
+            asked_to_leave: 0,
         }
     }
 
@@ -368,6 +371,20 @@ impl Scheduler for Jobs {
     async fn free(&mut self, cx: &mut Context<'_>, free: &FreeState) {
         self.view.apply(free);
         self.claim(cx);
+    }
+
+    /// Some are accepted, some declined, some not answered: whatever is asked of it, it goes on.
+    async fn inverse_offers(&mut self, cx: &mut Context<'_>, offers: Vec<InverseOffer>) {
+        for offer in offers {
+            self.asked_to_leave += 1;
+            let id = [offer.inverse_offer_id];
+            match self.asked_to_leave % 4 {
+                0 => {}
+                1 => cx.accept_inverse_offers(id, None),
+                2 => cx.accept_inverse_offers(id, Some(Duration::from_secs(3))),
+                _ => cx.decline_inverse_offers(id, Some(Duration::from_secs(2)), "it has work there"),
+            }
+        }
     }
 
     async fn preempt(&mut self, cx: &mut Context<'_>, notice: Preemption) {
