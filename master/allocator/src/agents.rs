@@ -75,6 +75,9 @@ impl Hierarchical {
             self.set_free(key, free);
             self.headroom_grew();
         }
+        if let Some(changes) = &mut self.changes {
+            changes.insert((key, self.agents[key].id.clone()));
+        }
         self.settle(key);
     }
 

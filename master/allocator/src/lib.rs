@@ -239,7 +239,7 @@ pub trait Allocator: Send {
     /// lack, less what is free of unreserved scalars on active agents, lent ones apart; plain scalars.
     fn short_of_guarantees(&self) -> Resources;
 
-    /// Begins to note on which agents what is free changes, or ceases to.
+    /// Begins to note on which agents what is free changes, or whether they are active, or ceases to.
     fn watch_free(&mut self, on: bool);
 
     /// The agents on which what is free has changed since this was asked last, in the order of their keys; those that are gone among

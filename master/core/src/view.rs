@@ -92,6 +92,13 @@ pub struct AgentView {
     pub tasks: usize,
 }
 
+impl AgentView {
+    /// True while what is free of it may be given: it is connected, and no operator has taken it out of use.
+    pub fn is_in_use(&self) -> bool {
+        self.state == AgentState::Active && self.activation == Activation::Active
+    }
+}
+
 /// Whether an agent takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AgentState {

@@ -100,6 +100,7 @@ impl State {
         let known = self.judge_known(id);
         if known.is_ok() {
             self.set_activation(turn, id, activation);
+            self.plan_preemptions_soon(turn.now);
         }
         if let Some(request) = request {
             turn.reply(request, known.map(|()| OperatorReply::AgentUpdated));

@@ -8,7 +8,7 @@ use apportion_types::{
 };
 
 use super::scheduler_stream::Caller;
-use crate::{state::State, turn::Turn, view::AgentState};
+use crate::{state::State, turn::Turn};
 
 impl State {
     /// Begins to tell a framework what is free, with everything; or ends it.
@@ -61,7 +61,7 @@ impl State {
     fn free_agents(&self, id: &FrameworkId, agents: &[AgentId]) -> Vec<FreeAgent> {
         let roles: &BTreeSet<Role> = &self.view.frameworks[id].info.roles.iter().cloned().collect();
         let each = |agent_id: &AgentId| {
-            let view = self.view.agents.get(agent_id).filter(|view| view.state == AgentState::Active);
+            let view = self.view.agents.get(agent_id).filter(|view| view.is_in_use());
             let free = view.map(|_| self.allocator.free(agent_id)).unwrap_or_default();
             let free = free.only(|entry| {
                 entry.role().is_none_or(|kept| roles.iter().any(|role| role == kept || role.is_below(kept)))

@@ -14,7 +14,7 @@ use apportion_types::{
 use crate::{
     state::{State, preemptions::Preemption, tasks::TaskKey, timers::Timer},
     turn::Turn,
-    view::{AgentState, AgentView, FrameworkState},
+    view::{AgentView, FrameworkState},
 };
 
 impl State {
@@ -96,7 +96,7 @@ impl State {
         firm_for(&self.allocator.free(agent_id), role).plain()
     }
 
-    /// The agents that take part and that the framework's constraints admit.
+    /// The agents that are in use and that the framework's constraints admit.
     fn agents_for<'a>(
         &'a self,
         id: &'a FrameworkId,
@@ -104,7 +104,7 @@ impl State {
     ) -> impl Iterator<Item = (&'a AgentId, &'a AgentView)> {
         let constraints = self.view.frameworks[id].options.constraints.get(role);
         self.view.agents.iter().map(|(id, view)| (id, &**view)).filter(move |(id, view)| {
-            view.state == AgentState::Active
+            view.is_in_use()
                 && constraints.is_none_or(|constraints| constraints.admit(&self.agents[*id].place))
         })
     }
