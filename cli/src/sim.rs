@@ -8,7 +8,7 @@ mod trace;
 
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
-use apportion_sim::scenario::Scenario;
+use apportion_sim::{KillAt, scenario::Scenario};
 
 use self::seeds::Seeds;
 use crate::{Usage, output::Format};
@@ -34,6 +34,18 @@ pub(crate) struct Args {
     /// Play it under each of these seeds, from A and below B, on all processors; the first that fails is made as small as it can be
     #[arg(long, value_name = "A..B", requires = "scenario")]
     seeds: Option<Seeds>,
+    /// Play each seed again for each write that is persisted in it, twice: the process that writes is killed before the write lasts, and
+    /// after it lasts but before anything that follows from it is done or told
+    #[arg(long, requires = "scenario", conflicts_with = "history")]
+    kill_at_every_write: bool,
+    /// Kill the process that makes this write of the run, counted from 1, before the write lasts
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), requires = "scenario",
+        conflicts_with_all = ["kill_at_every_write", "kill_after_write"])]
+    kill_before_write: Option<u64>,
+    /// Kill it after the write lasts, before anything that follows from it is done or told
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), requires = "scenario",
+        conflicts_with = "kill_at_every_write")]
+    kill_after_write: Option<u64>,
     /// Show every message and every write, not only what takes effect
     #[arg(long, conflicts_with = "seeds", requires = "scenario")]
     history: bool,
@@ -53,9 +65,15 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let text = fs::read_to_string(&file).map_err(|error| {
         Usage(format!("reading the scenario {name}: {error}; name a readable one with `--scenario FILE`"))
     })?;
-    let scenario = Scenario::parse(&name, &text).map_err(|mistake| Usage(mistake.to_string()))?;
-    match args.seeds {
-        Some(seeds) => search::run(scenario, seeds, args.output).await,
+    let mut scenario = Scenario::parse(&name, &text).map_err(|mistake| Usage(mistake.to_string()))?;
+    let before = args.kill_before_write.map(KillAt::Before);
+    if let Some(write) = before.or(args.kill_after_write.map(KillAt::After)) {
+        scenario.kill_at(write);
+    }
+    let seed = args.seed.unwrap_or(scenario.seed());
+    let seeds = args.seeds.or(args.kill_at_every_write.then(|| Seeds(seed..seed.saturating_add(1))));
+    match seeds {
+        Some(seeds) => search::run(scenario, seeds, args.kill_at_every_write, args.output).await,
         None => play::run(scenario, args.seed, args.history, args.output).await,
     }
 }
@@ -67,8 +85,13 @@ fn pace(simulated: Duration, took: Duration) -> String {
 }
 
 /// The command that plays a seed again, ready to be pasted into a shell.
-fn replay(scenario: &Scenario, seed: u64) -> String {
-    format!("apportion sim --scenario {} --seed {seed} --history", quoted(scenario.name()))
+fn replay(scenario: &Scenario, seed: u64, killed: Option<KillAt>) -> String {
+    let killed = match killed {
+        Some(KillAt::Before(write)) => format!(" --kill-before-write {write}"),
+        Some(KillAt::After(write)) => format!(" --kill-after-write {write}"),
+        None => String::new(),
+    };
+    format!("apportion sim --scenario {} --seed {seed}{killed} --history", quoted(scenario.name()))
 }
 
 /// A word as a shell takes it for one.

@@ -18,6 +18,7 @@ use crate::{
     process::{Framework, Handle, Program},
     sim::Sim,
     world::{Agent, FrameworkProcess, MasterProcess, Odds, Parts, Workload, World},
+    write::{KillAt, Writes},
 };
 
 /// A cluster that has not started.
@@ -39,6 +40,7 @@ pub struct Cluster {
     chaos: Chaos,
     script: Vec<Timed>,
     starts_within: Duration,
+    kill_at: Option<KillAt>,
 }
 
 impl Default for Cluster {
@@ -64,6 +66,7 @@ impl Cluster {
             chaos: Chaos::NONE,
             script: Vec::new(),
             starts_within: Duration::from_millis(100),
+            kill_at: None,
         }
     }
 
@@ -150,6 +153,13 @@ impl Cluster {
     /// Faults by probability, beside those of the script.
     pub fn chaos(mut self, chaos: Chaos) -> Self {
         self.chaos = chaos;
+        self
+    }
+
+    /// A process is killed at one of the run's persisted writes, and another starts a second later with what was stored. How many
+    /// there are, a run without it tells: [`Sim::writes`].
+    pub fn kill_at(mut self, write: KillAt) -> Self {
+        self.kill_at = Some(write);
         self
     }
 
@@ -269,6 +279,7 @@ impl Cluster {
             checks,
             history,
             starts_within: self.starts_within,
+            writes: Writes::new(self.kill_at),
         }))
     }
 }

@@ -3,8 +3,8 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    Cluster, Failure, Sim, Timed,
-    shrink::{self, Attempt},
+    Cluster, Failure, KillAt, Sim, Timed,
+    shrink::{self, Attempt, Ran},
 };
 
 /// The environment variable that names the one seed to be run.
@@ -15,10 +15,22 @@ pub const SEED_VARIABLE: &str = "APPORTION_SIM_SEED";
 pub struct Searched {
     /// Seeds that ran clean.
     pub seeds: u64,
+    /// Runs, of which there are several of a seed when processes are killed at its writes.
+    pub runs: u64,
+    /// What was persisted in the runs in which nobody is killed at a write.
+    pub writes: u64,
     /// Things that happened in them.
     pub steps: u64,
     /// Virtual time that went by in them.
     pub simulated: Duration,
+}
+
+impl Searched {
+    fn add(&mut self, ran: &Ran) {
+        self.runs += 1;
+        self.steps += ran.steps;
+        self.simulated += ran.simulated;
+    }
 }
 
 /// A seed whose run fails, with as few faults as still make it fail in the same way.
@@ -26,6 +38,8 @@ pub struct Searched {
 pub struct Found {
     /// How the run with the faults below fails.
     pub failure: Failure,
+    /// At which write a process is killed, if it needs that.
+    pub killed: Option<KillAt>,
     /// How many faults the seed brought.
     pub faults_before: usize,
     /// Those that are needed.
@@ -41,6 +55,9 @@ pub struct Found {
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.failure)?;
+        if let Some(killed) = self.killed {
+            writeln!(f, "when the process that writes is killed {killed}")?;
+        }
         let (agents, of) = self.agents;
         writeln!(
             f,
@@ -99,17 +116,55 @@ pub fn find<H>(
 ) -> Result<Searched, Box<Found>> {
     let mut searched = Searched::default();
     for seed in seeds {
-        let ran = shrink::run(&Attempt::of(&build().0, seed), &build, &story, false);
-        if ran.failure.is_some() {
-            let mut found = shrink::shrink(seed, &build, &story);
-            found.replay = replay_command(seed);
-            return Err(Box::new(found));
-        }
+        let ran = attempt(seed, &build, &story)?;
         searched.seeds += 1;
-        searched.steps += ran.steps;
-        searched.simulated += ran.simulated;
+        searched.writes += ran.writes;
+        searched.add(&ran);
     }
     Ok(searched)
+}
+
+/// As [`find`]; and then each seed again for each of its persisted writes, twice: the process that writes is killed before the write
+/// lasts, and after it lasts but before anything that follows from it is done or told.
+pub fn find_at_every_write<H>(
+    seeds: impl IntoIterator<Item = u64>,
+    build: impl Fn() -> (Cluster, H),
+    story: impl Fn(&mut Sim, &H) -> Result<(), Failure>,
+) -> Result<Searched, Box<Found>> {
+    let mut searched = Searched::default();
+    for seed in seeds {
+        let whole = attempt(seed, &build, &story)?;
+        searched.add(&whole);
+        for kill in (1..=whole.writes).flat_map(|write| [KillAt::Before(write), KillAt::After(write)]) {
+            let build = || {
+                let (cluster, named) = build();
+                (cluster.kill_at(kill), named)
+            };
+            let ran = attempt(seed, &build, &story).map_err(|mut found| {
+                found.killed = Some(kill);
+                found
+            })?;
+            searched.add(&ran);
+        }
+        searched.seeds += 1;
+        searched.writes += whole.writes;
+    }
+    Ok(searched)
+}
+
+/// Runs a story once; what goes wrong is made small.
+fn attempt<H>(
+    seed: u64,
+    build: &impl Fn() -> (Cluster, H),
+    story: &impl Fn(&mut Sim, &H) -> Result<(), Failure>,
+) -> Result<Ran, Box<Found>> {
+    let ran = shrink::run(&Attempt::of(&build().0, seed), build, story, false);
+    if ran.failure.is_some() {
+        let mut found = shrink::shrink(seed, build, story);
+        found.replay = replay_command(seed);
+        return Err(Box::new(found));
+    }
+    Ok(ran)
 }
 
 /// How to run a seed of the test that is running again: its thread has its name.

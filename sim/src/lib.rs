@@ -95,15 +95,17 @@ mod shrink;
 mod sim;
 pub mod trace;
 mod world;
+mod write;
 
 pub use fastrand::Rng;
 
 pub use self::{
     cluster::Cluster,
     fault::{Chaos, Fault, Process, Timed, Ways},
-    harness::{Found, SEED_VARIABLE, Searched, check, find},
+    harness::{Found, SEED_VARIABLE, Searched, check, find, find_at_every_write},
     machine::{Answers, Behaviour, Ending, OnTerm},
     network::{Delays, Peer},
     process::{Framework, Handle, Store},
     sim::{Failure, Sim},
+    write::KillAt,
 };

@@ -7,6 +7,7 @@ use std::{
     future::Future,
     marker::PhantomData,
     pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -23,7 +24,18 @@ use apportion_sdk::{
 ///
 /// It is a store as the SDK has them, and has shorter ways to a single record.
 #[derive(Debug, Clone, Default)]
-pub struct Store(Memory);
+pub struct Store {
+    kept: Memory,
+    saving: Arc<Mutex<Saving>>,
+}
+
+/// What a process does to its store while it is told something.
+#[derive(Debug, Default)]
+struct Saving {
+    saves: u64,
+    /// So many of them last, and none behind them: there the process is killed.
+    lasting: Option<u64>,
+}
 
 impl Store {
     /// What was stored under a name.
@@ -54,17 +66,37 @@ impl Store {
     }
 
     fn change(&self, changes: Changes) {
-        store::Store::save(&mut self.0.clone(), changes).expect(FAILS_NEVER);
+        store::Store::save(&mut self.clone(), changes).expect(FAILS_NEVER);
+    }
+
+    fn saving(&self) -> MutexGuard<'_, Saving> {
+        self.saving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on so many saves last.
+    pub(crate) fn keeps(&self, lasting: Option<u64>) {
+        *self.saving() = Saving { saves: 0, lasting };
+    }
+
+    /// How many there were since, those with it that did not last; from now on all last.
+    pub(crate) fn saves(&self) -> usize {
+        usize::try_from(std::mem::take(&mut *self.saving()).saves).unwrap_or(usize::MAX)
     }
 }
 
 impl store::Store for Store {
     fn load(&self) -> Result<Kept, StoreError> {
-        store::Store::load(&self.0)
+        store::Store::load(&self.kept)
     }
 
     fn save(&mut self, changes: Changes) -> Result<(), StoreError> {
-        store::Store::save(&mut self.0, changes)
+        let mut saving = self.saving();
+        saving.saves += u64::from(!changes.is_empty());
+        if saving.lasting.is_some_and(|lasting| saving.saves > lasting) {
+            return Ok(());
+        }
+        drop(saving);
+        store::Store::save(&mut self.kept, changes)
     }
 }
 

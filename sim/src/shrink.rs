@@ -39,6 +39,7 @@ impl Attempt {
 pub(crate) struct Ran {
     pub(crate) failure: Option<Failure>,
     pub(crate) steps: u64,
+    pub(crate) writes: u64,
     pub(crate) simulated: Duration,
     pub(crate) history: Vec<String>,
 }
@@ -62,7 +63,13 @@ pub(crate) fn run<H>(
             Some(Failure { check: "panic", ..sim.failure(message) })
         }
     };
-    Ran { failure, steps: sim.steps(), simulated: sim.elapsed(), history: sim.history().to_vec() }
+    Ran {
+        failure,
+        steps: sim.steps(),
+        writes: sim.writes(),
+        simulated: sim.elapsed(),
+        history: sim.history().to_vec(),
+    }
 }
 
 /// Finds the least that still fails in the same way, as far as it can within its attempts.
@@ -95,6 +102,7 @@ pub(crate) fn shrink<H>(
     Found {
         trace: relevant(&last.history, &failure.message),
         failure,
+        killed: None,
         faults_before: whole.script.len(),
         faults: best.script,
         agents: (best.agents, whole.agents),

@@ -145,6 +145,11 @@ impl Sim {
         self.world.steps
     }
 
+    /// Writes that have lasted so far: what the master's registry keeps, records of agents' logs, what frameworks store.
+    pub fn writes(&self) -> u64 {
+        self.world.writes.count()
+    }
+
     /// What the master shows its readers; while it is down, what it showed last.
     pub fn master(&self) -> &View {
         self.world.view()

@@ -261,6 +261,11 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ReadEr
     }
 }
 
+/// True of a file that is empty, or all zeros.
+pub(crate) fn is_blank(path: &Path) -> bool {
+    fs::read(path).is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0))
+}
+
 /// Why a file of a folder could not be read.
 #[derive(Debug)]
 pub(crate) enum ReadError {

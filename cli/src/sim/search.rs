@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use apportion_sim::{Found, Searched, Timed, find, scenario::Scenario};
+use apportion_sim::{Found, Searched, Sim, Timed, find, find_at_every_write, scenario::Scenario};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -34,6 +34,9 @@ struct Answer<'a> {
     to: u64,
     /// Those that went as expected.
     clean: u64,
+    /// Several of a seed where processes are killed at its writes.
+    runs: u64,
+    writes: u64,
     simulated_s: f64,
     steps: u64,
     wall_s: f64,
@@ -45,6 +48,8 @@ struct Answer<'a> {
 #[derive(Debug, Serialize)]
 struct Wrong<'a> {
     seed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    killed: Option<String>,
     property: &'static str,
     message: &'a str,
     at_s: f64,
@@ -62,6 +67,7 @@ impl<'a> From<&'a Found> for Wrong<'a> {
         let (agents, agents_before) = found.agents;
         Wrong {
             seed: failure.seed,
+            killed: found.killed.map(|killed| killed.to_string()),
             property: failure.check,
             message: &failure.message,
             at_s: failure.at.as_secs_f64(),
@@ -78,6 +84,8 @@ impl<'a> From<&'a Found> for Wrong<'a> {
 /// What the threads share: which seed is next, and from which on none is begun any more.
 struct Work {
     scenario: Scenario,
+    /// Each seed is played again for each of its writes.
+    at_every_write: bool,
     next: AtomicU64,
     end: AtomicU64,
 }
@@ -92,9 +100,14 @@ impl Work {
                 return;
             }
             let scenario = &self.scenario;
-            let mut played = find([seed], || (scenario.build(), ()), |sim, ()| scenario.story(sim));
+            let build = || (scenario.build(), ());
+            let story = |sim: &mut Sim, (): &()| scenario.story(sim);
+            let mut played = match self.at_every_write {
+                true => find_at_every_write([seed], build, story),
+                false => find([seed], build, story),
+            };
             if let Err(found) = &mut played {
-                found.replay = replay(scenario, seed);
+                found.replay = replay(scenario, seed, found.killed);
                 self.end.fetch_min(seed, Ordering::Relaxed);
             }
             if tell.send(played).is_err() {
@@ -104,11 +117,16 @@ impl Work {
     }
 }
 
-pub(super) async fn run(scenario: Scenario, seeds: Seeds, output: Format) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(
+    scenario: Scenario,
+    seeds: Seeds,
+    at_every_write: bool,
+    output: Format,
+) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
     let signals = Signals::listen().context("listening to signals")?;
-    let work =
-        Arc::new(Work { scenario, next: AtomicU64::new(seeds.0.start), end: AtomicU64::new(seeds.0.end) });
+    let (next, end) = (AtomicU64::new(seeds.0.start), AtomicU64::new(seeds.0.end));
+    let work = Arc::new(Work { scenario, at_every_write, next, end });
     let (tell, mut told) = mpsc::unbounded_channel();
     for number in 0..thread::available_parallelism().map_or(1, usize::from) {
         let (work, tell) = (work.clone(), tell.clone());
@@ -127,6 +145,8 @@ pub(super) async fn run(scenario: Scenario, seeds: Seeds, output: Format) -> any
             None => break false,
             Some(Ok(more)) => {
                 searched.seeds += more.seeds;
+                searched.runs += more.runs;
+                searched.writes += more.writes;
                 searched.steps += more.steps;
                 searched.simulated += more.simulated;
                 progress.at(searched.seeds, || {
@@ -147,6 +167,8 @@ pub(super) async fn run(scenario: Scenario, seeds: Seeds, output: Format) -> any
         from: seeds.0.start,
         to: seeds.0.end,
         clean: searched.seeds,
+        runs: searched.runs,
+        writes: searched.writes,
         simulated_s: searched.simulated.as_secs_f64(),
         steps: searched.steps,
         wall_s: took.as_secs_f64(),
@@ -156,6 +178,10 @@ pub(super) async fn run(scenario: Scenario, seeds: Seeds, output: Format) -> any
     };
     output::answer(output, &answer, |answer| {
         let mut text = found.as_ref().map_or(String::new(), |found| format!("{found}\n\n"));
+        if at_every_write {
+            let (runs, writes) = (count(answer.runs, "run"), count(answer.writes, "write"));
+            text += &format!("{runs}, with processes killed at {writes}\n");
+        }
         text += &format!(
             "{} of {} went as expected, {:.1} a second: {}\n",
             count(answer.clean, "seed"),

@@ -27,7 +27,7 @@ use self::{
     declared::Declared,
     words::{Line, Mistake, Parsed, Word},
 };
-use crate::Cluster;
+use crate::{Cluster, KillAt};
 
 /// Bytes of a scenario, output included.
 const BYTES_MAX: usize = 16 << 20;
@@ -42,6 +42,7 @@ pub struct Scenario {
     detail: Detail,
     /// In order, each with the number of its line in `lines`.
     commands: Vec<(usize, Command)>,
+    kill_at: Option<KillAt>,
 }
 
 impl Scenario {
@@ -64,6 +65,7 @@ impl Scenario {
             declared: Declared::new(),
             detail: Detail::default(),
             commands: Vec::new(),
+            kill_at: None,
         };
         // True below a command, where its output stands.
         let mut output = false;
@@ -132,6 +134,15 @@ impl Scenario {
 
     /// The cluster, not started; each call gives the same. What is done with it is [`Scenario::story`].
     pub fn build(&self) -> Cluster {
-        self.declared.cluster()
+        let cluster = self.declared.cluster();
+        match self.kill_at {
+            Some(write) => cluster.kill_at(write),
+            None => cluster,
+        }
+    }
+
+    /// From now on a process is killed at this write of the run: see [`Cluster::kill_at`].
+    pub fn kill_at(&mut self, write: KillAt) {
+        self.kill_at = Some(write);
     }
 }

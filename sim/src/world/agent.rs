@@ -23,6 +23,7 @@ use crate::{
     machine::{Container, KILL, Machine, OnTerm, Stage, TERM},
     network::{Peer, Up},
     random,
+    write::DOWN,
 };
 
 /// From the end of an agent's process by an error of its own to the next one.
@@ -126,13 +127,19 @@ impl World {
     }
 
     pub(super) fn crash_agent(&mut self, number: usize, down: Duration) {
-        if self.agents[number].core.take().is_none() {
+        if self.agents[number].core.is_none() {
             return;
         }
-        self.progress();
-        self.observe(&Happening::Crashed(Process::Agent(number)));
         let pending = self.agents[number].machine.pending.len();
         let kept = self.chance.disks.usize(0..=pending);
+        self.agent_dies(number, down, kept);
+    }
+
+    /// The process dies; of what is on its way to the disk, the first `kept` records are there all the same.
+    fn agent_dies(&mut self, number: usize, down: Duration, kept: usize) {
+        self.agents[number].core = None;
+        self.progress();
+        self.observe(&Happening::Crashed(Process::Agent(number)));
         self.persists(number, kept);
         let agent = &mut self.agents[number];
         agent.machine.process_died(kept);
@@ -373,6 +380,12 @@ impl World {
             return;
         }
         let count = self.agents[number].machine.writing;
+        let lasting = self.writes.next(count);
+        if lasting.killed {
+            self.killed_at_write(Process::Agent(number));
+            self.agent_dies(number, DOWN, lasting.count);
+            return;
+        }
         self.persists(number, count);
         let newest = self.agents[number].machine.written();
         self.write(number);

@@ -7,6 +7,7 @@ use crate::{
     check::Happening,
     clock::START,
     fault::{Fault, Process},
+    write::DOWN,
 };
 
 impl World {
@@ -64,7 +65,14 @@ impl World {
         }
     }
 
-    fn until(&mut self, lasts: Duration, what: What) {
+    /// A process is killed at a write: the fault is told before it dies.
+    pub(super) fn killed_at_write(&mut self, process: Process) {
+        self.progress();
+        self.observe(&Happening::Fault(&Fault::Crash { process, down: DOWN }));
+        self.faults_over_at = self.faults_over_at.max(self.now + DOWN);
+    }
+
+    pub(super) fn until(&mut self, lasts: Duration, what: What) {
         let at = self.now + lasts;
         self.faults_over_at = self.faults_over_at.max(at);
         self.queue.push(at, what);

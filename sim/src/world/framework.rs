@@ -15,6 +15,7 @@ use crate::{
     fault::Process,
     network::{Peer, Up},
     process::{Driven, Program, Store, Told},
+    write::DOWN,
 };
 
 /// From the end of a framework's process by an error to the next one.
@@ -112,8 +113,10 @@ impl World {
         }
         framework.inputs += u64::from(!matches!(told, Told::Event(Event::Heartbeat)));
         self.observe(&Happening::SchedulerHandles { framework: number, told: &told });
+        let lasting = self.writes.left();
         let framework = &mut self.frameworks[number];
         let Some(process) = &mut framework.process else { return };
+        framework.store.keeps(lasting);
         if process.handle(now, told, &mut actions).is_err() {
             let name = framework.program.info().name.clone();
             let message = format!(
@@ -123,16 +126,25 @@ impl World {
             self.violate("callback", message);
             return;
         }
-        if framework.program.remembers() && framework.framework_id.is_none() {
-            framework.framework_id = process.framework_id().cloned();
+        let saves = framework.store.saves();
+        let remembers = framework.program.remembers() && framework.framework_id.is_none();
+        let subscribed = process.framework_id().filter(|_| remembers).cloned();
+        let lasting = self.writes.next(saves + usize::from(subscribed.is_some()));
+        let framework = &mut self.frameworks[number];
+        if subscribed.is_some() && lasting.count > saves {
+            framework.framework_id = subscribed;
         }
-        let dies = framework.dies_after.remove(&framework.inputs);
+        let killed = lasting.killed.then_some(Death { unsent: true, down: DOWN });
+        let dies = killed.or(framework.dies_after.remove(&framework.inputs));
         if dies.is_none_or(|death| !death.unsent) {
             for action in actions {
                 self.framework_acts(number, action);
             }
         }
         self.observe(&Happening::SchedulerHandled { framework: number });
+        if killed.is_some() {
+            self.killed_at_write(Process::Framework(number));
+        }
         if let Some(death) = dies.filter(|_| self.frameworks[number].ended.is_none()) {
             self.crash_framework(number, death.down);
         }

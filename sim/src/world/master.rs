@@ -19,6 +19,7 @@ use crate::{
     fault::Process,
     network::{Down, Peer},
     random,
+    write::DOWN,
 };
 
 /// The master, or the gap where one was.
@@ -94,18 +95,23 @@ impl World {
     }
 
     pub(super) fn crash_master(&mut self) {
-        self.view(); // what is shown last stays
-        if self.master.core.take().is_none() {
+        if self.master.core.is_none() {
             return;
         }
         // Some of it was written all the same, and nobody was told.
-        if !self.master.writing.is_empty() {
-            let written = self.chance.disks.usize(0..=self.master.writing.len());
-            for _ in 0..written {
-                self.master.written();
-            }
-            self.master.writing.clear();
+        let writing = self.master.writing.len();
+        let written = if writing == 0 { 0 } else { self.chance.disks.usize(0..=writing) };
+        self.master_dies(written);
+    }
+
+    /// The master dies; of what is on its way to the registry, the first so many are there all the same.
+    fn master_dies(&mut self, written: usize) {
+        self.view(); // what is shown last stays
+        self.master.core = None;
+        for _ in 0..written {
+            self.master.written();
         }
+        self.master.writing.clear();
         if !self.keeps_registry {
             self.master.registry = Recovered::default();
         }
@@ -193,6 +199,13 @@ impl World {
             return;
         }
         for commit in commits {
+            let lasting = self.writes.next(1);
+            if lasting.killed {
+                self.killed_at_write(Process::Master);
+                self.master_dies(lasting.count);
+                self.until(DOWN, What::Start(Process::Master));
+                return;
+            }
             let written = self.master.written();
             assert_eq!(written, Some(commit), "writes come back in the order in which they were asked for");
             self.master_handles(Event::Committed { commit });

@@ -30,6 +30,7 @@ use crate::{
     network::{Network, Peer, Way},
     queue::Queue,
     random::{self, Chance},
+    write::Writes,
 };
 
 /// So many happenings at one instant mean that somebody spins.
@@ -130,6 +131,7 @@ pub(crate) struct World {
     pub(crate) progress_at: Time,
     /// Happenings so far.
     pub(crate) steps: u64,
+    pub(crate) writes: Writes,
     at_once: u32,
 }
 
@@ -148,6 +150,7 @@ pub(crate) struct Parts {
     pub(crate) history: History,
     /// Agents and frameworks begin within so long.
     pub(crate) starts_within: Duration,
+    pub(crate) writes: Writes,
 }
 
 impl World {
@@ -177,6 +180,7 @@ impl World {
             violation: None,
             progress_at: START,
             steps: 0,
+            writes: parts.writes,
             at_once: 0,
         };
         world.queue.push(START, What::Start(Process::Master));

@@ -9,3 +9,4 @@ mod replay;
 mod support;
 mod swarm;
 mod whole;
+mod writes;

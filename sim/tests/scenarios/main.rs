@@ -7,6 +7,7 @@
 mod golden;
 mod mistakes;
 mod spoilt;
+mod writes;
 
 use std::{fs, path::PathBuf};
 

@@ -163,10 +163,13 @@ impl Native {
 /// Reads a file of a container's folder.
 fn read<T: serde::de::DeserializeOwned>(folder: &Path, name: &str) -> Result<Option<T>, ContainerError> {
     let path = folder.join(name);
-    folder::read(&path).map_err(|e| match e {
-        ReadError::Io(source) => ContainerError::State { path, source },
-        ReadError::Damaged(source) => ContainerError::Damaged { path, source },
-    })
+    match folder::read(&path) {
+        Ok(value) => Ok(value),
+        // Only a loss of power leaves that of a file for whose way to the disk no launch waits: it is as if nobody had written it.
+        Err(ReadError::Damaged(_)) if name != folder::EXIT && folder::is_blank(&path) => Ok(None),
+        Err(ReadError::Io(source)) => Err(ContainerError::State { path, source }),
+        Err(ReadError::Damaged(source)) => Err(ContainerError::Damaged { path, source }),
+    }
 }
 
 #[async_trait]
@@ -247,14 +250,55 @@ impl Containerizer for Native {
 mod tests {
     use super::*;
 
+    fn native(dir: &Path) -> Native {
+        let (isolation, layout) = (Isolation::Namespaces, Layout::default());
+        let plan = Plan { isolation, layout, runtime: None, users: None };
+        let config = NativeConfig::new(dir.to_owned(), String::new());
+        let shared = Shared { config, program: Program::of(&[]), plan, own: Mutex::default() };
+        Native { shared: Arc::new(shared), unenforced: Vec::new() }
+    }
+
+    /// Names are on the disk sooner than what was written under them.
+    #[tokio::test]
+    async fn what_a_loss_of_power_leaves_of_a_container_has_ended_and_can_be_removed() {
+        let dead = serde_json::to_string(&Pids::default()).unwrap();
+        for (order, pids) in [("", ""), ("\0\0\0", ""), ("", "\0"), ("", dead.as_str())] {
+            let dir = tempfile::tempdir().unwrap();
+            let native = native(dir.path());
+            let id = ContainerId("c".to_owned());
+            let folder = native.shared.folder(&id);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join(folder::SPEC), order).unwrap();
+            fs::write(folder.join(folder::PIDS), pids).unwrap();
+            assert_eq!(native.leftovers().await.unwrap(), [Leftover { id: id.clone(), running: false }]);
+            assert_eq!(native.wait(&id).await.unwrap().exit, None);
+            native.remove(&id).await.unwrap();
+            assert!(!folder.exists());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_file_of_a_container_is_no_end_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let native = native(dir.path());
+        let id = ContainerId("c".to_owned());
+        let folder = native.shared.folder(&id);
+        fs::create_dir(&folder).unwrap();
+        for (name, text) in [(folder::PIDS, "{"), (folder::SPEC, "[]"), (folder::EXIT, "")] {
+            fs::write(folder.join(name), text).unwrap();
+            let error = native.wait(&id).await.unwrap_err();
+            assert!(
+                matches!(&error, ContainerError::Damaged { path, .. } if path.ends_with(name)),
+                "{error}"
+            );
+            fs::remove_file(folder.join(name)).unwrap();
+        }
+    }
+
     #[tokio::test]
     async fn what_is_left_of_a_launch_that_was_cut_off_never_runs() {
         let dir = tempfile::tempdir().unwrap();
-        let (isolation, layout) = (Isolation::Namespaces, Layout::default());
-        let plan = Plan { isolation, layout, runtime: None, users: None };
-        let config = NativeConfig::new(dir.path().to_owned(), String::new());
-        let shared = Shared { config, program: Program::of(&[]), plan, own: Mutex::default() };
-        let native = Native { shared: Arc::new(shared), unenforced: Vec::new() };
+        let native = native(dir.path());
         let id = ContainerId("c".to_owned());
         let folder = native.shared.folder(&id);
         fs::create_dir(&folder).unwrap();
