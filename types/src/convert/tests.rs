@@ -135,7 +135,7 @@ fn every_known_number_of_an_enum_converts_and_every_other_is_named_or_what_it_co
     check(5, Some(ErrorCode::Refused), error_code, |value: ErrorCode| v1::ErrorCode::from(value) as i32);
     check(7, None, operation_state, |value: OperationState| v1::OperationState::from(value) as i32);
     check(5, None, capability, |value: Capability| v1::Capability::from(value) as i32);
-    check(4, None, agent_capability, |value: AgentCapability| v1::AgentCapability::from(value) as i32);
+    check(5, None, agent_capability, |value: AgentCapability| v1::AgentCapability::from(value) as i32);
     check(5, Some(ClaimRefusal::NotAllowed), claim_refusal, |value: ClaimRefusal| {
         v1::ClaimRefusal::from(value) as i32
     });
