@@ -10,6 +10,7 @@ mod hostile;
 mod images;
 mod limits;
 mod logs;
+mod maintenance;
 mod masters;
 mod recorded;
 mod resumed;
