@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Status, Streaming,
+    Code, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 
@@ -82,10 +82,12 @@ pub(crate) async fn run(masters: Vec<String>, heard: mpsc::Sender<Heard>) {
     let mut named = None;
     let mut followed = 0;
     loop {
+        let mut stands_by = false;
         let stood = match first_reachable(&masters, at, named.take(), backoff.failures()).await {
             Some((from, channel)) => {
                 let ended = converse(channel, &heard).await;
                 named = ended.leader;
+                stands_by = ended.stands_by;
                 // Of masters that stand by, another one may know more.
                 if ended.stood.is_zero() {
                     at = (from + 1) % masters.len();
@@ -99,8 +101,12 @@ pub(crate) async fn run(masters: Vec<String>, heard: mpsc::Sender<Heard>) {
             continue;
         }
         followed = 0;
+        let pause = match stands_by {
+            true => backoff.pause_for_leader(random()),
+            false => backoff.pause(stood, random()),
+        };
         tokio::select! {
-            () = tokio::time::sleep(backoff.pause(stood, random())) => {}
+            () = tokio::time::sleep(pause) => {}
             () = heard.closed() => return,
         }
     }
@@ -147,7 +153,9 @@ async fn connect(master: &str) -> Result<Channel, tonic::transport::Error> {
 struct Ended {
     /// For how long its registration stood.
     stood: Duration,
-    /// Where to go instead, when the master stands by and knows.
+    /// A master answered that it does not lead.
+    stands_by: bool,
+    /// Where to go instead, when it knows.
     leader: Option<String>,
 }
 
@@ -161,12 +169,14 @@ async fn converse(channel: Channel, heard: &mpsc::Sender<Heard>) -> Ended {
     }
     let mut client =
         AgentServiceClient::new(channel).max_decoding_message_size(limits::AGENT_MESSAGE_BYTES_MAX);
-    let (mut registered_at, mut leader) = (None, None);
+    let (mut registered_at, mut stands_by, mut leader) = (None, false, None);
     let reason = tokio::select! {
         reason = async {
             match client.connect(ReceiverStream::new(outgoing)).await {
                 Ok(response) => listen(response.into_inner(), heard, &mut registered_at).await,
                 Err(status) => {
+                    // What breaks off on the way has a cause here.
+                    stands_by = status.code() == Code::Unavailable && status.source().is_none();
                     leader = named_by(&status);
                     status_reason(&status)
                 }
@@ -177,7 +187,7 @@ async fn converse(channel: Channel, heard: &mpsc::Sender<Heard>) -> Ended {
     };
     // Told also when nobody listens any more; then there is nobody to tell.
     let _ = heard.send(Heard::Disconnected { reason }).await;
-    Ended { stood: registered_at.map_or(Duration::ZERO, |at| at.elapsed()), leader }
+    Ended { stood: registered_at.map_or(Duration::ZERO, |at| at.elapsed()), stands_by, leader }
 }
 
 /// The leader that a master names which stands by.

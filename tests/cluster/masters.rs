@@ -1,10 +1,11 @@
 //! Several masters on a real etcd, of which one leads.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{ErrorKind, Read as _, Write as _},
     net::TcpStream,
+    time::Instant,
 };
 
 use rustix::process::{Signal, WaitOptions, waitpid};
@@ -17,9 +18,12 @@ use crate::{
 
 /// A master on a port of its own, and where it is.
 fn start(place: &Place, etcd: &str) -> (Running, String) {
-    let args =
-        ["master", "--listen", "127.0.0.1:0", "--etcd", etcd, "--leader-lease", "10s", "--log", "info"];
-    let mut master = place.start(&args);
+    start_with(place, etcd, &["--leader-lease", "10s"])
+}
+
+fn start_with(place: &Place, etcd: &str, settings: &[&str]) -> (Running, String) {
+    let args = ["master", "--listen", "127.0.0.1:0", "--etcd", etcd, "--log", "info"];
+    let mut master = place.start(&[&args[..], settings].concat());
     let port = port(&master.error_with("standing by"));
     (master, format!("127.0.0.1:{port}"))
 }
@@ -173,4 +177,65 @@ fn a_watch_goes_on_with_the_next_leader() {
     assert!(watch.line_with("eng").starts_with("= role"));
     set("ops");
     assert!(watch.line_with("ops").starts_with("+ role"));
+}
+
+#[test]
+fn the_next_leader_offers_again_after_the_default_lease() {
+    const ROUNDS: usize = 5;
+    let Some(etcd) = Etcd::start("the time of a failover", 3, &[]) else { return };
+    let place = Place::new();
+    let mut masters: Vec<(Running, String)> =
+        (0..3).map(|_| start_with(&place, &etcd.endpoints(), &[])).collect();
+    masters[0].0.error_with("serving");
+    // One that is killed starts again where it was.
+    let url = masters.iter().map(|(_, address)| format!("http://{address}")).collect::<Vec<_>>().join(",");
+    let (settings, mounted) = (&[][..], Vec::new());
+    // Never asked.
+    let master = place.start(&["master", "--listen", "127.0.0.1:0"]);
+    let mut cluster = Cluster { place, url, settings, agents: BTreeMap::new(), mounted, master };
+    cluster.start_agent("a", "cpus:1;mem:1GiB");
+    // One after the other; each waits for its file.
+    let job = format!(
+        "name = 'line'\n[array]\nrange = [1, {}]\n[task]\ncommand = 'until [ -e go ]; do sleep 0.01; done'\n\
+         cpus = 1\nmemory = '32MiB'\n",
+        ROUNDS + 1
+    );
+    let job = cluster.submit("line", &job, &[]);
+    let mut known = BTreeSet::new();
+    let mut next = |cluster: &Cluster| {
+        until("the next task runs", || {
+            let new = cluster
+                .sandboxes("a")
+                .into_iter()
+                .find(|sandbox| sandbox.join("stdout").exists() && !known.contains(sandbox))?;
+            known.insert(new.clone());
+            Some(new)
+        })
+    };
+    let mut running = next(&cluster);
+    let mut times = Vec::new();
+    for _ in 0..ROUNDS {
+        until("it is known to run", || (cluster.tasks("running").len() == 1).then_some(()));
+        let (leader, address) = masters.iter_mut().find(|(_, address)| healthy(address)).unwrap();
+        let killed = Instant::now();
+        leader.kill();
+        fs::write(running.join("go"), "").unwrap();
+        running = next(&cluster);
+        times.push(killed.elapsed());
+        let listen = address.clone();
+        let args = ["master", "--listen", &listen, "--etcd", &etcd.endpoints(), "--log", "info"];
+        *leader = cluster.place.start(&args);
+        leader.error_with("standing by");
+    }
+    println!("from the leader's death until a task is launched under the next one: {times:.1?}");
+    fs::write(running.join("go"), "").unwrap();
+    assert_eq!(job.end().expect(0).json()["totals"]["succeeded"], ROUNDS + 1);
+}
+
+/// Whether this master leads.
+fn healthy(address: &str) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address) else { return false };
+    stream.set_read_timeout(Some(BOUND)).unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").unwrap();
+    rest(stream).contains(" 200 ")
 }

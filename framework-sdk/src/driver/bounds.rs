@@ -9,6 +9,10 @@ pub(crate) const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// frameworks make a hundred attempts a second at most. A tenth of the failover time-out where that is less.
 pub(crate) const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(10);
 
+/// The same where there are several masters: when one is lost, another one leads within a few seconds. A thousand frameworks make some
+/// thousand attempts a second at most, which stand-bys answer from memory.
+pub(crate) const RECONNECT_PAUSE_SEVERAL_MAX: Duration = Duration::from_secs(1);
+
 /// How long one attempt to connect and subscribe may take before another master is tried.
 pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -465,8 +465,12 @@ impl State {
             }
             _ => self.master = (self.master + 1) % self.config.masters.len(),
         }
-        let longest = (self.described.current().0.failover_timeout / 10)
-            .clamp(bounds::RECONNECT_PAUSE_MIN, bounds::RECONNECT_PAUSE_MAX);
+        let longest = match self.config.masters.len() {
+            1 => bounds::RECONNECT_PAUSE_MAX,
+            _ => bounds::RECONNECT_PAUSE_SEVERAL_MAX,
+        };
+        let longest =
+            (self.described.current().0.failover_timeout / 10).clamp(bounds::RECONNECT_PAUSE_MIN, longest);
         let pause = bounds::RECONNECT_PAUSE_MIN.saturating_mul(1 << self.failures.min(16)).min(longest);
         self.failures = self.failures.saturating_add(1);
         self.phase = Phase::Waiting { at: now + self.random.between(pause / 2, pause) };
