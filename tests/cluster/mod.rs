@@ -11,6 +11,7 @@ mod images;
 mod limits;
 mod logs;
 mod masters;
+mod operated;
 mod resumed;
 mod sharing;
 mod survival;
