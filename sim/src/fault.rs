@@ -53,6 +53,25 @@ pub enum Fault {
         /// From the end to the new process.
         down: Duration,
     },
+    /// An operator has an agent deactivated for a time, or until that is possible.
+    Deactivate {
+        /// The agent.
+        agent: usize,
+        /// After how long he reactivates it.
+        lasts: Duration,
+    },
+    /// An operator has an agent drained, and reactivated when it is and that time is over.
+    Drain {
+        /// The agent.
+        agent: usize,
+        /// After how long he reactivates it at the earliest.
+        lasts: Duration,
+    },
+    /// An operator declares an agent gone; its machine begins anew, as another agent.
+    Gone {
+        /// The agent.
+        agent: usize,
+    },
     /// A task that runs is killed by the kernel for want of memory.
     OutOfMemory {
         /// The agent.
@@ -120,9 +139,12 @@ impl Timed {
     /// When it is over, and what it did is undone.
     pub fn over(&self) -> Duration {
         let lasts = match self.fault {
-            Fault::Cut { lasts, .. } | Fault::Slow { lasts, .. } => lasts,
+            Fault::Cut { lasts, .. }
+            | Fault::Slow { lasts, .. }
+            | Fault::Deactivate { lasts, .. }
+            | Fault::Drain { lasts, .. } => lasts,
             Fault::Crash { down, .. } | Fault::Reboot { down, .. } | Fault::DiskFails { down, .. } => down,
-            Fault::Break { .. } | Fault::OutOfMemory { .. } => Duration::ZERO,
+            Fault::Break { .. } | Fault::Gone { .. } | Fault::OutOfMemory { .. } => Duration::ZERO,
         };
         self.at + lasts
     }
@@ -153,6 +175,8 @@ pub struct Chaos {
     pub framework_crashes: f64,
     /// Tasks killed for want of memory.
     pub out_of_memory: f64,
+    /// Agents that an operator takes out of use: deactivated, drained, or gone.
+    pub out_of_use: f64,
 }
 
 impl Chaos {
@@ -169,9 +193,10 @@ impl Chaos {
         disk_failures: 0.0,
         framework_crashes: 0.0,
         out_of_memory: 0.0,
+        out_of_use: 0.0,
     };
 
-    /// A bad day, all of it within so long.
+    /// A bad day, all of it within so long. No operator makes it worse.
     pub fn bad_day(lasts: Duration) -> Self {
         Self {
             lasts,
@@ -185,6 +210,7 @@ impl Chaos {
             disk_failures: 0.5,
             framework_crashes: 1.0,
             out_of_memory: 1.0,
+            out_of_use: 0.0,
         }
     }
 
@@ -193,7 +219,7 @@ impl Chaos {
         let mut rng = random::stream(seed, 5);
         let mut script = Vec::new();
         let minutes = self.lasts.as_secs_f64() / 60.0;
-        let kinds: [(f64, Kind); 9] = [
+        let kinds: [(f64, Kind); 10] = [
             (self.cuts, Kind::Cut),
             (self.breaks, Kind::Break),
             (self.slow, Kind::Slow),
@@ -203,6 +229,7 @@ impl Chaos {
             (self.disk_failures, Kind::DiskFails),
             (self.framework_crashes, Kind::FrameworkCrash),
             (self.out_of_memory, Kind::OutOfMemory),
+            (self.out_of_use, Kind::OutOfUse),
         ];
         for (per_minute, kind) in kinds {
             let expected = (per_minute * minutes).max(0.0);
@@ -242,6 +269,11 @@ impl Chaos {
             Kind::DiskFails => Fault::DiskFails { agent: agent?, down: lasts },
             Kind::FrameworkCrash => Fault::Crash { process: Process::Framework(framework?), down: lasts },
             Kind::OutOfMemory => Fault::OutOfMemory { agent: agent?, container: rng.usize(0..64) },
+            Kind::OutOfUse => match rng.u8(0..5) {
+                0 | 1 => Fault::Deactivate { agent: agent?, lasts },
+                2 | 3 => Fault::Drain { agent: agent?, lasts },
+                _ => Fault::Gone { agent: agent? },
+            },
         })
     }
 }
@@ -257,6 +289,7 @@ enum Kind {
     DiskFails,
     FrameworkCrash,
     OutOfMemory,
+    OutOfUse,
 }
 
 impl fmt::Display for Peer {
@@ -298,6 +331,9 @@ impl fmt::Display for Fault {
             Fault::Crash { process, down } => write!(f, "crash {process} for {down:?}"),
             Fault::Reboot { agent, down } => write!(f, "reboot agent {agent} for {down:?}"),
             Fault::DiskFails { agent, down } => write!(f, "fail-disk agent {agent} for {down:?}"),
+            Fault::Deactivate { agent, lasts } => write!(f, "deactivate agent {agent} for {lasts:?}"),
+            Fault::Drain { agent, lasts } => write!(f, "drain agent {agent} for {lasts:?}"),
+            Fault::Gone { agent } => write!(f, "gone agent {agent}"),
             Fault::OutOfMemory { agent, container } => write!(f, "out-of-memory agent {agent} {container}"),
         }
     }

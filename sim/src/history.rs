@@ -116,6 +116,7 @@ pub(crate) fn describe(happening: &Happening<'_>) -> Option<String> {
         Happening::OperatorCalls { call: OperatorCall::MarkAgentGone { agent_id } } => {
             format!("operator: {agent_id} is gone")
         }
+        Happening::OperatorAnswered { .. } => "operator: is answered".to_owned(),
         Happening::OperatorCalls { call: OperatorCall::Explain(_) | OperatorCall::Shares } => return None,
         Happening::MasterHearsAgent { agent, message, .. } => {
             if matches!(message, AgentMessage::Pong { .. }) {

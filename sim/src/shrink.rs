@@ -154,9 +154,12 @@ pub(crate) fn agent_of(fault: &Fault) -> Option<usize> {
         },
         Fault::Crash { process: Process::Agent(agent), .. } => Some(agent),
         Fault::Crash { .. } => None,
-        Fault::Reboot { agent, .. } | Fault::DiskFails { agent, .. } | Fault::OutOfMemory { agent, .. } => {
-            Some(agent)
-        }
+        Fault::Reboot { agent, .. }
+        | Fault::DiskFails { agent, .. }
+        | Fault::Deactivate { agent, .. }
+        | Fault::Drain { agent, .. }
+        | Fault::Gone { agent }
+        | Fault::OutOfMemory { agent, .. } => Some(agent),
     }
 }
 

@@ -12,6 +12,7 @@ mod limits;
 mod logs;
 mod maintenance;
 mod masters;
+mod operated;
 mod recorded;
 mod resumed;
 mod sharing;

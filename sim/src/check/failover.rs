@@ -17,7 +17,7 @@ use apportion_types::{
     },
 };
 
-use super::{Change, Changes, Check, Happening, Verdict, streams::Streams};
+use super::{Change, Changes, Check, Happening, Verdict, activation::ends_all, streams::Streams};
 use crate::{fault::Process, machine::Container, world::World};
 
 /// Whoever subscribes with an id keeps it. A framework is removed only when it, or an operator, wishes it, or when it was away for its
@@ -222,8 +222,7 @@ impl Failover {
                 let of_it = tasks.keys().filter(|key| key.0 == *framework_id);
                 self.told.extend(of_it.map(|key| (agent, key.clone())));
             }
-            // It is to end with all that runs there.
-            MasterMessage::Refuse { code: RefuseCode::Maintenance, .. } => {
+            message if ends_all(message) => {
                 let Some(core) = &world.agents[agent].core else { return };
                 self.told.extend(core.view().tasks.keys().map(|key| (agent, key.clone())));
             }

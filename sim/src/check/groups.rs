@@ -9,7 +9,7 @@ use apportion_types::{
     protocol::agent::{MasterMessage, RefuseCode},
 };
 
-use super::{Changes, Check, Happening, Verdict};
+use super::{Changes, Check, Happening, Verdict, activation::ends_all};
 use crate::{fault::Process, machine::Container, world::World};
 
 /// In one decision of the master either all tasks of a group begin, or none. On its agent no task of it is launched before every init task
@@ -89,9 +89,10 @@ impl Check for Groups {
                 MasterMessage::RemoveFramework { framework_id } => {
                     self.removed.insert((agent, framework_id.clone()));
                 }
-                MasterMessage::Refuse { code: RefuseCode::Maintenance, .. } => {
-                    let all: Vec<TaskKey> = self.of_agent(agent).map(|member| member.key.clone()).collect();
-                    self.asked.extend(all.into_iter().map(|key| (agent, key)));
+                message if ends_all(message) => {
+                    let tasks = world.agents[agent].core.as_ref().map(|core| core.view().tasks);
+                    let keys = tasks.iter().flat_map(|tasks| tasks.keys());
+                    self.asked.extend(keys.map(|key| (agent, key.clone())));
                 }
                 _ => {}
             },

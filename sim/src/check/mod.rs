@@ -4,6 +4,7 @@
 //! starts and ends; so it can hold what the cores believe against what is so.
 
 mod accepted;
+mod activation;
 mod answers;
 mod calls;
 mod changes;
@@ -89,6 +90,8 @@ pub(crate) enum Happening<'a> {
     MasterTellsScheduler { framework: usize, conn: ConnId, event: &'a Event },
     /// An operator asks; it is handled next.
     OperatorCalls { call: &'a OperatorCall },
+    /// An operator has heard that what he asked is done.
+    OperatorAnswered { call: &'a OperatorCall },
     /// A message reaches the master; it is handled next.
     MasterHearsAgent { agent: usize, conn: ConnId, message: &'a AgentMessage },
     /// The master tells an agent something.
@@ -157,6 +160,7 @@ pub(crate) fn all() -> Vec<Box<dyn Check>> {
         Box::new(maintenance::Maintenances::default()),
         Box::new(supervision::Supervision::default()),
         Box::new(queues::Queues::default()),
+        Box::new(activation::Activations::default()),
         Box::new(honest::Honest),
         Box::new(rest::Rest::default()),
     ]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use apportion_agent_core::{ContainerId, TaskKey};
 use apportion_master_core::view::FrameworkState;
 use apportion_types::{
-    AgentId, Reason, TaskStatus,
+    AgentId, Reason, Source, TaskState, TaskStatus,
     protocol::{
         agent::{MasterMessage, RefuseCode},
         scheduler::Event,
@@ -16,8 +16,8 @@ use super::{Check, Happening, Verdict};
 use crate::{machine::Stage, world::World};
 
 /// A container is launched once for each time that the master has the task run on its agent, and after the task is on the agent's
-/// disk with that container. No scheduler is told that a task has ended while it runs, but that it is gone with a machine that is taken down,
-/// which its agent was told.
+/// disk with that container. No scheduler is told that a task has ended while it runs, but for what an operator declares gone, or takes down with
+/// its machine, which its agent was told.
 ///
 /// At rest every container that has not ended is its agent's for that task, is the master's on that agent, and is of a framework that
 /// is not removed.
@@ -124,6 +124,10 @@ impl Orphans {
     fn is_over(&self, world: &World, framework: usize, status: &TaskStatus) -> Verdict {
         // These are about a description that was not launched, whatever else has that name.
         if matches!(status.reason, Some(Reason::InvalidOffers | Reason::TaskInvalid)) {
+            return Ok(());
+        }
+        // An operator has said so, of an agent that may still have it: it is told to end it.
+        if status.state == TaskState::GoneByOperator && status.source == Source::Master {
             return Ok(());
         }
         let number = status.agent_id.as_ref().and_then(|id| self.agents.get(id));

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use apportion_agent_core::{CheckpointId, ContainerId, Record, TaskKey};
 use apportion_master_core::{
-    ConnId,
+    ConnId, OperatorCall,
     view::{AgentView, OfferView, TaskView},
 };
 use apportion_types::{
@@ -279,6 +279,37 @@ fn failover() {
     assert!(tells(&message).unwrap_err().contains("nobody has asked for it"));
     let removed = tells(&MasterMessage::RemoveFramework { framework_id });
     assert!(removed.unwrap_err().contains("and it is not removed"));
+}
+
+#[test]
+fn activation() {
+    let sim = running();
+    let agent_id = task(&sim).1.agent_id.clone();
+    let conn = ConnId(u64::MAX);
+    let registered = MasterMessage::Registered {
+        agent_id: agent_id.clone(),
+        master_id: String::new(),
+        ping_timeout: Default::default(),
+        missing_tasks: Vec::new(),
+        drain: Some(Default::default()),
+    };
+    let see = |seen: &[Happening<'_>]| {
+        let mut check = super::activation::Activations::default();
+        seen.iter().try_for_each(|happening| super::Check::observe(&mut check, sim.world(), happening))
+    };
+    let told = Happening::MasterTellsAgent { agent: 0, conn, message: &registered };
+    assert!(see(&[told]).unwrap_err().contains("and nobody wished that"));
+    let deactivate = OperatorCall::DeactivateAgent { agent_id: agent_id.clone() };
+    let decided = Happening::MasterDecided(&Changes::default());
+    let answered = Happening::OperatorAnswered { call: &deactivate };
+    assert!(see(&[answered, decided]).unwrap_err().contains("is active, and an operator was answered"));
+    let gone = OperatorCall::MarkAgentGone { agent_id };
+    let decided = Happening::MasterDecided(&Changes::default());
+    let answered = Happening::OperatorAnswered { call: &gone };
+    assert!(see(&[answered, decided]).unwrap_err().contains("takes part, and is gone"));
+    let answered = Happening::OperatorAnswered { call: &gone };
+    let told = Happening::MasterTellsAgent { agent: 0, conn, message: &registered };
+    assert!(see(&[answered, told]).unwrap_err().contains("is let in, and is gone"));
 }
 
 #[test]

@@ -44,6 +44,7 @@ pub(super) fn chaos(line: &mut Line<'_>) -> Parsed<Chaos> {
             ("disk-failures", &mut chaos.disk_failures),
             ("framework-crashes", &mut chaos.framework_crashes),
             ("out-of-memory", &mut chaos.out_of_memory),
+            ("out-of-use", &mut chaos.out_of_use),
         ];
         let known: Vec<&str> = rates.iter().map(|(key, _)| *key).chain(["longest"]).collect();
         let Given { key, value } = word.option(&known)?;
@@ -54,6 +55,7 @@ pub(super) fn chaos(line: &mut Line<'_>) -> Parsed<Chaos> {
     }
     let rates = chaos.cuts + chaos.breaks + chaos.slow + chaos.master_crashes + chaos.agent_crashes;
     let rates = rates + chaos.reboots + chaos.disk_failures + chaos.framework_crashes + chaos.out_of_memory;
+    let rates = rates + chaos.out_of_use;
     if rates * lasts.as_secs_f64() / 60.0 > FAULTS_MAX {
         return Err(word.wrong(
             "is too long for so many faults a minute",

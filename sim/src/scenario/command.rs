@@ -221,6 +221,9 @@ fn agent_of(fault: &Fault) -> Option<usize> {
         | Fault::Crash { process: Process::Agent(agent), .. }
         | Fault::Reboot { agent, .. }
         | Fault::DiskFails { agent, .. }
+        | Fault::Deactivate { agent, .. }
+        | Fault::Drain { agent, .. }
+        | Fault::Gone { agent }
         | Fault::OutOfMemory { agent, .. } => Some(agent),
         _ => None,
     }

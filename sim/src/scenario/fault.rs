@@ -15,7 +15,8 @@ use crate::{
 const SLOWER_MAX: u64 = 1_000;
 
 /// What a fault begins with.
-pub(super) const KINDS: &[&str] = &["cut", "break", "slow", "crash", "reboot", "fail-disk", "out-of-memory"];
+pub(super) const KINDS: &[&str] =
+    &["cut", "break", "slow", "crash", "reboot", "fail-disk", "out-of-memory", "deactivate", "drain", "gone"];
 
 /// Reads what stands behind the fault's first word, `kind`.
 pub(super) fn parse(kind: Word<'_>, line: &mut Line<'_>, cast: &Cast) -> Parsed<Fault> {
@@ -35,6 +36,9 @@ pub(super) fn parse(kind: Word<'_>, line: &mut Line<'_>, cast: &Cast) -> Parsed<
         "crash" => Fault::Crash { process: process(line, cast)?, down: lasts(line)? },
         "reboot" => Fault::Reboot { agent: agent(line, cast)?, down: lasts(line)? },
         "fail-disk" => Fault::DiskFails { agent: agent(line, cast)?, down: lasts(line)? },
+        "deactivate" => Fault::Deactivate { agent: agent(line, cast)?, lasts: lasts(line)? },
+        "drain" => Fault::Drain { agent: agent(line, cast)?, lasts: lasts(line)? },
+        "gone" => Fault::Gone { agent: agent(line, cast)? },
         "out-of-memory" => {
             let agent = agent(line, cast)?;
             let container =

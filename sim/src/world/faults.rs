@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use apportion_types::Drain;
+
 use super::{What, World};
 use crate::{
     check::Happening,
@@ -61,6 +63,9 @@ impl World {
                 }
             }
             Fault::DiskFails { agent, down } => self.agents[agent].disk_fails = Some(down),
+            Fault::Deactivate { agent, lasts } => self.takes_out(agent, None, lasts),
+            Fault::Drain { agent, lasts } => self.takes_out(agent, Some(Drain::default()), lasts),
+            Fault::Gone { agent } => self.declares_gone(agent),
             Fault::OutOfMemory { agent, container } => self.out_of_memory(agent, container),
         }
     }

@@ -73,6 +73,12 @@ impl MasterProcess {
         self.writing.iter().any(|(_, op)| matches!(op, RegistryOp::SetMaintenance { .. }))
     }
 
+    /// The answer to an operator, once there is one; told once.
+    pub(super) fn reply(&mut self, request: RequestId) -> Option<Result<OperatorReply, OperatorError>> {
+        let index = self.replies.iter().position(|(answered, _)| *answered == request)?;
+        Some(self.replies.swap_remove(index).1)
+    }
+
     /// What its process takes for the time.
     pub(crate) fn shows(&self, now: Time) -> Time {
         self.clock.shows(now)
@@ -240,6 +246,12 @@ impl World {
 
     /// Asks as an operator does; answered at once, or not at all while there is no master.
     pub(crate) fn operate(&mut self, call: OperatorCall) -> Option<Result<OperatorReply, OperatorError>> {
+        let request = self.asks(call);
+        self.master.reply(request)
+    }
+
+    /// Asks as an operator does.
+    pub(super) fn asks(&mut self, call: OperatorCall) -> RequestId {
         self.progress();
         self.master.requests += 1;
         let request = RequestId(self.master.requests);
@@ -247,7 +259,6 @@ impl World {
             self.observe(&Happening::OperatorCalls { call: &call });
         }
         self.master_handles(Event::Operator { request, call });
-        let index = self.master.replies.iter().position(|(answered, _)| *answered == request)?;
-        Some(self.master.replies.swap_remove(index).1)
+        request
     }
 }

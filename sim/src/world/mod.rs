@@ -8,6 +8,7 @@ mod executor;
 mod faults;
 mod framework;
 mod master;
+mod operator;
 mod wire;
 
 use std::{cell::OnceCell, fmt, time::Duration};
@@ -69,6 +70,8 @@ pub(crate) enum What {
     Fault { number: usize },
     /// A link is whole again.
     Heals { peer: Peer, ways: Ways },
+    /// An operator looks whether his wish is done.
+    OperatorLooks { number: usize },
     /// A link is as fast as before.
     Quickens { peer: Peer, times: u32 },
 }
@@ -108,6 +111,7 @@ pub(crate) struct World {
     pub(crate) master: MasterProcess,
     pub(crate) agents: Vec<Agent>,
     pub(crate) frameworks: Vec<FrameworkProcess>,
+    operators: Vec<operator::Operator>,
     pub(crate) workload: Workload,
     pub(crate) odds: Odds,
     /// The master has a work directory: agents and frameworks are in a registry that outlives it. One run in four is without.
@@ -165,6 +169,7 @@ impl World {
             master: parts.master,
             agents: parts.agents,
             frameworks: parts.frameworks,
+            operators: Vec::new(),
             workload: parts.workload,
             odds: parts.odds,
             keeps_registry: random::stream(parts.seed, 9).u32(0..4) != 0,
@@ -245,6 +250,7 @@ impl World {
             What::Estimated { agent, life } => self.estimated(agent, life),
             What::Fault { number } => self.fault(number),
             What::Heals { peer, ways } => self.heals(peer, ways),
+            What::OperatorLooks { number } => self.operator_looks(number),
             What::Quickens { peer, times } => self.network.link_mut(peer).slowness /= times,
         }
         self.violation.is_none()
@@ -327,6 +333,11 @@ impl World {
     /// The id of an agent's process, if it is up and has one.
     pub(crate) fn agent_id(&self, number: usize) -> Option<AgentId> {
         self.agents[number].core.as_ref()?.view().agent_id
+    }
+
+    /// True when what the registry has outlives a master.
+    pub(crate) fn keeps_registry(&self) -> bool {
+        self.keeps_registry
     }
 
     /// True when no fault is to come or holds, and every process that should be up is, and has a connection.

@@ -1,6 +1,6 @@
 //! An operator takes the agent out of use: it is drained, or gone.
 
-use apportion_types::{Drain, Reason, TaskState, Time};
+use apportion_types::{Drain, Reason, TaskState, Time, limits};
 
 use crate::{
     AgentCore, Fence,
@@ -59,7 +59,9 @@ impl AgentCore {
         self.gone = message;
         let keys: Vec<TaskKey> = self.tasks.keys().cloned().collect();
         for key in keys {
-            self.kill(now, &key, None, Reason::KilledByOperator, None, actions);
+            // What it did may be done elsewhere already.
+            let grace = self.tasks[&key].own_grace().min(limits::KILL_GRACE_DEFAULT);
+            self.kill(now, &key, Some(grace), Reason::KilledByOperator, None, actions);
         }
     }
 

@@ -104,8 +104,7 @@ impl AgentCore {
         agent_id: AgentId,
         master_id: String,
         ping_timeout: Duration,
-        missing_tasks: Vec<TaskKey>,
-        drain: Option<Drain>,
+        (missing_tasks, drain): (Vec<TaskKey>, Option<Drain>),
         actions: &mut Actions,
     ) {
         if self.link != Link::Registering {

@@ -108,7 +108,7 @@ impl AgentCore {
     fn master_message(&mut self, now: Time, message: MasterMessage, actions: &mut Actions) {
         match message {
             MasterMessage::Registered { agent_id, master_id, ping_timeout, missing_tasks, drain } => {
-                self.registered(now, agent_id, master_id, ping_timeout, missing_tasks, drain, actions);
+                self.registered(now, agent_id, master_id, ping_timeout, (missing_tasks, drain), actions);
             }
             MasterMessage::Refuse { code, message } => self.refused(now, code, message, actions),
             _ if self.link == Link::Registering => {

@@ -83,7 +83,7 @@ impl Jobs {
 
 /// True for a task that nobody wished to end for good.
 fn fell(reason: Option<Reason>) -> bool {
-    matches!(reason, Some(Reason::TaskGroupFailed | Reason::Preempted))
+    matches!(reason, Some(Reason::TaskGroupFailed | Reason::Preempted | Reason::AgentDraining))
 }
 
 fn part(place: usize, count: usize) -> Part {

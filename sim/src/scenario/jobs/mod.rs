@@ -409,7 +409,7 @@ impl Scheduler for Jobs {
         if over && job.stage == Stage::Launched && self.work.group > 0 {
             self.member_ended(number, &status);
         } else if over && job.stage == Stage::Launched {
-            let gave_way = status.reason == Some(Reason::Preempted)
+            let gave_way = matches!(status.reason, Some(Reason::Preempted | Reason::AgentDraining))
                 || self.store.load(&yielded(&status.task_id)).is_some();
             let state =
                 if gave_way && status.state == TaskState::Killed { TaskState::Gone } else { status.state };
