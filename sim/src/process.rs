@@ -65,7 +65,7 @@ impl Store {
         self.change(changes);
     }
 
-    fn change(&self, changes: Changes) {
+    pub(crate) fn change(&self, changes: Changes) {
         store::Store::save(&mut self.clone(), changes).expect(FAILS_NEVER);
     }
 

@@ -57,27 +57,25 @@ impl Jobs {
             TaskState::Killed => Stage::Killed,
             _ => Stage::Failed,
         };
-        self.put(number, Job { stage, ..self.jobs[number].clone() });
         let members = self.members(number);
-        let stands =
-            |stage: Stage| members.clone().filter(|member| self.jobs[*member].stage == stage).count();
+        let now = |member: usize| if member == number { stage } else { self.jobs[member].stage };
+        let stands = |stage: Stage| members.clone().filter(|member| now(*member) == stage).count();
         let tired = self.work.retries_max.is_some_and(|most| self.jobs[number].failures >= most);
         if stands(Stage::Launched) > 0 || stands(Stage::Killed) > 0 || stands(Stage::Failed) == 0 || tired {
-            return;
+            return self.put(number, Job { stage, ..self.jobs[number].clone() });
         }
-        for member in members {
+        let again = |member: usize| {
             let Job { attempt, failures, .. } = self.jobs[member];
-            let again =
-                Job { stage: Stage::Waiting, attempt: attempt + 1, failures: failures + 1, agent_id: None };
-            self.put(member, again);
-        }
+            Job { stage: Stage::Waiting, attempt: attempt + 1, failures: failures + 1, agent_id: None }
+        };
+        self.put_all(members.map(|member| (member, again(member))).collect());
     }
 
     /// None of a group that waits is launched any more.
     pub(super) fn drop_group(&mut self, number: usize) {
-        for member in self.members(number).filter(|member| *member < self.jobs.len()).collect::<Vec<_>>() {
-            self.put(member, Job { stage: Stage::Killed, ..self.jobs[member].clone() });
-        }
+        let members = self.members(number).filter(|member| *member < self.jobs.len());
+        let killed = |member: usize| Job { stage: Stage::Killed, ..self.jobs[member].clone() };
+        self.put_all(members.map(|member| (member, killed(member))).collect());
     }
 }
 

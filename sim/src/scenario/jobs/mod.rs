@@ -15,6 +15,7 @@ use apportion_sdk::{
     Probe, Reason, Resources, Role, Schedule, Scheduler, Subscription, Task, TaskId, TaskInfo, TaskState,
     TaskStatus, Time, async_trait, preempt,
     protocol::{FreeState, Preemption, ResourceRequest},
+    store::Changes,
 };
 
 use super::framework::TASKS_MAX;
@@ -268,7 +269,18 @@ impl Jobs {
 
     /// The one door through which a task moves: it is stored before anything is done about it.
     fn put(&mut self, number: usize, job: Job) {
-        self.store.save(&number.to_string(), job.text());
+        self.put_all(vec![(number, job)]);
+    }
+
+    /// The same for several, of which none moves without the others.
+    fn put_all(&mut self, moved: Vec<(usize, Job)>) {
+        let mut changes = Changes::default();
+        moved.iter().for_each(|(number, job)| _ = changes.put(number.to_string(), job.text().into_bytes()));
+        self.store.change(changes);
+        moved.into_iter().for_each(|(number, job)| self.moved(number, job));
+    }
+
+    fn moved(&mut self, number: usize, job: Job) {
         if job.stage == Stage::Waiting {
             self.waiting.insert(number);
         } else {
