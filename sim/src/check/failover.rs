@@ -12,7 +12,7 @@ use apportion_types::{
     container::Exit,
     limits,
     protocol::{
-        agent::{MasterMessage, RefuseCode},
+        agent::MasterMessage,
         scheduler::{Call, ErrorCode, Event},
     },
 };

@@ -6,7 +6,7 @@ use apportion_agent_core::{ContainerId, Record, TaskKey};
 use apportion_types::{
     FrameworkId, Part, TaskState,
     container::{Exit, Termination},
-    protocol::agent::{MasterMessage, RefuseCode},
+    protocol::agent::MasterMessage,
 };
 
 use super::{Changes, Check, Happening, Verdict, activation::ends_all};

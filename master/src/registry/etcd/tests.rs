@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use apportion_master_core::{RemovedAgent, view::RoleSettings};
 use apportion_proto::v1::registry_entry::Entry;
-use apportion_types::{AgentCapability, AgentId, AgentInfo, Resources, Role};
+use apportion_types::{Activation, AgentCapability, AgentId, AgentInfo, Resources, Role};
 
 use super::{
     proxy::{Fails, Proxy},
@@ -148,7 +148,7 @@ async fn etcd_keeps_what_a_leader_writes_and_refuses_a_deposed_one() {
 }
 
 #[tokio::test]
-async fn what_an_earlier_version_wrote_is_taken_on_and_closed_to_it() {
+async fn what_an_earlier_version_wrote_is_closed_to_it_once_it_would_lose_something() {
     let Some((_etcd, client)) = start("a registry of an earlier version in etcd", &[]) else { return };
     let cluster = Cluster::default();
     let keys = Keys::new(&cluster);
@@ -161,6 +161,10 @@ async fn what_an_earlier_version_wrote_is_taken_on_and_closed_to_it() {
     let leadership = write(&client, &keys.leader(), b"a:1 m1").await;
     let registry = Etcd::open(client.clone(), &cluster, leadership).await.unwrap();
     assert_eq!(registry.load().await.unwrap(), contents);
+    registry.commit(vec![admit(2, 1)]).await.unwrap();
+    assert_eq!(value(&client, &keys.version()).await.unwrap(), b"1", "it knows that too");
+    let activation = Activation::Deactivated;
+    registry.commit(vec![RegistryOp::SetActivation { agent_id: agent(2), activation }]).await.unwrap();
     assert_eq!(value(&client, &keys.version()).await.unwrap(), b"2");
 }
 
