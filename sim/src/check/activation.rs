@@ -111,6 +111,11 @@ impl Activations {
             {
                 return Err(format!("agent {agent_id} is let in, and is gone"));
             }
+            // Whose machine is taken down ends whatever was wished of it.
+            Happening::MasterTellsAgent {
+                message: MasterMessage::Refuse { code: RefuseCode::Maintenance, .. },
+                ..
+            } => {}
             Happening::MasterTellsAgent { conn, message, .. } if ends_all(message) => {
                 let id = match message {
                     MasterMessage::Registered { agent_id, .. } => Some(agent_id),
