@@ -241,7 +241,7 @@ mod tests {
         assert!(why.contains("window 1 (of a) is over already"), "{why}");
         let early = Maintenance { windows: past.clone(), down: BTreeSet::new() };
         let down = early.with_started(&names(&["a"])).unwrap();
-        assert_eq!(down.with_schedule(past.clone(), NOW).unwrap(), down);
+        assert_eq!(down.with_schedule(past, NOW).unwrap(), down);
         assert_eq!(down.without_past(NOW), down);
         assert_eq!(early.without_past(NOW), none);
         let why = down.with_schedule(Vec::new(), NOW).unwrap_err().to_string();
