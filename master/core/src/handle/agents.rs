@@ -114,7 +114,7 @@ impl State {
             None if self.lost.removed(id).is_none() => {
                 Err(OperatorError::NotFound { what: format!("agent `{id}`") })
             }
-            _ => Err(OperatorError::Conflict { why: format!("agent {id} was removed, and never returns") }),
+            _ => Err(OperatorError::Ended { what: format!("agent `{id}`") }),
         }
     }
 
