@@ -306,7 +306,15 @@ impl State {
         let last = loss != Loss::Unreachable;
         let keys: Vec<TaskKey> = self.agents[id].tasks.iter().cloned().collect();
         for key in &keys {
-            if self.view.tasks[key].state.is_terminal() {
+            let task = &self.view.tasks[key];
+            if task.state.is_terminal() {
+                // Its end is known, but how was to be told when something before it is acknowledged: nobody else will tell it now.
+                let told = task.status.as_ref().is_some_and(|status| status.state.is_terminal());
+                if last && !told {
+                    let state = task.state;
+                    let status = master_status(turn.now, &key.1, Some(id), state, reason, message);
+                    self.step_task(turn, key, Step { state, status: Some(status), last });
+                }
                 continue;
             }
             // Nobody waits for a task of a removed framework: it is found again and killed should the agent return.
