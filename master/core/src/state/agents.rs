@@ -308,12 +308,14 @@ impl State {
         for key in &keys {
             let task = &self.view.tasks[key];
             if task.state.is_terminal() {
-                // Its end is known, but how was to be told when something before it is acknowledged: nobody else will tell it now.
+                // That it has ended is known, and how was to be told when something before it is acknowledged: nobody will tell it now. What has
+                // not finished is gone, rather than killed or failed for a reason that nobody knows.
                 let told = task.status.as_ref().is_some_and(|status| status.state.is_terminal());
                 if last && !told {
-                    let state = task.state;
+                    let ended = task.state;
+                    let state = if ended == TaskState::Finished { ended } else { state };
                     let status = master_status(turn.now, &key.1, Some(id), state, reason, message);
-                    self.step_task(turn, key, Step { state, status: Some(status), last });
+                    self.step_task(turn, key, Step { state: ended, status: Some(status), last });
                 }
                 continue;
             }
