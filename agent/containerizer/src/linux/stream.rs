@@ -43,6 +43,19 @@ impl Stream {
     }
 }
 
+/// Reads what there is, 0 bytes at the end.
+fn read_to_the_end(descriptor: &OwnedFd, into: &mut [u8]) -> Result<usize, Errno> {
+    // A terminal says `EIO` when nobody has its other side open any more, and may say it first when the last was written and closed
+    // while the kernel looked. Said twice, nothing is left.
+    match rustix::io::read(descriptor, &mut *into) {
+        Err(Errno::IO) => match rustix::io::read(descriptor, into) {
+            Err(Errno::IO) => Ok(0),
+            read => read,
+        },
+        read => read,
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -52,10 +65,8 @@ impl AsyncRead for Stream {
         loop {
             let mut ready = ready!(self.0.poll_read_ready(cx))?;
             let unfilled = buffer.initialize_unfilled();
-            match ready.try_io(|watched| Ok(rustix::io::read(watched.get_ref(), unfilled)?)) {
+            match ready.try_io(|watched| Ok(read_to_the_end(watched.get_ref(), unfilled)?)) {
                 Ok(Ok(read)) => buffer.advance(read),
-                // A terminal says so when nobody has its other side open any more.
-                Ok(Err(e)) if e.raw_os_error() == Some(Errno::IO.raw_os_error()) => {}
                 Ok(Err(e)) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Ok(Err(e)) => return Poll::Ready(Err(e)),
                 Err(_would_block) => continue,
