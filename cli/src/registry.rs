@@ -135,7 +135,7 @@ fn table(contents: &Contents) -> String {
         row("agent", id.as_str(), format!("{place}{unreachable}{activation}"));
     }
     for (id, removed) in &contents.recovered.removed_agents {
-        row("agent", id.as_str(), if removed.gone { "gone" } else { "removed" }.to_owned());
+        row("agent", id.as_str(), removed.cause.name().to_owned());
     }
     for (id, info) in &contents.recovered.frameworks {
         let roles: Vec<&str> = info.roles.iter().map(|role| role.as_str()).collect();

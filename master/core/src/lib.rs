@@ -32,7 +32,7 @@ pub use action::{Action, Actions, OperatorError, OperatorReply, RegistryOp};
 pub use config::{Config, RateLimit};
 pub use event::{CommitId, ConnId, Event, OperatorCall, RequestId, RoleChange};
 pub use maintenance::Maintenance;
-pub use recovered::{Recovered, RecoveredAgent, RemovedAgent};
+pub use recovered::{Cause, Recovered, RecoveredAgent, RemovedAgent};
 pub use view::View;
 
 use apportion_allocator::{Allocator, Hierarchical, Share};

@@ -54,8 +54,31 @@ impl RecoveredAgent {
 pub struct RemovedAgent {
     /// When; none when nobody knows.
     pub at: Option<Time>,
-    /// True when an operator declared it gone, false when it has unregistered.
-    pub gone: bool,
+    /// How that came.
+    pub cause: Cause,
+}
+
+/// How an agent came to be removed. Of two that are said of one agent the later here counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Cause {
+    /// It has unregistered, or never heard its id.
+    #[default]
+    Left,
+    /// Its machine was taken down for maintenance: what runs of it, should it return, is to end, and it may take part anew.
+    TakenDown,
+    /// An operator has declared it gone.
+    Gone,
+}
+
+impl Cause {
+    /// The word for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Left => "removed",
+            Cause::TakenDown => "taken down",
+            Cause::Gone => "gone",
+        }
+    }
 }
 
 impl Recovered {
@@ -79,7 +102,7 @@ impl Recovered {
                 self.agents.remove(&agent_id);
                 let known = self.removed_agents.entry(agent_id).or_insert(removed);
                 known.at = known.at.or(removed.at);
-                known.gone |= removed.gone;
+                known.cause = known.cause.max(removed.cause);
             }
             RegistryOp::SetActivation { agent_id, activation } => {
                 if let Some(agent) = self.agents.get_mut(&agent_id) {

@@ -2,8 +2,8 @@ use std::{io::Cursor, time::Duration};
 
 use apportion_allocator::{HierarchicalConfig, Question, Quota, SorterKind, Weight};
 use apportion_master_core::{
-    CommitId, Config as CoreConfig, ConnId, Event, Maintenance, OperatorCall, Recovered, RecoveredAgent,
-    RemovedAgent, RequestId, RoleChange,
+    Cause, CommitId, Config as CoreConfig, ConnId, Event, Maintenance, OperatorCall, Recovered,
+    RecoveredAgent, RemovedAgent, RequestId, RoleChange,
 };
 use apportion_proto::v1::{self, journal_record::Record as WireRecord};
 use apportion_types::{
@@ -53,8 +53,8 @@ pub(crate) fn header() -> Header {
     let recovered = Recovered {
         agents: [(of("m0-A0001"), RecoveredAgent::new(agent_info())), (of("m0-A0002"), unreachable)].into(),
         removed_agents: [
-            (of("m0-A0003"), RemovedAgent { at, gone: true }),
-            (of("m0-A0004"), RemovedAgent { at: None, gone: false }),
+            (of("m0-A0003"), RemovedAgent { at, cause: Cause::Gone }),
+            (of("m0-A0004"), RemovedAgent { at: None, cause: Cause::Left }),
         ]
         .into(),
         frameworks: [(of("m0-F0001"), framework_info())].into(),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use apportion_master_core::{RecoveredAgent, RegistryOp, RemovedAgent};
+use apportion_master_core::{Cause, RecoveredAgent, RegistryOp, RemovedAgent};
 use apportion_proto::v1::{self, registry_entry::Entry as WireEntry};
 use apportion_types::{
     AgentId, FrameworkId, Role, Time,
@@ -62,6 +62,24 @@ pub(super) fn layout(entry: &v1::RegistryEntry) -> u64 {
     }
 }
 
+fn cause_number(cause: Cause) -> i32 {
+    let wire = match cause {
+        Cause::Left => v1::RemovalCause::Left,
+        Cause::TakenDown => v1::RemovalCause::TakenDown,
+        Cause::Gone => v1::RemovalCause::Gone,
+    };
+    wire as i32
+}
+
+fn cause(number: i32) -> Result<Cause, ConvertError> {
+    match v1::RemovalCause::try_from(number) {
+        Ok(v1::RemovalCause::Unspecified | v1::RemovalCause::Left) => Ok(Cause::Left),
+        Ok(v1::RemovalCause::TakenDown) => Ok(Cause::TakenDown),
+        Ok(v1::RemovalCause::Gone) => Ok(Cause::Gone),
+        Err(_) => Err(ConvertError::new("removed_agent.cause", format_args!("{number} is not known here"))),
+    }
+}
+
 impl Contents {
     /// What there is an entry of, in order.
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
@@ -97,7 +115,7 @@ impl Contents {
                         false => WireEntry::RemovedAgent(v1::RegistryRemovedAgent {
                             agent_id: id.to_string(),
                             removed_at_us: removed.at.map(Time::as_micros),
-                            gone: removed.gone,
+                            cause: cause_number(removed.cause),
                         }),
                     }
                 }
@@ -143,7 +161,9 @@ impl Contents {
             WireEntry::RemovedAgent(agent) => {
                 let id: AgentId = id("removed_agent.agent_id", &agent.agent_id)?;
                 let at = agent.removed_at_us.map(Time::from_micros);
-                self.recovered.removed_agents.insert(id.clone(), RemovedAgent { at, gone: agent.gone });
+                self.recovered
+                    .removed_agents
+                    .insert(id.clone(), RemovedAgent { at, cause: cause(agent.cause)? });
                 Key::Agent(id)
             }
             WireEntry::Framework(framework) => {

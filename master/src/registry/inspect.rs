@@ -1,5 +1,6 @@
 //! What a registry keeps, for people and programs.
 
+use apportion_master_core::Cause;
 use apportion_types::{
     Time,
     document::{DrainWish, MaintenanceWindow, RoleSettings},
@@ -36,7 +37,7 @@ impl Contents {
         let roles = self.roles.iter().map(|(role, settings)| {
             RoleSettings::try_from(role_settings(role, settings)).expect("what is set is well formed")
         });
-        let gone = self.recovered.removed_agents.iter().filter(|(_, removed)| removed.gone);
+        let gone = self.recovered.removed_agents.iter().filter(|(_, removed)| removed.cause == Cause::Gone);
         json!({
             "agents": agents.collect::<Vec<_>>(),
             "removed_agents": self.recovered.removed_agents.keys().map(|id| id.as_str()).collect::<Vec<_>>(),

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
-use apportion_master_core::{Maintenance, RecoveredAgent, RemovedAgent, view::RoleSettings};
+use apportion_master_core::{Cause, Maintenance, RecoveredAgent, RemovedAgent, view::RoleSettings};
 use apportion_proto::v1::{self, registry_entry::Entry};
 use apportion_types::{
     Activation, AgentCapability, AgentId, AgentInfo, Drain, FrameworkId, FrameworkInfo, Resources, Role,
@@ -46,8 +46,14 @@ fn ops() -> Vec<RegistryOp> {
         RegistryOp::AdmitAgent { agent_id: agent("b"), info: info("2") },
         RegistryOp::AdmitAgent { agent_id: agent("c"), info: info("1") },
         RegistryOp::SetActivation { agent_id: agent("c"), activation: Activation::Deactivated },
-        RegistryOp::RemoveAgent { agent_id: agent("c"), removed: RemovedAgent { at: at(3), gone: true } },
-        RegistryOp::RemoveAgent { agent_id: agent("c"), removed: RemovedAgent { at: at(4), gone: false } },
+        RegistryOp::RemoveAgent {
+            agent_id: agent("c"),
+            removed: RemovedAgent { at: at(3), cause: Cause::Gone },
+        },
+        RegistryOp::RemoveAgent {
+            agent_id: agent("c"),
+            removed: RemovedAgent { at: at(4), cause: Cause::Left },
+        },
         RegistryOp::SetActivation { agent_id: agent("b"), activation: draining },
         RegistryOp::AdmitAgent { agent_id: agent("b"), info: info("2") },
         RegistryOp::SetActivation { agent_id: agent("nobody"), activation: draining },
@@ -55,7 +61,10 @@ fn ops() -> Vec<RegistryOp> {
         RegistryOp::MarkUnreachable { agent_id: agent("d"), at: at(5) },
         RegistryOp::ForgetAgent { agent_id: agent("d") },
         RegistryOp::AdmitAgent { agent_id: agent("e"), info: info("1") },
-        RegistryOp::RemoveAgent { agent_id: agent("e"), removed: RemovedAgent { at: at(6), gone: false } },
+        RegistryOp::RemoveAgent {
+            agent_id: agent("e"),
+            removed: RemovedAgent { at: at(6), cause: Cause::Left },
+        },
         RegistryOp::ForgetAgent { agent_id: agent("e") },
         RegistryOp::AdmitFramework { framework_id: framework("f"), info: framework_info.clone() },
         RegistryOp::RemoveFramework { framework_id: framework("f") },
@@ -141,7 +150,7 @@ async fn keeps_what_was_written_last() {
         assert_eq!(contents.recovered.agents[&agent("a")].unreachable_at, first, "the first time stays");
         let drain = contents.recovered.agents[&agent("b")].activation.drain();
         assert_eq!(drain, Some(Drain { grace_max: Some(Duration::from_secs(9)), mark_gone: true }));
-        let gone = RemovedAgent { at: Some(Time::from_micros(3_000_000)), gone: true };
+        let gone = RemovedAgent { at: Some(Time::from_micros(3_000_000)), cause: Cause::Gone };
         assert_eq!(contents.recovered.removed_agents, BTreeMap::from([(agent("c"), gone)]));
         assert_eq!(contents.recovered.frameworks.keys().map(FrameworkId::as_str).collect::<Vec<_>>(), ["g"]);
         assert_eq!(
@@ -377,8 +386,10 @@ async fn a_file_of_an_earlier_version_is_taken_on_and_closed_to_it_once_it_would
     {
         let registry = Embedded::open(folder.path()).unwrap();
         let mark = RegistryOp::MarkUnreachable { agent_id: agent("a"), at };
-        let remove =
-            RegistryOp::RemoveAgent { agent_id: agent("c"), removed: RemovedAgent { at, gone: false } };
+        let remove = RegistryOp::RemoveAgent {
+            agent_id: agent("c"),
+            removed: RemovedAgent { at, cause: Cause::Left },
+        };
         registry.commit(vec![mark, remove]).await.unwrap();
     }
     assert_eq!((about("version"), about("least writer")), (2, 2));

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use apportion_master_core::OperatorCall;
 use apportion_types::{MachineId, Unavailability, Window};
 
-use crate::{Failure, Peer, Sim, random};
+use crate::{Failure, Sim, random};
 
 /// What a stream of chance is for.
 const PURPOSE: u64 = 41;
@@ -21,19 +21,12 @@ pub(super) fn obey(sim: &mut Sim, lasts: Duration) -> Result<(), Failure> {
         let pause = random::between(&mut rng, Duration::from_millis(100), Duration::from_secs(6));
         sim.run_for(pause.min(end - sim.world().elapsed()))?;
         let agents = sim.world().agents.len();
-        let number = |rng: &mut fastrand::Rng| rng.usize(0..agents.max(1));
-        let named = |number: usize| -> MachineId { format!("host-{number}").parse().expect("a good name") };
-        let machine = |rng: &mut fastrand::Rng| named(number(rng));
+        let machine = |rng: &mut fastrand::Rng| -> MachineId {
+            format!("host-{}", rng.usize(0..agents.max(1))).parse().expect("a good name")
+        };
         let call = match rng.u8(0..4) {
             0 | 1 => OperatorCall::UpdateSchedule { windows: schedule(sim, &mut rng, machine) },
-            2 => {
-                // What is told to an agent that is cut off gets lost: removed and never told, it is refused when it returns, and needs somebody.
-                let number = number(&mut rng);
-                if !sim.world().network.link(Peer::Agent(number)).is_whole() {
-                    continue;
-                }
-                OperatorCall::StartMaintenance { machines: [named(number)].into() }
-            }
+            2 => OperatorCall::StartMaintenance { machines: [machine(&mut rng)].into() },
             _ => OperatorCall::StopMaintenance { machines: [machine(&mut rng)].into() },
         };
         sim.world_mut().operate(call);

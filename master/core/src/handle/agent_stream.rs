@@ -9,7 +9,7 @@ use super::register::Has;
 use crate::{
     action::RegistryOp,
     event::ConnId,
-    recovered::RemovedAgent,
+    recovered::{Cause, RemovedAgent},
     state::{
         State,
         agents::AgentStream,
@@ -121,7 +121,7 @@ impl State {
         } else {
             format!("agent {id} was removed: it has unregistered: {message}")
         };
-        let removed = RemovedAgent { at: Some(turn.now), gone: false };
+        let removed = RemovedAgent { at: Some(turn.now), cause: Cause::Left };
         let op = RegistryOp::RemoveAgent { agent_id: id.clone(), removed };
         let removal = Removal { agent_id: id, removed, conn: Some(conn), message, request: None };
         self.commits.ask(turn, op, Then::RemoveAgent(Box::new(removal)));

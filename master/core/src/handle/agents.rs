@@ -5,7 +5,7 @@ use apportion_types::{Activation, AgentCapability, AgentId, Drain, limits, proto
 use crate::{
     action::{OperatorError, OperatorReply, RegistryOp},
     event::RequestId,
-    recovered::RemovedAgent,
+    recovered::{Cause, RemovedAgent},
     state::{
         State,
         agents::{AgentStream, Loss},
@@ -121,7 +121,7 @@ impl State {
     pub(super) fn mark_agent_gone(&mut self, turn: &mut Turn<'_>, request: RequestId, id: &AgentId) {
         match (self.agents.contains_key(id), self.lost.removed(id)) {
             (true, _) => self.ask_gone(turn, id, Some(request)),
-            (false, Some(RemovedAgent { gone: true, .. })) => {
+            (false, Some(RemovedAgent { cause: Cause::Gone, .. })) => {
                 turn.reply(request, Ok(OperatorReply::AgentUpdated));
             }
             (false, Some(_)) => {
@@ -147,7 +147,7 @@ impl State {
         }
         self.timers.cancel(&Timer::Reregister(id.clone()));
         self.await_agent_no_more(id);
-        let removed = RemovedAgent { at: Some(turn.now), gone: true };
+        let removed = RemovedAgent { at: Some(turn.now), cause: Cause::Gone };
         let message = format!("agent {id} is gone: an operator has said so");
         let op = RegistryOp::RemoveAgent { agent_id: id.clone(), removed };
         let removal = Removal { agent_id: id.clone(), removed, conn, message, request };
@@ -160,17 +160,17 @@ impl State {
         let knows =
             self.view.agents.get(&id).map(|view| view.info.capabilities.contains(&AgentCapability::Drain));
         if knows.is_some() {
-            let loss = if removed.gone { Loss::Gone } else { Loss::Removed };
+            let loss = if removed.cause == Cause::Gone { Loss::Gone } else { Loss::Removed };
             self.lose_agent(turn, &id, loss, &message);
         }
         self.remove_lost(turn.now, &id, removed);
         if let Some(conn) = conn.filter(|conn| self.agent_streams.contains_key(conn)) {
-            match removed.gone {
-                true => {
+            match removed.cause {
+                Cause::Gone => {
                     let (code, message) = gone(&id, knows == Some(true));
                     turn.refuse_agent(conn, code, message);
                 }
-                false => turn.close_agent(conn),
+                Cause::Left | Cause::TakenDown => turn.close_agent(conn),
             }
         }
         if let Some(request) = request {

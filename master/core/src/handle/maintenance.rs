@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use apportion_types::{AgentId, MachineId, Window, protocol::agent::RefuseCode};
+use apportion_types::{AgentCapability, AgentId, AgentInfo, MachineId, Window, protocol::agent::RefuseCode};
 
 use crate::{
     action::{OperatorError, OperatorReply, RegistryOp},
@@ -70,12 +70,18 @@ impl State {
         &mut self,
         turn: &mut Turn<'_>,
         conn: ConnId,
-        id: Option<&AgentId>,
+        (id, info): (Option<&AgentId>, &AgentInfo),
         why: String,
     ) {
-        self.refuse_agent(turn, conn, RefuseCode::Maintenance, why);
+        self.refuse_agent(turn, conn, taken_down(info), why);
         if let Some(id) = id.filter(|id| self.agents.contains_key(*id)) {
             self.end_taken_down(turn, id);
         }
     }
+}
+
+/// What an agent is told whose machine was taken down; an older one only hears that it was removed, and leaves what runs to the operator.
+pub(crate) fn taken_down(info: &AgentInfo) -> RefuseCode {
+    let knows = info.capabilities.contains(&AgentCapability::Drain);
+    if knows { RefuseCode::Maintenance } else { RefuseCode::Removed }
 }

@@ -27,6 +27,7 @@ mod tick;
 mod update_framework;
 mod update_roles;
 
+pub(crate) use maintenance::taken_down;
 pub(crate) use subscribe::judge_info;
 
 use crate::{event::Event, state::State, turn::Turn};

@@ -4,6 +4,7 @@ use apportion_types::{AgentId, Reason, TaskId, TaskState, TaskStatus, limits, pr
 
 use super::scheduler_stream::Caller;
 use crate::{
+    recovered::Cause,
     state::{State, ids::Origin, master_status, tasks::TaskKey},
     turn::Turn,
     view::AgentState,
@@ -85,7 +86,7 @@ impl State {
                     (Some(_), _) => {
                         (TaskState::Gone, format!("agent {id} is registered and has no such task"))
                     }
-                    (None, _) if removed.is_some_and(|removed| removed.gone) => {
+                    (None, _) if removed.is_some_and(|removed| removed.cause == Cause::Gone) => {
                         (TaskState::GoneByOperator, format!("agent {id} is gone: an operator has said so"))
                     }
                     (None, _) if removed.is_some() => (TaskState::Gone, format!("agent {id} was removed")),

@@ -8,11 +8,11 @@ use apportion_types::{
     protocol::agent::{AgentOperation, AgentTask, MasterMessage, RefuseCode},
 };
 
-use super::agents::gone;
+use super::{agents::gone, maintenance::taken_down};
 use crate::{
     action::RegistryOp,
     event::{CommitId, ConnId},
-    recovered::RemovedAgent,
+    recovered::{Cause, RemovedAgent},
     state::{
         State,
         agents::AgentStream,
@@ -61,7 +61,7 @@ impl State {
             return turn.close_agent(conn);
         }
         if let Some(why) = self.why_down(&info.hostname) {
-            return self.refuse_taken_down(turn, conn, agent_id.as_ref(), why);
+            return self.refuse_taken_down(turn, conn, (agent_id.as_ref(), &info), why);
         }
         if let Err((code, message)) = self.judge_registration(agent_id.as_ref(), &info, &total, &tasks) {
             return self.refuse_agent(turn, conn, code, message);
@@ -137,7 +137,7 @@ impl State {
         }
         if *fresh && !waiting {
             // It has gone without ever hearing its id, so nobody can come back under it.
-            let removed = RemovedAgent { at: Some(turn.now), gone: false };
+            let removed = RemovedAgent { at: Some(turn.now), cause: Cause::Left };
             self.remove_lost(turn.now, id, removed);
             let op = RegistryOp::RemoveAgent { agent_id: id.clone(), removed };
             self.commits.ask(turn, op, Then::Nothing);
@@ -145,9 +145,9 @@ impl State {
         }
         if let Some(why) = self.why_down(&registration.info.hostname).filter(|_| waiting) {
             // Its machine was taken down during the write.
-            self.refuse_taken_down(turn, *conn, Some(id), why);
+            self.refuse_taken_down(turn, *conn, (Some(id), info), why);
             if !self.agents.contains_key(id) {
-                let removed = RemovedAgent { at: Some(turn.now), gone: false };
+                let removed = RemovedAgent { at: Some(turn.now), cause: Cause::TakenDown };
                 self.remove_lost(turn.now, id, removed);
                 let op = RegistryOp::RemoveAgent { agent_id: id.clone(), removed };
                 self.commits.ask(turn, op, Then::Nothing);
@@ -424,13 +424,20 @@ impl State {
         let leaving = self.agents.get(id).map(|agent| agent.leaving);
         match (leaving, self.lost.removed(id)) {
             (Some(false), _) => Ok(()),
-            (None, Some(RemovedAgent { gone: true, .. })) => {
+            (None, Some(RemovedAgent { cause: Cause::Gone, .. })) => {
                 Err(gone(id, info.capabilities.contains(&AgentCapability::Drain)))
             }
             (None, None) if self.ids.agent_origin(id) == Origin::NeverGiven => Err((
                 RefuseCode::Invalid,
                 format!("agent id {id} was never given by this master; register without an id"),
             )),
+            (None, Some(RemovedAgent { cause: Cause::TakenDown, .. })) => {
+                let why = format!(
+                    "agent {id} was removed when its machine was taken down, and its id is never used again; end all tasks, and start the agent \
+                     again"
+                );
+                Err((taken_down(info), why))
+            }
             // Of one that was removed long ago nothing is known any more.
             (None, None) => Ok(()),
             (Some(true), _) | (None, Some(_)) => {

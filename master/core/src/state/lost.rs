@@ -43,7 +43,7 @@ impl LostAgents {
     /// An agent was removed. How it was said to be removed before stays.
     pub(crate) fn remove(&mut self, id: &AgentId, removed: RemovedAgent, now: Time) {
         let known = self.removed.entry(id.clone()).or_insert(removed);
-        known.gone |= removed.gone;
+        known.cause = known.cause.max(removed.cause);
         let at = *known.at.get_or_insert(now);
         self.unreachable(id, at);
     }
@@ -102,6 +102,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::recovered::Cause;
 
     fn agent(number: usize) -> AgentId {
         AgentId::new(format!("m0-A{number:04}")).unwrap()
@@ -132,9 +133,9 @@ mod tests {
         lost.unreachable(&agent(1), Time::ZERO);
         lost.found(&agent(1));
         assert!(lost.due(later).is_empty() && lost.is_empty());
-        lost.remove(&agent(2), RemovedAgent { at: Some(Time::ZERO), gone: false }, Time::ZERO);
-        lost.remove(&agent(2), RemovedAgent { at: Some(later), gone: true }, later);
-        assert_eq!(lost.removed(&agent(2)), Some(RemovedAgent { at: Some(Time::ZERO), gone: true }));
+        lost.remove(&agent(2), RemovedAgent { at: Some(Time::ZERO), cause: Cause::Left }, Time::ZERO);
+        lost.remove(&agent(2), RemovedAgent { at: Some(later), cause: Cause::Gone }, later);
+        assert_eq!(lost.removed(&agent(2)), Some(RemovedAgent { at: Some(Time::ZERO), cause: Cause::Gone }));
         assert_eq!(lost.due(later), [agent(2)]);
     }
 }

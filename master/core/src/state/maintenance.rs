@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use apportion_types::{AgentId, MachineId, Unavailability, protocol::agent::RefuseCode};
+use apportion_types::{AgentId, MachineId, Unavailability};
 
 use super::{
     State,
@@ -10,7 +10,13 @@ use super::{
     offers::Close,
     timers::Timer,
 };
-use crate::{action::RegistryOp, maintenance::Maintenance, recovered::RemovedAgent, turn::Turn};
+use crate::{
+    action::RegistryOp,
+    handle::taken_down,
+    maintenance::Maintenance,
+    recovered::{Cause, RemovedAgent},
+    turn::Turn,
+};
 
 /// What is planned, as far as readers need not see it.
 #[derive(Debug, Default)]
@@ -112,12 +118,13 @@ impl State {
         if let Some(conn) = self.agent_conn(id) {
             let why =
                 self.why_down(&hostname).unwrap_or_else(|| "its machine is down for maintenance".to_owned());
-            self.refuse_agent(turn, conn, RefuseCode::Maintenance, why);
+            let code = taken_down(&self.view.agents[id].info);
+            self.refuse_agent(turn, conn, code, why);
         }
         self.timers.cancel(&Timer::Reregister(id.clone()));
         self.await_agent_no_more(id);
         let message = format!("agent {id} was removed: its machine is down for maintenance");
-        let removed = RemovedAgent { at: Some(turn.now), gone: false };
+        let removed = RemovedAgent { at: Some(turn.now), cause: Cause::TakenDown };
         let op = RegistryOp::RemoveAgent { agent_id: id.clone(), removed };
         let removal = Removal { agent_id: id.clone(), removed, conn: None, message, request: None };
         self.commits.ask(turn, op, Then::RemoveAgent(Box::new(removal)));

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use apportion_allocator::Share;
 use apportion_master_core::{
-    Action, ConnId, Maintenance, Master, OperatorReply, RegistryOp,
+    Action, Cause, ConnId, Maintenance, Master, OperatorReply, RegistryOp,
     view::{AskedAgain, InverseOfferView, RoleSettings},
 };
 use apportion_types::{
@@ -192,7 +192,11 @@ pub(crate) fn action(action: &Action, labels: &BTreeMap<ConnId, String>) -> Stri
             RegistryOp::AdmitAgent { agent_id, .. } => format!("write: admit agent {agent_id}"),
             RegistryOp::MarkUnreachable { agent_id, .. } => format!("write: agent {agent_id} is unreachable"),
             RegistryOp::RemoveAgent { agent_id, removed } => {
-                let how = if removed.gone { "write: gone agent" } else { "write: remove agent" };
+                let how = match removed.cause {
+                    Cause::Left => "write: remove agent",
+                    Cause::TakenDown => "write: taken down agent",
+                    Cause::Gone => "write: gone agent",
+                };
                 format!("{how} {agent_id}")
             }
             RegistryOp::SetActivation { agent_id, activation } => {
