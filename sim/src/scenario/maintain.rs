@@ -31,8 +31,12 @@ pub(super) fn obey(sim: &mut Sim, lasts: Duration) -> Result<(), Failure> {
         };
         sim.world_mut().operate(call);
     }
+    // Seen twice: what was ordered last may not be written yet at the first look.
+    let mut seen = 0;
     for _ in 0..TRIES {
-        if sim.world_mut().master.core.is_some() && sim.master().maintenance.is_empty() {
+        let nothing = sim.world().master.core.is_some() && sim.master().maintenance.is_empty();
+        seen = if nothing { seen + 1 } else { 0 };
+        if seen == 2 {
             return Ok(());
         }
         let machines = sim.master().maintenance.down.clone();
