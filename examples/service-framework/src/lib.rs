@@ -19,6 +19,7 @@
 pub mod event;
 pub mod keep;
 pub mod run;
+pub mod scale;
 pub mod scheduler;
 pub mod spec;
 pub mod state;
