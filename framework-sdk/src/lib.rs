@@ -160,10 +160,10 @@ pub use apportion_types::{
     AgentId, AgentInfo, Artifact, Capability, Check, CheckResult, Command, ContainerInfo, ContainerStatus,
     Execution, FaultDomain, Findings, FrameworkId, FrameworkInfo, FrameworkOptions, GroupError, GroupId,
     GroupInfo, HealthCheck, Image, ImageReference, InverseOffer, IoLimits, MachineId, Network, OfferId,
-    Operation, OperationId, OperationState, OperationStatus, Part, Probe, PullPolicy, Reason, Resources,
-    Rlimit, RlimitResource, Role, Schedule, Source, Supervision, TaskId, TaskInfo, TaskState, TaskStatus,
-    Time, Unavailability, UpdateId, Volume, VolumeSource, Window, constraints, container, container_info,
-    ids, image, limits, network, protocol::scheduler as protocol, resources,
+    Operation, OperationId, OperationState, OperationStatus, Part, Place, Probe, PullPolicy, Reason,
+    Resources, Rlimit, RlimitResource, Role, Schedule, Source, Supervision, TaskId, TaskInfo, TaskState,
+    TaskStatus, Time, Unavailability, UpdateId, Volume, VolumeSource, Window, constraints, container,
+    container_info, ids, image, limits, network, protocol::scheduler as protocol, resources,
 };
 pub use async_trait::async_trait;
 
