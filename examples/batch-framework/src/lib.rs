@@ -1,10 +1,10 @@
-//! Batch jobs on Apportion: a job file in, one task for each of its elements, a summary out.
+//! Batch jobs on Apportion: a job file in, one task for each of its elements, in stages that wait for each other, a summary out.
 //!
 //! A framework as an outside team would write it, on the SDK alone; and the job runner behind `apportion batch run`. Read it in
 //! this order:
 //!
 //! 1. [`scheduler`] is the framework proper: a hundred lines that place tasks on offers and pass on what happens.
-//! 2. [`state`] decides everything else: retries, time-outs, what is lost. Pure, and tested against random clusters.
+//! 2. [`state`] decides everything else: what waits for what, retries, time-outs, what is lost. Pure, and tested against random clusters.
 //! 3. [`job`] turns the job file, or what a program describes, into something in which nothing can be wrong any more.
 //! 4. [`run`](mod@run) is the program around the scheduler: signals, progress, outputs, the exit code.
 //!

@@ -8,9 +8,11 @@ use apportion_sdk::{
 };
 
 use super::{
-    Elements, Job, JobError, RETRIES_MAX, check_name, check_network, check_variable,
+    Elements, Job, JobError, RETRIES_MAX, Stage, check_name, check_network, check_variable,
+    table::{CPUS_MILLI_DEFAULT, MEM_MILLI_DEFAULT},
     template::{Scope, Template},
 };
+use crate::state::{IfFailed, Policy, Retry};
 
 /// Describes a job; made by [`Job::builder`].
 ///
@@ -38,8 +40,8 @@ pub struct Builder {
 impl Builder {
     pub(super) fn new(name: String) -> Self {
         let mut resources = Resources::new();
-        resources.insert(Name::Cpus, Value::Scalar(super::CPUS_MILLI_DEFAULT));
-        resources.insert(Name::Mem, Value::Scalar(super::MEM_MILLI_DEFAULT));
+        resources.insert(Name::Cpus, Value::Scalar(CPUS_MILLI_DEFAULT));
+        resources.insert(Name::Mem, Value::Scalar(MEM_MILLI_DEFAULT));
         Self {
             name,
             resources,
@@ -193,7 +195,7 @@ impl Builder {
             return Err(format!("io.{field}: {what}"));
         }
         let params = BTreeMap::new();
-        let scope = Scope { params: &params, index: true, item: elements != Elements::Single };
+        let scope = Scope { params: &params, index: true, item: elements != Elements::Single, axes: &[] };
         let template =
             |key: &str, text: &str| Template::parse(text, scope).map_err(|error| format!("{key}: {error}"));
         let variable = |(name, value): (&String, &String)| {
@@ -201,24 +203,24 @@ impl Builder {
             check_variable(name).map_err(|what| format!("{key}: {what}"))?;
             Ok((name.clone(), template(&key, value)?))
         };
-        Ok(Job {
+        let stage = Stage {
             argv: self.argv.iter().map(|text| template("command", text)).collect::<Result<_, _>>()?,
             env: self.env.iter().map(variable).collect::<Result<_, String>>()?,
-            name: self.name,
+            name: String::new(),
+            after: Vec::new(),
+            if_failed: IfFailed::default(),
+            policy: Policy { retry: Retry::times(self.retries), timeout: self.timeout },
+            resources: self.resources,
             image,
             user: self.user,
             network: self.network,
-            resources: self.resources,
-            timeout: self.timeout,
             kill_grace: self.kill_grace,
             exclusive_cpus: self.exclusive_cpus,
             pids_max: self.pids_max,
             io: self.io,
-            retries: self.retries,
-            output: None,
-            open: self.open,
             elements,
-        })
+        };
+        Ok(Job { open: self.open, ..Job::of(self.name, None, vec![stage]) })
     }
 }
 

@@ -51,6 +51,8 @@ pub enum Outcome {
     Invalid,
     /// No agent is large enough for it.
     Unplaceable,
+    /// A task that it waited for did not succeed.
+    Skipped,
 }
 
 impl Outcome {
@@ -64,6 +66,7 @@ impl Outcome {
             Outcome::Interrupted => "interrupted",
             Outcome::Invalid => "invalid",
             Outcome::Unplaceable => "unplaceable",
+            Outcome::Skipped => "skipped",
         }
     }
 }
@@ -84,9 +87,15 @@ pub struct End {
 /// What a task does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
+    /// Waits for other tasks. Never written down: how those ended tells.
+    Blocked,
     Ready,
-    Paused { until: Time },
-    Active { attempt: Attempt },
+    Paused {
+        until: Time,
+    },
+    Active {
+        attempt: Attempt,
+    },
     Ended(Box<End>),
 }
 
@@ -102,12 +111,15 @@ pub struct Task {
     pub failures: u32,
     /// Launches that were lost with their agent, or never reached it.
     pub losses: u32,
+    /// How many steps its memory has grown.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub memory_step: u32,
     pub(super) phase: Phase,
 }
 
 impl Task {
     pub(super) fn new(name: String) -> Self {
-        Self { name, launches: 0, failures: 0, losses: 0, phase: Phase::Ready }
+        Self { name, launches: 0, failures: 0, losses: 0, memory_step: 0, phase: Phase::Blocked }
     }
 
     /// The attempt under way.
@@ -147,4 +159,9 @@ impl Task {
         self.phase = Phase::Active { attempt };
         self.attempt().expect("it has just begun")
     }
+}
+
+/// Most records are of tasks whose memory never grows.
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
