@@ -11,6 +11,7 @@
 
 pub mod decision;
 pub mod plot;
+pub mod prometheus;
 mod scaler;
 pub mod season;
 pub mod spec;
