@@ -99,12 +99,13 @@ pub enum Fallback {
 /// ```
 /// use apportion_sdk::placement::{Budget, Demand, Machine, Method, Packing, plan};
 ///
-/// // Best fit fills `m1` with what comes first, and then has no room for what only fits there.
-/// let mut packing = Packing::new([Machine::new("m1", "cpus:4;gpus:1"), Machine::new("m2", "cpus:5")]);
-/// let queue = ["cpus:3", "cpus:2", "cpus:4;gpus:1"].map(Demand::new);
+/// // Best fit puts the first two together, and then has no machine for the last one.
+/// let mut packing = Packing::new(["m1", "m2"].map(|id| Machine::new(id, "cpus:5")));
+/// let queue = ["cpus:2", "cpus:2", "cpus:3", "cpus:3"].map(Demand::new);
 /// let plan = plan(&mut packing, &queue, Budget::default());
-/// assert_eq!(plan.placed, [Some(1), Some(1), Some(0)]);
-/// assert_eq!(plan.levels[0].placed, 3);
+/// let level = &plan.levels[0];
+/// assert_eq!((level.placed, level.by_best_fit), (4, 3));
+/// assert_eq!(level.method, Method::Rounded);
 /// ```
 pub fn plan(packing: &mut Packing, queue: &[Demand], budget: Budget) -> Plan {
     let mut plan = Plan { placed: vec![None; queue.len()], levels: Vec::new() };
@@ -207,7 +208,7 @@ fn improve(
             if attempt.placed.len() > best.1.placed.len() {
                 best = (Method::Searched, attempt);
             }
-            if whole.is_optimal && best.1.placed.len() > by_best_fit {
+            if whole.is_optimal || at_most == Some(best.1.placed.len()) {
                 best.0 = Method::Optimal;
             }
         }
