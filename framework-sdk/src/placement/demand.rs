@@ -75,6 +75,12 @@ impl Demand {
         self.priority = priority;
         self
     }
+
+    /// True when what is placed beside it may change where it can go.
+    #[cfg(feature = "planner")]
+    pub(super) fn minds_neighbours(&self) -> bool {
+        self.must.iter().chain(&self.prefer).any(Rule::minds_neighbours)
+    }
 }
 
 /// A demand for what the task asks for.

@@ -95,7 +95,7 @@ impl Demand {
 
 impl Rule {
     /// False when it cannot hold of the machine whatever runs there.
-    fn allows(&self, machine: &Machine) -> bool {
+    pub(super) fn allows(&self, machine: &Machine) -> bool {
         match self {
             Rule::Require(constraint) => constraint.holds(&machine.place),
             Rule::InTime { now, longest } => {

@@ -25,6 +25,8 @@
 //! | [`DotProduct`] | whose rest points least where the task does | what is scarce for the task is kept |
 //! | [`Fragmentation`] | whose rest stays of use to the tasks that usually come | gpus are not stranded |
 //!
+//! With the feature `planner` a whole queue is placed at once by integer programming (`plan`).
+//!
 //! For a single task on a handful of offers there are [`first_fit`], [`best_fit`] and [`worst_fit`].
 
 mod demand;
@@ -34,12 +36,16 @@ mod judge;
 mod machine;
 mod offers;
 mod packing;
+#[cfg(feature = "planner")]
+mod planner;
 mod policy;
 mod refusals;
 mod rule;
 mod running;
 mod tree;
 
+#[cfg(feature = "planner")]
+pub use self::planner::{Budget, Fallback, Level, Method, Plan, plan};
 pub use self::{
     demand::{Demand, in_order},
     fragmentation::Fragmentation,

@@ -121,7 +121,7 @@ impl Policy for WorstFit {
 
 /// The machine whose free resources have the least dot product with the task's: little of what the task takes much of.
 ///
-/// So in Weng et al. (USENIX ATC 2023), which the [study](super::Fragmentation) follows. Others take the greatest, which
+/// So it stands beside [`Fragmentation`](super::Fragmentation) in the work of Weng et al. (USENIX ATC 2023). Others take the greatest, which
 /// spreads load as [`WorstFit`] does.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DotProduct;

@@ -108,6 +108,12 @@ impl Rule {
         let places = places.into_iter().map(str::to_owned).collect();
         Rule::Spread { label: label.into(), scope: scope.into(), max_skew: max_skew.max(1), places }
     }
+
+    /// True when what is placed beside it may change whether it holds.
+    #[cfg(feature = "planner")]
+    pub(super) fn minds_neighbours(&self) -> bool {
+        !matches!(self, Rule::Require(_) | Rule::InTime { .. })
+    }
 }
 
 impl fmt::Display for Scope {

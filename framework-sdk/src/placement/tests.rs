@@ -51,7 +51,7 @@ fn machine() -> impl Strategy<Value = Machine> {
     )
 }
 
-fn machines() -> impl Strategy<Value = Vec<Machine>> {
+pub(super) fn machines() -> impl Strategy<Value = Vec<Machine>> {
     prop::collection::vec(machine(), 1..40).prop_map(|mut machines| {
         for (number, machine) in machines.iter_mut().enumerate() {
             machine.agent_id = format!("m{number}").parse().unwrap();
