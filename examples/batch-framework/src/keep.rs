@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use apportion_sdk::{
-    FrameworkId, Time,
+    Artifact, FrameworkId, Time,
     store::{Changes, Store, StoreError},
 };
 use serde::{Deserialize, Serialize};
@@ -197,6 +197,9 @@ fn digest(job: &Job) -> u32 {
             for (name, value) in job.env(position) {
                 add(&name);
                 add(&value);
+            }
+            for Artifact { uri, sha256, path, .. } in job.artifacts(position) {
+                [uri, sha256.unwrap_or_default(), path.unwrap_or_default()].iter().for_each(|text| add(text));
             }
         }
         position += stage.tasks();

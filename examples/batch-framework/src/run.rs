@@ -444,7 +444,12 @@ impl Run {
         let ran = end.outcome == Outcome::Succeeded || container.is_some();
         if let (true, false, Some(attempt)) = (ran, self.known.contains(&position), &end.last) {
             let (name, outcome) = (self.job.task_name(position), end.outcome);
-            let fetching = self.fetcher.fetch(attempt.clone(), name, outcome);
+            let fetching = self.fetcher.fetch(
+                attempt.clone(),
+                name,
+                outcome,
+                self.job.stage_of(position).collect.clone(),
+            );
             self.fetches.spawn(async move { (position, fetching.await) });
         }
     }

@@ -158,6 +158,9 @@ impl BatchScheduler {
         for (name, value) in self.job.env(position) {
             task = task.env(name, value);
         }
+        for artifact in self.job.artifacts(position) {
+            task = task.artifact(artifact);
+        }
         // A task sees its host's files but has a `/tmp` of its own: this shows it its file wherever that lies.
         for file in self.job.files(position) {
             task = task.volume(file);

@@ -218,6 +218,8 @@ impl Builder {
             exclusive_cpus: self.exclusive_cpus,
             pids_max: self.pids_max,
             io: self.io,
+            collect: Vec::new(),
+            inputs: Vec::new(),
             elements,
         };
         Ok(Job { open: self.open, ..Job::of(self.name, None, vec![stage]) })

@@ -47,6 +47,10 @@ pub(super) struct TaskTable {
     pub retries: Option<Spanned<i64>>,
     pub retry: Option<Spanned<RetryTable>>,
     #[serde(default)]
+    pub artifacts: Vec<Spanned<ArtifactTable>>,
+    #[serde(default)]
+    pub collect: Vec<Spanned<String>>,
+    #[serde(default)]
     pub after: Vec<Spanned<String>>,
     #[serde(default)]
     pub after_each: Vec<Spanned<String>>,
@@ -65,6 +69,21 @@ pub(super) struct RetryTable {
     pub never_on: Option<Spanned<Vec<Spanned<Scalar>>>>,
     pub memory_growth: Option<Spanned<Scalar>>,
     pub memory_max: Option<Spanned<Scalar>>,
+}
+
+/// `artifacts`: something that is fetched before the start.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ArtifactTable {
+    pub uri: String,
+    pub sha256: Option<String>,
+    pub path: Option<String>,
+    #[serde(default)]
+    pub extract: bool,
+    #[serde(default)]
+    pub executable: bool,
+    #[serde(default)]
+    pub cache: bool,
 }
 
 /// `[array]`: one task for each element.

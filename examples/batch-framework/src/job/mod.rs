@@ -7,6 +7,7 @@ mod array;
 mod builder;
 mod dag;
 mod file;
+mod inputs;
 mod retry;
 mod source;
 mod stage;
@@ -22,7 +23,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use apportion_sdk::network::is_network_name;
+use apportion_sdk::{Artifact, network::is_network_name};
 
 pub use self::{
     array::{Axis, Elements, TASKS_MAX},
@@ -50,7 +51,7 @@ pub const STAGES_MAX: usize = 200;
 pub struct Job {
     /// Names the framework and, with a number, each task.
     pub name: String,
-    /// The folder for the standard output of each task, absolute.
+    /// The folder for the standard output of each task, and for what else is kept of it, absolute.
     pub output: Option<PathBuf>,
     /// Whether more elements may come while it runs. A job file is never open: it says all.
     pub open: bool,
@@ -155,7 +156,7 @@ impl Job {
         });
         let output = output.transpose()?;
         let tables = stages::Tables { task: raw.task, array: raw.array, stage: raw.stage, retry: raw.retry };
-        let stages = source.stages(tables, name.get_ref(), scope, folder)?;
+        let stages = source.stages(tables, (name.get_ref(), output.is_some()), scope, folder)?;
         Ok(Job::of(name.into_inner(), output, stages))
     }
 
@@ -230,6 +231,13 @@ impl Job {
         let (stage, at) = self.find(position);
         let values = stage.values(at);
         stage.argv.iter().map(|template| template.render(&values)).collect()
+    }
+
+    /// What is fetched into the sandbox of a task before it starts.
+    pub fn artifacts(&self, position: usize) -> Vec<Artifact> {
+        let (stage, at) = self.find(position);
+        let values = stage.values(at);
+        stage.inputs.iter().map(|input| input.render(&values)).collect()
     }
 
     /// The environment of a task.

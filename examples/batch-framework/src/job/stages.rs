@@ -12,7 +12,7 @@ use super::{
     file::{ArrayTable, RetryTable, TaskTable},
     source::Source,
     table::Table,
-    template::Scope,
+    template::{Scope, Values},
 };
 use crate::state::{IfFailed, Policy};
 
@@ -29,6 +29,8 @@ pub(super) struct Tables {
 struct Common<'a> {
     scope: Scope<'a>,
     retry: Option<&'a Spanned<RetryTable>>,
+    /// Whether there is a folder for what tasks leave.
+    output: bool,
 }
 
 impl Source<'_> {
@@ -36,12 +38,12 @@ impl Source<'_> {
     pub(super) fn stages(
         self,
         tables: Tables,
-        job: &str,
+        (job, output): (&str, bool),
         scope: Scope<'_>,
         folder: &Path,
     ) -> Result<Vec<Stage>, JobError> {
         let Tables { task, array, stage, retry } = tables;
-        let common = Common { scope, retry: retry.as_ref() };
+        let common = Common { scope, retry: retry.as_ref(), output };
         if stage.is_empty() {
             let example = "[task]\ncommand = [\"/bin/echo\", \"hello\"]";
             let task = task.ok_or_else(|| self.missing(0..0, "task", example))?;
@@ -181,7 +183,10 @@ impl Source<'_> {
             retry: table.retry(task.retries, task.retry.as_ref(), common.retry, &resources)?,
             timeout: table.timeout(task.timeout)?,
         };
+        let first = Values { item: elements.item(0), index: 1, axes: elements.parts(0) };
         Ok(Stage {
+            inputs: table.inputs(task.artifacts, scope, &first)?,
+            collect: table.collect(task.collect, common.scope, common.output)?,
             name,
             after: edges.into_iter().map(|edge| edge.on).collect(),
             if_failed: table.if_failed(task.if_failed)?,

@@ -230,3 +230,34 @@ fn what_is_wrong_with_axes_is_said_where_it_stands() {
     let text = "name = \"x\"\n[params]\nlevel = 1\n[task]\ncommand = \"x\"\n[array.axes]\nlevel = { range = [1, 2] }\n";
     assert!(refused(text).contains("job.toml:7:1: array.axes.level: `level` is a parameter already"));
 }
+
+#[test]
+fn inputs_and_outputs_are_of_each_task() {
+    let text = "name = \"x\"\noutput = \"out\"\n[array]\nlist = [\"a\", \"b\"]\n[task]\ncommand = \"x\"\n\
+                artifacts = [{ uri = \"https://example.org/${item}.tgz\", path = \"in/${index}.tgz\", extract = true }]\n\
+                collect = [\"*.csv\", \"./plots/**\"]\n";
+    let job = parse(text).unwrap();
+    let [artifact] = job.artifacts(1).try_into().unwrap();
+    assert_eq!(
+        (artifact.uri.as_str(), artifact.path.as_deref()),
+        ("https://example.org/b.tgz", Some("in/2.tgz"))
+    );
+    assert!(artifact.extract && !artifact.cache);
+    let collected: Vec<_> = job.stages()[0].collect.iter().map(glob::Pattern::as_str).collect();
+    assert_eq!(collected, ["*.csv", "plots/**"]);
+    let mut wrong = Vec::new();
+    for (line, other, expected) in [
+        ("https:", "ftp:", "job.toml:7:14: task.artifacts: "),
+        ("${item}", "${itme}", "task.artifacts: unknown variable `${itme}`"),
+        ("output = \"out\"", "", "job.toml:8:12: task.collect: there is no folder to collect into"),
+        ("*.csv", "/x", "task.collect: `/x` does not lie in the sandbox"),
+        ("*.csv", "a/../../x", "task.collect: `a/../../x` does not lie in the sandbox"),
+        ("*.csv", "a**b", "task.collect: `a**b` is not a pattern"),
+    ] {
+        let message = refused(&text.replacen(line, other, 1));
+        if !message.contains(expected) {
+            wrong.push((message, expected));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
