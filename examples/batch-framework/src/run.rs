@@ -428,6 +428,7 @@ impl Run {
                 }
             }
             News::Again { name, why } => self.progress.say(&format!("{name} will run again: {why}")),
+            News::Copy { name, why } => self.progress.say(&format!("{name} gets a second copy: {why}")),
             News::OutputsKept => self.keeping = false,
             News::NotAdded(why) => self.progress.say(&why),
             News::Leaving(state) => self.last = Some(state),

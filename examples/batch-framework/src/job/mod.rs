@@ -10,6 +10,7 @@ mod file;
 mod inputs;
 mod retry;
 mod source;
+mod speculate;
 mod stage;
 mod stages;
 mod table;
@@ -155,7 +156,13 @@ impl Job {
             Ok(folder.join(path))
         });
         let output = output.transpose()?;
-        let tables = stages::Tables { task: raw.task, array: raw.array, stage: raw.stage, retry: raw.retry };
+        let tables = stages::Tables {
+            task: raw.task,
+            array: raw.array,
+            stage: raw.stage,
+            retry: raw.retry,
+            speculate: raw.speculate,
+        };
         let stages = source.stages(tables, (name.get_ref(), output.is_some()), scope, folder)?;
         Ok(Job::of(name.into_inner(), output, stages))
     }

@@ -261,3 +261,35 @@ fn inputs_and_outputs_are_of_each_task() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+#[test]
+fn copies_are_made_only_where_they_are_asked_for() {
+    let speculation = |line: &str| parse(&with("[retry]", &format!("{line}\n[retry]")));
+    let rule = |line: &str| speculation(line).unwrap().stages()[0].policy.speculate;
+    assert_eq!(rule(""), None);
+    let rule = rule("[speculate]\nafter = 2").unwrap();
+    assert_eq!((rule.after, rule.share, rule.at_least), (2.0, 0.75, Duration::from_secs(10)));
+    let own =
+        parse(&with("cpus = 0.5", "speculate = { after = 1.5, share = 0.9, at_least = \"1m\" }")).unwrap();
+    let rules: Vec<_> =
+        own.stages().iter().map(|stage| stage.policy.speculate.map(|rule| rule.share)).collect();
+    assert_eq!(rules, [Some(0.9), None, None]);
+    for (line, expected) in [
+        (
+            "[speculate]\nshare = 0.5",
+            "job.toml:4:1: speculate.after is missing; write for example\nafter = 1.5",
+        ),
+        (
+            "[speculate]\nafter = 1",
+            "job.toml:5:9: speculate.after: `1` is not how many times the median, from 1.1",
+        ),
+        ("[speculate]\nafter = nan", "speculate.after: `NaN` is not"),
+        (
+            "[speculate]\nafter = 2\nshare = 75",
+            "speculate.share: `75` is not a share of the stage, from 0.1 to 1.0",
+        ),
+    ] {
+        let message = speculation(line).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+}
