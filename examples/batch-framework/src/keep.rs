@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use apportion_sdk::{
-    FrameworkId, Time,
+    Artifact, FrameworkId, Time,
     store::{Changes, Store, StoreError},
 };
 use serde::{Deserialize, Serialize};
@@ -117,10 +117,8 @@ impl Keeper {
         }
         for (position, key) in positions(TASK, job, &kept.records)? {
             let task: Task = read(key, &kept.records[key])?;
-            if task
-                .attempt()
-                .is_some_and(|attempt| !attempt.id.as_str().starts_with(&job.task_name(position)))
-            {
+            let name = job.task_name(position);
+            if task.attempts().any(|attempt| !attempt.id.as_str().starts_with(&name)) {
                 return Err(damaged(key, "it is about another task"));
             }
             state.restore(position, task, now);
@@ -128,7 +126,7 @@ impl Keeper {
         // Those who take over are told of every end that is known, so of these as well.
         state.settle(&mut Vec::new());
         if whole.interrupted {
-            state.interrupt(&mut Vec::new());
+            state.interrupt(now, &mut Vec::new());
         }
         let mut outputs = BTreeMap::new();
         for (position, key) in positions(OUTPUT, job, &kept.records)? {
@@ -197,6 +195,9 @@ fn digest(job: &Job) -> u32 {
             for (name, value) in job.env(position) {
                 add(&name);
                 add(&value);
+            }
+            for Artifact { uri, sha256, path, .. } in job.artifacts(position) {
+                [uri, sha256.unwrap_or_default(), path.unwrap_or_default()].iter().for_each(|text| add(text));
             }
         }
         position += stage.tasks();
@@ -280,7 +281,7 @@ mod tests {
         assert_eq!((again.framework_id.unwrap().as_str(), again.began_at), ("f1", Time::ZERO));
         assert_eq!(again.state.unwanted().count(), 0);
 
-        again.state.interrupt(&mut Vec::new());
+        again.state.interrupt(later, &mut Vec::new());
         keeper.save(&mut again.state).unwrap();
         let fetched = Fetched { tail: Some("last".into()), ..Fetched::default() };
         keeper.save_outputs(&[(1, fetched.clone())]).unwrap();

@@ -8,12 +8,14 @@
 //! 3. [`job`] turns the job file, or what a program describes, into something in which nothing can be wrong any more.
 //! 4. [`run`](mod@run) is the program around the scheduler: signals, progress, outputs, the exit code.
 //!
-//! The others serve these: [`keep`] writes down where a job is, [`capacity`] explains why a task could never run, [`output`] fetches what tasks print,
+//! The others serve these: [`keep`] writes down where a job is, [`capacity`] explains why a task could never run, [`output`] fetches what tasks print and
+//! [`collect`] what they leave,
 //! [`report`] and [`summary`] tell the result to programs and to people.
 
 #![warn(missing_docs)]
 
 pub mod capacity;
+pub mod collect;
 pub mod job;
 pub mod keep;
 pub mod output;

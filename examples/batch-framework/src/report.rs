@@ -100,7 +100,9 @@ pub struct TaskReport {
     pub output_tail: Option<String>,
     /// The file that holds its whole standard output, when the job asked for it.
     pub output_file: Option<String>,
-    /// Why its standard output could not be fetched or saved.
+    /// How many files that it left were copied, because the job asked for them.
+    pub files_collected: u64,
+    /// Why its output could not be fetched or saved.
     pub output_error: Option<String>,
 }
 
@@ -190,6 +192,7 @@ impl TaskReport {
                 .and_then(Limitation::memory_bytes),
             output_tail: fetched.tail,
             output_file: fetched.file.map(|file| file.display().to_string()),
+            files_collected: fetched.collected,
             output_error: fetched.error,
         }
     }

@@ -428,6 +428,7 @@ impl Run {
                 }
             }
             News::Again { name, why } => self.progress.say(&format!("{name} will run again: {why}")),
+            News::Copy { name, why } => self.progress.say(&format!("{name} gets a second copy: {why}")),
             News::OutputsKept => self.keeping = false,
             News::NotAdded(why) => self.progress.say(&why),
             News::Leaving(state) => self.last = Some(state),
@@ -444,7 +445,12 @@ impl Run {
         let ran = end.outcome == Outcome::Succeeded || container.is_some();
         if let (true, false, Some(attempt)) = (ran, self.known.contains(&position), &end.last) {
             let (name, outcome) = (self.job.task_name(position), end.outcome);
-            let fetching = self.fetcher.fetch(attempt.clone(), name, outcome);
+            let fetching = self.fetcher.fetch(
+                attempt.clone(),
+                name,
+                outcome,
+                self.job.stage_of(position).collect.clone(),
+            );
             self.fetches.spawn(async move { (position, fetching.await) });
         }
     }

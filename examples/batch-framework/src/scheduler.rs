@@ -58,6 +58,13 @@ pub enum News {
         /// For people.
         why: String,
     },
+    /// A second copy of a task is wanted, and why.
+    Copy {
+        /// Its name.
+        name: String,
+        /// For people.
+        why: String,
+    },
     /// A task has ended.
     Ended {
         /// Its position in the job.
@@ -158,6 +165,9 @@ impl BatchScheduler {
         for (name, value) in self.job.env(position) {
             task = task.env(name, value);
         }
+        for artifact in self.job.artifacts(position) {
+            task = task.artifact(artifact);
+        }
         // A task sees its host's files but has a `/tmp` of its own: this shows it its file wherever that lies.
         for file in self.job.files(position) {
             task = task.volume(file);
@@ -220,6 +230,9 @@ impl BatchScheduler {
                 Effect::Again { position, why } => {
                     self.tell(News::Again { name: self.job.task_name(position), why })
                 }
+                Effect::Copy { position, why } => {
+                    self.tell(News::Copy { name: self.job.task_name(position), why })
+                }
                 Effect::Ended(position) => {
                     let end = self.state.tasks()[position].end().expect("it has ended").clone();
                     self.tell(News::Ended { position, end: Box::new(end) });
@@ -281,17 +294,35 @@ impl BatchScheduler {
                 }
             };
             let offer = &mut offers[best];
-            let host = Host {
-                agent_id: offer.agent_id().clone(),
-                hostname: offer.hostname().to_owned(),
-                address: offer.address().to_owned(),
-                framework_id: framework_id.clone(),
-            };
+            let host = host(offer, framework_id);
             match offer.launch(task) {
                 Ok(_) => self.state.launched(position, host, now),
                 // It fits by its resources, so this accept carries as many tasks as one may. Dropping the offer sends it.
                 Err(_full) => drop(offers.swap_remove(best)),
             }
+        }
+        offers
+    }
+
+    /// Launches second copies of what takes long, each on another agent than the first.
+    fn place_copies(&mut self, mut offers: Vec<Offer>, framework_id: &FrameworkId, now: Time) -> Vec<Offer> {
+        for position in self.state.copies_wanted().clone() {
+            let (stage, step) = (self.job.stage_of(position), self.state.tasks()[position].memory_step);
+            let resources = stage.resources(step);
+            let runs_on = self.state.runs_on(position).cloned();
+            let (mut others, rest): (Vec<Offer>, Vec<Offer>) = offers.into_iter().partition(|offer| {
+                Some(offer.agent_id()) != runs_on.as_ref() && ends_in_time(stage, offer, now)
+            });
+            let task = self.describe(position, self.state.next_id(position), &resources);
+            if let (Some(best), Ok(task)) = (placement::best_fit(&others, &resources), task) {
+                let offer = &mut others[best];
+                let host = host(offer, framework_id);
+                if offer.launch(task).is_ok() {
+                    self.state.copied(position, host, now);
+                }
+            }
+            others.extend(rest);
+            offers = others;
         }
         offers
     }
@@ -305,6 +336,15 @@ impl BatchScheduler {
         }
         let names: Vec<_> = missing.iter().map(|(name, _)| name.as_str()).collect();
         DeclineReason::TOO_SMALL.with(names.join(", "))
+    }
+}
+
+fn host(offer: &Offer, framework_id: &FrameworkId) -> Host {
+    Host {
+        agent_id: offer.agent_id().clone(),
+        hostname: offer.hostname().to_owned(),
+        address: offer.address().to_owned(),
+        framework_id: framework_id.clone(),
     }
 }
 
@@ -335,6 +375,7 @@ impl Scheduler for BatchScheduler {
             offers = self.place(class, timely, &framework_id, now, &mut effects);
             offers.extend(rest);
         }
+        offers = self.place_copies(offers, &framework_id, now);
         for offer in offers {
             if self.state.wants_offers() && late.contains(offer.agent_id()) {
                 // The window only comes nearer; should it change, the agent is offered with another.
@@ -378,7 +419,7 @@ impl Scheduler for BatchScheduler {
     async fn message(&mut self, cx: &mut Context<'_>, order: Order) {
         let mut effects = Vec::new();
         match order {
-            Order::Interrupt => self.state.interrupt(&mut effects),
+            Order::Interrupt => self.state.interrupt(cx.now(), &mut effects),
             Order::GiveUp(class, why) => self.state.give_up(class, &why, &mut effects),
             Order::Add(elements) => self.add(elements),
             Order::Close => self.state.close(),

@@ -173,6 +173,7 @@ mod tests {
             memory_peak_bytes: Some(3 << 20),
             output_tail: Some(format!("line {number}")),
             output_file: None,
+            files_collected: 0,
             output_error: None,
         }
     }

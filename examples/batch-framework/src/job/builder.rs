@@ -12,7 +12,7 @@ use super::{
     table::{CPUS_MILLI_DEFAULT, MEM_MILLI_DEFAULT},
     template::{Scope, Template},
 };
-use crate::state::{IfFailed, Policy, Retry};
+use crate::state::{IfFailed, Policy, Retry, Speculate};
 
 /// Describes a job; made by [`Job::builder`].
 ///
@@ -31,6 +31,7 @@ pub struct Builder {
     pids_max: Option<u64>,
     io: Option<IoLimits>,
     retries: u32,
+    speculate: Option<Speculate>,
     open: bool,
     elements: Option<Elements>,
     argv: Vec<String>,
@@ -54,6 +55,7 @@ impl Builder {
             pids_max: None,
             io: None,
             retries: 0,
+            speculate: None,
             open: false,
             elements: None,
             argv: Vec::new(),
@@ -123,6 +125,12 @@ impl Builder {
     /// How often a task that failed is tried again; never when not given.
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
+        self
+    }
+
+    /// When a task that takes long gets a second copy; never when not given.
+    pub fn speculate(mut self, rule: Speculate) -> Self {
+        self.speculate = Some(rule);
         self
     }
 
@@ -209,7 +217,11 @@ impl Builder {
             name: String::new(),
             after: Vec::new(),
             if_failed: IfFailed::default(),
-            policy: Policy { retry: Retry::times(self.retries), timeout: self.timeout },
+            policy: Policy {
+                retry: Retry::times(self.retries),
+                timeout: self.timeout,
+                speculate: self.speculate,
+            },
             resources: self.resources,
             image,
             user: self.user,
@@ -218,6 +230,8 @@ impl Builder {
             exclusive_cpus: self.exclusive_cpus,
             pids_max: self.pids_max,
             io: self.io,
+            collect: Vec::new(),
+            inputs: Vec::new(),
             elements,
         };
         Ok(Job { open: self.open, ..Job::of(self.name, None, vec![stage]) })

@@ -22,6 +22,7 @@ pub(super) struct JobFile {
     #[serde(default)]
     pub stage: BTreeMap<Spanned<String>, Spanned<TaskTable>>,
     pub retry: Option<Spanned<RetryTable>>,
+    pub speculate: Option<Spanned<SpeculateTable>>,
 }
 
 /// `[task]`, or `[stage.NAME]`: one task of the job, or of one of its stages. The last few keys are of stages alone; one type for
@@ -46,6 +47,11 @@ pub(super) struct TaskTable {
     pub kill_grace: Option<Spanned<String>>,
     pub retries: Option<Spanned<i64>>,
     pub retry: Option<Spanned<RetryTable>>,
+    pub speculate: Option<Spanned<SpeculateTable>>,
+    #[serde(default)]
+    pub artifacts: Vec<Spanned<ArtifactTable>>,
+    #[serde(default)]
+    pub collect: Vec<Spanned<String>>,
     #[serde(default)]
     pub after: Vec<Spanned<String>>,
     #[serde(default)]
@@ -65,6 +71,30 @@ pub(super) struct RetryTable {
     pub never_on: Option<Spanned<Vec<Spanned<Scalar>>>>,
     pub memory_growth: Option<Spanned<Scalar>>,
     pub memory_max: Option<Spanned<Scalar>>,
+}
+
+/// `[speculate]`, for all stages, or `speculate` of one: when a second copy of a task is worth it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SpeculateTable {
+    pub after: Option<Spanned<Scalar>>,
+    pub share: Option<Spanned<Scalar>>,
+    pub at_least: Option<Spanned<String>>,
+}
+
+/// `artifacts`: something that is fetched before the start.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ArtifactTable {
+    pub uri: String,
+    pub sha256: Option<String>,
+    pub path: Option<String>,
+    #[serde(default)]
+    pub extract: bool,
+    #[serde(default)]
+    pub executable: bool,
+    #[serde(default)]
+    pub cache: bool,
 }
 
 /// `[array]`: one task for each element.

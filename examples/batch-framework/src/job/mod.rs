@@ -7,8 +7,10 @@ mod array;
 mod builder;
 mod dag;
 mod file;
+mod inputs;
 mod retry;
 mod source;
+mod speculate;
 mod stage;
 mod stages;
 mod table;
@@ -22,7 +24,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use apportion_sdk::network::is_network_name;
+use apportion_sdk::{Artifact, network::is_network_name};
 
 pub use self::{
     array::{Axis, Elements, TASKS_MAX},
@@ -50,7 +52,7 @@ pub const STAGES_MAX: usize = 200;
 pub struct Job {
     /// Names the framework and, with a number, each task.
     pub name: String,
-    /// The folder for the standard output of each task, absolute.
+    /// The folder for the standard output of each task, and for what else is kept of it, absolute.
     pub output: Option<PathBuf>,
     /// Whether more elements may come while it runs. A job file is never open: it says all.
     pub open: bool,
@@ -154,8 +156,14 @@ impl Job {
             Ok(folder.join(path))
         });
         let output = output.transpose()?;
-        let tables = stages::Tables { task: raw.task, array: raw.array, stage: raw.stage, retry: raw.retry };
-        let stages = source.stages(tables, name.get_ref(), scope, folder)?;
+        let tables = stages::Tables {
+            task: raw.task,
+            array: raw.array,
+            stage: raw.stage,
+            retry: raw.retry,
+            speculate: raw.speculate,
+        };
+        let stages = source.stages(tables, (name.get_ref(), output.is_some()), scope, folder)?;
         Ok(Job::of(name.into_inner(), output, stages))
     }
 
@@ -230,6 +238,13 @@ impl Job {
         let (stage, at) = self.find(position);
         let values = stage.values(at);
         stage.argv.iter().map(|template| template.render(&values)).collect()
+    }
+
+    /// What is fetched into the sandbox of a task before it starts.
+    pub fn artifacts(&self, position: usize) -> Vec<Artifact> {
+        let (stage, at) = self.find(position);
+        let values = stage.values(at);
+        stage.inputs.iter().map(|input| input.render(&values)).collect()
     }
 
     /// The environment of a task.

@@ -6,9 +6,11 @@ use apportion_sdk::{
     ImageReference, IoLimits, Resources,
     resources::{Name, Value},
 };
+use glob::Pattern;
 
 use super::{
     Elements,
+    inputs::Input,
     template::{Template, Values},
 };
 use crate::state::{Dependency, IfFailed, Policy};
@@ -40,6 +42,9 @@ pub struct Stage {
     pub pids_max: Option<u64>,
     /// What one attempt may do with the disk of its agent; as much as that gives when none.
     pub io: Option<IoLimits>,
+    /// Files of a task's sandbox that are kept when it has succeeded.
+    pub collect: Vec<Pattern>,
+    pub(super) inputs: Vec<Input>,
     pub(super) elements: Elements,
     pub(super) argv: Vec<Template>,
     pub(super) env: BTreeMap<String, Template>,

@@ -9,10 +9,10 @@ use super::{
     array::Axis,
     check_name,
     dag::{self, Edge, Waits},
-    file::{ArrayTable, RetryTable, TaskTable},
+    file::{ArrayTable, RetryTable, SpeculateTable, TaskTable},
     source::Source,
     table::Table,
-    template::Scope,
+    template::{Scope, Values},
 };
 use crate::state::{IfFailed, Policy};
 
@@ -22,6 +22,7 @@ pub(super) struct Tables {
     pub array: Option<Spanned<ArrayTable>>,
     pub stage: BTreeMap<Spanned<String>, Spanned<TaskTable>>,
     pub retry: Option<Spanned<RetryTable>>,
+    pub speculate: Option<Spanned<SpeculateTable>>,
 }
 
 /// What holds for all stages, unless one has its own.
@@ -29,6 +30,9 @@ pub(super) struct Tables {
 struct Common<'a> {
     scope: Scope<'a>,
     retry: Option<&'a Spanned<RetryTable>>,
+    speculate: Option<&'a Spanned<SpeculateTable>>,
+    /// Whether there is a folder for what tasks leave.
+    output: bool,
 }
 
 impl Source<'_> {
@@ -36,12 +40,12 @@ impl Source<'_> {
     pub(super) fn stages(
         self,
         tables: Tables,
-        job: &str,
+        (job, output): (&str, bool),
         scope: Scope<'_>,
         folder: &Path,
     ) -> Result<Vec<Stage>, JobError> {
-        let Tables { task, array, stage, retry } = tables;
-        let common = Common { scope, retry: retry.as_ref() };
+        let Tables { task, array, stage, retry, speculate } = tables;
+        let common = Common { scope, retry: retry.as_ref(), speculate: speculate.as_ref(), output };
         if stage.is_empty() {
             let example = "[task]\ncommand = [\"/bin/echo\", \"hello\"]";
             let task = task.ok_or_else(|| self.missing(0..0, "task", example))?;
@@ -180,8 +184,12 @@ impl Source<'_> {
         let policy = Policy {
             retry: table.retry(task.retries, task.retry.as_ref(), common.retry, &resources)?,
             timeout: table.timeout(task.timeout)?,
+            speculate: table.speculate(task.speculate.as_ref(), common.speculate)?,
         };
+        let first = Values { item: elements.item(0), index: 1, axes: elements.parts(0) };
         Ok(Stage {
+            inputs: table.inputs(task.artifacts, scope, &first)?,
+            collect: table.collect(task.collect, common.scope, common.output)?,
             name,
             after: edges.into_iter().map(|edge| edge.on).collect(),
             if_failed: table.if_failed(task.if_failed)?,

@@ -19,22 +19,28 @@
 
 mod cause;
 mod depend;
+mod kept;
 mod retry;
+mod speculate;
 mod stage;
 mod task;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use apportion_sdk::{Reason, TaskId, TaskState, TaskStatus, Time};
 
 use self::{cause::cause, stage::Stage, task::Phase};
 pub use self::{
     retry::{Cause, On, PAUSE_MAX, PAUSE_MIN, Retry},
+    speculate::Speculate,
     stage::{Class, Dependency, IfFailed, Policy, Rules},
-    task::{Attempt, End, Host, Outcome, Task},
+    task::{Attempt, End, Fate, Host, Outcome, Past, Task},
 };
 use crate::job::Job;
 
@@ -47,6 +53,13 @@ pub enum Effect {
     Ended(usize),
     /// The task of this position will run again, and why.
     Again {
+        /// Its position.
+        position: usize,
+        /// For people.
+        why: String,
+    },
+    /// The task of this position runs long: a second copy of it is wanted elsewhere, and why.
+    Copy {
         /// Its position.
         position: usize,
         /// For people.
@@ -97,6 +110,8 @@ pub struct JobState {
     due: BTreeSet<(Time, usize)>,
     counts: Counts,
     interrupted: bool,
+    /// Positions of tasks that run, and of which a second copy is to be launched.
+    copies_wanted: BTreeSet<usize>,
     /// Positions of tasks that have ended, and of which those that wait for them are yet to hear; empty between two calls.
     unheard: Vec<usize>,
     /// Positions of tasks that are not as they were when this was asked last.
@@ -120,6 +135,7 @@ impl JobState {
             due: BTreeSet::new(),
             counts: Counts::default(),
             interrupted: false,
+            copies_wanted: BTreeSet::new(),
             unheard: Vec::new(),
             changed: BTreeSet::new(),
         }
@@ -196,57 +212,12 @@ impl JobState {
         self.open
     }
 
-    /// Puts a task that is new here where it was when it was kept: see [`take_changed`](JobState::take_changed). A clock that was set back
-    /// makes nothing wait for longer than it does at most. When all are there again, [`settle`](JobState::settle) is due.
-    pub fn restore(&mut self, position: usize, mut kept: Task, now: Time) {
-        assert_eq!(self.tasks[position].launches, 0, "only a new task is put where it was");
-        self.leave_waiting(position);
-        let stage = self.stage_of(position);
-        let policy = &self.stages[stage].rules.policy;
-        match &mut kept.phase {
-            Phase::Blocked | Phase::Ready => {}
-            Phase::Paused { until } => *until = (*until).min(now + policy.retry.backoff_max.max(PAUSE_MAX)),
-            Phase::Active { attempt } => {
-                self.live.insert(attempt.id.clone(), position);
-                attempt.due = attempt.due.map(|due| policy.timeout.map_or(due, |most| due.min(now + most)));
-                self.due.extend(attempt.due.map(|at| (at, position)));
-                self.counts.active += 1;
-            }
-            Phase::Ended(end) => self.count(position, end.outcome),
-        }
-        let name = std::mem::take(&mut self.tasks[position].name);
-        self.tasks[position] = Task { name, ..kept };
-        self.enter_waiting(position);
-    }
-
-    /// Lets go on what waits for tasks that have ended since, once all that was kept is [restored](JobState::restore).
-    pub fn settle(&mut self, effects: &mut Vec<Effect>) {
-        for position in 0..self.tasks.len() {
-            self.reconsider(position, effects);
-        }
-        self.pass_on(effects);
-    }
-
-    /// The positions of tasks that are not as they were when this was called last: what is to be kept anew.
-    pub fn take_changed(&mut self) -> BTreeSet<usize> {
-        std::mem::take(&mut self.changed)
-    }
-
-    /// What was launched is gone with the framework that launched it: it runs again, as another one's.
-    pub fn begin_anew(&mut self, why: &str, now: Time, effects: &mut Vec<Effect>) {
-        for position in self.live.values().copied().collect::<Vec<_>>() {
-            self.lost(position, why, None, now, effects);
-        }
-    }
-
-    /// Attempts that are to end: their kills are to be asked for again by a scheduler that takes over.
-    pub fn unwanted(&self) -> impl Iterator<Item = &TaskId> {
-        self.attempts().filter(|attempt| self.interrupted || attempt.timed_out).map(|attempt| &attempt.id)
-    }
-
     /// What was launched and has not ended.
     pub fn attempts(&self) -> impl Iterator<Item = &Attempt> {
-        self.live.values().filter_map(|position| self.tasks[*position].attempt())
+        let attempts = |(id, position): (&'_ TaskId, &usize)| {
+            self.tasks[*position].attempts().find(|attempt| attempt.id == *id)
+        };
+        self.live.iter().filter_map(attempts)
     }
 
     /// The sizes of which a task can be launched now, in the order in which they should be.
@@ -271,7 +242,7 @@ impl JobState {
 
     /// True when a launch is possible now: offers are wanted then, and only then.
     pub fn wants_offers(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || !self.copies_wanted.is_empty()
     }
 
     /// How many tasks do what.
@@ -301,7 +272,8 @@ impl JobState {
 
     /// When [`JobState::tick`] has something to do next.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.due.first().map(|(at, _)| *at)
+        let copies = (0..self.stages.len()).filter_map(|stage| self.copy_due(stage));
+        copies.chain(self.due.first().copied()).map(|(at, _)| at).min()
     }
 
     /// The id of the next attempt of a task. Each has one of its own: updates of an earlier attempt may still be under way, and
@@ -314,7 +286,7 @@ impl JobState {
     pub fn launched(&mut self, position: usize, host: Host, now: Time) {
         assert!(matches!(self.tasks[position].phase, Phase::Ready), "only a ready task is launched");
         self.leave_waiting(position);
-        let id = self.change(position).begin(host, now).id.clone();
+        let id = self.change(position).begin(host, now);
         self.live.insert(id, position);
         self.counts.active += 1;
     }
@@ -343,10 +315,16 @@ impl JobState {
             }
             return;
         };
+        if self.drop_if_doubled(status, now) {
+            return;
+        }
         match status.state {
             TaskState::Staging | TaskState::Starting | TaskState::Killing => {}
-            TaskState::Running => self.running(position, now),
-            TaskState::Finished => self.end(position, Outcome::Succeeded, status, effects),
+            TaskState::Running => self.running(position, &status.task_id, now),
+            TaskState::Finished => {
+                self.win(position, &status.task_id, now, effects);
+                self.end(position, Outcome::Succeeded, status, now, effects)
+            }
             // Its machine started anew, or whoever watched it is gone: it may have done well.
             TaskState::Failed if status.reason == Some(Reason::ContainerLost) => {
                 self.lost(position, &cause(status), Some(status), now, effects)
@@ -357,7 +335,7 @@ impl JobState {
                 self.lost(position, &cause(status), Some(status), now, effects)
             }
             TaskState::Killed => self.killed(position, status, now, effects),
-            TaskState::Error => self.end(position, Outcome::Invalid, status, effects),
+            TaskState::Error => self.end(position, Outcome::Invalid, status, now, effects),
             // It never ran, or nobody will ever know what became of it. That is not the task's fault, and costs no retry.
             TaskState::Dropped
             | TaskState::Gone
@@ -365,6 +343,16 @@ impl JobState {
             | TaskState::Unreachable
             | TaskState::Unknown => self.lost(position, &cause(status), Some(status), now, effects),
         }
+    }
+
+    /// Whether this is the end, but no success, of one of two attempts of a task: then the other one is all of it.
+    fn drop_if_doubled(&mut self, status: &TaskStatus, now: Time) -> bool {
+        let lost = matches!(status.state, TaskState::Unreachable | TaskState::Unknown);
+        if status.state == TaskState::Finished || !status.state.is_terminal() && !lost {
+            return false;
+        }
+        let fate = if status.state == TaskState::Failed { Fate::Failed } else { Fate::Lost };
+        self.drop_attempt(&status.task_id, fate, now)
     }
 
     /// Does what is due: pauses end, attempts over their time are killed. Once is enough: the SDK repeats a kill over lost
@@ -381,28 +369,32 @@ impl JobState {
                     let class = self.class(position);
                     self.ready.entry(class).or_default().insert(position);
                 }
-                Phase::Active { attempt } => {
+                Phase::Active { attempt, .. } => {
                     attempt.due = None;
                     attempt.timed_out = true;
                     effects.push(Effect::Kill(attempt.id.clone()));
+                    // A copy began later, and does not make the task's time longer.
+                    self.drop_copy(position, now, effects);
                 }
                 Phase::Blocked | Phase::Ready | Phase::Ended(_) => {
                     unreachable!("nothing is due for such a task")
                 }
             }
         }
+        self.want_copies(now, effects);
     }
 
     /// Ends the job: what waits is not launched any more, what runs is killed, nothing more is taken.
-    pub fn interrupt(&mut self, effects: &mut Vec<Effect>) {
+    pub fn interrupt(&mut self, now: Time, effects: &mut Vec<Effect>) {
         self.interrupted = true;
         self.close();
         for position in 0..self.tasks.len() {
             let why = "not launched: the job was interrupted";
             self.end_waiting(position, Outcome::Interrupted, why.to_owned(), effects);
         }
-        for position in self.live.values() {
-            if let Phase::Active { attempt } = &mut self.tasks[*position].phase {
+        for position in self.live.values().copied().collect::<BTreeSet<_>>() {
+            self.drop_copy(position, now, effects);
+            if let Phase::Active { attempt, .. } = &mut self.tasks[position].phase {
                 attempt.due = None;
                 effects.push(Effect::Kill(attempt.id.clone()));
             }
@@ -422,19 +414,28 @@ impl JobState {
         self.pass_on(effects);
     }
 
-    fn running(&mut self, position: usize, now: Time) {
-        let timeout = self.policy(position).timeout;
-        let Phase::Active { attempt } = &mut self.tasks[position].phase else {
+    fn running(&mut self, position: usize, id: &TaskId, now: Time) {
+        let timeout = self.policy(position).timeout.filter(|_| !self.interrupted);
+        let Phase::Active { attempt, copy } = &mut self.tasks[position].phase else {
             unreachable!("live ids are of active tasks");
         };
         // The time counts from the first sign that it runs: waiting for an image or a busy agent is not the task's own time.
-        if attempt.running_since.is_none() {
-            self.changed.insert(position);
-            attempt.running_since = Some(now);
-            if let (Some(timeout), false) = (timeout, self.interrupted) {
-                attempt.due = Some(now + timeout);
-                self.due.insert((now + timeout, position));
-            }
+        let (running, alone) = match copy {
+            Some(copy) if copy.id == *id => (&mut copy.running_since, false),
+            copy => (&mut attempt.running_since, copy.is_none()),
+        };
+        if running.is_some() {
+            return;
+        }
+        *running = Some(now);
+        self.changed.insert(position);
+        // The time of a copy counts when it is all that is left.
+        if let (Some(timeout), true) = (timeout, attempt.id == *id) {
+            attempt.due = Some(now + timeout);
+            self.due.insert((now + timeout, position));
+        }
+        if alone {
+            self.watch(position, now, true);
         }
     }
 
@@ -458,7 +459,7 @@ impl JobState {
         // Once it had the most memory that it may have, and that was too little, it will be so again.
         let too_large = what == Cause::Memory && retry.is_grown(step);
         if self.interrupted || failures > retry.limit || !retry.allows(what) || too_large {
-            return self.end(position, outcome, status, effects);
+            return self.end(position, outcome, status, now, effects);
         }
         let limit = retry.limit;
         let mut why = format!("{}; retry {failures} of {limit}", self.why(position, outcome, cause(status)));
@@ -468,15 +469,15 @@ impl JobState {
             why += &format!(", with {} MiB", retry.memory_milli[step as usize] / 1000);
             self.tasks[position].memory_step = step;
         }
-        self.pause(position, now + pause, why, effects);
+        self.pause(position, (now, pause), Fate::Failed, why, effects);
     }
 
     fn killed(&mut self, position: usize, status: &TaskStatus, now: Time, effects: &mut Vec<Effect>) {
         match (self.tasks[position].timed_out(), self.interrupted) {
             (true, _) => self.failed(position, status, now, effects),
-            (false, true) => self.end(position, Outcome::Interrupted, status, effects),
+            (false, true) => self.end(position, Outcome::Interrupted, status, now, effects),
             // By an operator: whoever killed it did not mean that it shall start again.
-            (false, false) => self.end(position, Outcome::Killed, status, effects),
+            (false, false) => self.end(position, Outcome::Killed, status, now, effects),
         }
     }
 
@@ -495,21 +496,39 @@ impl JobState {
         let task = &mut self.tasks[position];
         if ends || self.interrupted {
             let outcome = if task.timed_out() { Outcome::TimedOut } else { Outcome::Interrupted };
-            return self.end_active(position, outcome, why.to_owned(), status, effects);
+            return self.end_active(position, outcome, why.to_owned(), status, now, effects);
         }
         // It pauses all the same: an agent that drops whatever it gets would otherwise be asked again without end.
         let pause = retry::doubled(PAUSE_MIN, task.losses, PAUSE_MAX);
-        self.pause(position, now + pause, format!("{why} (counts as no attempt)"), effects);
+        let why = format!("{why} (counts as no attempt)");
+        self.pause(position, (now, pause), Fate::Lost, why, effects);
     }
 
-    fn pause(&mut self, position: usize, until: Time, why: String, effects: &mut Vec<Effect>) {
-        self.leave_active(position, Phase::Paused { until });
+    fn pause(
+        &mut self,
+        position: usize,
+        (now, pause): (Time, Duration),
+        fate: Fate,
+        why: String,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(attempt) = self.tasks[position].attempt().cloned() {
+            self.tasks[position].remember(attempt, fate, now);
+        }
+        self.leave_active(position, Phase::Paused { until: now + pause });
         self.enter_waiting(position);
         effects.push(Effect::Again { position, why });
     }
 
-    fn end(&mut self, position: usize, outcome: Outcome, status: &TaskStatus, effects: &mut Vec<Effect>) {
-        self.end_active(position, outcome, cause(status), Some(status), effects);
+    fn end(
+        &mut self,
+        position: usize,
+        outcome: Outcome,
+        status: &TaskStatus,
+        now: Time,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.end_active(position, outcome, cause(status), Some(status), now, effects);
     }
 
     fn end_active(
@@ -518,11 +537,12 @@ impl JobState {
         outcome: Outcome,
         why: String,
         status: Option<&TaskStatus>,
+        now: Time,
         effects: &mut Vec<Effect>,
     ) {
         let last = self.tasks[position].attempt().cloned();
         let why = self.why(position, outcome, why);
-        let end = End { outcome, last, status: status.cloned(), why };
+        let end = End { outcome, last, status: status.cloned(), why, at: Some(now) };
         self.leave_active(position, Phase::Ended(Box::new(end)));
         self.count_end(position, outcome, effects);
     }
@@ -540,7 +560,13 @@ impl JobState {
     /// The one door out of [`Phase::Active`]: the id is forgotten, and nothing is due any more.
     fn leave_active(&mut self, position: usize, next: Phase) {
         let before = std::mem::replace(&mut self.change(position).phase, next);
-        let Phase::Active { attempt } = before else { unreachable!("live ids are of active tasks") };
+        let Phase::Active { attempt, copy: None } = before else {
+            unreachable!("live ids are of active tasks, and the second of two attempts is dropped before")
+        };
+        self.copies_wanted.remove(&position);
+        if let Some(since) = attempt.running_since {
+            self.watch(position, since, false);
+        }
         if let Some(at) = attempt.due {
             self.due.remove(&(at, position));
         }

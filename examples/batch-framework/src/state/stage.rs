@@ -2,7 +2,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use super::{Outcome, Retry};
+use super::{Outcome, Retry, Speculate, speculate::Stragglers};
 
 /// What holds for every task of a stage.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -11,6 +11,8 @@ pub struct Policy {
     pub retry: Retry,
     /// How long one attempt may run before it is killed, and its task has failed.
     pub timeout: Option<Duration>,
+    /// When a task that takes long gets a second copy; never when none.
+    pub speculate: Option<Speculate>,
 }
 
 /// What tasks of one stage wait for.
@@ -61,6 +63,7 @@ pub(super) struct Stage {
     pub hopeless: bool,
     /// That all of it has ended was passed on.
     pub told: bool,
+    pub stragglers: Stragglers,
 }
 
 impl Stage {
@@ -74,6 +77,7 @@ impl Stage {
             dependents: Vec::new(),
             hopeless: false,
             told: false,
+            stragglers: Stragglers::default(),
         }
     }
 

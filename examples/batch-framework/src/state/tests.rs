@@ -10,12 +10,13 @@ use super::*;
 
 mod dag;
 mod retry;
+mod speculate;
 
 /// The size of most tests' tasks.
 const ONE: Class = Class { stage: 0, step: 0 };
 
 fn policy(retries: u32, timeout: Option<Duration>) -> Policy {
-    Policy { retry: Retry::times(retries), timeout }
+    Policy { retry: Retry::times(retries), timeout, speculate: None }
 }
 
 fn at(seconds: u64) -> Time {
@@ -236,7 +237,7 @@ fn an_interrupted_job_kills_what_runs_and_launches_nothing_more() {
     let mut effects = Vec::new();
     let first = launch(&mut job, 0, 0);
     let second = launch(&mut job, 1, 0);
-    job.interrupt(&mut effects);
+    job.interrupt(at(1), &mut effects);
     assert_eq!(effects, [Effect::Ended(2), Effect::Kill(first.clone()), Effect::Kill(second.clone())]);
     assert!(!job.wants_offers());
     effects.clear();
@@ -284,7 +285,7 @@ fn an_open_job_takes_tasks_and_is_done_only_when_it_is_closed() {
     assert_eq!(effects, [Effect::Ended(0), Effect::Ended(1), Effect::Ended(2)]);
 
     let mut job = JobState::open(Policy::default());
-    job.interrupt(&mut effects);
+    job.interrupt(at(1), &mut effects);
     assert!(job.is_done() && !job.is_open(), "an interrupted job takes nothing more");
 }
 
@@ -353,6 +354,10 @@ impl World {
                     assert!(!self.job.is_interrupted(), "an interrupted job launched something");
                     self.ids.push(launch(&mut self.job, position, self.now));
                 }
+                for position in self.job.copies_wanted().clone() {
+                    self.ids.push(self.job.next_id(position));
+                    self.job.copied(position, host(), at(self.now));
+                }
             }
             Move::News(which, state) if !self.ids.is_empty() => {
                 let status = status(which.get(&self.ids), *state);
@@ -363,7 +368,7 @@ impl World {
                 self.now += seconds;
                 self.job.tick(at(self.now), &mut effects);
             }
-            Move::Interrupt => self.job.interrupt(&mut effects),
+            Move::Interrupt => self.job.interrupt(at(self.now), &mut effects),
             Move::GiveUp => self.job.give_up(ONE, "too large", &mut effects),
             Move::Add(more) if self.job.is_open() => {
                 let before = self.ended.len();
@@ -376,7 +381,7 @@ impl World {
             match effect {
                 Effect::Ended(position) => self.ended[position] += 1,
                 Effect::Kill(id) => assert!(self.ids.contains(&id), "kills what was never launched"),
-                Effect::Again { .. } => {}
+                Effect::Again { .. } | Effect::Copy { .. } => {}
             }
         }
         self.check();
@@ -386,7 +391,9 @@ impl World {
         let counts = self.job.counts();
         assert_eq!(counts.waiting + counts.active + counts.ended(), counts.total);
         assert_eq!(self.job.waiting().next().is_some(), counts.waiting > 0);
-        assert_eq!(self.job.live().count(), counts.active);
+        let attempts: usize = self.job.tasks().iter().map(|task| task.attempts().count()).sum();
+        assert_eq!(self.job.live().count(), attempts);
+        assert_eq!(self.job.attempts().count(), attempts);
         assert!(
             self.job.next_deadline().is_none_or(|due| due > at(self.now))
                 || counts.active > 0
@@ -408,9 +415,12 @@ proptest! {
         tasks in 1usize..8,
         retries in 0u32..3,
         timeout in prop::option::of(1u64..60),
+        copies in any::<bool>(),
         moves in moves(),
     ) {
-        let policy = policy(retries, timeout.map(Duration::from_secs));
+        let rule = Speculate { after: 1.1, share: 0.1, at_least: Duration::from_secs(1) };
+        let speculate = copies.then_some(rule);
+        let policy = Policy { speculate, ..policy(retries, timeout.map(Duration::from_secs)) };
         let mut world =
             World { job: JobState::open(policy), retries, now: 0, ids: Vec::new(), ended: Vec::new() };
         world.step(&Move::Add(tasks));

@@ -14,7 +14,8 @@ impl JobState {
         if !self.leave_waiting(position) {
             return;
         }
-        self.change(position).phase = Phase::Ended(Box::new(End { outcome, last: None, status: None, why }));
+        self.change(position).phase =
+            Phase::Ended(Box::new(End { outcome, last: None, status: None, why, at: None }));
         self.count_end(position, outcome, effects);
     }
 

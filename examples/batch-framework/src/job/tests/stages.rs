@@ -230,3 +230,66 @@ fn what_is_wrong_with_axes_is_said_where_it_stands() {
     let text = "name = \"x\"\n[params]\nlevel = 1\n[task]\ncommand = \"x\"\n[array.axes]\nlevel = { range = [1, 2] }\n";
     assert!(refused(text).contains("job.toml:7:1: array.axes.level: `level` is a parameter already"));
 }
+
+#[test]
+fn inputs_and_outputs_are_of_each_task() {
+    let text = "name = \"x\"\noutput = \"out\"\n[array]\nlist = [\"a\", \"b\"]\n[task]\ncommand = \"x\"\n\
+                artifacts = [{ uri = \"https://example.org/${item}.tgz\", path = \"in/${index}.tgz\", extract = true }]\n\
+                collect = [\"*.csv\", \"./plots/**\"]\n";
+    let job = parse(text).unwrap();
+    let [artifact] = job.artifacts(1).try_into().unwrap();
+    assert_eq!(
+        (artifact.uri.as_str(), artifact.path.as_deref()),
+        ("https://example.org/b.tgz", Some("in/2.tgz"))
+    );
+    assert!(artifact.extract && !artifact.cache);
+    let collected: Vec<_> = job.stages()[0].collect.iter().map(glob::Pattern::as_str).collect();
+    assert_eq!(collected, ["*.csv", "plots/**"]);
+    let mut wrong = Vec::new();
+    for (line, other, expected) in [
+        ("https:", "ftp:", "job.toml:7:14: task.artifacts: "),
+        ("${item}", "${itme}", "task.artifacts: unknown variable `${itme}`"),
+        ("output = \"out\"", "", "job.toml:8:12: task.collect: there is no folder to collect into"),
+        ("*.csv", "/x", "task.collect: `/x` does not lie in the sandbox"),
+        ("*.csv", "a/../../x", "task.collect: `a/../../x` does not lie in the sandbox"),
+        ("*.csv", "a**b", "task.collect: `a**b` is not a pattern"),
+    ] {
+        let message = refused(&text.replacen(line, other, 1));
+        if !message.contains(expected) {
+            wrong.push((message, expected));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn copies_are_made_only_where_they_are_asked_for() {
+    let speculation = |line: &str| parse(&with("[retry]", &format!("{line}\n[retry]")));
+    let rule = |line: &str| speculation(line).unwrap().stages()[0].policy.speculate;
+    assert_eq!(rule(""), None);
+    let rule = rule("[speculate]\nafter = 2").unwrap();
+    assert_eq!((rule.after, rule.share, rule.at_least), (2.0, 0.75, Duration::from_secs(10)));
+    let own =
+        parse(&with("cpus = 0.5", "speculate = { after = 1.5, share = 0.9, at_least = \"1m\" }")).unwrap();
+    let rules: Vec<_> =
+        own.stages().iter().map(|stage| stage.policy.speculate.map(|rule| rule.share)).collect();
+    assert_eq!(rules, [Some(0.9), None, None]);
+    for (line, expected) in [
+        (
+            "[speculate]\nshare = 0.5",
+            "job.toml:4:1: speculate.after is missing; write for example\nafter = 1.5",
+        ),
+        (
+            "[speculate]\nafter = 1",
+            "job.toml:5:9: speculate.after: `1` is not how many times the median, from 1.1",
+        ),
+        ("[speculate]\nafter = nan", "speculate.after: `NaN` is not"),
+        (
+            "[speculate]\nafter = 2\nshare = 75",
+            "speculate.share: `75` is not a share of the stage, from 0.1 to 1.0",
+        ),
+    ] {
+        let message = speculation(line).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+}

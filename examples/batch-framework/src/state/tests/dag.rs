@@ -92,7 +92,7 @@ fn who_gives_up_or_interrupts_ends_what_waits_for_it_too() {
     job.give_up(ONE, "too large", &mut effects);
     assert_eq!((why(&job, 0).0, why(&job, 1).0), (Outcome::Unplaceable, Outcome::Skipped));
     let mut job = staged(&stages);
-    job.interrupt(&mut effects);
+    job.interrupt(at(1), &mut effects);
     assert_eq!((why(&job, 0).0, why(&job, 1).0), (Outcome::Interrupted, Outcome::Interrupted));
     assert!(job.is_done());
 }

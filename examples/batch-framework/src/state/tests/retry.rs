@@ -9,7 +9,7 @@ fn of_memory(id: &TaskId) -> TaskStatus {
 }
 
 fn retry(on: On) -> Policy {
-    Policy { retry: Retry { on, ..Retry::times(5) }, timeout: None }
+    Policy { retry: Retry { on, ..Retry::times(5) }, timeout: None, speculate: None }
 }
 
 /// Whether a task that ended so is tried again.
@@ -64,7 +64,7 @@ fn running_too_long_is_tried_again_only_when_it_is_named() {
 fn pauses_begin_and_end_as_the_job_says() {
     let retry =
         Retry { backoff: Duration::from_secs(10), backoff_max: Duration::from_secs(25), ..Retry::times(9) };
-    let mut one = One::new(Policy { retry, timeout: None });
+    let mut one = One::new(Policy { retry, timeout: None, speculate: None });
     let mut now = 0;
     for pause in [10, 20, 25, 25] {
         let id = one.launch(now);
@@ -84,6 +84,7 @@ fn memory_grows_after_it_was_too_little_and_only_then() {
     let policy = Policy {
         retry: Retry { memory_milli: vec![64_000, 128_000, 200_000], ..Retry::times(9) },
         timeout: None,
+        speculate: None,
     };
     let mut one = One::new(policy);
     let step = |step| Class { stage: 0, step };
