@@ -11,11 +11,14 @@
 //!
 //! [`spec`] and [`template`] read the description, [`event`] is what is told.
 //!
+//! Beside them, and knowing nothing of them: [`balancer`] deals the requests to an app out among its replicas.
+//!
 //! Not here, and not hidden: a change of the command reaches a replica when it next starts, since there is no rolling
 //! deploy; a replica counts as well when it runs, since there is no health check.
 
 #![warn(missing_docs)]
 
+pub mod balancer;
 pub mod event;
 pub mod keep;
 pub mod run;
