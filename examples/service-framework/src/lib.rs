@@ -11,11 +11,16 @@
 //!
 //! [`spec`] and [`template`] read the description, [`event`] is what is told.
 //!
+//! Beside them, and knowing nothing of them: [`balancer`] deals the requests to an app out among its replicas, and [`discovery`] tells
+//! others by DNS and HTTP where these are.
+//!
 //! Not here, and not hidden: a change of the command reaches a replica when it next starts, since there is no rolling
 //! deploy; a replica counts as well when it runs, since there is no health check.
 
 #![warn(missing_docs)]
 
+pub mod balancer;
+pub mod discovery;
 pub mod event;
 pub mod keep;
 pub mod run;
