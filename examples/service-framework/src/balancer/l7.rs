@@ -190,25 +190,22 @@ async fn attempt(
 ) -> Result<Answered, Failed> {
     let mut stale = 0;
     loop {
-        let sent = if request.version() == Version::HTTP_2 {
+        let (sent, connection) = if request.version() == Version::HTTP_2 {
             match pool::http2(app, endpoint, worker).await {
-                Ok(mut sender) => in_time(app, pieces, sender.try_send_request(request))
-                    .await
-                    .map(|sent| sent.map(|response| (response, None))),
+                Ok(mut sender) => (in_time(app, pieces, sender.try_send_request(request)).await, None),
                 Err(error) => return Err(unconnected(request, &error)),
             }
         } else {
             match pool::http1(app, endpoint, worker).await {
                 Ok(mut sender) => {
-                    let sent = in_time(app, pieces, sender.try_send_request(request)).await;
-                    sent.map(|sent| sent.map(|response| (response, Some(sender))))
+                    (in_time(app, pieces, sender.try_send_request(request)).await, Some(sender))
                 }
                 Err(error) => return Err(unconnected(request, &error)),
             }
         };
         let mut error = match sent {
             None => return Err(Failed { unsent: None, reason: Reason::Late }),
-            Some(Ok(answered)) => return Ok(answered),
+            Some(Ok(response)) => return Ok((response, connection)),
             Some(Err(error)) => error,
         };
         let unsent = error.take_message();

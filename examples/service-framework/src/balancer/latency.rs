@@ -169,9 +169,9 @@ impl Rate {
     pub fn record(&self, second: u64) {
         let slot = &self.slots[second as usize % RATE_SLOTS];
         let word = slot.load(Relaxed);
-        if word >> 32 == second {
-            slot.fetch_add(1, Relaxed);
-        } else if slot.compare_exchange(word, (second << 32) | 1, Relaxed, Relaxed).is_err() {
+        let begun = word >> 32 == second;
+        // Of several that begin a second one does, and the others count on.
+        if begun || slot.compare_exchange(word, (second << 32) | 1, Relaxed, Relaxed).is_err() {
             slot.fetch_add(1, Relaxed);
         }
     }

@@ -109,7 +109,6 @@ fn server(config: &Listener) -> auto::Builder<TokioExecutor> {
         .header_read_timeout(config.timeouts.header)
         .max_buf_size(limits.header_bytes)
         .max_headers(limits.headers_max)
-        .pipeline_flush(true)
         .half_close(false);
     server
         .http2()
