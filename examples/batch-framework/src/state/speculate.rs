@@ -86,7 +86,7 @@ impl JobState {
         let timeout = self.policy(position).timeout;
         let task = self.change(position);
         let Phase::Active { attempt, copy } = &mut task.phase else { return false };
-        let Some(second) = copy.take() else { return false };
+        let Some(second) = copy.take().map(|second| *second) else { return false };
         let dropped = if second.id == *id { second } else { std::mem::replace(attempt, second) };
         // The time of whoever is left counts from its own start.
         let before = dropped.due;

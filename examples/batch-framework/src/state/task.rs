@@ -128,7 +128,7 @@ pub(super) enum Phase {
         attempt: Attempt,
         /// A second one elsewhere, launched because this takes long.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        copy: Option<Attempt>,
+        copy: Option<Box<Attempt>>,
     },
     Ended(Box<End>),
 }
@@ -178,7 +178,7 @@ impl Task {
     /// All attempts under way: of one that takes long there may be two.
     pub fn attempts(&self) -> impl Iterator<Item = &Attempt> {
         let (attempt, copy) = match &self.phase {
-            Phase::Active { attempt, copy } => (Some(attempt), copy.as_ref()),
+            Phase::Active { attempt, copy } => (Some(attempt), copy.as_deref()),
             _ => (None, None),
         };
         attempt.into_iter().chain(copy)
@@ -216,7 +216,7 @@ impl Task {
         let second = self.attempt_at(host, now);
         let id = second.id.clone();
         let Phase::Active { copy, .. } = &mut self.phase else { unreachable!("a copy is of what runs") };
-        *copy = Some(second);
+        *copy = Some(Box::new(second));
         id
     }
 
