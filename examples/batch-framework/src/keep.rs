@@ -335,6 +335,55 @@ mod tests {
         assert_eq!((kept.state.counts().waiting, kept.state.counts().succeeded), (1, 1));
     }
 
+    /// Counts what is written at each save.
+    #[derive(Debug, Default, Clone)]
+    struct Counting(std::sync::Arc<std::sync::Mutex<(usize, BTreeMap<String, usize>)>>);
+
+    impl Store for Counting {
+        fn load(&self) -> Result<apportion_sdk::store::Kept, StoreError> {
+            Ok(apportion_sdk::store::Kept::default())
+        }
+
+        fn save(&mut self, changes: Changes) -> Result<(), StoreError> {
+            let mut memory = Memory::default();
+            memory.save(changes)?;
+            let mut counted = self.0.lock().unwrap();
+            counted.0 += 1;
+            for (key, record) in memory.load()?.records {
+                assert!(counted.1.insert(key, record.len()).unwrap_or(0) < 2_000, "records do not grow");
+            }
+            Ok(())
+        }
+    }
+
+    /// Of a job with a hundred thousand tasks each change writes what has changed, and no more than of a small one.
+    #[test]
+    fn a_change_costs_the_same_however_large_the_job_is() {
+        let wrote = |tasks: usize| {
+            let job = Job::builder("j").command(["work"]).count(tasks).build().unwrap();
+            let store = Counting::default();
+            let (mut keeper, mut kept) = Keeper::open(store.clone(), &job, Time::ZERO).unwrap();
+            let mut written = Vec::new();
+            let mut save = |keeper: &mut Keeper, state: &mut JobState| {
+                *store.0.lock().unwrap() = (0, BTreeMap::new());
+                keeper.save(state).unwrap();
+                let counted = store.0.lock().unwrap();
+                written.push((counted.0, counted.1.len(), counted.1.values().sum::<usize>()));
+            };
+            // Those in the middle: names of all sizes are of one length there.
+            for position in tasks - 100..tasks {
+                kept.state.launched(position, host(), Time::ZERO);
+                save(&mut keeper, &mut kept.state);
+            }
+            written
+        };
+        let (small, large) = (wrote(1_000), wrote(100_000));
+        for (small, large) in small.iter().zip(&large) {
+            assert_eq!((large.0, large.1), (1, 1), "one save of one record");
+            assert!(large.2 <= small.2 + 8, "{large:?} and {small:?} bytes: the number has more digits");
+        }
+    }
+
     #[test]
     fn what_a_stage_waits_for_is_of_what_its_tasks_do() {
         let job = |after: &str| {

@@ -10,7 +10,7 @@
 //!
 //! The others serve these: [`keep`] writes down where a job is, [`capacity`] explains why a task could never run, [`output`] fetches what tasks print and
 //! [`collect`] what they leave,
-//! [`report`] and [`summary`] tell the result to programs and to people.
+//! [`report`] and [`summary`] tell the result to programs and to people, and [`timeline`] draws it.
 
 #![warn(missing_docs)]
 
@@ -25,5 +25,6 @@ pub mod run;
 pub mod scheduler;
 pub mod state;
 pub mod summary;
+pub mod timeline;
 
 pub use run::{BatchError, Format, RunArgs, run};

@@ -2,9 +2,10 @@
 //! standard output holds the result alone.
 
 use std::{
+    collections::VecDeque,
     fmt,
     io::{IsTerminal, Write},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -14,12 +15,18 @@ use crate::state::Counts;
 /// Between two lines where there is no terminal: often enough to see that it lives, seldom enough for a log.
 pub const LINES_EVERY: Duration = Duration::from_secs(5);
 
+/// How far back the rate looks.
+const PACE_OVER: Duration = Duration::from_secs(60);
+
 /// The progress of one job.
 #[derive(Debug)]
 pub struct Progress {
     job: String,
     counts: Counts,
     bar: Option<ProgressBar>,
+    pace: Pace,
+    /// When it began.
+    started: Instant,
     /// The last line that was written, so that a job that stands still does not fill the log.
     written: Option<Counts>,
 }
@@ -46,6 +53,8 @@ impl Progress {
             job: job.to_owned(),
             counts: Counts { total: tasks, waiting: tasks, ..Counts::default() },
             bar,
+            pace: Pace::default(),
+            started: Instant::now(),
             written: None,
         }
     }
@@ -61,12 +70,14 @@ impl Progress {
 
     /// Writes a line when there is no bar and something has changed. To be called every [`LINES_EVERY`].
     pub fn tick(&mut self) {
+        self.pace.note(self.started.elapsed(), self.counts.ended());
         if self.bar.is_none() && self.written.replace(self.counts) != Some(self.counts) {
             self.say(&format!(
-                "{} of {} done, {}",
+                "{} of {} done, {}{}",
                 self.counts.ended(),
                 self.counts.total,
-                doing(&self.counts)
+                doing(&self.counts),
+                self.pace.told(self.counts.total - self.counts.ended())
             ));
         }
     }
@@ -89,6 +100,33 @@ impl Progress {
     }
 }
 
+/// How fast tasks end, by the last minute: of a stage with long tasks the hour before says nothing.
+#[derive(Debug, Default)]
+struct Pace(VecDeque<(Duration, usize)>);
+
+impl Pace {
+    /// So many had ended at this time since the beginning.
+    fn note(&mut self, at: Duration, ended: usize) {
+        self.0.push_back((at, ended));
+        while self.0.len() > 2 && self.0.front().is_some_and(|(first, _)| at - *first > PACE_OVER) {
+            self.0.pop_front();
+        }
+    }
+
+    /// The rate and the time left, once there is a rate.
+    fn told(&self, left: usize) -> String {
+        let (Some((first, before)), Some((last, now))) = (self.0.front(), self.0.back()) else {
+            return String::new();
+        };
+        let rate = now.saturating_sub(*before) as f64 / last.saturating_sub(*first).as_secs_f64();
+        if !rate.is_normal() || left == 0 {
+            return String::new();
+        }
+        let left = Duration::from_secs((left as f64 / rate).ceil() as u64);
+        format!(", {rate:.1}/s, {} left", humantime::format_duration(left))
+    }
+}
+
 fn doing(counts: &Counts) -> String {
     let skipped = if counts.skipped == 0 { String::new() } else { format!(", {} skipped", counts.skipped) };
     format!("{} running, {} waiting, {} failed{skipped}", counts.active, counts.waiting, counts.failed)
@@ -107,10 +145,34 @@ mod tests {
 
     #[test]
     fn a_job_that_stands_still_says_so_once() {
-        let mut progress = Progress { job: "j".into(), counts: Counts::default(), bar: None, written: None };
+        let mut progress = Progress {
+            job: "j".into(),
+            counts: Counts::default(),
+            bar: None,
+            pace: Pace::default(),
+            started: Instant::now(),
+            written: None,
+        };
         progress.tick();
         assert_eq!(progress.written, Some(Counts::default()));
         progress.moved(Counts { total: 1, active: 1, ..Counts::default() });
         assert_ne!(progress.written, Some(progress.counts), "the next tick writes");
+    }
+
+    #[test]
+    fn the_rate_is_of_the_last_minute_and_tells_what_is_left() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.told(9), "");
+        pace.note(Duration::ZERO, 0);
+        assert_eq!(pace.told(9), "", "no time has passed");
+        for step in 1..=20u64 {
+            pace.note(Duration::from_secs(step * 5), 1000);
+        }
+        assert_eq!(pace.told(9), "", "nothing has ended for a minute");
+        for step in 21..=60u64 {
+            pace.note(Duration::from_secs(step * 5), 1000 + 10 * (step as usize - 20));
+        }
+        assert_eq!(pace.told(130), ", 2.0/s, 1m 5s left");
+        assert_eq!(pace.told(0), "");
     }
 }

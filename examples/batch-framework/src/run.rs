@@ -32,7 +32,7 @@ use crate::{
     report::Report,
     scheduler::{BatchScheduler, News, Order},
     state::{Class, Counts, End, JobState, Outcome},
-    summary,
+    summary, timeline,
 };
 
 /// Between two looks at the agents while tasks wait.
@@ -80,6 +80,9 @@ pub struct RunArgs {
     /// Write down in this folder where the job is: run again after a crash, it goes on there, and the folder is gone when it has ended
     #[arg(long, value_name = "FOLDER")]
     pub state: Option<PathBuf>,
+    /// Draw who ran where and when into this file (SVG) when the job has ended
+    #[arg(long, value_name = "FILE.svg")]
+    pub timeline: Option<PathBuf>,
 }
 
 /// The form of the summary.
@@ -104,6 +107,7 @@ impl RunArgs {
             wait: false,
             role: "*".to_owned(),
             state: None,
+            timeline: None,
         }
     }
 }
@@ -143,6 +147,14 @@ pub enum BatchError {
         /// The master's words.
         source: DriverError,
     },
+    /// The picture could not be written.
+    #[error("cannot write the timeline to {}: {source}; give another --timeline", file.display())]
+    Timeline {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// Signals could not be listened to.
     #[error("cannot listen to signals: {0}")]
     Signals(std::io::Error),
@@ -155,9 +167,11 @@ impl BatchError {
     /// The exit code for it: [`USAGE`] when what was asked for is wrong, otherwise [`FAILED`].
     pub fn exit_code(&self) -> u8 {
         match self {
-            BatchError::Job(_) | BatchError::Usage(_) | BatchError::Output { .. } | BatchError::Keep(_) => {
-                USAGE
-            }
+            BatchError::Job(_)
+            | BatchError::Usage(_)
+            | BatchError::Output { .. }
+            | BatchError::Timeline { .. }
+            | BatchError::Keep(_) => USAGE,
             _ => FAILED,
         }
     }
@@ -177,6 +191,11 @@ pub async fn run(args: RunArgs, master: &str) -> Result<u8, BatchError> {
     if let Some(folder) = &job.output {
         let refuse = |source| BatchError::Output { folder: folder.clone(), source };
         std::fs::create_dir_all(folder).map_err(refuse)?;
+    }
+    if let Some(file) = &args.timeline {
+        // Better now than after hours of work. What is there is left until there is another picture.
+        let refuse = |source| BatchError::Timeline { file: file.clone(), source };
+        std::fs::OpenOptions::new().append(true).create(true).open(file).map_err(refuse)?;
     }
     let builder = Driver::builder(&job.name).role(&args.role).master(master).options(options());
     let Some(folder) = &args.state else {
@@ -403,6 +422,13 @@ impl Run {
         let framework_id = self.framework_id.take().map(|id| id.to_string());
         let report = Report::new(&self.job, &state, std::mem::take(&mut self.fetched), framework_id, times);
         show(&report, args).map_err(BatchError::Stdout)?;
+        if let Some(file) = &args.timeline
+            && let Err(error) = std::fs::write(file, timeline::svg(&self.job, &state, times))
+        {
+            // The job is over and told; what cannot be drawn does not change how it ended.
+            self.progress
+                .say(&format!("warning: the timeline is not written to {}: {error}", file.display()));
+        }
         Ok(exit_code(&report, self.job.output.is_some()))
     }
 
