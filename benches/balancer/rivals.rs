@@ -117,7 +117,7 @@ fn haproxy(port: u16, replicas: &[u16]) -> String {
     let servers: String =
         replicas.iter().map(|port| format!("  server s{port} 127.0.0.1:{port}\n")).collect();
     format!(
-        "global\n  nbthread 1\n  maxconn 20000\n\
+        "global\n  nbthread 1\n  maxconn 4000\n\
          defaults\n  mode http\n  timeout connect 2s\n  timeout client 30s\n  timeout server 60s\n  option forwardfor\n  \
          http-reuse always\n\
          frontend client\n  bind 127.0.0.1:{port}\n  default_backend replicas\n\
@@ -130,7 +130,7 @@ fn nginx(port: u16, replicas: &[u16], folder: &Path) -> String {
     let folder = folder.display();
     format!(
         "daemon off; worker_processes 1; pid {folder}/pid; error_log stderr crit;\n\
-         events {{ worker_connections 10000; }}\n\
+         events {{ worker_connections 4000; }}\n\
          http {{ access_log off; keepalive_requests 1000000000;\n\
          upstream replicas {{ {servers} keepalive 256; keepalive_requests 1000000000; }}\n\
          server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://replicas; proxy_http_version 1.1;\n\
