@@ -296,6 +296,7 @@ fn a_service_asks_to_be_asked_again_before_it_moves() {
     let disk = Disk::default();
     let mut cluster = Cluster::start(&disk);
     cluster.harness.offer("a", "cpus:8;mem:8000;ports:[31000-31009]");
+    assert_eq!(cluster.launched().len(), 3);
     for task in ["web.0.1", "web.1.2", "web.2.3"] {
         cluster.harness.update("a", task, TaskState::Running);
     }
@@ -315,7 +316,6 @@ fn a_service_asks_to_be_asked_again_before_it_moves() {
         "{calls:?}"
     );
     assert_eq!(killed(&calls), [""; 0], "the first is launched elsewhere before it is killed");
-    cluster.launched();
     cluster
         .harness
         .offers(&[("a", "cpus:8;mem:8000;ports:[31000-31009]"), ("b", "cpus:1;mem:800;ports:[31000-31009]")]);
