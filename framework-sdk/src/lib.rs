@@ -99,6 +99,9 @@
 //! **Executors**: tasks that [run other tasks](Task::run_by) in their own container, where a container for each would cost too much. The module
 //! `executor` is what they are written with.
 //!
+//! **Where a task goes** is a scheduler's own decision; [`placement`] has policies, rules and an index for it, and with the feature
+//! `planner` plans for whole queues.
+//!
 //! **Several agents at once**: a [`Gang`] launches on all of its offers or on none. A scheduler that rather chooses for itself
 //! [watches](Context::watch_free) what is free and [commits](Context::commit) claims on it.
 //!
@@ -129,6 +132,11 @@
 //! `net`, on unless turned off, is what needs a network and with it tokio and tonic: [`Driver`], [`Handle`], [`executor`],
 //! [`operator`] and [`sandbox`]. Without it everything that a scheduler itself is written and tested with is there, and a
 //! [`driver::Engine`] to run it in virtual time: no clock, no I/O and no chance is in what is left.
+//!
+//! `store`, on unless turned off, keeps a scheduler's state on a disk ([`store`](mod@store)).
+//!
+//! `planner`, off unless turned on, places queues by integer programming (`placement::plan`), with a solver in Rust. It looks at a clock only
+//! when it is given a time.
 
 #![warn(missing_docs)]
 
@@ -160,10 +168,10 @@ pub use apportion_types::{
     AgentId, AgentInfo, Artifact, Capability, Check, CheckResult, Command, ContainerInfo, ContainerStatus,
     Execution, FaultDomain, Findings, FrameworkId, FrameworkInfo, FrameworkOptions, GroupError, GroupId,
     GroupInfo, HealthCheck, Image, ImageReference, InverseOffer, IoLimits, MachineId, Network, OfferId,
-    Operation, OperationId, OperationState, OperationStatus, Part, Probe, PullPolicy, Reason, Resources,
-    Rlimit, RlimitResource, Role, Schedule, Source, Supervision, TaskId, TaskInfo, TaskState, TaskStatus,
-    Time, Unavailability, UpdateId, Volume, VolumeSource, Window, constraints, container, container_info,
-    ids, image, limits, network, protocol::scheduler as protocol, resources,
+    Operation, OperationId, OperationState, OperationStatus, Part, Place, Probe, PullPolicy, Reason,
+    Resources, Rlimit, RlimitResource, Role, Schedule, Source, Supervision, TaskId, TaskInfo, TaskState,
+    TaskStatus, Time, Unavailability, UpdateId, Volume, VolumeSource, Window, constraints, container,
+    container_info, ids, image, limits, network, protocol::scheduler as protocol, resources,
 };
 pub use async_trait::async_trait;
 

@@ -1,7 +1,7 @@
 //! What a framework wishes of offers.
 
 use apportion_types::{
-    Capability, FrameworkOptions, Resources, Role,
+    Capability, FrameworkOptions, Place, Resources, Role,
     constraints::{self, OfferConstraints, Pattern, PatternError, Predicate, Selector},
 };
 
@@ -51,6 +51,11 @@ impl Constraint {
         Property(Selector::Zone)
     }
 
+    /// True when it holds of an agent that stands there.
+    pub fn holds(&self, place: &Place) -> bool {
+        self.0.holds(place)
+    }
+
     /// The opposite.
     #[allow(clippy::should_implement_trait, reason = "it reads as the sentence that it is")]
     pub fn not(mut self) -> Constraint {
@@ -75,6 +80,11 @@ impl Property {
         self.holds(Predicate::Exists)
     }
 
+    /// Its text at an agent that stands there; none when the agent lacks it.
+    pub fn of<'a>(&self, place: &'a Place) -> Option<&'a str> {
+        self.0.select(place)
+    }
+
     fn holds(self, predicate: Predicate) -> Constraint {
         Constraint(constraints::Constraint { selector: self.0, predicate, negated: false })
     }
@@ -83,6 +93,12 @@ impl Property {
 impl From<Constraint> for constraints::Constraint {
     fn from(constraint: Constraint) -> Self {
         constraint.0
+    }
+}
+
+impl std::fmt::Display for Property {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
     }
 }
 

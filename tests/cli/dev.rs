@@ -227,11 +227,11 @@ fn a_second_interrupt_waits_for_no_grace() {
         .replace("echo here", "trap '' TERM; echo here")
         .replace("[array]", "kill_grace = '1h'\n[array]");
     let job = place.file("job.toml", &stubborn);
-    let mut dev = place.start(&["dev", "--run", job.to_str().unwrap()]);
-    until("a task has written", || {
-        let sandboxes = walk(&place.tmp()).into_iter().filter(|path| path.ends_with("stdout"));
-        sandboxes.filter_map(|path| fs::read_to_string(path).ok()).find(|text| text == "here\n").map(drop)
-    });
+    let mut dev = place.start(&["dev", "--run", job.to_str().unwrap(), "--log", "info"]);
+    let serving = dev.error_with("serving local_addr=");
+    let address = serving.split("local_addr=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    // A task that is killed while it is launched gets no grace.
+    running(&place, &format!("http://{address}"), 2);
     dev.signal(Signal::INT);
     dev.error_with("interrupted");
     // Signals that follow each other within 0.3 s are one wish. This is what is tested, not a wait for something.

@@ -213,6 +213,10 @@ pub const LOST_AGENTS_FORGOTTEN_MAX: usize = 1000;
 /// See [`LOST_AGENTS_FORGOTTEN_MAX`].
 pub const LOST_AGENTS_FORGOTTEN_PAUSE: Duration = Duration::from_secs(1);
 
+/// How many ids of removed frameworks are remembered, in the registry too; the oldest is forgotten first. Jobs come and go by the thousand, each as a
+/// framework of its own.
+pub const REMOVED_FRAMEWORKS_MAX: usize = 102_400;
+
 /// Between heartbeats to a scheduler (Mesos: 15 s).
 pub const SCHEDULER_HEARTBEAT: Duration = Duration::from_secs(15);
 

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use apportion_sdk::{
-    FrameworkId, Time,
+    Artifact, FrameworkId, Time,
     store::{Changes, Store, StoreError},
 };
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     job::Job,
     output::Fetched,
-    state::{JobState, Task},
+    state::{Dependency, JobState, Task},
 };
 
 /// The record of the job as a whole.
@@ -117,16 +117,16 @@ impl Keeper {
         }
         for (position, key) in positions(TASK, job, &kept.records)? {
             let task: Task = read(key, &kept.records[key])?;
-            if task
-                .attempt()
-                .is_some_and(|attempt| !attempt.id.as_str().starts_with(&job.task_name(position)))
-            {
+            let name = job.task_name(position);
+            if task.attempts().any(|attempt| !attempt.id.as_str().starts_with(&name)) {
                 return Err(damaged(key, "it is about another task"));
             }
             state.restore(position, task, now);
         }
+        // Those who take over are told of every end that is known, so of these as well.
+        state.settle(&mut Vec::new());
         if whole.interrupted {
-            state.interrupt(&mut Vec::new());
+            state.interrupt(now, &mut Vec::new());
         }
         let mut outputs = BTreeMap::new();
         for (position, key) in positions(OUTPUT, job, &kept.records)? {
@@ -183,14 +183,24 @@ fn digest(job: &Job) -> u32 {
         // No text has it within.
         hasher.update(&[0xff]);
     };
-    add(&job.image.as_ref().map(ToString::to_string).unwrap_or_default());
-    for position in 0..job.tasks() {
-        add(&job.task_name(position));
-        job.argv(position).iter().for_each(|argument| add(argument));
-        for (name, value) in job.env(position) {
-            add(&name);
-            add(&value);
+    let mut position = 0;
+    for stage in job.stages() {
+        add(&stage.image.as_ref().map(ToString::to_string).unwrap_or_default());
+        for Dependency { stage, each } in &stage.after {
+            add(&format!("after {stage} {each}"));
         }
+        for position in position..position + stage.tasks() {
+            add(&job.task_name(position));
+            job.argv(position).iter().for_each(|argument| add(argument));
+            for (name, value) in job.env(position) {
+                add(&name);
+                add(&value);
+            }
+            for Artifact { uri, sha256, path, .. } in job.artifacts(position) {
+                [uri, sha256.unwrap_or_default(), path.unwrap_or_default()].iter().for_each(|text| add(text));
+            }
+        }
+        position += stage.tasks();
     }
     hasher.finalize()
 }
@@ -271,7 +281,7 @@ mod tests {
         assert_eq!((again.framework_id.unwrap().as_str(), again.began_at), ("f1", Time::ZERO));
         assert_eq!(again.state.unwanted().count(), 0);
 
-        again.state.interrupt(&mut Vec::new());
+        again.state.interrupt(later, &mut Vec::new());
         keeper.save(&mut again.state).unwrap();
         let fetched = Fetched { tail: Some("last".into()), ..Fetched::default() };
         keeper.save_outputs(&[(1, fetched.clone())]).unwrap();
@@ -290,6 +300,51 @@ mod tests {
         let open = Job::builder("j").command(["true"]).count(1).open().build().unwrap();
         let message = Keeper::open(Memory::default(), &open, Time::ZERO).unwrap_err().to_string();
         assert!(message.starts_with("job `j` is open"), "{message}");
+    }
+
+    /// What an earlier version wrote of a job without stages goes on here, byte for byte.
+    #[test]
+    fn the_older_layout_is_still_read() {
+        let host = r#"{"agent_id":"a1","hostname":"one","address":"one:5051","framework_id":"f1"}"#;
+        let attempt = |id: &str| {
+            format!(
+                r#"{{"id":"{id}","host":{host},"launched_at":5,"running_since":null,"timed_out":false,"due":null}}"#
+            )
+        };
+        let mut store = Memory::default();
+        let mut changes = Changes::default();
+        // The sum of what the tasks do, as it was made then.
+        let whole = "\u{0}j-0001\u{0}work\u{0}1\u{0}j-0002\u{0}work\u{0}2\u{0}j-0003\u{0}work\u{0}3\u{0}";
+        let bytes: Vec<_> = whole.bytes().map(|byte| if byte == 0 { 0xff } else { byte }).collect();
+        let digest = crc32fast::hash(&bytes);
+        changes.put("job", format!(r#"{{"digest":{digest},"began_at":3,"interrupted":false}}"#).into());
+        let task =
+            |phase: &str| format!(r#"{{"launches":1,"failures":0,"losses":1,"phase":{phase}}}"#).into();
+        changes.put("task/0000000", task(&format!(r#"{{"Active":{{"attempt":{}}}}}"#, attempt("j-0001"))));
+        changes.put("task/0000001", task(r#"{"Paused":{"until":9}}"#));
+        let end = format!(
+            r#"{{"outcome":"succeeded","last":{},"status":null,"why":"exit code 0"}}"#,
+            attempt("j-0003")
+        );
+        changes.put("task/0000002", task(&format!(r#"{{"Ended":{end}}}"#)));
+        store.save(changes).unwrap();
+        let (_, kept) = Keeper::open(store, &job("work"), Time::ZERO).unwrap();
+        assert_eq!(kept.state.live().map(TaskId::as_str).collect::<Vec<_>>(), ["j-0001"]);
+        assert_eq!(kept.state.next_deadline(), Some(Time::from_micros(9)));
+        assert_eq!(kept.state.tasks()[2].end().unwrap().outcome, Outcome::Succeeded);
+        assert_eq!((kept.state.counts().waiting, kept.state.counts().succeeded), (1, 1));
+    }
+
+    #[test]
+    fn what_a_stage_waits_for_is_of_what_its_tasks_do() {
+        let job = |after: &str| {
+            let text =
+                format!("name = \"j\"\n[stage.a]\ncommand = \"x\"\n[stage.b]\ncommand = \"x\"\n{after}");
+            Job::parse("job.toml".as_ref(), &text, &[], "/".as_ref()).unwrap()
+        };
+        let sums = ["", "after = [\"a\"]", "after_each = [\"a\"]"].map(|after| digest(&job(after)));
+        assert!(sums[0] != sums[1] && sums[1] != sums[2]);
+        assert_eq!(digest(&job("memory = 512\nif_failed = \"continue\"")), sums[0], "how much may change");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The standard output of tasks: its last line for the summary, and all of it when the job asks for that.
+//! The outputs of tasks: the last line of each for the summary, and all of it, with files that they left, when the job asks for that.
 
 use std::{
     io,
@@ -8,10 +8,14 @@ use std::{
 };
 
 use apportion_sdk::sandbox::{self, LogRequest, Output, SandboxError};
+use glob::Pattern;
 use serde::{Deserialize, Serialize};
 use tokio::{io::AsyncWriteExt, sync::Semaphore, time::timeout};
 
-use crate::state::{Attempt, Outcome};
+use crate::{
+    collect::collect,
+    state::{Attempt, Outcome},
+};
 
 /// Outputs fetched at once: enough to hide the way to the agents, too few to be felt there.
 const FETCHES_MAX: usize = 16;
@@ -32,6 +36,9 @@ pub struct Fetched {
     pub tail: Option<String>,
     /// The file that holds its whole standard output.
     pub file: Option<PathBuf>,
+    /// How many files that it left were copied.
+    #[serde(default)]
+    pub collected: u64,
     /// Why it could not be fetched, or saved.
     pub error: Option<String>,
 }
@@ -60,12 +67,14 @@ impl Fetcher {
         Self { folder, permits: Arc::new(Semaphore::new(FETCHES_MAX)) }
     }
 
-    /// Fetches the output of the last attempt of a task, which has ended. Saves it as `<name>.stdout`.
+    /// Fetches the output of the last attempt of a task, which has ended. Saves it as `<name>.stdout`, and the files that it left and that
+    /// match into the folder `<name>`, if it has succeeded.
     pub fn fetch(
         &self,
         attempt: Attempt,
         name: String,
         outcome: Outcome,
+        patterns: Vec<Pattern>,
     ) -> impl Future<Output = Fetched> + Send + use<> {
         let this = self.clone();
         async move {
@@ -85,6 +94,13 @@ impl Fetcher {
             match end {
                 Ok(end) => fetched.tail = last_line(&end),
                 Err(error) => fetched.error = Some(error.to_string()),
+            }
+            if let (Some(folder), Outcome::Succeeded, [_, ..]) = (&this.folder, outcome, patterns.as_slice())
+            {
+                match collect(&attempt, &patterns, &folder.join(&name)).await {
+                    Ok(collected) => fetched.collected = collected,
+                    Err(error) => fetched.error = Some(error.to_string()),
+                }
             }
             // A task that failed in silence most often said why on the other stream. Without it nothing is lost.
             if outcome != Outcome::Succeeded && fetched.tail.is_none() && fetched.error.is_none() {

@@ -90,7 +90,8 @@ impl Progress {
 }
 
 fn doing(counts: &Counts) -> String {
-    format!("{} running, {} waiting, {} failed", counts.active, counts.waiting, counts.failed)
+    let skipped = if counts.skipped == 0 { String::new() } else { format!(", {} skipped", counts.skipped) };
+    format!("{} running, {} waiting, {} failed{skipped}", counts.active, counts.waiting, counts.failed)
 }
 
 #[cfg(test)]
@@ -99,8 +100,9 @@ mod tests {
 
     #[test]
     fn the_line_tells_what_the_tasks_do() {
-        let counts = Counts { total: 9, waiting: 3, active: 2, succeeded: 3, failed: 1 };
+        let counts = Counts { total: 9, waiting: 3, active: 2, succeeded: 3, failed: 1, ..Counts::default() };
         assert_eq!(doing(&counts), "2 running, 3 waiting, 1 failed");
+        assert_eq!(doing(&Counts { skipped: 2, ..counts }), "2 running, 3 waiting, 1 failed, 2 skipped");
     }
 
     #[test]

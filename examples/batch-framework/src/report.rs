@@ -43,6 +43,8 @@ pub struct Totals {
     pub tasks: usize,
     /// How many succeeded.
     pub succeeded: usize,
+    /// How many were not run, because a task that they waited for did not succeed.
+    pub skipped: usize,
     /// How many ended otherwise.
     pub failed: usize,
     /// How often a task was launched.
@@ -60,7 +62,9 @@ pub struct Totals {
 pub struct TaskReport {
     /// Its name: of the job, with the number of its element.
     pub name: String,
-    /// Its element; empty when the job has no array.
+    /// Its stage; null when the job has one only.
+    pub stage: Option<String>,
+    /// Its element; empty when there is no array.
     pub item: String,
     /// How it ended.
     pub outcome: Outcome,
@@ -96,7 +100,9 @@ pub struct TaskReport {
     pub output_tail: Option<String>,
     /// The file that holds its whole standard output, when the job asked for it.
     pub output_file: Option<String>,
-    /// Why its standard output could not be fetched or saved.
+    /// How many files that it left were copied, because the job asked for them.
+    pub files_collected: u64,
+    /// Why its output could not be fetched or saved.
     pub output_error: Option<String>,
 }
 
@@ -115,13 +121,14 @@ impl Report {
             .iter()
             .zip(fetched)
             .enumerate()
-            .map(|(position, (task, fetched))| TaskReport::new(job.item(position), task, fetched))
+            .map(|(position, (task, fetched))| TaskReport::new(job, position, task, fetched))
             .collect();
         let wall = ended_at.since(started_at);
         let counts = state.counts();
         let totals = Totals {
             tasks: counts.total,
             succeeded: counts.succeeded,
+            skipped: counts.skipped,
             failed: counts.failed,
             launches: tasks.iter().map(|task| u64::from(task.launches)).sum(),
             cpu_ms: tasks.iter().filter_map(|task| task.cpu_ms).sum(),
@@ -152,7 +159,7 @@ impl Report {
 }
 
 impl TaskReport {
-    fn new(item: String, task: &Task, fetched: Fetched) -> TaskReport {
+    fn new(job: &Job, position: usize, task: &Task, fetched: Fetched) -> TaskReport {
         let end = task.end().expect("a report is made at the end");
         let last = end.last.as_ref();
         let status = end.status.as_ref();
@@ -164,7 +171,8 @@ impl TaskReport {
         };
         TaskReport {
             name: task.name.clone(),
-            item,
+            stage: Some(job.stage_of(position).name.clone()).filter(|name| !name.is_empty()),
+            item: job.item(position),
             outcome: end.outcome,
             why: end.why.clone(),
             exit_code,
@@ -184,6 +192,7 @@ impl TaskReport {
                 .and_then(Limitation::memory_bytes),
             output_tail: fetched.tail,
             output_file: fetched.file.map(|file| file.display().to_string()),
+            files_collected: fetched.collected,
             output_error: fetched.error,
         }
     }

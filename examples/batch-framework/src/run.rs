@@ -3,7 +3,14 @@
 //! It does what a scheduler should not: it fetches outputs, listens to signals, draws progress. The two speak through
 //! [`News`] one way and [`Order`] the other.
 
-use std::{collections::BTreeSet, io::Write, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write,
+    path::PathBuf,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use apportion_sdk::{
     BuildError, Capability, Driver, DriverError, FrameworkId, FrameworkOptions, Handle, Options, Stop, Time,
@@ -24,7 +31,7 @@ use crate::{
     progress::{self, Progress},
     report::Report,
     scheduler::{BatchScheduler, News, Order},
-    state::{Counts, End, JobState, Outcome},
+    state::{Class, Counts, End, JobState, Outcome},
     summary,
 };
 
@@ -228,7 +235,9 @@ struct Run {
     operator: Option<Operator>,
     handle: Handle<Order>,
     progress: Progress,
-    watch: Watch,
+    /// Looks at the agents for each size of which tasks wait.
+    watches: BTreeMap<Class, Watch>,
+    wait: bool,
     fetcher: Fetcher,
     framework_id: Option<FrameworkId>,
     /// What is known of each task's output, by position.
@@ -267,7 +276,8 @@ impl Run {
         let tasks = job.tasks();
         Self {
             progress: Progress::new(&job.name, tasks),
-            watch: Watch::new(args.wait),
+            watches: BTreeMap::new(),
+            wait: args.wait,
             fetcher: Fetcher::new(job.output.clone()),
             framework_id: None,
             fetched: vec![Fetched::default(); tasks],
@@ -410,7 +420,15 @@ impl Run {
                 self.counts = counts;
                 self.progress.moved(counts);
             }
+            News::Waiting(classes) => {
+                // How long nothing was large enough for a size counts anew when it waits again.
+                self.watches.retain(|class, _| classes.contains(class));
+                for class in classes {
+                    self.watches.entry(class).or_insert_with(|| Watch::new(self.wait));
+                }
+            }
             News::Again { name, why } => self.progress.say(&format!("{name} will run again: {why}")),
+            News::Copy { name, why } => self.progress.say(&format!("{name} gets a second copy: {why}")),
             News::OutputsKept => self.keeping = false,
             News::NotAdded(why) => self.progress.say(&why),
             News::Leaving(state) => self.last = Some(state),
@@ -427,7 +445,12 @@ impl Run {
         let ran = end.outcome == Outcome::Succeeded || container.is_some();
         if let (true, false, Some(attempt)) = (ran, self.known.contains(&position), &end.last) {
             let (name, outcome) = (self.job.task_name(position), end.outcome);
-            let fetching = self.fetcher.fetch(attempt.clone(), name, outcome);
+            let fetching = self.fetcher.fetch(
+                attempt.clone(),
+                name,
+                outcome,
+                self.job.stage_of(position).collect.clone(),
+            );
             self.fetches.spawn(async move { (position, fetching.await) });
         }
     }
@@ -468,13 +491,28 @@ impl Run {
         let Some((operator, agents)) = looked else { return };
         self.operator = Some(operator);
         let now = self.started_at + self.started.elapsed();
-        match self.watch.look(&self.job.resources, &agents, self.launched, now) {
-            None => {}
-            Some(Advice::Say(what)) => self.progress.say(&what),
-            Some(Advice::GiveUp(why)) => {
-                self.progress.say(&why);
-                self.order(Order::GiveUp(why)).await;
+        let mut given_up = Vec::new();
+        for (class, watch) in &mut self.watches {
+            let stage = &self.job.stages()[class.stage];
+            let of_stage = match stage.name.as_str() {
+                "" => String::new(),
+                name => format!("stage {name}: "),
+            };
+            match watch.look(&stage.resources(class.step), &agents, self.launched, now) {
+                None => {}
+                Some(Advice::Say(what)) => self.progress.say(&format!("{of_stage}{what}")),
+                Some(Advice::GiveUp(why)) => {
+                    self.progress.say(&format!("{of_stage}{why}"));
+                    given_up.push((*class, why));
+                }
             }
+            if agents.is_empty() {
+                // That there is none is said once, not for each size.
+                break;
+            }
+        }
+        for (class, why) in given_up {
+            self.order(Order::GiveUp(class, why)).await;
         }
     }
 

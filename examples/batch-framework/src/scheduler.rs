@@ -4,20 +4,20 @@
 //! every other to the state machine; it never waits, and it never holds an offer, because an offer that goes out of scope
 //! answers itself.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use apportion_sdk::{
-    AgentId, Context, DeclineReason, FrameworkId, InverseOffer, Network, Offer, Scheduler, Stop,
+    AgentId, Context, DeclineReason, FrameworkId, InverseOffer, Network, Offer, Resources, Scheduler, Stop,
     Subscription, Task as Description, TaskId, TaskInfo, TaskStatus, Time, async_trait, limits, placement,
     protocol::ResourceRequest, store::StoreError,
 };
 use tokio::sync::mpsc;
 
 use crate::{
-    job::Job,
+    job::{Job, Stage},
     keep::Keeper,
     output::Fetched,
-    state::{Counts, Effect, End, Host, JobState},
+    state::{Class, Counts, Effect, End, Host, JobState},
 };
 
 /// What the program around the scheduler may tell it.
@@ -25,8 +25,8 @@ use crate::{
 pub enum Order {
     /// End the job: kill what runs, launch nothing more.
     Interrupt,
-    /// No agent is large enough for what waits, and why.
-    GiveUp(String),
+    /// No agent is large enough for what waits of this size, and why.
+    GiveUp(Class, String),
     /// One more task for each of these elements, all or none; only for a job that is [open](Job::open).
     Add(Vec<String>),
     /// No more elements will come: the job is done when its tasks have ended.
@@ -49,8 +49,17 @@ pub enum News {
     Disconnected(String),
     /// Tasks moved on.
     Moved(Counts),
+    /// Tasks of these sizes wait, and of no other; told when that changes.
+    Waiting(Vec<Class>),
     /// A task will run again, and why.
     Again {
+        /// Its name.
+        name: String,
+        /// For people.
+        why: String,
+    },
+    /// A second copy of a task is wanted, and why.
+    Copy {
         /// Its name.
         name: String,
         /// For people.
@@ -86,6 +95,7 @@ pub struct BatchScheduler {
     /// Never full: there are at most a few pieces of news for each attempt, and nobody stops reading before the end.
     news: mpsc::UnboundedSender<News>,
     told: Counts,
+    told_waiting: Vec<Class>,
     /// Where the job is written down, if anywhere.
     keeper: Option<Keeper>,
     /// Why it ended by itself: what happened could not be written down.
@@ -98,7 +108,8 @@ impl BatchScheduler {
     /// All tasks that the job has so far, none launched, and nothing written down: a program that dies begins the job anew.
     pub fn new(job: Arc<Job>, news: mpsc::UnboundedSender<News>) -> Self {
         let state = JobState::of(&job);
-        Self { job, state, news, told: Counts::default(), keeper: None, failure: None, wake_at: None }
+        let (told, told_waiting) = (Counts::default(), Vec::new());
+        Self { job, state, news, told, told_waiting, keeper: None, failure: None, wake_at: None }
     }
 
     /// A job that goes on where it [was](Keeper::open), and is written down as it goes. Ends that are known already are told again.
@@ -141,43 +152,50 @@ impl BatchScheduler {
     }
 
     /// One attempt as the agent is to run it.
-    fn describe(&self, position: usize, task_id: TaskId) -> Result<TaskInfo, String> {
+    fn describe(&self, position: usize, task_id: TaskId, resources: &Resources) -> Result<TaskInfo, String> {
+        let stage = self.job.stage_of(position);
         let mut task = Description::new(task_id.as_str())
             .name(self.job.task_name(position))
             .command(self.job.argv(position))
-            .resources(&self.job.resources)
+            .resources(resources)
             .label("job", self.job.name.as_str());
+        if !stage.name.is_empty() {
+            task = task.label("stage", stage.name.as_str());
+        }
         for (name, value) in self.job.env(position) {
             task = task.env(name, value);
         }
+        for artifact in self.job.artifacts(position) {
+            task = task.artifact(artifact);
+        }
         // A task sees its host's files but has a `/tmp` of its own: this shows it its file wherever that lies.
-        if let Some(file) = self.job.file(position) {
+        for file in self.job.files(position) {
             task = task.volume(file);
         }
-        if self.job.exclusive_cpus {
+        if stage.exclusive_cpus {
             task = task.exclusive_cpus();
         }
-        if let Some(pids) = self.job.pids_max {
+        if let Some(pids) = stage.pids_max {
             task = task.pids_max(pids);
         }
-        if let Some(io) = self.job.io {
+        if let Some(io) = stage.io {
             task = task.io(io);
         }
-        if let Some(grace) = self.job.kill_grace {
+        if let Some(grace) = stage.kill_grace {
             task = task.kill_grace(grace);
         }
-        if let Some(image) = &self.job.image {
+        if let Some(image) = &stage.image {
             task = task.image(image.to_string());
         }
-        if let Some(user) = &self.job.user {
+        if let Some(user) = &stage.user {
             task = task.user(user);
         }
-        if let Some(network) = &self.job.network {
+        if let Some(network) = &stage.network {
             task = task.network(Network::new(network));
         }
         // The scheduler ends what runs too long, with its grace. Should it be away then, the agent does that a moment later.
-        if let Some(timeout) = self.job.timeout {
-            let grace = self.job.kill_grace.unwrap_or(limits::KILL_GRACE_DEFAULT);
+        if let Some(timeout) = stage.policy.timeout {
+            let grace = stage.kill_grace.unwrap_or(limits::KILL_GRACE_DEFAULT);
             task = task.max_completion((timeout + grace).min(limits::MAX_COMPLETION_MAX));
         }
         task.build().map_err(|error| error.to_string())
@@ -212,6 +230,9 @@ impl BatchScheduler {
                 Effect::Again { position, why } => {
                     self.tell(News::Again { name: self.job.task_name(position), why })
                 }
+                Effect::Copy { position, why } => {
+                    self.tell(News::Copy { name: self.job.task_name(position), why })
+                }
                 Effect::Ended(position) => {
                     let end = self.state.tasks()[position].end().expect("it has ended").clone();
                     self.tell(News::Ended { position, end: Box::new(end) });
@@ -223,11 +244,18 @@ impl BatchScheduler {
             self.told = counts;
             self.tell(News::Moved(counts));
         }
+        let waiting: Vec<_> = self.state.waiting().collect();
+        if waiting != self.told_waiting {
+            self.told_waiting.clone_from(&waiting);
+            self.tell(News::Waiting(waiting));
+        }
         // What waits is known to the master: for explanations, and for whoever must give way.
         if let Some(role) = cx.info().roles.first().cloned() {
-            let count = u32::try_from(counts.waiting).unwrap_or(u32::MAX);
-            let request = ResourceRequest { resources: self.job.resources.clone(), count };
-            cx.request(&role, if self.state.wants_offers() { vec![request] } else { Vec::new() });
+            let request = |class| {
+                let count = u32::try_from(self.state.ready_count(class)).unwrap_or(u32::MAX);
+                ResourceRequest { resources: self.resources(class), count }
+            };
+            cx.request(&role, self.state.ready().map(request).collect());
         }
         if let Some(due) = self.state.next_deadline().filter(|due| self.wake_at.is_none_or(|at| *due < at)) {
             self.wake_at = Some(due);
@@ -240,23 +268,92 @@ impl BatchScheduler {
         _ = self.news.send(news);
     }
 
-    /// True when a task may be placed where this agent's machine is to be taken away: it ends before, by the job's time limit. One without a
-    /// limit is placed until an hour before: windows may be weeks away.
-    fn ends_in_time(&self, offer: &Offer, now: Time) -> bool {
-        let grace = self.job.kill_grace.unwrap_or(limits::KILL_GRACE_DEFAULT);
-        let longest = self.job.timeout.map_or(WINDOW_NEAR, |timeout| timeout + grace);
-        placement::ends_in_time(offer, now, Some(longest))
+    /// What a task of this size asks for.
+    fn resources(&self, class: Class) -> Resources {
+        self.job.stages()[class.stage].resources(class.step)
+    }
+
+    /// Launches what is ready of one size on these offers; what is left of them is given back.
+    fn place(
+        &mut self,
+        class: Class,
+        mut offers: Vec<Offer>,
+        framework_id: &FrameworkId,
+        now: Time,
+        effects: &mut Vec<Effect>,
+    ) -> Vec<Offer> {
+        let resources = self.resources(class);
+        while let Some(position) = self.state.next_ready(class) {
+            // Best fit fills one agent before it touches the next: what stays whole can still take someone's large task.
+            let Some(best) = placement::best_fit(&offers, &resources) else { break };
+            let task = match self.describe(position, self.state.next_id(position), &resources) {
+                Ok(task) => task,
+                Err(why) => {
+                    self.state.reject(position, why, effects);
+                    continue;
+                }
+            };
+            let offer = &mut offers[best];
+            let host = host(offer, framework_id);
+            match offer.launch(task) {
+                Ok(_) => self.state.launched(position, host, now),
+                // It fits by its resources, so this accept carries as many tasks as one may. Dropping the offer sends it.
+                Err(_full) => drop(offers.swap_remove(best)),
+            }
+        }
+        offers
+    }
+
+    /// Launches second copies of what takes long, each on another agent than the first.
+    fn place_copies(&mut self, mut offers: Vec<Offer>, framework_id: &FrameworkId, now: Time) -> Vec<Offer> {
+        for position in self.state.copies_wanted().clone() {
+            let (stage, step) = (self.job.stage_of(position), self.state.tasks()[position].memory_step);
+            let resources = stage.resources(step);
+            let runs_on = self.state.runs_on(position).cloned();
+            let (mut others, rest): (Vec<Offer>, Vec<Offer>) = offers.into_iter().partition(|offer| {
+                Some(offer.agent_id()) != runs_on.as_ref() && ends_in_time(stage, offer, now)
+            });
+            let task = self.describe(position, self.state.next_id(position), &resources);
+            if let (Some(best), Ok(task)) = (placement::best_fit(&others, &resources), task) {
+                let offer = &mut others[best];
+                let host = host(offer, framework_id);
+                if offer.launch(task).is_ok() {
+                    self.state.copied(position, host, now);
+                }
+            }
+            others.extend(rest);
+            offers = others;
+        }
+        offers
     }
 
     /// Why what is left of an offer is given back; the master counts these and shows them to operators.
     fn leftover(&self, offer: &Offer) -> DeclineReason {
-        let missing = offer.missing(&self.job.resources);
-        if !self.state.wants_offers() || missing.is_empty() {
+        let Some(class) = self.state.ready().next() else { return DeclineReason::NO_WORK };
+        let missing = offer.missing(&self.resources(class));
+        if missing.is_empty() {
             return DeclineReason::NO_WORK;
         }
         let names: Vec<_> = missing.iter().map(|(name, _)| name.as_str()).collect();
         DeclineReason::TOO_SMALL.with(names.join(", "))
     }
+}
+
+fn host(offer: &Offer, framework_id: &FrameworkId) -> Host {
+    Host {
+        agent_id: offer.agent_id().clone(),
+        hostname: offer.hostname().to_owned(),
+        address: offer.address().to_owned(),
+        framework_id: framework_id.clone(),
+    }
+}
+
+/// True when a task may be placed where this agent's machine is to be taken away: it ends before, by its stage's time limit. One without a
+/// limit is placed until an hour before: windows may be weeks away.
+fn ends_in_time(stage: &Stage, offer: &Offer, now: Time) -> bool {
+    let grace = stage.kill_grace.unwrap_or(limits::KILL_GRACE_DEFAULT);
+    let longest = stage.policy.timeout.map_or(WINDOW_NEAR, |timeout| timeout + grace);
+    placement::ends_in_time(offer, now, Some(longest))
 }
 
 #[async_trait]
@@ -266,42 +363,28 @@ impl Scheduler for BatchScheduler {
     async fn offers(&mut self, cx: &mut Context<'_>, offers: Vec<Offer>) {
         // Offers are made to those who are subscribed.
         let Some(framework_id) = cx.framework_id().cloned() else { return };
-        let mut effects = Vec::new();
-        let (mut offers, late): (Vec<Offer>, Vec<Offer>) =
-            Offer::by_agent(offers).into_iter().partition(|offer| self.ends_in_time(offer, cx.now()));
-        for offer in late {
-            // The window only comes nearer; should it change, the agent is offered with another.
-            offer.decline_for(
-                LATE_REFUSED,
-                DeclineReason::CONSTRAINT.with("its machine is taken away before a task ends"),
-            );
+        let (now, mut effects) = (cx.now(), Vec::new());
+        let mut offers = Offer::by_agent(offers);
+        let mut late: BTreeSet<AgentId> = offers.iter().map(|offer| offer.agent_id().clone()).collect();
+        // Stages have sizes of their own: what is too small for one is offered to the next.
+        for class in self.state.ready().collect::<Vec<_>>() {
+            let stage = &self.job.stages()[class.stage];
+            let (timely, rest): (Vec<Offer>, Vec<Offer>) =
+                offers.into_iter().partition(|offer| ends_in_time(stage, offer, now));
+            timely.iter().for_each(|offer| _ = late.remove(offer.agent_id()));
+            offers = self.place(class, timely, &framework_id, now, &mut effects);
+            offers.extend(rest);
         }
-        while let Some(position) = self.state.next_ready() {
-            // Best fit fills one agent before it touches the next: what stays whole can still take someone's large task.
-            let Some(best) = placement::best_fit(&offers, &self.job.resources) else { break };
-            let task = match self.describe(position, self.state.next_id(position)) {
-                Ok(task) => task,
-                Err(why) => {
-                    self.state.reject(position, why, &mut effects);
-                    continue;
-                }
-            };
-            let offer = &mut offers[best];
-            let host = Host {
-                agent_id: offer.agent_id().clone(),
-                hostname: offer.hostname().to_owned(),
-                address: offer.address().to_owned(),
-                framework_id: framework_id.clone(),
-            };
-            match offer.launch(task) {
-                Ok(_) => self.state.launched(position, host, cx.now()),
-                // It fits by its resources, so this accept carries as many tasks as one may. Dropping the offer sends it.
-                Err(_full) => drop(offers.swap_remove(best)),
-            }
-        }
+        offers = self.place_copies(offers, &framework_id, now);
         for offer in offers {
-            let reason = self.leftover(&offer);
-            offer.decline(reason);
+            if self.state.wants_offers() && late.contains(offer.agent_id()) {
+                // The window only comes nearer; should it change, the agent is offered with another.
+                let why = "its machine is taken away before a task ends";
+                offer.decline_for(LATE_REFUSED, DeclineReason::CONSTRAINT.with(why));
+            } else {
+                let reason = self.leftover(&offer);
+                offer.decline(reason);
+            }
         }
         self.act(cx, effects);
     }
@@ -336,8 +419,8 @@ impl Scheduler for BatchScheduler {
     async fn message(&mut self, cx: &mut Context<'_>, order: Order) {
         let mut effects = Vec::new();
         match order {
-            Order::Interrupt => self.state.interrupt(&mut effects),
-            Order::GiveUp(why) => self.state.give_up(&why, &mut effects),
+            Order::Interrupt => self.state.interrupt(cx.now(), &mut effects),
+            Order::GiveUp(class, why) => self.state.give_up(class, &why, &mut effects),
             Order::Add(elements) => self.add(elements),
             Order::Close => self.state.close(),
             Order::Fetched(outputs) => {
@@ -367,7 +450,7 @@ impl Scheduler for BatchScheduler {
     }
 
     fn tasks(&self) -> Vec<(TaskId, Option<AgentId>)> {
-        let attempts = self.state.tasks().iter().filter_map(|task| task.attempt());
+        let attempts = self.state.attempts();
         attempts.map(|attempt| (attempt.id.clone(), Some(attempt.host.agent_id.clone()))).collect()
     }
 }

@@ -57,8 +57,12 @@ pub fn render(report: &Report, all: bool, width: Option<u16>) -> String {
 
 /// Every task that did not succeed, as far as there is room, then the slowest ones.
 fn notable(report: &Report) -> Vec<&TaskReport> {
-    let failed = report.tasks.iter().filter(|task| task.outcome != Outcome::Succeeded);
-    let mut shown: Vec<_> = failed.take(ROWS_MAX - SLOWEST).collect();
+    // What was skipped says less than what it was skipped for.
+    let ended = |skipped| {
+        let others = report.tasks.iter().filter(|task| task.outcome != Outcome::Succeeded);
+        others.filter(move |task| (task.outcome == Outcome::Skipped) == skipped)
+    };
+    let mut shown: Vec<_> = ended(false).chain(ended(true)).take(ROWS_MAX - SLOWEST).collect();
     let mut slowest: Vec<_> = report.tasks.iter().filter(|task| task.outcome == Outcome::Succeeded).collect();
     slowest.sort_by_key(|task| std::cmp::Reverse(task.wall_ms));
     shown.extend(slowest.into_iter().take(SLOWEST));
@@ -97,12 +101,13 @@ fn walls(report: &Report) -> String {
 
 fn totals(report: &Report) -> String {
     let totals = &report.totals;
-    let again = totals.launches.saturating_sub(totals.tasks as u64);
+    let again = report.tasks.iter().map(|task| u64::from(task.launches.saturating_sub(1))).sum::<u64>();
     let again = if again == 0 { String::new() } else { format!(" ({again} launched again)") };
+    let skipped = if totals.skipped == 0 { String::new() } else { format!(", {} skipped", totals.skipped) };
     let memory =
         totals.memory_peak_bytes.map(|peak| format!(", most memory {}", bytes(peak))).unwrap_or_default();
     format!(
-        "job {} {}: {} of {} tasks succeeded, {} did not{again}; wall {}, cpu {}{memory}, {:.1} tasks/s",
+        "job {} {}: {} of {} tasks succeeded, {} did not{skipped}{again}; wall {}, cpu {}{memory}, {:.1} tasks/s",
         report.job,
         report.outcome,
         totals.succeeded,
@@ -149,6 +154,7 @@ mod tests {
         let good = outcome == Outcome::Succeeded;
         TaskReport {
             name: format!("j-{number:04}"),
+            stage: None,
             item: "x".into(),
             outcome,
             why: if good { "exit code 0".into() } else { "exit code 3".into() },
@@ -167,6 +173,7 @@ mod tests {
             memory_peak_bytes: Some(3 << 20),
             output_tail: Some(format!("line {number}")),
             output_file: None,
+            files_collected: 0,
             output_error: None,
         }
     }
@@ -176,6 +183,7 @@ mod tests {
         let totals = Totals {
             tasks: tasks.len(),
             succeeded: tasks.len() - failed,
+            skipped: 0,
             failed,
             launches: tasks.iter().map(|task| u64::from(task.launches)).sum(),
             cpu_ms: 1500,
@@ -207,7 +215,7 @@ TASK    STATE        END          ATTEMPTS  WALL   CPU   MEMORY  AGENT  OUTPUT (
 j-0001  succeeded    exit code 0  1         100ms  20ms  3.0MiB  one    line 1
 j-0002  failed       exit code 3  3         200ms  20ms  3.0MiB  one    line 2
 j-0003  unplaceable  too large    0         -      -     -       -      -
-job j failed: 1 of 3 tasks succeeded, 2 did not (1 launched again); wall 1m01s, cpu 1.5s, most memory 3.0MiB, 2.0 tasks/s
+job j failed: 1 of 3 tasks succeeded, 2 did not (2 launched again); wall 1m01s, cpu 1.5s, most memory 3.0MiB, 2.0 tasks/s
 ";
         assert_eq!(render(&report, false, None), expected);
     }

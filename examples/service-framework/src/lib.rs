@@ -11,14 +11,20 @@
 //!    [`api`] and [`command`](mod@command) give to it while it runs.
 //!
 //! [`spec`] and [`template`] read the description, [`event`] is what is told.
+//!
+//! Beside them, and knowing nothing of them: [`balancer`] deals the requests to an app out among its replicas, [`discovery`] tells
+//! others by DNS and HTTP where these are, and [`scale`] decides how many there are to be.
 
 #![warn(missing_docs)]
 
 pub mod api;
+pub mod balancer;
 pub mod command;
+pub mod discovery;
 pub mod event;
 pub mod keep;
 pub mod run;
+pub mod scale;
 pub mod scheduler;
 pub mod serve;
 pub mod spec;

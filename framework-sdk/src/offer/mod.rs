@@ -20,7 +20,7 @@ use apportion_types::{
 
 pub(crate) use self::bytes::{ACCEPT_BYTES_MAX, of_task};
 pub use self::convert::{CannotConvert, Made};
-pub(crate) use self::fit::pick;
+pub(crate) use self::fit::{pick, usable};
 use crate::{
     DeclineReason, TaskGroupInfo,
     answers::{Answer, Answers, Said},
@@ -158,6 +158,11 @@ impl Offer {
         self.place.domain.as_ref()
     }
 
+    /// Where the agent is, as far as rules of [placement](crate::placement) ask for it.
+    pub fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+
     /// When the agent's machine is to be taken away for maintenance, if that is planned; see [`ends_in_time`](crate::placement::ends_in_time).
     pub fn unavailability(&self) -> Option<Unavailability> {
         self.unavailability
@@ -214,7 +219,7 @@ impl Offer {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn launch(&mut self, task: TaskInfo) -> Result<(), DoesNotFit> {
-        let task = Ok(self.place(task)?);
+        let task = Ok(self.put(task)?);
         match self.steps.last_mut() {
             Some(OfferOperation::Launch(tasks)) => tasks.push(task),
             _ => self.steps.push(OfferOperation::Launch(vec![task])),
@@ -232,7 +237,7 @@ impl Offer {
         let before = (self.left.clone(), self.taken.clone(), self.bytes, self.tasks);
         let mut placed = Vec::with_capacity(group.tasks().len());
         for task in group.tasks() {
-            match self.place(task.clone()) {
+            match self.put(task.clone()) {
                 Ok(task) => placed.push(Ok(task)),
                 Err(source) => {
                     (self.left, self.taken, self.bytes, self.tasks) = before;
@@ -245,7 +250,7 @@ impl Offer {
     }
 
     /// Takes what a task needs; returns it with what it got.
-    fn place(&mut self, task: TaskInfo) -> Result<TaskInfo, DoesNotFit> {
+    fn put(&mut self, task: TaskInfo) -> Result<TaskInfo, DoesNotFit> {
         let there = match self.taken.is_empty() {
             true => None,
             false => Some(self.left.clone() + &self.taken),

@@ -31,6 +31,10 @@ mod memory;
 #[cfg(feature = "store")]
 #[path = "../../../tests/power.rs"]
 mod power;
+#[cfg(test)]
+#[cfg(feature = "store")]
+#[path = "../../../tests/power_redb.rs"]
+mod power_redb;
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -161,8 +161,8 @@ fn best_fit_keeps_large_offers_and_worst_fit_spreads() {
     assert!(!fits(&offers[2], &wanted) && !fits(&offers[4], &wanted));
     assert_eq!(best_fit(&offers, &"gpus:1".parse().unwrap()), None);
     assert_eq!(worst_fit(&offers, &"cpus:17".parse().unwrap()), None);
-    // What does not count in scalars fits like anything else.
-    assert_eq!(best_fit(&offers, &Default::default()), Some(0));
+    // What asks for nothing fits like anything else.
+    assert_eq!(best_fit(&offers, &Default::default()), Some(1));
 }
 
 /// Asks to be woken, and counts.

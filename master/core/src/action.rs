@@ -119,6 +119,11 @@ pub enum RegistryOp {
         /// Its id.
         framework_id: FrameworkId,
     },
+    /// Nothing is known any more of a framework that was removed.
+    ForgetFramework {
+        /// Its id.
+        framework_id: FrameworkId,
+    },
 }
 
 /// What an operator is told.

@@ -122,6 +122,7 @@ impl Recovered {
                 self.frameworks.remove(&framework_id);
                 self.removed_frameworks.insert(framework_id);
             }
+            RegistryOp::ForgetFramework { framework_id } => _ = self.removed_frameworks.remove(&framework_id),
             RegistryOp::SetMaintenance { maintenance } => {
                 self.maintenance = Arc::unwrap_or_clone(maintenance)
             }

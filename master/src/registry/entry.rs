@@ -34,6 +34,7 @@ impl Key {
             | RegistryOp::ForgetAgent { agent_id }
             | RegistryOp::RemoveAgent { agent_id, .. } => Key::Agent(agent_id.clone()),
             RegistryOp::AdmitFramework { framework_id, .. }
+            | RegistryOp::ForgetFramework { framework_id }
             | RegistryOp::RemoveFramework { framework_id } => Key::Framework(framework_id.clone()),
             RegistryOp::SetRole { role, .. } => Key::Role(role.clone()),
             RegistryOp::SetMaintenance { .. } => Key::Maintenance,

@@ -12,6 +12,9 @@ mod memory;
 #[path = "../../../tests/power.rs"]
 mod power;
 #[cfg(test)]
+#[path = "../../../tests/power_redb.rs"]
+mod power_redb;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

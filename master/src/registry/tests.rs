@@ -69,6 +69,8 @@ fn ops() -> Vec<RegistryOp> {
         RegistryOp::AdmitFramework { framework_id: framework("f"), info: framework_info.clone() },
         RegistryOp::RemoveFramework { framework_id: framework("f") },
         RegistryOp::AdmitFramework { framework_id: framework("g"), info: framework_info },
+        RegistryOp::RemoveFramework { framework_id: framework("h") },
+        RegistryOp::ForgetFramework { framework_id: framework("h") },
         RegistryOp::SetRole { role: role("eng"), settings: RoleSettings { priority: 1, ..none.clone() } },
         RegistryOp::SetRole { role: role("eng"), settings: RoleSettings { priority: 2, ..none.clone() } },
         RegistryOp::SetRole { role: role("ops"), settings: RoleSettings { priority: 1, ..none.clone() } },

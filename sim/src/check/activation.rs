@@ -60,6 +60,14 @@ impl Activations {
                 ));
             }
         }
+        // What is believed at rest is what the next master would begin with.
+        for (id, agent) in &world.master.registry().agents {
+            let believed = view.agents.get(id).map(|agent| agent.activation);
+            if let Some(believed) = believed.filter(|believed| *believed != agent.activation) {
+                let (believed, kept) = (believed.name(), agent.activation.name());
+                return Err(format!("agent {id} is {believed}, and the registry has it as {kept}"));
+            }
+        }
         match self.gone.iter().find(|id| view.agents.contains_key(*id)) {
             Some(id) => Err(format!("agent {id} takes part, and is gone")),
             None => Ok(()),

@@ -31,12 +31,10 @@ pub(super) fn obey(sim: &mut Sim, lasts: Duration) -> Result<(), Failure> {
         };
         sim.world_mut().operate(call);
     }
-    // Seen twice: what was ordered last may not be written yet at the first look.
-    let mut seen = 0;
     for _ in 0..TRIES {
-        let nothing = sim.world().master.core.is_some() && sim.master().maintenance.is_empty();
-        seen = if nothing { seen + 1 } else { 0 };
-        if seen == 2 {
+        let master = &sim.world().master;
+        // What was ordered last may be on its way yet.
+        if master.core.is_some() && !master.writes_maintenance() && sim.master().maintenance.is_empty() {
             return Ok(());
         }
         let machines = sim.master().maintenance.down.clone();

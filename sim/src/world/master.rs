@@ -68,6 +68,11 @@ impl MasterProcess {
         Some(commit)
     }
 
+    /// What the registry has, and nothing that is on its way to it.
+    pub(crate) fn registry(&self) -> &Recovered {
+        &self.registry
+    }
+
     /// True while a change of what is planned of maintenance is on its way to the registry.
     pub(crate) fn writes_maintenance(&self) -> bool {
         self.writing.iter().any(|(_, op)| matches!(op, RegistryOp::SetMaintenance { .. }))

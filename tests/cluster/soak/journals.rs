@@ -190,9 +190,9 @@ fn key(op: &RegistryOp) -> String {
         | RegistryOp::SetActivation { agent_id, .. }
         | RegistryOp::ForgetAgent { agent_id }
         | RegistryOp::RemoveAgent { agent_id, .. } => format!("entries/agent/{agent_id}"),
-        RegistryOp::AdmitFramework { framework_id, .. } | RegistryOp::RemoveFramework { framework_id } => {
-            format!("entries/framework/{framework_id}")
-        }
+        RegistryOp::AdmitFramework { framework_id, .. }
+        | RegistryOp::ForgetFramework { framework_id }
+        | RegistryOp::RemoveFramework { framework_id } => format!("entries/framework/{framework_id}"),
         RegistryOp::SetMaintenance { .. } => "entries/maintenance".to_owned(),
         RegistryOp::SetRole { role, .. } => format!("entries/role/{role}"),
     }

@@ -22,7 +22,21 @@ pub enum Elements {
         /// The last.
         last: i64,
     },
+    /// Each element of one axis with each of every other; at least one axis. Those of the last follow each other.
+    Product(Vec<Axis>),
 }
+
+/// One of the lists of which a product is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Axis {
+    /// As `${name}` it stands for this axis' part of an element.
+    pub name: String,
+    /// Its elements: texts, files or numbers.
+    pub elements: Elements,
+}
+
+/// Between the parts of an element of a product, where it is shown as one text.
+const BETWEEN_PARTS: &str = ",";
 
 /// Why there are no elements.
 #[derive(Debug, thiserror::Error)]
@@ -106,12 +120,22 @@ impl Elements {
         }
         match self {
             Elements::Texts(texts) | Elements::Files(texts) => texts.extend(more),
-            Elements::Single | Elements::Numbers { .. } => {
+            Elements::Single | Elements::Numbers { .. } | Elements::Product(_) => {
                 let before = (0..self.count()).map(|position| self.item(position));
                 *self = Elements::Texts(before.chain(more).collect());
             }
         }
         Ok(())
+    }
+
+    /// Each element of one axis with each of every other.
+    pub(super) fn product(axes: Vec<Axis>) -> Result<Self, ArrayError> {
+        // No axis has more than TASKS_MAX elements, but there may be many axes.
+        let count = axes.iter().fold(1u64, |count, axis| count.saturating_mul(axis.elements.count() as u64));
+        match count > TASKS_MAX as u64 {
+            true => Err(ArrayError::TooMany { count }),
+            false => Ok(Elements::Product(axes)),
+        }
     }
 
     /// The integers of a range.
@@ -187,6 +211,7 @@ impl Elements {
             Elements::Numbers { first, last } => {
                 usize::try_from(last.abs_diff(*first)).expect("a range is checked against TASKS_MAX") + 1
             }
+            Elements::Product(axes) => axes.iter().map(|axis| axis.elements.count()).product(),
         }
     }
 
@@ -196,15 +221,51 @@ impl Elements {
             Elements::Single => String::new(),
             Elements::Texts(texts) | Elements::Files(texts) => texts[position].clone(),
             Elements::Numbers { first, .. } => (first + position as i64).to_string(),
+            Elements::Product(_) => self.parts(position).join(BETWEEN_PARTS),
         }
     }
 
-    /// The file of one, when each is a file.
-    pub fn file(&self, position: usize) -> Option<&str> {
+    /// What one of a product is made of, by axis; nothing of any other.
+    pub(super) fn parts(&self, position: usize) -> Vec<String> {
+        self.axes().iter().zip(self.digits(position)).map(|(axis, at)| axis.elements.item(at)).collect()
+    }
+
+    /// The files that one is, or is made of.
+    pub fn files(&self, position: usize) -> Vec<&str> {
         match self {
-            Elements::Files(files) => Some(&files[position]),
-            Elements::Single | Elements::Texts(_) | Elements::Numbers { .. } => None,
+            Elements::Files(files) => vec![&files[position]],
+            Elements::Product(axes) => {
+                let parts = axes.iter().zip(self.digits(position));
+                parts.flat_map(|(axis, at)| axis.elements.files(at)).collect()
+            }
+            Elements::Single | Elements::Texts(_) | Elements::Numbers { .. } => Vec::new(),
         }
+    }
+
+    /// The axes of a product; of any other none.
+    pub fn axes(&self) -> &[Axis] {
+        match self {
+            Elements::Product(axes) => axes,
+            _ => &[],
+        }
+    }
+
+    /// Where one of a product is on each axis: the digits of its position, in a system where each place has a base of its own.
+    fn digits(&self, position: usize) -> Vec<usize> {
+        let mut rest = position;
+        let mut digits: Vec<_> = self
+            .axes()
+            .iter()
+            .rev()
+            .map(|axis| {
+                let count = axis.elements.count();
+                let digit = rest % count;
+                rest /= count;
+                digit
+            })
+            .collect();
+        digits.reverse();
+        digits
     }
 }
 
@@ -306,5 +367,22 @@ mod tests {
     fn an_empty_list_is_refused() {
         assert!(matches!(Elements::list(Vec::new()), Err(ArrayError::EmptyList)));
         assert_eq!(Elements::list(vec!["a".to_owned()]).unwrap().item(0), "a");
+    }
+    #[test]
+    fn a_product_has_each_with_each_the_last_axis_fastest() {
+        let axis = |name: &str, elements| Axis { name: name.to_owned(), elements };
+        let files = Elements::Files(vec!["/a".to_owned(), "/b".to_owned()]);
+        let product =
+            Elements::product(vec![axis("file", files), axis("level", Elements::range(&[7, 9]).unwrap())]);
+        let product = product.unwrap();
+        assert_eq!(product.count(), 6);
+        let items: Vec<_> = (0..6).map(|at| product.item(at)).collect();
+        assert_eq!(items, ["/a,7", "/a,8", "/a,9", "/b,7", "/b,8", "/b,9"]);
+        assert_eq!((product.parts(4), product.files(4)), (vec!["/b".to_owned(), "8".to_owned()], vec!["/b"]));
+        let many = |name: &str| axis(name, Elements::range(&[1, 1_000]).unwrap());
+        let message = Elements::product(vec![many("a"), many("b")]).unwrap_err().to_string();
+        assert!(message.starts_with("1000000 elements, but a job has at most 100000"), "{message}");
+        let endless = (0..40).map(|number| many(&number.to_string())).collect();
+        assert!(Elements::product(endless).is_err());
     }
 }

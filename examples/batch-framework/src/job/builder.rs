@@ -8,9 +8,11 @@ use apportion_sdk::{
 };
 
 use super::{
-    Elements, Job, JobError, RETRIES_MAX, check_name, check_network, check_variable,
+    Elements, Job, JobError, RETRIES_MAX, Stage, check_name, check_network, check_variable,
+    table::{CPUS_MILLI_DEFAULT, MEM_MILLI_DEFAULT},
     template::{Scope, Template},
 };
+use crate::state::{IfFailed, Policy, Retry, Speculate};
 
 /// Describes a job; made by [`Job::builder`].
 ///
@@ -29,6 +31,7 @@ pub struct Builder {
     pids_max: Option<u64>,
     io: Option<IoLimits>,
     retries: u32,
+    speculate: Option<Speculate>,
     open: bool,
     elements: Option<Elements>,
     argv: Vec<String>,
@@ -38,8 +41,8 @@ pub struct Builder {
 impl Builder {
     pub(super) fn new(name: String) -> Self {
         let mut resources = Resources::new();
-        resources.insert(Name::Cpus, Value::Scalar(super::CPUS_MILLI_DEFAULT));
-        resources.insert(Name::Mem, Value::Scalar(super::MEM_MILLI_DEFAULT));
+        resources.insert(Name::Cpus, Value::Scalar(CPUS_MILLI_DEFAULT));
+        resources.insert(Name::Mem, Value::Scalar(MEM_MILLI_DEFAULT));
         Self {
             name,
             resources,
@@ -52,6 +55,7 @@ impl Builder {
             pids_max: None,
             io: None,
             retries: 0,
+            speculate: None,
             open: false,
             elements: None,
             argv: Vec::new(),
@@ -124,6 +128,12 @@ impl Builder {
         self
     }
 
+    /// When a task that takes long gets a second copy; never when not given.
+    pub fn speculate(mut self, rule: Speculate) -> Self {
+        self.speculate = Some(rule);
+        self
+    }
+
     /// How long one attempt may run; for ever when not given.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -193,7 +203,7 @@ impl Builder {
             return Err(format!("io.{field}: {what}"));
         }
         let params = BTreeMap::new();
-        let scope = Scope { params: &params, index: true, item: elements != Elements::Single };
+        let scope = Scope { params: &params, index: true, item: elements != Elements::Single, axes: &[] };
         let template =
             |key: &str, text: &str| Template::parse(text, scope).map_err(|error| format!("{key}: {error}"));
         let variable = |(name, value): (&String, &String)| {
@@ -201,24 +211,30 @@ impl Builder {
             check_variable(name).map_err(|what| format!("{key}: {what}"))?;
             Ok((name.clone(), template(&key, value)?))
         };
-        Ok(Job {
+        let stage = Stage {
             argv: self.argv.iter().map(|text| template("command", text)).collect::<Result<_, _>>()?,
             env: self.env.iter().map(variable).collect::<Result<_, String>>()?,
-            name: self.name,
+            name: String::new(),
+            after: Vec::new(),
+            if_failed: IfFailed::default(),
+            policy: Policy {
+                retry: Retry::times(self.retries),
+                timeout: self.timeout,
+                speculate: self.speculate,
+            },
+            resources: self.resources,
             image,
             user: self.user,
             network: self.network,
-            resources: self.resources,
-            timeout: self.timeout,
             kill_grace: self.kill_grace,
             exclusive_cpus: self.exclusive_cpus,
             pids_max: self.pids_max,
             io: self.io,
-            retries: self.retries,
-            output: None,
-            open: self.open,
+            collect: Vec::new(),
+            inputs: Vec::new(),
             elements,
-        })
+        };
+        Ok(Job { open: self.open, ..Job::of(self.name, None, vec![stage]) })
     }
 }
 

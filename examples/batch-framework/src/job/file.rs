@@ -19,9 +19,14 @@ pub(super) struct JobFile {
     pub params: BTreeMap<Spanned<String>, Scalar>,
     pub task: Option<Spanned<TaskTable>>,
     pub array: Option<Spanned<ArrayTable>>,
+    #[serde(default)]
+    pub stage: BTreeMap<Spanned<String>, Spanned<TaskTable>>,
+    pub retry: Option<Spanned<RetryTable>>,
+    pub speculate: Option<Spanned<SpeculateTable>>,
 }
 
-/// `[task]`: one task of the job.
+/// `[task]`, or `[stage.NAME]`: one task of the job, or of one of its stages. The last few keys are of stages alone; one type for
+/// both, so that whoever puts them into `[task]` hears where they belong.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TaskTable {
@@ -41,6 +46,55 @@ pub(super) struct TaskTable {
     pub timeout: Option<Spanned<String>>,
     pub kill_grace: Option<Spanned<String>>,
     pub retries: Option<Spanned<i64>>,
+    pub retry: Option<Spanned<RetryTable>>,
+    pub speculate: Option<Spanned<SpeculateTable>>,
+    #[serde(default)]
+    pub artifacts: Vec<Spanned<ArtifactTable>>,
+    #[serde(default)]
+    pub collect: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub after: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub after_each: Vec<Spanned<String>>,
+    pub if_failed: Option<Spanned<String>>,
+    pub array: Option<Spanned<ArrayTable>>,
+}
+
+/// `[retry]`, for all stages, or `retry` of one: which failures are worth another attempt.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RetryTable {
+    pub limit: Option<Spanned<i64>>,
+    pub backoff: Option<Spanned<String>>,
+    pub backoff_max: Option<Spanned<String>>,
+    pub only_on: Option<Spanned<Vec<Spanned<Scalar>>>>,
+    pub never_on: Option<Spanned<Vec<Spanned<Scalar>>>>,
+    pub memory_growth: Option<Spanned<Scalar>>,
+    pub memory_max: Option<Spanned<Scalar>>,
+}
+
+/// `[speculate]`, for all stages, or `speculate` of one: when a second copy of a task is worth it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SpeculateTable {
+    pub after: Option<Spanned<Scalar>>,
+    pub share: Option<Spanned<Scalar>>,
+    pub at_least: Option<Spanned<String>>,
+}
+
+/// `artifacts`: something that is fetched before the start.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ArtifactTable {
+    pub uri: String,
+    pub sha256: Option<String>,
+    pub path: Option<String>,
+    #[serde(default)]
+    pub extract: bool,
+    #[serde(default)]
+    pub executable: bool,
+    #[serde(default)]
+    pub cache: bool,
 }
 
 /// `[array]`: one task for each element.
@@ -52,6 +106,8 @@ pub(super) struct ArrayTable {
     pub exclude: Vec<Spanned<String>>,
     pub list: Option<Spanned<Vec<Spanned<String>>>>,
     pub range: Option<Spanned<Vec<i64>>>,
+    #[serde(default)]
+    pub axes: BTreeMap<Spanned<String>, Spanned<ArrayTable>>,
 }
 
 /// A program with its arguments, or a line for the shell.
@@ -66,7 +122,7 @@ pub(super) enum CommandLine {
 }
 
 /// A number or a text: `cpus = 0.5` and `memory = "64MiB"` are both natural to write.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(untagged, expecting = "expected a number, or a text such as \"64MiB\"")]
 pub(super) enum Scalar {
     Integer(i64),

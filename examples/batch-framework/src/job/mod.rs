@@ -5,7 +5,15 @@
 
 mod array;
 mod builder;
+mod dag;
 mod file;
+mod inputs;
+mod retry;
+mod source;
+mod speculate;
+mod stage;
+mod stages;
+mod table;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -13,27 +21,17 @@ mod tests;
 use std::{
     collections::BTreeMap,
     fmt,
-    ops::Range,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use apportion_sdk::{
-    ImageReference, IoLimits, Resources,
-    image::ImageError,
-    network::is_network_name,
-    resources::{Name, Value, parse_scalar},
-};
-use toml::Spanned;
+use apportion_sdk::{Artifact, network::is_network_name};
 
 pub use self::{
-    array::{Elements, TASKS_MAX},
+    array::{Axis, Elements, TASKS_MAX},
     builder::Builder,
+    stage::Stage,
 };
-use self::{
-    file::{ArrayTable, CommandLine, JobFile, Scalar, TaskTable},
-    template::{Scope, Template},
-};
+use self::{file::JobFile, source::Source, template::Scope};
 
 /// Bytes of a job's name. The ids of its tasks are made from it and may have 200: this leaves room for the number and for
 /// the suffix of an attempt.
@@ -45,44 +43,22 @@ pub const FILE_BYTES_MAX: u64 = 32 << 20;
 /// The most retries: a task that failed so often will fail again.
 pub const RETRIES_MAX: u32 = 100;
 
-/// Processors of a task without a word, in thousandths: with the memory below enough for most programs, small enough to fit.
-const CPUS_MILLI_DEFAULT: i64 = 1_000;
+/// The most stages: each costs the scheduler a look now and then, and nobody can read more.
+pub const STAGES_MAX: usize = 200;
 
-/// Memory of a task without a word, in thousandths of a MiB.
-const MEM_MILLI_DEFAULT: i64 = 128_000;
-
-/// A job that can be run: one task for each element, all of one size.
+/// A job that can be run: its stages, one after the other; most jobs have one. Its tasks are numbered through: the first stage has the
+/// first positions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     /// Names the framework and, with a number, each task.
     pub name: String,
-    /// What each task asks for.
-    pub resources: Resources,
-    /// What each task sees as its root; its command may then be empty, for the image's own.
-    pub image: Option<ImageReference>,
-    /// Who each task runs as; the image's, else the agent's own user, when none.
-    pub user: Option<String>,
-    /// The network of each task; the host's when none.
-    pub network: Option<String>,
-    /// How long one attempt may run.
-    pub timeout: Option<Duration>,
-    /// From TERM to KILL; the agent's default when none.
-    pub kill_grace: Option<Duration>,
-    /// Whether its cpus, a whole number of them, are cores that nothing else runs on which the agent runs.
-    pub exclusive_cpus: bool,
-    /// How many processes and threads one attempt may have; the agent's default when none.
-    pub pids_max: Option<u64>,
-    /// What one attempt may do with the disk of its agent; as much as that gives when none.
-    pub io: Option<IoLimits>,
-    /// How often a task that failed is tried again.
-    pub retries: u32,
-    /// The folder for the standard output of each task, absolute.
+    /// The folder for the standard output of each task, and for what else is kept of it, absolute.
     pub output: Option<PathBuf>,
     /// Whether more elements may come while it runs. A job file is never open: it says all.
     pub open: bool,
-    elements: Elements,
-    argv: Vec<Template>,
-    env: BTreeMap<String, Template>,
+    stages: Vec<Stage>,
+    /// The position of the first task of each stage.
+    firsts: Vec<usize>,
 }
 
 /// A place in a job file; lines and columns count from 1, columns in characters.
@@ -179,35 +155,26 @@ impl Job {
             let path = scope.expand(output.get_ref()).map_err(|error| source.at("output", &output, error))?;
             Ok(folder.join(path))
         });
-        let elements = match raw.array {
-            None => Elements::Single,
-            Some(array) => source.elements(array, scope, folder)?,
+        let output = output.transpose()?;
+        let tables = stages::Tables {
+            task: raw.task,
+            array: raw.array,
+            stage: raw.stage,
+            retry: raw.retry,
+            speculate: raw.speculate,
         };
+        let stages = source.stages(tables, (name.get_ref(), output.is_some()), scope, folder)?;
+        Ok(Job::of(name.into_inner(), output, stages))
+    }
 
-        let example = "[task]\ncommand = [\"/bin/echo\", \"hello\"]";
-        let task = raw.task.ok_or_else(|| source.missing(0..0, "task", example))?;
-        let scope = Scope { params: &params, index: true, item: elements != Elements::Single };
-        let resources = source.resources(task.get_ref())?;
-        let (span, task) = (task.span(), task.into_inner());
-        let exclusive_cpus = source.exclusive_cpus(task.exclusive_cpus, &resources)?;
-        Ok(Job {
-            name: name.into_inner(),
-            resources,
-            exclusive_cpus,
-            timeout: source.timeout(task.timeout)?,
-            kill_grace: source.duration("task.kill_grace", task.kill_grace)?,
-            pids_max: source.pids_max(task.pids_max)?,
-            io: source.io(task.io)?,
-            retries: source.retries(task.retries)?,
-            output: output.transpose()?,
-            open: false,
-            elements,
-            argv: source.argv(span, task.command, task.image.is_some(), scope)?,
-            image: source.image(task.image)?,
-            user: task.user,
-            network: source.network(task.network)?,
-            env: source.env(task.env, scope)?,
-        })
+    /// A job of these stages, which are checked.
+    fn of(name: String, output: Option<PathBuf>, stages: Vec<Stage>) -> Job {
+        let firsts = stages.iter().scan(0, |next, stage| {
+            let first = *next;
+            *next += stage.tasks();
+            Some(first)
+        });
+        Job { name, output, open: false, firsts: firsts.collect(), stages }
     }
 
     /// One more task for each of these, behind those that are there. Files stay files: to a job of files only absolute paths are
@@ -215,42 +182,76 @@ impl Job {
     pub fn extend(&mut self, elements: Vec<String>) -> Result<(), JobError> {
         let refuse =
             |error: array::ArrayError| JobError::Refused { job: self.name.clone(), what: error.to_string() };
-        self.elements.extend(elements).map_err(refuse)
+        let last = self.stages.last_mut().expect("a job has a stage");
+        last.elements.extend(elements).map_err(refuse)
+    }
+
+    /// Its stages, in the order of the file; at least one.
+    pub fn stages(&self) -> &[Stage] {
+        &self.stages
     }
 
     /// How many tasks it has; at least one, unless it is open.
     pub fn tasks(&self) -> usize {
-        self.elements.count()
+        self.stages.iter().map(Stage::tasks).sum()
     }
 
-    /// The name of a task, counted from 0: `checksum-0001` is the first. Names sort as their numbers do, and do not change when an
-    /// open job grows.
+    /// The stage of a task.
+    pub fn stage_of(&self, position: usize) -> &Stage {
+        self.find(position).0
+    }
+
+    /// The stage of a task, and which one of it this is.
+    fn find(&self, position: usize) -> (&Stage, usize) {
+        // The last stage that begins no later; a stage without tasks there is only in an open job, which has no other.
+        let stage = self.firsts.partition_point(|first| *first <= position) - 1;
+        (&self.stages[stage], position - self.firsts[stage])
+    }
+
+    /// The name of a task, counted from 0: `checksum-0001` is the first, or `checksum-fetch-0001` of a stage with a name. Names sort
+    /// as their numbers do, and do not change when an open job grows.
     pub fn task_name(&self, position: usize) -> String {
-        let most = if self.open { TASKS_MAX } else { self.tasks() };
+        let (stage, at) = self.find(position);
+        let most = if self.open { TASKS_MAX } else { stage.tasks() };
         let digits = most.to_string().len().max(4);
-        format!("{}-{:0digits$}", self.name, position + 1)
+        let number = at + 1;
+        match stage.name.as_str() {
+            "" => format!("{}-{number:0digits$}", self.name),
+            stage => format!("{}-{stage}-{number:0digits$}", self.name),
+        }
     }
 
     /// The element of a task, for people; empty when there is no array.
     pub fn item(&self, position: usize) -> String {
-        self.elements.item(position)
+        let (stage, at) = self.find(position);
+        stage.elements.item(at)
     }
 
-    /// The file that a task is about, when its element is one.
-    pub fn file(&self, position: usize) -> Option<&str> {
-        self.elements.file(position)
+    /// The files that a task is about, when its element is one, or is made of some.
+    pub fn files(&self, position: usize) -> Vec<&str> {
+        let (stage, at) = self.find(position);
+        stage.elements.files(at)
     }
 
     /// The program and arguments of a task.
     pub fn argv(&self, position: usize) -> Vec<String> {
-        let item = self.elements.item(position);
-        self.argv.iter().map(|template| template.render(&item, position + 1)).collect()
+        let (stage, at) = self.find(position);
+        let values = stage.values(at);
+        stage.argv.iter().map(|template| template.render(&values)).collect()
+    }
+
+    /// What is fetched into the sandbox of a task before it starts.
+    pub fn artifacts(&self, position: usize) -> Vec<Artifact> {
+        let (stage, at) = self.find(position);
+        let values = stage.values(at);
+        stage.inputs.iter().map(|input| input.render(&values)).collect()
     }
 
     /// The environment of a task.
     pub fn env(&self, position: usize) -> BTreeMap<String, String> {
-        let item = self.elements.item(position);
-        self.env.iter().map(|(name, template)| (name.clone(), template.render(&item, position + 1))).collect()
+        let (stage, at) = self.find(position);
+        let values = stage.values(at);
+        stage.env.iter().map(|(name, template)| (name.clone(), template.render(&values))).collect()
     }
 }
 
@@ -282,244 +283,4 @@ fn check_name(name: &str) -> Result<(), String> {
             name.escape_default()
         )
     })
-}
-
-/// The text of the file, to point into.
-#[derive(Clone, Copy)]
-struct Source<'a> {
-    file: &'a Path,
-    text: &'a str,
-}
-
-impl Source<'_> {
-    fn refuse(self, span: Range<usize>, what: String) -> JobError {
-        let before = &self.text[..span.start.min(self.text.len())];
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
-        JobError::Invalid { place: Place { file: self.file.to_owned(), line, column }, what }
-    }
-
-    fn at<T>(self, key: &str, value: &Spanned<T>, what: impl fmt::Display) -> JobError {
-        self.refuse(value.span(), format!("{key}: {what}"))
-    }
-
-    fn missing(self, span: Range<usize>, key: &str, example: &str) -> JobError {
-        self.refuse(span, format!("{key} is missing; write for example\n{example}"))
-    }
-
-    fn params(
-        self,
-        raw: BTreeMap<Spanned<String>, Scalar>,
-        settings: &[String],
-    ) -> Result<BTreeMap<String, String>, JobError> {
-        let mut params = BTreeMap::new();
-        for (name, value) in raw {
-            if ["item", "index"].contains(&name.get_ref().as_str()) {
-                return Err(self.at(
-                    "params",
-                    &name,
-                    format!("`{}` is the array's own; choose another name", name.get_ref()),
-                ));
-            }
-            params.insert(name.into_inner(), value.to_string());
-        }
-        for setting in settings {
-            let refuse = |what| JobError::Setting { setting: setting.clone(), what };
-            let (name, value) = setting
-                .split_once('=')
-                .ok_or_else(|| refuse("expected name=value, such as folder=/usr/share".to_owned()))?;
-            // Only what the file declares can be set: a misspelt name must not leave the default in force unseen.
-            let Some(param) = params.get_mut(name) else {
-                let known: Vec<_> = params.keys().map(String::as_str).collect();
-                let known = if known.is_empty() { "no parameter".to_owned() } else { known.join(", ") };
-                return Err(refuse(format!(
-                    "{} declares no `{name}`; it declares {known}",
-                    self.file.display()
-                )));
-            };
-            value.clone_into(param);
-        }
-        Ok(params)
-    }
-
-    fn elements(
-        self,
-        array: Spanned<ArrayTable>,
-        scope: Scope<'_>,
-        folder: &Path,
-    ) -> Result<Elements, JobError> {
-        let span = array.span();
-        let ArrayTable { glob, exclude, list, range } = array.into_inner();
-        let given = [glob.is_some(), list.is_some(), range.is_some()].iter().filter(|given| **given).count();
-        if given != 1 {
-            let what = format!(
-                "array: {given} of glob, list and range are given; give exactly one, it says which tasks there are"
-            );
-            return Err(self.refuse(span, what));
-        }
-        if let (None, Some(first)) = (&glob, exclude.first()) {
-            return Err(self.at("array.exclude", first, "takes files out of a glob, but there is no glob"));
-        }
-        if let Some(glob) = glob {
-            let refuse = |error| self.at("array.glob", &glob, error);
-            let pattern =
-                scope.expand(glob.get_ref()).map_err(|error| self.at("array.glob", &glob, error))?;
-            let exclude = exclude.iter().map(|text| {
-                scope.expand(text.get_ref()).map_err(|error| self.at("array.exclude", text, error))
-            });
-            return Elements::glob(folder, &pattern, &exclude.collect::<Result<Vec<_>, _>>()?)
-                .map_err(refuse);
-        }
-        if let Some(list) = list {
-            let texts = list
-                .get_ref()
-                .iter()
-                .map(|text| scope.expand(text.get_ref()).map_err(|error| self.at("array.list", text, error)));
-            let texts = texts.collect::<Result<Vec<_>, _>>()?;
-            return Elements::list(texts).map_err(|error| self.at("array.list", &list, error));
-        }
-        let range = range.expect("one of three is given, and two are not");
-        Elements::range(range.get_ref()).map_err(|error| self.at("array.range", &range, error))
-    }
-
-    /// What each task asks for.
-    fn resources(self, task: &TaskTable) -> Result<Resources, JobError> {
-        let mut resources = Resources::new();
-        if let Some(more) = &task.resources {
-            resources = more.get_ref().parse().map_err(|error| self.at("task.resources", more, error))?;
-        }
-        let scalars = [
-            ("cpus", Name::Cpus, &task.cpus, CPUS_MILLI_DEFAULT),
-            ("memory", Name::Mem, &task.memory, MEM_MILLI_DEFAULT),
-            ("disk", Name::Disk, &task.disk, 0),
-        ];
-        for (key, name, given, default) in scalars {
-            let twice = resources.milli(&name) > 0;
-            let milli = match given {
-                None if twice => continue,
-                None => default,
-                Some(text) if twice => {
-                    let what = format!("is given, and {name} stands in task.resources too; keep one");
-                    return Err(self.at(&format!("task.{key}"), text, what));
-                }
-                Some(text) => parse_scalar(&name, &text.get_ref().to_string())
-                    .map_err(|what| self.at(&format!("task.{key}"), text, what))?,
-            };
-            resources.insert(name, Value::Scalar(milli));
-        }
-        Ok(resources)
-    }
-
-    fn image(self, text: Option<Spanned<String>>) -> Result<Option<ImageReference>, JobError> {
-        let parsed = |text: Spanned<String>| {
-            text.get_ref().parse().map_err(|error: ImageError| self.at("task.image", &text, error))
-        };
-        text.map(parsed).transpose()
-    }
-
-    fn network(self, name: Option<Spanned<String>>) -> Result<Option<String>, JobError> {
-        if let Some(name) = &name {
-            check_network(name.get_ref()).map_err(|what| self.at("task.network", name, what))?;
-        }
-        Ok(name.map(Spanned::into_inner))
-    }
-
-    fn timeout(self, text: Option<Spanned<String>>) -> Result<Option<Duration>, JobError> {
-        let Some(text) = text else { return Ok(None) };
-        match self.duration("task.timeout", Some(text.clone()))? {
-            Some(Duration::ZERO) => Err(self.at("task.timeout", &text, "is zero; leave it out for none")),
-            timeout => Ok(timeout),
-        }
-    }
-
-    fn duration(self, key: &str, text: Option<Spanned<String>>) -> Result<Option<Duration>, JobError> {
-        let Some(text) = text else { return Ok(None) };
-        match humantime::parse_duration(text.get_ref()) {
-            Ok(duration) => Ok(Some(duration)),
-            Err(error) => {
-                let shown: String = text.get_ref().chars().take(40).collect();
-                let what =
-                    format!("`{shown}` is not a duration such as \"90s\", \"5m\" or \"1h 30m\": {error}");
-                Err(self.at(key, &text, what))
-            }
-        }
-    }
-
-    fn exclusive_cpus(self, given: Option<Spanned<bool>>, resources: &Resources) -> Result<bool, JobError> {
-        let Some(given) = given.filter(|given| *given.get_ref()) else { return Ok(false) };
-        let cores = resources.exclusive_cores();
-        cores.map(|_| true).map_err(|what| self.at("task.exclusive_cpus", &given, what))
-    }
-
-    fn pids_max(self, given: Option<Spanned<i64>>) -> Result<Option<u64>, JobError> {
-        let Some(given) = given else { return Ok(None) };
-        match u64::try_from(*given.get_ref()) {
-            Ok(pids @ 1..) => Ok(Some(pids)),
-            _ => Err(self.at("task.pids_max", &given, format!("{} is less than 1", given.get_ref()))),
-        }
-    }
-
-    fn io(self, given: Option<Spanned<IoLimits>>) -> Result<Option<IoLimits>, JobError> {
-        match given.as_ref().map(|io| (io, io.get_ref().refusal())) {
-            Some((io, Some((field, what)))) => Err(self.at(&format!("task.io.{field}"), io, what)),
-            _ => Ok(given.map(Spanned::into_inner)),
-        }
-    }
-
-    fn retries(self, given: Option<Spanned<i64>>) -> Result<u32, JobError> {
-        let Some(given) = given else { return Ok(0) };
-        match u32::try_from(*given.get_ref()) {
-            Ok(retries) if retries <= RETRIES_MAX => Ok(retries),
-            _ => Err(self.at(
-                "task.retries",
-                &given,
-                format!("{} is not from 0 to {RETRIES_MAX}", given.get_ref()),
-            )),
-        }
-    }
-
-    fn argv(
-        self,
-        task: Range<usize>,
-        command: Option<Spanned<CommandLine>>,
-        image: bool,
-        scope: Scope<'_>,
-    ) -> Result<Vec<Template>, JobError> {
-        if command.is_none() && image {
-            return Ok(Vec::new());
-        }
-        const EXAMPLE: &str = "command = [\"/bin/sh\", \"-c\", \"sha256sum \\\"$FILE\\\"\"]";
-        let command = command.ok_or_else(|| self.missing(task, "task.command", EXAMPLE))?;
-        let argv = match command.get_ref() {
-            CommandLine::Shell(line) if line.trim().is_empty() => Vec::new(),
-            CommandLine::Shell(line) => vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()],
-            CommandLine::Argv(argv) => argv.clone(),
-        };
-        if argv.first().is_none_or(String::is_empty) {
-            return Err(self.at(
-                "task.command",
-                &command,
-                format!("names no program; write for example\n{EXAMPLE}"),
-            ));
-        }
-        let template = |text: &String| {
-            Template::parse(text, scope).map_err(|error| self.at("task.command", &command, error))
-        };
-        argv.iter().map(template).collect()
-    }
-
-    fn env(
-        self,
-        env: BTreeMap<String, Spanned<String>>,
-        scope: Scope<'_>,
-    ) -> Result<BTreeMap<String, Template>, JobError> {
-        let check = |(name, value): (String, Spanned<String>)| {
-            let key = format!("task.env.{}", name.escape_default());
-            check_variable(&name).map_err(|what| self.at(&key, &value, what))?;
-            let template =
-                Template::parse(value.get_ref(), scope).map_err(|error| self.at(&key, &value, error))?;
-            Ok((name, template))
-        };
-        env.into_iter().map(check).collect()
-    }
 }

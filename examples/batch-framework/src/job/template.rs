@@ -14,6 +14,19 @@ pub(super) struct Scope<'a> {
     pub index: bool,
     /// Whether `${item}` is known: within `[task]`, when there is an `[array]`.
     pub item: bool,
+    /// The axes of a product, whose names are known where `${item}` is.
+    pub axes: &'a [String],
+}
+
+/// What the holes of a template are filled with for one task.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Values {
+    /// The element.
+    pub item: String,
+    /// Counts from 1, as the ids of tasks do.
+    pub index: usize,
+    /// What it is made of, by axis.
+    pub axes: Vec<String>,
 }
 
 /// Why a text is not a template.
@@ -42,6 +55,7 @@ enum Part {
     Text(String),
     Item,
     Index,
+    Axis(usize),
 }
 
 /// A text with holes for what differs between the tasks of a job; parameters are already in it.
@@ -66,15 +80,11 @@ impl Template {
             let Some(end) = inner.find('}') else {
                 return Err(TemplateError::Unclosed { text: rest[at..].chars().take(40).collect() });
             };
-            match &inner[..end] {
-                "item" if scope.item => parts.extend([Part::Text(std::mem::take(&mut literal)), Part::Item]),
-                "index" if scope.index => {
-                    parts.extend([Part::Text(std::mem::take(&mut literal)), Part::Index])
-                }
-                name => match scope.params.get(name) {
-                    Some(value) => literal.push_str(value),
-                    None => return Err(scope.unknown(name)),
-                },
+            let name = &inner[..end];
+            match (scope.hole(name), scope.params.get(name)) {
+                (Some(hole), _) => parts.extend([Part::Text(std::mem::take(&mut literal)), hole]),
+                (None, Some(value)) => literal.push_str(value),
+                (None, None) => return Err(scope.unknown(name)),
             }
             rest = &inner[end + 1..];
         }
@@ -84,13 +94,14 @@ impl Template {
         Ok(Self(parts))
     }
 
-    /// The text for one element; `index` counts from 1, as the ids of tasks do.
-    pub(super) fn render(&self, item: &str, index: usize) -> String {
+    /// The text for one task.
+    pub(super) fn render(&self, values: &Values) -> String {
         self.0.iter().fold(String::new(), |mut text, part| {
             match part {
                 Part::Text(literal) => text.push_str(literal),
-                Part::Item => text.push_str(item),
-                Part::Index => text.push_str(&index.to_string()),
+                Part::Item => text.push_str(&values.item),
+                Part::Index => text.push_str(&values.index.to_string()),
+                Part::Axis(axis) => text.push_str(&values.axes[*axis]),
             }
             text
         })
@@ -100,18 +111,28 @@ impl Template {
 impl<'a> Scope<'a> {
     /// Where only parameters are known.
     pub(super) fn params(params: &'a BTreeMap<String, String>) -> Self {
-        Self { params, index: false, item: false }
+        Self { params, index: false, item: false, axes: &[] }
     }
 
     /// The text with its parameters in place, where nothing differs between tasks.
     pub(super) fn expand(self, text: &str) -> Result<String, TemplateError> {
-        Ok(Template::parse(text, Scope::params(self.params))?.render("", 0))
+        Ok(Template::parse(text, Scope::params(self.params))?.render(&Values::default()))
+    }
+
+    /// What differs between tasks and has this name.
+    fn hole(self, name: &str) -> Option<Part> {
+        match name {
+            "item" if self.item => Some(Part::Item),
+            "index" if self.index => Some(Part::Index),
+            _ => self.axes.iter().position(|axis| axis == name).map(Part::Axis),
+        }
     }
 
     fn unknown(self, name: &str) -> TemplateError {
         let own = [("item", self.item), ("index", self.index)];
         let own = own.iter().filter(|(_, known)| *known).map(|(name, _)| *name);
-        let known: Vec<_> = own.chain(self.params.keys().map(String::as_str)).collect();
+        let axes = self.axes.iter().map(String::as_str);
+        let known: Vec<_> = own.chain(axes).chain(self.params.keys().map(String::as_str)).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         TemplateError::Unknown { name: name.chars().take(40).collect(), known }
     }
@@ -126,14 +147,18 @@ mod tests {
     }
 
     fn task(params: &BTreeMap<String, String>) -> Scope<'_> {
-        Scope { params, index: true, item: true }
+        Scope { params, index: true, item: true, axes: &[] }
+    }
+
+    fn values(item: &str, index: usize) -> Values {
+        Values { item: item.to_owned(), index, axes: Vec::new() }
     }
 
     #[test]
     fn what_differs_is_filled_in_late_and_parameters_early() {
         let params = params();
         let template = Template::parse("a ${folder}/${item} ${index}.", task(&params)).unwrap();
-        assert_eq!(template.render("x.rs", 7), "a /src/x.rs 7.");
+        assert_eq!(template.render(&values("x.rs", 7)), "a /src/x.rs 7.");
         assert_eq!(template.0.len(), 5, "the parameter is part of the text around it: {template:?}");
         assert_eq!(Scope::params(&params).expand("${folder}${folder}").unwrap(), "/src/src");
     }
@@ -143,14 +168,25 @@ mod tests {
         let params = params();
         let line = "echo $FILE $((1+1)) $(date) $${FILE%.rs} $ {x} $";
         let template = Template::parse(line, task(&params)).unwrap();
-        assert_eq!(template.render("", 0), "echo $FILE $((1+1)) $(date) ${FILE%.rs} $ {x} $");
+        assert_eq!(template.render(&values("", 0)), "echo $FILE $((1+1)) $(date) ${FILE%.rs} $ {x} $");
     }
 
     #[test]
     fn a_value_is_never_read_as_a_template() {
         let params = BTreeMap::from([("a".to_owned(), "${item}".to_owned())]);
-        assert_eq!(Template::parse("${a}", task(&params)).unwrap().render("${a}", 0), "${item}");
-        assert_eq!(Template::parse("${item}", task(&params)).unwrap().render("${a}", 0), "${a}");
+        assert_eq!(Template::parse("${a}", task(&params)).unwrap().render(&values("${a}", 0)), "${item}");
+        assert_eq!(Template::parse("${item}", task(&params)).unwrap().render(&values("${a}", 0)), "${a}");
+    }
+
+    #[test]
+    fn axes_are_filled_in_by_their_names() {
+        let (params, axes) = (params(), ["scene".to_owned(), "level".to_owned()]);
+        let scope = Scope { axes: &axes, ..task(&params) };
+        let values = Values { axes: vec!["a".to_owned(), "7".to_owned()], ..values("a,7", 3) };
+        let template = Template::parse("${level}/${scene} ${item}", scope).unwrap();
+        assert_eq!(template.render(&values), "7/a a,7");
+        let message = Template::parse("${lvl}", scope).unwrap_err().to_string();
+        assert!(message.contains("known here: item, index, scene, level, folder;"), "{message}");
     }
 
     #[test]

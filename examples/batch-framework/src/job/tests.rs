@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use super::*;
 
+mod stages;
+
 const GOOD: &str = r#"
 name = "sums"
 
@@ -42,10 +44,10 @@ fn with(line: &str, other: &str) -> String {
 fn a_good_file_is_a_job() {
     let job = parse(GOOD).unwrap();
     assert_eq!(job.name, "sums");
-    assert_eq!(job.resources.to_string(), "cpus:0.25;mem:64;disk:10;gpus:1");
-    assert_eq!(job.timeout, Some(Duration::from_secs(5400)));
-    assert_eq!(job.kill_grace, Some(Duration::from_secs(10)));
-    assert_eq!((job.retries, job.tasks()), (2, 2));
+    assert_eq!(job.stages()[0].resources.to_string(), "cpus:0.25;mem:64;disk:10;gpus:1");
+    assert_eq!(job.stages()[0].policy.timeout, Some(Duration::from_secs(5400)));
+    assert_eq!(job.stages()[0].kill_grace, Some(Duration::from_secs(10)));
+    assert_eq!((job.stages()[0].policy.retry.limit, job.tasks()), (2, 2));
     assert_eq!(job.argv(0), ["/bin/sh", "-c", "gzip -9 < \"$FILE\"", "a", "1"]);
     assert_eq!(job.env(1)["FILE"], ".");
     assert_eq!(job.env(1)["WHERE"], "./2");
@@ -57,8 +59,11 @@ fn little_needs_to_be_said() {
     let job = parse("name = \"one\"\n[task]\ncommand = \"echo hello\"\n").unwrap();
     assert_eq!((job.tasks(), job.item(0).as_str()), (1, ""));
     assert_eq!(job.argv(0), ["/bin/sh", "-c", "echo hello"]);
-    assert_eq!(job.resources.to_string(), "cpus:1;mem:128");
-    assert_eq!((job.timeout, job.retries, job.output), (None, 0, None));
+    assert_eq!(job.stages()[0].resources.to_string(), "cpus:1;mem:128");
+    assert_eq!(
+        (job.stages()[0].policy.timeout, job.stages()[0].policy.retry.limit, job.output),
+        (None, 0, None)
+    );
 }
 
 #[test]
@@ -174,7 +179,11 @@ fn durations_and_retries_are_checked() {
         "{message}"
     );
     let at_once = parse(&with("\"10s\"", "\"0s\"")).unwrap();
-    assert_eq!(at_once.kill_grace, Some(Duration::ZERO), "KILL at once, which is not the agent's default");
+    assert_eq!(
+        at_once.stages()[0].kill_grace,
+        Some(Duration::ZERO),
+        "KILL at once, which is not the agent's default"
+    );
     let message = refused(&with("timeout = \"1h 30m\"", "timeout = \"0s\""));
     assert!(message.ends_with("task.timeout: is zero; leave it out for none"), "{message}");
     for wrong in [0, -1] {
@@ -194,6 +203,7 @@ fn durations_and_retries_are_checked() {
     assert!(
         parse(&with("retries = 2", "exclusive_cpus = true").replace("cpus = 0.25", "cpus = 2"))
             .unwrap()
+            .stages()[0]
             .exclusive_cpus
     );
     for wrong in ["-1", "101"] {

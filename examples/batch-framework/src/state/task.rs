@@ -33,6 +33,34 @@ pub struct Attempt {
     pub(super) due: Option<Time>,
 }
 
+/// What became of an attempt that did not decide its task's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// It failed by itself.
+    Failed,
+    /// It was lost with its agent, or never reached it.
+    Lost,
+    /// Another copy was faster, or the task was to end.
+    Superseded,
+}
+
+/// An attempt that is over and did not decide its task's end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// Where it was.
+    pub hostname: String,
+    /// When it was launched, or first heard to run.
+    pub from: Time,
+    /// When its end was heard of.
+    pub until: Time,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// So many are remembered of a task: one that is lost again and again must not grow without bound.
+const PAST_MAX: usize = 8;
+
 /// How a task ended, for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -51,6 +79,8 @@ pub enum Outcome {
     Invalid,
     /// No agent is large enough for it.
     Unplaceable,
+    /// A task that it waited for did not succeed.
+    Skipped,
 }
 
 impl Outcome {
@@ -64,6 +94,7 @@ impl Outcome {
             Outcome::Interrupted => "interrupted",
             Outcome::Invalid => "invalid",
             Outcome::Unplaceable => "unplaceable",
+            Outcome::Skipped => "skipped",
         }
     }
 }
@@ -79,14 +110,26 @@ pub struct End {
     pub status: Option<TaskStatus>,
     /// Why, in a few words for people.
     pub why: String,
+    /// When it was heard of; none of a task that waited.
+    #[serde(default)]
+    pub at: Option<Time>,
 }
 
 /// What a task does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
+    /// Waits for other tasks. Never written down: how those ended tells.
+    Blocked,
     Ready,
-    Paused { until: Time },
-    Active { attempt: Attempt },
+    Paused {
+        until: Time,
+    },
+    Active {
+        attempt: Attempt,
+        /// A second one elsewhere, launched because this takes long.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        copy: Option<Attempt>,
+    },
     Ended(Box<End>),
 }
 
@@ -102,20 +145,43 @@ pub struct Task {
     pub failures: u32,
     /// Launches that were lost with their agent, or never reached it.
     pub losses: u32,
+    /// How many steps its memory has grown.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub memory_step: u32,
+    /// Earlier attempts, the last few of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub past: Vec<Past>,
     pub(super) phase: Phase,
 }
 
 impl Task {
     pub(super) fn new(name: String) -> Self {
-        Self { name, launches: 0, failures: 0, losses: 0, phase: Phase::Ready }
+        Self {
+            name,
+            launches: 0,
+            failures: 0,
+            losses: 0,
+            memory_step: 0,
+            past: Vec::new(),
+            phase: Phase::Blocked,
+        }
     }
 
     /// The attempt under way.
     pub fn attempt(&self) -> Option<&Attempt> {
         match &self.phase {
-            Phase::Active { attempt } => Some(attempt),
+            Phase::Active { attempt, .. } => Some(attempt),
             _ => None,
         }
+    }
+
+    /// All attempts under way: of one that takes long there may be two.
+    pub fn attempts(&self) -> impl Iterator<Item = &Attempt> {
+        let (attempt, copy) = match &self.phase {
+            Phase::Active { attempt, copy } => (Some(attempt), copy.as_ref()),
+            _ => (None, None),
+        };
+        attempt.into_iter().chain(copy)
     }
 
     /// How it ended, when it has.
@@ -139,12 +205,38 @@ impl Task {
         TaskId::new(text).expect("names of jobs are checked to begin task ids, with room for a suffix")
     }
 
-    pub(super) fn begin(&mut self, host: Host, now: Time) -> &Attempt {
+    pub(super) fn begin(&mut self, host: Host, now: Time) -> TaskId {
+        let attempt = self.attempt_at(host, now);
+        let id = attempt.id.clone();
+        self.phase = Phase::Active { attempt, copy: None };
+        id
+    }
+
+    pub(super) fn begin_copy(&mut self, host: Host, now: Time) -> TaskId {
+        let second = self.attempt_at(host, now);
+        let id = second.id.clone();
+        let Phase::Active { copy, .. } = &mut self.phase else { unreachable!("a copy is of what runs") };
+        *copy = Some(second);
+        id
+    }
+
+    fn attempt_at(&mut self, host: Host, now: Time) -> Attempt {
         let id = self.next_id();
         self.launches += 1;
-        let attempt =
-            Attempt { id, host, launched_at: now, running_since: None, timed_out: false, due: None };
-        self.phase = Phase::Active { attempt };
-        self.attempt().expect("it has just begun")
+        Attempt { id, host, launched_at: now, running_since: None, timed_out: false, due: None }
     }
+
+    /// Remembers an attempt that is over.
+    pub(super) fn remember(&mut self, attempt: Attempt, fate: Fate, now: Time) {
+        let from = attempt.running_since.unwrap_or(attempt.launched_at);
+        if self.past.len() == PAST_MAX {
+            self.past.remove(0);
+        }
+        self.past.push(Past { hostname: attempt.host.hostname, from, until: now, fate });
+    }
+}
+
+/// Most records are of tasks whose memory never grows.
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

@@ -1,12 +1,23 @@
-use std::{collections::BTreeSet, ops::RangeInclusive};
+use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 use apportion_sdk::{
     AgentId, ContainerStatus, FrameworkId, Reason, Source,
-    container::{Exit, Usage},
+    container::{Exit, Limitation, Usage},
 };
 use proptest::prelude::*;
 
 use super::*;
+
+mod dag;
+mod retry;
+mod speculate;
+
+/// The size of most tests' tasks.
+const ONE: Class = Class { stage: 0, step: 0 };
+
+fn policy(retries: u32, timeout: Option<Duration>) -> Policy {
+    Policy { retry: Retry::times(retries), timeout, speculate: None }
+}
 
 fn at(seconds: u64) -> Time {
     Time::from_micros(seconds * 1_000_000)
@@ -114,7 +125,7 @@ fn a_task_that_finishes_has_succeeded_once() {
 
 #[test]
 fn a_failure_is_retried_after_a_growing_pause_under_a_new_id() {
-    let mut one = One::new(Policy { retries: 2, timeout: None });
+    let mut one = One::new(policy(2, None));
     let first = one.launch(0);
     one.update(10, &exited(&first, 3));
     assert_eq!(one.done(), [Effect::Again { position: 0, why: "exit code 3; retry 1 of 2".into() }]);
@@ -182,7 +193,7 @@ fn an_attempt_that_returns_after_it_was_given_up_is_killed() {
 
 #[test]
 fn too_long_a_run_is_killed_and_not_tried_again() {
-    let mut one = One::new(Policy { retries: 5, timeout: Some(Duration::from_secs(60)) });
+    let mut one = One::new(policy(5, Some(Duration::from_secs(60))));
     let id = one.launch(0);
     assert_eq!(one.job.next_deadline(), None, "the time counts from its start, not from its launch");
     one.update(100, &status(&id, TaskState::Running));
@@ -202,7 +213,7 @@ fn too_long_a_run_is_killed_and_not_tried_again() {
 #[test]
 fn what_an_operator_kills_stays_killed_and_what_is_invalid_is_not_tried_again() {
     for (state, outcome) in [(TaskState::Killed, Outcome::Killed), (TaskState::Error, Outcome::Invalid)] {
-        let mut one = One::new(Policy { retries: 5, timeout: None });
+        let mut one = One::new(policy(5, None));
         let id = one.launch(0);
         one.update(1, &status(&id, state));
         assert_eq!(one.outcome(), Some(outcome));
@@ -212,7 +223,7 @@ fn what_an_operator_kills_stays_killed_and_what_is_invalid_is_not_tried_again() 
 #[test]
 fn what_is_killed_for_others_is_tried_again_and_costs_no_retry() {
     for reason in [Reason::Preempted, Reason::AgentDraining] {
-        let mut one = One::new(Policy { retries: 0, timeout: None });
+        let mut one = One::new(policy(0, None));
         let id = one.launch(0);
         one.update(1, &TaskStatus { reason: Some(reason), ..status(&id, TaskState::Killed) });
         assert_eq!(one.outcome(), None, "{reason}");
@@ -222,11 +233,11 @@ fn what_is_killed_for_others_is_tried_again_and_costs_no_retry() {
 
 #[test]
 fn an_interrupted_job_kills_what_runs_and_launches_nothing_more() {
-    let mut job = job(3, Policy { retries: 3, timeout: None });
+    let mut job = job(3, policy(3, None));
     let mut effects = Vec::new();
     let first = launch(&mut job, 0, 0);
     let second = launch(&mut job, 1, 0);
-    job.interrupt(&mut effects);
+    job.interrupt(at(1), &mut effects);
     assert_eq!(effects, [Effect::Ended(2), Effect::Kill(first.clone()), Effect::Kill(second.clone())]);
     assert!(!job.wants_offers());
     effects.clear();
@@ -239,13 +250,13 @@ fn an_interrupted_job_kills_what_runs_and_launches_nothing_more() {
 
 #[test]
 fn giving_up_ends_what_waits_and_lets_run_what_runs() {
-    let mut job = job(3, Policy { retries: 3, timeout: None });
+    let mut job = job(3, policy(3, None));
     let mut effects = Vec::new();
     let running = launch(&mut job, 0, 0);
     let paused = launch(&mut job, 1, 0);
     job.update(&exited(&paused, 1), at(1), &mut effects);
     effects.clear();
-    job.give_up("too large", &mut effects);
+    job.give_up(ONE, "too large", &mut effects);
     assert_eq!(effects, [Effect::Ended(1), Effect::Ended(2)]);
     assert_eq!(job.next_deadline(), None, "no pause is left over");
     job.update(&exited(&running, 0), at(2), &mut effects);
@@ -274,13 +285,13 @@ fn an_open_job_takes_tasks_and_is_done_only_when_it_is_closed() {
     assert_eq!(effects, [Effect::Ended(0), Effect::Ended(1), Effect::Ended(2)]);
 
     let mut job = JobState::open(Policy::default());
-    job.interrupt(&mut effects);
+    job.interrupt(at(1), &mut effects);
     assert!(job.is_done() && !job.is_open(), "an interrupted job takes nothing more");
 }
 
 #[test]
 fn what_cannot_be_described_is_invalid() {
-    let mut one = One::new(Policy { retries: 5, timeout: None });
+    let mut one = One::new(policy(5, None));
     one.job.reject(0, "holds a zero byte".into(), &mut one.effects);
     assert_eq!(one.done(), [Effect::Ended(0)]);
     assert_eq!(one.outcome(), Some(Outcome::Invalid));
@@ -328,7 +339,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 /// The job and everything that was said by it, checked after each step.
 struct World {
     job: JobState,
-    policy: Policy,
+    retries: u32,
     now: u64,
     ids: Vec<TaskId>,
     ended: Vec<u32>,
@@ -339,9 +350,13 @@ impl World {
         let mut effects = Vec::new();
         match next {
             Move::Launch => {
-                if let Some(position) = self.job.next_ready() {
+                if let Some(position) = self.job.next_ready(ONE) {
                     assert!(!self.job.is_interrupted(), "an interrupted job launched something");
                     self.ids.push(launch(&mut self.job, position, self.now));
+                }
+                for position in self.job.copies_wanted().clone() {
+                    self.ids.push(self.job.next_id(position));
+                    self.job.copied(position, host(), at(self.now));
                 }
             }
             Move::News(which, state) if !self.ids.is_empty() => {
@@ -353,8 +368,8 @@ impl World {
                 self.now += seconds;
                 self.job.tick(at(self.now), &mut effects);
             }
-            Move::Interrupt => self.job.interrupt(&mut effects),
-            Move::GiveUp => self.job.give_up("too large", &mut effects),
+            Move::Interrupt => self.job.interrupt(at(self.now), &mut effects),
+            Move::GiveUp => self.job.give_up(ONE, "too large", &mut effects),
             Move::Add(more) if self.job.is_open() => {
                 let before = self.ended.len();
                 self.ended.resize(before + more, 0);
@@ -366,7 +381,7 @@ impl World {
             match effect {
                 Effect::Ended(position) => self.ended[position] += 1,
                 Effect::Kill(id) => assert!(self.ids.contains(&id), "kills what was never launched"),
-                Effect::Again { .. } => {}
+                Effect::Again { .. } | Effect::Copy { .. } => {}
             }
         }
         self.check();
@@ -375,7 +390,10 @@ impl World {
     fn check(&self) {
         let counts = self.job.counts();
         assert_eq!(counts.waiting + counts.active + counts.ended(), counts.total);
-        assert_eq!(self.job.live().count(), counts.active);
+        assert_eq!(self.job.waiting().next().is_some(), counts.waiting > 0);
+        let attempts: usize = self.job.tasks().iter().map(|task| task.attempts().count()).sum();
+        assert_eq!(self.job.live().count(), attempts);
+        assert_eq!(self.job.attempts().count(), attempts);
         assert!(
             self.job.next_deadline().is_none_or(|due| due > at(self.now))
                 || counts.active > 0
@@ -383,7 +401,7 @@ impl World {
         );
         for (position, task) in self.job.tasks().iter().enumerate() {
             assert_eq!(self.ended[position], u32::from(task.end().is_some()), "{} ended once", task.name);
-            assert!(task.failures <= self.policy.retries + 1, "{} was tried too often", task.name);
+            assert!(task.failures <= self.retries + 1, "{} was tried too often", task.name);
             assert!(task.failures + task.losses <= task.launches);
         }
         let different: BTreeSet<_> = self.ids.iter().collect();
@@ -397,11 +415,14 @@ proptest! {
         tasks in 1usize..8,
         retries in 0u32..3,
         timeout in prop::option::of(1u64..60),
+        copies in any::<bool>(),
         moves in moves(),
     ) {
-        let policy = Policy { retries, timeout: timeout.map(Duration::from_secs) };
+        let rule = Speculate { after: 1.1, share: 0.1, at_least: Duration::from_secs(1) };
+        let speculate = copies.then_some(rule);
+        let policy = Policy { speculate, ..policy(retries, timeout.map(Duration::from_secs)) };
         let mut world =
-            World { job: JobState::open(policy), policy, now: 0, ids: Vec::new(), ended: Vec::new() };
+            World { job: JobState::open(policy), retries, now: 0, ids: Vec::new(), ended: Vec::new() };
         world.step(&Move::Add(tasks));
         for next in &moves {
             world.step(next);
@@ -421,7 +442,7 @@ proptest! {
                 }
             }
             world.step(&Move::Wait(PAUSE_MAX.as_secs()));
-            while world.job.next_ready().is_some() {
+            while world.job.next_ready(ONE).is_some() {
                 world.step(&Move::Launch);
             }
         }
@@ -433,15 +454,15 @@ proptest! {
 
 #[test]
 fn a_clock_that_was_set_back_keeps_nothing_waiting() {
-    let mut before = job(2, Policy { retries: 1, timeout: Some(Duration::from_secs(10)) });
+    let mut before = job(2, policy(1, Some(Duration::from_secs(10))));
     let (failed, running) = (launch(&mut before, 0, 5_000), launch(&mut before, 1, 5_000));
     before.update(&exited(&failed, 1), at(5_000), &mut Vec::new());
     before.update(&status(&running, TaskState::Running), at(5_000), &mut Vec::new());
-    let mut after = job(2, Policy { retries: 1, timeout: Some(Duration::from_secs(10)) });
+    let mut after = job(2, policy(1, Some(Duration::from_secs(10))));
     for (position, task) in before.tasks().iter().enumerate() {
         after.restore(position, task.clone(), at(100));
     }
     assert_eq!(after.next_deadline(), Some(at(110)));
     after.tick(at(160), &mut Vec::new());
-    assert_eq!(after.next_ready(), Some(0));
+    assert_eq!(after.next_ready(ONE), Some(0));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use apportion_batch::{
     job::Job,
     scheduler::{News, Order},
-    state::Outcome,
+    state::{Class, Outcome},
 };
 use apportion_sim::{Behaviour, Chaos, Cluster, Ending, OnTerm, check};
 
@@ -161,7 +161,13 @@ fn a_task_that_no_agent_has_room_for_is_not_launched() {
         same(sim, &format!("{times} declines are at least two for each agent"), times >= 6, true)?;
 
         // The program finds that no agent will ever do, unless it was told to wait.
-        program.tell(sim, Order::GiveUp("8 cpus are wanted, the largest agent has 4".to_owned()));
+        program.tell(
+            sim,
+            Order::GiveUp(
+                Class { stage: 0, step: 0 },
+                "8 cpus are wanted, the largest agent has 4".to_owned(),
+            ),
+        );
         let job = program.to_the_end(sim)?;
         same(sim, "outcomes", outcomes(&job), vec![Outcome::Unplaceable; 2])
     });

@@ -3,7 +3,7 @@
 use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
 use apportion_batch::{
-    job::Builder,
+    job::Job,
     keep::Keeper,
     scheduler::{BatchScheduler, Order},
     state::Outcome,
@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 use crate::program::{Begun, LONG, job, same, takes_its_time, three_agents};
 
 /// A job whose program is run again, by whom or what ever, until it has ended.
-fn kept(cluster: &mut Cluster, job: Builder) -> Handle<BatchScheduler> {
-    let job = Arc::new(job.build().unwrap());
+pub(crate) fn kept(cluster: &mut Cluster, job: Job) -> Handle<BatchScheduler> {
+    let job = Arc::new(job);
     let framework = Framework::stored("j", move |store| {
         let (keeper, kept) = Keeper::open(store.clone(), &job, Time::ZERO).unwrap();
         // Nobody listens to the news.
@@ -25,7 +25,7 @@ fn kept(cluster: &mut Cluster, job: Builder) -> Handle<BatchScheduler> {
     cluster.add(framework.failover_timeout(Duration::from_secs(600)))
 }
 
-fn is_done(sim: &Sim, job: Handle<BatchScheduler>) -> bool {
+pub(crate) fn is_done(sim: &Sim, job: Handle<BatchScheduler>) -> bool {
     sim.scheduler(job).is_some_and(|job| job.state().is_done())
 }
 
@@ -50,7 +50,7 @@ fn a_program_that_dies_at_any_moment_goes_on_where_it_was() {
             framework_crashes: 20.0,
             ..Chaos::NONE
         };
-        let job = kept(&mut cluster, job().count(40));
+        let job = kept(&mut cluster, job().count(40).build().unwrap());
         (cluster.chaos(chaos), (job, begun))
     };
     let seen = Rc::new(Cell::new(0));
@@ -74,7 +74,7 @@ fn a_job_survives_a_bad_day() {
     let build = || {
         let chaos = Chaos { framework_crashes: 4.0, ..Chaos::bad_day(Duration::from_secs(120)) };
         let mut cluster = three_agents().chaos(chaos).workload(takes_its_time);
-        let job = kept(&mut cluster, job().count(20).retries(20));
+        let job = kept(&mut cluster, job().count(20).retries(20).build().unwrap());
         (cluster, job)
     };
     check(0..60, build, |sim, job| {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use apportion_types::{
-    FrameworkId, Offer, OperationStatus, Reason, TaskState, TaskStatus, Time, limits,
+    FrameworkId, Offer, OperationState, OperationStatus, Reason, TaskState, TaskStatus, Time, limits,
     protocol::scheduler::{Call, ErrorCode, Event, Refusal},
 };
 
@@ -153,7 +153,10 @@ impl State {
     }
 
     fn operation(&mut self, status: OperationStatus) {
-        self.operations_asked.told(&status.operation_id);
+        // A master that came after the operation was sent knows nothing of it, and tells nothing when its agent returns.
+        if status.state != OperationState::Unreachable {
+            self.operations_asked.told(&status.operation_id);
+        }
         self.operations.heard(&status);
         if let (Some(update_id), Some(agent_id)) = (status.update_id, &status.agent_id)
             && self.operations.is_acknowledged(&status.operation_id, update_id)

@@ -83,7 +83,7 @@ impl State {
             // Who stood by for it takes its place.
         } else if *fresh {
             // It has gone without ever hearing its id, so nobody can come back under it.
-            self.commits.ask(turn, RegistryOp::RemoveFramework { framework_id: id.clone() }, Then::Nothing);
+            self.write_removed(turn, id, Then::Nothing);
         } else if !self.frameworks.contains_key(id) {
             self.add_framework(turn.now, id, info.clone(), FrameworkState::Disconnected);
         } else {
@@ -169,7 +169,7 @@ impl State {
                 );
                 Err((ErrorCode::Refused, message))
             }
-            (None, Origin::Foreign) if self.removed_foreign_frameworks.contains(id) => removed(),
+            (None, Origin::Foreign) if self.removed_ids.contains(id) => removed(),
             (Some(_), _) | (None, Origin::Foreign) => Ok(()),
             (None, Origin::Ours) => removed(),
             (None, Origin::NeverGiven) => {
@@ -195,7 +195,16 @@ impl State {
         self.remove_framework(turn, id);
         let conns = conn.into_iter().chain(self.dismiss_stand_bys(id)).collect();
         let then = Then::FrameworkRemoved { conns, message: message.to_owned(), request };
+        self.write_removed(turn, id, then);
+    }
+
+    /// Writes that a framework is removed, and forgets the oldest of those that are too many.
+    fn write_removed(&mut self, turn: &mut Turn<'_>, id: &FrameworkId, then: Then) {
         self.commits.ask(turn, RegistryOp::RemoveFramework { framework_id: id.clone() }, then);
+        self.removed_ids.extend([id.clone()]);
+        for framework_id in self.removed_ids.take_surplus() {
+            self.commits.ask(turn, RegistryOp::ForgetFramework { framework_id }, Then::Nothing);
+        }
     }
 }
 

@@ -111,9 +111,7 @@ impl State {
     pub(crate) fn is_removed(&self, id: &FrameworkId) -> bool {
         match self.view.frameworks.get(id) {
             Some(view) => view.state == FrameworkState::Removed,
-            None => {
-                self.ids.framework_origin(id) == Origin::Ours || self.removed_foreign_frameworks.contains(id)
-            }
+            None => self.ids.framework_origin(id) == Origin::Ours || self.removed_ids.contains(id),
         }
     }
 
@@ -244,9 +242,6 @@ impl State {
 
     /// Keeps a removed framework listed, and forgets the oldest without tasks beyond the bound.
     fn remember_removed(&mut self, id: &FrameworkId) {
-        if self.ids.framework_origin(id) == Origin::Foreign {
-            self.removed_foreign_frameworks.insert(id.clone());
-        }
         self.removed_frameworks.push(id.clone());
         if self.removed_frameworks.len() > limits::COMPLETED_FRAMEWORKS_MAX {
             let idle = self.removed_frameworks.iter().position(|old| {

@@ -14,6 +14,7 @@ pub(crate) mod offers;
 pub(crate) mod operations;
 pub(crate) mod preemptions;
 pub(crate) mod rates;
+pub(crate) mod removed;
 pub(crate) mod strays;
 pub(crate) mod tasks;
 pub(crate) mod timers;
@@ -42,6 +43,7 @@ use self::{
     operations::Operations,
     preemptions::Preemptions,
     rates::Rates,
+    removed::RemovedIds,
     tasks::{Task, TaskKey},
     timers::Timer,
 };
@@ -86,8 +88,8 @@ pub(crate) struct State {
     pub(crate) stand_bys: BTreeMap<FrameworkId, VecDeque<Subscription>>,
     /// Removed frameworks that are still listed, oldest first.
     pub(crate) removed_frameworks: Vec<FrameworkId>,
-    /// Removed frameworks whose ids earlier masters gave: as many as the registry keeps. Those of this master need no memory.
-    pub(crate) removed_foreign_frameworks: BTreeSet<FrameworkId>,
+    /// The ids of removed frameworks that the registry keeps.
+    pub(crate) removed_ids: RemovedIds,
     /// Where to find what is in `view.completed`.
     pub(crate) completed: Completed,
     pub(crate) closed_offers: ClosedOffers,
@@ -138,7 +140,7 @@ impl State {
             subscribing: BTreeMap::new(),
             stand_bys: BTreeMap::new(),
             removed_frameworks: Vec::new(),
-            removed_foreign_frameworks: BTreeSet::new(),
+            removed_ids: RemovedIds::default(),
             completed: Completed::default(),
             closed_offers: ClosedOffers::default(),
             operations: Operations::default(),
@@ -170,7 +172,7 @@ impl State {
             self.timers.set(Timer::Failover(id.clone()), now + away);
             self.framework(&id).recorded = true;
         }
-        self.removed_foreign_frameworks.extend(removed_frameworks);
+        self.removed_ids.extend(removed_frameworks);
         for (id, agent) in agents {
             self.recover_agent(&id, agent);
         }

@@ -219,6 +219,7 @@ pub(crate) fn action(action: &Action, labels: &BTreeMap<ConnId, String>) -> Stri
                 format!("write: maintenance {}; down [{}]", windows(maintenance), down.join(","))
             }
             RegistryOp::RemoveFramework { framework_id } => format!("write: remove framework {framework_id}"),
+            RegistryOp::ForgetFramework { framework_id } => format!("write: forget framework {framework_id}"),
         },
         Action::Reply { result: Ok(OperatorReply::KillRequested { framework_id }), .. } => {
             format!("operator <- kill requested of {framework_id}")

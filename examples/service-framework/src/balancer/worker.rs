@@ -1,0 +1,171 @@
+//! A worker: one thread with one socket, one runtime and its own connections, as nginx and haproxy have them.
+//!
+//! Several workers listen on one address, and the kernel deals connections out among them (`SO_REUSEPORT`). A request is then
+//! served by one thread from beginning to end, and no two threads wake each other.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use socket2::SockRef;
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    config::{Kind, Listener},
+    l4,
+    l7::{self, Client},
+    pick::Worker,
+};
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: u32 = 4096;
+
+/// How long a socket rests when no connection can be accepted, as when the process has too many files open.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often an idle HTTP/2 connection of a client is asked whether somebody is there.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Opens the socket of one worker.
+pub(super) fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    if shared {
+        socket.set_reuseport(true)?;
+    }
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// When a worker ends.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ends {
+    /// It accepts nothing more, and lets clients finish.
+    pub(super) drain: CancellationToken,
+}
+
+/// Serves until it is told to end, and then until every client has finished or everything ends.
+pub(super) async fn run(worker: Arc<Worker>, listener: TcpListener, ends: Ends) {
+    let clients = TaskTracker::new();
+    let app = Arc::clone(&worker.app);
+    let places =
+        Arc::new(Semaphore::new((app.config.limits.clients_max as usize).div_ceil(app.config.workers)));
+    let server = Arc::new(server(&app.config));
+    let accept = async {
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let (stream, address) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(_) => {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (worker, server, drain) = (Arc::clone(&worker), Arc::clone(&server), ends.drain.clone());
+            clients.spawn(async move {
+                worker.app.clients.fetch_add(1, Relaxed);
+                let app = Arc::clone(&worker.app);
+                tokio::select! {
+                    () = serve(worker, &server, stream, address, drain) => {}
+                    () = app.end.cancelled() => {}
+                }
+                app.clients.fetch_sub(1, Relaxed);
+                drop(place);
+            });
+        }
+    };
+    tokio::select! {
+        () = accept => {}
+        () = worker.close_old_connections() => {}
+        () = ends.drain.cancelled() => {}
+        () = app.end.cancelled() => {}
+    }
+    drop(listener);
+    clients.close();
+    clients.wait().await;
+}
+
+fn server(config: &Listener) -> auto::Builder<TokioExecutor> {
+    let limits = &config.limits;
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.timeouts.header)
+        .max_buf_size(limits.header_bytes)
+        .max_headers(limits.headers_max)
+        .half_close(false);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(limits.header_bytes as u32)
+        .max_concurrent_streams(limits.streams_max)
+        .adaptive_window(true)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_INTERVAL);
+    server
+}
+
+async fn serve(
+    worker: Arc<Worker>,
+    server: &auto::Builder<TokioExecutor>,
+    stream: TcpStream,
+    address: SocketAddr,
+    drain: CancellationToken,
+) {
+    let app = Arc::clone(&worker.app);
+    let socket = SockRef::from(&stream);
+    // Neither is worth refusing a client for.
+    let _ = socket.set_tcp_nodelay(true);
+    // The kernel counts the time in which a client takes nothing of what it is sent.
+    let _ = socket.set_tcp_user_timeout(Some(app.config.timeouts.body));
+    if app.config.kind == Kind::L4 {
+        l4::serve(&worker, stream, address).await;
+        return;
+    }
+    let client =
+        Arc::new(Client { worker, address: address.ip().to_canonical(), requests: AtomicU64::new(0) });
+    let service = {
+        let client = Arc::clone(&client);
+        service_fn(move |request| l7::serve(Arc::clone(&client), request))
+    };
+    let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    // A client that does not even say which protocol it speaks. HTTP/1 has a time-out for each head besides.
+    let silence = tokio::time::sleep(app.config.timeouts.header);
+    tokio::pin!(silence);
+    let mut silent = true;
+    let mut drained = false;
+    loop {
+        tokio::select! {
+            // What it failed by is the client's affair.
+            _ = connection.as_mut() => return,
+            () = drain.cancelled(), if !drained => {
+                drained = true;
+                // HTTP/1 says `connection: close` with its next answer, HTTP/2 says GOAWAY.
+                connection.as_mut().graceful_shutdown();
+            }
+            () = &mut silence, if silent => {
+                if client.requests.load(Relaxed) == 0 {
+                    return;
+                }
+                silent = false;
+            }
+        }
+    }
+}
