@@ -1,6 +1,6 @@
 //! How `apportion service apply` and its like talk to `apportion service serve`: JSON over HTTP on a socket in the state folder.
 //!
-//! Whoever may open the socket may give orders; the folder is open to its user alone.
+//! Whoever may open the socket may give orders; it is open to its user alone.
 //!
 //! ```text
 //! GET  /v1/services    the services, as `Answer::Services`
@@ -8,8 +8,9 @@
 //! ```
 
 use std::{
+    fs::{self, Permissions},
     io,
-    os::unix::net::UnixListener as StdListener,
+    os::unix::{fs::PermissionsExt as _, net::UnixListener as StdListener},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -75,11 +76,13 @@ fn failure(status: StatusCode, error: impl ToString) -> Response {
 
 /// Takes orders at a socket, for as long as the future lives. There must be nobody else who does: the caller has the state folder.
 pub fn listen(socket: &Path) -> io::Result<UnixListener> {
-    match std::fs::remove_file(socket) {
+    match fs::remove_file(socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let listener = StdListener::bind(socket)?;
+    // Also when somebody else made the folder, or asks for no mask.
+    fs::set_permissions(socket, Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     UnixListener::from_std(listener)
 }
@@ -152,5 +155,23 @@ pub async fn order(socket: &Path, order: &Order) -> Result<Answer, ApiError> {
             let text = || String::from_utf8_lossy(&body).into_owned();
             Err(ApiError::Refused(said.map_or_else(|_| text(), |said| said.error)))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_socket_is_open_to_its_user_alone_and_takes_the_place_of_one_that_was_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join(SOCKET);
+        for _ in 0..2 {
+            // Dropping it leaves the file there, as a process does that is killed.
+            drop(listen(&socket).unwrap());
+            assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        let error = order(&socket, &Order::Show).await.unwrap_err().to_string();
+        assert!(error.contains("nobody serves at") && error.contains("--state"), "{error}");
     }
 }

@@ -293,8 +293,9 @@ impl<K: Store> ServiceScheduler<K> {
                 applied.map(Answer::Applied)
             }
             Order::Scale { service, replicas } => {
-                let only = || services.table().apps.keys().next().cloned().unwrap_or_default();
-                let service = service.unwrap_or_else(only);
+                let mut names = services.table().apps.keys();
+                let only = names.next().filter(|_| names.next().is_none()).cloned();
+                let service = service.or(only).ok_or(Refused::Unnamed)?;
                 services.scale(&service, replicas, now, effects).map(|()| Answer::Done)
             }
             Order::Restart { service } => services.restart(&service, now, effects).map(Answer::Revision),

@@ -255,6 +255,10 @@ fn what_would_change_is_answered_and_not_done() {
     cluster.harness.message(request);
     assert_eq!(answer.try_recv().unwrap().unwrap(), Answer::Applied(applied));
     assert_eq!(disk.table().apps.len(), 2);
+    // Of two nobody knows which is meant.
+    let (request, mut unnamed) = Request::new(Order::Scale { service: None, replicas: 7 });
+    cluster.harness.message(request);
+    assert_eq!(unnamed.try_recv().unwrap(), Err(Refused::Unnamed));
     // What cannot be kept is not answered.
     disk.fill();
     let (request, mut answer) = Request::new(Order::Remove { services: vec!["db".into()] });

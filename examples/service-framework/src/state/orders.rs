@@ -33,6 +33,9 @@ pub enum Refused {
         /// The name.
         service: String,
     },
+    /// No service is named, and there is not one alone.
+    #[error("no service is named; `apportion service ls` lists them")]
+    Unnamed,
     /// One name, two descriptions.
     #[error("service `{service}` is described twice; keep one of the descriptions")]
     Twice {
