@@ -104,11 +104,12 @@ impl Folder {
         let mut store = Embedded::open(&self.path, &self.owner)?;
         let mut table = Table::load(store.load()?)?;
         let earlier = self.path.join(EARLIER);
-        if let Some(spec) = self.only.as_ref().filter(|_| table == Table::default()) {
-            if let Some(found) = read_earlier(&earlier, spec)? {
-                store.save(found.changes_since(&table))?;
-                table = found;
-            }
+        if table == Table::default()
+            && let Some(spec) = &self.only
+            && let Some(found) = read_earlier(&earlier, spec)?
+        {
+            store.save(found.changes_since(&table))?;
+            table = found;
         }
         // Only now: what was read is stored. It is gone also when the one before was killed here.
         self.forget_file(EARLIER)?;

@@ -126,7 +126,7 @@ impl Services {
     ) -> Result<BTreeMap<String, Applied>, Refused> {
         let applied = self.would_apply(&specs, again)?;
         for spec in specs {
-            let (name, replicas) = (spec.name.clone(), spec.replicas);
+            let name = spec.name.clone();
             let tell = |event| Effect::Tell(Told::of(&name, event));
             let before = applied[&name];
             let app = match before.change {
@@ -137,7 +137,7 @@ impl Services {
                     app
                 }
             };
-            let revision = app.target;
+            let (revision, replicas) = (app.target, app.replicas());
             match before.change {
                 Change::New | Change::Update(_) => {
                     self.begin_update(&name, now);

@@ -34,7 +34,7 @@ impl Load {
             let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
             tokio::spawn(async move {
                 let mut failures = Vec::new();
-                let method = if index % 2 == 0 { "GET" } else { "POST" };
+                let method = if index.is_multiple_of(2) { "GET" } else { "POST" };
                 let mut sender = client::http1(address).await;
                 while !stop.load(SeqCst) {
                     if soon(sender.ready()).await.is_err() {
