@@ -76,7 +76,7 @@ enum Command {
     /// Run a batch job
     #[command(subcommand)]
     Batch(batch::Command),
-    /// Run a service
+    /// Run services
     #[command(subcommand)]
     Service(service::Command),
     Executor(executor::Args),

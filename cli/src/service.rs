@@ -1,8 +1,8 @@
-//! `apportion service run SPEC.toml`: the bundled service framework.
+//! `apportion service run|serve|apply|…`: the bundled service framework.
 
 use std::process::ExitCode;
 
-use apportion_service::{Format as Events, RunArgs};
+use apportion_service::{Command as Order, Format as Events, RunArgs, ServeArgs};
 
 use crate::{client::SettingsArgs, output::Format};
 
@@ -16,13 +16,35 @@ pub(crate) enum Command {
         #[command(flatten)]
         settings: SettingsArgs,
     },
+    /// Keep many services running, which are given by `apply`, until Ctrl-C, which leaves their replicas running
+    Serve {
+        #[command(flatten)]
+        services: ServeArgs,
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    #[command(flatten)]
+    Order(Order),
 }
 
-pub(crate) async fn run(Command::Run { service, settings }: Command) -> anyhow::Result<ExitCode> {
-    let format = match service.output {
+pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let code = match command {
+        Command::Run { service, settings } => {
+            let Some(client) = settings.start(format(service.output))? else { return Ok(ExitCode::SUCCESS) };
+            apportion_service::run(service, &client.master.places()).await?
+        }
+        Command::Serve { services, settings } => {
+            let Some(client) = settings.start(format(services.output))? else { return Ok(ExitCode::SUCCESS) };
+            apportion_service::serve(services, &client.master.places()).await?
+        }
+        Command::Order(order) => apportion_service::command(order).await?,
+    };
+    Ok(ExitCode::from(code))
+}
+
+fn format(events: Events) -> Format {
+    match events {
         Events::Text => Format::Text,
         Events::Json => Format::Json,
-    };
-    let Some(client) = settings.start(format)? else { return Ok(ExitCode::SUCCESS) };
-    Ok(ExitCode::from(apportion_service::run(service, &client.master.places()).await?))
+    }
 }

@@ -5,6 +5,30 @@ use std::{fmt, time::Duration};
 use apportion_sdk::TaskId;
 use serde::Serialize;
 
+/// Something that happened, and to which service; to the framework as a whole when that has its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Told {
+    /// The service.
+    pub service: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+impl Told {
+    /// Something that happened to a service.
+    pub fn of(service: &str, event: Event) -> Self {
+        Self { service: service.to_owned(), event }
+    }
+}
+
+/// The line for people.
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.service, self.event)
+    }
+}
+
 /// Something that happened to a service. As JSON, one object for each line, named by its `event`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -36,6 +60,8 @@ pub enum Event {
         task_id: TaskId,
         /// Where.
         hostname: String,
+        /// What it is made from.
+        revision: u64,
     },
     /// A replica runs, and is healthy if it has a health check: it has started, is healthy again, or was found running.
     Running {
@@ -92,12 +118,10 @@ pub enum Event {
         /// How many.
         replicas: u32,
     },
-    /// A number of replicas was ordered that no service can have; nothing changes.
-    NotScaled {
-        /// How many.
-        replicas: u32,
-        /// The most.
-        replicas_max: u32,
+    /// An order was not obeyed; nothing changes.
+    Refused {
+        /// Why not.
+        why: String,
     },
     /// A replica is one too many, and is killed.
     Stopping {
@@ -106,13 +130,74 @@ pub enum Event {
         /// Its task.
         task_id: TaskId,
     },
-    /// A replica is killed, to be launched elsewhere: the machine of its agent is to be taken away.
+    /// A replica is killed that runs elsewhere by now: the machine of its agent is to be taken away.
     Moving {
         /// Its number.
         replica: u32,
         /// Its task.
         task_id: TaskId,
     },
+    /// A replica of another revision, or a second one, is killed: what takes its place is ready, or its place is needed.
+    Retired {
+        /// Its number.
+        replica: u32,
+        /// Its task.
+        task_id: TaskId,
+        /// What it was made from.
+        revision: u64,
+    },
+    /// A revision is on its way.
+    Updating {
+        /// Its number.
+        revision: u64,
+        /// How many replicas will have it.
+        replicas: u32,
+    },
+    /// All replicas have this revision.
+    Updated {
+        /// Its number.
+        revision: u64,
+    },
+    /// The description is that of a revision that was given up; replicas stay as they are.
+    NotUpdated {
+        /// Its number.
+        revision: u64,
+    },
+    /// All canaries of a revision are healthy.
+    CanariesReady {
+        /// Its number.
+        revision: u64,
+        /// How many there are.
+        canaries: u32,
+    },
+    /// A revision that was tried takes the place of the old one.
+    Promoted {
+        /// Its number.
+        revision: u64,
+    },
+    /// A revision comes no further, and there is nothing to go back to.
+    Stalled {
+        /// Its number.
+        revision: u64,
+        /// For so long.
+        deadline_ms: u64,
+    },
+    /// A revision is given up, and an earlier one takes its place again.
+    RolledBack {
+        /// What is given up.
+        from: u64,
+        /// What takes its place.
+        to: u64,
+    },
+    /// A service is not started before another one is complete.
+    Waits {
+        /// Which.
+        after: String,
+    },
+    /// A service is ended for good.
+    Removing,
+    /// Nothing is left of a service.
+    Removed,
     /// A replica that was one too many has ended.
     Stopped {
         /// Its number.
@@ -156,7 +241,7 @@ impl fmt::Display for Event {
             Event::Disconnected { why } => {
                 write!(f, "the master is lost: {why}; replicas run on, trying again")
             }
-            Event::Launched { replica, task_id, hostname } => {
+            Event::Launched { replica, task_id, hostname, .. } => {
                 write!(f, "replica {replica} launched on {hostname} ({task_id})")
             }
             Event::Running { replica, task_id, hostname, addresses } => {
@@ -181,15 +266,44 @@ impl fmt::Display for Event {
             }
             Event::Unwanted { task_id } => write!(f, "{task_id} runs and is not wanted any more; killed"),
             Event::Scaled { replicas } => write!(f, "{replicas} replicas are wanted from now on"),
-            Event::NotScaled { replicas, replicas_max } => {
-                write!(f, "not scaled to {replicas} replicas: a service has at most {replicas_max}")
-            }
+            Event::Refused { why } => write!(f, "not done: {why}"),
             Event::Stopping { replica, task_id } => {
                 write!(f, "replica {replica} is one too many; killed ({task_id})")
             }
             Event::Moving { replica, task_id } => {
-                write!(f, "replica {replica} is moved: its machine is to be taken away; killed ({task_id})")
+                write!(
+                    f,
+                    "replica {replica} is moved: its machine is to be taken away; killed there ({task_id})"
+                )
             }
+            Event::Retired { replica, task_id, revision } => {
+                write!(f, "replica {replica} of revision {revision} is replaced; killed ({task_id})")
+            }
+            Event::Updating { revision, replicas } => {
+                write!(f, "revision {revision} is on its way to {replicas} replicas")
+            }
+            Event::Updated { revision } => write!(f, "all replicas have revision {revision}"),
+            Event::NotUpdated { revision } => write!(
+                f,
+                "this is revision {revision}, which was given up before; replicas stay as they are: change the description"
+            ),
+            Event::CanariesReady { revision, canaries } => {
+                write!(f, "{canaries} canaries of revision {revision} are healthy")
+            }
+            Event::Promoted { revision } => {
+                write!(f, "revision {revision} is promoted, and takes the place of the old one")
+            }
+            Event::Stalled { revision, deadline_ms } => write!(
+                f,
+                "revision {revision} comes no further for {}, and is tried on: change the description, or roll back",
+                after(deadline_ms)
+            ),
+            Event::RolledBack { from, to } => {
+                write!(f, "revision {from} is given up; back to revision {to}")
+            }
+            Event::Waits { after } => write!(f, "started when `{after}` is complete"),
+            Event::Removing => f.write_str("ended for good; its replicas are killed"),
+            Event::Removed => f.write_str("nothing is left of it"),
             Event::Stopped { replica } => write!(f, "replica {replica} has ended for good"),
             Event::Silent { replicas } => {
                 let numbers: Vec<_> = replicas.iter().map(u32::to_string).collect();

@@ -4,31 +4,33 @@
 //! the batch framework does not need: a scheduler that survives. Read it in this order:
 //!
 //! 1. [`scheduler`] places replicas: plan, write, act.
-//! 2. [`state`] decides which replica needs a task. Pure, and tested against random clusters.
-//! 3. [`store`] keeps the table on disk so that a crash at any moment leaves a whole one; [`keep`] lets a test or a simulation
-//!    keep it in memory.
-//! 4. [`run`](mod@run) is the program around it: signals, events, beginning anew.
+//! 2. [`state`] decides what each service needs: `app.rs` is what it is to be, `plan.rs` what is to be launched and killed for that,
+//!    `rollout.rs` how an update moves along. Pure, and tested against random clusters.
+//! 3. [`keep`] opens the folder in which all that is stored, with the SDK's store.
+//! 4. [`run`](mod@run) is the program around it: signals, events, beginning anew. [`serve`](mod@serve) is the same for many services, which
+//!    [`api`] and [`command`](mod@command) give to it while it runs.
 //!
 //! [`spec`] and [`template`] read the description, [`event`] is what is told.
 //!
-//! Beside them, and knowing nothing of them: [`balancer`] deals the requests to an app out among its replicas, and [`discovery`] tells
-//! others by DNS and HTTP where these are.
-//!
-//! Not here, and not hidden: a change of the command reaches a replica when it next starts, since there is no rolling
-//! deploy; a replica counts as well when it runs, since there is no health check.
+//! Beside them, and knowing nothing of them: [`balancer`] deals the requests to an app out among its replicas, [`discovery`] tells
+//! others by DNS and HTTP where these are, and [`scale`] decides how many there are to be.
 
 #![warn(missing_docs)]
 
+pub mod api;
 pub mod balancer;
+pub mod command;
 pub mod discovery;
 pub mod event;
 pub mod keep;
 pub mod run;
 pub mod scale;
 pub mod scheduler;
+pub mod serve;
 pub mod spec;
 pub mod state;
-pub mod store;
 pub mod template;
 
+pub use command::{Command, command};
 pub use run::{Format, RunArgs, ServiceError, run};
+pub use serve::{ServeArgs, serve};

@@ -9,21 +9,23 @@ use std::{
 };
 
 use apportion_sdk::{
-    BuildError, Capability, Driver, DriverError, Options, Stop,
+    BuildError, Capability, Driver, DriverError, Handle, Options, Stop,
     driver::Builder,
     operator::{Operator, OperatorError},
+    store::StoreError,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 
 use crate::{
-    event::Event,
-    scheduler::{Order, ServiceScheduler},
+    api::{self, ApiError, SOCKET},
+    event::{Event, Told},
+    keep::{Folder, KeepError},
+    scheduler::{Request, ServiceScheduler},
     spec::{Spec, SpecError},
-    state::Table,
-    store::{Store, StoreError},
+    state::Refused,
 };
 
 /// The exit code when the scheduler ended as it was asked to; its replicas run on.
@@ -95,7 +97,17 @@ pub enum ServiceError {
     Usage(#[from] BuildError),
     /// The state could not be read or written.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Keep(#[from] KeepError),
+    /// It waits for services that are not run with it.
+    #[error(
+        "after: `service run` runs `{service}` alone, and it comes after {after}; use `service serve` and `service apply`"
+    )]
+    After {
+        /// The service.
+        service: String,
+        /// What it waits for.
+        after: String,
+    },
     /// The master could not be reached, or ended the framework.
     #[error(transparent)]
     Driver(DriverError),
@@ -126,6 +138,20 @@ pub enum ServiceError {
         /// The folder for its state.
         folder: PathBuf,
     },
+    /// Nobody served, or what was asked for was refused.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// What was asked for makes no sense.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Orders cannot be taken.
+    #[error("cannot take orders at {}: {source}; name another --state, whose path is shorter than 100 bytes, on a local disk", socket.display())]
+    Listen {
+        /// Where.
+        socket: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// Signals could not be listened to.
     #[error("cannot listen to signals: {0}")]
     Signals(std::io::Error),
@@ -135,7 +161,7 @@ impl ServiceError {
     /// The exit code for it: [`USAGE`] when what was asked for is wrong, otherwise [`FAILED`].
     pub fn exit_code(&self) -> u8 {
         match self {
-            ServiceError::Spec(_) | ServiceError::Usage(_) => USAGE,
+            ServiceError::Spec(_) | ServiceError::Usage(_) | ServiceError::After { .. } => USAGE,
             _ => FAILED,
         }
     }
@@ -147,161 +173,213 @@ impl ServiceError {
 /// Prints events to standard output. When the future is dropped the framework is disconnected, as by Ctrl-C.
 pub async fn run(args: RunArgs, master: &str) -> Result<u8, ServiceError> {
     let spec = Arc::new(Spec::load(&args.spec)?);
-    let folder = args.state.clone().unwrap_or_else(|| state_folder(&spec.name));
+    if !spec.after.is_empty() {
+        return Err(ServiceError::After { service: spec.name.clone(), after: spec.after.join(", ") });
+    }
+    let path = args.state.clone().unwrap_or_else(|| state_folder(&spec.name));
+    let folder = Folder::of_service(path, Arc::clone(&spec));
     if args.stop {
-        return stop(&spec, &folder, master).await;
+        return stop(&spec.name, &folder, master).await;
     }
     if args.forget {
-        Store::open(&folder)?.remove()?;
+        folder.forget()?;
     }
-    if args.stand_by {
-        let mut service = Service { spec: spec.clone(), output: args.output, subscribed: false };
-        return match service.stand_by(folder, master).await {
-            Err(ServiceError::Driver(DriverError::Removed { .. })) => {
-                Err(ServiceError::Ended { service: spec.name.clone() })
-            }
-            done => done.map(|()| DONE),
-        };
-    }
-    loop {
-        let store = Store::open(&folder)?;
-        let table = load(&store, &spec)?;
-        let known = table.framework_id.is_some();
-        let mut service = Service { spec: spec.clone(), output: args.output, subscribed: false };
-        match service.lead(store, table, master).await {
-            // It stayed away for too long, or was torn down meanwhile: its replicas are gone, and it can only begin anew. Not
-            // so when that happens before our eyes: then somebody has just ended the service, and means it.
-            Err(ServiceError::Driver(error @ DriverError::Removed { .. }))
-                if known && !service.subscribed =>
-            {
-                service.say(&format!("{error}; its replicas are gone with it, so that is what is done now"));
-                Store::open(&folder)?.remove()?;
-            }
-            Err(ServiceError::Driver(source @ DriverError::Refused { .. }))
-                if known && !service.subscribed =>
-            {
-                return Err(ServiceError::Stranger { source });
-            }
-            Err(ServiceError::Driver(DriverError::Removed { .. })) if service.subscribed => {
-                return Err(ServiceError::Ended { service: spec.name.clone() });
-            }
-            done => return done.map(|()| DONE),
-        }
-    }
+    let driver = Driver::builder(&spec.name)
+        .role(&spec.role)
+        .failover_timeout(spec.failover_timeout)
+        .options(Options::new().capability(Capability::InverseOffers).build())
+        .master(master);
+    let program = Program {
+        framework: spec.name.clone(),
+        failover_timeout: spec.failover_timeout,
+        specs: vec![spec],
+        folder,
+        takes_orders: false,
+        output: args.output,
+    };
+    program.run(|| driver.clone(), args.stand_by).await
 }
 
 /// Ends the framework at the master, which ends a scheduler that is still running as well, and forgets it.
-async fn stop(spec: &Spec, folder: &Path, master: &str) -> Result<u8, ServiceError> {
-    let store = Store::open_to_stop(folder);
-    let table = store.load(&spec.name)?;
-    let Some((framework_id, table)) = table.and_then(|table| Some((table.framework_id.clone()?, table)))
-    else {
-        return Err(ServiceError::NotKnown { service: spec.name.clone(), folder: folder.to_owned() });
+pub(crate) async fn stop(framework: &str, folder: &Folder, master: &str) -> Result<u8, ServiceError> {
+    let Some(framework_id) = folder.framework()? else {
+        let folder = folder.path().to_owned();
+        return Err(ServiceError::NotKnown { service: framework.to_owned(), folder });
     };
     Operator::connect(master).await?.teardown(&framework_id).await?;
-    store.remove()?;
-    let service = Service { spec: Arc::new(spec.clone()), output: Format::Text, subscribed: false };
-    service.say(&format!(
-        "framework {framework_id} is torn down; its {} replicas are being killed",
-        table.placed.len()
-    ));
+    say(framework, &format!("framework {framework_id} is torn down; its replicas are being killed"));
+    // A scheduler that is still there ends now, and lets go of the folder. One that does not finds out by itself that it is removed.
+    match folder.clone().open_within(RELEASE_TIMEOUT, watch::channel(false).1).await {
+        Err(KeepError::Store(StoreError::InUse { .. })) => {}
+        Err(error) => return Err(error.into()),
+        Ok(open) => {
+            drop(open);
+            folder.forget()?;
+        }
+    }
     Ok(DONE)
 }
 
-/// The table that a store has, or a new one.
-fn load(store: &Store, spec: &Spec) -> Result<Table, StoreError> {
-    Ok(store.load(&spec.name)?.unwrap_or_else(|| Table::new(&spec.name)))
+/// The program around a scheduler.
+pub(crate) struct Program {
+    pub(crate) framework: String,
+    pub(crate) failover_timeout: Duration,
+    /// What is applied at the start.
+    pub(crate) specs: Vec<Arc<Spec>>,
+    pub(crate) folder: Folder,
+    /// Whether it takes orders at a socket in its folder.
+    pub(crate) takes_orders: bool,
+    pub(crate) output: Format,
 }
 
-/// A service on its way.
-struct Service {
-    spec: Arc<Spec>,
-    output: Format,
+/// How a run ended, if not by an error.
+struct Ended {
+    /// Whether it was ever subscribed.
     subscribed: bool,
+    outcome: Result<(), ServiceError>,
 }
 
-impl Service {
-    async fn lead(&mut self, store: Store, table: Table, master: &str) -> Result<(), ServiceError> {
-        let driver = self.driver(master).framework_id(table.framework_id.clone()).build()?;
-        let (sender, events) = mpsc::unbounded_channel();
-        self.drive(driver, ServiceScheduler::new(self.spec.clone(), store, table, sender), events).await
+impl Program {
+    /// Runs schedulers until one ends as it was asked to, or cannot go on.
+    pub(crate) async fn run(&self, driver: impl Fn() -> Builder, stand_by: bool) -> Result<u8, ServiceError> {
+        loop {
+            let (end, ending) = watch::channel(false);
+            let (sender, events) = mpsc::unbounded_channel();
+            let (specs, known, ended);
+            specs = self.specs.clone();
+            if stand_by {
+                let opening = self.folder.clone().open_within(RELEASE_TIMEOUT, ending);
+                let scheduler = ServiceScheduler::stand_by(&self.framework, specs, opening, sender);
+                known = false;
+                ended = self.drive(driver().stand_by().build()?, scheduler, events, end).await;
+            } else {
+                let (store, table) = self.folder.open()?;
+                known = table.framework_id.is_some();
+                let driver = driver().framework_id(table.framework_id.clone()).build()?;
+                let scheduler = ServiceScheduler::new(&self.framework, specs, store, table, sender);
+                ended = self.drive(driver, scheduler, events, end).await;
+            }
+            let Ended { subscribed, outcome } = ended;
+            match outcome {
+                // It stayed away for too long, or was torn down meanwhile: its replicas are gone, and it can only begin anew. Not
+                // so when that happens before our eyes: then somebody has just ended the service, and means it.
+                Err(ServiceError::Driver(error @ DriverError::Removed { .. })) if known && !subscribed => {
+                    let what = format!("{error}; its replicas are gone with it, so that is what is done now");
+                    say(&self.framework, &what);
+                    self.folder.forget()?;
+                }
+                Err(ServiceError::Driver(source @ DriverError::Refused { .. })) if known && !subscribed => {
+                    return Err(ServiceError::Stranger { source });
+                }
+                Err(ServiceError::Driver(DriverError::Removed { .. })) if subscribed || stand_by => {
+                    return Err(ServiceError::Ended { service: self.framework.clone() });
+                }
+                done => return done.map(|()| DONE),
+            }
+        }
     }
 
-    async fn stand_by(&mut self, folder: PathBuf, master: &str) -> Result<(), ServiceError> {
-        let driver = self.driver(master).stand_by().build()?;
-        let (sender, events) = mpsc::unbounded_channel();
-        let spec = self.spec.clone();
-        let open = move || {
-            let store = Store::open_within(&folder, RELEASE_TIMEOUT)?;
-            let table = load(&store, &spec)?;
-            Ok((store, table))
-        };
-        self.drive(driver, ServiceScheduler::stand_by(self.spec.clone(), open, sender), events).await
-    }
-
-    fn driver(&self, master: &str) -> Builder {
-        Driver::builder(&self.spec.name)
-            .role(&self.spec.role)
-            .failover_timeout(self.spec.failover_timeout)
-            .options(Options::new().capability(Capability::InverseOffers).build())
-            .master(master)
-    }
-
+    /// Runs one scheduler to its end, tells what happens, and listens to signals.
     async fn drive(
-        &mut self,
-        driver: Driver<Order>,
+        &self,
+        driver: Driver<Request>,
         scheduler: ServiceScheduler,
-        mut events: mpsc::UnboundedReceiver<Event>,
-    ) -> Result<(), ServiceError> {
+        mut events: mpsc::UnboundedReceiver<Told>,
+        end: watch::Sender<bool>,
+    ) -> Ended {
+        let mut subscribed = false;
+        let mut tell = |told: Told| {
+            subscribed |= matches!(told.event, Event::Subscribed { .. });
+            self.tell(&told);
+        };
+        let outcome = self.until_ended(driver, scheduler, &mut events, end, &mut tell).await;
+        while let Ok(told) = events.try_recv() {
+            tell(told);
+        }
+        let outcome = outcome.map(|replicas| {
+            if let Some(replicas) = replicas.filter(|_| subscribed) {
+                let timeout = humantime::format_duration(self.failover_timeout);
+                say(
+                    &self.framework,
+                    &format!(
+                        "disconnected; {replicas} replicas run on for {timeout}: run again to take over, --stop to end them"
+                    ),
+                );
+            }
+        });
+        Ended { subscribed, outcome }
+    }
+
+    /// Gives how many replicas run on; none when nothing was waited for.
+    async fn until_ended(
+        &self,
+        driver: Driver<Request>,
+        scheduler: ServiceScheduler,
+        events: &mut mpsc::UnboundedReceiver<Told>,
+        end: watch::Sender<bool>,
+        tell: &mut impl FnMut(Told),
+    ) -> Result<Option<usize>, ServiceError> {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(ServiceError::Signals)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(ServiceError::Signals)?;
         let handle = driver.handle();
+        let mut serving = pin!(self.serving(handle.clone()));
         let mut driving = pin!(driver.run(scheduler));
-        let mut asked = false;
         let outcome = loop {
             tokio::select! {
                 outcome = &mut driving => break outcome,
-                Some(event) = events.recv() => self.tell(&event),
+                Some(told) = events.recv() => tell(told),
+                failed = &mut serving => return Err(failed),
                 () = signalled(&mut interrupt, &mut terminate) => {
                     // The second time nothing is waited for: the master sees the connection end.
-                    if std::mem::replace(&mut asked, true) {
-                        return Ok(());
+                    if end.send_replace(true) {
+                        return Ok(None);
                     }
                     // A driver that has ended says why by itself.
                     _ = handle.stop(Stop::Disconnect).await;
                 }
             }
         };
-        while let Ok(event) = events.try_recv() {
-            self.tell(&event);
+        let (_store, services, failure) = outcome.map_err(ServiceError::Driver)?.scheduler.into_parts();
+        match failure {
+            Some(error) => Err(error.into()),
+            None => Ok(Some(services.table().placed.len())),
         }
-        let (_store, state, failure) = outcome.map_err(ServiceError::Driver)?.scheduler.into_parts();
-        if !self.subscribed {
-            return failure.map_or(Ok(()), |error| Err(error.into()));
-        }
-        let timeout = humantime::format_duration(self.spec.failover_timeout);
-        let placed = state.table().placed.len();
-        self.say(&format!(
-            "disconnected; {placed} replicas run on for {timeout}: run again to take over, --stop to end them"
-        ));
-        failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    fn tell(&mut self, event: &Event) {
-        self.subscribed |= matches!(event, Event::Subscribed { .. });
+    /// Takes orders, if it is to; ends only when that is not possible.
+    async fn serving(&self, scheduler: Handle<Request>) -> ServiceError {
+        if !self.takes_orders {
+            return std::future::pending().await;
+        }
+        let socket = self.folder.path().join(SOCKET);
+        let served = match api::listen(&socket) {
+            Ok(listener) => api::serve(listener, scheduler).await,
+            Err(error) => Err(error),
+        };
+        let source = served.err().unwrap_or_else(|| std::io::ErrorKind::ConnectionAborted.into());
+        ServiceError::Listen { socket, source }
+    }
+
+    fn tell(&self, told: &Told) {
+        if let Event::Subscribed { framework_id, .. } = &told.event {
+            // Without the note it can be ended all the same, when its scheduler has gone.
+            if let Err(error) = self.folder.note(framework_id) {
+                say(&self.framework, &error.to_string());
+            }
+        }
         let line = match self.output {
-            Format::Text => format!("{}: {event}", self.spec.name),
-            Format::Json => serde_json::to_string(event).expect("events have texts and numbers only"),
+            Format::Text => told.to_string(),
+            Format::Json => serde_json::to_string(told).expect("events have texts and numbers only"),
         };
         // That nobody reads the events any more must not end the service.
         let mut out = std::io::stdout().lock();
         _ = writeln!(out, "{line}").and_then(|()| out.flush());
     }
+}
 
-    /// Says something beside the events, on standard error.
-    fn say(&self, what: &str) {
-        _ = writeln!(std::io::stderr().lock(), "{}: {what}", self.spec.name);
-    }
+/// Says something beside the events, on standard error.
+fn say(framework: &str, what: &str) {
+    _ = writeln!(std::io::stderr().lock(), "{framework}: {what}");
 }
 
 async fn signalled(interrupt: &mut Signal, terminate: &mut Signal) {
@@ -312,7 +390,7 @@ async fn signalled(interrupt: &mut Signal, terminate: &mut Signal) {
 }
 
 /// Where the state of a service is kept unless said otherwise: in the user's state folder, or here when there is none.
-fn state_folder(service: &str) -> PathBuf {
+pub(crate) fn state_folder(service: &str) -> PathBuf {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let user = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
     match user {

@@ -6,29 +6,113 @@
 //!
 //! [`update`]: Scheduler::update
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use apportion_sdk::{
-    AgentId, Context, DeclineReason, FrameworkId, InverseOffer, Offer, Resources, Scheduler, Stop,
-    Subscription, TaskId, TaskStatus, Time, async_trait, placement, protocol::ResourceRequest,
+    AgentId, Context, DeclineReason, FrameworkId, InverseOffer, Offer, Resources, Role, Scheduler, Stop,
+    Subscription, TaskId, TaskStatus, Time, async_trait, placement,
+    protocol::ResourceRequest,
+    store::{Embedded, Store},
 };
-use tokio::sync::mpsc;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    event::Event,
-    keep::Keep,
-    spec::{Launch, REPLICAS_MAX, Spec},
-    state::{Effect, Policy, ServiceState, Table},
-    store::{Store, StoreError},
+    event::{Event, Told},
+    keep::KeepError,
+    spec::{Launch as Launched, Spec},
+    state::{AppView, Applied, Effect, Launch, Refused, Services, Table},
 };
 
-/// What the program around the scheduler may tell it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the program around the scheduler may ask of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Order {
-    /// Keep so many replicas from now on, from none to [`REPLICAS_MAX`]. Of too many those with the highest numbers are killed.
-    ///
-    /// It holds over restarts until the number in the description is changed.
-    Scale(u32),
+    /// Have these services be as they are described; others stay as they are.
+    Apply {
+        /// The descriptions.
+        specs: Vec<Arc<Spec>>,
+        /// Try a revision that was given up once more.
+        #[serde(default)]
+        again: bool,
+        /// Only say what would change.
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// Keep so many replicas from now on, from none to [`REPLICAS_MAX`](crate::spec::REPLICAS_MAX). Of too many those with the highest
+    /// numbers are killed. It holds over restarts until the number in the description is changed.
+    Scale {
+        /// Of which service; of the only one when none is named.
+        service: Option<String>,
+        /// How many.
+        replicas: u32,
+    },
+    /// Replace all replicas by others of the same kind.
+    Restart {
+        /// Of which service.
+        service: String,
+    },
+    /// Go back to a revision, or to the one before.
+    RollBack {
+        /// Which service.
+        service: String,
+        /// The revision.
+        to: Option<u64>,
+    },
+    /// Have the revision of the canaries take the place of the old one.
+    Promote {
+        /// Of which service.
+        service: String,
+    },
+    /// End services for good.
+    Remove {
+        /// Which.
+        services: Vec<String>,
+    },
+    /// Say how services are.
+    Show,
+}
+
+/// What came of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", content = "of", rename_all = "snake_case")]
+pub enum Answer {
+    /// What was, or would be, changed.
+    Applied(BTreeMap<String, Applied>),
+    /// It is on its way.
+    Done,
+    /// This revision is on its way.
+    Revision(u64),
+    /// The services.
+    Services(Vec<AppView>),
+}
+
+/// An order, and who waits for what comes of it.
+#[derive(Debug)]
+pub struct Request {
+    order: Order,
+    reply: Option<oneshot::Sender<Result<Answer, Refused>>>,
+}
+
+impl Request {
+    /// An order, and what will come of it: that is told once it is stored. Nothing is told when the scheduler ends before.
+    pub fn new(order: Order) -> (Self, oneshot::Receiver<Result<Answer, Refused>>) {
+        let (reply, answer) = oneshot::channel();
+        (Self { order, reply: Some(reply) }, answer)
+    }
+}
+
+/// An order for whose answer nobody waits; that it is refused is told as an event.
+impl From<Order> for Request {
+    fn from(order: Order) -> Self {
+        Self { order, reply: None }
+    }
 }
 
 /// How long before its machine is taken away nothing is placed on an agent any more.
@@ -37,200 +121,338 @@ const WINDOW_NEAR: Duration = Duration::from_secs(3600);
 /// How long before that the replicas there are moved away.
 const MOVED_BEFORE: Duration = Duration::from_secs(600);
 
-/// Opens where the table is kept, and reads it.
-pub struct Open<K>(Box<dyn FnOnce() -> Result<(K, Table), StoreError> + Send>);
+/// Opens where the services are kept, and reads it; none when the run is to end instead.
+type Opening<K> = Pin<Box<dyn Future<Output = Result<Option<(K, Table)>, KeepError>> + Send>>;
 
-impl<K> std::fmt::Debug for Open<K> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Open").finish_non_exhaustive()
-    }
-}
-
-/// A service on its way through a cluster. `K` is where it keeps its table.
-#[derive(Debug)]
-pub struct ServiceScheduler<K = Store> {
-    spec: Arc<Spec>,
-    /// What a replica asks for, with all that runs with it.
-    needs: Resources,
-    state: ServiceState,
+/// Services on their way through a cluster. `K` is where they are kept.
+pub struct ServiceScheduler<K = Embedded> {
+    /// Names the framework in what is told.
+    framework: String,
+    /// To be applied when it is subscribed.
+    specs: Vec<Arc<Spec>>,
+    services: Services,
     /// None in a scheduler that was never subscribed and is to open it then.
     store: Option<K>,
-    open: Option<Open<K>>,
+    opening: Option<Opening<K>>,
     /// What is stored.
     stored: Table,
     /// Never full: the reader only writes lines.
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedSender<Told>,
     wake_at: Option<Time>,
-    failure: Option<StoreError>,
+    failure: Option<KeepError>,
 }
 
-impl<K: Keep> ServiceScheduler<K> {
-    /// The service from where `table` left it. `spec` must have been read or [checked](Spec::checked).
-    pub fn new(spec: Arc<Spec>, store: K, table: Table, events: mpsc::UnboundedSender<Event>) -> Self {
-        let (needs, state, store) = (spec.needs(), begin(&spec, table.clone()), Some(store));
-        Self { spec, needs, state, store, open: None, stored: table, events, wake_at: None, failure: None }
+impl<K> std::fmt::Debug for ServiceScheduler<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServiceScheduler").field("services", &self.services).finish_non_exhaustive()
+    }
+}
+
+impl<K: Store> ServiceScheduler<K> {
+    /// The services from where `table` left them, and beside them those of `specs`, which must have been read or
+    /// [checked](Spec::checked).
+    pub fn new(
+        framework: impl Into<String>,
+        specs: Vec<Arc<Spec>>,
+        store: K,
+        table: Table,
+        events: mpsc::UnboundedSender<Told>,
+    ) -> Self {
+        Self {
+            framework: framework.into(),
+            specs,
+            services: Services::new(table.clone()),
+            store: Some(store),
+            opening: None,
+            stored: table,
+            events,
+            wake_at: None,
+            failure: None,
+        }
     }
 
-    /// The service of a scheduler that stands by: when its turn comes it opens the table, which another one has changed until then.
+    /// The services of a scheduler that stands by: when its turn comes it opens the table, which another one has changed until then.
     pub fn stand_by(
-        spec: Arc<Spec>,
-        open: impl FnOnce() -> Result<(K, Table), StoreError> + Send + 'static,
-        events: mpsc::UnboundedSender<Event>,
+        framework: impl Into<String>,
+        specs: Vec<Arc<Spec>>,
+        opening: impl Future<Output = Result<Option<(K, Table)>, KeepError>> + Send + 'static,
+        events: mpsc::UnboundedSender<Told>,
     ) -> Self {
-        let nothing = Table::new(&spec.name);
-        let (needs, state, open) = (spec.needs(), begin(&spec, nothing.clone()), Some(Open(Box::new(open))));
-        Self { spec, needs, state, store: None, open, stored: nothing, events, wake_at: None, failure: None }
+        Self {
+            framework: framework.into(),
+            specs,
+            services: Services::default(),
+            store: None,
+            opening: Some(Box::pin(opening)),
+            stored: Table::default(),
+            events,
+            wake_at: None,
+            failure: None,
+        }
     }
 
     /// True when the table is at hand: otherwise the run ends.
-    fn open(&mut self, cx: &mut Context<'_>) -> bool {
-        match self.open.take().map(|open| (open.0)()) {
-            Some(Ok((store, table))) => {
-                self.state = begin(&self.spec, table.clone());
+    async fn open(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(opening) = self.opening.take() else { return self.failure.is_none() };
+        match opening.await {
+            Ok(Some((store, table))) => {
+                self.services = Services::new(table.clone());
                 (self.store, self.stored) = (Some(store), table);
+                return true;
             }
-            Some(Err(error)) => self.fail(cx, error),
-            None => {}
+            Ok(None) => cx.stop(Stop::Disconnect),
+            Err(error) => self.fail(cx, error),
         }
-        self.failure.is_none()
+        false
     }
 
     /// Ends the run; replicas run on.
-    fn fail(&mut self, cx: &mut Context<'_>, error: StoreError) {
+    fn fail(&mut self, cx: &mut Context<'_>, error: KeepError) {
         self.failure = Some(error);
         cx.stop(Stop::Abort);
     }
 
-    /// What is known of the service.
-    pub fn state(&self) -> &ServiceState {
-        &self.state
+    /// What is known of the services.
+    pub fn state(&self) -> &Services {
+        &self.services
     }
 
-    /// Where the table is kept, and why it ended by itself: its table could not be stored, and what cannot be stored must not be done.
-    pub fn into_parts(self) -> (Option<K>, ServiceState, Option<StoreError>) {
-        (self.store, self.state, self.failure)
+    /// Where they are kept, and why it ended by itself: its table could not be stored, and what cannot be stored must not be done.
+    pub fn into_parts(self) -> (Option<K>, Services, Option<KeepError>) {
+        (self.store, self.services, self.failure)
     }
 
-    /// Stores the table when it has changed; ends the run, with the replicas running on, when that fails.
+    /// Stores what has changed; ends the run, with the replicas running on, when that fails.
     ///
     /// It blocks for as long as the disk takes: nothing may go on before it is written anyway, and a scheduler that awaits
     /// nothing can be tested without a runtime.
     fn store(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(store) = self.store.as_mut().filter(|_| self.failure.is_none()) else { return false };
-        if self.stored != *self.state.table() {
-            match store.save(self.state.table()) {
-                Ok(()) => self.stored.clone_from(self.state.table()),
-                Err(error) => self.fail(cx, error),
+        if self.stored != *self.services.table() {
+            match store.save(self.services.table().changes_since(&self.stored)) {
+                Ok(()) => self.stored.clone_from(self.services.table()),
+                Err(error) => self.fail(cx, error.into()),
             }
         }
         self.failure.is_none()
     }
 
     /// Does what the state asks for, once it is stored. Every callback ends here.
-    fn act(&mut self, cx: &mut Context<'_>, effects: Vec<Effect>) {
+    fn act(&mut self, cx: &mut Context<'_>, effects: Vec<Effect>) -> bool {
         let stored = self.store(cx);
         for effect in effects {
             match effect {
                 Effect::Kill(task_id) if stored => cx.kill(&task_id, None),
                 // Why it is to end is not written: the next scheduler will find that by itself.
                 Effect::Kill(_) => {}
-                Effect::Tell(event) => self.tell(event),
+                Effect::Tell(told) => self.tell(told),
             }
         }
         // What waits is known to the master: for explanations, and for whoever must give way.
-        if let Some(role) = cx.info().roles.first().cloned() {
-            let count = u32::try_from(self.state.ready().len()).unwrap_or(u32::MAX);
-            let request = ResourceRequest { resources: self.needs.clone(), count };
-            cx.request(&role, if count == 0 { Vec::new() } else { vec![request] });
+        let mut waiting: BTreeMap<String, Vec<ResourceRequest>> = BTreeMap::new();
+        for launches in
+            self.services.ready().chunk_by(|one, next| (&one.app, one.revision) == (&next.app, next.revision))
+        {
+            let spec = self.services.spec(&launches[0]);
+            let count = u32::try_from(launches.len()).unwrap_or(u32::MAX);
+            let request = ResourceRequest { resources: spec.needs(), count };
+            waiting.entry(spec.role.clone()).or_default().push(request);
         }
-        if let Some(due) = self.state.next_deadline().filter(|due| self.wake_at.is_none_or(|at| *due < at)) {
+        for role in cx.info().roles.clone() {
+            cx.request(&role, waiting.remove(role.as_str()).unwrap_or_default());
+        }
+        if let Some(due) = self.services.next_deadline().filter(|due| self.wake_at.is_none_or(|at| *due < at))
+        {
             self.wake_at = Some(due);
             cx.wake_after(due.since(cx.now()));
         }
+        stored
     }
 
-    fn tell(&self, event: Event) {
+    /// Tells something of the framework as a whole.
+    fn say(&self, event: Event) {
+        self.tell(Told::of(&self.framework, event));
+    }
+
+    fn tell(&self, told: Told) {
         // Nobody listens any more when the program is on its way out; then nobody misses it.
-        _ = self.events.send(event);
+        _ = self.events.send(told);
     }
 
-    /// The offer for the next replica: of those in which it fits, on the agent with the fewest of this service, so that losing
+    fn obey(&mut self, cx: &Context<'_>, order: Order, effects: &mut Vec<Effect>) -> Result<Answer, Refused> {
+        let (now, services) = (cx.now(), &mut self.services);
+        match order {
+            Order::Apply { specs, again, dry_run } => {
+                for spec in &specs {
+                    offered(spec, &cx.info().roles)?;
+                }
+                let applied = match dry_run {
+                    true => services.would_apply(&specs, again),
+                    false => services.apply(specs, again, now, effects),
+                };
+                applied.map(Answer::Applied)
+            }
+            Order::Scale { service, replicas } => {
+                let mut names = services.table().apps.keys();
+                let only = names.next().filter(|_| names.next().is_none()).cloned();
+                let service = service.or(only).ok_or(Refused::Unnamed)?;
+                services.scale(&service, replicas, now, effects).map(|()| Answer::Done)
+            }
+            Order::Restart { service } => services.restart(&service, now, effects).map(Answer::Revision),
+            Order::RollBack { service, to } => {
+                services.roll_back(&service, to, now, effects).map(Answer::Revision)
+            }
+            Order::Promote { service } => services.promote(&service, now, effects).map(Answer::Revision),
+            Order::Remove { services: names } => services.remove(&names, now, effects).map(|()| Answer::Done),
+            Order::Show => Ok(Answer::Services(services.view())),
+        }
+    }
+}
+
+/// Fails when no offers are made for the role of a service.
+fn offered(spec: &Spec, roles: &[Role]) -> Result<(), Refused> {
+    if roles.iter().any(|role| role.as_str() == spec.role) {
+        return Ok(());
+    }
+    let roles = roles.iter().map(ToString::to_string).collect();
+    Err(Refused::Role { service: spec.name.clone(), role: spec.role.clone(), roles })
+}
+
+/// Offers while replicas are planned on them: nothing is launched yet, so what is left is counted here.
+struct Room<'a> {
+    offers: &'a mut [Offer],
+    left: Vec<Resources>,
+    /// Replicas of a service on an agent.
+    loads: BTreeMap<(String, AgentId), usize>,
+    now: Time,
+}
+
+impl Room<'_> {
+    /// The offer for the next replica: of those in which it fits, on the agent with the fewest of its service, so that losing
     /// one agent costs the least. Of equals the one with the most left, and then the first.
     ///
     /// An agent whose machine is to be taken away is the last choice, and none at all when that is near.
-    fn choose(&self, offers: &[Offer], left: &[Resources], now: Time) -> Option<usize> {
-        let stays = |index: &usize| placement::ends_in_time(&offers[*index], now, Some(WINDOW_NEAR));
-        let fits = (0..offers.len()).filter(|&index| left[index].contains(&self.needs)).filter(stays);
-        fits.min_by_key(|&index| {
-            let load = self.state.load(offers[index].agent_id());
-            let leaves = offers[index].unavailability().is_some();
-            (leaves, load, std::cmp::Reverse((left[index].cpus_milli(), left[index].mem_milli())))
+    fn choose(
+        &self,
+        spec: &Spec,
+        needs: &Resources,
+        services: &Services,
+        without: &BTreeSet<usize>,
+    ) -> Option<usize> {
+        let usable = |index: &usize| {
+            let offer = &self.offers[*index];
+            offer.role().as_str() == spec.role
+                && !without.contains(index)
+                && self.left[*index].contains(needs)
+                && !services.leaves(offer.agent_id())
+                && placement::ends_in_time(offer, self.now, Some(WINDOW_NEAR))
+        };
+        (0..self.offers.len()).filter(usable).min_by_key(|&index| {
+            let offer = &self.offers[index];
+            let load =
+                self.loads.get(&(spec.name.clone(), offer.agent_id().clone())).copied().unwrap_or_default();
+            let leaves = offer.unavailability().is_some();
+            (leaves, load, std::cmp::Reverse((self.left[index].cpus_milli(), self.left[index].mem_milli())))
         })
+    }
+
+    /// Takes the room for one replica, if there is any: on which offer, with which ports.
+    fn take(&mut self, spec: &Spec, needs: &Resources, services: &Services) -> Option<(usize, Vec<u16>)> {
+        let mut without = BTreeSet::new();
+        loop {
+            let index = self.choose(spec, needs, services, &without)?;
+            let Some(ports) = self.offers[index].take_ports(spec.ports) else {
+                // It has no more ports.
+                without.insert(index);
+                continue;
+            };
+            self.left[index].saturating_sub(needs);
+            *self.loads.entry((spec.name.clone(), self.offers[index].agent_id().clone())).or_default() += 1;
+            return Some((index, ports));
+        }
     }
 }
 
 #[async_trait]
-impl<K: Keep> Scheduler for ServiceScheduler<K> {
-    type Message = Order;
+impl<K: Store> Scheduler for ServiceScheduler<K> {
+    type Message = Request;
 
     async fn offers(&mut self, cx: &mut Context<'_>, offers: Vec<Offer>) {
+        let now = cx.now();
+        let mut effects = Vec::new();
+        for offer in offers.iter().filter(|offer| offer.unavailability().is_none()) {
+            self.services.stay(offer.agent_id(), now, &mut effects);
+        }
+        // Plan.
         let mut offers = Offer::by_agent(offers);
-        // Plan. What is left is counted here, since nothing is launched yet.
-        let mut left: Vec<_> = offers.iter().map(Offer::usable).collect();
-        let mut plan = Vec::new();
-        for number in self.state.ready() {
-            let placed = loop {
-                let Some(index) = self.choose(&offers, &left, cx.now()) else { break None };
-                match offers[index].take_ports(self.spec.ports) {
-                    Some(ports) => break Some((index, ports)),
-                    // It has no more ports: of no more use to any replica.
-                    None => left[index] = Resources::new(),
-                }
+        let left = offers.iter().map(Offer::usable).collect();
+        let mut room = Room { offers: &mut offers, left, loads: self.services.loads(), now };
+        let mut plan: Vec<(usize, Launch, TaskId, Vec<u16>)> = Vec::new();
+        let mut no_room: BTreeSet<(String, u64)> = BTreeSet::new();
+        let mut all_needs: BTreeMap<(String, u64), Resources> = BTreeMap::new();
+        for launch in self.services.ready() {
+            let kind = (launch.app.clone(), launch.revision);
+            if no_room.contains(&kind) {
+                continue;
+            }
+            let spec = Arc::clone(self.services.spec(&launch));
+            let needs = all_needs.entry(kind.clone()).or_insert_with(|| spec.needs());
+            let Some((index, ports)) = room.take(&spec, needs, &self.services) else {
+                no_room.insert(kind);
+                continue;
             };
-            let Some((index, ports)) = placed else { break };
-            left[index].saturating_sub(&self.needs);
-            let offer = &offers[index];
-            let (agent_id, hostname) = (offer.agent_id().clone(), offer.hostname().to_owned());
-            let task_id = self.state.place(number, agent_id, hostname.clone(), ports.clone());
-            plan.push((index, number, task_id, hostname, ports));
+            let (agent_id, hostname) =
+                (room.offers[index].agent_id().clone(), room.offers[index].hostname().to_owned());
+            let task_id = self.services.place(&launch, agent_id, hostname, ports.clone());
+            plan.push((index, launch, task_id, ports));
         }
         // Write.
         if !self.store(cx) {
             return;
         }
         // Act.
-        for (index, replica, task_id, hostname, ports) in plan {
-            let launch = self
-                .spec
-                .describe(replica, &task_id, &ports)
+        for (index, launch, task_id, ports) in plan {
+            let spec = self.services.spec(&launch);
+            let described = spec
+                .describe(launch.replica, &task_id, &ports)
                 .expect("the description was checked when it was read");
-            let launched = match launch {
-                Launch::Task(task) => offers[index].launch(*task).is_ok(),
-                Launch::Group(group) => offers[index].launch_group(group).is_ok(),
+            let launched = match described {
+                Launched::Task(task) => offers[index].launch(*task).is_ok(),
+                Launched::Group(group) => offers[index].launch_group(group).is_ok(),
             };
             match launched {
-                true => self.tell(Event::Launched { replica, task_id, hostname }),
+                true => {
+                    let hostname = offers[index].hostname().to_owned();
+                    let event = Event::Launched {
+                        replica: launch.replica,
+                        task_id,
+                        hostname,
+                        revision: launch.revision,
+                    };
+                    self.tell(Told::of(&launch.app, event));
+                }
                 // It was planned with what is left, so this accept carries all that it can. What is left is offered at once.
-                false => self.state.unplace(replica),
+                false => self.services.unplace(&task_id),
             }
         }
+        self.services.settle_all(now, &mut effects);
         for offer in offers {
             let reason =
-                if self.state.wants_offers() { DeclineReason::TOO_SMALL } else { DeclineReason::NO_WORK };
+                if self.services.wants_offers() { DeclineReason::TOO_SMALL } else { DeclineReason::NO_WORK };
             offer.decline(reason);
         }
-        self.act(cx, Vec::new());
+        self.act(cx, effects);
     }
 
-    /// Replicas are moved away shortly before the window, one after the other; until then the service asks to be asked again, for the
-    /// window may change.
+    /// Replicas are moved away shortly before the window, each launched elsewhere first; until then the service asks to be asked again, for
+    /// the window may change.
     async fn inverse_offers(&mut self, cx: &mut Context<'_>, offers: Vec<InverseOffer>) {
         let mut effects = Vec::new();
         for offer in offers {
             let time_left = offer.unavailability.start.since(cx.now());
             let again = time_left.checked_sub(MOVED_BEFORE).filter(|again| !again.is_zero());
             if again.is_none() {
-                self.state.leave(offer.agent_id, &mut effects);
+                self.services.leave(offer.agent_id, cx.now(), &mut effects);
             }
             cx.accept_inverse_offers([offer.inverse_offer_id], again);
         }
@@ -239,66 +461,64 @@ impl<K: Keep> Scheduler for ServiceScheduler<K> {
 
     async fn update(&mut self, cx: &mut Context<'_>, status: TaskStatus) {
         let mut effects = Vec::new();
-        self.state.update(&status, cx.now(), &mut effects);
+        self.services.update(&status, cx.now(), &mut effects);
         self.act(cx, effects);
     }
 
     async fn standing_by(&mut self, _cx: &mut Context<'_>, framework: FrameworkId) {
-        self.tell(Event::StandingBy { framework_id: framework.to_string() });
+        self.say(Event::StandingBy { framework_id: framework.to_string() });
     }
 
     async fn subscribed(&mut self, cx: &mut Context<'_>, subscription: Subscription) {
-        if !self.open(cx) {
+        if !self.open(cx).await {
             return;
         }
-        self.tell(Event::Subscribed {
+        self.say(Event::Subscribed {
             framework_id: subscription.framework_id.to_string(),
             resumed: subscription.resumed,
-            replicas_known: self.state.table().placed.len(),
+            replicas_known: self.services.table().placed.values().filter(|placed| !placed.doomed).count(),
         });
         let mut effects = Vec::new();
-        self.state.subscribed(subscription.framework_id, cx.now(), &mut effects);
+        self.services.subscribed(subscription.framework_id, cx.now(), &mut effects);
+        let specs = std::mem::take(&mut self.specs);
+        if let Err(refused) = self.services.apply(specs, false, cx.now(), &mut effects) {
+            self.say(Event::Refused { why: refused.to_string() });
+        }
         // Beside the tasks of the table, which the SDK asks for by itself: a task that no table names must not run on unseen.
         cx.reconcile_all();
         self.act(cx, effects);
     }
 
     async fn disconnected(&mut self, _cx: &mut Context<'_>, why: String) {
-        self.tell(Event::Disconnected { why });
+        self.say(Event::Disconnected { why });
     }
 
-    async fn message(&mut self, cx: &mut Context<'_>, order: Order) {
+    async fn message(&mut self, cx: &mut Context<'_>, Request { order, reply }: Request) {
         let mut effects = Vec::new();
-        match order {
-            Order::Scale(replicas) if replicas > REPLICAS_MAX => {
-                let refused = Event::NotScaled { replicas, replicas_max: REPLICAS_MAX };
-                effects.push(Effect::Tell(refused));
-            }
-            Order::Scale(replicas) => self.state.scale(replicas, &mut effects),
+        let answer = self.obey(cx, order, &mut effects);
+        let kept = self.act(cx, effects);
+        match (reply, answer) {
+            // Whoever asked may have gone. What could not be stored is answered by the end of the run.
+            (Some(reply), answer) if kept => _ = reply.send(answer),
+            (None, Err(refused)) => self.say(Event::Refused { why: refused.to_string() }),
+            _ => {}
         }
-        self.act(cx, effects);
     }
 
     async fn woken(&mut self, cx: &mut Context<'_>) {
         self.wake_at = None;
         let mut effects = Vec::new();
-        self.state.tick(cx.now(), &mut effects);
+        self.services.tick(cx.now(), &mut effects);
         self.act(cx, effects);
     }
 
     fn wants_offers(&self) -> bool {
-        self.state.wants_offers()
+        self.services.wants_offers()
     }
 
     fn tasks(&self) -> Vec<(TaskId, Option<AgentId>)> {
-        self.state.tasks()
+        self.services.tasks()
     }
-}
-
-fn begin(spec: &Spec, table: Table) -> ServiceState {
-    let policy =
-        Policy { restart: spec.restart, replace_after: spec.replace_after, checked: spec.health.is_some() };
-    ServiceState::new(spec.replicas, policy, table)
 }
 
 #[cfg(test)]

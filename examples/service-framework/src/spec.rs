@@ -6,6 +6,7 @@ mod health;
 mod helper;
 mod network;
 mod program;
+mod update;
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +19,7 @@ use apportion_sdk::{
     Artifact, IoLimits, Resources, Role, Task, TaskGroupError, TaskId, Volume, limits,
     resources::{Name, Value, parse_scalar},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use self::{
@@ -27,11 +28,13 @@ use self::{
     health::HealthTable,
     helper::HelperTable,
     program::Program,
+    update::UpdateTable,
 };
 pub use self::{
     health::{Asked, Health},
     helper::{Helper, Launch},
     network::NetworkSpec,
+    update::{Share, Update},
 };
 use crate::template::{self, Unknown};
 
@@ -61,7 +64,7 @@ const CPUS_MILLI_DEFAULT: i64 = 100;
 const MEM_MILLI_DEFAULT: i64 = 64_000;
 
 /// A service that can be run: read by [`Spec::load`], or made by a program and [checked](Spec::checked).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
     /// Names the framework and, with numbers, its tasks.
     pub name: String,
@@ -105,11 +108,17 @@ pub struct Spec {
     pub replace_after: Duration,
     /// When a replica that ended starts again.
     pub restart: Restart,
+    /// How replicas are replaced.
+    #[serde(default)]
+    pub update: Update,
+    /// Services that must be complete before this one is started for the first time.
+    #[serde(default)]
+    pub after: Vec<String>,
 }
 
 /// When a replica that ended starts again: after `min`, then twice as long each time, up to `max`; from `min` again after a
 /// run that lasted for `stable`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restart {
     /// The first pause.
     pub min: Duration,
@@ -201,6 +210,9 @@ struct SpecFile {
     replace_after: Option<Spanned<String>>,
     #[serde(default)]
     restart: RestartTable,
+    update: Option<Spanned<UpdateTable>>,
+    #[serde(default)]
+    after: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -280,10 +292,27 @@ impl Spec {
                 .unwrap_or(FAILOVER_TIMEOUT),
             replace_after: source.duration("replace_after", raw.replace_after)?.unwrap_or(REPLACE_AFTER),
             restart,
+            update: source.update(raw.update)?,
+            after: source.after(raw.after)?,
         };
         // What is left to find has no one place.
         spec.check().map_err(|what| source.refuse(0..0, what))?;
         Ok(spec)
+    }
+
+    /// Whether replicas of the two are the same: what differs otherwise, such as how many there are, is no new revision.
+    pub fn same_replicas(&self, other: &Spec) -> bool {
+        let usual = Spec::new(String::new(), [""; 0]);
+        let replica = |spec: &Spec| Spec {
+            replicas: usual.replicas,
+            failover_timeout: usual.failover_timeout,
+            replace_after: usual.replace_after,
+            restart: usual.restart,
+            update: usual.update,
+            after: usual.after.clone(),
+            ..spec.clone()
+        };
+        replica(self) == replica(other)
     }
 
     fn program(&self) -> Program<'_> {
@@ -351,6 +380,14 @@ impl Source<'_> {
         })?;
         check_name(name.get_ref()).map_err(|what| self.at("name", &name, what))?;
         Ok(name.into_inner())
+    }
+
+    fn after(self, names: Vec<Spanned<String>>) -> Result<Vec<String>, SpecError> {
+        let check = |name: Spanned<String>| match check_name(name.get_ref()) {
+            Ok(()) => Ok(name.into_inner()),
+            Err(what) => Err(self.at("after", &name, what)),
+        };
+        names.into_iter().map(check).collect()
     }
 
     fn role(self, role: Option<Spanned<String>>) -> Result<String, SpecError> {

@@ -5,34 +5,15 @@
 use std::{sync::Arc, time::Duration};
 
 use apportion_service::{
-    keep::Keep,
     scheduler::{Order, ServiceScheduler},
     spec::{Restart, Spec},
     state::Table,
-    store::StoreError,
 };
 use apportion_sim::{Behaviour, Ending, OnTerm, Rng, Store, conformance::Conformance};
 use tokio::sync::mpsc;
 
-/// A table in a simulation's store: each history begins with none.
-struct Kept(Store);
-
-impl Kept {
-    fn load(&self) -> Table {
-        let stored = self.0.load("table").map(|bytes| serde_json::from_slice(&bytes).unwrap());
-        stored.unwrap_or_else(|| Table::new("web"))
-    }
-}
-
-impl Keep for Kept {
-    fn save(&mut self, table: &Table) -> Result<(), StoreError> {
-        self.0.save("table", serde_json::to_vec(table).unwrap());
-        Ok(())
-    }
-}
-
 /// Three replicas, each with a port, that are replaced soon.
-fn conformance() -> Conformance<ServiceScheduler<Kept>> {
+fn conformance() -> Conformance<ServiceScheduler<Store>> {
     let spec = Spec {
         replicas: 3,
         ports: 1,
@@ -42,10 +23,15 @@ fn conformance() -> Conformance<ServiceScheduler<Kept>> {
     };
     let spec = Arc::new(spec.checked().unwrap());
     Conformance::stored(move |store| {
-        let kept = Kept(store.clone());
-        let table = kept.load();
+        let table = Table::load(apportion_sdk::store::Store::load(store).unwrap()).unwrap();
         // Nobody listens to the events.
-        ServiceScheduler::new(Arc::clone(&spec), kept, table, mpsc::unbounded_channel().0)
+        ServiceScheduler::new(
+            "web",
+            vec![Arc::clone(&spec)],
+            store.clone(),
+            table,
+            mpsc::unbounded_channel().0,
+        )
     })
     .workload(|_, rng| serves(rng))
 }
@@ -72,9 +58,11 @@ fn a_service_that_is_scaled_keeps_every_promise() {
     let scaled = conformance().seed(2).messages(|sim, web| {
         // Once all have had the time to run, whatever died: what was never launched is not missed after a scaling down.
         let late = sim.elapsed() > Duration::from_secs(30);
-        let ordered = sim.scheduler(web).is_none_or(|web| web.state().table().scaled.is_some());
+        let ordered = sim
+            .scheduler(web)
+            .is_none_or(|web| web.state().table().apps.get("web").is_some_and(|web| web.scaled.is_some()));
         if late && !ordered {
-            sim.tell(web, Order::Scale(1));
+            sim.tell(web, Order::Scale { service: None, replicas: 1 }.into());
         }
     });
     scaled.run().assert_ok();

@@ -8,11 +8,10 @@ use apportion_batch::{
 };
 use apportion_sdk::{
     AgentId, Context, DeclineReason, Offer, OfferId, Refused, Scheduler, Subscription, TaskId, TaskStatus,
-    async_trait,
+    async_trait, store::Memory,
 };
 use apportion_service::{
-    keep::Memory,
-    scheduler::{Order as ServiceOrder, ServiceScheduler},
+    scheduler::{Order as ServiceOrder, Request, ServiceScheduler},
     spec::{REPLICAS_MAX, Spec},
     state::Table,
 };
@@ -80,13 +79,13 @@ impl Frameworks for Service {
         };
         let spec = spec.checked().map_err(|error| error.to_string())?;
         let (events, _) = mpsc::unbounded_channel();
-        let table = Table::new(&group.name);
-        let scheduler = ServiceScheduler::new(Arc::new(spec), Memory::default(), table, events);
+        let (specs, table) = (vec![Arc::new(spec)], Table::default());
+        let scheduler = ServiceScheduler::new(group.name.clone(), specs, Memory::default(), table, events);
         Ok(OnModels { scheduler, models: group.models.clone() })
     }
 
-    fn order(&self, wanted: Wanted) -> ServiceOrder {
-        ServiceOrder::Scale(wanted.now)
+    fn order(&self, wanted: Wanted) -> Request {
+        ServiceOrder::Scale { service: None, replicas: wanted.now }.into()
     }
 }
 

@@ -2,37 +2,72 @@
 
 use std::path::Path;
 
-use apportion_sdk::{TaskState, protocol::Call, testing::Harness};
+use apportion_sdk::{
+    TaskState,
+    protocol::Call,
+    store::{Changes, Kept, Memory, StoreError},
+    testing::Harness,
+};
 
 use super::*;
-use crate::keep::Memory;
 
 const SPEC: &str =
     "name = \"web\"\ncommand = \"serve ${port0}\"\nreplicas = 3\ncpus = 1\nmemory = 100\nports = 1\n";
 
 struct Cluster {
-    harness: Harness<ServiceScheduler>,
-    events: mpsc::UnboundedReceiver<Event>,
+    harness: Harness<ServiceScheduler<Disk>>,
+    events: mpsc::UnboundedReceiver<Told>,
+}
+
+/// A store that may fail.
+#[derive(Debug, Clone, Default)]
+struct Disk {
+    memory: Memory,
+    full: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Disk {
+    fn fill(&self) {
+        self.full.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn table(&self) -> Table {
+        Table::load(self.memory.load().unwrap()).unwrap()
+    }
+}
+
+impl Store for Disk {
+    fn load(&self) -> Result<Kept, StoreError> {
+        self.memory.load()
+    }
+
+    fn save(&mut self, changes: Changes) -> Result<(), StoreError> {
+        if self.full.load(std::sync::atomic::Ordering::SeqCst) {
+            let source = std::io::ErrorKind::StorageFull.into();
+            return Err(StoreError::Io { path: "state".into(), source });
+        }
+        self.memory.save(changes)
+    }
 }
 
 impl Cluster {
-    fn start(folder: &Path) -> Self {
-        Self::start_as(folder, SPEC)
+    fn start(disk: &Disk) -> Self {
+        Self::start_as(disk, SPEC)
     }
 
-    fn start_as(folder: &Path, spec: &str) -> Self {
+    fn start_as(disk: &Disk, spec: &str) -> Self {
         let spec = Spec::parse(Path::new("web.toml"), spec).unwrap();
-        let store = Store::open(folder).unwrap();
-        let table = store.load("web").unwrap().unwrap_or_else(|| Table::new("web"));
         let (sender, events) = mpsc::unbounded_channel();
-        Self { harness: Harness::new(ServiceScheduler::new(Arc::new(spec), store, table, sender)), events }
+        let scheduler =
+            ServiceScheduler::new("web", vec![Arc::new(spec)], disk.clone(), disk.table(), sender);
+        Self { harness: Harness::new(scheduler), events }
     }
 
     /// Tasks launched and the agent of each, in order.
     fn launched(&mut self) -> Vec<(String, String)> {
         let mut all = Vec::new();
         while let Ok(event) = self.events.try_recv() {
-            if let Event::Launched { task_id, hostname, .. } = event {
+            if let Event::Launched { task_id, hostname, .. } = event.event {
                 all.push((task_id.to_string(), hostname));
             }
         }
@@ -41,18 +76,14 @@ impl Cluster {
     }
 }
 
-fn stored(folder: &Path) -> Table {
-    Store::open_to_stop(folder).load("web").unwrap().unwrap()
-}
-
 fn pair(task: &str, agent: &str) -> (String, String) {
     (task.to_owned(), format!("host-of-{agent}"))
 }
 
 #[test]
 fn an_agent_without_ports_is_passed_over() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut cluster = Cluster::start(folder.path());
+    let disk = Disk::default();
+    let mut cluster = Cluster::start(&disk);
     cluster.harness.offers(&[("a", "cpus:8;mem:8000"), ("b", "cpus:8;mem:800;ports:[31000-31001]")]);
     assert_eq!(cluster.launched(), [pair("web.0.1", "b"), pair("web.1.2", "b")]);
     assert!(cluster.harness.scheduler().wants_offers(), "the third waits for a port");
@@ -61,25 +92,25 @@ fn an_agent_without_ports_is_passed_over() {
 /// One accept carries 3.5 MiB of descriptions.
 #[test]
 fn what_an_accept_cannot_carry_is_launched_with_the_next_offer() {
-    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
     let long = "x".repeat(100_000);
     let spec = format!(
         "name = \"web\"\ncommand = \"serve\"\nreplicas = 60\ncpus = 1\nmemory = 100\nenv = {{ LONG = \"{long}\" }}\n"
     );
-    let mut cluster = Cluster::start_as(folder.path(), &spec);
+    let mut cluster = Cluster::start_as(&disk, &spec);
     cluster.harness.offer("a", "cpus:100;mem:10000");
     let first = cluster.launched().len();
     assert!((30..60).contains(&first), "{first}");
-    assert_eq!(stored(folder.path()).placed.len(), first, "only what was launched is believed to run");
+    assert_eq!(disk.table().placed.len(), first, "only what was launched is believed to run");
     cluster.harness.offer("a", "cpus:50;mem:5000");
     assert_eq!(cluster.launched().len(), 60 - first);
-    assert_eq!(stored(folder.path()).placed.len(), 60);
+    assert_eq!(disk.table().placed.len(), 60);
 }
 
 #[test]
 fn the_whole_state_of_the_framework_is_asked_for_and_strangers_are_killed() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut cluster = Cluster::start(folder.path());
+    let disk = Disk::default();
+    let mut cluster = Cluster::start(&disk);
     let calls = cluster.harness.calls();
     assert!(
         calls.iter().any(|call| matches!(call, Call::Reconcile { tasks } if tasks.is_empty())),
@@ -91,30 +122,32 @@ fn the_whole_state_of_the_framework_is_asked_for_and_strangers_are_killed() {
         calls.iter().any(|call| matches!(call, Call::Kill { task_id, .. } if task_id.as_str() == "web.7.70")),
         "{calls:?}"
     );
-    assert_eq!(stored(folder.path()).framework_id.unwrap().as_str(), "test");
+    assert_eq!(disk.table().framework_id.unwrap().as_str(), "test");
 }
 
 #[test]
 fn what_cannot_be_stored_is_not_launched() {
-    let folder = tempfile::tempdir().unwrap();
-    let state = folder.path().join("state");
-    let mut cluster = Cluster::start(&state);
+    let disk = Disk::default();
+    let mut cluster = Cluster::start(&disk);
     cluster.harness.calls();
-    std::fs::remove_dir_all(&state).unwrap();
+    disk.fill();
     cluster.harness.offer("a", "cpus:8;mem:800;ports:[31000-31009]");
     assert_eq!(cluster.launched(), []);
     assert_eq!(cluster.harness.end(), Some(&Ok(Stop::Abort)));
 }
 
-/// A service whose table is in memory, on a cluster of the harness.
-fn in_memory(memory: &Memory, replicas: u32) -> Harness<ServiceScheduler<Memory>> {
+/// A service of so many replicas, on a cluster of the harness.
+fn in_memory(disk: &Disk, replicas: u32) -> Harness<ServiceScheduler<Disk>> {
     let spec = Spec { replicas, ..Spec::new("web", ["serve"]) }.checked().unwrap();
-    let table = memory.load().unwrap_or_else(|| Table::new("web"));
     let (events, _) = mpsc::unbounded_channel();
-    Harness::new(ServiceScheduler::new(Arc::new(spec), memory.clone(), table, events))
+    Harness::new(ServiceScheduler::new("web", vec![Arc::new(spec)], disk.clone(), disk.table(), events))
 }
 
-fn names(harness: &mut Harness<ServiceScheduler<Memory>>) -> Vec<String> {
+fn scale(replicas: u32) -> Request {
+    Order::Scale { service: None, replicas }.into()
+}
+
+fn names(harness: &mut Harness<ServiceScheduler<Disk>>) -> Vec<String> {
     harness.launched().iter().map(|task| task.task_id.to_string()).collect()
 }
 
@@ -128,38 +161,38 @@ fn killed(calls: &[Call]) -> Vec<&str> {
 
 #[test]
 fn a_service_is_scaled_while_it_runs_and_stays_so_over_a_crash() {
-    let memory = Memory::default();
-    let mut harness = in_memory(&memory, 1);
+    let disk = Disk::default();
+    let mut harness = in_memory(&disk, 1);
     harness.offer("a", "cpus:8;mem:800");
     assert_eq!(names(&mut harness), ["web.0.1"]);
-    harness.message(Order::Scale(3));
-    assert_eq!(memory.load().unwrap().scaled.unwrap().replicas, 3, "written before it is done");
+    harness.message(scale(3));
+    assert_eq!(disk.table().apps["web"].replicas(), 3, "written before it is done");
     let calls = harness.calls();
     assert!(calls.iter().any(|call| matches!(call, Call::Revive { .. })), "{calls:?}");
     harness.offer("a", "cpus:8;mem:800");
     assert_eq!(names(&mut harness), ["web.1.2", "web.2.3"]);
     drop(harness); // a crash: nothing is said
 
-    let mut harness = in_memory(&memory, 1);
+    let mut harness = in_memory(&disk, 1);
     assert_eq!(killed(&harness.calls()), [""; 0], "the description has not changed: three are wanted");
-    harness.message(Order::Scale(1));
+    harness.message(scale(1));
     assert_eq!(killed(&harness.calls()), ["web.1.2", "web.2.3"]);
     harness.update("a", "web.2.3", TaskState::Killed);
     harness.offer("a", "cpus:8;mem:800");
     assert_eq!(names(&mut harness), [""; 0], "what was one too many is not replaced");
     drop(harness);
 
-    let mut harness = in_memory(&memory, 1);
-    assert_eq!(killed(&harness.calls()), ["web.1.2"], "the end that was not seen is asked for again");
+    let mut harness = in_memory(&disk, 1);
+    assert_eq!(killed(&harness.calls())[0], "web.1.2", "the end that was not seen is asked for again");
 }
 
 #[test]
 fn what_runs_with_a_replica_is_launched_and_ends_with_it() {
-    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
     let helpers =
         "[[init]]\nname = \"fetch\"\ncommand = \"fetch\"\n\n[[sidecar]]\nname = \"log\"\ncommand = \"log\"\n";
     let spec = format!("name = \"web\"\ncommand = \"serve\"\ncpus = 1\nmemory = 100\n{helpers}");
-    let mut cluster = Cluster::start_as(folder.path(), &spec);
+    let mut cluster = Cluster::start_as(&disk, &spec);
     cluster.harness.offer("small", "cpus:1.1;mem:8000");
     assert_eq!(cluster.harness.launched(), [], "all of it has no room there");
     cluster.harness.offer("a", "cpus:2;mem:8000");
@@ -169,7 +202,7 @@ fn what_runs_with_a_replica_is_launched_and_ends_with_it() {
     // One that a replica of the table has is left alone, however the description has changed since; another is killed.
     let mut cluster = {
         drop(cluster);
-        Cluster::start_as(folder.path(), "name = \"web\"\ncommand = \"serve\"\n")
+        Cluster::start_as(&disk, "name = \"web\"\ncommand = \"serve\"\n")
     };
     for task in ["web.0.1", "web.0.1.log", "web.0.0.log"] {
         cluster.harness.reconciled("a", task, TaskState::Running);
@@ -182,29 +215,66 @@ fn what_runs_with_a_replica_is_launched_and_ends_with_it() {
     assert_eq!(cluster.harness.scheduler().state().running(), 1, "its own end is told next");
     cluster.harness.update("a", "web.0.1", TaskState::Killed);
     assert_eq!(cluster.harness.scheduler().state().running(), 0);
-    assert_eq!(stored(folder.path()).placed.len(), 0);
+    assert_eq!(disk.table().placed.len(), 0);
 }
 
 #[test]
-fn too_many_replicas_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut cluster = Cluster::start(folder.path());
-    cluster.harness.message(Order::Scale(REPLICAS_MAX + 1));
+fn what_is_refused_is_told_and_changes_nothing() {
+    let disk = Disk::default();
+    let mut cluster = Cluster::start(&disk);
+    cluster.harness.message(scale(1001));
     let events: Vec<_> = std::iter::from_fn(|| cluster.events.try_recv().ok()).collect();
-    let refused = Event::NotScaled { replicas: REPLICAS_MAX + 1, replicas_max: REPLICAS_MAX };
-    assert_eq!(events.last(), Some(&refused));
+    let last = events.last().unwrap().to_string();
+    assert_eq!(last, "web: not done: 1001 replicas are more than a service can have, 1000");
     assert_eq!(cluster.harness.scheduler().state().ready().len(), 3);
+
+    let other = Spec { role: "shop".into(), ..Spec::new("shop", ["serve"]) };
+    let order = Order::Apply { specs: vec![Arc::new(other)], again: false, dry_run: false };
+    let (request, mut answer) = Request::new(order);
+    cluster.harness.message(request);
+    let refused = answer.try_recv().unwrap().unwrap_err().to_string();
+    assert!(
+        refused.ends_with("offers are taken for `*`; begin `service serve` with --role shop"),
+        "{refused}"
+    );
+    assert_eq!(disk.table().apps.len(), 1);
+}
+
+#[test]
+fn what_would_change_is_answered_and_not_done() {
+    let disk = Disk::default();
+    let mut cluster = Cluster::start(&disk);
+    let before = disk.table();
+    let specs = vec![Arc::new(Spec::new("db", ["serve"]))];
+    let (request, mut answer) =
+        Request::new(Order::Apply { specs: specs.clone(), again: false, dry_run: true });
+    cluster.harness.message(request);
+    let Answer::Applied(applied) = answer.try_recv().unwrap().unwrap() else { panic!() };
+    assert_eq!((applied["db"].change, disk.table() == before), (crate::state::Change::New, true));
+    let (request, mut answer) = Request::new(Order::Apply { specs, again: false, dry_run: false });
+    cluster.harness.message(request);
+    assert_eq!(answer.try_recv().unwrap().unwrap(), Answer::Applied(applied));
+    assert_eq!(disk.table().apps.len(), 2);
+    // Of two nobody knows which is meant.
+    let (request, mut unnamed) = Request::new(Order::Scale { service: None, replicas: 7 });
+    cluster.harness.message(request);
+    assert_eq!(unnamed.try_recv().unwrap(), Err(Refused::Unnamed));
+    // What cannot be kept is not answered.
+    disk.fill();
+    let (request, mut answer) = Request::new(Order::Remove { services: vec!["db".into()] });
+    cluster.harness.message(request);
+    assert!(answer.try_recv().is_err());
+    assert_eq!(cluster.harness.end(), Some(&Ok(Stop::Abort)));
 }
 
 #[test]
 fn what_cannot_be_stored_is_not_killed() {
-    let folder = tempfile::tempdir().unwrap();
-    let state = folder.path().join("state");
-    let mut cluster = Cluster::start(&state);
+    let disk = Disk::default();
+    let mut cluster = Cluster::start(&disk);
     cluster.harness.offer("a", "cpus:8;mem:800;ports:[31000-31009]");
     assert_eq!(cluster.launched().len(), 3);
-    std::fs::remove_dir_all(&state).unwrap();
-    cluster.harness.message(Order::Scale(0));
+    disk.fill();
+    cluster.harness.message(scale(0));
     assert_eq!(killed(&cluster.harness.calls()), [""; 0]);
     assert_eq!(cluster.harness.end(), Some(&Ok(Stop::Abort)));
 }
@@ -216,8 +286,8 @@ fn window(start: Duration) -> apportion_sdk::Unavailability {
 
 #[test]
 fn agents_that_are_to_be_left_are_the_last_choice_and_near_their_windows_none() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut cluster = Cluster::start(folder.path());
+    let disk = Disk::default();
+    let mut cluster = Cluster::start(&disk);
     let (near, far) = (window(Duration::from_secs(1800)), window(Duration::from_secs(7200)));
     cluster.harness.offer_before("a", "cpus:8;mem:8000;ports:[31000-31009]", near);
     assert_eq!(cluster.launched(), []);
@@ -227,9 +297,10 @@ fn agents_that_are_to_be_left_are_the_last_choice_and_near_their_windows_none() 
 
 #[test]
 fn a_service_asks_to_be_asked_again_before_it_moves() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut cluster = Cluster::start(folder.path());
+    let disk = Disk::default();
+    let mut cluster = Cluster::start(&disk);
     cluster.harness.offer("a", "cpus:8;mem:8000;ports:[31000-31009]");
+    assert_eq!(cluster.launched().len(), 3);
     for task in ["web.0.1", "web.1.2", "web.2.3"] {
         cluster.harness.update("a", task, TaskState::Running);
     }
@@ -242,12 +313,24 @@ fn a_service_asks_to_be_asked_again_before_it_moves() {
         cluster.harness.calls(),
         [Call::AcceptInverseOffers { inverse_offers: vec![early], refuse: again }]
     );
-    let late = cluster.harness.ask_to_leave("a", "cpus:3;mem:300", window(Duration::from_secs(500)));
+    let late = cluster.harness.ask_to_leave("a", "cpus:3;mem:300", window(since + Duration::from_secs(500)));
     let calls = cluster.harness.calls();
     assert!(
         calls.contains(&Call::AcceptInverseOffers { inverse_offers: vec![late], refuse: None }),
         "{calls:?}"
     );
-    let kills: Vec<_> = calls.iter().filter(|call| matches!(call, Call::Kill { .. })).collect();
-    assert!(matches!(kills[..], [Call::Kill { task_id, .. }] if task_id.as_str() == "web.0.1"), "{calls:?}");
+    assert_eq!(killed(&calls), [""; 0], "the first is launched elsewhere before it is killed");
+    cluster
+        .harness
+        .offers(&[("a", "cpus:8;mem:8000;ports:[31000-31009]"), ("b", "cpus:1;mem:800;ports:[31000-31009]")]);
+    // Nobody plans to take the machine of `a` away any more: it is offered without a window.
+    assert_eq!(cluster.launched(), []);
+    let start = cluster.harness.now().since(Time::ZERO) + Duration::from_secs(500);
+    cluster.harness.ask_to_leave("a", "cpus:3;mem:300", window(start));
+    cluster.harness.offer("b", "cpus:1;mem:800;ports:[31000-31009]");
+    assert_eq!(cluster.launched(), [pair("web.0.4", "b")]);
+    cluster.harness.update("b", "web.0.4", TaskState::Running);
+    cluster.harness.calls();
+    cluster.harness.advance(Duration::from_secs(11));
+    assert_eq!(killed(&cluster.harness.calls()), ["web.0.1"]);
 }

@@ -9,7 +9,7 @@ use apportion_sdk::{
 
 use super::{
     CPUS_MILLI_DEFAULT, FAILOVER_TIMEOUT, MEM_MILLI_DEFAULT, NAME_BYTES_MAX, PORTS_MAX, REPLACE_AFTER,
-    REPLICAS_MAX, Restart, Spec, SpecError,
+    REPLICAS_MAX, Restart, Spec, SpecError, Update,
 };
 use crate::template;
 
@@ -49,6 +49,8 @@ impl Spec {
             failover_timeout: FAILOVER_TIMEOUT,
             replace_after: REPLACE_AFTER,
             restart: Restart::default(),
+            update: Update::default(),
+            after: Vec::new(),
         }
     }
 
@@ -90,6 +92,12 @@ impl Spec {
         }
         if max < min {
             return Err(format!("restart: max ({max:?}) is below min ({min:?})"));
+        }
+        if let Some(what) = self.update.problem() {
+            return Err(what);
+        }
+        if self.after.contains(&self.name) {
+            return Err("after: names the service itself, which would never start; leave it out".to_owned());
         }
         let durations = [
             ("kill_grace", self.kill_grace.unwrap_or(Duration::ZERO), limits::KILL_GRACE_MAX),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use apportion_sdk::{Command, HealthCheck, Probe, Schedule};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::{Source, SpecError};
@@ -24,7 +24,7 @@ const GRACE: Duration = Duration::from_secs(60);
 const FAILURES_MAX: u32 = 3;
 
 /// How it is found out whether a replica does its work.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
     /// What is asked.
     pub asked: Asked,
@@ -37,7 +37,7 @@ pub struct Health {
 }
 
 /// What is asked of a replica. Ports are named by their places among its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Asked {
     /// A command in its container, with variables; 0 is good.
     Command(Vec<String>),

@@ -8,7 +8,7 @@ use std::{
 use apportion_sdk::{
     Artifact, Resources, Task, TaskGroup, TaskGroupError, TaskGroupInfo, TaskId, TaskInfo, Volume,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
 };
 
 /// A task that is launched with each replica, in one task group with it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Helper {
     /// Behind the id of the replica's task it is the id of this one: a letter, then letters, digits, `_` and `-`.
     pub name: String,

@@ -4,10 +4,10 @@ use apportion_sdk::{
     Network,
     network::{PortMapping, Protocol, is_network_name},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// `[network]`: a network that the agents' operators have configured.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkSpec {
     /// Its name.

@@ -332,3 +332,65 @@ fn what_a_program_describes_wrongly_is_named() {
         assert!(error.contains(why), "{error}");
     }
 }
+
+#[test]
+fn how_replicas_are_replaced_is_read_and_mistakes_are_named_at_their_place() {
+    let text = "name = \"web\"\ncommand = [\"serve\"]\nafter = [\"db\"]\n\n[update]\nmax_surge = \"25%\"\nmax_unavailable = 1\n\
+                min_healthy = \"0s\"\nprogress_deadline = \"2m\"\nauto_rollback = false\ncanary = \"all\"\npromote_after = \"5m\"\n";
+    let spec = parse(text).unwrap();
+    let update = Update {
+        max_surge: Share::Percent(25),
+        max_unavailable: Share::Count(1),
+        min_healthy: Duration::ZERO,
+        progress_deadline: Duration::from_secs(120),
+        auto_rollback: false,
+        canary: Share::ALL,
+        promote_after: Some(Duration::from_secs(300)),
+    };
+    assert_eq!((spec.update, spec.after.as_slice()), (update, &["db".to_owned()][..]));
+    assert_eq!([1, 4, 5].map(|replicas| update.surge(replicas)), [1, 1, 2]);
+    let shares = Update { max_surge: Share::Count(0), max_unavailable: Share::Percent(25), ..update };
+    assert_eq!(
+        [1, 3, 4, 9].map(|replicas| shares.unavailable(replicas)),
+        [1, 1, 1, 2],
+        "it must begin somewhere"
+    );
+    for (line, other, expected) in [
+        ("\"25%\"", "\"250%\"", "web.toml:6:13: update.max_surge: `250%` is neither a number of replicas"),
+        ("\"25%\"", "-1", "web.toml:6:13: update.max_surge: `-1` is neither"),
+        ("\"all\"", "\"some\"", "web.toml:11:10: update.canary: `some` is neither"),
+        (
+            "max_surge = \"25%\"\nmax_unavailable = 1",
+            "max_surge = 0\nmax_unavailable = \"0%\"",
+            "update: max_surge and max_unavailable are both 0",
+        ),
+        ("\"0s\"", "\"3m\"", "update: progress_deadline (2m) is not above min_healthy (3m)"),
+        ("\"2m\"", "\"2 sheep\"", "web.toml:9:21: update.progress_deadline: `2 sheep` is not a duration"),
+        ("auto_rollback", "autorollback", "web.toml:10:1: unknown field `autorollback`"),
+        ("\"db\"", "\"web\"", "after: names the service itself"),
+        ("\"db\"", "\"d b\"", "web.toml:3:10: after: `d b` cannot begin a task id"),
+    ] {
+        let message = parse(&text.replacen(line, other, 1)).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}\nhas not\n{expected}");
+    }
+}
+
+#[test]
+fn only_what_a_replica_notices_makes_another_one() {
+    let good = parse(GOOD).unwrap();
+    let usual = Spec::new("x", ["x"]);
+    let same = Spec {
+        replicas: 9,
+        restart: usual.restart,
+        update: Update { max_surge: Share::ALL, ..Update::default() },
+        replace_after: usual.replace_after,
+        failover_timeout: usual.failover_timeout,
+        after: vec!["db".into()],
+        ..good.clone()
+    };
+    assert!(good.same_replicas(&same));
+    assert!(!good.same_replicas(&Spec { ports: 3, ..good.clone() }));
+    // It is kept as it is, whatever is in it.
+    let kept: Spec = serde_json::from_str(&serde_json::to_string(&good).unwrap()).unwrap();
+    assert_eq!(kept, good);
+}

@@ -1,46 +1,51 @@
-//! A service as a pure state machine: which replica has which task, and what is to be done next.
+//! Services as a pure state machine: what each is to be, which task is which replica, and what is to be done next.
 //!
-//! One rule carries the whole: **a replica is launched only while it has no task**, and it loses its task only by a state that
-//! is final, or by a decision that is written down (the task becomes a stray, to be killed when it is heard of). So there are
-//! never more replicas than wanted, whatever is lost, late or repeated; `tests.rs` plays that against random clusters.
+//! What is written down is the [`Table`]; what was heard of tasks is remembered beside it, and found out anew by each scheduler. Whatever
+//! happens changes one of the two, and then the service is **settled**: its [`plan`] is made from scratch, and what the plan wants gone is
+//! doomed, which is written before it is asked for. So there is one way to a new state, and a crash between two steps is no special case.
 //!
 //! ```text
-//!           placed                      ended
-//!   Ready ─────────► Placed ──────────────────────► Paused ──► Ready
-//!     ▲                │ unreachable for too long
-//!     └────────────────┘ (its task becomes a stray)
+//!            launch                     ended
+//!   seat ─────────────► task ──────────────────────────► (pause) ──► seat
+//!     ▲                  │  │ doomed: its end is decided, and awaited
+//!     └──────────────────┘  └───────────────────────────► gone
+//!      unreachable for too long: given up, a stray
 //! ```
 
+mod app;
+mod orders;
+pub mod plan;
+mod rollout;
 mod table;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use apportion_sdk::{AgentId, FrameworkId, Reason, Source, TaskId, TaskState, TaskStatus, Time};
 
-pub use self::table::{Placed, Scaled, Table, VERSION};
+pub use self::{
+    app::{App, Change, Phase, Scaled},
+    orders::{Applied, Refused},
+    table::{Placed, Table, TableError, VERSION},
+    view::{AppView, TaskView},
+};
+use self::{
+    plan::{Plan, Seat, Seen, Wish},
+    rollout::Progress,
+};
 use crate::{
-    event::Event,
-    spec::{REPLICAS_MAX, Restart},
+    event::{Event, Told},
+    spec::{Restart, Spec},
 };
 
 /// After so long it is told which replicas of an earlier run were not heard of.
 pub const SILENCE: Duration = Duration::from_secs(10);
-
-/// What holds for every replica.
-#[derive(Debug, Clone, Copy)]
-pub struct Policy {
-    /// When one that ended starts again.
-    pub restart: Restart,
-    /// How long one may be unreachable before it is replaced.
-    pub replace_after: Duration,
-    /// Whether one counts as running only while its health check says that it does its work.
-    pub checked: bool,
-}
 
 /// What the scheduler must do, or may tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,415 +53,478 @@ pub enum Effect {
     /// Ask for the end of this task.
     Kill(TaskId),
     /// Tell what happened.
-    Tell(Event),
+    Tell(Told),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Phase {
-    Ready,
-    Paused { until: Time },
-    Placed(Instance),
+/// A replica that is to be launched.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Launch {
+    /// Its service.
+    pub app: String,
+    /// Its number.
+    pub replica: u32,
+    /// What it is made from.
+    pub revision: u64,
 }
 
-/// What is known of the task of a replica, beside the table.
+/// What was heard of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Instance {
-    /// Whether anything was heard of it, by this scheduler.
+    /// Whether anything was, by this scheduler.
     heard: bool,
-    /// Whether its end was asked for, because it was one too many; that it is wanted again does not take this back.
-    killed: bool,
-    /// Since when it runs, as far as this scheduler saw it.
+    /// Since when it runs.
     running_since: Option<Time>,
     /// Whether its health check says that it does its work; always, when it has none.
     healthy: bool,
-    /// When it is replaced, while it cannot be reached.
-    replace_at: Option<Time>,
+    /// Since when it is ready: runs, is healthy, and can be reached.
+    ready_since: Option<Time>,
+    /// Whether it has been so for as long as counts.
+    available: bool,
+    /// When it is given up, while it cannot be reached.
+    give_up_at: Option<Time>,
 }
 
-#[derive(Debug, Clone)]
-struct Replica {
-    phase: Phase,
+/// What was seen of a service, beside its tasks.
+#[derive(Debug, Default)]
+struct Runtime {
+    /// Seats whose tasks ended by themselves.
+    pauses: BTreeMap<Seat, Pause>,
+    progress: Progress,
+    /// What is to be launched.
+    launch: Vec<Seat>,
+    /// How many replicas are ready.
+    ready: u32,
+    /// Whether it was told that all are, so that it is told once.
+    complete: bool,
+    /// Whether it was told that it waits for others.
+    waits: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Pause {
     /// Ends without a stable run between them: what the next pause grows by.
     ends: u32,
+    until: Option<Time>,
 }
 
-/// All replicas of a service.
-#[derive(Debug)]
-pub struct ServiceState {
-    policy: Policy,
-    /// How many the description wants.
-    described: u32,
-    /// How many are wanted: those with lower numbers.
-    wanted: u32,
-    replicas: BTreeMap<u32, Replica>,
+/// All services of a framework.
+#[derive(Debug, Default)]
+pub struct Services {
     table: Table,
-    /// The replica of each task in the table.
-    tasks: BTreeMap<TaskId, u32>,
+    instances: BTreeMap<TaskId, Instance>,
+    runtimes: BTreeMap<String, Runtime>,
     /// Agents that are to be left, by this scheduler's knowledge.
     leaving: BTreeSet<AgentId>,
-    /// Whether it was told that all run, so that it is told once.
-    complete: bool,
     /// When it is told which replicas of an earlier run are silent.
     silence_at: Option<Time>,
 }
 
-impl ServiceState {
-    /// A service whose description wants so many replicas, of which those in the table are believed to run. When another number
-    /// was [ordered](ServiceState::scale) under this description, that one is wanted.
-    pub fn new(described: u32, policy: Policy, mut table: Table) -> Self {
-        table.scaled = table.scaled.filter(|scaled| scaled.described == described);
-        let wanted = table.scaled.map_or(described, |scaled| scaled.replicas);
-        let placed = table.placed.keys().map(|number| (*number, Phase::Placed(Instance::default())));
-        let missing = (0..wanted)
-            .filter(|number| !table.placed.contains_key(number))
-            .map(|number| (number, Phase::Ready));
-        let replicas =
-            placed.chain(missing).map(|(number, phase)| (number, Replica { phase, ends: 0 })).collect();
-        let tasks = table.placed.iter().map(|(number, placed)| (placed.task_id.clone(), *number)).collect();
-        Self {
-            policy,
-            described,
-            wanted,
-            replicas,
-            table,
-            tasks,
-            leaving: BTreeSet::new(),
-            complete: false,
-            silence_at: None,
-        }
+impl Services {
+    /// Those of the table, whose tasks are believed to run.
+    pub fn new(table: Table) -> Self {
+        let instances = table.placed.keys().map(|task_id| (task_id.clone(), Instance::default())).collect();
+        let runtimes = table.apps.keys().map(|name| (name.clone(), Runtime::default())).collect();
+        Self { table, instances, runtimes, leaving: BTreeSet::new(), silence_at: None }
     }
 
-    /// What must be stored before a launch, and before an update is acknowledged.
+    /// What must be stored before a launch, before a kill, and before an update is acknowledged.
     pub fn table(&self) -> &Table {
         &self.table
     }
 
-    /// Keeps the framework's id, and asks for the end of replicas above the wanted number: those of an earlier run with more
-    /// of them.
+    /// Keeps the framework's id, and asks again for the ends that were decided.
     pub fn subscribed(&mut self, framework_id: FrameworkId, now: Time, effects: &mut Vec<Effect>) {
         self.table.framework_id = Some(framework_id);
-        let expected = self.silent().next().is_some();
-        self.silence_at = expected.then(|| now + SILENCE);
-        self.stop_surplus(effects);
-    }
-
-    /// Wants another number of replicas, which may be none: those with the highest numbers are killed, or missing ones launched.
-    pub fn scale(&mut self, replicas: u32, effects: &mut Vec<Effect>) {
-        assert!(replicas <= REPLICAS_MAX, "the order was checked");
-        let ordered = Scaled { described: self.described, replicas };
-        self.table.scaled = (replicas != self.described).then_some(ordered);
-        self.wanted = replicas;
-        effects.push(Effect::Tell(Event::Scaled { replicas }));
-        for number in 0..replicas {
-            self.replicas.entry(number).or_insert(Replica { phase: Phase::Ready, ends: 0 });
+        self.silence_at = self.instances.values().any(|instance| !instance.heard).then(|| now + SILENCE);
+        for runtime in self.runtimes.values_mut() {
+            // While nobody listened nothing could get any further.
+            runtime.progress.begin(now);
         }
-        self.stop_surplus(effects);
-        self.complete = false;
-        self.tell_complete(effects);
+        let doomed = self.table.placed.iter().filter(|(_, placed)| placed.doomed);
+        effects.extend(doomed.map(|(task_id, _)| Effect::Kill(task_id.clone())));
+        self.settle_all(now, effects);
     }
 
-    /// Asks for the end of replicas above the wanted number, once for each, and forgets those that have no task.
-    fn stop_surplus(&mut self, effects: &mut Vec<Effect>) {
-        let surplus: Vec<u32> = self.replicas.range(self.wanted..).map(|(number, _)| *number).collect();
-        for replica in surplus {
-            let Some(placed) = self.table.placed.get(&replica) else {
-                self.vacant(replica, Phase::Ready, effects);
-                continue;
-            };
-            let task_id = placed.task_id.clone();
-            if !std::mem::replace(&mut self.instance(replica).killed, true) {
-                effects.push(Effect::Kill(task_id.clone()));
-                effects.push(Effect::Tell(Event::Stopping { replica, task_id }));
-            }
+    /// Has all replicas of an agent moved away.
+    pub fn leave(&mut self, agent: AgentId, now: Time, effects: &mut Vec<Effect>) {
+        if self.leaving.insert(agent) {
+            self.settle_all(now, effects);
         }
     }
 
-    /// Moves all replicas away from an agent: one is killed, to be launched elsewhere, whenever all run that are wanted. So a service that is
-    /// whole misses one at a time.
-    pub fn leave(&mut self, agent: AgentId, effects: &mut Vec<Effect>) {
-        self.leaving.insert(agent);
-        self.move_one(effects);
-    }
-
-    fn move_one(&mut self, effects: &mut Vec<Effect>) {
-        let placed = &self.table.placed;
-        self.leaving.retain(|agent| placed.values().any(|placed| placed.agent_id == *agent));
-        if self.leaving.is_empty() || self.running() < self.wanted {
-            return;
+    /// An agent may be used again, or still.
+    pub fn stay(&mut self, agent: &AgentId, now: Time, effects: &mut Vec<Effect>) {
+        if self.leaving.remove(agent) {
+            self.settle_all(now, effects);
         }
-        let mut there =
-            placed.range(..self.wanted).filter(|(_, placed)| self.leaving.contains(&placed.agent_id));
-        let Some((&replica, placed)) = there.next() else { return };
-        let task_id = placed.task_id.clone();
-        self.instance(replica).killed = true;
-        self.complete = false;
-        effects.push(Effect::Kill(task_id.clone()));
-        effects.push(Effect::Tell(Event::Moving { replica, task_id }));
     }
 
-    /// Replicas of an earlier run that were not heard of.
-    fn silent(&self) -> impl Iterator<Item = u32> + '_ {
-        let silent =
-            |replica: &Replica| matches!(&replica.phase, Phase::Placed(Instance { heard: false, .. }));
-        self.replicas.iter().filter(move |(_, replica)| silent(replica)).map(|(number, _)| *number)
+    /// Whether an agent is to be left: nothing is launched there.
+    pub fn leaves(&self, agent: &AgentId) -> bool {
+        self.leaving.contains(agent)
     }
 
     /// Tasks that are, or may be, alive.
     pub fn tasks(&self) -> Vec<(TaskId, Option<AgentId>)> {
-        let placed =
-            self.table.placed.values().map(|placed| (placed.task_id.clone(), Some(placed.agent_id.clone())));
+        let placed = self.table.placed.iter().map(|(id, placed)| (id.clone(), Some(placed.agent_id.clone())));
         placed.chain(self.table.strays.iter().map(|id| (id.clone(), None))).collect()
     }
 
-    /// How many replicas run.
+    /// How many replicas are ready, of all services.
     pub fn running(&self) -> u32 {
-        let running = self.replicas.range(..self.wanted).filter(|(_, replica)| replica.runs());
-        u32::try_from(running.count()).expect("there are at most REPLICAS_MAX")
+        self.runtimes.values().map(|runtime| runtime.ready).sum()
     }
 
-    /// Replicas that have a task on this agent.
-    pub fn load(&self, agent: &AgentId) -> usize {
-        self.table.placed.values().filter(|placed| placed.agent_id == *agent).count()
+    /// How many tasks of each service that are to stay each agent has.
+    pub fn loads(&self) -> BTreeMap<(String, AgentId), usize> {
+        let mut loads = BTreeMap::new();
+        for placed in self.table.placed.values().filter(|placed| !placed.doomed) {
+            *loads.entry((placed.app.clone(), placed.agent_id.clone())).or_default() += 1;
+        }
+        loads
+    }
+
+    /// What a replica that is to be launched is made from.
+    pub fn spec(&self, launch: &Launch) -> &Arc<Spec> {
+        self.table.apps[&launch.app].revision(launch.revision)
     }
 
     /// Replicas to launch now, in order.
-    pub fn ready(&self) -> Vec<u32> {
-        self.ready_numbers().collect()
+    pub fn ready(&self) -> Vec<Launch> {
+        let launches = |(name, runtime): (&String, &Runtime)| {
+            let launch = |(replica, revision)| Launch { app: name.clone(), replica, revision };
+            runtime.launch.iter().copied().map(launch).collect::<Vec<_>>()
+        };
+        self.runtimes.iter().flat_map(launches).collect()
     }
 
     /// True when a launch is possible now: offers are wanted then, and only then.
     pub fn wants_offers(&self) -> bool {
-        self.ready_numbers().next().is_some()
-    }
-
-    fn ready_numbers(&self) -> impl Iterator<Item = u32> + '_ {
-        self.replicas.iter().filter(|(_, replica)| replica.phase == Phase::Ready).map(|(number, _)| *number)
-    }
-
-    /// When [`ServiceState::tick`] has something to do next.
-    pub fn next_deadline(&self) -> Option<Time> {
-        self.replicas.values().filter_map(|replica| replica.due()).chain(self.silence_at).min()
+        self.runtimes.values().any(|runtime| !runtime.launch.is_empty())
     }
 
     /// Gives a replica a task, whose id is made here. The table must be stored before the task is launched: a scheduler that
     /// dies in between then asks for a task that never was, instead of forgetting one that is.
-    pub fn place(&mut self, number: u32, agent_id: AgentId, hostname: String, ports: Vec<u16>) -> TaskId {
-        let replica = self.replicas.get_mut(&number).expect("only a replica that exists is placed");
-        assert!(replica.phase == Phase::Ready, "only a replica without a task is given one");
-        replica.phase = Phase::Placed(Instance { heard: true, ..Instance::default() });
+    pub fn place(&mut self, launch: &Launch, agent_id: AgentId, hostname: String, ports: Vec<u16>) -> TaskId {
+        let Launch { app, replica, revision } = launch.clone();
+        let waiting = &mut self.runtimes.get_mut(&app).expect("only a service that is known launches").launch;
+        let seat = waiting.iter().position(|seat| *seat == (replica, revision));
+        waiting.remove(seat.expect("only what is to be launched is placed"));
         self.table.launches += 1;
-        let text = format!("{}.{number}.{}", self.table.service, self.table.launches);
+        let text = format!("{app}.{replica}.{}", self.table.launches);
         let task_id = TaskId::new(text).expect("names of services are checked to begin task ids");
-        self.tasks.insert(task_id.clone(), number);
-        self.table.placed.insert(number, Placed { task_id: task_id.clone(), agent_id, hostname, ports });
+        let placed = Placed { app, replica, revision, agent_id, hostname, ports, doomed: false };
+        self.table.placed.insert(task_id.clone(), placed);
+        self.instances.insert(task_id.clone(), Instance { heard: true, ..Instance::default() });
         task_id
     }
 
-    /// Takes back the task that a replica was just given: it was not launched, and will not be.
-    pub fn unplace(&mut self, number: u32) {
-        self.take(number);
-        self.replicas.get_mut(&number).expect("it has just had a task").phase = Phase::Ready;
+    /// Takes back a task that was just placed: it was not launched, and will not be.
+    pub fn unplace(&mut self, task_id: &TaskId) {
+        self.table.placed.remove(task_id);
+        self.instances.remove(task_id);
     }
 
     /// Takes news of a task.
     pub fn update(&mut self, status: &TaskStatus, now: Time, effects: &mut Vec<Effect>) {
-        let Some(&number) = self.tasks.get(&status.task_id) else {
+        let Some(placed) = self.table.placed.get(&status.task_id) else {
             // What runs with a replica ends with it, and the replica with what runs with it.
             if !self.helps(&status.task_id) {
                 self.unwanted(status, effects);
             }
             return;
         };
-        let first = !std::mem::replace(&mut self.instance(number).heard, true);
+        let app = placed.app.clone();
+        let checked = self.table.apps[&app].revision(placed.revision).health.is_some();
+        let give_up = self.table.apps[&app].described.replace_after;
+        let instance = self.instances.get_mut(&status.task_id).expect("there is one for each task");
+        let first = !std::mem::replace(&mut instance.heard, true);
         match status.state {
-            TaskState::Staging | TaskState::Starting | TaskState::Killing => {
-                self.instance(number).replace_at = None
-            }
+            TaskState::Staging | TaskState::Starting | TaskState::Killing => instance.give_up_at = None,
             TaskState::Running => {
                 // What is found running by a new scheduler may have been judged long ago, which a new master has not heard: it counts
                 // until its agent says otherwise.
-                let untold = self.instance(number).healthy || first && status.source == Source::Master;
-                let healthy = !self.policy.checked || status.findings.healthy.unwrap_or(untold);
-                self.runs(number, healthy, now, effects);
+                let untold = instance.healthy || first && status.source == Source::Master;
+                let healthy = !checked || status.findings.healthy.unwrap_or(untold);
+                self.runs(&status.task_id, healthy, now, effects);
             }
-            TaskState::Unreachable => self.unreachable(number, now, effects),
+            TaskState::Unreachable => {
+                instance.ready_since = None;
+                if instance.give_up_at.is_none() {
+                    instance.give_up_at = Some(now + give_up);
+                    let replace_ms = Event::millis(give_up);
+                    self.tell(&status.task_id, effects, |replica, task_id| Event::Unreachable {
+                        replica,
+                        task_id,
+                        replace_ms,
+                    });
+                }
+            }
             TaskState::Finished | TaskState::Failed | TaskState::Killed | TaskState::Error => {
                 // When its machine starts anew, nobody sees how it ends; and one that is drained ends the best.
                 let own_fault = !matches!(status.reason, Some(Reason::ContainerLost | Reason::AgentDraining));
-                self.ended(number, status, own_fault, now, effects);
+                self.ended(status, own_fault, now, effects);
             }
             // Lost with its agent, or never there: not the replica's fault, so that its pause does not grow.
             TaskState::Dropped | TaskState::Gone | TaskState::GoneByOperator | TaskState::Unknown => {
-                self.ended(number, status, false, now, effects);
+                self.ended(status, false, now, effects);
             }
         }
+        self.settle(&app, now, effects);
     }
 
-    /// Does what is due: pauses end, replicas that were unreachable for too long are replaced.
+    /// Does what is due: pauses end, tasks that could not be reached for too long are given up, updates fail.
     pub fn tick(&mut self, now: Time, effects: &mut Vec<Effect>) {
         if self.silence_at.take_if(|at| *at <= now).is_some() {
-            let replicas: Vec<_> = self.silent().collect();
-            if !replicas.is_empty() {
-                effects.push(Effect::Tell(Event::Silent { replicas }));
-            }
+            self.tell_silent(effects);
         }
-        let due: Vec<_> =
-            self.replicas.iter().filter(|(_, replica)| replica.due().is_some_and(|at| at <= now)).collect();
-        let due: BTreeSet<u32> = due.into_iter().map(|(number, _)| *number).collect();
-        for number in due {
-            if self.table.placed.contains_key(&number) {
-                let placed = self.take(number);
-                self.table.strays.insert(placed.task_id.clone());
-                effects.push(Effect::Tell(Event::Replaced { replica: number, task_id: placed.task_id }));
-            }
-            self.vacant(number, Phase::Ready, effects);
+        let given_up = |instance: &Instance| instance.give_up_at.is_some_and(|at| at <= now);
+        let lost: Vec<_> = self
+            .instances
+            .iter()
+            .filter(|(_, it)| given_up(it))
+            .map(|(task_id, _)| task_id.clone())
+            .collect();
+        for task_id in lost {
+            self.tell(&task_id, effects, |replica, task_id| Event::Replaced { replica, task_id });
+            self.table.placed.remove(&task_id);
+            self.instances.remove(&task_id);
+            self.table.strays.insert(task_id);
         }
+        for pause in self.runtimes.values_mut().flat_map(|runtime| runtime.pauses.values_mut()) {
+            pause.until = pause.until.filter(|until| *until > now);
+        }
+        self.settle_all(now, effects);
+    }
+
+    /// When [`Services::tick`] has something to do next.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let instances = self.instances.iter().flat_map(|(task_id, instance)| {
+            let placed = &self.table.placed[task_id];
+            let min_healthy = self.table.apps[&placed.app].described.update.min_healthy;
+            let counts = instance.ready_since.filter(|_| !instance.available && !placed.doomed);
+            [instance.give_up_at, counts.map(|since| since + min_healthy)]
+        });
+        let apps = self.runtimes.iter().flat_map(|(name, runtime)| {
+            let pauses = runtime.pauses.values().filter_map(|pause| pause.until);
+            pauses.chain(self.table.apps.get(name).and_then(|app| runtime.progress.due(app)))
+        });
+        instances.flatten().chain(apps).chain(self.silence_at).min()
     }
 
     /// True for a task that runs with one of the table: also when the description does not name it any more.
     fn helps(&self, task_id: &TaskId) -> bool {
         let beside = task_id.as_str().rsplit_once('.').and_then(|(beside, _)| TaskId::new(beside).ok());
-        beside.is_some_and(|beside| self.tasks.contains_key(&beside))
+        beside.is_some_and(|beside| self.table.placed.contains_key(&beside))
     }
 
-    fn instance(&mut self, number: u32) -> &mut Instance {
-        match &mut self.replicas.get_mut(&number).expect("tasks are of replicas that exist").phase {
-            Phase::Placed(instance) => instance,
-            Phase::Ready | Phase::Paused { .. } => unreachable!("a replica in the table has a task"),
-        }
-    }
-
-    fn runs(&mut self, number: u32, healthy: bool, now: Time, effects: &mut Vec<Effect>) {
-        let instance = self.instance(number);
-        let returned = instance.replace_at.take().is_some();
-        let new = instance.running_since.is_none() || !instance.healthy;
-        let lost = instance.healthy && !healthy;
+    fn runs(&mut self, task_id: &TaskId, healthy: bool, now: Time, effects: &mut Vec<Effect>) {
+        let instance = self.instances.get_mut(task_id).expect("there is one for each task");
+        instance.give_up_at = None;
         instance.running_since.get_or_insert(now);
+        let lost = instance.healthy && !healthy;
+        let gained = healthy && instance.ready_since.is_none();
         instance.healthy = healthy;
-        if lost {
-            self.complete = false;
-            let task_id = self.table.placed[&number].task_id.clone();
-            effects.push(Effect::Tell(Event::Unhealthy { replica: number, task_id }));
+        if healthy {
+            instance.ready_since.get_or_insert(now);
+        } else {
+            (instance.ready_since, instance.available) = (None, false);
         }
-        if !healthy {
+        let placed = &self.table.placed[task_id];
+        // That one runs which is on its way out is no news.
+        if gained && !placed.doomed {
+            let (hostname, addresses) = (placed.hostname.clone(), placed.addresses());
+            self.tell(task_id, effects, |replica, task_id| Event::Running {
+                replica,
+                task_id,
+                hostname,
+                addresses,
+            });
+        } else if lost {
+            self.tell(task_id, effects, |replica, task_id| Event::Unhealthy { replica, task_id });
+        }
+    }
+
+    fn ended(&mut self, status: &TaskStatus, own_fault: bool, now: Time, effects: &mut Vec<Effect>) {
+        let placed = self.table.placed.remove(&status.task_id).expect("it was just found");
+        let instance = self.instances.remove(&status.task_id).expect("there is one for each task");
+        let app = &self.table.apps[&placed.app];
+        let runtime = self.runtimes.get_mut(&placed.app).expect("there is one for each service");
+        let (replica, task_id) = (placed.replica, status.task_id.clone());
+        let told = |event| Effect::Tell(Told::of(&placed.app, event));
+        if placed.doomed {
+            if replica >= app.replicas() {
+                effects.push(told(Event::Stopped { replica }));
+            }
             return;
         }
-        let instance = self.instance(number);
-        // One that is being killed because it is, or was, one too many is no news.
-        let killed = instance.killed;
-        if (new || returned) && number < self.wanted && !killed {
-            let placed = &self.table.placed[&number];
-            effects.push(Effect::Tell(Event::Running {
-                replica: number,
-                task_id: placed.task_id.clone(),
-                hostname: placed.hostname.clone(),
-                addresses: placed.addresses(),
-            }));
+        let Restart { min, max, stable } = app.described.restart;
+        let pause = runtime.pauses.entry((replica, placed.revision)).or_default();
+        if instance.running_since.is_some_and(|since| now.since(since) >= stable) {
+            pause.ends = 0;
         }
-        self.tell_complete(effects);
+        let length = (min * 2u32.pow(pause.ends.min(16))).min(max);
+        pause.ends += u32::from(own_fault);
+        pause.until = Some(now + length);
+        let restart_ms = Event::millis(length);
+        effects.push(told(Event::Ended { replica, task_id, why: cause(status), restart_ms }));
     }
 
-    fn tell_complete(&mut self, effects: &mut Vec<Effect>) {
-        if !self.complete && self.running() == self.wanted {
-            self.complete = true;
-            effects.push(Effect::Tell(Event::Complete { replicas: self.wanted }));
-        }
-        self.move_one(effects);
-    }
-
-    fn unreachable(&mut self, number: u32, now: Time, effects: &mut Vec<Effect>) {
-        let replace_after = self.policy.replace_after;
-        let instance = self.instance(number);
-        if instance.replace_at.is_none() {
-            instance.replace_at = Some(now + replace_after);
-            self.complete = false;
-            let task_id = self.table.placed[&number].task_id.clone();
-            let replace_ms = Event::millis(replace_after);
-            effects.push(Effect::Tell(Event::Unreachable { replica: number, task_id, replace_ms }));
-        }
-    }
-
-    fn ended(
-        &mut self,
-        number: u32,
-        status: &TaskStatus,
-        own_fault: bool,
-        now: Time,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Restart { min, max, stable } = self.policy.restart;
-        let Instance { running_since: since, killed, .. } = *self.instance(number);
-        self.complete = false;
-        let task_id = self.take(number).task_id;
-        let replica = self.replicas.get_mut(&number).expect("it has just had a task");
-        if since.is_some_and(|since| now.since(since) >= stable) {
-            replica.ends = 0;
-        }
-        let pause = (min * 2u32.pow(replica.ends.min(16))).min(max);
-        replica.ends += u32::from(own_fault && !killed);
-        if number < self.wanted {
-            let restart_ms = Event::millis(pause);
-            effects.push(Effect::Tell(Event::Ended {
-                replica: number,
-                task_id,
-                why: cause(status),
-                restart_ms,
-            }));
-        }
-        self.vacant(number, Phase::Paused { until: now + pause }, effects);
-    }
-
-    /// Takes its task from a replica.
-    fn take(&mut self, number: u32) -> Placed {
-        let placed = self.table.placed.remove(&number).expect("only a replica with a task loses it");
-        self.tasks.remove(&placed.task_id);
-        placed
-    }
-
-    /// What becomes of a replica without a task: it waits for a new one, or is forgotten when it was one too many.
-    fn vacant(&mut self, number: u32, next: Phase, effects: &mut Vec<Effect>) {
-        if number < self.wanted {
-            self.replicas.get_mut(&number).expect("it has just had a task").phase = next;
-        } else {
-            self.replicas.remove(&number);
-            effects.push(Effect::Tell(Event::Stopped { replica: number }));
-        }
-    }
-
-    /// News of a task that is no replica: replaced, or launched by a scheduler whose table was lost.
+    /// News of a task that is no replica: given up, or launched by a scheduler whose table was lost.
     fn unwanted(&mut self, status: &TaskStatus, effects: &mut Vec<Effect>) {
         let id = &status.task_id;
         match status.state {
             TaskState::Staging | TaskState::Starting | TaskState::Running => {
                 self.table.strays.insert(id.clone());
                 effects.push(Effect::Kill(id.clone()));
-                effects.push(Effect::Tell(Event::Unwanted { task_id: id.clone() }));
+                let app = id.as_str().rsplitn(3, '.').last().unwrap_or_default();
+                effects.push(Effect::Tell(Told::of(app, Event::Unwanted { task_id: id.clone() })));
             }
             TaskState::Killing | TaskState::Unreachable => {}
             _ => _ = self.table.strays.remove(id),
         }
     }
-}
 
-impl Replica {
-    fn runs(&self) -> bool {
-        matches!(
-            &self.phase,
-            Phase::Placed(Instance {
-                running_since: Some(_),
-                healthy: true,
-                replace_at: None,
-                killed: false,
-                ..
-            })
-        )
+    fn tell_silent(&self, effects: &mut Vec<Effect>) {
+        for name in self.table.apps.keys() {
+            let silent = |(task_id, _): &(&TaskId, &Placed)| !self.instances[*task_id].heard;
+            let replicas: Vec<_> =
+                self.table.tasks_of(name).filter(silent).map(|(_, placed)| placed.replica).collect();
+            if !replicas.is_empty() {
+                effects.push(Effect::Tell(Told::of(name, Event::Silent { replicas })));
+            }
+        }
     }
 
-    fn due(&self) -> Option<Time> {
-        match &self.phase {
-            Phase::Ready => None,
-            Phase::Paused { until } => Some(*until),
-            Phase::Placed(instance) => instance.replace_at,
+    /// Tells something of a task, unless it is on its way out anyway.
+    fn tell(&self, task_id: &TaskId, effects: &mut Vec<Effect>, event: impl FnOnce(u32, TaskId) -> Event) {
+        let placed = &self.table.placed[task_id];
+        if !placed.doomed {
+            effects.push(Effect::Tell(Told::of(&placed.app, event(placed.replica, task_id.clone()))));
+        }
+    }
+
+    /// Brings all services on.
+    pub fn settle_all(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        for name in self.table.apps.keys().cloned().collect::<Vec<_>>() {
+            self.settle(&name, now, effects);
+        }
+    }
+
+    /// Brings a service on: makes its plan, dooms what is to go, and moves its update along, until there is nothing left to decide.
+    fn settle(&mut self, name: &str, now: Time, effects: &mut Vec<Effect>) {
+        while let Some(app) = self.table.apps.get(name) {
+            if app.removed && self.table.tasks_of(name).next().is_none() {
+                self.table.apps.remove(name);
+                self.runtimes.remove(name);
+                effects.push(Effect::Tell(Told::of(name, Event::Removed)));
+                return;
+            }
+            if self.waits(name, effects) {
+                return;
+            }
+            let (wish, seen) = (self.wish(name), self.seen(name, now));
+            let plan = plan::plan(&wish, &seen);
+            for task_id in &plan.kill {
+                self.doom(task_id, effects);
+            }
+            let moved = self.advance(name, &plan, now, effects);
+            let done = !moved && plan.kill.is_empty();
+            self.count(name, plan, now, effects);
+            if done {
+                return;
+            }
+        }
+    }
+
+    /// Whether a service is not to be started yet: what it comes after is not complete.
+    fn waits(&mut self, name: &str, effects: &mut Vec<Effect>) -> bool {
+        let app = &self.table.apps[name];
+        if app.started || app.removed {
+            return false;
+        }
+        let complete = |other: &String| self.runtimes.get(other).is_some_and(|runtime| runtime.complete);
+        let after = app.described.after.iter().find(|other| !complete(other)).cloned();
+        let runtime = self.runtimes.get_mut(name).expect("there is one for each service");
+        match after {
+            None => self.table.apps.get_mut(name).expect("it was just found").started = true,
+            Some(after) if !std::mem::replace(&mut runtime.waits, true) => {
+                effects.push(Effect::Tell(Told::of(name, Event::Waits { after })));
+                return true;
+            }
+            Some(_) => return true,
+        }
+        false
+    }
+
+    fn wish(&self, name: &str) -> Wish {
+        let (app, runtime) = (&self.table.apps[name], &self.runtimes[name]);
+        let (replicas, update) = (app.replicas(), &app.described.update);
+        let paused = runtime.pauses.iter().filter(|(_, pause)| pause.until.is_some());
+        Wish {
+            replicas,
+            base: app.base(),
+            canaries: (app.canaries(), app.target),
+            surge: update.surge(replicas),
+            unavailable: update.unavailable(replicas),
+            paused: paused.map(|(seat, _)| *seat).collect(),
+        }
+    }
+
+    fn seen(&mut self, name: &str, now: Time) -> Vec<Seen> {
+        let min_healthy = self.table.apps[name].described.update.min_healthy;
+        let instances = &mut self.instances;
+        let leaving = &self.leaving;
+        let seen = self.table.tasks_of(name).map(|(task_id, placed)| {
+            let instance = instances.get_mut(task_id).expect("there is one for each task");
+            // Once it counts it does so until it is not ready any more.
+            let long_enough = |since: Time| instance.available || now.since(since) >= min_healthy;
+            instance.available = instance.ready_since.is_some_and(long_enough);
+            Seen {
+                task_id: task_id.clone(),
+                seat: (placed.replica, placed.revision),
+                doomed: placed.doomed,
+                leaving: leaving.contains(&placed.agent_id),
+                heard: instance.heard,
+                ready: instance.ready_since.is_some(),
+                available: instance.available,
+            }
+        });
+        seen.collect()
+    }
+
+    /// Decides the end of a task.
+    fn doom(&mut self, task_id: &TaskId, effects: &mut Vec<Effect>) {
+        let placed = self.table.placed.get_mut(task_id).expect("plans are made of tasks that are there");
+        placed.doomed = true;
+        let replica = placed.replica;
+        let task = task_id.clone();
+        let event = if replica >= self.table.apps[&placed.app].replicas() {
+            Event::Stopping { replica, task_id: task }
+        } else if self.leaving.contains(&placed.agent_id) {
+            Event::Moving { replica, task_id: task }
+        } else {
+            Event::Retired { replica, task_id: task, revision: placed.revision }
+        };
+        effects.push(Effect::Kill(task_id.clone()));
+        effects.push(Effect::Tell(Told::of(&placed.app, event)));
+    }
+
+    /// Keeps what a plan says of a service, and tells when all of it runs.
+    fn count(&mut self, name: &str, plan: Plan, now: Time, effects: &mut Vec<Effect>) {
+        let replicas = self.table.apps[name].replicas();
+        let removed = self.table.apps[name].removed;
+        let runtime = self.runtimes.get_mut(name).expect("there is one for each service");
+        (runtime.launch, runtime.ready) = (plan.launch, plan.ready);
+        let was = std::mem::replace(&mut runtime.complete, plan.ready == replicas && !removed);
+        if was || !runtime.complete {
+            return;
+        }
+        effects.push(Effect::Tell(Told::of(name, Event::Complete { replicas })));
+        // Others may have waited for that.
+        let waiting = self.table.apps.iter().filter(|(_, app)| !app.started).map(|(other, _)| other.clone());
+        for other in waiting.collect::<Vec<_>>() {
+            self.settle(&other, now, effects);
         }
     }
 }

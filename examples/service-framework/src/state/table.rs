@@ -1,58 +1,59 @@
-//! What must outlive the scheduler: who it is, and which task is which replica.
+//! What must outlive the scheduler: who it is, what it is to run, and which task is which replica.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apportion_sdk::{AgentId, FrameworkId, TaskId};
-use serde::{Deserialize, Serialize};
+use apportion_sdk::{
+    AgentId, FrameworkId, TaskId,
+    store::{Changes, Kept},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// The version of the file; another one is refused rather than guessed at.
-pub const VERSION: u32 = 1;
+use super::App;
 
-/// The part of a service that is stored: small, and written as a whole.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The version of the records; another one is refused rather than guessed at.
+pub const VERSION: u32 = 2;
+
+/// The record of the framework as a whole.
+const WHOLE: &str = "services";
+
+/// What the records of services, of their tasks, and of strays begin with.
+const APP: &str = "app/";
+const TASK: &str = "task/";
+const STRAY: &str = "stray/";
+
+/// All that is stored.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Table {
-    /// [`VERSION`].
-    pub version: u32,
-    /// The service's name: a state of another service is not taken over by mistake.
-    pub service: String,
     /// The framework; none before its first subscription.
     pub framework_id: Option<FrameworkId>,
-    /// The number of replicas that was ordered while the service ran, unless it is the description's own. Absent in a table that was
-    /// written before there were such orders.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scaled: Option<Scaled>,
     /// How many tasks were ever launched. Each has this number in its id, so that no id is used twice.
     pub launches: u64,
-    /// The task of each replica that has one.
-    pub placed: BTreeMap<u32, Placed>,
-    /// Tasks that may still run though their replica was replaced; killed when they are heard of.
+    /// The services, by name.
+    pub apps: BTreeMap<String, App>,
+    /// Every task that may live and is a replica, or was one and is being killed.
+    pub placed: BTreeMap<TaskId, Placed>,
+    /// Tasks that may still run though they were given up; killed when they are heard of.
     pub strays: BTreeSet<TaskId>,
 }
 
-/// Another number of replicas than the description says. It holds over restarts for as long as the description says the same
-/// number: whoever changes that one wants what it says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Scaled {
-    /// The description's number when this was ordered.
-    pub described: u32,
-    /// The number that was ordered.
-    pub replicas: u32,
-}
-
-/// The task of a replica.
+/// A task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Placed {
-    /// Its id.
-    pub task_id: TaskId,
+    /// Its service.
+    pub app: String,
+    /// Which replica it is. While one is replaced, two tasks are the same.
+    pub replica: u32,
+    /// What it was made from.
+    pub revision: u64,
     /// Its agent.
     pub agent_id: AgentId,
     /// The agent's host.
     pub hostname: String,
     /// The ports that it was given.
     pub ports: Vec<u16>,
+    /// Whether its end was decided: written before it is asked for, so that the next scheduler does not count on it.
+    pub doomed: bool,
 }
 
 impl Placed {
@@ -62,17 +63,108 @@ impl Placed {
     }
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whole {
+    version: u32,
+    launches: u64,
+}
+
+/// A record is not what was written.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the record `{key}` of the state is damaged: {why}; its replicas run on until the failover time-out, `apportion frameworks` lists \
+     them; begin anew with --forget"
+)]
+pub struct TableError {
+    /// Which.
+    pub key: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
 impl Table {
-    /// That of a service that never ran.
-    pub fn new(service: &str) -> Self {
-        Self {
-            version: VERSION,
-            service: service.to_owned(),
-            framework_id: None,
-            scaled: None,
-            launches: 0,
-            placed: BTreeMap::new(),
-            strays: BTreeSet::new(),
+    /// What was stored.
+    pub fn load(kept: Kept) -> Result<Table, TableError> {
+        let mut table = Table { framework_id: kept.framework_id, ..Table::default() };
+        for (key, record) in &kept.records {
+            let damaged = |why: String| TableError { key: key.clone(), why };
+            let id = |text: &str| TaskId::new(text).map_err(|error| damaged(error.to_string()));
+            if let Some(name) = key.strip_prefix(APP) {
+                let app: App = read(key, record)?;
+                let spoken = [app.target].into_iter().chain(app.good.iter().copied());
+                if let Some(number) = spoken.into_iter().find(|number| !app.revisions.contains_key(number)) {
+                    return Err(damaged(format!("it has no revision {number}")));
+                }
+                table.apps.insert(name.to_owned(), app);
+            } else if let Some(text) = key.strip_prefix(TASK) {
+                table.placed.insert(id(text)?, read(key, record)?);
+            } else if let Some(text) = key.strip_prefix(STRAY) {
+                table.strays.insert(id(text)?);
+            } else if key == WHOLE {
+                let whole: Whole = read(key, record)?;
+                if whole.version != VERSION {
+                    return Err(damaged(format!("version {} instead of {VERSION}", whole.version)));
+                }
+                table.launches = whole.launches;
+            } else {
+                return Err(damaged("nothing of this version has such a name".to_owned()));
+            }
         }
+        for (task_id, placed) in &table.placed {
+            let app = table.apps.get(&placed.app);
+            if app.is_none_or(|app| !app.revisions.contains_key(&placed.revision)) {
+                let why = format!("there is no revision {} of service `{}`", placed.revision, placed.app);
+                return Err(TableError { key: format!("{TASK}{task_id}"), why });
+            }
+        }
+        Ok(table)
     }
+
+    /// What has to be stored where `before` is.
+    pub fn changes_since(&self, before: &Table) -> Changes {
+        let mut changes = Changes::default();
+        if self.framework_id != before.framework_id {
+            changes.framework_id(self.framework_id.clone());
+        }
+        if self.launches != before.launches || *before == Table::default() && *self != *before {
+            changes.put(WHOLE, written(&Whole { version: VERSION, launches: self.launches }));
+        }
+        differences(APP, &self.apps, &before.apps, &mut changes);
+        differences(TASK, &self.placed, &before.placed, &mut changes);
+        for stray in self.strays.difference(&before.strays) {
+            changes.put(format!("{STRAY}{stray}"), Vec::new());
+        }
+        for stray in before.strays.difference(&self.strays) {
+            changes.remove(format!("{STRAY}{stray}"));
+        }
+        changes
+    }
+
+    /// The tasks of a service.
+    pub fn tasks_of<'a>(&'a self, app: &'a str) -> impl Iterator<Item = (&'a TaskId, &'a Placed)> {
+        self.placed.iter().filter(move |(_, placed)| placed.app == app)
+    }
+}
+
+fn differences<K: Ord + std::fmt::Display, V: PartialEq + Serialize>(
+    prefix: &str,
+    now: &BTreeMap<K, V>,
+    before: &BTreeMap<K, V>,
+    changes: &mut Changes,
+) {
+    for (key, value) in now.iter().filter(|(key, value)| before.get(key) != Some(value)) {
+        changes.put(format!("{prefix}{key}"), written(value));
+    }
+    for key in before.keys().filter(|key| !now.contains_key(key)) {
+        changes.remove(format!("{prefix}{key}"));
+    }
+}
+
+fn written(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("records have texts and numbers as keys")
+}
+
+fn read<T: DeserializeOwned>(key: &str, record: &[u8]) -> Result<T, TableError> {
+    serde_json::from_slice(record).map_err(|error| TableError { key: key.to_owned(), why: error.to_string() })
 }

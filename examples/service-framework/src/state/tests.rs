@@ -1,21 +1,13 @@
-use std::collections::BTreeMap;
+//! Services told what happens, one thing after the other.
+
+mod world;
 
 use apportion_sdk::Findings;
-use proptest::prelude::*;
 
 use super::*;
+use crate::spec::{Health, Share, Update};
 
-const POLICY: Policy = Policy {
-    checked: false,
-    restart: Restart {
-        min: Duration::from_secs(1),
-        max: Duration::from_secs(8),
-        stable: Duration::from_secs(60),
-    },
-    replace_after: Duration::from_secs(30),
-};
-
-fn at(seconds: u64) -> Time {
+pub(super) fn at(seconds: u64) -> Time {
     Time::from_micros(seconds * 1_000_000)
 }
 
@@ -23,7 +15,7 @@ fn agent(name: &str) -> AgentId {
     AgentId::new(name).unwrap()
 }
 
-fn status(id: &TaskId, state: TaskState) -> TaskStatus {
+pub(super) fn status(id: &TaskId, state: TaskState) -> TaskStatus {
     TaskStatus {
         task_id: id.clone(),
         agent_id: None,
@@ -39,518 +31,498 @@ fn status(id: &TaskId, state: TaskState) -> TaskStatus {
     }
 }
 
-fn place(service: &mut ServiceState, number: u32) -> TaskId {
-    service.place(number, agent("a1"), "one".into(), vec![31000])
-}
-
-/// The service with every replica placed and running, and their tasks.
-fn running(wanted: u32) -> (ServiceState, Vec<TaskId>) {
-    let mut service = ServiceState::new(wanted, POLICY, Table::new("web"));
-    let tasks: Vec<_> = service.ready().into_iter().map(|number| place(&mut service, number)).collect();
-    for task in &tasks {
-        service.update(&status(task, TaskState::Running), at(0), &mut Vec::new());
+/// Replicas that count after ten seconds.
+pub(super) fn web(replicas: u32) -> Spec {
+    Spec {
+        replicas,
+        restart: Restart { max: Duration::from_secs(8), ..Restart::default() },
+        update: Update { progress_deadline: Duration::from_secs(100), ..Update::default() },
+        ..Spec::new("web", ["serve"])
     }
-    (service, tasks)
 }
 
-fn told(service: &mut ServiceState, now: u64, task: &TaskId, state: TaskState) -> Vec<Effect> {
-    let mut effects = Vec::new();
-    service.update(&status(task, state), at(now), &mut effects);
-    effects
+/// Replicas that are not those of [`web`].
+fn next(spec: &Spec) -> Spec {
+    Spec { argv: vec!["serve-better".into()], ..spec.clone() }
 }
 
-fn tick(service: &mut ServiceState, now: u64) -> Vec<Effect> {
-    let mut effects = Vec::new();
-    service.tick(at(now), &mut effects);
-    effects
+/// Services on a cluster that does what it is told, at a time of its own.
+struct Story {
+    services: Services,
+    now: u64,
+    told: Vec<Effect>,
+}
+
+impl Story {
+    fn of(spec: Spec) -> Self {
+        let mut story = Self { services: Services::default(), now: 0, told: Vec::new() };
+        story.services.subscribed(FrameworkId::new("f1").unwrap(), at(0), &mut Vec::new());
+        story.apply(spec);
+        story
+    }
+
+    /// With every replica running for so long that it counts.
+    fn running(spec: Spec) -> Self {
+        let mut story = Self::of(spec);
+        story.launch();
+        story.run();
+        story.wait(10);
+        assert_eq!(story.phase(), Phase::Steady, "{:?}", story.services);
+        story
+    }
+
+    fn apply(&mut self, spec: Spec) -> Change {
+        let name = spec.name.clone();
+        let applied = self.services.apply(vec![Arc::new(spec)], false, at(self.now), &mut self.told).unwrap();
+        applied[&name].change
+    }
+
+    /// Launches what is to be launched, on agent `a1`; gives the ids.
+    fn launch(&mut self) -> Vec<String> {
+        self.launch_on("a1")
+    }
+
+    fn launch_on(&mut self, on: &str) -> Vec<String> {
+        let mut ids = Vec::new();
+        for launch in self.services.ready() {
+            ids.push(self.services.place(&launch, agent(on), on.into(), vec![31000]).to_string());
+        }
+        self.services.settle_all(at(self.now), &mut self.told);
+        ids
+    }
+
+    fn tell(&mut self, task: &str, state: TaskState) {
+        self.services.update(&status(&TaskId::new(task).unwrap(), state), at(self.now), &mut self.told);
+    }
+
+    /// Has everything run that was launched and is not on its way out.
+    fn run(&mut self) {
+        for (task, placed) in self.services.table().placed.clone() {
+            if !placed.doomed {
+                self.tell(task.as_str(), TaskState::Running);
+            }
+        }
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        self.now += seconds;
+        self.services.tick(at(self.now), &mut self.told);
+    }
+
+    /// What was to be killed since the last time; it ends.
+    fn killed(&mut self) -> Vec<String> {
+        let told = std::mem::take(&mut self.told);
+        let kills = told.into_iter().filter_map(|effect| match effect {
+            Effect::Kill(task) => Some(task.to_string()),
+            Effect::Tell(_) => None,
+        });
+        let kills: Vec<_> = kills.collect();
+        kills.iter().for_each(|task| self.tell(task, TaskState::Killed));
+        kills
+    }
+
+    /// What was told since the last time, in short.
+    fn events(&mut self) -> Vec<String> {
+        let told = std::mem::take(&mut self.told).into_iter().filter_map(|effect| match effect {
+            Effect::Tell(told) => Some(told.event.to_string()),
+            Effect::Kill(_) => None,
+        });
+        told.collect()
+    }
+
+    fn app(&self) -> &App {
+        &self.services.table().apps["web"]
+    }
+
+    fn phase(&self) -> Phase {
+        self.app().phase
+    }
+
+    /// The scheduler dies, and the next one begins; nothing is heard of tasks yet.
+    fn restart(&mut self) {
+        let kept = Table::load(stored(self.services.table())).unwrap();
+        assert_eq!(kept, *self.services.table());
+        self.services = Services::new(kept);
+        self.services.subscribed(FrameworkId::new("f1").unwrap(), at(self.now), &mut self.told);
+    }
+}
+
+/// What a store has after this was saved to it.
+pub(super) fn stored(table: &Table) -> apportion_sdk::store::Kept {
+    use apportion_sdk::store::{Memory, Store};
+    let mut store = Memory::default();
+    store.save(table.changes_since(&Table::default())).unwrap();
+    store.load().unwrap()
 }
 
 #[test]
 fn replicas_are_launched_once_and_told_when_complete() {
-    let mut service = ServiceState::new(2, POLICY, Table::new("web"));
-    assert_eq!(service.ready(), [0, 1]);
-    let (first, second) = (place(&mut service, 0), place(&mut service, 1));
-    assert_eq!((first.as_str(), second.as_str()), ("web.0.1", "web.1.2"));
-    assert!(!service.wants_offers());
-    assert_eq!(told(&mut service, 1, &first, TaskState::Running).len(), 1);
-    let effects = told(&mut service, 1, &second, TaskState::Running);
-    assert!(matches!(
-        effects[..],
-        [Effect::Tell(Event::Running { replica: 1, .. }), Effect::Tell(Event::Complete { replicas: 2 })]
-    ));
-    assert_eq!(told(&mut service, 2, &second, TaskState::Running), [], "a repeated update is no news");
-    assert_eq!(service.running(), 2);
+    let mut story = Story::of(web(2));
+    assert_eq!(story.launch(), ["web.0.1", "web.1.2"]);
+    assert!(!story.services.wants_offers());
+    story.events();
+    story.tell("web.0.1", TaskState::Running);
+    assert_eq!(story.events(), ["replica 0 running on a1:31000 (web.0.1)"]);
+    story.tell("web.1.2", TaskState::Running);
+    assert_eq!(story.events(), ["replica 1 running on a1:31000 (web.1.2)", "all 2 replicas run"]);
+    story.tell("web.1.2", TaskState::Running);
+    assert_eq!(story.events(), [""; 0], "a repeated update is no news");
+    story.wait(9);
+    assert_eq!(story.events(), [""; 0]);
+    story.wait(1);
+    assert_eq!(story.events(), ["all replicas have revision 1"]);
+    assert_eq!(story.services.next_deadline(), None);
 }
 
 #[test]
 fn a_replica_with_a_health_check_counts_only_while_it_is_healthy() {
-    let policy = Policy { checked: true, ..POLICY };
-    let mut service = ServiceState::new(1, policy, Table::new("web"));
-    let task = place(&mut service, 0);
-    let mut told = |healthy: Option<bool>| {
+    let health = Some(Health::new(crate::spec::Asked::Command(vec!["ask".into()])));
+    let mut story = Story::of(Spec { health, ..web(1) });
+    let task = TaskId::new(&story.launch()[0]).unwrap();
+    let tell = |story: &mut Story, healthy: Option<bool>, source: Source| {
+        story.told.clear();
         let findings = Findings { healthy, check: None };
-        let mut effects = Vec::new();
-        let status = TaskStatus { findings, ..status(&task, TaskState::Running) };
-        service.update(&status, at(1), &mut effects);
-        (service.running(), effects)
+        let status = TaskStatus { findings, source, ..status(&task, TaskState::Running) };
+        story.services.update(&status, at(1), &mut story.told);
+        (story.services.running(), story.events().len())
     };
-    assert_eq!(told(None), (0, Vec::new()), "nobody knows yet");
-    assert_eq!(told(Some(false)), (0, Vec::new()), "it was not healthy before either");
-    let (running, effects) = told(Some(true));
-    assert!(
-        matches!(effects[..], [Effect::Tell(Event::Running { .. }), Effect::Tell(Event::Complete { .. })]),
-        "{effects:?}"
-    );
-    assert_eq!(running, 1);
-    let (running, effects) = told(Some(false));
-    assert!(matches!(effects[..], [Effect::Tell(Event::Unhealthy { replica: 0, .. })]), "{effects:?}");
-    assert_eq!((running, told(Some(true)).0, told(None).0), (0, 1, 1));
+    assert_eq!(tell(&mut story, None, Source::Agent), (0, 0), "nobody knows yet");
+    assert_eq!(tell(&mut story, Some(false), Source::Agent), (0, 0));
+    assert_eq!(tell(&mut story, Some(true), Source::Agent), (1, 2));
+    assert_eq!(tell(&mut story, Some(false), Source::Agent), (0, 1));
+    assert_eq!(tell(&mut story, Some(true), Source::Agent).0, 1);
+    assert_eq!(tell(&mut story, None, Source::Agent).0, 1);
     // A new scheduler asks, and a new master does not know of its health: what was running counts until its agent says otherwise.
-    let mut again = ServiceState::new(1, policy, service.table().clone());
-    let found = TaskStatus { source: Source::Master, ..status(&task, TaskState::Running) };
-    again.update(&found, at(9), &mut Vec::new());
-    assert_eq!(again.running(), 1);
+    story.restart();
+    assert_eq!(tell(&mut story, None, Source::Master).0, 1);
+    assert_eq!(tell(&mut story, Some(false), Source::Agent).0, 0);
 }
 
 #[test]
-fn restarts_pause_longer_each_time_until_a_run_was_stable() {
-    let (mut service, tasks) = running(1);
-    let mut task = tasks[0].clone();
-    let mut now = 1;
+fn pauses_grow_and_begin_anew_after_a_stable_run() {
+    let mut story = Story::of(web(1));
     for pause in [1, 2, 4, 8, 8] {
-        told(&mut service, now, &task, TaskState::Failed);
-        assert_eq!(service.next_deadline(), Some(at(now + pause)));
-        assert!(!service.wants_offers(), "it pauses");
-        now += pause;
-        tick(&mut service, now);
-        task = place(&mut service, 0);
-        told(&mut service, now, &task, TaskState::Running);
+        let task = story.launch().remove(0);
+        story.tell(&task, TaskState::Running);
+        story.tell(&task, TaskState::Failed);
+        story.wait(pause - 1);
+        assert!(pause == 1 || !story.services.wants_offers(), "{pause}");
+        story.wait(1);
+        assert!(story.services.wants_offers(), "{pause}");
     }
-    now += 60;
-    told(&mut service, now, &task, TaskState::Finished);
-    assert_eq!(service.next_deadline(), Some(at(now + 1)), "after a stable run it begins anew");
+    let task = story.launch().remove(0);
+    story.tell(&task, TaskState::Running);
+    story.wait(60);
+    story.tell(&task, TaskState::Failed);
+    story.wait(1);
+    assert!(story.services.wants_offers());
 }
 
 #[test]
-fn what_is_lost_with_its_agent_starts_again_without_a_longer_pause() {
-    let (mut service, tasks) = running(1);
-    told(&mut service, 1, &tasks[0], TaskState::Gone);
-    tick(&mut service, 2);
-    let next = place(&mut service, 0);
-    told(&mut service, 3, &next, TaskState::Dropped);
-    assert_eq!(service.next_deadline(), Some(at(4)));
-    tick(&mut service, 4);
-    let next = place(&mut service, 0);
-    let unseen = TaskStatus { reason: Some(Reason::ContainerLost), ..status(&next, TaskState::Failed) };
-    service.update(&unseen, at(5), &mut Vec::new());
-    assert_eq!(service.next_deadline(), Some(at(6)), "its machine started anew");
-    tick(&mut service, 6);
-    let next = place(&mut service, 0);
-    let drained = TaskStatus { reason: Some(Reason::AgentDraining), ..status(&next, TaskState::Killed) };
-    service.update(&drained, at(6), &mut Vec::new());
-    assert_eq!(service.next_deadline(), Some(at(7)), "its agent was drained");
-    tick(&mut service, 7);
-    let next = place(&mut service, 0);
-    told(&mut service, 8, &next, TaskState::Failed);
-    assert_eq!(service.next_deadline(), Some(at(9)), "none of these ends has counted");
-}
-
-#[test]
-fn an_unreachable_replica_is_replaced_after_a_while_and_killed_when_it_returns() {
-    let (mut service, tasks) = running(1);
-    let effects = told(&mut service, 10, &tasks[0], TaskState::Unreachable);
-    assert!(matches!(effects[..], [Effect::Tell(Event::Unreachable { replica: 0, replace_ms: 30_000, .. })]));
-    assert_eq!(service.running(), 0);
-    assert!(!service.wants_offers(), "it may return");
-    assert_eq!(tick(&mut service, 39), []);
-    assert!(matches!(tick(&mut service, 40)[..], [Effect::Tell(Event::Replaced { replica: 0, .. })]));
-    assert!(service.wants_offers());
-    let next = place(&mut service, 0);
-    let back = told(&mut service, 50, &tasks[0], TaskState::Running);
-    assert_eq!(back[0], Effect::Kill(tasks[0].clone()));
-    assert_eq!(service.tasks().len(), 2, "until its end it is asked for");
-    told(&mut service, 51, &tasks[0], TaskState::Killed);
-    let left: Vec<_> = service.tasks().into_iter().map(|(id, _)| id).collect();
-    assert_eq!(left, [next]);
-}
-
-#[test]
-fn an_unreachable_replica_that_returns_in_time_stays() {
-    let (mut service, tasks) = running(1);
-    told(&mut service, 10, &tasks[0], TaskState::Unreachable);
-    let effects = told(&mut service, 39, &tasks[0], TaskState::Running);
-    assert!(matches!(
-        effects[..],
-        [Effect::Tell(Event::Running { .. }), Effect::Tell(Event::Complete { .. })]
-    ));
-    assert_eq!(tick(&mut service, 100), []);
-    assert_eq!(service.running(), 1);
+fn one_that_cannot_be_reached_is_given_up_and_killed_when_it_returns() {
+    let mut story = Story::running(web(1));
+    story.tell("web.0.1", TaskState::Unreachable);
+    story.wait(29);
+    story.tell("web.0.1", TaskState::Running);
+    story.wait(100);
+    assert_eq!(story.services.running(), 1, "it returned in time");
+    story.tell("web.0.1", TaskState::Unreachable);
+    story.wait(30);
+    assert_eq!(story.launch(), ["web.0.2"]);
+    story.killed();
+    story.tell("web.0.1", TaskState::Running);
+    assert_eq!(story.killed(), ["web.0.1"]);
+    assert!(story.services.table().strays.is_empty());
 }
 
 #[test]
 fn a_restarted_scheduler_adopts_what_runs_and_launches_only_what_is_missing() {
-    let (mut service, tasks) = running(3);
-    told(&mut service, 1, &tasks[1], TaskState::Failed);
-    let mut again = ServiceState::new(3, POLICY, service.table().clone());
-    assert_eq!(again.ready(), [1]);
-    assert_eq!(again.tasks().len(), 2);
-    assert_eq!(place(&mut again, 1).as_str(), "web.1.4", "no id is used twice");
-    assert!(matches!(
-        told(&mut again, 5, &tasks[0], TaskState::Running)[..],
-        [Effect::Tell(Event::Running { replica: 0, .. })]
-    ));
-    told(&mut again, 5, &tasks[2], TaskState::Unknown);
-    tick(&mut again, 6);
-    assert_eq!(again.ready(), [2], "one that is gone is launched again");
+    let mut story = Story::running(web(3));
+    story.tell("web.1.2", TaskState::Failed);
+    story.restart();
+    assert_eq!(story.services.tasks().len(), 2);
+    assert_eq!(story.launch(), ["web.1.4"], "no id is used twice");
+    story.tell("web.0.1", TaskState::Running);
+    story.tell("web.2.3", TaskState::Unknown);
+    story.wait(1);
+    assert_eq!(story.launch(), ["web.2.5"], "one that is gone is launched again");
 }
 
 #[test]
 fn replicas_that_are_not_heard_of_are_told_and_not_replaced() {
-    let (service, tasks) = running(3);
-    let mut again = ServiceState::new(3, POLICY, service.table().clone());
-    again.subscribed(FrameworkId::new("f1").unwrap(), at(100), &mut Vec::new());
-    told(&mut again, 101, &tasks[1], TaskState::Running);
-    assert_eq!(tick(&mut again, 109), []);
-    assert_eq!(tick(&mut again, 110), [Effect::Tell(Event::Silent { replicas: vec![0, 2] })]);
-    assert_eq!((tick(&mut again, 1000), again.ready()), (vec![], vec![]));
-
-    let mut again = ServiceState::new(3, POLICY, Table::new("web"));
-    again.subscribed(FrameworkId::new("f1").unwrap(), at(100), &mut Vec::new());
-    assert_eq!(again.next_deadline(), None, "of a new service nothing is expected");
+    let mut story = Story::running(web(3));
+    story.restart();
+    story.tell("web.1.2", TaskState::Running);
+    story.events();
+    story.wait(9);
+    assert_eq!(story.events(), [""; 0]);
+    story.wait(1);
+    assert!(story.events()[0].starts_with("not heard of yet: replicas 0, 2;"));
+    story.wait(1000);
+    assert_eq!((story.events(), story.launch()), (vec![], vec![]));
 }
 
 #[test]
 fn another_number_of_replicas_is_reached_from_either_side() {
-    let (service, tasks) = running(3);
-    let mut fewer = ServiceState::new(1, POLICY, service.table().clone());
-    let mut effects = Vec::new();
-    fewer.subscribed(FrameworkId::new("f1").unwrap(), at(0), &mut effects);
-    let killed: Vec<_> = effects
-        .iter()
-        .filter_map(|effect| match effect {
-            Effect::Kill(id) => Some(id.clone()),
-            Effect::Tell(_) => None,
-        })
-        .collect();
-    assert_eq!(killed, tasks[1..]);
-    assert_eq!(told(&mut fewer, 1, &tasks[2], TaskState::Running), [], "that it still runs is no news");
-    let effects = told(&mut fewer, 1, &tasks[2], TaskState::Killed);
-    assert_eq!(effects, [Effect::Tell(Event::Stopped { replica: 2 })]);
-    assert!(!fewer.wants_offers());
-
-    let more = ServiceState::new(5, POLICY, service.table().clone());
-    assert_eq!(more.ready(), [3, 4]);
-}
-
-fn scale(service: &mut ServiceState, replicas: u32) -> Vec<Effect> {
-    let mut effects = Vec::new();
-    service.scale(replicas, &mut effects);
-    effects
+    let mut story = Story::running(web(3));
+    story.services.scale("web", 1, at(11), &mut story.told).unwrap();
+    assert_eq!(story.killed(), ["web.1.2", "web.2.3"]);
+    assert_eq!((story.services.running(), story.services.wants_offers()), (1, false));
+    story.restart();
+    assert_eq!(story.app().replicas(), 1, "the description has not changed: the order stands");
+    assert_eq!(story.apply(web(3)), Change::None);
+    assert_eq!(story.app().replicas(), 1);
+    assert_eq!(story.apply(web(4)), Change::Settings);
+    assert_eq!(story.app().replicas(), 4, "it has: it is what counts");
+    story.services.scale("web", 0, at(12), &mut story.told).unwrap();
+    story.services.scale("web", 2, at(12), &mut story.told).unwrap();
+    assert_eq!(story.launch(), ["web.1.4"], "the first has a task until that has ended");
+    let refused = story.services.scale("web", 1001, at(12), &mut story.told).unwrap_err();
+    assert!(refused.to_string().contains("more than a service can have, 1000"), "{refused}");
 }
 
 #[test]
-fn fewer_replicas_are_reached_by_killing_the_highest_numbers() {
-    let (mut service, tasks) = running(3);
-    let effects = scale(&mut service, 1);
-    let killed = effects.iter().filter_map(|effect| match effect {
-        Effect::Kill(id) => Some(id),
-        Effect::Tell(_) => None,
-    });
-    assert!(killed.eq(&tasks[1..]), "{effects:?}");
-    assert_eq!(effects[0], Effect::Tell(Event::Scaled { replicas: 1 }));
-    assert_eq!(effects.last(), Some(&Effect::Tell(Event::Complete { replicas: 1 })));
-    assert_eq!(
-        told(&mut service, 1, &tasks[1], TaskState::Killed),
-        [Effect::Tell(Event::Stopped { replica: 1 })]
-    );
-    told(&mut service, 1, &tasks[2], TaskState::Killed);
-    assert_eq!((tick(&mut service, 1000), service.wants_offers()), (vec![], false), "none is replaced");
-    assert_eq!(service.running(), 1);
+fn a_new_description_replaces_replicas_one_after_the_other_the_new_one_first() {
+    let mut story = Story::running(web(3));
+    assert_eq!(story.apply(next(&web(3))), Change::Update(2));
+    for number in 0..3 {
+        assert_eq!(story.killed(), [""; 0]);
+        assert_eq!(story.launch(), [format!("web.{number}.{}", number + 4)]);
+        assert_eq!(story.launch(), [""; 0], "one at a time");
+        story.run();
+        story.wait(9);
+        assert_eq!(story.killed(), [""; 0], "it has not run for long enough");
+        story.wait(1);
+        assert_eq!(story.killed(), [format!("web.{number}.{}", number + 1)]);
+    }
+    assert_eq!((story.phase(), story.app().good.as_slice()), (Phase::Steady, &[1, 2][..]));
+    assert_eq!(story.apply(next(&web(3))), Change::None);
+    assert_eq!(story.apply(web(3)), Change::Update(1), "what was there before is no new revision");
 }
 
 #[test]
-fn none_at_all_may_be_wanted_and_more_again() {
-    let mut service = ServiceState::new(2, POLICY, Table::new("web"));
-    let first = place(&mut service, 0);
-    let effects = scale(&mut service, 0);
-    assert!(effects.contains(&Effect::Kill(first.clone())), "{effects:?}");
-    assert!(effects.contains(&Effect::Tell(Event::Stopped { replica: 1 })), "it had no task: {effects:?}");
-    assert!(!service.wants_offers());
-    assert_eq!(scale(&mut service, 0).iter().filter(|effect| matches!(effect, Effect::Kill(_))).count(), 0);
-    scale(&mut service, 3);
-    assert_eq!(service.ready(), [1, 2], "the first has a task until that has ended");
-    told(&mut service, 1, &first, TaskState::Running);
-    assert_eq!(service.running(), 0, "it is being killed");
-    told(&mut service, 2, &first, TaskState::Killed);
-    tick(&mut service, 3);
-    assert_eq!(service.ready(), [0, 1, 2]);
+fn without_surge_the_old_one_goes_first() {
+    let mut spec = web(3);
+    spec.update = Update { max_surge: Share::Count(0), max_unavailable: Share::Percent(67), ..spec.update };
+    let mut story = Story::running(spec.clone());
+    story.apply(next(&spec));
+    assert_eq!(story.launch(), [""; 0]);
+    assert_eq!(story.killed(), ["web.0.1", "web.1.2"]);
+    assert_eq!(story.launch(), ["web.0.4", "web.1.5"]);
+    story.run();
+    assert_eq!(story.killed(), [""; 0]);
+    story.wait(10);
+    assert_eq!(story.killed(), ["web.2.3"]);
 }
 
 #[test]
-fn an_ordered_number_holds_until_the_description_says_another() {
-    let (mut service, _) = running(3);
-    scale(&mut service, 5);
-    let again = ServiceState::new(3, POLICY, service.table().clone());
-    assert_eq!(again.ready(), [3, 4], "the same description: the order stands");
-    let mut other = ServiceState::new(4, POLICY, service.table().clone());
-    assert_eq!((other.ready(), other.table().scaled), (vec![3], None), "another one: it is what counts");
-    scale(&mut other, 6);
-    scale(&mut other, 4);
-    assert_eq!(other.table().scaled, None, "the description's own number is no exception from it");
+fn an_update_that_comes_no_further_is_rolled_back_and_not_tried_again_by_itself() {
+    let mut story = Story::running(web(3));
+    story.apply(next(&web(3)));
+    for _ in 0..40 {
+        for task in story.launch() {
+            story.tell(&task, TaskState::Running);
+            story.tell(&task, TaskState::Failed);
+        }
+        assert!(story.services.running() == 3, "the old ones are left alone");
+        story.wait(4);
+    }
+    assert_eq!((story.phase(), story.app().target, story.app().rejected), (Phase::Steady, 1, Some(2)));
+    assert!(story.events().contains(&"revision 2 is given up; back to revision 1".to_owned()));
+    assert_eq!(story.apply(next(&web(3))), Change::Rejected(2));
+    assert!(!story.services.wants_offers());
+    let again = story.services.apply(vec![Arc::new(next(&web(3)))], true, at(story.now), &mut story.told);
+    assert_eq!(again.unwrap()["web"].change, Change::Update(2), "somebody wants it");
+}
+
+#[test]
+fn a_first_revision_that_comes_no_further_is_told_and_tried_on() {
+    let mut story = Story::of(web(1));
+    story.wait(100);
+    assert!(story.events().iter().any(|line| line.starts_with("revision 1 comes no further for 1m 40s")));
+    story.wait(1000);
+    assert_eq!(story.events(), [""; 0]);
+    story.launch();
+    story.run();
+    story.wait(10);
+    assert_eq!(story.phase(), Phase::Steady);
+}
+
+#[test]
+fn canaries_are_tried_beside_the_old_ones_and_promoted_or_not() {
+    let mut spec = web(3);
+    spec.update = Update { canary: Share::Count(2), ..spec.update };
+    let mut story = Story::running(spec.clone());
+    story.apply(next(&spec));
+    assert_eq!(story.launch(), ["web.0.4", "web.1.5"]);
+    story.run();
+    story.wait(10);
+    assert!(story.events().contains(&"2 canaries of revision 2 are healthy".to_owned()));
+    story.wait(1000);
+    assert_eq!((story.killed().len(), story.phase()), (0, Phase::Canary), "nobody has decided");
+    // An old one that ends is replaced by an old one.
+    story.tell("web.2.3", TaskState::Failed);
+    story.wait(1);
+    story.launch();
+    assert_eq!(story.services.table().placed[&TaskId::new("web.2.6").unwrap()].revision, 1);
+    story.run();
+    story.killed();
+
+    story.services.promote("web", at(story.now), &mut story.told).unwrap();
+    assert_eq!(story.killed(), ["web.0.1", "web.1.2"]);
+    assert_eq!(story.launch(), ["web.2.7"]);
+    story.run();
+    story.wait(10);
+    assert_eq!((story.killed(), story.phase()), (vec!["web.2.6".to_owned()], Phase::Steady));
+    let refused = story.services.promote("web", at(story.now), &mut story.told).unwrap_err();
+    assert!(refused.to_string().contains("tries no canaries"), "{refused}");
+
+    // One that is not wanted after all goes, and nothing else.
+    story.apply(Spec { argv: vec!["third".into()], ..spec });
+    story.launch();
+    story.run();
+    assert_eq!(story.services.roll_back("web", None, at(story.now), &mut story.told), Ok(2));
+    assert_eq!(story.killed(), ["web.0.8", "web.1.9"]);
+    assert_eq!(story.phase(), Phase::Steady);
+}
+
+#[test]
+fn all_canaries_at_once_are_blue_green_promoted_after_a_time() {
+    let mut spec = web(2);
+    spec.update = Update { canary: Share::ALL, promote_after: Some(Duration::from_secs(60)), ..spec.update };
+    let mut story = Story::running(spec.clone());
+    story.apply(next(&spec));
+    assert_eq!(story.launch(), ["web.0.3", "web.1.4"]);
+    story.run();
+    story.wait(10);
+    story.wait(59);
+    assert_eq!(story.killed(), [""; 0]);
+    story.wait(1);
+    assert_eq!(story.killed(), ["web.0.1", "web.1.2"]);
+    assert_eq!(story.phase(), Phase::Steady);
+}
+
+#[test]
+fn replicas_are_moved_by_launching_first() {
+    let mut story = Story::running(web(2));
+    story.services.leave(agent("a2"), at(20), &mut story.told);
+    assert!(!story.services.wants_offers(), "nothing is there");
+    story.services.leave(agent("a1"), at(20), &mut story.told);
+    for number in 0..2 {
+        assert_eq!(story.killed(), [""; 0]);
+        assert_eq!(story.launch_on("a3"), [format!("web.{number}.{}", number + 3)]);
+        story.run();
+        story.wait(10);
+        assert_eq!(story.killed(), [format!("web.{number}.{}", number + 1)]);
+    }
+    assert!(!story.services.wants_offers());
+    // One that is to be left no more is not left.
+    story.services.leave(agent("a3"), at(50), &mut story.told);
+    assert!(story.services.wants_offers());
+    story.services.stay(&agent("a3"), at(50), &mut story.told);
+    assert!(!story.services.wants_offers());
+}
+
+#[test]
+fn what_was_decided_is_asked_for_again_and_what_was_not_heard_of_is_not_judged() {
+    let mut story = Story::running(web(2));
+    story.apply(next(&web(2)));
+    story.launch();
+    story.run();
+    story.wait(10);
+    let Some(Effect::Kill(doomed)) =
+        story.told.iter().find(|effect| matches!(effect, Effect::Kill(_))).cloned()
+    else {
+        panic!("{:?}", story.told)
+    };
+    story.told.clear();
+    story.restart();
+    assert_eq!(story.told, [Effect::Kill(doomed)]);
+    story.wait(90);
+    assert_eq!(story.told.len(), 2, "the silent are told of, and none is killed: {:?}", story.told);
+}
+
+#[test]
+fn a_restart_by_order_replaces_all() {
+    let mut story = Story::running(web(1));
+    assert_eq!(story.services.restart("web", at(20), &mut story.told), Ok(2));
+    story.launch();
+    story.run();
+    story.wait(10);
+    assert_eq!((story.killed(), story.phase()), (vec!["web.0.1".to_owned()], Phase::Steady));
+    assert_eq!(story.apply(web(1)), Change::None);
+    assert_eq!(story.services.roll_back("web", None, at(40), &mut story.told), Ok(1));
+}
+
+#[test]
+fn a_service_is_started_when_what_it_comes_after_is_complete() {
+    let mut story = Story::of(Spec { name: "db".into(), ..web(1) });
+    let after = Spec { after: vec!["db".into()], ..web(1) };
+    story.events();
+    story.apply(after.clone());
+    assert!(story.events().contains(&"started when `db` is complete".to_owned()));
+    assert_eq!(story.launch(), ["db.0.1"]);
+    story.tell("db.0.1", TaskState::Running);
+    assert_eq!(story.launch(), ["web.0.2"]);
+    story.tell("db.0.1", TaskState::Failed);
+    story.tell("web.0.2", TaskState::Failed);
+    story.wait(1);
+    assert_eq!(story.launch().len(), 2, "only the first start waits");
+
+    let mut refused = |specs: Vec<Spec>| {
+        let before = story.services.table().clone();
+        let specs = specs.into_iter().map(Arc::new).collect();
+        let refused = story.services.apply(specs, false, at(9), &mut story.told).unwrap_err().to_string();
+        assert_eq!(*story.services.table(), before, "nothing has changed");
+        refused
+    };
+    let cycle = Spec { name: "db".into(), after: vec!["web".into()], ..web(1) };
+    assert!(refused(vec![after, cycle]).starts_with("after: `db`, `web` wait for each other"));
+    let missing = Spec { after: vec!["cache".into()], ..web(1) };
+    assert!(refused(vec![missing]).contains("comes after `cache`, which is not there"));
+    assert!(refused(vec![web(1), web(2)]).contains("described twice"));
+    let needed = story.services.remove(&["db".into()], at(9), &mut story.told).unwrap_err();
+    assert!(needed.to_string().starts_with("service `web` comes after `db`"), "{needed}");
+}
+
+#[test]
+fn a_service_that_is_removed_is_forgotten_when_nothing_of_it_runs() {
+    let mut story = Story::running(web(2));
+    story.services.remove(&["web".into()], at(20), &mut story.told).unwrap();
+    assert!(!story.services.wants_offers());
+    assert!(story.services.scale("web", 3, at(20), &mut story.told).is_err());
+    story.restart();
+    assert_eq!(story.launch(), [""; 0]);
+    assert_eq!(story.killed().len(), 4, "each is asked twice to end");
+    assert_eq!(story.services.table().apps.len() + story.services.table().placed.len(), 0);
+    assert_eq!(story.apply(web(1)), Change::New);
+    assert_eq!(story.launch(), ["web.0.3"], "no id is used twice");
 }
 
 #[test]
 fn a_task_that_nobody_knows_is_killed() {
-    let (mut service, _) = running(1);
-    let forgotten = TaskId::new("web.9.99").unwrap();
-    let effects = told(&mut service, 1, &forgotten, TaskState::Running);
-    assert_eq!(
-        effects,
-        [Effect::Kill(forgotten.clone()), Effect::Tell(Event::Unwanted { task_id: forgotten.clone() })]
-    );
-    assert_eq!(told(&mut service, 2, &forgotten, TaskState::Killed), []);
-    assert!(service.table().strays.is_empty());
-}
-
-/// What may happen in a cluster.
-#[derive(Debug, Clone)]
-enum Move {
-    /// Offers come: everything that is ready is launched.
-    Place,
-    /// The scheduler dies between storing its table and launching what it stored.
-    PlaceAndDie,
-    /// A task tells its state.
-    Report(prop::sample::Index),
-    /// A task ends by itself.
-    Exit(prop::sample::Index),
-    /// The master loses the agent of a task.
-    Lose(prop::sample::Index),
-    /// The agent of a task returns.
-    Return(prop::sample::Index),
-    /// A kill arrives.
-    Die(prop::sample::Index),
-    Wait(u64),
-    /// The scheduler starts again from what it stored, with another number of replicas.
-    Restart(u32),
-    /// Another number of replicas is ordered while it runs.
-    Scale(u32),
-}
-
-fn moves() -> impl Strategy<Value = Vec<Move>> {
-    let task = any::<prop::sample::Index>;
-    let one = prop_oneof![
-        6 => Just(Move::Place),
-        1 => Just(Move::PlaceAndDie),
-        8 => task().prop_map(Move::Report),
-        3 => task().prop_map(Move::Exit),
-        2 => task().prop_map(Move::Lose),
-        2 => task().prop_map(Move::Return),
-        4 => task().prop_map(Move::Die),
-        5 => (0u64..50).prop_map(Move::Wait),
-        2 => (0u32..6).prop_map(Move::Restart),
-        2 => (0u32..6).prop_map(Move::Scale),
-    ];
-    prop::collection::vec(one, 0..150)
-}
-
-/// A task as it truly is.
-#[derive(Debug, Clone, Default)]
-struct Truth {
-    alive: bool,
-    lost: bool,
-    /// Somebody wished its end.
-    killed: bool,
-    ended_as: Option<TaskState>,
-}
-
-struct World {
-    service: ServiceState,
-    described: u32,
-    wanted: u32,
-    now: u64,
-    tasks: BTreeMap<TaskId, Truth>,
-}
-
-impl World {
-    fn new(wanted: u32) -> Self {
-        let service = ServiceState::new(wanted, POLICY, Table::new("web"));
-        Self { service, described: wanted, wanted, now: 0, tasks: BTreeMap::new() }
-    }
-
-    fn obey(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
-            if let Effect::Kill(id) = effect {
-                self.tasks.entry(id).or_default().killed = true;
-            }
-        }
-    }
-
-    fn tell(&mut self, id: &TaskId, state: TaskState) {
-        let effects = told(&mut self.service, self.now, id, state);
-        self.obey(effects);
-    }
-
-    fn report(&mut self, id: &TaskId) {
-        let state = match self.tasks.get(id) {
-            Some(Truth { lost: true, .. }) => TaskState::Unreachable,
-            Some(Truth { alive: true, .. }) => TaskState::Running,
-            Some(Truth { ended_as: Some(state), .. }) => *state,
-            _ => TaskState::Unknown,
-        };
-        self.tell(id, state);
-    }
-
-    fn place(&mut self) {
-        for number in self.service.ready() {
-            let id = place(&mut self.service, number);
-            let fresh = self.tasks.insert(id.clone(), Truth { alive: true, ..Truth::default() });
-            assert!(fresh.is_none(), "{id} was used twice");
-        }
-    }
-
-    fn end(&mut self, id: &TaskId, state: TaskState) {
-        let truth = self.tasks.get_mut(id).unwrap();
-        if truth.alive && !truth.lost {
-            (truth.alive, truth.ended_as) = (false, Some(state));
-            self.tell(id, state);
-        }
-    }
-
-    /// Starts again, with a description that says so many.
-    fn restart(&mut self, described: u32) {
-        if described != self.described {
-            (self.described, self.wanted) = (described, described);
-        }
-        self.service = ServiceState::new(described, POLICY, self.service.table().clone());
-        let mut effects = Vec::new();
-        self.service.subscribed(FrameworkId::new("f1").unwrap(), at(self.now), &mut effects);
-        self.obey(effects);
-        for (id, _) in self.service.tasks() {
-            self.report(&id);
-        }
-    }
-
-    fn step(&mut self, next: &Move) {
-        let pick = |which: &prop::sample::Index| {
-            let ids: Vec<_> = self.tasks.keys().cloned().collect();
-            (!ids.is_empty()).then(|| which.get(&ids).clone())
-        };
-        match next {
-            Move::Place => self.place(),
-            Move::PlaceAndDie => {
-                for number in self.service.ready() {
-                    place(&mut self.service, number);
-                }
-                self.restart(self.described);
-            }
-            Move::Report(which) => _ = pick(which).map(|id| self.report(&id)),
-            Move::Exit(which) => _ = pick(which).map(|id| self.end(&id, TaskState::Failed)),
-            Move::Lose(which) => {
-                if let Some(id) = pick(which).filter(|id| self.tasks[id].alive) {
-                    self.tasks.get_mut(&id).unwrap().lost = true;
-                    self.report(&id);
-                }
-            }
-            Move::Return(which) => {
-                if let Some(id) = pick(which) {
-                    self.tasks.get_mut(&id).unwrap().lost = false;
-                    self.report(&id);
-                }
-            }
-            Move::Die(which) => {
-                if let Some(id) = pick(which).filter(|id| self.tasks[id].killed) {
-                    self.end(&id, TaskState::Killed);
-                }
-            }
-            Move::Wait(seconds) => {
-                self.now += seconds;
-                let effects = tick(&mut self.service, self.now);
-                self.obey(effects);
-            }
-            Move::Restart(described) => self.restart(*described),
-            Move::Scale(wanted) => {
-                self.wanted = *wanted;
-                let effects = scale(&mut self.service, *wanted);
-                self.obey(effects);
-            }
-        }
-        self.check();
-    }
-
-    fn check(&self) {
-        let placed = &self.service.table().placed;
-        let mine: BTreeSet<_> = placed.values().map(|placed| placed.task_id.clone()).collect();
-        assert_eq!(mine.len(), placed.len(), "one task is two replicas");
-        // Whatever is alive is a replica, is being killed, or cannot be reached and will be killed when it is heard of.
-        for (id, truth) in &self.tasks {
-            if truth.alive && !mine.contains(id) {
-                assert!(
-                    truth.killed || self.service.table().strays.contains(id),
-                    "{id} runs and is forgotten: {truth:?}"
-                );
-            }
-        }
-        let surplus = placed
-            .range(self.wanted..)
-            .filter(|(_, placed)| self.tasks.get(&placed.task_id).is_some_and(|t| t.alive && !t.killed));
-        assert_eq!(surplus.count(), 0, "one too many is not being killed");
-        assert!(placed.range(..self.wanted).count() <= self.wanted as usize);
-    }
-}
-
-proptest! {
-    #[test]
-    fn never_too_many_and_in_the_end_exactly_as_many_as_wanted(wanted in 0u32..6, moves in moves()) {
-        let mut world = World::new(wanted);
-        for next in &moves {
-            world.step(next);
-        }
-        // From here on the cluster behaves: agents return, kills arrive, what is launched runs.
-        for _ in 0..4 {
-            for id in world.tasks.keys().cloned().collect::<Vec<_>>() {
-                world.tasks.get_mut(&id).unwrap().lost = false;
-                world.report(&id);
-                if world.tasks[&id].killed {
-                    world.end(&id, TaskState::Killed);
-                }
-            }
-            world.step(&Move::Wait(60));
-            world.step(&Move::Place);
-        }
-        for id in world.tasks.keys().cloned().collect::<Vec<_>>() {
-            world.report(&id);
-        }
-        let alive = world.tasks.values().filter(|truth| truth.alive).count();
-        prop_assert_eq!(alive, world.wanted as usize);
-        prop_assert_eq!(world.service.running(), world.wanted);
-        prop_assert!(world.service.table().strays.is_empty());
-    }
+    let mut story = Story::running(web(1));
+    story.tell("web.9.99", TaskState::Running);
+    assert_eq!(story.killed(), ["web.9.99"]);
+    assert!(story.services.table().strays.is_empty());
 }
 
 #[test]
-fn replicas_are_moved_away_one_after_the_other_while_all_run() {
-    let (mut service, tasks) = running(3);
-    let moves = |effects: &[Effect]| {
-        let kills = effects.iter().filter_map(|effect| match effect {
-            Effect::Kill(task_id) => Some(task_id.to_string()),
-            Effect::Tell(_) => None,
-        });
-        kills.collect::<Vec<_>>()
-    };
-    let mut effects = Vec::new();
-    service.leave(agent("a2"), &mut effects);
-    assert_eq!(effects, [], "nothing is there");
-    service.leave(agent("a1"), &mut effects);
-    assert_eq!(moves(&effects), [tasks[0].as_str()]);
-    // Asked again, the next one still waits until the first runs elsewhere.
-    effects.clear();
-    service.leave(agent("a1"), &mut effects);
-    assert_eq!(moves(&told(&mut service, 1, &tasks[1], TaskState::Running)), [""; 0]);
-    let ended = told(&mut service, 1, &tasks[0], TaskState::Killed);
-    assert_eq!((moves(&effects), moves(&ended)), (Vec::new(), Vec::new()));
-    tick(&mut service, 2);
-    let elsewhere = service.place(0, agent("a3"), "three".into(), Vec::new());
-    let running = told(&mut service, 3, &elsewhere, TaskState::Running);
-    assert_eq!(moves(&running), [tasks[1].as_str()]);
-    assert!(running.iter().any(|effect| matches!(effect, Effect::Tell(Event::Moving { replica: 1, .. }))));
+fn records_that_are_not_what_was_written_are_named() {
+    let story = Story::running(web(1));
+    for (key, record, why) in [
+        ("app/web", "{}", "the record `app/web` of the state is damaged: missing field"),
+        ("task/web.0.1", "[]", "the record `task/web.0.1`"),
+        ("task/web/2", "{}", "the record `task/web/2`"),
+        ("services", "{\"version\":3,\"launches\":1}", "version 3 instead of 2"),
+        ("other", "", "nothing of this version has such a name"),
+    ] {
+        let mut kept = stored(story.services.table());
+        kept.records.insert(key.to_owned(), record.as_bytes().to_vec());
+        let message = Table::load(kept).unwrap_err().to_string();
+        assert!(message.contains(why), "{message}");
+    }
+    let mut kept = stored(story.services.table());
+    kept.records.remove("app/web");
+    assert!(Table::load(kept).unwrap_err().to_string().contains("there is no revision 1 of service `web`"));
 }

@@ -33,7 +33,7 @@ fn a_replica_runs_with_its_sidecar() {
         sim.run_until_idle(LONG)?;
         let table = program.table();
         same(sim, "replicas of the table", table.placed.len(), 5)?;
-        let mains = table.placed.values().map(|placed| placed.task_id.to_string());
+        let mains = table.placed.keys().map(ToString::to_string);
         let expected: BTreeSet<_> = mains.flat_map(|main| [format!("{main}.log"), main]).collect();
         let running = sim.running().map(|(_, (_, task_id))| task_id.to_string()).collect();
         same(sim, "tasks that run", running, expected)

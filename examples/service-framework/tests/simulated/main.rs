@@ -5,6 +5,7 @@
 //!
 //! - `replicas`: they come up, end, are lost, and are scaled.
 //! - `helpers`: what runs before them and beside them comes and goes with them.
+//! - `updates`: they are replaced by others, or not.
 //! - `survival`: the scheduler, the master, or everybody dies, and the service does not.
 //!
 //! [`program`] is the program around the scheduler, as far as a story needs one.
@@ -15,3 +16,4 @@ mod helpers;
 mod program;
 mod replicas;
 mod survival;
+mod updates;

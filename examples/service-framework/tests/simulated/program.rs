@@ -10,9 +10,11 @@ use std::{
     time::Duration,
 };
 
-use apportion_sdk::{TaskInfo, TaskState};
+use apportion_sdk::{
+    TaskInfo, TaskState,
+    store::{Memory, Store},
+};
 use apportion_service::{
-    keep::Memory,
     scheduler::{Order, ServiceScheduler},
     spec::{Restart, Spec},
     state::Table,
@@ -78,21 +80,41 @@ impl Program {
         let (spec, memory) = (Arc::new(spec.checked().unwrap()), kept.clone());
         let failover_timeout = spec.failover_timeout;
         let framework = Framework::stored("web", move |_| {
-            let table = memory.load().unwrap_or_else(|| Table::new("web"));
+            let table = Table::load(memory.load().unwrap()).unwrap();
             // Nobody listens to the events: a story looks at what is so.
             let (events, _) = mpsc::unbounded_channel();
-            ServiceScheduler::new(Arc::clone(&spec), memory.clone(), table, events)
+            ServiceScheduler::new("web", vec![Arc::clone(&spec)], memory.clone(), table, events)
         });
         Self { scheduler: cluster.add(framework.failover_timeout(failover_timeout)), kept }
     }
 
     pub(crate) fn scale(&self, sim: &mut Sim, replicas: u32) {
-        sim.tell(self.scheduler, Order::Scale(replicas));
+        self.order(sim, Order::Scale { service: None, replicas });
+    }
+
+    pub(crate) fn order(&self, sim: &mut Sim, order: Order) {
+        sim.tell(self.scheduler, order.into());
+    }
+
+    /// Has the service be as it is described anew.
+    pub(crate) fn apply(&self, sim: &mut Sim, spec: Spec) {
+        let specs = vec![Arc::new(spec.checked().unwrap())];
+        self.order(sim, Order::Apply { specs, again: false, dry_run: false });
     }
 
     /// What the scheduler has written down.
     pub(crate) fn table(&self) -> Table {
-        self.kept.load().expect("it has been subscribed")
+        Table::load(self.kept.load().unwrap()).unwrap()
+    }
+
+    /// Forgets everything, as `--forget` does.
+    pub(crate) fn forget(&self) {
+        let mut changes = apportion_sdk::store::Changes::default();
+        changes.framework_id(None);
+        for key in self.kept.load().unwrap().records.into_keys() {
+            changes.remove(key);
+        }
+        self.kept.clone().save(changes).unwrap();
     }
 
     /// Waits until the scheduler knows that so many replicas run.
@@ -110,13 +132,13 @@ impl Program {
         let table = self.table();
         let running: BTreeSet<_> = sim.running().map(|(_, (_, task_id))| task_id.clone()).collect();
         same(sim, "replicas that run", sim.running().count(), replicas as usize)?;
-        let named = table.placed.values().map(|placed| placed.task_id.clone()).collect();
+        let named = table.placed.keys().cloned().collect();
         same(sim, "tasks that run, and those of the table", running, named)?;
         same(sim, "tasks that may still run somewhere", table.strays.len(), 0)?;
         same(
             sim,
             "replicas of the table",
-            table.placed.keys().copied().collect(),
+            table.placed.values().map(|placed| placed.replica).collect::<BTreeSet<_>>().into_iter().collect(),
             (0..replicas).collect::<Vec<_>>(),
         )?;
         ports_are_used_once(sim)

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use apportion_sdk::Stop;
-use apportion_service::{keep::Keep, state::Table};
 use apportion_sim::{Chaos, Fault, check};
 
 use crate::program::{Begun, LONG, Program, ports_are_used_once, same, three_agents, web};
@@ -100,7 +99,7 @@ fn a_scheduler_that_was_away_for_too_long_begins_anew() {
 
         sim.run_until(LONG, "it is run again", |sim| sim.scheduler(program.scheduler).is_some())?;
         sim.run_until(LONG, "its id is refused", |sim| sim.scheduler(program.scheduler).is_none())?;
-        program.kept.clone().save(&Table::new("web")).expect("memory keeps everything");
+        program.forget();
         program.at_rest(sim, 6)?;
         same(sim, "the same framework", program.table().framework_id == before, false)?;
         same(sim, "what machines began", begun.count(), 12)

@@ -1,0 +1,247 @@
+//! The commands that give orders to `apportion service serve`, and how what comes of them is shown.
+
+use std::{collections::BTreeMap, io::Write as _, path::PathBuf, sync::Arc};
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use crate::{
+    api::{self, SOCKET},
+    run::{DONE, Format, ServiceError},
+    scheduler::{Answer, Order},
+    serve::Target,
+    spec::Spec,
+    state::{AppView, Applied, Change, Phase},
+};
+
+/// Which framework, and how to show what it says.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Common {
+    /// Which framework.
+    #[command(flatten)]
+    pub target: Target,
+    /// The form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// An order to `apportion service serve`.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Command {
+    /// Have services be as these files describe them; others stay as they are
+    Apply {
+        /// Descriptions of services (TOML)
+        #[arg(value_name = "SPEC.toml", required = true)]
+        specs: Vec<PathBuf>,
+        /// Only say what would change
+        #[arg(long)]
+        dry_run: bool,
+        /// Try a revision that was given up once more
+        #[arg(long)]
+        again: bool,
+        /// Which framework.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// List services
+    Ls {
+        /// Which framework.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show a service and its tasks
+    Show {
+        /// Its name
+        service: String,
+        /// Which framework.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Keep another number of replicas, until the number in the description is changed
+    Scale {
+        /// Its name
+        service: String,
+        /// How many
+        replicas: u32,
+        /// Which framework.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Replace all replicas by others of the same kind, a few at a time
+    Restart {
+        /// Its name
+        service: String,
+        /// Which framework.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Go back to the last revision that was complete
+    Rollback {
+        /// Its name
+        service: String,
+        /// To this revision instead
+        #[arg(long, value_name = "REVISION")]
+        to: Option<u64>,
+        /// Which framework.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Have the revision of the canaries take the place of the old one
+    Promote {
+        /// Its name
+        service: String,
+        /// Which framework.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// End services for good
+    Rm {
+        /// Their names
+        #[arg(required = true)]
+        services: Vec<String>,
+        /// Which framework.
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// Gives an order and shows what comes of it. Gives the exit code.
+pub async fn command(command: Command) -> Result<u8, ServiceError> {
+    let mut only = None;
+    let (common, order) = match command {
+        Command::Apply { specs, dry_run, again, common } => {
+            let specs = specs.iter().map(|file| Spec::load(file).map(Arc::new)).collect::<Result<_, _>>()?;
+            (common, Order::Apply { specs, again, dry_run })
+        }
+        Command::Ls { common } => (common, Order::Show),
+        Command::Show { service, common } => {
+            only = Some(service);
+            (common, Order::Show)
+        }
+        Command::Scale { service, replicas, common } => {
+            (common, Order::Scale { service: Some(service), replicas })
+        }
+        Command::Restart { service, common } => (common, Order::Restart { service }),
+        Command::Rollback { service, to, common } => (common, Order::RollBack { service, to }),
+        Command::Promote { service, common } => (common, Order::Promote { service }),
+        Command::Rm { services, common } => (common, Order::Remove { services }),
+    };
+    let answer = api::order(&common.target.folder().join(SOCKET), &order).await?;
+    let text = match (answer, only) {
+        (Answer::Services(services), Some(name)) => {
+            let service = services.into_iter().find(|service| service.name == name);
+            let service = service.ok_or(crate::state::Refused::Unknown { service: name })?;
+            shown(common.output, &service, || details(&service))
+        }
+        (Answer::Services(services), None) => shown(common.output, &services, || list(&services)),
+        (Answer::Applied(applied), _) => shown(common.output, &applied, || changes(&applied)),
+        (Answer::Revision(revision), _) => {
+            shown(common.output, &Answer::Revision(revision), || format!("revision {revision} is on its way"))
+        }
+        (Answer::Done, _) => shown(common.output, &Answer::Done, || "it is on its way".to_owned()),
+    };
+    // Whoever has closed the pipe has read enough.
+    _ = writeln!(std::io::stdout().lock(), "{text}");
+    Ok(DONE)
+}
+
+fn shown(output: Format, value: &impl Serialize, text: impl FnOnce() -> String) -> String {
+    match output {
+        Format::Text => text(),
+        Format::Json => serde_json::to_string_pretty(value).expect("answers have texts as keys"),
+    }
+}
+
+/// What was changed, or would be: a line for each service.
+fn changes(applied: &BTreeMap<String, Applied>) -> String {
+    let line = |(name, applied): (&String, &Applied)| {
+        let Applied { change, replicas, replicas_before } = *applied;
+        let scaled = match replicas == replicas_before {
+            true => String::new(),
+            false => format!(", {replicas} replicas instead of {replicas_before}"),
+        };
+        match change {
+            Change::New => format!("{name}: new, {replicas} replicas"),
+            Change::Update(revision) => format!("{name}: revision {revision} replaces what is there{scaled}"),
+            Change::Rejected(revision) => {
+                format!(
+                    "{name}: is revision {revision}, which was given up; --again tries it once more{scaled}"
+                )
+            }
+            Change::Settings => format!("{name}: replicas stay{scaled}"),
+            Change::None => format!("{name}: nothing new"),
+        }
+    };
+    applied.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn phase(app: &AppView) -> &'static str {
+    match app.phase {
+        _ if app.removed => "being removed",
+        _ if !app.waits_for.is_empty() => "waits",
+        Phase::Steady => "steady",
+        Phase::Canary => "tries canaries",
+        Phase::Rolling => "on its way",
+    }
+}
+
+fn list(services: &[AppView]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["SERVICE", "READY", "REVISION", "STATE"]);
+    for app in services {
+        let ready = format!("{}/{}", app.ready, app.replicas);
+        table.add_row([app.name.clone(), ready, app.revision.to_string(), phase(app).to_owned()]);
+    }
+    table.to_string()
+}
+
+fn details(app: &AppView) -> String {
+    let revisions = |all: &[u64]| all.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    let mut lines = vec![
+        format!("service    {}", app.name),
+        format!("ready      {} of {}", app.ready, app.replicas),
+        format!("revision   {}, {}", app.revision, phase(app)),
+        format!("complete   {}", revisions(&app.good)),
+    ];
+    if let Some(rejected) = app.rejected {
+        lines.push(format!("given up   {rejected}"));
+    }
+    if !app.waits_for.is_empty() {
+        lines.push(format!("comes after {}", app.waits_for.join(", ")));
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["REPLICA", "TASK", "REVISION", "STATE", "WHERE"]);
+    for task in &app.tasks {
+        let state = match (task.ending, task.ready) {
+            (true, _) => "ending",
+            (false, true) => "ready",
+            (false, false) => "not ready",
+        };
+        let place = if task.addresses.is_empty() { task.hostname.clone() } else { task.addresses.join(", ") };
+        let (replica, revision) = (task.replica.to_string(), task.revision.to_string());
+        table.add_row([replica, task.task_id.to_string(), revision, state.to_owned(), place]);
+    }
+    lines.push(table.to_string());
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_is_said_in_a_line_for_each_service() {
+        let one = |change, replicas, replicas_before| Applied { change, replicas, replicas_before };
+        let applied = BTreeMap::from([
+            ("a".to_owned(), one(Change::New, 2, 0)),
+            ("b".to_owned(), one(Change::Update(3), 5, 4)),
+            ("c".to_owned(), one(Change::None, 1, 1)),
+            ("d".to_owned(), one(Change::Rejected(2), 1, 1)),
+        ]);
+        let expected = "a: new, 2 replicas\nb: revision 3 replaces what is there, 5 replicas instead of 4\nc: nothing new\n\
+                        d: is revision 2, which was given up; --again tries it once more";
+        assert_eq!(changes(&applied), expected);
+    }
+}

@@ -1,0 +1,296 @@
+//! What may be ordered of services. An order is taken as a whole or refused with the reason, and then nothing has changed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use apportion_sdk::Time;
+
+use super::{App, Change, Effect, Scaled, Services};
+use crate::{
+    event::{Event, Told},
+    spec::{REPLICAS_MAX, Spec},
+};
+
+/// What a description changed, or would change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Applied {
+    /// What becomes of the replicas.
+    pub change: Change,
+    /// How many replicas are wanted.
+    pub replicas: u32,
+    /// How many were.
+    pub replicas_before: u32,
+}
+
+/// Why an order is not obeyed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// There is no such service.
+    #[error("there is no service `{service}`; `apportion service ls` lists them")]
+    Unknown {
+        /// The name.
+        service: String,
+    },
+    /// No service is named, and there is not one alone.
+    #[error("no service is named; `apportion service ls` lists them")]
+    Unnamed,
+    /// One name, two descriptions.
+    #[error("service `{service}` is described twice; keep one of the descriptions")]
+    Twice {
+        /// The name.
+        service: String,
+    },
+    /// It waits for something that is not there.
+    #[error(
+        "after: service `{service}` comes after `{after}`, which is not there; apply that one first, or both together"
+    )]
+    AfterNothing {
+        /// Which.
+        service: String,
+        /// What it waits for.
+        after: String,
+    },
+    /// Services wait for each other.
+    #[error(
+        "after: {} wait for each other, so that none would ever start; take one `after` out",
+        names(services)
+    )]
+    Cycle {
+        /// Which.
+        services: Vec<String>,
+    },
+    /// Another one waits for it.
+    #[error("service `{by}` comes after `{service}`; remove that one first, or both together")]
+    Needed {
+        /// Which was to be removed.
+        service: String,
+        /// Which waits for it.
+        by: String,
+    },
+    /// No service can have so many.
+    #[error("{replicas} replicas are more than a service can have, {REPLICAS_MAX}")]
+    TooMany {
+        /// How many.
+        replicas: u32,
+    },
+    /// There is no earlier revision.
+    #[error(
+        "service `{service}` has no earlier revision that was complete; `apportion service show {service}` lists what it has"
+    )]
+    NothingBefore {
+        /// Which.
+        service: String,
+    },
+    /// It is not that far.
+    #[error("service `{service}` tries no canaries; there is nothing to promote")]
+    NoCanaries {
+        /// Which.
+        service: String,
+    },
+    /// It is on its way out.
+    #[error("service `{service}` is being removed; apply it anew once it is gone")]
+    Removed {
+        /// Which.
+        service: String,
+    },
+    /// Nobody offers for it.
+    #[error(
+        "role: service `{service}` is for role `{role}`, and offers are taken for {}; begin `service serve` with --role {role}",
+        names(roles)
+    )]
+    Role {
+        /// Which.
+        service: String,
+        /// Its role.
+        role: String,
+        /// Those of the framework.
+        roles: Vec<String>,
+    },
+}
+
+fn names(all: &[String]) -> String {
+    all.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+impl Services {
+    /// Has these services be as they are described: all of them, or none when something is wrong. Others stay as they are. `again` tries
+    /// revisions that were given up once more.
+    pub fn apply(
+        &mut self,
+        specs: Vec<Arc<Spec>>,
+        again: bool,
+        now: Time,
+        effects: &mut Vec<Effect>,
+    ) -> Result<BTreeMap<String, Applied>, Refused> {
+        let applied = self.would_apply(&specs, again)?;
+        for spec in specs {
+            let name = spec.name.clone();
+            let tell = |event| Effect::Tell(Told::of(&name, event));
+            let before = applied[&name];
+            let app = match before.change {
+                Change::New => self.table.apps.entry(name.clone()).or_insert(App::new(spec)),
+                _ => {
+                    let app = self.table.apps.get_mut(&name).expect("it was just compared");
+                    app.describe(spec, again);
+                    app
+                }
+            };
+            let (revision, replicas) = (app.target, app.replicas());
+            match before.change {
+                Change::New | Change::Update(_) => {
+                    self.begin_update(&name, now);
+                    effects.push(tell(Event::Updating { revision, replicas }));
+                }
+                Change::Rejected(revision) => effects.push(tell(Event::NotUpdated { revision })),
+                Change::Settings | Change::None => {}
+            }
+        }
+        // Those that wait for others are settled once these are known.
+        self.settle_all(now, effects);
+        Ok(applied)
+    }
+
+    /// What [`apply`](Services::apply) would change.
+    pub fn would_apply(
+        &self,
+        specs: &[Arc<Spec>],
+        again: bool,
+    ) -> Result<BTreeMap<String, Applied>, Refused> {
+        let mut applied = BTreeMap::new();
+        let mut after: BTreeMap<&str, &[String]> = BTreeMap::new();
+        for (name, app) in &self.table.apps {
+            after.insert(name, &app.described.after);
+        }
+        for spec in specs {
+            let app = self.table.apps.get(&spec.name);
+            let stays = |scaled: &Scaled| scaled.described == spec.replicas;
+            let change = Applied {
+                change: app.map_or(Change::New, |app| app.compare(spec, again)),
+                replicas: app
+                    .and_then(|app| app.scaled)
+                    .filter(stays)
+                    .map_or(spec.replicas, |it| it.replicas),
+                replicas_before: app.map_or(0, App::replicas),
+            };
+            if applied.insert(spec.name.clone(), change).is_some() {
+                return Err(Refused::Twice { service: spec.name.clone() });
+            }
+            after.insert(&spec.name, &spec.after);
+        }
+        for spec in specs {
+            if let Some(missing) = spec.after.iter().find(|name| !after.contains_key(name.as_str())) {
+                return Err(Refused::AfterNothing { service: spec.name.clone(), after: missing.clone() });
+            }
+        }
+        // What comes after nothing is taken away, until nothing is left.
+        while let Some(free) =
+            after.iter().find(|(_, names)| !names.iter().any(|it| after.contains_key(it.as_str())))
+        {
+            let free = *free.0;
+            after.remove(free);
+        }
+        match after.is_empty() {
+            true => Ok(applied),
+            false => Err(Refused::Cycle { services: after.keys().map(|name| (*name).to_owned()).collect() }),
+        }
+    }
+
+    /// Wants another number of replicas, which may be none: those with the highest numbers are killed, or missing ones launched.
+    pub fn scale(
+        &mut self,
+        service: &str,
+        replicas: u32,
+        now: Time,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refused> {
+        if replicas > REPLICAS_MAX {
+            return Err(Refused::TooMany { replicas });
+        }
+        let app = self.ordered(service)?;
+        let described = app.described.replicas;
+        app.scaled = (replicas != described).then_some(Scaled { described, replicas });
+        let runtime = self.runtimes.entry(service.to_owned()).or_default();
+        runtime.complete = false;
+        effects.push(Effect::Tell(Told::of(service, Event::Scaled { replicas })));
+        self.settle(service, now, effects);
+        Ok(())
+    }
+
+    /// Replaces all replicas by others of the same kind.
+    pub fn restart(&mut self, service: &str, now: Time, effects: &mut Vec<Effect>) -> Result<u64, Refused> {
+        let app = self.ordered(service)?;
+        let (revision, replicas) = (app.restart(), app.replicas());
+        self.begin_update(service, now);
+        effects.push(Effect::Tell(Told::of(service, Event::Updating { revision, replicas })));
+        self.settle(service, now, effects);
+        Ok(revision)
+    }
+
+    /// Goes back to a revision, or to the one before; gives its number.
+    pub fn roll_back(
+        &mut self,
+        service: &str,
+        to: Option<u64>,
+        now: Time,
+        effects: &mut Vec<Effect>,
+    ) -> Result<u64, Refused> {
+        let app = self.ordered(service)?;
+        let from = app.target;
+        let to = app.roll_back(to).ok_or(Refused::NothingBefore { service: service.to_owned() })?;
+        self.begin_update(service, now);
+        effects.push(Effect::Tell(Told::of(service, Event::RolledBack { from, to })));
+        self.settle(service, now, effects);
+        Ok(to)
+    }
+
+    /// Has the revision of the canaries take the place of the old one; gives its number.
+    pub fn promote(&mut self, service: &str, now: Time, effects: &mut Vec<Effect>) -> Result<u64, Refused> {
+        let app = self.ordered(service)?;
+        let revision = app.target;
+        if !app.promote() {
+            return Err(Refused::NoCanaries { service: service.to_owned() });
+        }
+        self.begin_update(service, now);
+        effects.push(Effect::Tell(Told::of(service, Event::Promoted { revision })));
+        self.settle(service, now, effects);
+        Ok(revision)
+    }
+
+    /// Ends services for good: nothing of them is launched any more, and what runs is killed.
+    pub fn remove(
+        &mut self,
+        services: &[String],
+        now: Time,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refused> {
+        let all: BTreeSet<&String> = services.iter().collect();
+        for service in &all {
+            if !self.table.apps.contains_key(*service) {
+                return Err(Refused::Unknown { service: (*service).clone() });
+            }
+            let needs = |(name, app): &(&String, &App)| {
+                !app.removed && !all.contains(name) && app.described.after.contains(service)
+            };
+            if let Some((by, _)) = self.table.apps.iter().find(needs) {
+                return Err(Refused::Needed { service: (*service).clone(), by: by.clone() });
+            }
+        }
+        for service in all {
+            self.table.apps.get_mut(service).expect("it was just found").removed = true;
+            effects.push(Effect::Tell(Told::of(service, Event::Removing)));
+            self.settle(service, now, effects);
+        }
+        Ok(())
+    }
+
+    fn ordered(&mut self, service: &str) -> Result<&mut App, Refused> {
+        let name = || service.to_owned();
+        match self.table.apps.get_mut(service) {
+            None => Err(Refused::Unknown { service: name() }),
+            Some(app) if app.removed => Err(Refused::Removed { service: name() }),
+            Some(app) => Ok(app),
+        }
+    }
+}
