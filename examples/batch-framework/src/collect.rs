@@ -1,6 +1,6 @@
 //! The files that tasks leave in their sandboxes, and that a job wants to keep.
 //!
-//! [`Walk`] decides which folders to look into and which files to take; [`collect`] does it. What an agent answers is not believed: no name
+//! `Walk` decides which folders to look into and which files to take; [`collect`] does it. What an agent answers is not believed: no name
 //! leads out of the folder into which the files are copied, and neither folders nor files are without end.
 
 use std::{

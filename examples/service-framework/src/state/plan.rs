@@ -125,6 +125,16 @@ pub fn plan(wish: &Wish, tasks: &[Seen]) -> Plan {
     for slot in slots.values_mut().filter(|slot| available(&slot.keeper)) {
         plan.kill.extend(slot.stale.drain(..).map(|seen| seen.task_id.clone()));
     }
+    // Of several that are stale one that is ready holds the place until the seat is filled. The others only take up its room.
+    for slot in slots.values_mut().filter(|slot| slot.keeper.is_none()) {
+        slot.stale.sort_by_key(|seen| (!seen.available, !seen.ready));
+        if slot.stale.first().is_some_and(|first| first.ready) {
+            let surplus = slot.stale.split_off(1);
+            let (known, unheard): (Vec<_>, Vec<_>) = surplus.into_iter().partition(|seen| seen.heard);
+            slot.stale.extend(unheard);
+            plan.kill.extend(known.into_iter().map(|seen| seen.task_id.clone()));
+        }
+    }
     // Seats that wait, whether they may be filled now or not: their room is not given away.
     let canary_seats = wish.canaries.0.min(wish.replicas);
     let vacant = slots.values().filter(|slot| slot.is_vacant()).count();
