@@ -38,6 +38,9 @@ const IDLE_AFTER: Duration = Duration::from_secs(900);
 /// The longest of any time here: what was recommended is remembered for as long.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
+/// The key that alone may be longer.
+const PERIOD: &str = "scale.rule.predict.period";
+
 /// The shortest and the longest period of a forecast.
 const PERIODS: (Duration, Duration) = (Duration::from_secs(600), Duration::from_secs(31 * 24 * 3600));
 
@@ -334,7 +337,7 @@ impl PredictTable {
     fn checked(self) -> Result<Predict, Problem> {
         let (shortest, longest) = PERIODS;
         let (period_at, lead_at) = (self.period.span(), self.lead.span());
-        let period = duration("scale.rule.predict.period", Some(self.period))?.unwrap_or_default();
+        let period = duration(PERIOD, Some(self.period))?.unwrap_or_default();
         let lead = duration("scale.rule.predict.lead", Some(self.lead))?.unwrap_or_default();
         if !(shortest..=longest).contains(&period) {
             let what = "scale.rule.predict.period: is not from 10m to 31d; loads come again after 1d, or 7d";
@@ -368,10 +371,11 @@ fn positive(key: &str, number: &Spanned<Number>) -> Result<f64, Problem> {
 fn duration(key: &str, text: Option<Spanned<String>>) -> Result<Option<Duration>, Problem> {
     let Some(text) = text else { return Ok(None) };
     match humantime::parse_duration(text.get_ref()) {
-        Ok(duration) if duration <= PERIODS.1 && (duration <= LONGEST || key.ends_with("period")) => {
-            Ok(Some(duration))
+        // A period has bounds of its own.
+        Ok(duration) if duration > LONGEST && key != PERIOD => {
+            Err(Problem::at(&text, format!("{key}: is longer than a day")))
         }
-        Ok(_) => Err(Problem::at(&text, format!("{key}: is longer than a day"))),
+        Ok(duration) => Ok(Some(duration)),
         Err(error) => {
             let shown: String = text.get_ref().chars().take(40).collect();
             let what =

@@ -253,6 +253,12 @@ fn bad_tables_are_refused_with_their_place_and_a_remedy() {
             "'1m'",
             "is not from 10m to 31d",
         ),
+        (
+            "max = 3\n[[rule]]\nmetric = 'cpu'\ntarget = 1\npredict = { period = '40d', lead = '5s' }\n"
+                .to_owned(),
+            "'40d'",
+            "is not from 10m to 31d",
+        ),
     ];
     for (table, place, what) in cases {
         let (at, said) = problem(&table);
