@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::{
+    front::Front,
     scheduler::{Answer, Order, Request},
     spec::Spec,
 };
@@ -87,12 +88,43 @@ pub fn listen(socket: &Path) -> io::Result<UnixListener> {
     UnixListener::from_std(listener)
 }
 
+/// Where orders go.
+#[derive(Debug, Clone)]
+struct Desk {
+    scheduler: Handle<Request>,
+    front: Arc<Front>,
+}
+
+impl Desk {
+    /// Has services be as they are described, and clients reach them there when that is answered.
+    ///
+    /// The scheduler opens no sockets. So it is asked whether it would; then the addresses are opened, which may fail; and then it does.
+    async fn apply(&self, specs: Vec<Arc<Spec>>, again: bool, dry_run: bool) -> Response {
+        let would = obey(&self.scheduler, Order::Apply { specs: specs.clone(), again, dry_run: true }).await;
+        if !would.status().is_success() {
+            return would;
+        }
+        let _reserved = match self.front.reserve(&specs).await {
+            Ok(reserved) => reserved,
+            Err(error) => return failure(StatusCode::CONFLICT, error),
+        };
+        if dry_run {
+            return would;
+        }
+        let answer = obey(&self.scheduler, Order::Apply { specs, again, dry_run }).await;
+        self.front.bring_up().await;
+        answer
+    }
+}
+
 /// Answers whoever comes.
-pub async fn serve(listener: UnixListener, scheduler: Handle<Request>) -> io::Result<()> {
-    let show = |State(scheduler): State<Handle<Request>>| async move { obey(&scheduler, Order::Show).await };
-    let order = |State(scheduler): State<Handle<Request>>, Json(order): Json<Order>| async move {
+pub async fn serve(listener: UnixListener, scheduler: Handle<Request>, front: Arc<Front>) -> io::Result<()> {
+    let desk = Desk { scheduler, front };
+    let show = |State(desk): State<Desk>| async move { obey(&desk.scheduler, Order::Show).await };
+    let order = |State(desk): State<Desk>, Json(order): Json<Order>| async move {
         match checked(order) {
-            Ok(order) => obey(&scheduler, order).await,
+            Ok(Order::Apply { specs, again, dry_run }) => desk.apply(specs, again, dry_run).await,
+            Ok(order) => obey(&desk.scheduler, order).await,
             Err(error) => failure(StatusCode::UNPROCESSABLE_ENTITY, error),
         }
     };
@@ -100,7 +132,7 @@ pub async fn serve(listener: UnixListener, scheduler: Handle<Request>) -> io::Re
         .route("/v1/services", get(show))
         .route("/v1/orders", post(order))
         .layer(DefaultBodyLimit::max(ORDER_BYTES_MAX))
-        .with_state(scheduler);
+        .with_state(desk);
     axum::serve(listener, router).await
 }
 

@@ -10,10 +10,12 @@
 //! 4. [`run`](mod@run) is the program around it: signals, events, beginning anew. [`serve`](mod@serve) is the same for many services, which
 //!    [`api`] and [`command`](mod@command) give to it while it runs.
 //!
+//! 5. [`front`] leads clients to replicas. It follows what the scheduler says of them, and tells it when they have finished with one.
+//!
 //! [`spec`] and [`template`] read the description, [`event`] is what is told.
 //!
-//! Beside them, and knowing nothing of them: [`balancer`] deals the requests to an app out among its replicas, [`discovery`] tells
-//! others by DNS and HTTP where these are, and [`scale`] decides how many there are to be.
+//! Beside them, and knowing nothing of tasks and offers: [`balancer`] deals the requests to an app out among its replicas, [`discovery`] tells
+//! others by DNS and HTTP where these are, and [`scale`] decides how many there are to be. The front has the first two.
 
 #![warn(missing_docs)]
 
@@ -22,6 +24,7 @@ pub mod balancer;
 pub mod command;
 pub mod discovery;
 pub mod event;
+pub mod front;
 pub mod keep;
 pub mod run;
 pub mod scale;

@@ -1,5 +1,6 @@
 //! The description of a service: from TOML, or from a program, to a [`Spec`] in which everything is checked.
 
+mod balancer;
 mod check;
 mod container;
 mod health;
@@ -36,7 +37,10 @@ pub use self::{
     network::NetworkSpec,
     update::{Share, Update},
 };
-use crate::template::{self, Unknown};
+use crate::{
+    balancer::Listener,
+    template::{self, Unknown},
+};
 
 /// The most replicas: every change of one is written to a small file as a whole.
 pub const REPLICAS_MAX: u32 = 1000;
@@ -114,6 +118,9 @@ pub struct Spec {
     /// Services that must be complete before this one is started for the first time.
     #[serde(default)]
     pub after: Vec<String>,
+    /// Where clients reach it, whichever replicas there are.
+    #[serde(default)]
+    pub balancer: Option<Listener>,
 }
 
 /// When a replica that ended starts again: after `min`, then twice as long each time, up to `max`; from `min` again after a
@@ -213,6 +220,7 @@ struct SpecFile {
     update: Option<Spanned<UpdateTable>>,
     #[serde(default)]
     after: Vec<Spanned<String>>,
+    balancer: Option<Spanned<Listener>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -294,6 +302,7 @@ impl Spec {
             restart,
             update: source.update(raw.update)?,
             after: source.after(raw.after)?,
+            balancer: raw.balancer.map(|table| source.balancer(table, ports)).transpose()?,
         };
         // What is left to find has no one place.
         spec.check().map_err(|what| source.refuse(0..0, what))?;
@@ -310,6 +319,7 @@ impl Spec {
             restart: usual.restart,
             update: usual.update,
             after: usual.after.clone(),
+            balancer: None,
             ..spec.clone()
         };
         replica(self) == replica(other)

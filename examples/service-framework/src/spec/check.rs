@@ -9,7 +9,7 @@ use apportion_sdk::{
 
 use super::{
     CPUS_MILLI_DEFAULT, FAILOVER_TIMEOUT, MEM_MILLI_DEFAULT, NAME_BYTES_MAX, PORTS_MAX, REPLACE_AFTER,
-    REPLICAS_MAX, Restart, Spec, SpecError, Update,
+    REPLICAS_MAX, Restart, Spec, SpecError, Update, balancer,
 };
 use crate::template;
 
@@ -51,6 +51,7 @@ impl Spec {
             restart: Restart::default(),
             update: Update::default(),
             after: Vec::new(),
+            balancer: None,
         }
     }
 
@@ -83,6 +84,11 @@ impl Spec {
             }
         }
         if let Some(what) = self.network.as_ref().and_then(|network| network.problem(self.ports)) {
+            return Err(what);
+        }
+        if let Some(what) =
+            self.balancer.as_ref().and_then(|listener| balancer::problem(listener, self.ports))
+        {
             return Err(what);
         }
         Role::new(&self.role).map_err(|error| format!("role: {error}"))?;
