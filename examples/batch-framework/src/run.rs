@@ -524,7 +524,8 @@ impl Run {
                 "" => String::new(),
                 name => format!("stage {name}: "),
             };
-            match watch.look(&stage.resources(class.step), &agents, self.launched, now) {
+            let together = if stage.gang { stage.tasks() } else { 1 };
+            match watch.look((&stage.resources(class.step), together), &agents, self.launched, now) {
                 None => {}
                 Some(Advice::Say(what)) => self.progress.say(&format!("{of_stage}{what}")),
                 Some(Advice::GiveUp(why)) => {

@@ -293,3 +293,18 @@ fn copies_are_made_only_where_they_are_asked_for() {
         assert!(message.contains(expected), "{message}");
     }
 }
+
+#[test]
+fn a_stage_may_be_a_gang() {
+    let text = "name = \"j\"\n[speculate]\nafter = 2.0\n[stage.ranks]\ngang = true\ncommand = \"rank\"\narray = { range = [1, 4] }\n\
+                [stage.sum]\nafter = [\"ranks\"]\ncommand = \"sum\"\n";
+    let job = parse(text).unwrap();
+    assert_eq!(job.stages().iter().map(|stage| stage.gang).collect::<Vec<_>>(), [true, false]);
+    assert!(job.stages()[0].policy.speculate.is_none() && job.stages()[1].policy.speculate.is_some());
+    let both = text.replace("gang = true\n", "gang = true\nspeculate = { after = 2.0 }\n");
+    let message = refused(&both);
+    assert!(
+        message.contains("job.toml:6:13: stage.ranks.speculate: the tasks of a gang start together"),
+        "{message}"
+    );
+}
