@@ -21,6 +21,7 @@ pub mod keep;
 mod launch;
 pub mod output;
 pub mod progress;
+pub mod queue;
 pub mod report;
 pub mod run;
 pub mod scheduler;
