@@ -24,9 +24,47 @@ const WINDOW_NEAR: Duration = Duration::from_secs(3600);
 /// For how long an agent is not offered again on which nothing would end in time.
 const LATE_REFUSED: Duration = Duration::from_secs(60);
 
-/// How often a scheduler of which a gang waits asks for everything that is free at once ([`apportion_sdk::Context::revive`]): offers that
-/// it has refused one by one would otherwise come again one by one.
-pub(crate) const GATHER_EVERY: Duration = Duration::from_secs(2);
+/// When a scheduler of which a gang waits asks for everything that is free at once ([`apportion_sdk::Context::revive`]): offers that it has
+/// refused one by one would otherwise come again one by one. Soon after something has moved, and ever more seldom while nothing does.
+#[derive(Debug)]
+pub(crate) struct Gather {
+    pause: Duration,
+    at: Option<Time>,
+}
+
+impl Default for Gather {
+    fn default() -> Self {
+        Self { pause: Self::PAUSE_MIN, at: None }
+    }
+}
+
+impl Gather {
+    const PAUSE_MIN: Duration = Duration::from_secs(2);
+    const PAUSE_MAX: Duration = Duration::from_secs(128);
+
+    /// When to be woken for it, if a gang waits.
+    pub(crate) fn due(&mut self, waits: bool, now: Time) -> Option<Time> {
+        if !waits {
+            *self = Self::default();
+            return None;
+        }
+        Some(*self.at.get_or_insert(now + self.pause))
+    }
+
+    /// Whether it is time.
+    pub(crate) fn is_due(&mut self, now: Time) -> bool {
+        let is_due = self.at.is_some_and(|at| at <= now);
+        if is_due {
+            (self.pause, self.at) = ((self.pause * 2).min(Self::PAUSE_MAX), None);
+        }
+        is_due
+    }
+
+    /// Something was launched, or has ended: there may be room now.
+    pub(crate) fn moved(&mut self) {
+        *self = Self::default();
+    }
+}
 
 /// What came of the wish to launch something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

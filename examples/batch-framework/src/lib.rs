@@ -15,7 +15,9 @@
 #![warn(missing_docs)]
 
 pub mod capacity;
+pub mod client;
 pub mod collect;
+pub mod command;
 pub mod job;
 pub mod keep;
 mod launch;
@@ -25,8 +27,11 @@ pub mod queue;
 pub mod report;
 pub mod run;
 pub mod scheduler;
+pub mod serve;
 pub mod state;
 pub mod summary;
 pub mod timeline;
 
+pub use command::{Command, command};
 pub use run::{BatchError, Format, RunArgs, run};
+pub use serve::{ServeArgs, serve};

@@ -25,10 +25,13 @@ use tokio::{
 
 use crate::{
     capacity::{self, Advice, Size, Watch},
+    client::ClientError,
+    command::LogsError,
     job::{Job, JobError},
     keep::{KeepError, Keeper, Kept},
     output::{Fetched, Fetcher},
     progress::{self, Progress},
+    queue::JobId,
     report::Report,
     scheduler::{BatchScheduler, News, Order},
     state::{Class, Counts, End, JobState, Outcome},
@@ -152,6 +155,30 @@ pub enum BatchError {
     Timeline {
         /// The file.
         file: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Nobody served a queue, or what was asked for was refused.
+    #[error(transparent)]
+    Client(Box<ClientError>),
+    /// The end of a job was waited for, and it is not known any more.
+    #[error(
+        "job {job} is not known any more: it ended and was forgotten (--keep-jobs, --keep-for), or the queue was begun anew"
+    )]
+    Forgotten {
+        /// Which.
+        job: JobId,
+    },
+    /// What tasks have written cannot be shown.
+    #[error(transparent)]
+    Logs(#[from] LogsError),
+    /// Orders cannot be taken.
+    #[error(
+        "cannot listen at {place}: {source}; name another --http, or another --state, whose path is shorter than 100 bytes, on a local disk"
+    )]
+    Listen {
+        /// Where.
+        place: String,
         /// Why not.
         source: std::io::Error,
     },
@@ -550,8 +577,8 @@ impl Run {
     }
 }
 
-fn exit_code(report: &Report, outputs_asked: bool) -> u8 {
-    match report.outcome {
+pub(crate) fn exit_code(report: &Report, outputs_asked: bool) -> u8 {
+    match report.outcome.as_str() {
         "interrupted" => INTERRUPTED,
         // Whoever asked for the outputs and did not get them all must not take the job for done.
         _ if report.totals.failed > 0 || outputs_asked && report.outputs_missing() > 0 => FAILED,
@@ -575,7 +602,7 @@ fn show(report: &Report, args: &RunArgs) -> std::io::Result<()> {
     }
 }
 
-fn wall_clock() -> Time {
+pub(crate) fn wall_clock() -> Time {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Time::ZERO + since
 }

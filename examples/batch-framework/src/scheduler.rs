@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::{
     job::Job,
     keep::Keeper,
-    launch::{GATHER_EVERY, Ground, Placed},
+    launch::{Gather, Ground, Placed},
     output::Fetched,
     state::{Class, Counts, Effect, End, JobState},
 };
@@ -89,6 +89,7 @@ pub struct BatchScheduler {
     /// Never full: there are at most a few pieces of news for each attempt, and nobody stops reading before the end.
     news: mpsc::UnboundedSender<News>,
     told: Counts,
+    gather: Gather,
     told_waiting: Vec<Class>,
     /// Where the job is written down, if anywhere.
     keeper: Option<Keeper>,
@@ -103,7 +104,17 @@ impl BatchScheduler {
     pub fn new(job: Arc<Job>, news: mpsc::UnboundedSender<News>) -> Self {
         let state = JobState::of(&job);
         let (told, told_waiting) = (Counts::default(), Vec::new());
-        Self { job, state, news, told, told_waiting, keeper: None, failure: None, wake_at: None }
+        Self {
+            job,
+            state,
+            news,
+            told,
+            gather: Gather::default(),
+            told_waiting,
+            keeper: None,
+            failure: None,
+            wake_at: None,
+        }
     }
 
     /// A job that goes on where it [was](Keeper::open), and is written down as it goes. Ends that are known already are told again.
@@ -186,6 +197,7 @@ impl BatchScheduler {
         let counts = self.state.counts();
         if counts != self.told {
             self.told = counts;
+            self.gather.moved();
             self.tell(News::Moved(counts));
         }
         let waiting: Vec<_> = self.state.waiting().collect();
@@ -201,7 +213,7 @@ impl BatchScheduler {
             };
             cx.request(&role, self.state.ready().map(request).collect());
         }
-        let gather = self.state.gang_waits().then(|| cx.now() + GATHER_EVERY);
+        let gather = self.gather.due(self.state.gang_waits(), cx.now());
         let due = self.state.next_deadline().into_iter().chain(gather).min();
         if let Some(due) = due.filter(|due| self.wake_at.is_none_or(|at| *due < at)) {
             self.wake_at = Some(due);
@@ -298,7 +310,7 @@ impl Scheduler for BatchScheduler {
         self.wake_at = None;
         let mut effects = Vec::new();
         self.state.tick(cx.now(), &mut effects);
-        if self.state.gang_waits() {
+        if self.gather.is_due(cx.now()) && self.state.gang_waits() {
             // All that is free at once: what was refused for itself may be enough together.
             cx.revive();
         }

@@ -259,3 +259,17 @@ fn a_gang_that_no_accept_can_carry_is_given_up() {
     assert!(cluster.ends().iter().all(|(_, outcome)| *outcome == crate::state::Outcome::Unplaceable));
     assert!(cluster.harness.scheduler().state().is_done());
 }
+
+#[test]
+fn a_gang_that_finds_no_room_asks_ever_more_seldom() {
+    let mut cluster = Cluster::of(gang(4));
+    cluster.harness.offer("a", "cpus:6;mem:4000");
+    cluster.harness.calls();
+    let mut revives = 0;
+    for _ in 0..600 {
+        cluster.harness.advance(Duration::from_secs(1));
+        let calls = cluster.harness.calls();
+        revives += calls.iter().filter(|call| matches!(call, Call::Revive { .. })).count();
+    }
+    assert!((7..=11).contains(&revives), "{revives}");
+}

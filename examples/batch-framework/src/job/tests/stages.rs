@@ -308,3 +308,23 @@ fn a_stage_may_be_a_gang() {
         "{message}"
     );
 }
+
+/// Every job that comes along is one, over any folder with files.
+#[test]
+fn the_jobs_that_come_along_are_jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.md", "b.md"] {
+        std::fs::write(folder.path().join(name), "x").unwrap();
+    }
+    let set = format!("folder={}", folder.path().display());
+    let jobs = Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(jobs).unwrap() {
+        let file = entry.unwrap().path();
+        let job = Job::load(&file, std::slice::from_ref(&set), folder.path()).unwrap();
+        names.push((job.name.clone(), job.tasks()));
+    }
+    names.sort();
+    let expected = [("checksum", 2), ("documents", 2 + 2 + 2 + 1), ("wordcount", 2)];
+    assert_eq!(names, expected.map(|(name, tasks)| (name.to_owned(), tasks)));
+}
