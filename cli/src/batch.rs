@@ -67,6 +67,9 @@ pub(crate) struct JobArgs {
     /// Show every task in the summary, however many there are
     #[arg(long, requires = "run", help_heading = "Job")]
     all: bool,
+    /// Draw who ran where and when into this file (SVG) when the job has ended
+    #[arg(long, value_name = "FILE.svg", requires = "run", help_heading = "Job")]
+    timeline: Option<PathBuf>,
     /// The form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
@@ -85,7 +88,8 @@ impl Checked {
             Format::Text => Summary::Text,
             Format::Json => Summary::Json,
         };
-        Ok(Checked(RunArgs { set: args.set.clone(), all: args.all, output, ..RunArgs::new(job) }))
+        let timeline = args.timeline.clone();
+        Ok(Checked(RunArgs { set: args.set.clone(), all: args.all, output, timeline, ..RunArgs::new(job) }))
     }
 
     /// Runs it, as [`execute`].

@@ -142,15 +142,28 @@ pub enum Advice {
 pub struct Watch {
     /// Never give up: the person expects a larger agent.
     wait: bool,
-    /// Since when no agent is large enough.
+    /// What else a person may do.
+    remedy: &'static str,
+    /// Since when no agent is large enough, and why none is.
     since: Option<Time>,
+    verdict: Option<String>,
     said: Option<String>,
 }
 
 impl Watch {
     /// `wait` is whether to wait for ever, and only say so.
     pub fn new(wait: bool) -> Self {
-        Self { wait, ..Self::default() }
+        Self {
+            wait,
+            remedy: "ask for less in [task], or wait for a larger agent with --wait",
+            ..Self::default()
+        }
+    }
+
+    /// The same for a job of a queue, where another flag says to wait.
+    pub fn of_queue(wait: bool) -> Self {
+        let remedy = "ask for less in the job file, or submit it with --wait-for-agents";
+        Self { remedy, ..Self::new(wait) }
     }
 
     /// Compares again, for tasks of which so many start together. `launched` is whether anything of the job ever was.
@@ -164,26 +177,25 @@ impl Watch {
         let too_large = match check(needs, agents).and_then(|()| check_gang(needs, together, agents)) {
             Err(too_large) => too_large.to_string(),
             Ok(()) => {
-                self.since = None;
+                (self.since, self.verdict) = (None, None);
                 let none = "no agent is registered; waiting for one".to_owned();
                 return if agents.is_empty() { self.say(none) } else { None };
             }
         };
+        self.verdict = Some(too_large.clone());
         let patience = if launched { PATIENCE_LATER } else { PATIENCE_FIRST };
         if now.since(*self.since.get_or_insert(now)) < patience {
             return None;
         }
         match self.wait {
             true => self.say(format!("waiting for a larger agent: {too_large}")),
-            false => Some(Advice::GiveUp(format!(
-                "{too_large}; ask for less in [task], or wait for a larger agent with --wait"
-            ))),
+            false => Some(Advice::GiveUp(format!("{too_large}; {}", self.remedy))),
         }
     }
 
-    /// Whether an agent is large enough, as it was seen last.
-    pub fn is_content(&self) -> bool {
-        self.since.is_none()
+    /// Why no agent is large enough, as it was seen last; it may not have stood for long.
+    pub fn verdict(&self) -> Option<&str> {
+        self.verdict.as_deref()
     }
 
     fn say(&mut self, what: String) -> Option<Advice> {

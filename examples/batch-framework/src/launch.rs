@@ -60,9 +60,10 @@ impl Gather {
         is_due
     }
 
-    /// Something was launched, or has ended: there may be room now.
-    pub(crate) fn moved(&mut self) {
-        *self = Self::default();
+    /// Something was launched, or has ended: there may be room soon. What is due is not put off by it: in a large queue something always moves.
+    pub(crate) fn moved(&mut self, now: Time) {
+        self.pause = Self::PAUSE_MIN;
+        self.at = self.at.map(|at| at.min(now + self.pause));
     }
 }
 
@@ -117,21 +118,20 @@ impl Ground {
         effects: &mut Vec<Effect>,
     ) -> Placed {
         let Some(position) = state.next_ready(class) else { return Placed::Nowhere };
-        let Some(index) = self.packing.choose(demand, &BestFit) else { return Placed::Nowhere };
-        match describe(job, position, state.next_id(position), &demand.resources) {
-            Err(why) => {
-                state.reject(position, why, effects);
-                Placed::Rejected
-            }
-            Ok(task) => match self.put(index, demand, task) {
-                Some(host) => {
-                    state.launched(position, host, self.now);
-                    Placed::Launched(1)
+        while let Some(index) = self.packing.choose(demand, &BestFit) {
+            let task = match describe(job, position, state.next_id(position), &demand.resources) {
+                Ok(task) => task,
+                Err(why) => {
+                    state.reject(position, why, effects);
+                    return Placed::Rejected;
                 }
-                // The next one it fits on; there are fewer each time.
-                None => self.launch(job, state, class, demand, effects),
-            },
+            };
+            if let Some(host) = self.put(index, demand, task) {
+                state.launched(position, host, self.now);
+                return Placed::Launched(1);
+            }
         }
+        Placed::Nowhere
     }
 
     /// Launches second copies of what takes long, each on another agent than the first.
@@ -157,11 +157,11 @@ impl Ground {
     /// Launches a task on an offer; gives none when its accept can carry no more, and then nothing more is placed on it.
     fn put(&mut self, index: usize, demand: &Demand, task: TaskInfo) -> Option<Host> {
         let offer = self.offers[index].as_mut()?;
-        if offer.launch(task).is_err() || self.packing.take(index, demand).is_err() {
+        let launched = offer.launch(task).is_ok().then(|| host(offer, &self.framework_id));
+        if launched.is_none() || self.packing.take(index, demand).is_err() {
             self.packing.close(index);
-            return None;
         }
-        Some(host(offer, &self.framework_id))
+        launched
     }
 
     /// Gives back what is left. `wanted` is what a task that still waits asks for, if one does; the reason tells operators what it lacked.

@@ -18,6 +18,7 @@ pub mod capacity;
 pub mod client;
 pub mod collect;
 pub mod command;
+mod error;
 pub mod job;
 pub mod keep;
 mod launch;

@@ -197,7 +197,7 @@ impl BatchScheduler {
         let counts = self.state.counts();
         if counts != self.told {
             self.told = counts;
-            self.gather.moved();
+            self.gather.moved(cx.now());
             self.tell(News::Moved(counts));
         }
         let waiting: Vec<_> = self.state.waiting().collect();

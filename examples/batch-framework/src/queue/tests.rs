@@ -210,7 +210,7 @@ proptest! {
         let jobs = sizes.iter().enumerate().map(|(user, (cpus, mem, _))| {
             work(&format!("u{user}"), 0, &format!("cpus:{cpus};mem:{mem}"), 9, 10_000)
         });
-        let settings = Settings { weights: weights.clone(), ..Settings::default() };
+        let settings = Settings { weights, ..Settings::default() };
         let mut toy = Toy::new("cpus:500;mem:500", settings, jobs);
         toy.fill();
         let step = |user: usize| {

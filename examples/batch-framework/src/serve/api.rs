@@ -68,6 +68,8 @@ pub struct Wanted {
 /// What is answered when something is not done.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Failure {
+    #[serde(skip)]
+    status: StatusCode,
     pub(crate) error: String,
 }
 
@@ -123,46 +125,52 @@ pub(super) fn listen(socket: &Path, shared: bool) -> io::Result<UnixListener> {
     UnixListener::from_std(listener)
 }
 
-fn failure(status: StatusCode, error: impl ToString) -> Response {
-    (status, Json(Failure { error: error.to_string() })).into_response()
+fn failure(status: StatusCode, error: impl ToString) -> Failure {
+    Failure { status, error: error.to_string() }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let status = match self {
+        (self.status, Json(self)).into_response()
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        let status = match refused {
             Refused::Unknown(_) => StatusCode::NOT_FOUND,
             Refused::NotYours { .. } => StatusCode::FORBIDDEN,
             Refused::Full(_) => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::CONFLICT,
         };
-        failure(status, self)
+        failure(status, refused)
     }
 }
 
 impl Api {
     /// What the scheduler says, once it is written down.
-    async fn ask(&self, order: Order) -> Result<Answer, Response> {
+    async fn ask(&self, order: Order) -> Result<Answer, Failure> {
         let gone = |what| failure(StatusCode::SERVICE_UNAVAILABLE, what);
         let (request, answer) = Request::new(order);
         self.scheduler.send(request).await.map_err(|_| gone("the scheduler has ended"))?;
         let answered = answer.await.map_err(|_| gone("the scheduler ended before it could keep this"))?;
-        answered.map_err(IntoResponse::into_response)
+        Ok(answered?)
     }
 
-    async fn snapshot(&self, id: &str) -> Result<Snapshot, Response> {
+    async fn snapshot(&self, id: &str) -> Result<Snapshot, Failure> {
         match self.ask(Order::Show(number(id)?)).await? {
             Answer::Job(snapshot) => Ok(*snapshot),
             _ => Err(failure(StatusCode::INTERNAL_SERVER_ERROR, "the scheduler answered something else")),
         }
     }
 
-    fn peer(&self, uid: Uid) -> Result<Peer, Response> {
+    fn peer(&self, uid: Uid) -> Result<Peer, Failure> {
         let nobody = || failure(StatusCode::FORBIDDEN, "the kernel does not say who speaks");
         Ok(Peer::look_up(uid.0.ok_or_else(nobody)?, self.owner))
     }
 }
 
-fn number(id: &str) -> Result<JobId, Response> {
+fn number(id: &str) -> Result<JobId, Failure> {
     id.parse().map_err(|error: String| failure(StatusCode::NOT_FOUND, error))
 }
 
@@ -170,18 +178,20 @@ fn number(id: &str) -> Result<JobId, Response> {
 async fn made<T: IntoResponse + Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> Response {
     match tokio::task::spawn_blocking(make).await {
         Ok(made) => made.into_response(),
-        Err(_) => failure(StatusCode::INTERNAL_SERVER_ERROR, "the document could not be made"),
+        Err(_) => {
+            failure(StatusCode::INTERNAL_SERVER_ERROR, "the document could not be made").into_response()
+        }
     }
 }
 
-async fn queue(State(api): State<Api>) -> Result<Response, Response> {
+async fn queue(State(api): State<Api>) -> Result<Response, Failure> {
     match api.ask(Order::List).await? {
         Answer::Overview(overview) => Ok(made(move || Json(overview)).await),
         _ => Err(failure(StatusCode::INTERNAL_SERVER_ERROR, "the scheduler answered something else")),
     }
 }
 
-async fn numbers(State(api): State<Api>) -> Result<Response, Response> {
+async fn numbers(State(api): State<Api>) -> Result<Response, Failure> {
     match api.ask(Order::List).await? {
         Answer::Overview(overview) => {
             let kind = [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)];
@@ -191,20 +201,20 @@ async fn numbers(State(api): State<Api>) -> Result<Response, Response> {
     }
 }
 
-async fn details(State(api): State<Api>, Segment(id): Segment<String>) -> Result<Response, Response> {
+async fn details(State(api): State<Api>, Segment(id): Segment<String>) -> Result<Response, Failure> {
     let snapshot = api.snapshot(&id).await?;
     Ok(made(move || Json(Details::new(&snapshot))).await)
 }
 
-async fn report(State(api): State<Api>, Segment(id): Segment<String>) -> Result<Response, Response> {
+async fn report(State(api): State<Api>, Segment(id): Segment<String>) -> Result<Response, Failure> {
     let snapshot = api.snapshot(&id).await?;
     if snapshot.head.ended_at.is_none() {
-        return Err(Refused::Runs(snapshot.id).into_response());
+        return Err(Refused::Runs(snapshot.id).into());
     }
     Ok(made(move || Json(snapshot.report())).await)
 }
 
-async fn picture(State(api): State<Api>, Segment(id): Segment<String>) -> Result<Response, Response> {
+async fn picture(State(api): State<Api>, Segment(id): Segment<String>) -> Result<Response, Failure> {
     let snapshot = api.snapshot(&id).await?;
     let kind = [(header::CONTENT_TYPE, "image/svg+xml")];
     Ok(made(move || (kind, timeline::svg(&snapshot.job, &snapshot.state, snapshot.times()))).await)
@@ -230,7 +240,7 @@ async fn submit(
     State(api): State<Api>,
     ConnectInfo(uid): ConnectInfo<Uid>,
     Json(wanted): Json<Wanted>,
-) -> Result<Response, Response> {
+) -> Result<Response, Failure> {
     let peer = api.peer(uid)?;
     let Wanted { submission, user, priority, waits } = wanted;
     // What comes from outside is checked as a file is; a large one takes a while.
@@ -280,7 +290,7 @@ async fn cancel(
     State(api): State<Api>,
     ConnectInfo(uid): ConnectInfo<Uid>,
     Segment(id): Segment<String>,
-) -> Result<Response, Response> {
+) -> Result<Response, Failure> {
     api.ask(Order::Cancel { job: number(&id)?, by: api.peer(uid)? }).await?;
     Ok(Json(json!({})).into_response())
 }
@@ -289,7 +299,7 @@ async fn retry(
     State(api): State<Api>,
     ConnectInfo(uid): ConnectInfo<Uid>,
     Segment(id): Segment<String>,
-) -> Result<Response, Response> {
+) -> Result<Response, Failure> {
     match api.ask(Order::Retry { job: number(&id)?, by: api.peer(uid)? }).await? {
         Answer::Again(tasks) => Ok(Json(json!({ "tasks": tasks })).into_response()),
         _ => Err(failure(StatusCode::INTERNAL_SERVER_ERROR, "the scheduler answered something else")),

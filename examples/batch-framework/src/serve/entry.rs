@@ -98,6 +98,8 @@ pub(super) struct Entry {
     pub(super) note: Option<String>,
     /// When it has something to do next.
     pub(super) due: Option<Time>,
+    /// Of which sizes something could start, when this was looked at last.
+    pub(super) sizes: Vec<Class>,
     /// Of which sizes tasks wait, and whether any was ever launched, as it was told last.
     pub(super) told: (Vec<Class>, bool),
 }
@@ -123,6 +125,7 @@ impl Entry {
             short_since: None,
             note: None,
             due: None,
+            sizes: Vec::new(),
             told: Default::default(),
         };
         entry.look_for_outputs();

@@ -215,7 +215,7 @@ impl Program {
                 let wanted = |class: &Class| waits.iter().any(|wait| wait.class == *class);
                 self.watches.retain(|(job, class), _| *job != id || wanted(class));
                 for wait in waits {
-                    let watch = Watch::new(wait.waits);
+                    let watch = Watch::of_queue(wait.waits);
                     let (known, _) =
                         self.watches.entry((id, wait.class)).or_insert_with(|| (wait.clone(), watch));
                     *known = wait;
@@ -243,25 +243,32 @@ impl Program {
         let mut total = Resources::new();
         agents.iter().for_each(|agent| total += &agent.total);
         let mut orders = vec![Order::Total(total)];
+        let mut notes: BTreeMap<JobId, String> = BTreeMap::new();
         for ((id, class), (wait, watch)) in &mut self.watches {
             let of_stage = match wait.stage.as_str() {
                 "" => String::new(),
                 name => format!("stage {name}: "),
             };
-            match watch.look((&wait.needs, wait.together), &agents, wait.launched, wall_clock()) {
-                None if watch.is_content() && !agents.is_empty() && self.noted.remove(id) => {
-                    orders.push(Order::Note(*id, None));
-                }
-                None => {}
-                Some(Advice::Say(what)) => {
-                    self.noted.insert(*id);
-                    orders.push(Order::Note(*id, Some(format!("{of_stage}{what}"))));
-                }
-                Some(Advice::GiveUp(why)) => {
-                    orders.push(Order::GiveUp(*id, *class, format!("{of_stage}{why}")))
-                }
+            if let Some(Advice::GiveUp(why)) =
+                watch.look((&wait.needs, wait.together), &agents, wait.launched, wall_clock())
+            {
+                orders.push(Order::GiveUp(*id, *class, format!("{of_stage}{why}")));
+            }
+            // Said long before the verdict has stood for long enough to act on it.
+            let note = match watch.verdict() {
+                Some(why) => Some(format!("{of_stage}{why}")),
+                None if agents.is_empty() => Some("no agent is registered".to_owned()),
+                None => None,
+            };
+            if let Some(note) = note {
+                notes.entry(*id).or_insert(note);
             }
         }
+        for id in self.noted.difference(&notes.keys().copied().collect()) {
+            orders.push(Order::Note(*id, None));
+        }
+        self.noted = notes.keys().copied().collect();
+        orders.extend(notes.into_iter().map(|(id, note)| Order::Note(id, Some(note))));
         for order in orders {
             // A driver that has ended says why by itself.
             _ = self.handle.send(order.into()).await;

@@ -101,6 +101,8 @@ pub struct QueueScheduler {
     failure: Option<StoreError>,
     wake_at: Option<Time>,
     gather: Gather,
+    /// Something can start that could not before, while offers were refused for others.
+    revive: bool,
 }
 
 /// How long the jobs of a user waited for their first launch, since this scheduler began.
@@ -169,6 +171,7 @@ impl QueueScheduler {
             failure: None,
             wake_at: None,
             gather: Gather::default(),
+            revive: false,
         };
         for id in this.entries.keys().copied().collect::<Vec<_>>() {
             let entry = &this.entries[&id];
@@ -227,7 +230,12 @@ impl QueueScheduler {
             return;
         };
         let set = |set: &mut BTreeSet<JobId>, on: bool| if on { set.insert(id) } else { set.remove(&id) };
+        let others_are = self.ready.iter().any(|other| *other != id);
         set(&mut self.ready, entry.state.wants_offers());
+        let sizes: Vec<_> = entry.state.launchable().collect();
+        // What others have refused may do for this one; when there are no others, the driver asks for offers by itself.
+        self.revive |= others_are && sizes.iter().any(|size| !entry.sizes.contains(size));
+        entry.sizes = sizes;
         set(&mut self.active, entry.state.counts().active > 0);
         if let Some(at) = entry.due.take() {
             self.due.remove(&(at, id));
@@ -256,7 +264,7 @@ impl QueueScheduler {
             }
         }
         if !work.touched.is_empty() {
-            self.gather.moved();
+            self.gather.moved(now);
         }
         for id in work.touched.clone() {
             self.end_if_over(id, now, &mut work);
@@ -353,6 +361,9 @@ impl QueueScheduler {
                 count: u32::try_from(entry.state.ready_count(class)).unwrap_or(u32::MAX),
             };
             cx.request(&role, sizes.take(REQUESTS_MAX).map(request).collect());
+        }
+        if std::mem::take(&mut self.revive) {
+            cx.revive();
         }
         let gather = self.gather.due(self.gang_waits(), cx.now());
         let forget = self.ended.first().map(|(at, _)| *at + self.keeping.time);

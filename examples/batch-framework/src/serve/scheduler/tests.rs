@@ -296,3 +296,20 @@ fn tasks_of_jobs_that_are_forgotten_are_killed() {
     let calls = cluster.harness.calls();
     assert!(calls.iter().any(|call| matches!(call, Call::Kill { .. })), "{calls:?}");
 }
+
+#[test]
+fn a_job_that_comes_while_others_wait_is_offered_what_they_refused() {
+    let mut cluster = Cluster::new();
+    cluster.submit("ann", "[task]\ncommand = \"x\"\ncpus = 8\nmemory = 100\n");
+    cluster.harness.offer("a", "cpus:4;mem:4000");
+    cluster.harness.calls();
+    cluster.submit("bob", "");
+    let calls = cluster.harness.calls();
+    assert!(calls.iter().any(|call| matches!(call, Call::Revive { .. })), "{calls:?}");
+    cluster.harness.offer("a", "cpus:4;mem:4000");
+    assert_eq!(cluster.launched(), ["2.j-0001"]);
+    assert!(
+        !cluster.harness.calls().iter().any(|call| matches!(call, Call::Revive { .. })),
+        "there is nothing new"
+    );
+}
