@@ -277,6 +277,12 @@ fn may(peer: &Peer, user: Option<&str>, job: &Job) -> Result<Option<String>, Str
             "user = \"{other}\": the tasks of `{own}` run as `{own}` in this queue; leave it out of the job file"
         ));
     }
+    if let Some(image) = job.stages().iter().find_map(|stage| stage.image.as_ref()) {
+        // Who a name or a number is, and in which groups, is looked up in the image, which anybody can make.
+        return Err(format!(
+            "image = \"{image}\": the tasks of `{own}` run as `{own}` in this queue, and an image says by itself who that is; leave it out"
+        ));
+    }
     if let Some(folder) = &job.output {
         return Err(format!(
             "output = \"{}\": it would be written by the user who serves; leave it out, and read outputs with `apportion batch logs`",
@@ -336,6 +342,8 @@ mod tests {
         assert_eq!(may(&ann, Some("ann"), &job("user = \"ann\"", "")), Ok(Some("ann".into())));
         assert!(may(&ann, Some("bob"), &plain).unwrap_err().starts_with("--user bob: you are `ann`"));
         assert!(may(&ann, None, &job("user = \"root\"", "")).unwrap_err().starts_with("user = \"root\""));
+        let image = may(&ann, None, &job("image = \"debian:13\"", ""));
+        assert!(image.unwrap_err().starts_with("image = "));
         let output = may(&ann, None, &job("", "output = \"out\"")).unwrap_err();
         assert!(output.starts_with("output = \"/srv/out\""), "{output}");
         assert_eq!(may(&root, Some("bob"), &job("user = \"www\"", "output = \"out\"")), Ok(None));

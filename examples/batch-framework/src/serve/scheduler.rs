@@ -36,7 +36,7 @@ use crate::{
     state::{Attempt, Effect, Outcome},
 };
 
-/// Sizes of waiting tasks that are told to the master, in the order of the queue: an operator sees what waits, not a list without end.
+/// Sizes of waiting tasks that are told to the master, in the order in which their jobs came: an operator sees what waits, not a list without end.
 const REQUESTS_MAX: usize = 64;
 
 /// How long jobs that have ended are kept, and how many.
