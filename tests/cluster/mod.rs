@@ -13,6 +13,7 @@ mod logs;
 mod maintenance;
 mod masters;
 mod operated;
+mod queue;
 mod recorded;
 mod resumed;
 mod sharing;
