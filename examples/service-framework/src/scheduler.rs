@@ -353,10 +353,12 @@ fn offered(spec: &Spec, roles: &[Role]) -> Result<(), Refused> {
 
 /// Where a task is that is launched on an offer.
 fn spot(offer: &Offer, ports: Vec<u16>) -> Spot {
-    // Where the agent says that it answers there its host does, be its name known to anybody or not.
-    let host = offer.address().rsplit_once(':').map_or(offer.address(), |(host, _)| host);
-    let host = host.trim_matches(['[', ']']).to_owned();
-    Spot { agent_id: offer.agent_id().clone(), hostname: offer.hostname().to_owned(), host, ports }
+    Spot {
+        agent_id: offer.agent_id().clone(),
+        hostname: offer.hostname().to_owned(),
+        address: offer.address().to_owned(),
+        ports,
+    }
 }
 
 /// Offers while replicas are planned on them: nothing is launched yet, so what is left is counted here.

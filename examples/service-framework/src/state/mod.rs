@@ -219,14 +219,14 @@ impl Services {
     /// dies in between then asks for a task that never was, instead of forgetting one that is.
     pub fn place(&mut self, launch: &Launch, on: Spot) -> TaskId {
         let Launch { app, replica, revision } = launch.clone();
-        let Spot { agent_id, hostname, host, ports } = on;
+        let Spot { agent_id, hostname, address, ports } = on;
         let waiting = &mut self.runtimes.get_mut(&app).expect("only a service that is known launches").launch;
         let seat = waiting.iter().position(|seat| *seat == (replica, revision));
         waiting.remove(seat.expect("only what is to be launched is placed"));
         self.table.launches += 1;
         let text = format!("{app}.{replica}.{}", self.table.launches);
         let task_id = TaskId::new(text).expect("names of services are checked to begin task ids");
-        let placed = Placed { app, replica, revision, agent_id, hostname, host, ports, doomed: false };
+        let placed = Placed { app, replica, revision, agent_id, hostname, address, ports, doomed: false };
         self.table.placed.insert(task_id.clone(), placed);
         self.instances.insert(task_id.clone(), Instance { heard: true, ..Instance::default() });
         task_id

@@ -50,9 +50,9 @@ pub struct Placed {
     pub agent_id: AgentId,
     /// The agent's host.
     pub hostname: String,
-    /// Where that answers: an address, or a name of the network. An earlier version did not write it; then its host's name has to do.
+    /// `host:port` of the agent itself. An earlier version did not write it; then its host's name has to do.
     #[serde(default)]
-    pub host: String,
+    pub address: String,
     /// The ports that it was given.
     pub ports: Vec<u16>,
     /// Whether its end was decided: written before it is asked for, so that the next scheduler does not count on it.
@@ -66,13 +66,19 @@ pub struct Spot {
     pub agent_id: AgentId,
     /// The name of its host.
     pub hostname: String,
-    /// Where that answers.
-    pub host: String,
+    /// `host:port` of the agent itself.
+    pub address: String,
     /// The ports of it that the task is given.
     pub ports: Vec<u16>,
 }
 
 impl Placed {
+    /// Where the agent's host answers. What an agent says of itself holds also where nobody knows its host's name.
+    pub fn host(&self) -> &str {
+        let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host);
+        if host.is_empty() { &self.hostname } else { host.trim_matches(['[', ']']) }
+    }
+
     /// Where it can be reached: `host:port`, for each port.
     pub fn addresses(&self) -> Vec<String> {
         self.ports.iter().map(|port| format!("{}:{port}", self.hostname)).collect()

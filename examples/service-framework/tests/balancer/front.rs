@@ -79,6 +79,7 @@ fn ready(backend: &Backend) -> TaskView {
         replica: 0,
         revision: 1,
         hostname: "nobody-knows-this-name".to_owned(),
+        agent: String::new(),
         addresses: Vec::new(),
         ready: true,
         ending: false,
