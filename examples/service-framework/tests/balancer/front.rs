@@ -236,6 +236,10 @@ async fn whoever_scales_learns_what_goes_on_and_that_somebody_waits() {
     assert_eq!(soon(client).await.unwrap().body(), "a");
     assert_eq!(stage.front.statistics("web").unwrap().requests, 1);
 
+    stage.show(vec![app("web", Some(free()), vec![ready(&backend)])]).await;
+    assert_eq!(stage.front.directory().apps(), ["web"], "db is gone");
+    stage.show(vec![app("web", Some(free()), vec![ready(&backend)]), app("db", None, Vec::new())]).await;
+
     let page = async |path| {
         let page = stage.front.page(path).unwrap();
         String::from_utf8(page.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
