@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::{
     api::{self, SOCKET},
+    logs::{self, LogsArgs},
     run::{DONE, Format, ServiceError},
     scheduler::{Answer, Order},
     serve::Target,
@@ -30,8 +31,8 @@ pub struct Common {
 pub enum Command {
     /// Have services be as these files describe them; others stay as they are
     Apply {
-        /// Descriptions of services (TOML)
-        #[arg(value_name = "SPEC.toml", required = true)]
+        /// Descriptions of services (TOML, or JSON in files called .json)
+        #[arg(value_name = "SPEC", required = true)]
         specs: Vec<PathBuf>,
         /// Only say what would change
         #[arg(long)]
@@ -94,6 +95,8 @@ pub enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Show what a service's replicas write
+    Logs(LogsArgs),
     /// End services for good
     Rm {
         /// Their names
@@ -124,6 +127,7 @@ pub async fn command(command: Command) -> Result<u8, ServiceError> {
         Command::Restart { service, common } => (common, Order::Restart { service }),
         Command::Rollback { service, to, common } => (common, Order::RollBack { service, to }),
         Command::Promote { service, common } => (common, Order::Promote { service }),
+        Command::Logs(args) => return logs::logs(args).await,
         Command::Rm { services, common } => (common, Order::Remove { services }),
     };
     let answer = api::order(&common.target.folder().join(SOCKET), &order).await?;

@@ -13,6 +13,7 @@ use apportion_sdk::{
     BuildError, Capability, Driver, DriverError, Handle, Options, Stop,
     driver::{Builder, CONNECT_TIMEOUT},
     operator::{Operator, OperatorError},
+    sandbox::SandboxError,
     store::StoreError,
 };
 use tokio::{
@@ -43,8 +44,8 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(20);
 /// What to run, and how to tell of it.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
-    /// The description of the service (TOML)
-    #[arg(value_name = "SPEC.toml")]
+    /// The description of the service (TOML, or JSON in a file called .json)
+    #[arg(value_name = "SPEC")]
     pub spec: PathBuf,
     /// Where it remembers its replicas over its own restarts [default: apportion/services/NAME in the user's state folder]
     #[arg(long, value_name = "FOLDER")]
@@ -156,6 +157,9 @@ pub enum ServiceError {
     /// An address for those who ask for replicas cannot be had.
     #[error(transparent)]
     Answer(#[from] AnswerError),
+    /// What a task wrote cannot be read.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// Orders cannot be taken.
     #[error("cannot take orders at {}: {source}; name another --state, whose path is shorter than 100 bytes, on a local disk", socket.display())]
     Listen {
