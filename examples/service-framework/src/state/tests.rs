@@ -3,7 +3,7 @@
 mod drain;
 mod world;
 
-use apportion_sdk::Findings;
+use apportion_sdk::{Findings, Place};
 
 use super::*;
 use crate::spec::{Health, Share, Update};
@@ -18,7 +18,8 @@ fn agent(name: &str) -> AgentId {
 
 /// A place on an agent, with a port.
 pub(super) fn spot(on: &str) -> Spot {
-    Spot { agent_id: agent(on), hostname: on.into(), address: "10.0.0.1:5051".into(), ports: vec![31000] }
+    let place = Place { hostname: on.into(), address: "10.0.0.1:5051".into(), ..Place::default() };
+    Spot { agent_id: agent(on), place: Arc::new(place), ports: vec![31000] }
 }
 
 pub(super) fn status(id: &TaskId, state: TaskState) -> TaskStatus {

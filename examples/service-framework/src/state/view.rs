@@ -77,7 +77,7 @@ impl Services {
                 replica: placed.replica,
                 revision: placed.revision,
                 hostname: placed.hostname.clone(),
-                agent: placed.address.clone(),
+                agent: placed.place.address.clone(),
                 addresses: placed.addresses(),
                 ready: self.instances[task_id].ready_since.is_some(),
                 ending: placed.doomed,

@@ -142,7 +142,7 @@ fn where_clients_find_a_replica() {
         revision: 1,
         agent_id: agent("a1"),
         hostname: "one".into(),
-        address: address.into(),
+        place: Arc::new(Place { address: address.into(), ..Place::default() }),
         ports: Vec::new(),
         doomed: false,
     };
