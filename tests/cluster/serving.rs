@@ -234,6 +234,18 @@ impl Services {
         self.order(&["apply", web.to_str().unwrap(), other.to_str().unwrap()]);
     }
 
+    /// Applies another service that wants this address; it is said where that stands and why it cannot have it.
+    fn refuses(&self, address: SocketAddr, why: &str) {
+        let text =
+            format!("name = 'shop'\ncommand = 'serve'\nports = 1\n[balancer]\naddress = '{address}'\n");
+        let file = self.cluster.place.file("shop.toml", &text);
+        let args = ["service", "apply", file.to_str().unwrap(), "--state", &self.state];
+        let said = self.cluster.place.run(&args).expect(1).stderr;
+        assert!(said.contains(&format!("shop.toml:5:11: balancer.address: {why}")), "{said}");
+        assert!(said.contains("nothing has changed") && said.contains("another port"), "{said}");
+        assert_eq!(self.order(&["ls"]).as_array().unwrap().len(), 2);
+    }
+
     fn show(&self) -> Value {
         self.order(&["show", "web"])
     }
@@ -265,6 +277,9 @@ fn no_request_fails_whatever_is_done_to_a_service() {
         let args = ["service", "logs", "clock", "--state", &services.state];
         services.cluster.place.run(&args).expect(0).stdout.contains(':').then_some(())
     });
+    services.refuses(services.address, "service `shop` is to listen on");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    services.refuses(taken.local_addr().unwrap(), "service `shop`: cannot listen on");
     let clients = Clients::start(services.address, 4);
     clients.go_on("a service");
 

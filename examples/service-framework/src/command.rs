@@ -6,7 +6,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::{
-    api::{self, SOCKET},
+    api::{self, ApiError, SOCKET},
     logs::{self, LogsArgs},
     run::{DONE, Format, ServiceError},
     scheduler::{Answer, Order},
@@ -111,9 +111,13 @@ pub enum Command {
 /// Gives an order and shows what comes of it. Gives the exit code.
 pub async fn command(command: Command) -> Result<u8, ServiceError> {
     let mut only = None;
+    let mut described = Vec::new();
     let (common, order) = match command {
         Command::Apply { specs, dry_run, again, common } => {
-            let specs = specs.iter().map(|file| Spec::load(file).map(Arc::new)).collect::<Result<_, _>>()?;
+            for file in specs {
+                described.push((Arc::new(Spec::load(&file)?), file));
+            }
+            let specs = described.iter().map(|(spec, _)| Arc::clone(spec)).collect();
             (common, Order::Apply { specs, again, dry_run })
         }
         Command::Ls { common } => (common, Order::Show),
@@ -130,7 +134,16 @@ pub async fn command(command: Command) -> Result<u8, ServiceError> {
         Command::Logs(args) => return logs::logs(args).await,
         Command::Rm { services, common } => (common, Order::Remove { services }),
     };
-    let answer = api::order(&common.target.folder().join(SOCKET), &order).await?;
+    let answer = match api::order(&common.target.folder().join(SOCKET), &order).await {
+        Err(ApiError::Refused(why)) => {
+            let meant = described.iter().find(|(spec, _)| spec.is_meant_by(&why));
+            return Err(match meant {
+                Some((_, file)) => ServiceError::NotApplied(Spec::refused(file, &why)),
+                None => ApiError::Refused(why).into(),
+            });
+        }
+        answered => answered?,
+    };
     let text = match (answer, only) {
         (Answer::Services(services), Some(name)) => {
             let service = services.into_iter().find(|service| service.name == name);

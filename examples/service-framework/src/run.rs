@@ -148,6 +148,9 @@ pub enum ServiceError {
     /// Nobody served, or what was asked for was refused.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// A description was not applied, for what it says at a place of it.
+    #[error("{0}; nothing has changed")]
+    NotApplied(SpecError),
     /// What was asked for makes no sense.
     #[error(transparent)]
     Refused(#[from] Refused),

@@ -9,6 +9,7 @@ mod json;
 mod network;
 mod placement;
 mod program;
+mod refused;
 mod update;
 
 use std::{

@@ -24,7 +24,7 @@ impl Spec {
 
 impl Source<'_> {
     /// Where the key stands that a message is about: it begins with it, or has it in quotes; the beginning when neither is found.
-    fn place_in_json(self, what: &str) -> std::ops::Range<usize> {
+    pub(super) fn place_in_json(self, what: &str) -> std::ops::Range<usize> {
         let before = what.split(':').next().unwrap_or_default();
         let key = before.rsplit('.').next().unwrap_or_default();
         let quoted = what.split('`').nth(1).unwrap_or_default();

@@ -510,3 +510,28 @@ fn a_description_in_json_is_one_in_toml() {
         assert!(message.starts_with(expected), "{other}: {message}");
     }
 }
+
+#[test]
+fn what_is_refused_beside_others_is_said_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("web.toml");
+    let text = "name = 'web'\ncommand = 'serve'\nports = 1\nafter = ['db']\n[balancer]\naddress = '127.0.0.1:8080'\n";
+    std::fs::write(&file, text).unwrap();
+    let spec = Spec::load(&file).unwrap();
+    for (refusal, place) in [
+        (
+            "balancer.address: service `web` is to listen on 127.0.0.1:8080, and `shop` does",
+            "web.toml:6:11: balancer.address: service `web`",
+        ),
+        ("after: service `web` comes after `db`, which is not there", "web.toml:4:9: after: "),
+        ("role: service `web` is for role `shop`", "web.toml:1:1: role: "),
+    ] {
+        assert!(spec.is_meant_by(refusal), "{refusal}");
+        let message = Spec::refused(&file, refusal).to_string();
+        assert!(message.contains(place), "{message}");
+    }
+    for other in ["there is no service `web`", "role: service `shop` is for `web`", "the scheduler has ended"]
+    {
+        assert!(!spec.is_meant_by(other), "{other}");
+    }
+}
