@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use apportion_sdk::{Capability, Options};
 use apportion_service::{
+    balancer::Listener,
     scheduler::{Order, ServiceScheduler},
     spec::{Restart, Spec},
     state::Table,
@@ -13,9 +14,12 @@ use apportion_service::{
 use apportion_sim::{Behaviour, Ending, OnTerm, Rng, Store, conformance::Conformance};
 use tokio::sync::mpsc;
 
-/// Three replicas, each with a port, that are replaced soon.
-fn conformance() -> Conformance<ServiceScheduler<Store>> {
+/// Three replicas, each with a port, that are replaced soon; or such that a balancer leads clients to, who are given time to finish.
+fn conformance(balanced: bool) -> Conformance<ServiceScheduler<Store>> {
+    let mut listener = Listener::new(([127, 0, 0, 1], 80).into());
+    listener.timeouts.drain = Duration::from_secs(1);
     let spec = Spec {
+        balancer: balanced.then_some(listener),
         replicas: 3,
         ports: 1,
         replace_after: Duration::from_secs(10),
@@ -51,12 +55,12 @@ fn serves(rng: &mut Rng) -> Behaviour {
 
 #[test]
 fn a_service_keeps_every_promise() {
-    conformance().run().assert_ok();
+    conformance(false).run().assert_ok();
 }
 
 #[test]
 fn a_service_that_is_scaled_keeps_every_promise() {
-    let scaled = conformance().seed(2).messages(|sim, web| {
+    let scaled = conformance(true).seed(2).messages(|sim, web| {
         // Once all have had the time to run, whatever died: what was never launched is not missed after a scaling down.
         let late = sim.elapsed() > Duration::from_secs(30);
         let ordered = sim
