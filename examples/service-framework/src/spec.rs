@@ -6,7 +6,9 @@ mod health;
 mod helper;
 mod network;
 mod program;
+mod scale;
 mod update;
+pub(crate) mod value;
 
 use std::{
     collections::BTreeMap,
@@ -35,8 +37,12 @@ pub use self::{
     helper::{Helper, Launch},
     network::NetworkSpec,
     update::{Share, Update},
+    value::Problem,
 };
-use crate::template::{self, Unknown};
+use crate::{
+    scale::{Scale, spec::ScaleTable},
+    template::{self, Unknown},
+};
 
 /// The most replicas: every change of one is written to a small file as a whole.
 pub const REPLICAS_MAX: u32 = 1000;
@@ -111,6 +117,9 @@ pub struct Spec {
     /// How replicas are replaced.
     #[serde(default)]
     pub update: Update,
+    /// How many replicas there are by what is measured; `replicas` is then where it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<Scale>,
     /// Services that must be complete before this one is started for the first time.
     #[serde(default)]
     pub after: Vec<String>,
@@ -211,6 +220,7 @@ struct SpecFile {
     #[serde(default)]
     restart: RestartTable,
     update: Option<Spanned<UpdateTable>>,
+    scale: Option<Spanned<ScaleTable>>,
     #[serde(default)]
     after: Vec<Spanned<String>>,
 }
@@ -259,6 +269,7 @@ impl Spec {
             .map_err(|error| source.refuse(error.span().unwrap_or(0..0), error.message().to_owned()))?;
         let resources = source.resources(raw.resources, raw.cpus, raw.memory, raw.disk)?;
         let ports = source.number("ports", raw.ports, 0, 0..=PORTS_MAX as i64)? as usize;
+        let scale = source.scale(raw.scale, raw.replicas.as_ref())?;
         let replicas = source.number("replicas", raw.replicas, 1, 0..=i64::from(REPLICAS_MAX))? as u32;
         let usual = Restart::default();
         let restart = Restart {
@@ -293,6 +304,7 @@ impl Spec {
             replace_after: source.duration("replace_after", raw.replace_after)?.unwrap_or(REPLACE_AFTER),
             restart,
             update: source.update(raw.update)?,
+            scale,
             after: source.after(raw.after)?,
         };
         // What is left to find has no one place.
@@ -309,6 +321,7 @@ impl Spec {
             replace_after: usual.replace_after,
             restart: usual.restart,
             update: usual.update,
+            scale: None,
             after: usual.after.clone(),
             ..spec.clone()
         };
@@ -368,6 +381,10 @@ impl Source<'_> {
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
         SpecError::Invalid { file: self.file.to_owned(), line, column, what }
+    }
+
+    fn say(self, Problem { span, what }: Problem) -> SpecError {
+        self.refuse(span, what)
     }
 
     fn at<T>(self, key: &str, value: &Spanned<T>, what: impl std::fmt::Display) -> SpecError {
@@ -451,28 +468,15 @@ impl Source<'_> {
         default: i64,
         allowed: std::ops::RangeInclusive<i64>,
     ) -> Result<i64, SpecError> {
-        match given {
-            None => Ok(default),
-            Some(given) if allowed.contains(given.get_ref()) => Ok(given.into_inner()),
-            Some(given) => {
-                let what =
-                    format!("{} is not from {} to {}", given.get_ref(), allowed.start(), allowed.end());
-                Err(self.at(key, &given, what))
-            }
-        }
+        let Some(given) = given else { return Ok(default) };
+        value::number(key, &given, allowed).map_err(|problem| self.say(problem))
     }
 
     fn duration(self, key: &str, text: Option<Spanned<String>>) -> Result<Option<Duration>, SpecError> {
         let Some(text) = text else { return Ok(None) };
-        match humantime::parse_duration(text.get_ref()) {
-            Ok(duration) if !duration.is_zero() => Ok(Some(duration)),
-            Ok(_) => Err(self.at(key, &text, "is zero; leave it out for what is usual")),
-            Err(error) => {
-                let shown: String = text.get_ref().chars().take(40).collect();
-                let what =
-                    format!("`{shown}` is not a duration such as \"90s\", \"5m\" or \"1h 30m\": {error}");
-                Err(self.at(key, &text, what))
-            }
+        match value::duration(key, &text).map_err(|problem| self.say(problem))? {
+            Duration::ZERO => Err(self.at(key, &text, "is zero; leave it out for what is usual")),
+            duration => Ok(Some(duration)),
         }
     }
 

@@ -50,6 +50,7 @@ impl Spec {
             replace_after: REPLACE_AFTER,
             restart: Restart::default(),
             update: Update::default(),
+            scale: None,
             after: Vec::new(),
         }
     }
@@ -94,6 +95,11 @@ impl Spec {
             return Err(format!("restart: max ({max:?}) is below min ({min:?})"));
         }
         if let Some(what) = self.update.problem() {
+            return Err(what);
+        }
+        if let Some(scale) = &self.scale
+            && let Some(what) = scale.problem(REPLICAS_MAX)
+        {
             return Err(what);
         }
         if self.after.contains(&self.name) {
