@@ -21,11 +21,12 @@ use apportion_sdk::{
     store::{Embedded, Store},
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     event::{Event, Told},
     keep::KeepError,
+    scale::{Measured, Subject},
     spec::{Launch as Launched, Spec},
     state::{AppView, Applied, Effect, Launch, Refused, Services, Table},
 };
@@ -77,6 +78,15 @@ pub enum Order {
     },
     /// Say how services are.
     Show,
+    /// This was measured. Said by [`measure`](crate::measure) of this program alone.
+    #[serde(skip)]
+    Measured(Vec<Measured>),
+    /// Somebody waits for a replica of a service that sleeps.
+    #[serde(skip)]
+    Wanted {
+        /// Which.
+        service: String,
+    },
 }
 
 /// What came of an order.
@@ -138,6 +148,8 @@ pub struct ServiceScheduler<K = Embedded> {
     stored: Table,
     /// Never full: the reader only writes lines.
     events: mpsc::UnboundedSender<Told>,
+    /// What is to be measured. Watched, so that nothing here waits for whoever does.
+    subjects: watch::Sender<Vec<Subject>>,
     wake_at: Option<Time>,
     failure: Option<KeepError>,
 }
@@ -166,6 +178,7 @@ impl<K: Store> ServiceScheduler<K> {
             opening: None,
             stored: table,
             events,
+            subjects: watch::Sender::default(),
             wake_at: None,
             failure: None,
         }
@@ -186,6 +199,7 @@ impl<K: Store> ServiceScheduler<K> {
             opening: Some(Box::pin(opening)),
             stored: Table::default(),
             events,
+            subjects: watch::Sender::default(),
             wake_at: None,
             failure: None,
         }
@@ -210,6 +224,11 @@ impl<K: Store> ServiceScheduler<K> {
     fn fail(&mut self, cx: &mut Context<'_>, error: KeepError) {
         self.failure = Some(error);
         cx.stop(Stop::Abort);
+    }
+
+    /// What is to be measured, from now on.
+    pub fn subjects(&self) -> watch::Receiver<Vec<Subject>> {
+        self.subjects.subscribe()
     }
 
     /// What is known of the services.
@@ -247,6 +266,16 @@ impl<K: Store> ServiceScheduler<K> {
                 Effect::Kill(_) => {}
                 Effect::Tell(told) => self.tell(told),
             }
+        }
+        if stored && self.subjects.receiver_count() > 0 {
+            let now = self.services.subjects();
+            self.subjects.send_if_modified(|before| {
+                let changed = *before != now;
+                if changed {
+                    *before = now;
+                }
+                changed
+            });
         }
         // What waits is known to the master: for explanations, and for whoever must give way.
         let mut waiting: BTreeMap<String, Vec<ResourceRequest>> = BTreeMap::new();
@@ -305,6 +334,14 @@ impl<K: Store> ServiceScheduler<K> {
             Order::Promote { service } => services.promote(&service, now, effects).map(Answer::Revision),
             Order::Remove { services: names } => services.remove(&names, now, effects).map(|()| Answer::Done),
             Order::Show => Ok(Answer::Services(services.view())),
+            Order::Measured(measured) => {
+                services.measured(&measured, now, effects);
+                Ok(Answer::Done)
+            }
+            Order::Wanted { service } => {
+                services.wanted(&service, now, effects);
+                Ok(Answer::Done)
+            }
         }
     }
 }

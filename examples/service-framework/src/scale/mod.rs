@@ -14,6 +14,7 @@
 //! [`Sample`] of that and obeys the [`Decision`].
 
 pub mod decision;
+mod measured;
 pub mod plot;
 pub mod prometheus;
 mod scaler;
@@ -27,6 +28,7 @@ use apportion_sdk::Time;
 
 pub use self::{
     decision::{Because, Decision, Said},
+    measured::{Measured, Replica, Subject, Traffic, Unknown, Used},
     scaler::{Changed, Scaler},
     season::Season,
     spec::{Aim, Metric, Predict, Rule, Scale},

@@ -254,7 +254,7 @@ fn url_problem(url: &str) -> Option<String> {
     let authority = url.strip_prefix("http://").and_then(|rest| rest.split('/').next());
     let what = "scale.rule.url: begins with `http://` and a host, such as \"http://prometheus:9090\"";
     authority
-        .is_none_or(|authority| authority.parse::<axum::http::uri::Authority>().is_err())
+        .is_none_or(|authority| authority.parse::<hyper::http::uri::Authority>().is_err())
         .then(|| what.to_owned())
 }
 
