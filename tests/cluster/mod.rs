@@ -15,6 +15,7 @@ mod masters;
 mod operated;
 mod recorded;
 mod resumed;
+mod scaling;
 mod sharing;
 mod soak;
 mod survival;

@@ -13,9 +13,13 @@ use std::{
     os::unix::{fs::PermissionsExt as _, net::UnixListener as StdListener},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
-use apportion_sdk::Handle;
+use apportion_sdk::{
+    Handle,
+    operator::{Operator, OperatorError},
+};
 use axum::{
     Json, Router,
     body::Bytes,
@@ -32,6 +36,7 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::{
     scheduler::{Answer, Order, Request},
     spec::Spec,
+    state::Explained,
 };
 
 /// The socket in the state folder.
@@ -39,6 +44,9 @@ pub const SOCKET: &str = "api.sock";
 
 /// Bytes of an order: a few descriptions of the longest kind.
 const ORDER_BYTES_MAX: usize = 16 << 20;
+
+/// How long the master may take to say why there are no offers: the rest of an explanation does not wait for longer.
+const MASTER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is answered when something is not done.
 #[derive(Debug, Serialize, Deserialize)]
@@ -88,11 +96,12 @@ pub fn listen(socket: &Path) -> io::Result<UnixListener> {
 }
 
 /// Answers whoever comes.
-pub async fn serve(listener: UnixListener, scheduler: Handle<Request>) -> io::Result<()> {
-    let show = |State(scheduler): State<Handle<Request>>| async move { obey(&scheduler, Order::Show).await };
-    let order = |State(scheduler): State<Handle<Request>>, Json(order): Json<Order>| async move {
+pub async fn serve(listener: UnixListener, scheduler: Handle<Request>, master: &str) -> io::Result<()> {
+    let served = Arc::new(Served { scheduler, master: master.to_owned() });
+    let show = |State(served): State<Arc<Served>>| async move { served.obey(Order::Show).await };
+    let order = |State(served): State<Arc<Served>>, Json(order): Json<Order>| async move {
         match checked(order) {
-            Ok(order) => obey(&scheduler, order).await,
+            Ok(order) => served.obey(order).await,
             Err(error) => failure(StatusCode::UNPROCESSABLE_ENTITY, error),
         }
     };
@@ -100,7 +109,7 @@ pub async fn serve(listener: UnixListener, scheduler: Handle<Request>) -> io::Re
         .route("/v1/services", get(show))
         .route("/v1/orders", post(order))
         .layer(DefaultBodyLimit::max(ORDER_BYTES_MAX))
-        .with_state(scheduler);
+        .with_state(served);
     axum::serve(listener, router).await
 }
 
@@ -112,15 +121,52 @@ fn checked(order: Order) -> Result<Order, crate::spec::SpecError> {
     Ok(Order::Apply { specs: specs?, again, dry_run })
 }
 
-async fn obey(scheduler: &Handle<Request>, order: Order) -> Response {
-    let (request, answer) = Request::new(order);
-    if scheduler.send(request).await.is_err() {
-        return failure(StatusCode::SERVICE_UNAVAILABLE, "the scheduler has ended");
+/// Who is asked on behalf of those who come.
+struct Served {
+    scheduler: Handle<Request>,
+    master: String,
+}
+
+impl Served {
+    async fn obey(&self, order: Order) -> Response {
+        let (request, answer) = Request::new(order);
+        if self.scheduler.send(request).await.is_err() {
+            return failure(StatusCode::SERVICE_UNAVAILABLE, "the scheduler has ended");
+        }
+        match answer.await {
+            Ok(Ok(Answer::Explained(mut explained))) => {
+                self.ask_master(&mut explained).await;
+                Json(Answer::Explained(explained)).into_response()
+            }
+            Ok(Ok(answer)) => Json(answer).into_response(),
+            Ok(Err(refused)) => failure(StatusCode::CONFLICT, refused),
+            Err(_) => {
+                failure(StatusCode::SERVICE_UNAVAILABLE, "the scheduler ended before it could keep this")
+            }
+        }
     }
-    match answer.await {
-        Ok(Ok(answer)) => Json(answer).into_response(),
-        Ok(Err(refused)) => failure(StatusCode::CONFLICT, refused),
-        Err(_) => failure(StatusCode::SERVICE_UNAVAILABLE, "the scheduler ended before it could keep this"),
+
+    /// Adds what only the master knows: why there are no offers for what waits.
+    async fn ask_master(&self, explained: &mut Explained) {
+        let Some(framework_id) = explained.framework_id.clone() else { return };
+        let ask = async {
+            let mut lines = Vec::new();
+            for waiting in &explained.waiting {
+                let master = Operator::connect(&self.master).await?;
+                let answer = master.explain(framework_id.as_str(), None, &waiting.needs).await?;
+                lines.extend(answer.summary);
+            }
+            Ok::<_, OperatorError>(lines)
+        };
+        let answer = tokio::time::timeout(MASTER_TIMEOUT, ask).await;
+        explained.offers = match answer {
+            Ok(Ok(mut lines)) => {
+                lines.dedup();
+                lines
+            }
+            Ok(Err(error)) => vec![error.to_string()],
+            Err(_) => vec![format!("it did not answer within {MASTER_TIMEOUT:?}")],
+        };
     }
 }
 

@@ -13,7 +13,8 @@
 //! [`spec`] and [`template`] read the description, [`event`] is what is told.
 //!
 //! Beside them, and knowing nothing of them: [`balancer`] deals the requests to an app out among its replicas, [`discovery`] tells
-//! others by DNS and HTTP where these are, and [`scale`] decides how many there are to be.
+//! others by DNS and HTTP where these are, and [`scale`] decides how many there are to be. For that [`measure`] asks agents, balancers and
+//! Prometheus what is so; `state/scaling.rs` obeys.
 
 #![warn(missing_docs)]
 
@@ -23,6 +24,7 @@ pub mod command;
 pub mod discovery;
 pub mod event;
 pub mod keep;
+pub mod measure;
 pub mod run;
 pub mod scale;
 pub mod scheduler;

@@ -23,6 +23,7 @@ use crate::{
     api::{self, ApiError, SOCKET},
     event::{Event, Told},
     keep::{Folder, KeepError},
+    measure::{self, Balancers},
     scheduler::{Request, ServiceScheduler},
     spec::{Spec, SpecError},
     state::Refused,
@@ -152,6 +153,14 @@ pub enum ServiceError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The picture could not be written.
+    #[error("cannot write the plot to {}: {source}; name a file in a folder that this user may write to", file.display())]
+    Plot {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// Signals could not be listened to.
     #[error("cannot listen to signals: {0}")]
     Signals(std::io::Error),
@@ -191,6 +200,7 @@ pub async fn run(args: RunArgs, master: &str) -> Result<u8, ServiceError> {
         .master(master);
     let program = Program {
         framework: spec.name.clone(),
+        master: master.to_owned(),
         failover_timeout: spec.failover_timeout,
         specs: vec![spec],
         folder,
@@ -223,6 +233,8 @@ pub(crate) async fn stop(framework: &str, folder: &Folder, master: &str) -> Resu
 /// The program around a scheduler.
 pub(crate) struct Program {
     pub(crate) framework: String,
+    /// Where the master is.
+    pub(crate) master: String,
     pub(crate) failover_timeout: Duration,
     /// What is applied at the start.
     pub(crate) specs: Vec<Arc<Spec>>,
@@ -323,11 +335,18 @@ impl Program {
         let mut terminate = signal(SignalKind::terminate()).map_err(ServiceError::Signals)?;
         let handle = driver.handle();
         let mut serving = pin!(self.serving(handle.clone()));
+        let subjects = scheduler.subjects();
+        // Until the front of this program is asked: nobody counts what is asked of services.
+        let traffic = Balancers::new(|_: &str| None);
+        let mut measuring = pin!(measure::run(handle.clone(), subjects, &self.master, traffic));
+        let mut measured = false;
         let mut driving = pin!(driver.run(scheduler));
         let outcome = loop {
             tokio::select! {
                 outcome = &mut driving => break outcome,
                 Some(told) = events.recv() => tell(told),
+                // It ends when the driver does, which says why.
+                () = &mut measuring, if !measured => measured = true,
                 failed = &mut serving => return Err(failed),
                 () = signalled(&mut interrupt, &mut terminate) => {
                     // The second time nothing is waited for: the master sees the connection end.
@@ -353,7 +372,7 @@ impl Program {
         }
         let socket = self.folder.path().join(SOCKET);
         let served = match api::listen(&socket) {
-            Ok(listener) => api::serve(listener, scheduler).await,
+            Ok(listener) => api::serve(listener, scheduler, &self.master).await,
             Err(error) => Err(error),
         };
         let source = served.err().unwrap_or_else(|| std::io::ErrorKind::ConnectionAborted.into());

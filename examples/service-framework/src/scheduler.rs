@@ -28,7 +28,7 @@ use crate::{
     keep::KeepError,
     scale::{Measured, Subject},
     spec::{Launch as Launched, Spec},
-    state::{AppView, Applied, Effect, Launch, Refused, Services, Table},
+    state::{AppView, Applied, Effect, Explained, Launch, Refused, Services, Table},
 };
 
 /// What the program around the scheduler may ask of it.
@@ -78,6 +78,11 @@ pub enum Order {
     },
     /// Say how services are.
     Show,
+    /// Say why a service is as it is.
+    Explain {
+        /// Which.
+        service: String,
+    },
     /// This was measured. Said by [`measure`](crate::measure) of this program alone.
     #[serde(skip)]
     Measured(Vec<Measured>),
@@ -90,7 +95,7 @@ pub enum Order {
 }
 
 /// What came of an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", content = "of", rename_all = "snake_case")]
 pub enum Answer {
     /// What was, or would be, changed.
@@ -101,6 +106,8 @@ pub enum Answer {
     Revision(u64),
     /// The services.
     Services(Vec<AppView>),
+    /// Why a service is as it is.
+    Explained(Box<Explained>),
 }
 
 /// An order, and who waits for what comes of it.
@@ -334,6 +341,9 @@ impl<K: Store> ServiceScheduler<K> {
             Order::Promote { service } => services.promote(&service, now, effects).map(Answer::Revision),
             Order::Remove { services: names } => services.remove(&names, now, effects).map(|()| Answer::Done),
             Order::Show => Ok(Answer::Services(services.view())),
+            Order::Explain { service } => {
+                services.explain(&service, now).map(|explained| Answer::Explained(Box::new(explained)))
+            }
             Order::Measured(measured) => {
                 services.measured(&measured, now, effects);
                 Ok(Answer::Done)

@@ -113,6 +113,7 @@ impl fmt::Display for Said {
     }
 }
 
+/// In one line. The alternate form leaves out what all rules said, for those who tell that beside it.
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.from == self.to {
@@ -142,10 +143,10 @@ impl fmt::Display for Decision {
             Because::Asleep => return f.write_str(": nothing is asked"),
             Because::Woken => return f.write_str(": something is asked"),
         }
-        for said in &self.said {
-            write!(f, "; {said}")?;
+        match f.alternate() {
+            true => Ok(()),
+            false => self.said.iter().try_for_each(|said| write!(f, "; {said}")),
         }
-        Ok(())
     }
 }
 

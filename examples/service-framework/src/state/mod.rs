@@ -13,6 +13,7 @@
 //! ```
 
 mod app;
+mod explained;
 mod orders;
 pub mod plan;
 mod rollout;
@@ -32,6 +33,7 @@ use apportion_sdk::{AgentId, FrameworkId, Reason, Source, TaskId, TaskState, Tas
 
 pub use self::{
     app::{App, Change, Phase, Scaled},
+    explained::{Explained, ScalingView, Waiting},
     orders::{Applied, Refused},
     table::{Placed, Table, TableError, VERSION},
     view::{AppView, TaskView},

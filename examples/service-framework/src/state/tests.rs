@@ -1,5 +1,6 @@
 //! Services told what happens, one thing after the other.
 
+mod scaling;
 mod world;
 
 use apportion_sdk::Findings;
