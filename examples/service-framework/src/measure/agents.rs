@@ -187,6 +187,7 @@ mod tests {
             rules: scale.rules,
             framework_id: FrameworkId::new("f").ok(),
             tasks: vec![(task("web.0.1"), agent("a")), (task("web.1.2"), agent("b"))],
+            asleep: false,
         };
         // Nobody listens on a port of this machine that was free a moment ago.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -5,10 +5,12 @@
 //! 1. `agents` asks what tasks use.
 //! 2. `prometheus` asks queries.
 //! 3. [`Balancers`] are asked what they count.
+//! 4. [`wake`](wake()) is for services that sleep: there it is not measured, but waited.
 
 mod agents;
 mod balancers;
 mod prometheus;
+mod wake;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,7 +22,7 @@ use tokio::{
 };
 
 use self::agents::Agents;
-pub use self::balancers::Balancers;
+pub use self::{balancers::Balancers, wake::wake};
 use crate::{
     scale::{Measured, Metric, Subject, Traffic as Counted},
     scheduler::{Order, Request},

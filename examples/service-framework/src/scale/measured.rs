@@ -19,6 +19,8 @@ pub struct Subject {
     pub framework_id: Option<FrameworkId>,
     /// The tasks that are ready, and where.
     pub tasks: Vec<(TaskId, AgentId)>,
+    /// Whether it has no replica until somebody asks for one.
+    pub asleep: bool,
 }
 
 impl Subject {

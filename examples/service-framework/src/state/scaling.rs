@@ -68,6 +68,11 @@ pub(super) fn ordered(before: Option<&App>, spec: &Spec) -> Option<Scaled> {
     (replicas != described).then_some(Scaled { described, replicas })
 }
 
+/// Whether a service has no replica until somebody asks for one.
+fn sleeps(app: &App) -> bool {
+    app.replicas() == 0 && app.described.scale.as_ref().is_some_and(|scale| scale.min == 0)
+}
+
 fn bounded(scale: &Scale, replicas: u32) -> u32 {
     let bounds = scale.bounds();
     replicas.clamp(*bounds.start(), *bounds.end())
@@ -89,6 +94,7 @@ impl Services {
                     .filter(|(task_id, placed)| !placed.doomed && self.is_ready(task_id))
                     .map(|(task_id, placed)| (task_id.clone(), placed.agent_id.clone()))
                     .collect(),
+                asleep: sleeps(app),
             })
         };
         self.table.apps.iter().filter_map(subject).collect()
@@ -103,9 +109,7 @@ impl Services {
 
     /// Somebody waits for a replica of a service that sleeps.
     pub fn wanted(&mut self, name: &str, now: Time, effects: &mut Vec<Effect>) {
-        let asleep =
-            |app: &App| app.replicas() == 0 && app.described.scale.as_ref().is_some_and(|it| it.min == 0);
-        if self.table.apps.get(name).is_some_and(asleep) {
+        if self.table.apps.get(name).is_some_and(sleeps) {
             let traffic = Some(crate::scale::Traffic { busy: true, ..Default::default() });
             let measured = Measured { service: name.to_owned(), traffic, ..Measured::default() };
             self.scale_by(&measured, now, effects);
