@@ -28,6 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Its `connect` would clash with the services' own call of that name: clients are made from a channel.
         .build_transport(false)
         .bytes(".")
+        .codec_path("crate::codec::Codec")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -2,6 +2,9 @@
 //!
 //! With the feature `rpc` the gRPC clients and servers are there as well.
 
+#[cfg(feature = "rpc")]
+mod codec;
+
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 /// Package `apportion.v1`; the `.proto` files say who sends each message, when, and what must follow.
 pub mod v1 {

@@ -8,6 +8,7 @@ use apportion_batch::{
     job::{Builder, Job},
     scheduler::{BatchScheduler, Order},
 };
+use apportion_sdk::{Capability, Options};
 use apportion_sim::conformance::Conformance;
 use tokio::sync::mpsc;
 
@@ -15,14 +16,16 @@ use tokio::sync::mpsc;
 fn conformance(job: Builder) -> Conformance<BatchScheduler> {
     let job = Arc::new(job.build().unwrap());
     // Nobody listens to the news.
-    Conformance::new(move || BatchScheduler::new(Arc::clone(&job), mpsc::unbounded_channel().0)).messages(
-        |sim, batch| {
+    Conformance::new(move || BatchScheduler::new(Arc::clone(&job), mpsc::unbounded_channel().0))
+        .framework(|framework| {
+            framework.options(Options::new().capability(Capability::InverseOffers).build())
+        })
+        .messages(|sim, batch| {
             let done = sim.scheduler(batch).is_some_and(|batch| batch.state().is_done());
             if done && sim.ended(batch).is_none() {
                 sim.tell(batch, Order::Leave);
             }
-        },
-    )
+        })
 }
 
 fn job() -> Builder {

@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::{
+    front::Front,
     scheduler::{Answer, Order, Request},
     spec::Spec,
     state::Explained,
@@ -95,39 +96,36 @@ pub fn listen(socket: &Path) -> io::Result<UnixListener> {
     UnixListener::from_std(listener)
 }
 
-/// Answers whoever comes.
-pub async fn serve(listener: UnixListener, scheduler: Handle<Request>, master: &str) -> io::Result<()> {
-    let served = Arc::new(Served { scheduler, master: master.to_owned() });
-    let show = |State(served): State<Arc<Served>>| async move { served.obey(Order::Show).await };
-    let order = |State(served): State<Arc<Served>>, Json(order): Json<Order>| async move {
-        match checked(order) {
-            Ok(order) => served.obey(order).await,
-            Err(error) => failure(StatusCode::UNPROCESSABLE_ENTITY, error),
-        }
-    };
-    let router = Router::new()
-        .route("/v1/services", get(show))
-        .route("/v1/orders", post(order))
-        .layer(DefaultBodyLimit::max(ORDER_BYTES_MAX))
-        .with_state(served);
-    axum::serve(listener, router).await
-}
-
-/// What comes from outside is checked as a file is.
-fn checked(order: Order) -> Result<Order, crate::spec::SpecError> {
-    let Order::Apply { specs, again, dry_run } = order else { return Ok(order) };
-    let specs: Result<Vec<Arc<Spec>>, _> =
-        specs.into_iter().map(|spec| Arc::unwrap_or_clone(spec).checked().map(Arc::new)).collect();
-    Ok(Order::Apply { specs: specs?, again, dry_run })
-}
-
-/// Who is asked on behalf of those who come.
-struct Served {
+/// Where orders go.
+#[derive(Debug, Clone)]
+struct Desk {
     scheduler: Handle<Request>,
-    master: String,
+    front: Arc<Front>,
+    /// Where the master is.
+    master: Arc<str>,
 }
 
-impl Served {
+impl Desk {
+    /// Has services be as they are described, and clients reach them there when that is answered.
+    ///
+    /// The scheduler opens no sockets. So it is asked whether it would; then the addresses are opened, which may fail; and then it does.
+    async fn apply(&self, specs: Vec<Arc<Spec>>, again: bool, dry_run: bool) -> Response {
+        let would = self.obey(Order::Apply { specs: specs.clone(), again, dry_run: true }).await;
+        if !would.status().is_success() {
+            return would;
+        }
+        let _reserved = match self.front.reserve(&specs).await {
+            Ok(reserved) => reserved,
+            Err(error) => return failure(StatusCode::CONFLICT, error),
+        };
+        if dry_run {
+            return would;
+        }
+        let answer = self.obey(Order::Apply { specs, again, dry_run }).await;
+        self.front.bring_up().await;
+        answer
+    }
+
     async fn obey(&self, order: Order) -> Response {
         let (request, answer) = Request::new(order);
         if self.scheduler.send(request).await.is_err() {
@@ -168,6 +166,38 @@ impl Served {
             Err(_) => vec![format!("it did not answer within {MASTER_TIMEOUT:?}")],
         };
     }
+}
+
+/// Answers whoever comes.
+pub async fn serve(
+    listener: UnixListener,
+    scheduler: Handle<Request>,
+    front: Arc<Front>,
+    master: &str,
+) -> io::Result<()> {
+    let desk = Desk { scheduler, front, master: master.into() };
+    let show = |State(desk): State<Desk>| async move { desk.obey(Order::Show).await };
+    let order = |State(desk): State<Desk>, Json(order): Json<Order>| async move {
+        match checked(order) {
+            Ok(Order::Apply { specs, again, dry_run }) => desk.apply(specs, again, dry_run).await,
+            Ok(order) => desk.obey(order).await,
+            Err(error) => failure(StatusCode::UNPROCESSABLE_ENTITY, error),
+        }
+    };
+    let router = Router::new()
+        .route("/v1/services", get(show))
+        .route("/v1/orders", post(order))
+        .layer(DefaultBodyLimit::max(ORDER_BYTES_MAX))
+        .with_state(desk);
+    axum::serve(listener, router).await
+}
+
+/// What comes from outside is checked as a file is.
+fn checked(order: Order) -> Result<Order, crate::spec::SpecError> {
+    let Order::Apply { specs, again, dry_run } = order else { return Ok(order) };
+    let specs: Result<Vec<Arc<Spec>>, _> =
+        specs.into_iter().map(|spec| Arc::unwrap_or_clone(spec).checked().map(Arc::new)).collect();
+    Ok(Order::Apply { specs: specs?, again, dry_run })
 }
 
 /// Gives an order to whoever serves at a socket.

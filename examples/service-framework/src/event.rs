@@ -230,6 +230,16 @@ pub enum Event {
         /// Their numbers.
         replicas: Vec<u32>,
     },
+    /// Clients reach a service here from now on.
+    Listening {
+        /// Where.
+        address: String,
+    },
+    /// Clients do not reach a service, or not all of its replicas; it is tried again.
+    NotServed {
+        /// Why not.
+        why: String,
+    },
     /// As many replicas run as are wanted.
     Complete {
         /// How many.
@@ -340,6 +350,8 @@ impl fmt::Display for Event {
                     numbers.join(", ")
                 )
             }
+            Event::Listening { address } => write!(f, "listening on {address}"),
+            Event::NotServed { why } => write!(f, "{why}"),
             Event::Complete { replicas: 0 } => f.write_str("no replica is wanted"),
             Event::Complete { replicas } => write!(f, "all {replicas} replicas run"),
         }

@@ -229,7 +229,8 @@ fn read_earlier(file: &Path, spec: &Arc<Spec>) -> Result<Option<Table>, KeepErro
     let placed = earlier.placed.into_iter().map(|(replica, placed)| {
         let EarlierPlaced { task_id, agent_id, hostname, ports } = placed;
         let app = spec.name.clone();
-        (task_id, Placed { app, replica, revision, agent_id, hostname, ports, doomed: false })
+        let host = hostname.clone();
+        (task_id, Placed { app, replica, revision, agent_id, hostname, host, ports, doomed: false })
     });
     Ok(Some(Table {
         framework_id: earlier.framework_id,

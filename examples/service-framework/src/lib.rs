@@ -10,11 +10,13 @@
 //! 4. [`run`](mod@run) is the program around it: signals, events, beginning anew. [`serve`](mod@serve) is the same for many services, which
 //!    [`api`] and [`command`](mod@command) give to it while it runs.
 //!
+//! 5. [`front`] leads clients to replicas. It follows what the scheduler says of them, and tells it when they have finished with one.
+//!
 //! [`spec`] and [`template`] read the description, [`event`] is what is told.
 //!
-//! Beside them, and knowing nothing of them: [`balancer`] deals the requests to an app out among its replicas, [`discovery`] tells
-//! others by DNS and HTTP where these are, and [`scale`] decides how many there are to be. For that [`measure`] asks agents, balancers and
-//! Prometheus what is so; `state/scaling.rs` obeys.
+//! Beside them, and knowing nothing of offers: [`balancer`] deals the requests to an app out among its replicas, [`discovery`] tells others by
+//! DNS and HTTP where these are, and [`scale`] decides how many there are to be. The front has the first two; for the third [`measure`] asks
+//! agents, balancers and Prometheus what is so, and `state/scaling.rs` obeys.
 
 #![warn(missing_docs)]
 
@@ -23,6 +25,7 @@ pub mod balancer;
 pub mod command;
 pub mod discovery;
 pub mod event;
+pub mod front;
 pub mod keep;
 pub mod measure;
 pub mod run;

@@ -10,7 +10,7 @@ use std::{
 
 use apportion_sdk::{
     BuildError, Capability, Driver, DriverError, Handle, Options, Stop,
-    driver::Builder,
+    driver::{Builder, CONNECT_TIMEOUT},
     operator::{Operator, OperatorError},
     store::StoreError,
 };
@@ -22,6 +22,7 @@ use tokio::{
 use crate::{
     api::{self, ApiError, SOCKET},
     event::{Event, Told},
+    front::{self, AnswerError, Answers, Front, reserve::ReserveError},
     keep::{Folder, KeepError},
     measure::{self, Balancers},
     scheduler::{Request, ServiceScheduler},
@@ -57,6 +58,9 @@ pub struct RunArgs {
     /// Wait while another run of this service is connected, and take its place when that one ends: on machines that share the --state
     #[arg(long, conflicts_with_all = ["stop", "forget"])]
     pub stand_by: bool,
+    /// Where others may ask for its replicas.
+    #[command(flatten)]
+    pub answers: Answers,
     /// The form of the events on standard output: lines for people, or one JSON object for each
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
@@ -81,6 +85,7 @@ impl RunArgs {
             stop: false,
             forget: false,
             stand_by: false,
+            answers: Answers::default(),
             output: Format::Text,
         }
     }
@@ -145,6 +150,12 @@ pub enum ServiceError {
     /// What was asked for makes no sense.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// An address for its clients cannot be had.
+    #[error(transparent)]
+    Reserve(#[from] ReserveError),
+    /// An address for those who ask for replicas cannot be had.
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
     /// Orders cannot be taken.
     #[error("cannot take orders at {}: {source}; name another --state, whose path is shorter than 100 bytes, on a local disk", socket.display())]
     Listen {
@@ -205,6 +216,7 @@ pub async fn run(args: RunArgs, master: &str) -> Result<u8, ServiceError> {
         specs: vec![spec],
         folder,
         takes_orders: false,
+        answers: args.answers,
         output: args.output,
     };
     program.run(|| driver.clone(), args.stand_by).await
@@ -241,7 +253,29 @@ pub(crate) struct Program {
     pub(crate) folder: Folder,
     /// Whether it takes orders at a socket in its folder.
     pub(crate) takes_orders: bool,
+    /// Where it tells others of its replicas.
+    pub(crate) answers: Answers,
     pub(crate) output: Format,
+}
+
+/// One scheduler from its start to its end.
+struct Run {
+    driver: Driver<Request>,
+    scheduler: ServiceScheduler,
+    beside: Beside,
+}
+
+/// What there is beside a scheduler.
+struct Beside {
+    /// For whoever else tells what happens.
+    sender: mpsc::UnboundedSender<Told>,
+    events: mpsc::UnboundedReceiver<Told>,
+    /// Whether it is to end.
+    end: watch::Sender<bool>,
+    /// Whether it waits for a master for as long as replicas run on without one.
+    patient: bool,
+    /// Whether another run may be subscribed.
+    standing_by: bool,
 }
 
 /// How a run ended, if not by an error.
@@ -253,25 +287,37 @@ struct Ended {
 
 impl Program {
     /// Runs schedulers until one ends as it was asked to, or cannot go on.
-    pub(crate) async fn run(&self, driver: impl Fn() -> Builder, stand_by: bool) -> Result<u8, ServiceError> {
+    pub(crate) async fn run(
+        &self,
+        new_driver: impl Fn() -> Builder,
+        stand_by: bool,
+    ) -> Result<u8, ServiceError> {
         loop {
             let (end, ending) = watch::channel(false);
             let (sender, events) = mpsc::unbounded_channel();
-            let (specs, known, ended);
-            specs = self.specs.clone();
+            let told = sender.clone();
+            let specs = self.specs.clone();
+            // Its replicas run on without a master too; a wrong address is told all the same.
+            let patience = self.failover_timeout.max(CONNECT_TIMEOUT);
+            let (driver, scheduler, known);
             if stand_by {
                 let opening = self.folder.clone().open_within(RELEASE_TIMEOUT, ending);
-                let scheduler = ServiceScheduler::stand_by(&self.framework, specs, opening, sender);
+                scheduler = ServiceScheduler::stand_by(&self.framework, specs, opening, told);
                 known = false;
-                ended = self.drive(driver().stand_by().build()?, scheduler, events, end).await;
+                driver = new_driver().stand_by().connect_timeout(patience).build()?;
             } else {
                 let (store, table) = self.folder.open()?;
                 known = table.framework_id.is_some();
-                let driver = driver().framework_id(table.framework_id.clone()).build()?;
-                let scheduler = ServiceScheduler::new(&self.framework, specs, store, table, sender);
-                ended = self.drive(driver, scheduler, events, end).await;
+                let connect_timeout = if known { patience } else { CONNECT_TIMEOUT };
+                driver = new_driver()
+                    .framework_id(table.framework_id.clone())
+                    .connect_timeout(connect_timeout)
+                    .build()?;
+                scheduler = ServiceScheduler::new(&self.framework, specs, store, table, told);
             }
-            let Ended { subscribed, outcome } = ended;
+            let beside = Beside { sender, events, end, patient: known || stand_by, standing_by: stand_by };
+            let run = Run { driver, scheduler, beside };
+            let Ended { subscribed, outcome } = self.drive(run).await;
             match outcome {
                 // It stayed away for too long, or was torn down meanwhile: its replicas are gone, and it can only begin anew. Not
                 // so when that happens before our eyes: then somebody has just ended the service, and means it.
@@ -292,20 +338,15 @@ impl Program {
     }
 
     /// Runs one scheduler to its end, tells what happens, and listens to signals.
-    async fn drive(
-        &self,
-        driver: Driver<Request>,
-        scheduler: ServiceScheduler,
-        mut events: mpsc::UnboundedReceiver<Told>,
-        end: watch::Sender<bool>,
-    ) -> Ended {
+    async fn drive(&self, mut run: Run) -> Ended {
         let mut subscribed = false;
         let mut tell = |told: Told| {
             subscribed |= matches!(told.event, Event::Subscribed { .. });
             self.tell(&told);
         };
-        let outcome = self.until_ended(driver, scheduler, &mut events, end, &mut tell).await;
-        while let Ok(told) = events.try_recv() {
+        let (driver, scheduler) = (run.driver, run.scheduler);
+        let outcome = self.until_ended(driver, scheduler, &mut run.beside, &mut tell).await;
+        while let Ok(told) = run.beside.events.try_recv() {
             tell(told);
         }
         let outcome = outcome.map(|replicas| {
@@ -327,27 +368,52 @@ impl Program {
         &self,
         driver: Driver<Request>,
         scheduler: ServiceScheduler,
-        events: &mut mpsc::UnboundedReceiver<Told>,
-        end: watch::Sender<bool>,
+        beside: &mut Beside,
         tell: &mut impl FnMut(Told),
     ) -> Result<Option<usize>, ServiceError> {
+        let Beside { sender, events, end, patient, standing_by } = beside;
+        let mut waits = *patient;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(ServiceError::Signals)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(ServiceError::Signals)?;
         let handle = driver.handle();
-        let mut serving = pin!(self.serving(handle.clone()));
+        let (drained, drains) = mpsc::unbounded_channel();
+        let front = Arc::new(Front::new(scheduler.views(), sender.clone(), drained, self.answers.any()));
+        // Clients of what is known already wait for its replicas from now on.
+        front.bring_up().await;
+        // One that stands by listens when its turn comes: until then the address may be that of the other run.
+        let _reserved = match self.specs.is_empty() || *standing_by {
+            true => None,
+            false => Some(front.reserve(&self.specs).await?),
+        };
+        let answering = self.answers.open(&front, &|what| say(&self.framework, what)).await?;
+        let mut serving = pin!(self.serving(handle.clone(), Arc::clone(&front)));
         let subjects = scheduler.subjects();
-        // Until the front of this program is asked: nobody counts what is asked of services.
-        let traffic = Balancers::new(|_: &str| None);
-        let mut measuring = pin!(measure::run(handle.clone(), subjects, &self.master, traffic));
-        let mut measured = false;
+        let waking = measure::wake(handle.clone(), subjects.clone(), |service| {
+            let front = Arc::clone(&front);
+            async move { front.wanted(&service).await }
+        });
+        let counted = Balancers::new(|service: &str| front.statistics(service));
+        let measuring = measure::run(handle.clone(), subjects, &self.master, counted);
+        let mut following = pin!(async {
+            let report = front::report(drains, handle.clone());
+            tokio::join!(front.follow(), report, answering, measuring, waking);
+        });
+        let mut unanswered = pin!(tokio::time::sleep(CONNECT_TIMEOUT));
         let mut driving = pin!(driver.run(scheduler));
         let outcome = loop {
             tokio::select! {
                 outcome = &mut driving => break outcome,
-                Some(told) = events.recv() => tell(told),
-                // It ends when the driver does, which says why.
-                () = &mut measuring, if !measured => measured = true,
+                Some(told) = events.recv() => {
+                    waits &= !matches!(told.event, Event::Subscribed { .. } | Event::StandingBy { .. });
+                    tell(told);
+                }
                 failed = &mut serving => return Err(failed),
+                () = &mut following => {}
+                () = &mut unanswered, if waits => {
+                    waits = false;
+                    let timeout = humantime::format_duration(self.failover_timeout);
+                    say(&self.framework, &format!("no master answers yet; waiting for one for {timeout}, as long as replicas run on"));
+                }
                 () = signalled(&mut interrupt, &mut terminate) => {
                     // The second time nothing is waited for: the master sees the connection end.
                     if end.send_replace(true) {
@@ -358,6 +424,11 @@ impl Program {
                 }
             }
         };
+        // What clients have under way ends well; a second signal cuts it off.
+        tokio::select! {
+            () = front.close() => {}
+            () = signalled(&mut interrupt, &mut terminate) => {}
+        }
         let (_store, services, failure) = outcome.map_err(ServiceError::Driver)?.scheduler.into_parts();
         match failure {
             Some(error) => Err(error.into()),
@@ -366,13 +437,13 @@ impl Program {
     }
 
     /// Takes orders, if it is to; ends only when that is not possible.
-    async fn serving(&self, scheduler: Handle<Request>) -> ServiceError {
+    async fn serving(&self, scheduler: Handle<Request>, front: Arc<Front>) -> ServiceError {
         if !self.takes_orders {
             return std::future::pending().await;
         }
         let socket = self.folder.path().join(SOCKET);
         let served = match api::listen(&socket) {
-            Ok(listener) => api::serve(listener, scheduler, &self.master).await,
+            Ok(listener) => api::serve(listener, scheduler, front, &self.master).await,
             Err(error) => Err(error),
         };
         let source = served.err().unwrap_or_else(|| std::io::ErrorKind::ConnectionAborted.into());

@@ -28,7 +28,7 @@ use crate::{
     keep::KeepError,
     scale::{Measured, Subject},
     spec::{Launch as Launched, Spec},
-    state::{AppView, Applied, Effect, Explained, Launch, Refused, Services, Table},
+    state::{AppView, Applied, Effect, Explained, Launch, Refused, Services, Spot, Table},
 };
 
 /// What the program around the scheduler may ask of it.
@@ -92,6 +92,12 @@ pub enum Order {
         /// Which.
         service: String,
     },
+    /// Clients have finished with a task that drains. Said by the [front](crate::front) of this program alone.
+    #[serde(skip)]
+    Drained {
+        /// The task.
+        task_id: TaskId,
+    },
 }
 
 /// What came of an order.
@@ -138,6 +144,9 @@ const WINDOW_NEAR: Duration = Duration::from_secs(3600);
 /// How long before that the replicas there are moved away.
 const MOVED_BEFORE: Duration = Duration::from_secs(600);
 
+/// All services, as they are at a moment.
+pub type Views = Arc<Vec<AppView>>;
+
 /// Opens where the services are kept, and reads it; none when the run is to end instead.
 type Opening<K> = Pin<Box<dyn Future<Output = Result<Option<(K, Table)>, KeepError>> + Send>>;
 
@@ -157,6 +166,8 @@ pub struct ServiceScheduler<K = Embedded> {
     events: mpsc::UnboundedSender<Told>,
     /// What is to be measured. Watched, so that nothing here waits for whoever does.
     subjects: watch::Sender<Vec<Subject>>,
+    /// What whoever leads clients to replicas goes by. Watched, so that nothing here waits for them.
+    views: watch::Sender<Views>,
     wake_at: Option<Time>,
     failure: Option<KeepError>,
 }
@@ -177,10 +188,12 @@ impl<K: Store> ServiceScheduler<K> {
         table: Table,
         events: mpsc::UnboundedSender<Told>,
     ) -> Self {
+        let services = Services::new(table.clone());
         Self {
             framework: framework.into(),
             specs,
-            services: Services::new(table.clone()),
+            views: watch::Sender::new(Arc::new(services.view())),
+            services,
             store: Some(store),
             opening: None,
             stored: table,
@@ -202,6 +215,7 @@ impl<K: Store> ServiceScheduler<K> {
             framework: framework.into(),
             specs,
             services: Services::default(),
+            views: watch::Sender::default(),
             store: None,
             opening: Some(Box::pin(opening)),
             stored: Table::default(),
@@ -236,6 +250,11 @@ impl<K: Store> ServiceScheduler<K> {
     /// What is to be measured, from now on.
     pub fn subjects(&self) -> watch::Receiver<Vec<Subject>> {
         self.subjects.subscribe()
+    }
+
+    /// The services as they are, from now on. What is seen here was stored before.
+    pub fn views(&self) -> watch::Receiver<Views> {
+        self.views.subscribe()
     }
 
     /// What is known of the services.
@@ -280,6 +299,16 @@ impl<K: Store> ServiceScheduler<K> {
                 let changed = *before != now;
                 if changed {
                     *before = now;
+                }
+                changed
+            });
+        }
+        if stored && self.views.receiver_count() > 0 {
+            let now = self.services.view();
+            self.views.send_if_modified(|views| {
+                let changed = **views != now;
+                if changed {
+                    *views = Arc::new(now);
                 }
                 changed
             });
@@ -352,6 +381,10 @@ impl<K: Store> ServiceScheduler<K> {
                 services.wanted(&service, now, effects);
                 Ok(Answer::Done)
             }
+            Order::Drained { task_id } => {
+                services.drained(&task_id, effects);
+                Ok(Answer::Done)
+            }
         }
     }
 }
@@ -363,6 +396,14 @@ fn offered(spec: &Spec, roles: &[Role]) -> Result<(), Refused> {
     }
     let roles = roles.iter().map(ToString::to_string).collect();
     Err(Refused::Role { service: spec.name.clone(), role: spec.role.clone(), roles })
+}
+
+/// Where a task is that is launched on an offer.
+fn spot(offer: &Offer, ports: Vec<u16>) -> Spot {
+    // Where the agent says that it answers there its host does, be its name known to anybody or not.
+    let host = offer.address().rsplit_once(':').map_or(offer.address(), |(host, _)| host);
+    let host = host.trim_matches(['[', ']']).to_owned();
+    Spot { agent_id: offer.agent_id().clone(), hostname: offer.hostname().to_owned(), host, ports }
 }
 
 /// Offers while replicas are planned on them: nothing is launched yet, so what is left is counted here.
@@ -448,9 +489,7 @@ impl<K: Store> Scheduler for ServiceScheduler<K> {
                 no_room.insert(kind);
                 continue;
             };
-            let (agent_id, hostname) =
-                (room.offers[index].agent_id().clone(), room.offers[index].hostname().to_owned());
-            let task_id = self.services.place(&launch, agent_id, hostname, ports.clone());
+            let task_id = self.services.place(&launch, spot(&room.offers[index], ports.clone()));
             plan.push((index, launch, task_id, ports));
         }
         // Write.

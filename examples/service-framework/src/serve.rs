@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use apportion_sdk::{Capability, Driver, Options};
 
 use crate::{
+    front::Answers,
     keep::Folder,
     run::{Format, Program, ServiceError, state_folder, stop},
     spec::FAILOVER_TIMEOUT,
@@ -48,6 +49,9 @@ pub struct ServeArgs {
     /// Begin anew: forget the services of an earlier run, which end after the failover time-out
     #[arg(long, conflicts_with = "stop")]
     pub forget: bool,
+    /// Where others may ask for replicas.
+    #[command(flatten)]
+    pub answers: Answers,
     /// The form of the events on standard output: lines for people, or one JSON object for each
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
@@ -61,6 +65,7 @@ impl Default for ServeArgs {
             failover_timeout: FAILOVER_TIMEOUT,
             stop: false,
             forget: false,
+            answers: Answers::default(),
             output: Format::Text,
         }
     }
@@ -89,6 +94,7 @@ pub async fn serve(args: ServeArgs, master: &str) -> Result<u8, ServiceError> {
         specs: Vec::new(),
         folder,
         takes_orders: true,
+        answers: args.answers,
         output: args.output,
     };
     program.run(|| driver.clone(), false).await

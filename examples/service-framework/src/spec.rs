@@ -1,5 +1,6 @@
 //! The description of a service: from TOML, or from a program, to a [`Spec`] in which everything is checked.
 
+mod balancer;
 mod check;
 mod container;
 mod health;
@@ -40,6 +41,7 @@ pub use self::{
     value::Problem,
 };
 use crate::{
+    balancer::Listener,
     scale::{Scale, spec::ScaleTable},
     template::{self, Unknown},
 };
@@ -123,6 +125,9 @@ pub struct Spec {
     /// Services that must be complete before this one is started for the first time.
     #[serde(default)]
     pub after: Vec<String>,
+    /// Where clients reach it, whichever replicas there are.
+    #[serde(default)]
+    pub balancer: Option<Listener>,
 }
 
 /// When a replica that ended starts again: after `min`, then twice as long each time, up to `max`; from `min` again after a
@@ -223,6 +228,7 @@ struct SpecFile {
     scale: Option<Spanned<ScaleTable>>,
     #[serde(default)]
     after: Vec<Spanned<String>>,
+    balancer: Option<Spanned<Listener>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -269,7 +275,7 @@ impl Spec {
             .map_err(|error| source.refuse(error.span().unwrap_or(0..0), error.message().to_owned()))?;
         let resources = source.resources(raw.resources, raw.cpus, raw.memory, raw.disk)?;
         let ports = source.number("ports", raw.ports, 0, 0..=PORTS_MAX as i64)? as usize;
-        let scale = source.scale(raw.scale, raw.replicas.as_ref())?;
+        let scale = source.scale(raw.scale, raw.replicas.as_ref(), raw.balancer.is_some())?;
         let replicas = source.number("replicas", raw.replicas, 1, 0..=i64::from(REPLICAS_MAX))? as u32;
         let usual = Restart::default();
         let restart = Restart {
@@ -306,6 +312,7 @@ impl Spec {
             update: source.update(raw.update)?,
             scale,
             after: source.after(raw.after)?,
+            balancer: raw.balancer.map(|table| source.balancer(table, ports)).transpose()?,
         };
         // What is left to find has no one place.
         spec.check().map_err(|what| source.refuse(0..0, what))?;
@@ -323,6 +330,7 @@ impl Spec {
             update: usual.update,
             scale: None,
             after: usual.after.clone(),
+            balancer: None,
             ..spec.clone()
         };
         replica(self) == replica(other)

@@ -4,6 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use apportion_sdk::{Capability, Options};
 use apportion_service::{
     scheduler::{Order, ServiceScheduler},
     spec::{Restart, Spec},
@@ -66,4 +67,12 @@ fn a_service_that_is_scaled_keeps_every_promise() {
         }
     });
     scaled.run().assert_ok();
+}
+
+/// A replica is launched elsewhere before it leaves a machine, so that two tasks do its work meanwhile.
+#[test]
+fn a_service_that_is_asked_to_leave_machines_keeps_every_promise() {
+    let options = || Options::new().capability(Capability::InverseOffers).build();
+    let asked = conformance().seed(3).framework(move |framework| framework.options(options()));
+    asked.work(|task| task.task_id.to_string()).run().assert_ok();
 }

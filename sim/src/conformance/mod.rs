@@ -51,7 +51,7 @@
 //! - the same, while tasks run until they are asked to end;
 //! - anything goes wrong: agents of various sizes, offers that time out, links cut, slow or broken, so that updates come twice, the
 //!   master, agents and the scheduler crash, machines start anew, disks fail; tasks start late or not at all, fail, run out of memory,
-//!   hang, are killed by an operator.
+//!   hang, are killed by an operator, who also plans that machines will be taken away.
 //!
 //! A history ends when nothing happens any more, or with the first promise broken: mend that, and see what is behind it. A [`Promise`]
 //! says what is held; [`Promise::remedy`] what to do. The properties of the cluster itself are held by [`crate::check`].
@@ -241,7 +241,7 @@ impl<S: Scheduler + 'static> Conformance<S> {
         self
     }
 
-    /// How long an offer may be held, neither used nor given back; 5 s when not given.
+    /// How long an offer may be held, neither used nor given back, and an inverse offer be left unanswered; 5 s when not given.
     pub fn hold_at_most(mut self, most: Duration) -> Self {
         self.bounds.hold = most;
         self

@@ -31,6 +31,8 @@ pub(super) enum Trouble {
     Dies { after: u64, death: Death },
     /// An operator kills a task that runs: which, modulo their number.
     Kill { at: Duration, task: usize },
+    /// An operator plans that a machine will be taken away; it never is.
+    Window { at: Duration, machine: usize, notice: Duration, lasts: Duration },
 }
 
 impl fmt::Display for Trouble {
@@ -45,6 +47,12 @@ impl fmt::Display for Trouble {
                 )
             }
             Trouble::Kill { at, .. } => write!(f, "at {at:?}: an operator kills a task"),
+            Trouble::Window { at, machine, notice, lasts } => {
+                write!(
+                    f,
+                    "at {at:?}: an operator plans to take host-{machine} away after {notice:?} for {lasts:?}"
+                )
+            }
         }
     }
 }
@@ -172,6 +180,14 @@ impl Plan {
             let (after, unsent) = (rng.u64(1..=40), rng.bool());
             plan.troubles.push(Trouble::Dies { after, death: death(rng, unsent, LONGEST) });
         }
+        if rng.bool() {
+            plan.troubles.push(Trouble::Window {
+                at: random::between(rng, Duration::ZERO, LASTS),
+                machine: rng.usize(0..plan.agents.len()),
+                notice: random::between(rng, Duration::ZERO, 2 * LONGEST),
+                lasts: random::between(rng, LONGEST, 4 * LONGEST),
+            });
+        }
         plan
     }
 
@@ -186,15 +202,15 @@ impl Plan {
         script
     }
 
-    /// When an operator kills, in order, and which.
-    pub(super) fn kills(&self) -> Vec<(Duration, usize)> {
-        let kills = self.troubles.iter().filter_map(|trouble| match trouble {
-            Trouble::Kill { at, task } => Some((*at, *task)),
-            _ => None,
+    /// When an operator does something, in order, and what: kills and windows.
+    pub(super) fn deeds(&self) -> Vec<(Duration, &Trouble)> {
+        let deeds = self.troubles.iter().filter_map(|trouble| match trouble {
+            Trouble::Kill { at, .. } | Trouble::Window { at, .. } => Some((*at, trouble)),
+            Trouble::Fault(_) | Trouble::Dies { .. } => None,
         });
-        let mut kills: Vec<_> = kills.collect();
-        kills.sort_unstable();
-        kills
+        let mut deeds: Vec<_> = deeds.collect();
+        deeds.sort_by_key(|(at, _)| *at);
+        deeds
     }
 }
 

@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
+use apportion_master_core::OperatorCall;
 use apportion_sdk::Scheduler;
-use apportion_types::{AgentCapability, AgentInfo};
+use apportion_types::{AgentCapability, AgentInfo, Unavailability, Window};
 
 use super::{
     Conformance, Promise,
@@ -89,12 +90,12 @@ impl<S: Scheduler + 'static> Conformance<S> {
     }
 
     fn to_the_end(&self, plan: &Plan, sim: &mut Sim, handle: Handle<S>) -> Result<(), Failure> {
-        let mut kills = plan.kills().into_iter().peekable();
+        let mut deeds = plan.deeds().into_iter().peekable();
         let limit = self.bounds.settle + OVERTIME;
         loop {
             sim.run_for(BEAT)?;
-            while let Some((_, task)) = kills.next_if(|(at, _)| *at <= sim.elapsed()) {
-                operator_kills(sim, task);
+            while let Some((_, deed)) = deeds.next_if(|(at, _)| *at <= sim.elapsed()) {
+                operator_does(sim, deed);
             }
             if let Some(program) = &self.program {
                 program(sim, handle);
@@ -157,10 +158,21 @@ impl<S: Scheduler + 'static> Conformance<S> {
     }
 }
 
-fn operator_kills(sim: &mut Sim, task: usize) {
-    let running: Vec<_> = sim.running().map(|(_, key)| key.clone()).collect();
-    if let Some((framework_id, task_id)) = running.get(task % running.len().max(1)) {
-        // Refused while the master does not know the task yet, which is as good a history as any.
-        _ = sim.kill(Some(framework_id.clone()), task_id.clone(), None);
+/// Not done while there is no master to be asked, or none that knows what is named, which is as good a history as any.
+fn operator_does(sim: &mut Sim, deed: &Trouble) {
+    match deed {
+        Trouble::Kill { task, .. } => {
+            let running: Vec<_> = sim.running().map(|(_, key)| key.clone()).collect();
+            if let Some((framework_id, task_id)) = running.get(task % running.len().max(1)) {
+                _ = sim.kill(Some(framework_id.clone()), task_id.clone(), None);
+            }
+        }
+        Trouble::Window { machine, notice, lasts, .. } => {
+            let machine = format!("host-{machine}").parse().expect("a machine's name");
+            let unavailability = Unavailability { start: sim.now() + *notice, duration: Some(*lasts) };
+            let windows = vec![Window { machines: [machine].into(), unavailability }];
+            _ = sim.world_mut().operate(OperatorCall::UpdateSchedule { windows });
+        }
+        Trouble::Fault(_) | Trouble::Dies { .. } => {}
     }
 }

@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Promise {
     /// An offer is used or given back soon: as long as it is held, nobody else can have it.
     HoldsOffers,
+    /// Who says that it takes inverse offers accepts or declines each soon: an operator waits to know whether a machine will be empty.
+    IgnoresInverseOffers,
     /// No task is launched that the master must refuse as it stands: over a limit, or under the id of one that is alive.
     Overspends,
     /// One piece of work is not run twice at once, unless the first was told to have ended, to be unknown, or out of reach.
@@ -29,8 +31,9 @@ pub enum Promise {
 
 impl Promise {
     /// Every promise.
-    pub const ALL: [Promise; 10] = [
+    pub const ALL: [Promise; 11] = [
         Promise::HoldsOffers,
+        Promise::IgnoresInverseOffers,
         Promise::Overspends,
         Promise::LaunchesTwice,
         Promise::IgnoresRescind,
@@ -46,6 +49,7 @@ impl Promise {
     pub const fn name(self) -> &'static str {
         match self {
             Promise::HoldsOffers => "holds-offers",
+            Promise::IgnoresInverseOffers => "ignores-inverse-offers",
             Promise::Overspends => "overspends",
             Promise::LaunchesTwice => "launches-twice",
             Promise::IgnoresRescind => "ignores-rescind",
@@ -63,6 +67,9 @@ impl Promise {
         match self {
             Promise::HoldsOffers => {
                 "let an offer go out of scope when nothing is placed on it; what is given back comes again"
+            }
+            Promise::IgnoresInverseOffers => {
+                "answer each in `inverse_offers`, or do not say `Capability::InverseOffers`"
             }
             Promise::Overspends => {
                 "give every task an id that no living task has, and describe it within the limits that the message names"

@@ -78,6 +78,7 @@ impl<S: Scheduler + 'static> Shortening<'_, S> {
             let count = plan.agents.len();
             plan.troubles.retain(|trouble| match trouble {
                 Trouble::Fault(Timed { fault, .. }) => agent_of(fault).is_none_or(|agent| agent < count),
+                Trouble::Window { machine, .. } => *machine < count,
                 Trouble::Dies { .. } | Trouble::Kill { .. } => true,
             });
             if !self.try_out(plan) {

@@ -1,6 +1,6 @@
 //! What the kit finds, and what it does not.
 
-use apportion_sdk::Scheduler;
+use apportion_sdk::{Capability, Options, Scheduler};
 use apportion_sim::{
     Store,
     conformance::{self, Conformance, Promise, Report},
@@ -9,14 +9,30 @@ use apportion_sim::{
 use crate::{
     right::Right,
     wrong::{
-        Amnesiac, Archivist, Asker, Assuming, Ditherer, Hasty, Hoarder, Idler, Optimist, Picky, Stubborn,
-        Twins, Waiter,
+        Amnesiac, Archivist, Asker, Assuming, Deaf, Ditherer, Hasty, Hoarder, Idler, Optimist, Picky,
+        Stubborn, Twins, Waiter,
     },
 };
 
 #[test]
 fn a_right_scheduler_breaks_nothing() {
     conformance::check_stored(Right::new).assert_ok();
+}
+
+/// A scheduler that is asked to leave machines.
+fn asked<S: Scheduler + 'static>(make: impl Fn(&Store) -> S + 'static) -> Report {
+    let options = || Options::new().capability(Capability::InverseOffers).build();
+    Conformance::stored(make).framework(move |framework| framework.options(options())).run()
+}
+
+#[test]
+fn who_answers_inverse_offers_breaks_nothing() {
+    asked(Right::new).assert_ok();
+}
+
+#[test]
+fn who_answers_none_ignores_inverse_offers() {
+    assert_eq!(broken(&asked(Deaf::new)), [Promise::IgnoresInverseOffers]);
 }
 
 #[test]
@@ -27,9 +43,12 @@ fn a_right_scheduler_that_stores_nothing_breaks_nothing() {
 /// Of a wrong scheduler exactly its mistake is told.
 fn breaks<S: Scheduler + 'static>(promise: Promise, make: impl Fn(&Store) -> S + 'static) -> Report {
     let report = conformance::check_stored(make);
-    let broken: Vec<Promise> = report.broken.iter().map(|broken| broken.promise).collect();
-    assert_eq!(broken, [promise], "{report}");
+    assert_eq!(broken(&report), [promise], "{report}");
     report
+}
+
+fn broken(report: &Report) -> Vec<Promise> {
+    report.broken.iter().map(|broken| broken.promise).collect()
 }
 
 macro_rules! wrong {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use apportion_sdk::{
-    AgentId, Context, Offer, Scheduler, Task, TaskId, TaskInfo, TaskState, TaskStatus, async_trait,
+    AgentId, Context, InverseOffer, Offer, Scheduler, Task, TaskId, TaskInfo, TaskState, TaskStatus,
+    async_trait,
 };
 use apportion_sim::Store;
 
@@ -100,6 +101,11 @@ impl Scheduler for Right {
 
     async fn update(&mut self, _cx: &mut Context<'_>, status: TaskStatus) {
         self.hear(&status);
+    }
+
+    /// Its tasks end soon.
+    async fn inverse_offers(&mut self, cx: &mut Context<'_>, offers: Vec<InverseOffer>) {
+        cx.accept_inverse_offers(offers.into_iter().map(|offer| offer.inverse_offer_id), None);
     }
 
     fn wants_offers(&self) -> bool {

@@ -150,9 +150,7 @@ impl Cluster {
         let said = self.last_words(name);
         say(format_args!("        {name} ended by itself ({status}): {said}"));
         // A disk without room is what may end an agent or a framework; a master ends when it does not lead any more.
-        // A service gives up at its start when nobody leads for as long as a wrong address is looked at; it is started again.
-        let nobody_leads = name == "service" && said.contains("no master answered");
-        let may = self.full.contains(name) || MASTERS.contains(&name) || nobody_leads;
+        let may = self.full.contains(name) || MASTERS.contains(&name);
         if !may || status.signal().is_some() {
             self.ended.push((name, format!("{status}: {said}")));
         }

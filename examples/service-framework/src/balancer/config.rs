@@ -27,6 +27,9 @@ pub const HEADER_BYTES_MAX: usize = 1 << 20;
 pub struct Listener {
     /// Where clients connect; port 0 takes a free one.
     pub address: SocketAddr,
+    /// Which of a replica's ports takes them, counted from 0; for who finds the replicas.
+    #[serde(default)]
+    pub port: usize,
     /// Whether connections or requests are balanced.
     #[serde(default)]
     pub kind: Kind,
@@ -313,6 +316,7 @@ impl Listener {
     pub fn new(address: SocketAddr) -> Self {
         Self {
             address,
+            port: 0,
             kind: Kind::default(),
             policy: Policy::default(),
             hash_on: HashOn::default(),

@@ -20,7 +20,7 @@
 //! 1. [`config`] is what can be asked for.
 //! 2. [`policy`], [`outlier`], [`budget`] and [`latency`] decide. They are pure: time and chance come in, tests need no network.
 //! 3. `app` has the replicas and says who is ready; `replica` counts what one of them does.
-//! 4. `worker` accepts connections; `l4` serves them, or `l7` serves the requests on them, by way of `pick` (a place on a
+//! 4. `sockets` are opened and `worker` accepts connections on them; `l4` serves them, or `l7` serves the requests on them, by way of `pick` (a place on a
 //!    replica), `pool` (a connection to it), `headers` and `body`.
 //! 5. `check` asks replicas how they are; [`reply`] is what the balancer says when no replica does.
 //! 6. [`statistics`] and [`metrics`] tell what went on.
@@ -43,17 +43,19 @@ pub mod policy;
 mod pool;
 mod replica;
 pub mod reply;
+mod sockets;
 pub mod statistics;
 mod worker;
 
 use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
-use tokio::{runtime, sync::watch};
+use tokio::{net::TcpListener, runtime, sync::watch};
 
 use self::{app::App, pick::Worker, worker::Ends};
 pub use self::{
     config::{ConfigError, HashOn, Kind, Listener, Policy, ReplicaProtocol},
     replica::{Replica, State},
+    sockets::Sockets,
     statistics::{Quantiles, ReplicaStatistics, Standing, Statistics},
 };
 
@@ -89,7 +91,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Balancer {
     app: Arc<App>,
-    address: SocketAddr,
+    sockets: Sockets,
     ends: Ends,
     /// Closed by the last worker that ends.
     ended: watch::Receiver<()>,
@@ -98,39 +100,43 @@ pub struct Balancer {
 impl Balancer {
     /// Listens for an app, at first without replicas: who comes waits. Needs no runtime of the caller's; each worker has its own.
     pub fn start(app: &str, listener: Listener) -> Result<Self, StartError> {
+        let sockets = Sockets::open(app, &listener)?;
+        Self::start_on(app, listener, sockets)
+    }
+
+    /// The same, where the sockets for its address are open already.
+    pub fn start_on(app: &str, listener: Listener, sockets: Sockets) -> Result<Self, StartError> {
         let config = listener.checked()?;
         let thread_error = |source| StartError::Thread { app: app.to_owned(), source };
+        let listen_error =
+            |source| StartError::Listen { app: app.to_owned(), address: sockets.address(), source };
         let mut runtimes = Vec::new();
-        for _ in 0..config.workers {
-            runtimes.push(runtime::Builder::new_current_thread().enable_all().build().map_err(thread_error)?);
-        }
-        let mut address = config.address;
-        let mut sockets = Vec::new();
-        for runtime in &runtimes {
+        for listeners in sockets.deal(config.workers).map_err(listen_error)? {
+            let runtime =
+                runtime::Builder::new_current_thread().enable_all().build().map_err(thread_error)?;
             let _entered = runtime.enter();
-            let bound = worker::listen(address, config.workers > 1)
-                .and_then(|socket| Ok((socket.local_addr()?, socket)))
-                .map_err(|source| StartError::Listen { app: app.to_owned(), address, source })?;
-            // The first may have been given a free port; the others share it.
-            address = bound.0;
-            sockets.push(bound.1);
+            let listeners: io::Result<Vec<_>> = listeners.into_iter().map(TcpListener::from_std).collect();
+            let listeners = listeners.map_err(listen_error)?;
+            drop(_entered);
+            runtimes.push((runtime, listeners));
         }
-        let Some(first) = runtimes.first() else { unreachable!("a checked listener has a worker") };
+        let Some((first, _)) = runtimes.first() else { unreachable!("a checked listener has a worker") };
         let shared = App::new(app, config, first.handle().clone());
         let ends = Ends::default();
         let (running, ended) = watch::channel(());
         let running = Arc::new(running);
+        let port = sockets.address().port();
         // From here on a failure ends the threads that were started.
-        let balancer = Self { app: Arc::clone(&shared), address, ends: ends.clone(), ended };
-        for (index, (runtime, socket)) in runtimes.into_iter().zip(sockets).enumerate() {
+        let balancer = Self { app: Arc::clone(&shared), sockets, ends: ends.clone(), ended };
+        for (index, (runtime, listeners)) in runtimes.into_iter().enumerate() {
             // Where a worker begins to deal out differs between workers, and need not be known to anybody.
-            let seed = u64::from(address.port()) << 16 | index as u64;
+            let seed = u64::from(port) << 16 | index as u64;
             let worker = Arc::new(Worker::new(index, Arc::clone(&shared), seed));
             let (ends, running) = (ends.clone(), Arc::clone(&running));
             thread::Builder::new()
                 .name(format!("balancer-{index}"))
                 .spawn(move || {
-                    runtime.block_on(worker::run(worker, socket, ends));
+                    runtime.block_on(worker::run(worker, listeners, ends));
                     drop(running);
                 })
                 .map_err(thread_error)?;
@@ -138,9 +144,25 @@ impl Balancer {
         Ok(balancer)
     }
 
+    /// Another one for the same app with other settings, on the same sockets: who connects from now on reaches either of the two, until this
+    /// one is [shut down](Balancer::shutdown). So nobody is turned away in between.
+    pub fn succeed(&self, listener: Listener) -> Result<Self, StartError> {
+        let sockets = self.sockets.again().map_err(|source| StartError::Listen {
+            app: self.app.name.clone(),
+            address: self.address(),
+            source,
+        })?;
+        Self::start_on(&self.app.name, listener, sockets)
+    }
+
     /// Where it listens, with the port that it was given.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.sockets.address()
+    }
+
+    /// How it was asked to be.
+    pub fn listener(&self) -> &Listener {
+        &self.app.config
     }
 
     /// From now on these are the replicas. What is known of one is kept as long as its id and address stay. Who is no longer
@@ -170,12 +192,14 @@ impl Balancer {
     }
 
     /// Accepts nothing more, lets clients finish for so long, and ends. Tells whether all of them could.
-    pub async fn shutdown(mut self, grace: Duration) -> bool {
+    pub async fn shutdown(&self, grace: Duration) -> bool {
+        self.sockets.close();
         self.ends.drain.cancel();
-        let in_time = tokio::time::timeout(grace, self.ended.changed()).await.is_ok();
+        let mut ended = self.ended.clone();
+        let in_time = tokio::time::timeout(grace, ended.changed()).await.is_ok();
         self.app.end.cancel();
         // Ends with an error, which is how the last worker says that it has ended.
-        while self.ended.changed().await.is_ok() {}
+        while ended.changed().await.is_ok() {}
         in_time
     }
 }

@@ -4,12 +4,14 @@
 //! served by one thread from beginning to end, and no two threads wake each other.
 
 use std::{
+    future::poll_fn,
     io,
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -20,7 +22,7 @@ use hyper_util::{
 };
 use socket2::SockRef;
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -32,25 +34,11 @@ use super::{
     pick::Worker,
 };
 
-/// Connections that the kernel holds until they are accepted.
-const BACKLOG: u32 = 4096;
-
 /// How long a socket rests when no connection can be accepted, as when the process has too many files open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often an idle HTTP/2 connection of a client is asked whether somebody is there.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
-
-/// Opens the socket of one worker.
-pub(super) fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?;
-    if shared {
-        socket.set_reuseport(true)?;
-    }
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
 
 /// When a worker ends.
 #[derive(Debug, Clone, Default)]
@@ -60,16 +48,16 @@ pub(super) struct Ends {
 }
 
 /// Serves until it is told to end, and then until every client has finished or everything ends.
-pub(super) async fn run(worker: Arc<Worker>, listener: TcpListener, ends: Ends) {
+pub(super) async fn run(worker: Arc<Worker>, listeners: Vec<TcpListener>, ends: Ends) {
     let clients = TaskTracker::new();
     let app = Arc::clone(&worker.app);
     let places =
         Arc::new(Semaphore::new((app.config.limits.clients_max as usize).div_ceil(app.config.workers)));
     let server = Arc::new(server(&app.config));
-    let accept = async {
+    let accepting = async {
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            let (stream, address) = match listener.accept().await {
+            let (stream, address) = match accept(&listeners).await {
                 Ok(accepted) => accepted,
                 Err(_) => {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -90,14 +78,23 @@ pub(super) async fn run(worker: Arc<Worker>, listener: TcpListener, ends: Ends) 
         }
     };
     tokio::select! {
-        () = accept => {}
+        () = accepting => {}
         () = worker.close_old_connections() => {}
         () = ends.drain.cancelled() => {}
         () = app.end.cancelled() => {}
     }
-    drop(listener);
+    drop(listeners);
     clients.close();
     clients.wait().await;
+}
+
+/// The next connection on any of these sockets: one, unless there are fewer workers than there were.
+async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| {
+        let mut ready = listeners.iter().map(|listener| listener.poll_accept(cx)).filter(Poll::is_ready);
+        ready.next().unwrap_or(Poll::Pending)
+    })
+    .await
 }
 
 fn server(config: &Listener) -> auto::Builder<TokioExecutor> {

@@ -28,17 +28,42 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// A socket that answers.
 #[derive(Debug)]
-pub struct Server {
+pub struct Server<P = Nothing> {
     listener: TcpListener,
     directory: Directory,
+    pages: Arc<P>,
+}
+
+/// Pages beside those of discovery.
+pub trait Pages: Send + Sync + 'static {
+    /// The page at a path, for GET and HEAD; none when there is none.
+    fn page(&self, path: &str) -> Option<Response<Full<Bytes>>>;
+}
+
+/// No further pages.
+#[derive(Debug)]
+pub struct Nothing;
+
+impl Pages for Nothing {
+    fn page(&self, _path: &str) -> Option<Response<Full<Bytes>>> {
+        None
+    }
 }
 
 impl Server {
     /// Opens the socket.
     pub async fn bind(address: SocketAddr, directory: Directory) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, directory })
+        Ok(Self { listener: TcpListener::bind(address).await?, directory, pages: Arc::new(Nothing) })
     }
 
+    /// The same socket with further pages.
+    pub fn with<P: Pages>(self, pages: P) -> Server<P> {
+        let Server { listener, directory, .. } = self;
+        Server { listener, directory, pages: Arc::new(pages) }
+    }
+}
+
+impl<P: Pages> Server<P> {
     /// Where it listens.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
@@ -56,10 +81,12 @@ impl Server {
                     continue;
                 }
             };
-            let directory = self.directory.clone();
+            let (directory, pages) = (self.directory.clone(), Arc::clone(&self.pages));
             tokio::spawn(async move {
                 let service = service_fn(|request: Request<Incoming>| {
-                    let response = respond(&directory, request.method(), request.uri().path());
+                    let (method, path) = (request.method(), request.uri().path());
+                    let page = if is_read(method) { pages.page(path) } else { None };
+                    let response = page.unwrap_or_else(|| respond(&directory, method, path));
                     async { Ok::<_, Infallible>(response) }
                 });
                 let mut server = http1::Builder::new();
@@ -72,9 +99,13 @@ impl Server {
     }
 }
 
+fn is_read(method: &Method) -> bool {
+    [Method::GET, Method::HEAD].contains(method)
+}
+
 /// The answer to a request, for a server that has other pages as well.
 pub fn respond(directory: &Directory, method: &Method, path: &str) -> Response<Full<Bytes>> {
-    if ![Method::GET, Method::HEAD].contains(method) {
+    if !is_read(method) {
         let mut refused =
             json(StatusCode::METHOD_NOT_ALLOWED, &Problem { error: "only GET is allowed here".to_owned() });
         refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -105,7 +136,8 @@ struct Problem {
     error: String,
 }
 
-fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response<Full<Bytes>> {
+/// A page of JSON.
+pub fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response<Full<Bytes>> {
     let (status, text) = match serde_json::to_vec(value) {
         Ok(text) => (status, text),
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, Vec::new()),

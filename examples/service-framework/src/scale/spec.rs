@@ -179,6 +179,30 @@ impl Scale {
     }
 }
 
+impl Scale {
+    /// What of it there is only with a balancer.
+    pub fn needs_balancer(&self) -> Option<String> {
+        let counted = self.rules.iter().find(|rule| rule.metric.is_counted());
+        let counted = counted.map(|rule| counted_by_balancer(&rule.metric.to_string()));
+        (self.min == 0).then(sleeps_behind_balancer).or(counted)
+    }
+}
+
+impl Metric {
+    /// Whether a balancer counts it.
+    fn is_counted(&self) -> bool {
+        matches!(self, Metric::Requests | Metric::Latency | Metric::Queue)
+    }
+}
+
+fn sleeps_behind_balancer() -> String {
+    "scale.min: is 0, and without a [balancer] nobody would notice that somebody wants it; give it one, or write min = 1".to_owned()
+}
+
+fn counted_by_balancer(metric: &str) -> String {
+    format!("scale.rule.metric: {metric} is counted by a balancer, and it has none; give it a [balancer]")
+}
+
 impl Rule {
     /// The rule at work, with what it learned before.
     pub(super) fn policy(&self, learned: Option<&Season>) -> Box<dyn Policy> {
@@ -329,6 +353,16 @@ enum Number {
 }
 
 impl ScaleTable {
+    /// What of it there is only with a balancer, and where.
+    pub(crate) fn needs_balancer(&self) -> Option<Problem> {
+        let counted = ["requests", "latency", "queue"];
+        let mut metrics = self.rule.iter().map(|rule| &rule.get_ref().metric);
+        let metric = metrics.find(|metric| counted.contains(&metric.get_ref().as_str()));
+        let counted = metric.map(|metric| Problem::at(metric, counted_by_balancer(metric.get_ref())));
+        let min = self.min.as_ref().filter(|min| *min.get_ref() == 0);
+        min.map(|min| Problem::at(min, sleeps_behind_balancer())).or(counted)
+    }
+
     /// Checks it, for a service that may have so many replicas at most.
     pub fn checked(self, replicas_max: u32) -> Result<Scale, Problem> {
         let most = i64::from(replicas_max);

@@ -9,7 +9,7 @@ use apportion_sdk::{
 
 use super::{
     CPUS_MILLI_DEFAULT, FAILOVER_TIMEOUT, MEM_MILLI_DEFAULT, NAME_BYTES_MAX, PORTS_MAX, REPLACE_AFTER,
-    REPLICAS_MAX, Restart, Spec, SpecError, Update,
+    REPLICAS_MAX, Restart, Spec, SpecError, Update, balancer,
 };
 use crate::template;
 
@@ -52,6 +52,7 @@ impl Spec {
             update: Update::default(),
             scale: None,
             after: Vec::new(),
+            balancer: None,
         }
     }
 
@@ -86,6 +87,11 @@ impl Spec {
         if let Some(what) = self.network.as_ref().and_then(|network| network.problem(self.ports)) {
             return Err(what);
         }
+        if let Some(what) =
+            self.balancer.as_ref().and_then(|listener| balancer::problem(listener, self.ports))
+        {
+            return Err(what);
+        }
         Role::new(&self.role).map_err(|error| format!("role: {error}"))?;
         let Restart { min, max, .. } = self.restart;
         if min.is_zero() {
@@ -98,7 +104,9 @@ impl Spec {
             return Err(what);
         }
         if let Some(scale) = &self.scale
-            && let Some(what) = scale.problem(REPLICAS_MAX)
+            && let Some(what) = scale
+                .problem(REPLICAS_MAX)
+                .or_else(|| scale.needs_balancer().filter(|_| self.balancer.is_none()))
         {
             return Err(what);
         }

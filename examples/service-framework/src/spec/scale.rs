@@ -11,9 +11,13 @@ impl Source<'_> {
         self,
         table: Option<Spanned<ScaleTable>>,
         replicas: Option<&Spanned<i64>>,
+        balanced: bool,
     ) -> Result<Option<Scale>, SpecError> {
         let Some(table) = table else { return Ok(None) };
         let span = table.span();
+        if let Some(problem) = table.get_ref().needs_balancer().filter(|_| !balanced) {
+            return Err(self.say(problem));
+        }
         let scale =
             table.into_inner().checked(REPLICAS_MAX).map_err(|problem| match problem.span.is_empty() {
                 // What is missing is missing there.

@@ -433,6 +433,16 @@ fn mistakes_of_scaling_are_named_at_their_place() {
             "\"prometheus\"\nurl = \"http://\"\nquery = \"up\"",
             "web.toml:25:7: scale.rule.url: begins with `http://` and a host",
         ),
+        (
+            "min = 1",
+            "min = 0",
+            "web.toml:20:7: scale.min: is 0, and without a [balancer] nobody would notice",
+        ),
+        (
+            "\"cpu\"",
+            "\"queue\"",
+            "web.toml:24:10: scale.rule.metric: queue is counted by a balancer, and it has none; give it",
+        ),
         ("min = 1", "mni = 1", "web.toml:20:1: unknown field `mni`"),
     ];
     for (line, other, expected) in cases {
@@ -450,6 +460,7 @@ fn a_program_cannot_scale_without_bounds() {
     let scale = good.scale.clone().unwrap();
     let bad = [
         Scale { min: 10, ..scale.clone() },
+        Scale { min: 0, ..scale.clone() },
         Scale { max: 1001, ..scale.clone() },
         Scale { up_step: 0, ..scale.clone() },
         Scale { rules: Vec::new(), ..scale.clone() },
@@ -461,4 +472,58 @@ fn a_program_cannot_scale_without_bounds() {
         let refused = Spec { scale: Some(scale), ..good.clone() }.checked();
         assert!(refused.is_err_and(|error| error.to_string().contains("scale")), "{shown}");
     }
+}
+
+#[test]
+fn a_balancer_is_the_services_own_and_its_mistakes_are_named_at_their_place() {
+    let good = "name = 'web'\ncommand = 'serve'\nports = 2\n\n[balancer]\naddress = '127.0.0.1:8080'\nport = 1\n\n\
+                [balancer.retries]\nattempts = 3\n";
+    let spec = parse(good).unwrap();
+    let listener = spec.balancer.clone().unwrap();
+    assert_eq!((listener.port, listener.retries.attempts), (1, 3));
+    let kept: Spec = serde_json::from_str(&serde_json::to_string(&spec).unwrap()).unwrap();
+    assert_eq!(kept, spec);
+    let other = Spec { balancer: None, ..spec.clone() };
+    assert!(other != spec && other.same_replicas(&spec), "replicas notice nothing of it");
+    for (line, other, expected) in [
+        (
+            "port = 1",
+            "port = 2",
+            "web.toml:7:8: balancer.port: port 2 of a replica takes what is balanced, and a replica has 2",
+        ),
+        ("ports = 2", "ports = 1", "web.toml:7:8: balancer.port: "),
+        ("ports = 2\n", "", "say how many with `ports = 1`"),
+        (
+            "attempts = 3",
+            "attempts = 99",
+            "web.toml:10:12: balancer.retries.attempts: 99 is not from 0 to 10; 2 is plenty",
+        ),
+        ("attempts = 3", "atempts = 3", "web.toml:10:1: unknown field `atempts`"),
+        ("port = 1", "policy = 'random'", "web.toml:7:10: unknown variant `random`"),
+        ("address = '127.0.0.1:8080'\n", "", "web.toml:5:1: missing field `address`"),
+        ("'127.0.0.1:8080'", "'here'", "web.toml:6:11: "),
+        (
+            "port = 1",
+            "port = 1\nhealth = { active = { path = 'up' } }",
+            "web.toml:8:30: balancer.health.active.path: 'up' is no path",
+        ),
+        (
+            "port = 1",
+            "port = 1\nhealth = { active = { rise = 0 } }",
+            "web.toml:8:30: balancer.health.active.rise: ",
+        ),
+        (
+            "port = 1",
+            "timeouts = { drain = '3days' }",
+            "web.toml:7:22: balancer.timeouts.drain: 3days is not from 1ms to 1day",
+        ),
+    ] {
+        assert!(good.contains(line), "{line}");
+        let message = parse(&good.replacen(line, other, 1)).unwrap_err().to_string();
+        assert!(message.contains(expected), "{other}: {message}");
+    }
+    let made =
+        Spec { balancer: Some(Listener::new("127.0.0.1:1".parse().unwrap())), ..Spec::new("x", ["serve"]) };
+    let message = made.checked().unwrap_err().to_string();
+    assert!(message.starts_with("service `x`: balancer.port: "), "{message}");
 }

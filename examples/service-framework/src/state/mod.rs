@@ -11,8 +11,11 @@
 //!     └──────────────────┘  └───────────────────────────► gone
 //!      unreachable for too long: given up, a stray
 //! ```
+//!
+//! A task that is doomed while clients are led to it is first taken away from them, and killed when it is [drained](drain).
 
 mod app;
+mod drain;
 mod explained;
 mod orders;
 pub mod plan;
@@ -25,6 +28,7 @@ mod view;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -35,10 +39,11 @@ pub use self::{
     app::{App, Change, Phase, Scaled},
     explained::{Explained, ScalingView, Waiting},
     orders::{Applied, Refused},
-    table::{Placed, Table, TableError, VERSION},
-    view::{AppView, TaskView},
+    table::{Placed, Spot, Table, TableError, VERSION},
+    view::{AppView, Endpoint, TaskView},
 };
 use self::{
+    drain::Drain,
     plan::{Plan, Seat, Seen, Wish},
     rollout::Progress,
     scaling::Scaling,
@@ -86,6 +91,10 @@ struct Instance {
     available: bool,
     /// When it is given up, while it cannot be reached.
     give_up_at: Option<Time>,
+    /// Once its end is decided: whether what clients have under way with it may finish first.
+    drain: Drain,
+    /// Addresses of its own, on a network.
+    addresses: Vec<IpAddr>,
 }
 
 /// What was seen of a service, beside its tasks.
@@ -147,7 +156,10 @@ impl Services {
             runtime.progress.begin(now);
         }
         let doomed = self.table.placed.iter().filter(|(_, placed)| placed.doomed);
-        effects.extend(doomed.map(|(task_id, _)| Effect::Kill(task_id.clone())));
+        for task_id in doomed.map(|(task_id, _)| task_id.clone()).collect::<Vec<_>>() {
+            // An earlier scheduler may have taken it out of its balancer, or not.
+            self.end(&task_id, true, now, effects);
+        }
         self.settle_all(now, effects);
     }
 
@@ -215,15 +227,16 @@ impl Services {
 
     /// Gives a replica a task, whose id is made here. The table must be stored before the task is launched: a scheduler that
     /// dies in between then asks for a task that never was, instead of forgetting one that is.
-    pub fn place(&mut self, launch: &Launch, agent_id: AgentId, hostname: String, ports: Vec<u16>) -> TaskId {
+    pub fn place(&mut self, launch: &Launch, on: Spot) -> TaskId {
         let Launch { app, replica, revision } = launch.clone();
+        let Spot { agent_id, hostname, host, ports } = on;
         let waiting = &mut self.runtimes.get_mut(&app).expect("only a service that is known launches").launch;
         let seat = waiting.iter().position(|seat| *seat == (replica, revision));
         waiting.remove(seat.expect("only what is to be launched is placed"));
         self.table.launches += 1;
         let text = format!("{app}.{replica}.{}", self.table.launches);
         let task_id = TaskId::new(text).expect("names of services are checked to begin task ids");
-        let placed = Placed { app, replica, revision, agent_id, hostname, ports, doomed: false };
+        let placed = Placed { app, replica, revision, agent_id, hostname, host, ports, doomed: false };
         self.table.placed.insert(task_id.clone(), placed);
         self.instances.insert(task_id.clone(), Instance { heard: true, ..Instance::default() });
         task_id
@@ -249,8 +262,15 @@ impl Services {
         let give_up = self.table.apps[&app].described.replace_after;
         let instance = self.instances.get_mut(&status.task_id).expect("there is one for each task");
         let first = !std::mem::replace(&mut instance.heard, true);
+        if !status.addresses.is_empty() {
+            instance.addresses.clone_from(&status.addresses);
+        }
         match status.state {
-            TaskState::Staging | TaskState::Starting | TaskState::Killing => instance.give_up_at = None,
+            TaskState::Staging | TaskState::Starting => instance.give_up_at = None,
+            // Somebody else ends it, such as an agent that is drained: it is about to take nothing new.
+            TaskState::Killing => {
+                (instance.give_up_at, instance.ready_since, instance.available) = (None, None, false);
+            }
             TaskState::Running => {
                 // What is found running by a new scheduler may have been judged long ago, which a new master has not heard: it counts
                 // until its agent says otherwise.
@@ -301,6 +321,7 @@ impl Services {
             self.instances.remove(&task_id);
             self.table.strays.insert(task_id);
         }
+        self.kill_undrained(now, effects);
         for pause in self.runtimes.values_mut().flat_map(|runtime| runtime.pauses.values_mut()) {
             pause.until = pause.until.filter(|until| *until > now);
         }
@@ -313,7 +334,7 @@ impl Services {
             let placed = &self.table.placed[task_id];
             let min_healthy = self.table.apps[&placed.app].described.update.min_healthy;
             let counts = instance.ready_since.filter(|_| !instance.available && !placed.doomed);
-            [instance.give_up_at, counts.map(|since| since + min_healthy)]
+            [instance.give_up_at, counts.map(|since| since + min_healthy), instance.drain.due()]
         });
         let apps = self.runtimes.iter().flat_map(|(name, runtime)| {
             let pauses = runtime.pauses.values().filter_map(|pause| pause.until);
@@ -437,7 +458,7 @@ impl Services {
             let (wish, seen) = (self.wish(name), self.seen(name, now));
             let plan = plan::plan(&wish, &seen);
             for task_id in &plan.kill {
-                self.doom(task_id, effects);
+                self.doom(task_id, now, effects);
             }
             let moved = self.advance(name, &plan, now, effects);
             let done = !moved && plan.kill.is_empty();
@@ -505,7 +526,7 @@ impl Services {
     }
 
     /// Decides the end of a task.
-    fn doom(&mut self, task_id: &TaskId, effects: &mut Vec<Effect>) {
+    fn doom(&mut self, task_id: &TaskId, now: Time, effects: &mut Vec<Effect>) {
         let placed = self.table.placed.get_mut(task_id).expect("plans are made of tasks that are there");
         placed.doomed = true;
         let replica = placed.replica;
@@ -517,8 +538,9 @@ impl Services {
         } else {
             Event::Retired { replica, task_id: task, revision: placed.revision }
         };
-        effects.push(Effect::Kill(task_id.clone()));
-        effects.push(Effect::Tell(Told::of(&placed.app, event)));
+        let told = Told::of(&placed.app, event);
+        self.end(task_id, false, now, effects);
+        effects.push(Effect::Tell(told));
     }
 
     /// Keeps what a plan says of a service, and tells when all of it runs.

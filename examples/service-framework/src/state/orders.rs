@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -61,6 +62,19 @@ pub enum Refused {
         /// Which.
         services: Vec<String>,
     },
+    /// Two services for one address.
+    #[error(
+        "balancer.address: service `{service}` is to listen on {address}, and `{other}` does; give one of them another port, or remove \
+         `{other}`"
+    )]
+    Address {
+        /// Which.
+        service: String,
+        /// Where.
+        address: SocketAddr,
+        /// Who has it.
+        other: String,
+    },
     /// Another one waits for it.
     #[error("service `{by}` comes after `{service}`; remove that one first, or both together")]
     Needed {
@@ -112,6 +126,13 @@ pub enum Refused {
 
 fn names(all: &[String]) -> String {
     all.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether nobody can listen on one address while somebody does on the other.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    // Of port 0 each gets a free one.
+    one.port() == other.port() && one.port() != 0 && same_host
 }
 
 impl Services {
@@ -180,6 +201,7 @@ impl Services {
                 return Err(Refused::AfterNothing { service: spec.name.clone(), after: missing.clone() });
             }
         }
+        self.check_addresses(specs)?;
         // What comes after nothing is taken away, until nothing is left.
         while let Some(free) =
             after.iter().find(|(_, names)| !names.iter().any(|it| after.contains_key(it.as_str())))
@@ -191,6 +213,25 @@ impl Services {
             true => Ok(applied),
             false => Err(Refused::Cycle { services: after.keys().map(|name| (*name).to_owned()).collect() }),
         }
+    }
+
+    /// Fails when two services would listen on one address.
+    fn check_addresses(&self, specs: &[Arc<Spec>]) -> Result<(), Refused> {
+        let known = self.table.apps.iter().filter(|(_, app)| !app.removed);
+        let mut described: BTreeMap<&str, &Spec> =
+            known.map(|(name, app)| (name.as_str(), &*app.described)).collect();
+        described.extend(specs.iter().map(|spec| (spec.name.as_str(), &**spec)));
+        let address = |spec: &Spec| spec.balancer.as_ref().map(|balancer| balancer.address);
+        for spec in specs {
+            let Some(wanted) = address(spec) else { continue };
+            let mut others = described.iter().filter(|(name, _)| **name != spec.name);
+            let has = |other: &Spec| address(other).is_some_and(|has| collide(wanted, has));
+            if let Some((other, _)) = others.find(|(_, other)| has(other)) {
+                let (service, other) = (spec.name.clone(), (*other).to_owned());
+                return Err(Refused::Address { service, address: wanted, other });
+            }
+        }
+        Ok(())
     }
 
     /// Wants another number of replicas, which may be none: those with the highest numbers are killed, or missing ones launched.

@@ -55,10 +55,26 @@ pub struct Placed {
     pub agent_id: AgentId,
     /// The agent's host.
     pub hostname: String,
+    /// Where that answers: an address, or a name of the network. An earlier version did not write it; then its host's name has to do.
+    #[serde(default)]
+    pub host: String,
     /// The ports that it was given.
     pub ports: Vec<u16>,
     /// Whether its end was decided: written before it is asked for, so that the next scheduler does not count on it.
     pub doomed: bool,
+}
+
+/// Where a task is launched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spot {
+    /// The agent.
+    pub agent_id: AgentId,
+    /// The name of its host.
+    pub hostname: String,
+    /// Where that answers.
+    pub host: String,
+    /// The ports of it that the task is given.
+    pub ports: Vec<u16>,
 }
 
 impl Placed {

@@ -3,10 +3,11 @@
 use apportion_sdk::TaskId;
 use serde::{Deserialize, Serialize};
 
-use super::{Phase, Services};
+use super::{Phase, Services, drain::Drain};
+use crate::{balancer::Listener, spec::Spec};
 
 /// A service as it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AppView {
     /// Its name.
     pub name: String,
@@ -26,6 +27,8 @@ pub struct AppView {
     pub waits_for: Vec<String>,
     /// Whether it is on its way out.
     pub removed: bool,
+    /// Where clients are to reach it; none when it has no balancer, or is on its way out.
+    pub balancer: Option<Listener>,
     /// Its tasks, in the order of their replicas.
     pub tasks: Vec<TaskView>,
 }
@@ -47,12 +50,26 @@ pub struct TaskView {
     pub ready: bool,
     /// Whether its end was decided.
     pub ending: bool,
+    /// Whether it is killed only when clients have finished with it: it gets nothing new.
+    pub draining: bool,
+    /// Where it takes what is balanced, or else its first port; none when it has no such port, or its address is not known yet.
+    pub endpoint: Option<Endpoint>,
+}
+
+/// Where a task listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// An address, or a name.
+    pub host: String,
+    /// The port.
+    pub port: u16,
 }
 
 impl Services {
     /// The services as they are, by name.
     pub fn view(&self) -> Vec<AppView> {
         let app = |(name, app): (&String, &super::App)| {
+            let balanced = app.described.balancer.as_ref().map_or(0, |listener| listener.port);
             let task = |(task_id, placed): (&TaskId, &super::Placed)| TaskView {
                 task_id: task_id.clone(),
                 replica: placed.replica,
@@ -61,6 +78,8 @@ impl Services {
                 addresses: placed.addresses(),
                 ready: self.instances[task_id].ready_since.is_some(),
                 ending: placed.doomed,
+                draining: matches!(self.instances[task_id].drain, Drain::Until(_)),
+                endpoint: self.endpoint(task_id, placed, app.revision(placed.revision), balanced),
             };
             let mut tasks: Vec<_> = self.table.tasks_of(name).map(task).collect();
             tasks.sort_by_key(|task| task.replica);
@@ -74,9 +93,29 @@ impl Services {
                 rejected: app.rejected,
                 waits_for: if app.started { Vec::new() } else { app.described.after.clone() },
                 removed: app.removed,
+                balancer: app.described.balancer.clone().filter(|_| !app.removed),
                 tasks,
             }
         };
         self.table.apps.iter().map(app).collect()
+    }
+
+    /// Where a task takes what is sent to one of its ports: on its agent's host, or at an address of its own when no port of the host leads
+    /// there.
+    fn endpoint(
+        &self,
+        task_id: &TaskId,
+        placed: &super::Placed,
+        spec: &Spec,
+        port: usize,
+    ) -> Option<Endpoint> {
+        let port = *placed.ports.get(port)?;
+        let own = spec.network.as_ref().is_some_and(|network| network.ports.is_empty());
+        let host = match own {
+            true => self.instances[task_id].addresses.first()?.to_string(),
+            false if placed.host.is_empty() => placed.hostname.clone(),
+            false => placed.host.clone(),
+        };
+        Some(Endpoint { host, port })
     }
 }

@@ -4,6 +4,7 @@
 //! - `l4`: connections.
 //! - `faults`: replicas that die, refuse or are slow, and what the balancer does about it.
 //! - `clients`: clients that are slow, wrong or hostile.
+//! - `front`: balancers that follow a scheduler.
 //! - `rolling`: replicas that come and go under load.
 //!
 //! [`backend`] is a replica, [`client`] a client. Nothing here sleeps: a test waits for what it wants to see.
@@ -14,6 +15,7 @@ mod backend;
 mod client;
 mod clients;
 mod faults;
+mod front;
 mod http;
 mod l4;
 mod rolling;

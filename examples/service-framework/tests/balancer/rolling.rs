@@ -185,7 +185,7 @@ async fn a_listener_ends_when_its_clients_have_finished() {
     soon(asked.notified()).await;
     let over_1 = tokio::spawn(async move { client::get(address).await });
     soon(asked.notified()).await;
-    let ending = tokio::spawn(balancer.shutdown(Duration::from_secs(20)));
+    let ending = tokio::spawn(async move { balancer.shutdown(Duration::from_secs(20)).await });
     until("it does not listen", || std::net::TcpStream::connect(address).is_err()).await;
     go.notify_one();
     go.notify_one();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use apportion_service::{
+    balancer::Listener,
     scale::{Aim, Measured, Metric, Rule, Scale, Traffic},
     scheduler::Order,
     spec::Spec,
@@ -24,7 +25,9 @@ fn scaled(min: u32) -> Spec {
         interval: Duration::from_secs(1),
         rules: vec![Rule { metric: Metric::Requests, aim: Aim::Target(10.0), predict: None }],
     };
-    Spec { scale: Some(scale), ..web(3) }
+    // No client is ever led there: replicas that are to go are killed when their drain is over.
+    let balancer = Listener::new(([127, 0, 0, 1], 80).into());
+    Spec { scale: Some(scale), balancer: Some(balancer), ..web(3) }
 }
 
 fn measured(requests_per_second: f64) -> Order {

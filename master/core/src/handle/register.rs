@@ -41,6 +41,8 @@ struct Named {
     /// The agent was unreachable until now.
     given_up: bool,
     tasks: BTreeSet<TaskKey>,
+    /// Those of them that were known before.
+    resumed: Vec<TaskKey>,
     removed_frameworks: BTreeSet<FrameworkId>,
     acknowledged: Vec<(TaskKey, UpdateId)>,
     strays: Vec<TaskKey>,
@@ -202,7 +204,7 @@ impl State {
             let reason = Reason::KilledByFramework;
             turn.tell_agent(conn, MasterMessage::KillTask { framework_id, task_id, grace: None, reason });
         }
-        for key in named.tasks {
+        for key in named.resumed {
             let live = self.view.tasks.get(&key).is_some_and(|task| !task.state.is_terminal());
             if let Some(kill) = self.private_task(&key).filter(|_| live).and_then(|task| task.kill.clone()) {
                 self.send_kill(turn, &key, &kill);
@@ -213,6 +215,11 @@ impl State {
     /// Brings what is known of one task in line with what its agent says.
     fn take_named_task(&mut self, turn: &mut Turn<'_>, id: &AgentId, reported: AgentTask, named: &mut Named) {
         let AgentTask { framework_id, framework_info, role, info, state, unacknowledged } = reported;
+        // As it is in the books: what is compared with a copy of itself is not read.
+        let framework_id = match self.frameworks.get_key_value(&framework_id) {
+            Some((known, _)) => known.clone(),
+            None => framework_id,
+        };
         let key = (framework_id.clone(), info.task_id.clone());
         let unacknowledged = unacknowledged.map(|status| Arc::new(self.agent_status(id, status)));
         let update_id = unacknowledged.as_ref().and_then(|status| status.update_id);
@@ -249,6 +256,7 @@ impl State {
             }
             Some(_) => {
                 named.tasks.insert(key.clone());
+                named.resumed.push(key.clone());
                 self.task(&key).unacknowledged = unacknowledged;
                 return self.resume_task(turn, id, &key, state, removed);
             }
@@ -369,14 +377,16 @@ impl State {
         let invalid = |message: String| Err((RefuseCode::Invalid, message));
         let mut keys = BTreeSet::new();
         let mut rest = total.clone();
+        let believed = id.and_then(|id| self.agents.get(id)).map(|agent| &agent.tasks);
         for task in tasks {
             let what = format!("task `{}` of framework {}", task.info.task_id, task.framework_id);
             let key = (task.framework_id.clone(), task.info.task_id.clone());
             if matches!(task.state, TaskState::Unreachable | TaskState::Unknown) {
                 return invalid(format!("{what} is reported as {}, which only a master can say", task.state));
             }
-            let here = self.view.tasks.get(&key).filter(|known| Some(&known.agent_id) == id);
-            if let Some(known) = here.filter(|_| !task.state.is_terminal()) {
+            let here = believed.is_some_and(|tasks| tasks.contains(&key));
+            if here && !task.state.is_terminal() {
+                let known = &self.view.tasks[&key];
                 if known.state.is_terminal() {
                     return invalid(format!(
                         "{what} has ended as {} and is reported as {}",

@@ -73,19 +73,19 @@ impl State {
             self.agent_view(&view.agent_id).tasks += 1;
             self.framework_view(&view.framework_id).tasks += 1;
         }
-        let info = view.info.clone();
-        let before = self.view.tasks.insert(key.clone(), Arc::new(view));
+        let view = Arc::new(view);
+        let before = self.view.tasks.insert(key.clone(), view.clone());
         assert!(before.is_none(), "task {} of {} is added twice", key.1, key.0);
-        if let Some(group) = &info.group {
-            *self.framework(&key.0).groups.entry(group.group_id.clone()).or_default() += 1;
+        let framework = self.framework(&key.0);
+        if let Some(group) = &view.info.group {
+            *framework.groups.entry(group.group_id.clone()).or_default() += 1;
         }
-        if let Some(executor) = info.executor() {
-            *self.framework(&key.0).executed.entry(executor.clone()).or_default() += 1;
+        if let Some(executor) = view.info.executor() {
+            *framework.executed.entry(executor.clone()).or_default() += 1;
         }
-        let task = Task { unacknowledged, ..Task::default() };
-        self.framework(&key.0).tasks.insert(key.1.clone(), task);
+        framework.tasks.insert(key.1, Task { unacknowledged, charged: holds, ..Task::default() });
         if holds {
-            self.charge_task(&key, charge);
+            self.put_into_books(&view, charge);
         }
     }
 
@@ -181,15 +181,20 @@ impl State {
             return;
         }
         let task = self.view.tasks[key].clone();
+        self.put_into_books(&task, charge);
+    }
+
+    fn put_into_books(&mut self, task: &TaskView, charge: Charge) {
+        let TaskView { framework_id, agent_id, .. } = task;
         let held = task.info.resources.exclusive();
         if charge == Charge::Free {
-            self.list_in_allocator(&key.0);
-            self.allocator.charge(&key.0, &task.role, &task.agent_id, &held);
+            self.list_in_allocator(framework_id);
+            self.allocator.charge(framework_id, &task.role, agent_id, &held);
         }
-        self.agent_view(&task.agent_id).allocated += &held;
-        self.framework_view(&key.0).allocated += &held.summable();
-        self.framework(&key.0).holding += 1;
-        self.look_who_leaves(&task.agent_id);
+        self.agent_view(agent_id).allocated += &held;
+        self.framework_view(framework_id).allocated += &held.summable();
+        self.framework(framework_id).holding += 1;
+        self.look_who_leaves(agent_id);
     }
 
     /// Takes a task's resources out of the books, if they are there.

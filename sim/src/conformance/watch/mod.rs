@@ -1,7 +1,7 @@
 //! What the scheduler is held to while a history is played, a promise in each file.
 
+mod answers;
 mod crashes;
-mod holds_offers;
 mod ignores_rescind;
 mod launches_twice;
 mod ledger;
@@ -12,6 +12,7 @@ mod spins;
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
+use self::answers::{Answers, Asked};
 use crate::check::Check;
 
 pub(super) use self::ledger::{Ledger, Work};
@@ -22,7 +23,7 @@ const FRAMEWORK: usize = 0;
 /// What a scheduler is given.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// How long an offer may be held.
+    /// How long an offer may be held, and an inverse offer be left unanswered.
     pub(super) hold: Duration,
     /// How many times a second it may refuse, suppress and revive while nothing else happens.
     pub(super) refusals_per_second: f64,
@@ -40,7 +41,8 @@ pub(super) fn all(ledger: &Shared, bounds: Bounds, expected: Option<usize>) -> V
         // Before the ledger, which has the launch in it afterwards.
         Box::new(launches_twice::LaunchesTwice::new(shared())),
         Box::new(ledger::Keeper(shared())),
-        Box::new(holds_offers::HoldsOffers::new(bounds.hold)),
+        Box::new(Answers::new(Asked::Offers, bounds.hold)),
+        Box::new(Answers::new(Asked::InverseOffers, bounds.hold)),
         Box::new(overspends::Overspends),
         Box::new(ignores_rescind::IgnoresRescind::default()),
         Box::new(spins::Spins::new(bounds.refusals_per_second)),

@@ -4,6 +4,7 @@ mod amnesiac;
 mod archivist;
 mod asker;
 mod assuming;
+mod deaf;
 mod ditherer;
 mod hasty;
 mod hoarder;
@@ -15,7 +16,7 @@ mod twins;
 mod waiter;
 
 pub(crate) use self::{
-    amnesiac::Amnesiac, archivist::Archivist, asker::Asker, assuming::Assuming, ditherer::Ditherer,
-    hasty::Hasty, hoarder::Hoarder, idler::Idler, optimist::Optimist, picky::Picky, stubborn::Stubborn,
-    twins::Twins, waiter::Waiter,
+    amnesiac::Amnesiac, archivist::Archivist, asker::Asker, assuming::Assuming, deaf::Deaf,
+    ditherer::Ditherer, hasty::Hasty, hoarder::Hoarder, idler::Idler, optimist::Optimist, picky::Picky,
+    stubborn::Stubborn, twins::Twins, waiter::Waiter,
 };

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{at, status, stored, web};
+use super::{at, spot, status, stored, web};
 use crate::{
+    balancer::Listener,
     scale::{Measured, Traffic, spec::ScaleTable},
     spec::{Share, Spec, Update},
     state::*,
@@ -46,6 +47,8 @@ enum Move {
     Leave(u8),
     Stay(u8),
     Remove,
+    /// Clients have finished with a task, be it one that is to end or not.
+    Drained(prop::sample::Index),
 }
 
 fn updates() -> impl Strategy<Value = Update> {
@@ -85,6 +88,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         1 => Just(Move::RollBack),
         1 => Just(Move::Again),
         1 => Just(Move::Promote),
+        4 => task().prop_map(Move::Drained),
         1 => (0u8..3).prop_map(Move::Leave),
         1 => (0u8..3).prop_map(Move::Stay),
         1 => prop::bool::weighted(0.2).prop_map(|remove| if remove { Move::Remove } else { Move::ReportAll }),
@@ -165,6 +169,8 @@ impl World {
         }
         for effect in &effects {
             if let Effect::Kill(id) = effect {
+                let wanted = self.services.table().placed.get(id).is_some_and(|placed| !placed.doomed);
+                assert!(!wanted, "{id} is killed, and was not doomed");
                 self.tasks.entry(id.clone()).or_default().killed = true;
             }
         }
@@ -200,7 +206,7 @@ impl World {
         let Some(on) = usable else { return };
         for wanted in self.services.ready() {
             let spec = Arc::clone(self.services.spec(&wanted));
-            let id = self.services.place(&wanted, on.clone(), "host".into(), Vec::new());
+            let id = self.services.place(&wanted, spot(on.as_str()));
             let app = &self.services.table().apps["web"];
             assert!(!app.removed, "{id} is launched for what was removed");
             let most = app.replicas() + app.described.update.surge(app.replicas()) + app.canaries();
@@ -288,7 +294,9 @@ impl World {
                 let replicas = self.services.table().apps.get("web").map_or(2, |app| app.described.replicas);
                 let word = if *works { "works" } else { "broken" };
                 let argv = vec![word.to_owned(), kind.to_string()];
-                self.describe(Spec { argv, update: *update, ..scaled(replicas) });
+                // Half of the kinds are led clients to.
+                let balancer = (kind % 2 == 0).then(|| Listener::new(([127, 0, 0, 1], 80).into()));
+                self.describe(Spec { argv, update: *update, balancer, ..scaled(replicas) });
             }
             Move::RollBack => {
                 self.told(|services, now, effects| _ = services.roll_back("web", None, now, effects))
@@ -300,6 +308,11 @@ impl World {
             }
             Move::Stay(number) => {
                 self.told(|services, now, effects| services.stay(&agent(*number), now, effects));
+            }
+            Move::Drained(which) => {
+                if let Some(id) = pick(which) {
+                    self.told(|services, _, effects| services.drained(&id, effects));
+                }
             }
             Move::Remove => {
                 self.told(|services, now, effects| _ = services.remove(&["web".into()], now, effects))
@@ -323,7 +336,8 @@ impl World {
         }
         for (id, _) in table.placed.iter().filter(|(_, placed)| placed.doomed) {
             assert!(
-                self.tasks.get(id).is_none_or(|truth| truth.killed),
+                self.tasks.get(id).is_none_or(|truth| truth.killed)
+                    || self.services.instances[id].drain.due().is_some(),
                 "{id} is doomed, and nobody was told"
             );
         }
