@@ -16,6 +16,7 @@ mod operated;
 mod queue;
 mod recorded;
 mod resumed;
+mod scaling;
 mod serving;
 mod sharing;
 mod soak;

@@ -13,9 +13,13 @@ use std::{
     os::unix::{fs::PermissionsExt as _, net::UnixListener as StdListener},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
-use apportion_sdk::Handle;
+use apportion_sdk::{
+    Handle,
+    operator::{Operator, OperatorError},
+};
 use axum::{
     Json, Router,
     body::Bytes,
@@ -33,6 +37,7 @@ use crate::{
     front::Front,
     scheduler::{Answer, Order, Request},
     spec::Spec,
+    state::Explained,
 };
 
 /// The socket in the state folder.
@@ -40,6 +45,9 @@ pub const SOCKET: &str = "api.sock";
 
 /// Bytes of an order: a few descriptions of the longest kind.
 const ORDER_BYTES_MAX: usize = 16 << 20;
+
+/// How long the master may take to say why there are no offers: the rest of an explanation does not wait for longer.
+const MASTER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is answered when something is not done.
 #[derive(Debug, Serialize, Deserialize)]
@@ -93,6 +101,8 @@ pub fn listen(socket: &Path) -> io::Result<UnixListener> {
 struct Desk {
     scheduler: Handle<Request>,
     front: Arc<Front>,
+    /// Where the master is.
+    master: Arc<str>,
 }
 
 impl Desk {
@@ -100,7 +110,7 @@ impl Desk {
     ///
     /// The scheduler opens no sockets. So it is asked whether it would; then the addresses are opened, which may fail; and then it does.
     async fn apply(&self, specs: Vec<Arc<Spec>>, again: bool, dry_run: bool) -> Response {
-        let would = obey(&self.scheduler, Order::Apply { specs: specs.clone(), again, dry_run: true }).await;
+        let would = self.obey(Order::Apply { specs: specs.clone(), again, dry_run: true }).await;
         if !would.status().is_success() {
             return would;
         }
@@ -111,20 +121,66 @@ impl Desk {
         if dry_run {
             return would;
         }
-        let answer = obey(&self.scheduler, Order::Apply { specs, again, dry_run }).await;
+        let answer = self.obey(Order::Apply { specs, again, dry_run }).await;
         self.front.bring_up().await;
         answer
+    }
+
+    async fn obey(&self, order: Order) -> Response {
+        let (request, answer) = Request::new(order);
+        if self.scheduler.send(request).await.is_err() {
+            return failure(StatusCode::SERVICE_UNAVAILABLE, "the scheduler has ended");
+        }
+        match answer.await {
+            Ok(Ok(Answer::Explained(mut explained))) => {
+                self.ask_master(&mut explained).await;
+                Json(Answer::Explained(explained)).into_response()
+            }
+            Ok(Ok(answer)) => Json(answer).into_response(),
+            Ok(Err(refused)) => failure(StatusCode::CONFLICT, refused),
+            Err(_) => {
+                failure(StatusCode::SERVICE_UNAVAILABLE, "the scheduler ended before it could keep this")
+            }
+        }
+    }
+
+    /// Adds what only the master knows: why there are no offers for what waits.
+    async fn ask_master(&self, explained: &mut Explained) {
+        let Some(framework_id) = explained.framework_id.clone() else { return };
+        let ask = async {
+            let mut lines = Vec::new();
+            for waiting in &explained.waiting {
+                let master = Operator::connect(&self.master).await?;
+                let answer = master.explain(framework_id.as_str(), None, &waiting.needs).await?;
+                lines.extend(answer.summary);
+            }
+            Ok::<_, OperatorError>(lines)
+        };
+        let answer = tokio::time::timeout(MASTER_TIMEOUT, ask).await;
+        explained.offers = match answer {
+            Ok(Ok(mut lines)) => {
+                lines.dedup();
+                lines
+            }
+            Ok(Err(error)) => vec![error.to_string()],
+            Err(_) => vec![format!("it did not answer within {MASTER_TIMEOUT:?}")],
+        };
     }
 }
 
 /// Answers whoever comes.
-pub async fn serve(listener: UnixListener, scheduler: Handle<Request>, front: Arc<Front>) -> io::Result<()> {
-    let desk = Desk { scheduler, front };
-    let show = |State(desk): State<Desk>| async move { obey(&desk.scheduler, Order::Show).await };
+pub async fn serve(
+    listener: UnixListener,
+    scheduler: Handle<Request>,
+    front: Arc<Front>,
+    master: &str,
+) -> io::Result<()> {
+    let desk = Desk { scheduler, front, master: master.into() };
+    let show = |State(desk): State<Desk>| async move { desk.obey(Order::Show).await };
     let order = |State(desk): State<Desk>, Json(order): Json<Order>| async move {
         match checked(order) {
             Ok(Order::Apply { specs, again, dry_run }) => desk.apply(specs, again, dry_run).await,
-            Ok(order) => obey(&desk.scheduler, order).await,
+            Ok(order) => desk.obey(order).await,
             Err(error) => failure(StatusCode::UNPROCESSABLE_ENTITY, error),
         }
     };
@@ -142,18 +198,6 @@ fn checked(order: Order) -> Result<Order, crate::spec::SpecError> {
     let specs: Result<Vec<Arc<Spec>>, _> =
         specs.into_iter().map(|spec| Arc::unwrap_or_clone(spec).checked().map(Arc::new)).collect();
     Ok(Order::Apply { specs: specs?, again, dry_run })
-}
-
-async fn obey(scheduler: &Handle<Request>, order: Order) -> Response {
-    let (request, answer) = Request::new(order);
-    if scheduler.send(request).await.is_err() {
-        return failure(StatusCode::SERVICE_UNAVAILABLE, "the scheduler has ended");
-    }
-    match answer.await {
-        Ok(Ok(answer)) => Json(answer).into_response(),
-        Ok(Err(refused)) => failure(StatusCode::CONFLICT, refused),
-        Err(_) => failure(StatusCode::SERVICE_UNAVAILABLE, "the scheduler ended before it could keep this"),
-    }
 }
 
 /// Gives an order to whoever serves at a socket.

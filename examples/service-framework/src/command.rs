@@ -1,5 +1,7 @@
 //! The commands that give orders to `apportion service serve`, and how what comes of them is shown.
 
+mod explain;
+
 use std::{collections::BTreeMap, io::Write as _, path::PathBuf, sync::Arc};
 
 use comfy_table::{Table, presets};
@@ -68,6 +70,17 @@ pub enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Say why a service has the replicas that it has: what is measured, what follows from it, and what is waited for
+    Explain {
+        /// Its name
+        service: String,
+        /// Draw what was measured and decided since the framework began
+        #[arg(long, value_name = "FILE.svg")]
+        plot: Option<PathBuf>,
+        /// Which framework.
+        #[command(flatten)]
+        common: Common,
+    },
     /// Replace all replicas by others of the same kind, a few at a time
     Restart {
         /// Its name
@@ -110,7 +123,7 @@ pub enum Command {
 
 /// Gives an order and shows what comes of it. Gives the exit code.
 pub async fn command(command: Command) -> Result<u8, ServiceError> {
-    let mut only = None;
+    let (mut only, mut drawn) = (None, None);
     let mut described = Vec::new();
     let (common, order) = match command {
         Command::Apply { specs, dry_run, again, common } => {
@@ -127,6 +140,10 @@ pub async fn command(command: Command) -> Result<u8, ServiceError> {
         }
         Command::Scale { service, replicas, common } => {
             (common, Order::Scale { service: Some(service), replicas })
+        }
+        Command::Explain { service, plot, common } => {
+            drawn = plot;
+            (common, Order::Explain { service })
         }
         Command::Restart { service, common } => (common, Order::Restart { service }),
         Command::Rollback { service, to, common } => (common, Order::RollBack { service, to }),
@@ -151,6 +168,13 @@ pub async fn command(command: Command) -> Result<u8, ServiceError> {
             shown(common.output, &service, || details(&service))
         }
         (Answer::Services(services), None) => shown(common.output, &services, || list(&services)),
+        (Answer::Explained(explained), _) => {
+            if let Some(file) = drawn {
+                let drawn = std::fs::write(&file, explain::picture(&explained));
+                drawn.map_err(|source| ServiceError::Plot { file, source })?;
+            }
+            shown(common.output, &explained, || explain::text(&explained))
+        }
         (Answer::Applied(applied), _) => shown(common.output, &applied, || changes(&applied)),
         (Answer::Revision(revision), _) => {
             shown(common.output, &Answer::Revision(revision), || format!("revision {revision} is on its way"))

@@ -118,6 +118,27 @@ pub enum Event {
         /// How many.
         replicas: u32,
     },
+    /// What was measured asks for another number of replicas.
+    Autoscaled {
+        /// How many were wanted.
+        from: u32,
+        /// How many are wanted from now on.
+        to: u32,
+        /// What was measured, and what follows from it.
+        why: String,
+    },
+    /// What a service is scaled by is not known, so that it is not scaled down; told once, until it is known again.
+    Unmeasured {
+        /// What is to be measured.
+        rule: String,
+        /// Why it is not, and what to do.
+        why: String,
+    },
+    /// What a service is scaled by is known again.
+    MeasuredAgain {
+        /// What is measured.
+        rule: String,
+    },
     /// An order was not obeyed; nothing changes.
     Refused {
         /// Why not.
@@ -276,6 +297,11 @@ impl fmt::Display for Event {
             }
             Event::Unwanted { task_id } => write!(f, "{task_id} runs and is not wanted any more; killed"),
             Event::Scaled { replicas } => write!(f, "{replicas} replicas are wanted from now on"),
+            Event::Autoscaled { why, .. } => write!(f, "scaled: {why}"),
+            Event::Unmeasured { rule, why } => {
+                write!(f, "{rule} cannot be measured: {why}; not scaled down meanwhile")
+            }
+            Event::MeasuredAgain { rule } => write!(f, "{rule} is measured again"),
             Event::Refused { why } => write!(f, "not done: {why}"),
             Event::Stopping { replica, task_id } => {
                 write!(f, "replica {replica} is one too many; killed ({task_id})")

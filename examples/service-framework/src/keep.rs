@@ -238,6 +238,7 @@ fn read_earlier(file: &Path, spec: &Arc<Spec>) -> Result<Option<Table>, KeepErro
         placed: placed.collect(),
         strays: earlier.strays,
         apps: BTreeMap::from([(spec.name.clone(), app)]),
+        scaling: BTreeMap::new(),
     }))
 }
 

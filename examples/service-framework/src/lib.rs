@@ -14,8 +14,9 @@
 //!
 //! [`spec`] and [`template`] read the description, [`event`] is what is told.
 //!
-//! Beside them, and knowing nothing of tasks and offers: [`balancer`] deals the requests to an app out among its replicas, [`discovery`] tells
-//! others by DNS and HTTP where these are, and [`scale`] decides how many there are to be. The front has the first two.
+//! Beside them, and knowing nothing of offers: [`balancer`] deals the requests to an app out among its replicas, [`discovery`] tells others by
+//! DNS and HTTP where these are, and [`scale`] decides how many there are to be. The front has the first two; for the third [`measure`] asks
+//! agents, balancers and Prometheus what is so, and `state/scaling.rs` obeys.
 
 #![warn(missing_docs)]
 
@@ -27,6 +28,7 @@ pub mod event;
 pub mod front;
 pub mod keep;
 pub mod logs;
+pub mod measure;
 pub mod run;
 pub mod scale;
 pub mod scheduler;

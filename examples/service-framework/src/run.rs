@@ -26,6 +26,7 @@ use crate::{
     event::{Event, Told},
     front::{self, AnswerError, Answers, Front, reserve::ReserveError},
     keep::{Folder, KeepError},
+    measure::{self, Balancers},
     scheduler::{Request, ServiceScheduler},
     spec::{Spec, SpecError},
     state::Refused,
@@ -171,6 +172,14 @@ pub enum ServiceError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The picture could not be written.
+    #[error("cannot write the plot to {}: {source}; name a file in a folder that this user may write to", file.display())]
+    Plot {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// Signals could not be listened to.
     #[error("cannot listen to signals: {0}")]
     Signals(std::io::Error),
@@ -210,6 +219,7 @@ pub async fn run(args: RunArgs, master: &str) -> Result<u8, ServiceError> {
         .master(master);
     let program = Program {
         framework: spec.name.clone(),
+        master: master.to_owned(),
         failover_timeout: spec.failover_timeout,
         specs: vec![spec],
         folder,
@@ -243,6 +253,8 @@ pub(crate) async fn stop(framework: &str, folder: &Folder, master: &str) -> Resu
 /// The program around a scheduler.
 pub(crate) struct Program {
     pub(crate) framework: String,
+    /// Where the master is.
+    pub(crate) master: String,
     pub(crate) failover_timeout: Duration,
     /// What is applied at the start.
     pub(crate) specs: Vec<Arc<Spec>>,
@@ -383,8 +395,16 @@ impl Program {
         };
         let (leads, leading) = watch::channel(!*standing_by);
         let mut serving = pin!(self.serving(handle.clone(), Arc::clone(&front), leading));
+        let subjects = scheduler.subjects();
+        let waking = measure::wake(handle.clone(), subjects.clone(), |service| {
+            let front = Arc::clone(&front);
+            async move { front.wanted(&service).await }
+        });
+        let counted = Balancers::new(|service: &str| front.statistics(service));
+        let measuring = measure::run(handle.clone(), subjects, &self.master, counted);
         let mut following = pin!(async {
-            tokio::join!(front.follow(), front::report(drains, handle.clone()));
+            let report = front::report(drains, handle.clone());
+            tokio::join!(front.follow(), report, measuring, waking);
         });
         let mut unanswered = pin!(tokio::time::sleep(CONNECT_TIMEOUT));
         let mut driving = pin!(driver.run(scheduler));
@@ -449,7 +469,7 @@ impl Program {
         let socket = self.folder.path().join(SOCKET);
         let taking = async {
             match api::listen(&socket) {
-                Ok(listener) => api::serve(listener, scheduler, front).await,
+                Ok(listener) => api::serve(listener, scheduler, front, &self.master).await,
                 Err(error) => Err(error),
             }
         };

@@ -29,8 +29,9 @@ use self::room::Room;
 use crate::{
     event::{Event, Told},
     keep::KeepError,
+    scale::{Measured, Subject},
     spec::{Launch as Launched, Spec},
-    state::{AppView, Applied, Effect, Launch, Refused, Services, Table},
+    state::{AppView, Applied, Effect, Explained, Launch, Refused, Services, Table},
 };
 
 /// What the program around the scheduler may ask of it.
@@ -80,6 +81,20 @@ pub enum Order {
     },
     /// Say how services are.
     Show,
+    /// Say why a service is as it is.
+    Explain {
+        /// Which.
+        service: String,
+    },
+    /// This was measured. Said by [`measure`](crate::measure) of this program alone.
+    #[serde(skip)]
+    Measured(Vec<Measured>),
+    /// Somebody waits for a replica of a service that sleeps.
+    #[serde(skip)]
+    Wanted {
+        /// Which.
+        service: String,
+    },
     /// Clients have finished with a task that drains. Said by the [front](crate::front) of this program alone.
     #[serde(skip)]
     Drained {
@@ -100,6 +115,8 @@ pub enum Answer {
     Revision(u64),
     /// The services.
     Services(Vec<AppView>),
+    /// Why a service is as it is.
+    Explained(Box<Explained>),
 }
 
 /// An order, and who waits for what comes of it.
@@ -147,6 +164,8 @@ pub struct ServiceScheduler<K = Embedded> {
     stored: Table,
     /// Never full: the reader only writes lines.
     events: mpsc::UnboundedSender<Told>,
+    /// What is to be measured. Watched, so that nothing here waits for whoever does.
+    subjects: watch::Sender<Vec<Subject>>,
     /// What whoever leads clients to replicas goes by. Watched, so that nothing here waits for them.
     views: watch::Sender<Views>,
     wake_at: Option<Time>,
@@ -179,6 +198,7 @@ impl<K: Store> ServiceScheduler<K> {
             opening: None,
             stored: table,
             events,
+            subjects: watch::Sender::default(),
             wake_at: None,
             failure: None,
         }
@@ -200,6 +220,7 @@ impl<K: Store> ServiceScheduler<K> {
             opening: Some(Box::pin(opening)),
             stored: Table::default(),
             events,
+            subjects: watch::Sender::default(),
             wake_at: None,
             failure: None,
         }
@@ -224,6 +245,11 @@ impl<K: Store> ServiceScheduler<K> {
     fn fail(&mut self, cx: &mut Context<'_>, error: KeepError) {
         self.failure = Some(error);
         cx.stop(Stop::Abort);
+    }
+
+    /// What is to be measured, from now on.
+    pub fn subjects(&self) -> watch::Receiver<Vec<Subject>> {
+        self.subjects.subscribe()
     }
 
     /// The services as they are, from now on. What is seen here was stored before.
@@ -266,6 +292,16 @@ impl<K: Store> ServiceScheduler<K> {
                 Effect::Kill(_) => {}
                 Effect::Tell(told) => self.tell(told),
             }
+        }
+        if stored && self.subjects.receiver_count() > 0 {
+            let now = self.services.subjects();
+            self.subjects.send_if_modified(|before| {
+                let changed = *before != now;
+                if changed {
+                    *before = now;
+                }
+                changed
+            });
         }
         if stored && self.views.receiver_count() > 0 {
             let now = self.services.view();
@@ -334,6 +370,17 @@ impl<K: Store> ServiceScheduler<K> {
             Order::Promote { service } => services.promote(&service, now, effects).map(Answer::Revision),
             Order::Remove { services: names } => services.remove(&names, now, effects).map(|()| Answer::Done),
             Order::Show => Ok(Answer::Services(services.view())),
+            Order::Explain { service } => {
+                services.explain(&service, now).map(|explained| Answer::Explained(Box::new(explained)))
+            }
+            Order::Measured(measured) => {
+                services.measured(&measured, now, effects);
+                Ok(Answer::Done)
+            }
+            Order::Wanted { service } => {
+                services.wanted(&service, now, effects);
+                Ok(Answer::Done)
+            }
             Order::Drained { task_id } => {
                 services.drained(&task_id, effects);
                 Ok(Answer::Done)

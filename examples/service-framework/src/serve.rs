@@ -93,6 +93,7 @@ pub async fn serve(args: ServeArgs, master: &str) -> Result<u8, ServiceError> {
     let driver = args.roles.iter().fold(driver, |driver, role| driver.role(role));
     let program = Program {
         framework: name,
+        master: master.to_owned(),
         failover_timeout: args.failover_timeout,
         specs: Vec::new(),
         folder,

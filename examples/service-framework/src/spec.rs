@@ -10,7 +10,9 @@ mod network;
 mod placement;
 mod program;
 mod refused;
+mod scale;
 mod update;
+pub(crate) mod value;
 
 use std::{
     collections::BTreeMap,
@@ -40,9 +42,11 @@ pub use self::{
     network::NetworkSpec,
     placement::{Apart, Placement, Require, Spread},
     update::{Share, Update},
+    value::Problem,
 };
 use crate::{
     balancer::Listener,
+    scale::{Scale, spec::ScaleTable},
     template::{self, Unknown},
 };
 
@@ -119,6 +123,9 @@ pub struct Spec {
     /// How replicas are replaced.
     #[serde(default)]
     pub update: Update,
+    /// How many replicas there are by what is measured; `replicas` is then where it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<Scale>,
     /// Services that must be complete before this one is started for the first time.
     #[serde(default)]
     pub after: Vec<String>,
@@ -225,6 +232,7 @@ struct SpecFile {
     #[serde(default)]
     restart: RestartTable,
     update: Option<Spanned<UpdateTable>>,
+    scale: Option<Spanned<ScaleTable>>,
     #[serde(default)]
     after: Vec<Spanned<String>>,
     balancer: Option<Spanned<Listener>>,
@@ -277,6 +285,7 @@ impl Spec {
             .map_err(|error| source.refuse(error.span().unwrap_or(0..0), error.message().to_owned()))?;
         let resources = source.resources(raw.resources, raw.cpus, raw.memory, raw.disk)?;
         let ports = source.number("ports", raw.ports, 0, 0..=PORTS_MAX as i64)? as usize;
+        let scale = source.scale(raw.scale, raw.replicas.as_ref(), raw.balancer.is_some())?;
         let replicas = source.number("replicas", raw.replicas, 1, 0..=i64::from(REPLICAS_MAX))? as u32;
         let usual = Restart::default();
         let restart = Restart {
@@ -311,6 +320,7 @@ impl Spec {
             replace_after: source.duration("replace_after", raw.replace_after)?.unwrap_or(REPLACE_AFTER),
             restart,
             update: source.update(raw.update)?,
+            scale,
             after: source.after(raw.after)?,
             balancer: raw.balancer.map(|table| source.balancer(table, ports)).transpose()?,
             placement: source.placement(raw.placement)?,
@@ -329,6 +339,7 @@ impl Spec {
             replace_after: usual.replace_after,
             restart: usual.restart,
             update: usual.update,
+            scale: None,
             after: usual.after.clone(),
             balancer: None,
             ..spec.clone()
@@ -389,6 +400,10 @@ impl Source<'_> {
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
         SpecError::Invalid { file: self.file.to_owned(), line, column, what }
+    }
+
+    fn say(self, Problem { span, what }: Problem) -> SpecError {
+        self.refuse(span, what)
     }
 
     fn at<T>(self, key: &str, value: &Spanned<T>, what: impl std::fmt::Display) -> SpecError {
@@ -472,28 +487,15 @@ impl Source<'_> {
         default: i64,
         allowed: std::ops::RangeInclusive<i64>,
     ) -> Result<i64, SpecError> {
-        match given {
-            None => Ok(default),
-            Some(given) if allowed.contains(given.get_ref()) => Ok(given.into_inner()),
-            Some(given) => {
-                let what =
-                    format!("{} is not from {} to {}", given.get_ref(), allowed.start(), allowed.end());
-                Err(self.at(key, &given, what))
-            }
-        }
+        let Some(given) = given else { return Ok(default) };
+        value::number(key, &given, allowed).map_err(|problem| self.say(problem))
     }
 
     fn duration(self, key: &str, text: Option<Spanned<String>>) -> Result<Option<Duration>, SpecError> {
         let Some(text) = text else { return Ok(None) };
-        match humantime::parse_duration(text.get_ref()) {
-            Ok(duration) if !duration.is_zero() => Ok(Some(duration)),
-            Ok(_) => Err(self.at(key, &text, "is zero; leave it out for what is usual")),
-            Err(error) => {
-                let shown: String = text.get_ref().chars().take(40).collect();
-                let what =
-                    format!("`{shown}` is not a duration such as \"90s\", \"5m\" or \"1h 30m\": {error}");
-                Err(self.at(key, &text, what))
-            }
+        match value::duration(key, &text).map_err(|problem| self.say(problem))? {
+            Duration::ZERO => Err(self.at(key, &text, "is zero; leave it out for what is usual")),
+            duration => Ok(Some(duration)),
         }
     }
 

@@ -77,6 +77,6 @@ fn a_service_that_is_scaled_keeps_every_promise() {
 #[test]
 fn a_service_that_is_asked_to_leave_machines_keeps_every_promise() {
     let options = || Options::new().capability(Capability::InverseOffers).build();
-    let asked = conformance().seed(3).framework(move |framework| framework.options(options()));
+    let asked = conformance(false).seed(3).framework(move |framework| framework.options(options()));
     asked.work(|task| task.task_id.to_string()).run().assert_ok();
 }

@@ -3,13 +3,13 @@
 use std::{collections::VecDeque, fmt, time::Duration};
 
 use apportion_sdk::Time;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 /// How many decisions are remembered: six hours of one each 15 seconds.
 pub const DECISIONS_MAX: usize = 1440;
 
 /// What one rule said.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Said {
     /// Its metric and aim, such as `requests, 100 for each`.
     pub rule: String,
@@ -24,7 +24,7 @@ pub struct Said {
 }
 
 /// What a number of replicas follows from, beside what the rules said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "because", rename_all = "snake_case")]
 pub enum Because {
     /// It is what the rule with this place proposes, which proposes the most.
@@ -39,7 +39,7 @@ pub enum Because {
     /// Another number was proposed a moment ago; it must stand for so long.
     Stabilising {
         /// How long.
-        #[serde(serialize_with = "seconds")]
+        #[serde(serialize_with = "seconds", deserialize_with = "from_seconds")]
         window: Duration,
     },
     /// No more are added, or removed, within a minute.
@@ -51,10 +51,14 @@ pub enum Because {
     Min,
     /// No more are allowed.
     Max,
+    /// It would be fewer; but not while replicas are being replaced.
+    Updating,
+    /// An operator has scaled it to none, though at least one is to be there: that is left so until one scales it up.
+    Paused,
     /// Nothing was asked of the service for so long.
     Idle {
         /// How long.
-        #[serde(serialize_with = "seconds")]
+        #[serde(serialize_with = "seconds", deserialize_with = "from_seconds")]
         after: Duration,
     },
     /// There is none, and nothing is asked.
@@ -67,11 +71,15 @@ fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S
     serializer.serialize_f64(duration.as_secs_f64())
 }
 
+fn from_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
 /// How many replicas there are to be, and why.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
     /// When, in microseconds since the epoch.
-    #[serde(serialize_with = "micros")]
+    #[serde(serialize_with = "micros", deserialize_with = "from_micros")]
     pub at: Time,
     /// How many were wanted.
     pub from: u32,
@@ -90,6 +98,10 @@ fn micros<S: serde::Serializer>(at: &Time, serializer: S) -> Result<S::Ok, S::Er
     serializer.serialize_u64(at.as_micros())
 }
 
+fn from_micros<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
+    u64::deserialize(deserializer).map(Time::from_micros)
+}
+
 impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.value, self.replicas) {
@@ -101,6 +113,7 @@ impl fmt::Display for Said {
     }
 }
 
+/// In one line. The alternate form leaves out what all rules said, for those who tell that beside it.
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.from == self.to {
@@ -108,7 +121,10 @@ impl fmt::Display for Decision {
             false => write!(f, "{} -> {} replicas", self.from, self.to)?,
         }
         match self.because {
-            Because::Rule { place } => return write!(f, ": {}", self.said[place]),
+            Because::Rule { place } => match self.said.get(place) {
+                Some(said) => return write!(f, ": {said}"),
+                None => return Ok(()),
+            },
             Because::Unmeasured => f.write_str(": nothing is measured")?,
             Because::PartlyUnmeasured => f.write_str(": no fewer while something is not known")?,
             Because::Stabilising { window } => {
@@ -120,13 +136,17 @@ impl fmt::Display for Decision {
             Because::Idle { after } => {
                 return write!(f, ": nothing was asked for {}", humantime::format_duration(after));
             }
+            Because::Updating => f.write_str(": no fewer while replicas are being replaced")?,
+            Because::Paused => {
+                return f.write_str(": it was scaled to none by order, and waits to be scaled up");
+            }
             Because::Asleep => return f.write_str(": nothing is asked"),
             Because::Woken => return f.write_str(": something is asked"),
         }
-        for said in &self.said {
-            write!(f, "; {said}")?;
+        match f.alternate() {
+            true => Ok(()),
+            false => self.said.iter().try_for_each(|said| write!(f, "; {said}")),
         }
-        Ok(())
     }
 }
 

@@ -7,9 +7,14 @@
 //! 4. Every answer is a [`Decision`] that says why; [`plot`] draws them.
 //!
 //! The shape is that of Kubernetes' HorizontalPodAutoscaler, which people know: the largest proposal wins, nothing shrinks while a
-//! measurement is missing, and a proposal must have stood for a while.
+//! rule knows nothing, a replica that could not be asked counts as idle when there are to be more and as busy when there are to be fewer, a
+//! proposal must have stood for a while, and a service that an operator has scaled to none is left alone.
+//!
+//! What is measured comes from outside: [`measure`](crate::measure) asks agents, balancers and Prometheus, `state/scaling.rs` makes a
+//! [`Sample`] of that and obeys the [`Decision`].
 
 pub mod decision;
+mod measured;
 pub mod plot;
 pub mod prometheus;
 mod scaler;
@@ -23,7 +28,9 @@ use apportion_sdk::Time;
 
 pub use self::{
     decision::{Because, Decision, Said},
-    scaler::Scaler,
+    measured::{Measured, Replica, Subject, Traffic, Unknown, Used},
+    scaler::{Changed, Scaler},
+    season::Season,
     spec::{Aim, Metric, Predict, Rule, Scale},
 };
 
@@ -36,10 +43,21 @@ pub struct Sample {
     pub replicas: u32,
     /// How many of them do their work.
     pub ready: u32,
-    /// For each rule, in order, the mean of its metric over the replicas that are ready; or why it is not known.
-    pub values: Vec<Result<f64, String>>,
+    /// For each rule, in order, what its metric is; or why it is not known.
+    pub values: Vec<Result<Mean, String>>,
     /// Whether anything was asked of the service since the last sample, or waits to be; none when nobody can tell.
     pub busy: Option<bool>,
+    /// Whether replicas are being replaced, so that two may bear what is one's.
+    pub updating: bool,
+}
+
+/// The mean of a metric over replicas that are ready.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mean {
+    /// The mean.
+    pub value: f64,
+    /// Over so many: all that are ready, or fewer when not all of them could be asked.
+    pub of: u32,
 }
 
 /// What one rule sees.
@@ -51,14 +69,21 @@ pub struct Load {
     pub replicas: u32,
     /// How many of them do their work.
     pub ready: u32,
-    /// The mean over these.
+    /// How many of these were measured.
+    pub measured: u32,
+    /// The mean over those.
     pub value: f64,
 }
 
 impl Load {
-    /// What all replicas bear together.
+    /// What all replicas bear together, at the least: those that were not measured bear nothing.
     pub fn total(&self) -> f64 {
-        self.value * f64::from(self.ready)
+        self.value * f64::from(self.measured)
+    }
+
+    /// What they bear at the most that is believed: those that were not measured bear what each is to bear.
+    pub fn total_at_most(&self, each: f64) -> f64 {
+        self.total() + each * f64::from(self.ready.saturating_sub(self.measured))
     }
 }
 
@@ -75,6 +100,11 @@ pub struct Proposal {
 pub trait Policy: std::fmt::Debug + Send {
     /// What it would have now.
     fn propose(&mut self, load: &Load) -> Proposal;
+
+    /// What it has learned, to be kept over a restart.
+    fn learned(&self) -> Option<&Season> {
+        None
+    }
 }
 
 /// So many replicas that each bears at most `each`.

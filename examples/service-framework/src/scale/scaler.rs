@@ -1,10 +1,14 @@
 //! From proposals to a decision: bounds in number and in time.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use apportion_sdk::Time;
+use serde::{Deserialize, Serialize};
 
-use super::{Because, Decision, Load, Policy, Said, Sample, Scale, decision::History};
+use super::{Because, Decision, Load, Mean, Policy, Said, Sample, Scale, Season, decision::History};
 
 /// What [`Scale::up_step`] and [`Scale::down_step`] count over.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -16,19 +20,78 @@ pub struct Scaler {
     policies: Vec<Box<dyn Policy>>,
     /// What was recommended, for as long as the longer of the windows.
     recommended: VecDeque<(Time, u32)>,
-    /// What was changed within the last minute: when, from, to.
-    changed: VecDeque<(Time, u32, u32)>,
+    /// What was changed within the last minute.
+    changed: VecDeque<Changed>,
     /// When something was asked of the service, or it was seen first.
     busy_at: Option<Time>,
     history: History,
 }
 
+/// A number of replicas took the place of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Changed {
+    /// When, in microseconds since the epoch.
+    pub at_us: u64,
+    /// How many there were to be.
+    pub from: u32,
+    /// How many there are to be since.
+    pub to: u32,
+}
+
+impl Changed {
+    fn since(&self, now: Time) -> Duration {
+        now.since(Time::from_micros(self.at_us))
+    }
+}
+
 impl Scaler {
-    /// One that has seen nothing yet.
-    pub fn new(scale: Scale) -> Self {
-        let policies = scale.rules.iter().map(|rule| rule.policy()).collect();
-        let (recommended, changed) = (VecDeque::new(), VecDeque::new());
+    /// One that has seen nothing yet, but what one before it has [learned](Scaler::learned) and last [changed](Scaler::changed).
+    pub fn new(scale: Scale, learned: &BTreeMap<String, Season>, changed: &[Changed]) -> Self {
+        let policies = scale.rules.iter().map(|rule| rule.policy(learned.get(&rule.learns()))).collect();
+        let (recommended, changed) = (VecDeque::new(), changed.iter().copied().collect());
         Self { scale, policies, recommended, changed, busy_at: None, history: History::default() }
+    }
+
+    /// By what it decides.
+    pub fn scale(&self) -> &Scale {
+        &self.scale
+    }
+
+    /// Decides by another description from now on. While its rules are the same, what was seen counts on.
+    pub fn describe(&mut self, scale: Scale, learned: &BTreeMap<String, Season>) {
+        if scale.rules == self.scale.rules {
+            self.scale = scale;
+        } else {
+            let changed: Vec<_> = self.changed.iter().copied().collect();
+            *self = Self::new(scale, learned, &changed);
+        }
+    }
+
+    /// What its rules have learned of times to come, by what they measure; only what differs from what is kept already.
+    pub fn learned(&self, kept: &BTreeMap<String, Season>) -> BTreeMap<String, Season> {
+        let rules = self.scale.rules.iter().zip(&self.policies);
+        let learned = rules.filter_map(|(rule, policy)| Some((rule.learns(), policy.learned()?)));
+        let new = learned.filter(|(key, season)| kept.get(key).is_none_or(|kept| season.differs(kept)));
+        new.map(|(key, season)| (key, season.kept())).collect()
+    }
+
+    /// What was changed within the last minute, as far as was decided here.
+    pub fn changed(&self) -> impl Iterator<Item = &Changed> {
+        self.changed.iter()
+    }
+
+    /// When a change that must stand for a while has stood for so long, if nothing else is measured until then; none when none is
+    /// waited for.
+    pub fn stands_at(&self) -> Option<Time> {
+        let last = self.history.all().next_back()?;
+        let Because::Stabilising { window } = last.because else { return None };
+        let now = last.to;
+        // From what was recommended last on back: since when nothing else was.
+        let (_, wanted) = *self.recommended.back()?;
+        let other = |recommended: u32| if wanted > now { recommended <= now } else { recommended >= now };
+        let standing = self.recommended.iter().rev().take_while(|(_, recommended)| !other(*recommended));
+        standing.last().map(|(since, _)| *since + window)
     }
 
     /// What was decided.
@@ -41,7 +104,8 @@ impl Scaler {
         let said = self.ask(sample);
         let (to, because) = self.choose(sample, &said);
         if to != sample.replicas {
-            self.changed.push_back((sample.at, sample.replicas, to));
+            let at_us = sample.at.as_micros();
+            self.changed.push_back(Changed { at_us, from: sample.replicas, to });
         }
         let (at, from, ready) = (sample.at, sample.replicas, sample.ready);
         let decision = Decision { at, from, ready, to, said, because };
@@ -62,9 +126,10 @@ impl Scaler {
                 why: String::new(),
             };
             match sample.values.get(place).unwrap_or(&unknown) {
-                Ok(value) if value.is_finite() && *value >= 0.0 => {
+                Ok(Mean { value, of }) if value.is_finite() && *value >= 0.0 => {
                     let Sample { at, replicas, ready, .. } = *sample;
-                    let proposal = policy.propose(&Load { at, replicas, ready, value: *value });
+                    let load = Load { at, replicas, ready, measured: *of, value: *value };
+                    let proposal = policy.propose(&load);
                     Said {
                         value: Some(*value),
                         replicas: Some(proposal.replicas),
@@ -72,7 +137,7 @@ impl Scaler {
                         ..known
                     }
                 }
-                Ok(value) => Said { why: format!("{value} is no measurement"), ..known },
+                Ok(Mean { value, .. }) => Said { why: format!("{value} is no measurement"), ..known },
                 Err(why) => Said { why: why.clone(), ..known },
             }
         });
@@ -91,18 +156,25 @@ impl Scaler {
                 _ => (0, Because::Asleep),
             };
         }
+        // The same in Kubernetes: somebody wants it out of the way for a while.
+        if now == 0 {
+            return (0, Because::Paused);
+        }
         let idle_for = self.busy_at.map_or(Duration::ZERO, |busy_at| at.since(busy_at));
         if self.scale.min == 0 && busy == Some(false) && idle_for >= self.scale.idle_after {
             return (0, Because::Idle { after: self.scale.idle_after });
         }
-        let (wanted, because) = largest(now, said);
+        let (wanted, because) = match largest(now, said) {
+            (wanted, _) if wanted < now && sample.updating => (now, Because::Updating),
+            proposed => proposed,
+        };
         let (to, because) = self.stabilised(at, now, wanted, because);
         let (to, because) = self.stepwise(at, now, to, because);
         // Only idleness leads to none.
-        let min = self.scale.min.max(1).min(self.scale.max);
+        let bounds = self.scale.bounds();
         match to {
-            to if to < min => (min, Because::Min),
-            to if to > self.scale.max => (self.scale.max, Because::Max),
+            to if to < *bounds.start() => (*bounds.start(), Because::Min),
+            to if to > *bounds.end() => (*bounds.end(), Because::Max),
             to => (to, because),
         }
     }
@@ -140,12 +212,12 @@ impl Scaler {
 
     /// No more than a step is changed within a minute.
     fn stepwise(&mut self, at: Time, now: u32, to: u32, because: Because) -> (u32, Because) {
-        while self.changed.front().is_some_and(|(then, ..)| at.since(*then) >= MINUTE) {
+        while self.changed.front().is_some_and(|changed| changed.since(at) >= MINUTE) {
             self.changed.pop_front();
         }
-        let sum = |change: fn(&(Time, u32, u32)) -> u32| self.changed.iter().map(change).sum::<u32>();
-        let added = sum(|(_, from, to)| to.saturating_sub(*from));
-        let removed = sum(|(_, from, to)| from.saturating_sub(*to));
+        let sum = |change: fn(&Changed) -> u32| self.changed.iter().map(change).sum::<u32>();
+        let added = sum(|Changed { from, to, .. }| to.saturating_sub(*from));
+        let removed = sum(|Changed { from, to, .. }| from.saturating_sub(*to));
         let most = now.saturating_add(self.scale.up_step.saturating_sub(added));
         let least = now.saturating_sub(self.scale.down_step.saturating_sub(removed));
         match to {

@@ -36,6 +36,23 @@ impl Season {
         Self { period, parts: vec![None; PARTS], now: None }
     }
 
+    /// Whether it is of such a period, and whole: it may come from a file.
+    pub fn fits(&self, period: Duration) -> bool {
+        self.period == period
+            && self.parts.len() == PARTS
+            && self.parts.iter().flatten().all(|most| most.is_finite())
+    }
+
+    /// What is to be kept: what was seen of whole parts, which changes once in each.
+    pub fn kept(&self) -> Season {
+        Season { now: None, ..self.clone() }
+    }
+
+    /// Whether what is kept is not that any more.
+    pub fn differs(&self, kept: &Season) -> bool {
+        self.period != kept.period || self.parts != kept.parts
+    }
+
     fn part(&self, at: Time) -> usize {
         let period = self.period.as_micros().max(1);
         let within = u128::from(at.as_micros()) % period;
@@ -91,5 +108,9 @@ impl Policy for Seasonal {
             }
             _ => now,
         }
+    }
+
+    fn learned(&self) -> Option<&Season> {
+        Some(&self.season)
     }
 }

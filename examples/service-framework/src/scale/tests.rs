@@ -2,7 +2,7 @@
 //!
 //! `UPDATE_EXPECT=1` rewrites the pictures and the tables beside this file.
 
-use std::{env, fmt::Write as _, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, env, fmt::Write as _, fs, path::Path, time::Duration};
 
 use apportion_sdk::Time;
 use proptest::prelude::*;
@@ -17,6 +17,11 @@ const START: Duration = Duration::from_secs(40);
 
 fn scale(table: &str) -> Result<Scale, spec::Problem> {
     toml::from_str::<spec::ScaleTable>(table).expect("a table").checked(100)
+}
+
+/// Measured of all.
+fn all(value: f64, of: u32) -> Mean {
+    Mean { value, of }
 }
 
 /// A service whose replicas bear a load together.
@@ -41,7 +46,7 @@ impl Loop {
     fn new(table: &str, replicas: u32) -> Loop {
         let scale = scale(table).unwrap();
         let rules = scale.rules.iter().map(|rule| rule.metric.clone()).collect();
-        let (starting, scaler) = (Vec::new(), Scaler::new(scale));
+        let (starting, scaler) = (Vec::new(), Scaler::new(scale, &BTreeMap::new(), &[]));
         Loop {
             scaler,
             wanted: replicas,
@@ -67,16 +72,17 @@ impl Loop {
             at,
             replicas: self.wanted,
             ready: self.ready,
-            values: self.rules.iter().map(value).collect(),
+            values: self.rules.iter().map(|metric| value(metric).map(|it| all(it, self.ready))).collect(),
             busy: Some(load > 0.0),
+            updating: false,
         };
         let decision = self.scaler.decide(&sample);
         assert_eq!(decision.from, self.wanted);
-        let all = self.ready + self.starting.len() as u32;
-        if decision.to > all {
-            self.starting.extend((all..decision.to).map(|_| at + START));
+        let living = self.ready + self.starting.len() as u32;
+        if decision.to > living {
+            self.starting.extend((living..decision.to).map(|_| at + START));
         }
-        for _ in decision.to..all {
+        for _ in decision.to..living {
             // Those that have not started are given up first.
             if self.starting.pop().is_none() {
                 self.ready -= 1;
@@ -192,10 +198,10 @@ fn what_nobody_asks_sleeps_and_is_woken() {
 fn what_is_not_known_shrinks_nothing_and_says_so() {
     let table = "max = 9\ndown_after = '0s'\n[[rule]]\nmetric = 'cpu'\ntarget = 0.5\n[[rule]]\nmetric = 'prometheus'\nurl = 'http://p'\nquery = \
                  'q'\ntarget = 1\n";
-    let mut scaler = Scaler::new(scale(table).unwrap());
+    let mut scaler = Scaler::new(scale(table).unwrap(), &BTreeMap::new(), &[]);
     let mut decide = |seconds, cpu: f64, waiting: Result<f64, &str>| {
-        let values = vec![Ok(cpu), waiting.map_err(str::to_owned)];
-        scaler.decide(&Sample { at: at(seconds), replicas: 4, ready: 4, values, busy: None })
+        let values = vec![Ok(all(cpu, 4)), waiting.map(|it| all(it, 4)).map_err(str::to_owned)];
+        scaler.decide(&Sample { at: at(seconds), replicas: 4, ready: 4, values, busy: None, updating: false })
     };
     let refused = Err("http://p: connection refused");
     let decision = decide(0, 0.1, refused);
@@ -210,15 +216,127 @@ fn what_is_not_known_shrinks_nothing_and_says_so() {
     assert_eq!(decide(3, 0.1, Ok(0.1)).to, 1);
 }
 
+fn sample(seconds: u64, replicas: u32, ready: u32, value: f64, of: u32) -> Sample {
+    let values = vec![Ok(Mean { value, of })];
+    Sample { at: at(seconds), replicas, ready, values, busy: None, updating: false }
+}
+
+/// As in Kubernetes: who could not be asked is idle when there are to be more, and does what it is to do when there are to be fewer.
+#[test]
+fn who_could_not_be_asked_neither_adds_nor_removes() {
+    for aim in ["target = 0.5", "over = 0.5"] {
+        let table = format!("max = 99\ndown_after = '0s'\n[[rule]]\nmetric = 'cpu'\n{aim}\n");
+        let decide = |value, of| {
+            let mut scaler = Scaler::new(scale(&table).unwrap(), &BTreeMap::new(), &[]);
+            scaler.decide(&sample(0, 4, 4, value, of)).to
+        };
+        assert!(decide(0.9, 4) > 4, "{aim}");
+        assert_eq!(decide(0.9, 2), 4, "{aim}: the other two may have nothing to do");
+        assert!(decide(1.3, 3) > 4, "{aim}: enough for more by themselves");
+        assert!(decide(0.1, 4) < 4, "{aim}");
+        assert_eq!(decide(0.1, 1), 4, "{aim}: the other three may be busy");
+        assert!(decide(0.01, 3) < 4, "{aim}: fewer are enough even so");
+    }
+}
+
+#[test]
+fn nothing_is_taken_away_while_replicas_are_replaced() {
+    let table = "max = 9\ndown_after = '0s'\n[[rule]]\nmetric = 'cpu'\ntarget = 0.5\n";
+    let mut scaler = Scaler::new(scale(table).unwrap(), &BTreeMap::new(), &[]);
+    let decision = scaler.decide(&Sample { updating: true, ..sample(0, 4, 4, 0.1, 4) });
+    assert_eq!((decision.to, decision.because), (4, Because::Updating));
+    let decision = scaler.decide(&Sample { updating: true, ..sample(1, 4, 4, 0.9, 4) });
+    assert_eq!(decision.to, 8, "more are added all the same");
+}
+
+#[test]
+fn what_an_operator_has_scaled_to_none_is_left_alone() {
+    let mut scaler = Scaler::new(
+        scale("max = 9\n[[rule]]\nmetric = 'cpu'\ntarget = 0.5\n").unwrap(),
+        &BTreeMap::new(),
+        &[],
+    );
+    let decision = scaler.decide(&Sample { busy: Some(true), ..sample(0, 0, 0, 1.0, 0) });
+    assert_eq!((decision.to, decision.because), (0, Because::Paused));
+    assert_eq!(
+        decision.to_string(),
+        "0 replicas stay: it was scaled to none by order, and waits to be scaled up"
+    );
+    assert_eq!(scaler.decide(&sample(1, 1, 1, 1.0, 1)).to, 2, "one is more than none: it goes on");
+}
+
+#[test]
+fn it_is_known_when_a_change_has_stood_for_long_enough() {
+    let table = "max = 9\ndown_after = '2m'\n[[rule]]\nmetric = 'cpu'\ntarget = 0.5\n";
+    let mut scaler = Scaler::new(scale(table).unwrap(), &BTreeMap::new(), &[]);
+    for (seconds, value, stands) in
+        [(0, 0.5, None), (15, 0.1, Some(135)), (30, 0.2, Some(135)), (45, 0.5, None)]
+    {
+        scaler.decide(&sample(seconds, 4, 4, value, 4));
+        assert_eq!(scaler.stands_at(), stands.map(at), "{seconds}");
+    }
+    // What is described anew holds at once, and what was seen counts on while the rules are the same.
+    scaler.decide(&sample(60, 4, 4, 0.1, 4));
+    let shorter = scale(&table.replace("2m", "30s")).unwrap();
+    scaler.describe(shorter, &BTreeMap::new());
+    assert_eq!(scaler.decide(&sample(90, 4, 4, 0.1, 4)).to, 1);
+    scaler.describe(scale(&table.replace("0.5", "0.6")).unwrap(), &BTreeMap::new());
+    assert_eq!(scaler.history().all().len(), 0, "other rules, another history");
+}
+
+#[test]
+fn what_was_learned_and_changed_is_taken_up_by_the_next() {
+    let table = "max = 50\nup_step = 3\n[[rule]]\nmetric = 'cpu'\ntarget = 0.5\npredict = { period = '1d', lead = '10m' }\n";
+    let mut scaler = Scaler::new(scale(table).unwrap(), &BTreeMap::new(), &[]);
+    // One day, with much to do at its noon.
+    let mut kept = BTreeMap::new();
+    for minute in 0..24 * 60 {
+        let busy = (12 * 60..13 * 60).contains(&minute);
+        scaler.decide(&sample(minute * 60, 4, 4, if busy { 2.0 } else { 0.5 }, 4));
+        kept.extend(scaler.learned(&kept));
+    }
+    assert!(scaler.learned(&kept).is_empty(), "what is kept is not kept again");
+    let stored: BTreeMap<String, Season> =
+        serde_json::from_str(&serde_json::to_string(&kept).unwrap()).unwrap();
+    let noon = 36 * 3600;
+    let mut next = Scaler::new(scale(table).unwrap(), &stored, &[]);
+    let decision = next.decide(&sample(noon - 300, 4, 4, 0.5, 4));
+    assert!(decision.to > 4 && decision.to_string().contains("is expected in 10m"), "{decision}");
+    let changed: Vec<_> = next.changed().copied().collect();
+    let mut after = Scaler::new(scale(table).unwrap(), &stored, &changed);
+    let decision = after.decide(&sample(noon - 290, decision.to, 4, 0.5, 4));
+    assert_eq!(
+        (decision.to, decision.because),
+        (7, Because::Step { a_minute: 3 }),
+        "steps count over a crash"
+    );
+}
+
+#[test]
+fn decisions_are_read_as_they_were_written() {
+    let all = [
+        Because::Rule { place: 0 },
+        Because::Stabilising { window: Duration::from_millis(1500) },
+        Because::Step { a_minute: 3 },
+        Because::Idle { after: Duration::from_secs(900) },
+        Because::Paused,
+    ];
+    for because in all {
+        let said = Said { rule: "r".into(), value: Some(0.5), aim: 1.0, replicas: None, why: "w".into() };
+        let decision = Decision { at: at(7), from: 1, ready: 1, to: 2, said: vec![said], because };
+        let text = serde_json::to_string(&decision).unwrap();
+        assert_eq!(serde_json::from_str::<Decision>(&text).unwrap(), decision, "{text}");
+    }
+}
+
 #[test]
 fn no_more_than_a_step_is_added_within_a_minute() {
     let table = "max = 50\nup_step = 3\n[[rule]]\nmetric = 'cpu'\ntarget = 0.5\n";
-    let mut scaler = Scaler::new(scale(table).unwrap());
+    let mut scaler = Scaler::new(scale(table).unwrap(), &BTreeMap::new(), &[]);
     let mut replicas = 1;
     let mut counts = Vec::new();
     for seconds in (0..180).step_by(15) {
-        let sample = Sample { at: at(seconds), replicas, ready: replicas, values: vec![Ok(1.0)], busy: None };
-        replicas = scaler.decide(&sample).to;
+        replicas = scaler.decide(&sample(seconds, replicas, replicas, 1.0, replicas)).to;
         counts.push(replicas);
     }
     // Two of each three leave the minute a sample later.
@@ -297,8 +415,9 @@ proptest! {
             let load = f64::from(load.saturating_sub(500));
             let before = played.wanted;
             let decision = played.step(at(step as u64 * 15), load);
-            prop_assert!((min..=max).contains(&decision.to), "{decision:?}");
-            prop_assert!(decision.to > 0 || load == 0.0, "none while something is asked: {decision:?}");
+            let paused = decision.because == Because::Paused && before == 0;
+            prop_assert!((min..=max).contains(&decision.to) || paused, "{decision:?}");
+            prop_assert!(decision.to > 0 || load == 0.0 || paused, "none while something is asked: {decision:?}");
             if let Because::Rule { place } = decision.because {
                 prop_assert_eq!(decision.said[place].replicas, Some(decision.to));
             }

@@ -14,11 +14,18 @@ pub struct Target {
 
 impl Policy for Target {
     fn propose(&mut self, load: &Load) -> Proposal {
+        // Those that are on their way bear their part soon: the load of all is what counts.
         let all = f64::from(load.replicas) * self.target;
-        let (replicas, why) = match load.total() {
-            // Those that are on their way bear their part soon: the load of all is what counts.
-            total if (total - all).abs() <= all * TOLERANCE => (load.replicas, "near enough"),
-            total => (replicas_for(total, self.target), "for all to bear it"),
+        let (least, most) = (load.total(), load.total_at_most(self.target));
+        let enough = |total: f64| (total - all).abs() <= all * TOLERANCE;
+        let (replicas, why) = match (replicas_for(least, self.target), replicas_for(most, self.target)) {
+            (more, _) if more > load.replicas && !enough(least) => (more, "for all to bear it"),
+            (_, fewer) if fewer < load.replicas && !enough(most) => (fewer, "for all to bear it"),
+            _ if enough(least) => (load.replicas, "near enough"),
+            _ if load.measured < load.ready => {
+                (load.replicas, "some could not be asked, and count either way")
+            }
+            _ => (load.replicas, "for all to bear it"),
         };
         Proposal { replicas, why: why.to_owned() }
     }
@@ -38,13 +45,15 @@ pub struct Threshold {
 impl Policy for Threshold {
     fn propose(&mut self, load: &Load) -> Proposal {
         let propose = |replicas, why: &str| Proposal { replicas, why: why.to_owned() };
-        if load.value > self.over {
+        let ready = f64::from(load.ready.max(1));
+        let (least, most) = (load.total() / ready, load.total_at_most(self.over) / ready);
+        if least > self.over {
             return match load.ready < load.replicas {
                 true => propose(load.replicas, "over it; those that start may be enough"),
                 false => propose(load.replicas.saturating_add(self.step), "over it"),
             };
         }
-        match load.value < self.over / 2.0 {
+        match most < self.over / 2.0 {
             true => propose(load.replicas.saturating_sub(1), "under half of it"),
             false => propose(load.replicas, "between half of it and it"),
         }

@@ -50,6 +50,7 @@ impl Spec {
             replace_after: REPLACE_AFTER,
             restart: Restart::default(),
             update: Update::default(),
+            scale: None,
             after: Vec::new(),
             balancer: None,
             placement: Placement::default(),
@@ -104,6 +105,13 @@ impl Spec {
             return Err(format!("restart: max ({max:?}) is below min ({min:?})"));
         }
         if let Some(what) = self.update.problem() {
+            return Err(what);
+        }
+        if let Some(scale) = &self.scale
+            && let Some(what) = scale
+                .problem(REPLICAS_MAX)
+                .or_else(|| scale.needs_balancer().filter(|_| self.balancer.is_none()))
+        {
             return Err(what);
         }
         if self.after.contains(&self.name) {

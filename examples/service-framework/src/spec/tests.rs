@@ -395,6 +395,85 @@ fn only_what_a_replica_notices_makes_another_one() {
     assert_eq!(kept, good);
 }
 
+const SCALE: &str = "[scale]\nmin = 1\nmax = 9\n\n[[scale.rule]]\nmetric = \"cpu\"\ntarget = 0.7\n";
+
+#[test]
+fn how_it_is_scaled_is_no_part_of_a_revision() {
+    let without = parse(GOOD).unwrap();
+    let with = parse(&format!("{GOOD}{SCALE}")).unwrap();
+    let scale = with.scale.clone().unwrap();
+    assert_eq!((scale.min, scale.max, scale.interval), (1, 9, Duration::from_secs(15)));
+    assert!(with.same_replicas(&without) && with != without);
+    let told: Spec = serde_json::from_str(&serde_json::to_string(&with).unwrap()).unwrap();
+    assert_eq!(told.checked().unwrap(), with);
+}
+
+#[test]
+fn mistakes_of_scaling_are_named_at_their_place() {
+    let cases = [
+        (
+            "min = 1",
+            "min = 10",
+            "web.toml:20:7: scale.min: is 10, more than scale.max, 9; no number is between them: lower min",
+        ),
+        ("max = 9", "", "web.toml:19:1: scale.max: is missing; write for example\nmax = 10"),
+        ("max = 9", "max = 1001", "web.toml:21:7: scale.max: 1001 is not from 1 to 1000"),
+        ("max = 9", "max = 2", "web.toml:4:12: replicas: is 3, and [scale] keeps from 1 to 2; it is where"),
+        (
+            "max = 9",
+            "max = 9\nup_after = \"soon\"",
+            "web.toml:22:12: scale.up_after: `soon` is not a duration",
+        ),
+        ("max = 9", "max = 9\ninterval = \"10m\"", "web.toml:22:12: scale.interval: is not from 1s to 5m"),
+        ("target = 0.7", "target = 0", "web.toml:25:10: scale.rule.target: 0 is not above 0"),
+        ("target = 0.7", "", "web.toml:23:1: scale.rule: aims at nothing; write target = 0.7"),
+        ("\"cpu\"", "\"speed\"", "web.toml:24:10: scale.rule.metric: `speed` is none of cpu"),
+        (
+            "\"cpu\"",
+            "\"prometheus\"\nurl = \"http://\"\nquery = \"up\"",
+            "web.toml:25:7: scale.rule.url: begins with `http://` and a host",
+        ),
+        (
+            "min = 1",
+            "min = 0",
+            "web.toml:20:7: scale.min: is 0, and without a [balancer] nobody would notice",
+        ),
+        (
+            "\"cpu\"",
+            "\"queue\"",
+            "web.toml:24:10: scale.rule.metric: queue is counted by a balancer, and it has none; give it",
+        ),
+        ("min = 1", "mni = 1", "web.toml:20:1: unknown field `mni`"),
+    ];
+    for (line, other, expected) in cases {
+        assert!(SCALE.contains(line), "{line}");
+        let text = format!("{GOOD}{}", SCALE.replacen(line, other, 1));
+        let message = parse(&text).unwrap_err().to_string();
+        assert!(message.starts_with(expected), "{message}\nis not\n{expected}");
+    }
+}
+
+/// What a program sends is checked as what a person writes.
+#[test]
+fn a_program_cannot_scale_without_bounds() {
+    let good = parse(&format!("{GOOD}{SCALE}")).unwrap();
+    let scale = good.scale.clone().unwrap();
+    let bad = [
+        Scale { min: 10, ..scale.clone() },
+        Scale { min: 0, ..scale.clone() },
+        Scale { max: 1001, ..scale.clone() },
+        Scale { up_step: 0, ..scale.clone() },
+        Scale { rules: Vec::new(), ..scale.clone() },
+        Scale { interval: Duration::ZERO, ..scale.clone() },
+        Scale { down_after: Duration::from_secs(100_000), ..scale },
+    ];
+    for scale in bad {
+        let shown = format!("{scale:?}");
+        let refused = Spec { scale: Some(scale), ..good.clone() }.checked();
+        assert!(refused.is_err_and(|error| error.to_string().contains("scale")), "{shown}");
+    }
+}
+
 #[test]
 fn a_balancer_is_the_services_own_and_its_mistakes_are_named_at_their_place() {
     let good = "name = 'web'\ncommand = 'serve'\nports = 2\n\n[balancer]\naddress = '127.0.0.1:8080'\nport = 1\n\n\

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use super::scaling;
 use crate::spec::Spec;
 
 /// Revisions that were complete and can be gone back to.
@@ -79,6 +80,7 @@ impl App {
     /// A service that was never there.
     pub fn new(spec: Arc<Spec>) -> Self {
         Self {
+            scaled: scaling::ordered(None, &spec),
             revisions: BTreeMap::from([(1, Arc::clone(&spec))]),
             described: spec,
             last: 1,
@@ -86,7 +88,6 @@ impl App {
             good: Vec::new(),
             rejected: None,
             phase: Phase::Rolling,
-            scaled: None,
             started: false,
             removed: false,
         }
@@ -141,8 +142,8 @@ impl App {
     /// Takes a new description.
     pub fn describe(&mut self, spec: Arc<Spec>, again: bool) -> Change {
         let change = self.compare(&spec, again);
+        self.scaled = scaling::ordered(Some(self), &spec);
         self.removed = false;
-        self.scaled = self.scaled.filter(|scaled| scaled.described == spec.replicas);
         if let Change::Update(number) = change {
             self.revisions.entry(number).or_insert_with(|| Arc::clone(&spec));
             self.described = spec;

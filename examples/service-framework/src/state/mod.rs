@@ -16,9 +16,11 @@
 
 mod app;
 mod drain;
+mod explained;
 mod orders;
 pub mod plan;
 mod rollout;
+pub mod scaling;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,7 @@ use apportion_sdk::{
 
 pub use self::{
     app::{App, Change, Phase, Scaled},
+    explained::{Explained, ScalingView, Waiting},
     orders::{Applied, Refused},
     table::{Placed, Spot, Table, TableError, VERSION},
     view::{AppView, Endpoint, TaskView},
@@ -45,6 +48,7 @@ use self::{
     drain::Drain,
     plan::{Plan, Seat, Seen, Wish},
     rollout::Progress,
+    scaling::Scaling,
 };
 use crate::{
     event::{Event, Told},
@@ -109,6 +113,8 @@ struct Runtime {
     complete: bool,
     /// Whether it was told that it waits for others.
     waits: bool,
+    /// Once something was measured, when it is scaled by that.
+    scaling: Option<Scaling>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -187,6 +193,10 @@ impl Services {
     /// How many replicas are ready, of all services.
     pub fn running(&self) -> u32 {
         self.runtimes.values().map(|runtime| runtime.ready).sum()
+    }
+
+    fn is_ready(&self, task_id: &TaskId) -> bool {
+        self.instances[task_id].ready_since.is_some()
     }
 
     /// How many tasks of each service that are to stay each agent has.
@@ -450,6 +460,7 @@ impl Services {
             if app.removed && self.table.tasks_of(name).next().is_none() {
                 self.table.apps.remove(name);
                 self.runtimes.remove(name);
+                self.table.scaling.remove(name);
                 effects.push(Effect::Tell(Told::of(name, Event::Removed)));
                 return;
             }

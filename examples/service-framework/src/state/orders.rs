@@ -8,7 +8,7 @@ use std::{
 
 use apportion_sdk::Time;
 
-use super::{App, Change, Effect, Scaled, Services};
+use super::{App, Change, Effect, Scaled, Services, scaling};
 use crate::{
     event::{Event, Told},
     spec::{REPLICAS_MAX, Spec},
@@ -208,13 +208,9 @@ impl Services {
         }
         for spec in specs {
             let app = self.table.apps.get(&spec.name);
-            let stays = |scaled: &Scaled| scaled.described == spec.replicas;
             let change = Applied {
                 change: app.map_or(Change::New, |app| app.compare(spec, again)),
-                replicas: app
-                    .and_then(|app| app.scaled)
-                    .filter(stays)
-                    .map_or(spec.replicas, |it| it.replicas),
+                replicas: scaling::ordered(app, spec).map_or(spec.replicas, |ordered| ordered.replicas),
                 replicas_before: app.map_or(0, App::replicas),
             };
             if applied.insert(spec.name.clone(), change).is_some() {

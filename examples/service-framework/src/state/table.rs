@@ -11,7 +11,7 @@ use apportion_sdk::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::App;
+use super::{App, scaling::Past};
 
 /// The version of the records; another one is refused rather than guessed at.
 pub const VERSION: u32 = 2;
@@ -23,6 +23,9 @@ const WHOLE: &str = "services";
 const APP: &str = "app/";
 const TASK: &str = "task/";
 const STRAY: &str = "stray/";
+
+/// What the record of how a service was scaled begins with.
+const SCALING: &str = "scaling/";
 
 /// All that is stored.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -37,6 +40,8 @@ pub struct Table {
     pub placed: BTreeMap<TaskId, Placed>,
     /// Tasks that may still run though they were given up; killed when they are heard of.
     pub strays: BTreeSet<TaskId>,
+    /// What is remembered of how services were scaled by what was measured, by name.
+    pub scaling: BTreeMap<String, Past>,
 }
 
 /// A task.
@@ -125,6 +130,8 @@ impl Table {
                 table.placed.insert(id(text)?, read(key, record)?);
             } else if let Some(text) = key.strip_prefix(STRAY) {
                 table.strays.insert(id(text)?);
+            } else if let Some(name) = key.strip_prefix(SCALING) {
+                table.scaling.insert(name.to_owned(), read(key, record)?);
             } else if key == WHOLE {
                 let whole: Whole = read(key, record)?;
                 if whole.version != VERSION {
@@ -155,6 +162,7 @@ impl Table {
             changes.put(WHOLE, written(&Whole { version: VERSION, launches: self.launches }));
         }
         differences(APP, &self.apps, &before.apps, &mut changes);
+        differences(SCALING, &self.scaling, &before.scaling, &mut changes);
         differences(TASK, &self.placed, &before.placed, &mut changes);
         for stray in self.strays.difference(&before.strays) {
             changes.put(format!("{STRAY}{stray}"), Vec::new());

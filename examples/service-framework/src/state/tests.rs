@@ -1,6 +1,7 @@
 //! Services told what happens, one thing after the other.
 
 mod drain;
+mod scaling;
 mod world;
 
 use apportion_sdk::{Findings, Place};

@@ -5,6 +5,7 @@
 //!
 //! - `replicas`: they come up, end, are lost, and are scaled.
 //! - `helpers`: what runs before them and beside them comes and goes with them.
+//! - `scaling`: there are as many as what is measured asks for.
 //! - `updates`: they are replaced by others, or not.
 //! - `survival`: the scheduler, the master, or everybody dies, and the service does not.
 //!
@@ -15,5 +16,6 @@
 mod helpers;
 mod program;
 mod replicas;
+mod scaling;
 mod survival;
 mod updates;

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::{at, spot, status, stored, web};
 use crate::{
     balancer::Listener,
+    scale::{Measured, Traffic, spec::ScaleTable},
     spec::{Share, Spec, Update},
     state::*,
 };
@@ -36,6 +37,8 @@ enum Move {
     Wait(u64),
     Restart,
     Scale(u32),
+    /// So many requests come, each second.
+    Measure(u8),
     /// Another description, whose replicas work or do not.
     Describe(u8, bool, Update),
     RollBack,
@@ -80,6 +83,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         6 => (0u64..50).prop_map(Move::Wait),
         1 => Just(Move::Restart),
         1 => (1u32..6).prop_map(Move::Scale),
+        3 => (0u8..80).prop_map(|load| Move::Measure(load.saturating_sub(20))),
         2 => (0u8..4, prop::bool::weighted(0.7), updates()).prop_map(|(kind, works, update)| Move::Describe(kind, works, update)),
         1 => Just(Move::RollBack),
         1 => Just(Move::Again),
@@ -104,6 +108,18 @@ struct Truth {
     ended_as: Option<TaskState>,
 }
 
+/// No more by what is measured.
+const REPLICAS_MAX: u32 = 5;
+
+/// Each replica bears ten requests each second. It never sleeps: of none at all every revision is complete, be it ever so broken.
+fn scaled(replicas: u32) -> Spec {
+    let table = format!(
+        "min = 1\nmax = {REPLICAS_MAX}\ndown_after = '30s'\nidle_after = '30s'\n[[rule]]\nmetric = 'requests'\ntarget = 10\n"
+    );
+    let scale = toml::from_str::<ScaleTable>(&table).unwrap().checked(100).unwrap();
+    Spec { scale: Some(scale), ..web(replicas) }
+}
+
 struct World {
     services: Services,
     now: u64,
@@ -118,7 +134,7 @@ impl World {
     fn new(replicas: u32) -> Self {
         let mut world = Self { services: Services::default(), now: 0, tasks: BTreeMap::new() };
         world.services.subscribed(FrameworkId::new("f1").unwrap(), at(0), &mut Vec::new());
-        world.describe(Spec { argv: vec!["works".into(), "first".into()], ..web(replicas) });
+        world.describe(Spec { argv: vec!["works".into(), "first".into()], ..scaled(replicas) });
         world
     }
 
@@ -264,13 +280,23 @@ impl World {
             Move::Scale(replicas) => {
                 self.told(|services, now, effects| _ = services.scale("web", *replicas, now, effects));
             }
+            Move::Measure(load) => {
+                let load = f64::from(*load);
+                let traffic = Traffic { requests_per_second: load, busy: load > 0.0, ..Traffic::default() };
+                let measured =
+                    [Measured { service: "web".into(), traffic: Some(traffic), ..Measured::default() }];
+                let before = self.services.table().apps.get("web").map(App::replicas);
+                self.told(|services, now, effects| services.measured(&measured, now, effects));
+                let after = self.services.table().apps.get("web").map(App::replicas);
+                assert!(before == after || after.is_some_and(|after| after <= REPLICAS_MAX), "{after:?}");
+            }
             Move::Describe(kind, works, update) => {
                 let replicas = self.services.table().apps.get("web").map_or(2, |app| app.described.replicas);
                 let word = if *works { "works" } else { "broken" };
                 let argv = vec![word.to_owned(), kind.to_string()];
                 // Half of the kinds are led clients to.
                 let balancer = (kind % 2 == 0).then(|| Listener::new(([127, 0, 0, 1], 80).into()));
-                self.describe(Spec { argv, update: *update, balancer, ..web(replicas) });
+                self.describe(Spec { argv, update: *update, balancer, ..scaled(replicas) });
             }
             Move::RollBack => {
                 self.told(|services, now, effects| _ = services.roll_back("web", None, now, effects))
