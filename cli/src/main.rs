@@ -73,7 +73,7 @@ enum Command {
     Dev(dev::Args),
     Master(Box<master::Args>),
     Agent(Box<agent::Args>),
-    /// Run a batch job
+    /// Run batch jobs, alone or in a queue of several users
     #[command(subcommand)]
     Batch(batch::Command),
     /// Run services

@@ -2,7 +2,7 @@
 //!
 //! - [`scheduler`] is the framework; [`keep`] writes it down; [`entry`] is one job of it.
 //! - [`order`] is what may be asked of it, by users through the `api`, and by the program.
-//! - `program` fetches outputs, looks at the agents and listens to signals, as [`run`](crate::run) does for one job.
+//! - `program` fetches outputs, looks at the agents and listens to signals, as [`run`](mod@crate::run) does for one job.
 //! - [`view`] and [`event`] tell of it.
 
 mod api;

@@ -1,6 +1,6 @@
 //! The scheduler of a queue: jobs of several users in one framework.
 //!
-//! It is built of the same parts as that of one job: each job is a [`JobState`], and `launch` places tasks; between the two stands the
+//! It is built of the same parts as that of one job: each job is a [`JobState`](crate::state::JobState), and `launch` places tasks; between the two stands the
 //! [`Queue`], which says whose turn it is. It is a scheduler of its own, and `apportion batch run` not a queue with one job, because what
 //! differs is what each of them is about: there one job that may be open, whose program ends with it; here numbers, users, rights, and jobs
 //! that stay when they have ended. What both do the same is in the parts.
