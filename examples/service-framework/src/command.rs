@@ -245,6 +245,9 @@ fn details(app: &AppView) -> String {
         format!("revision   {}, {}", app.revision, phase(app)),
         format!("complete   {}", revisions(&app.good)),
     ];
+    if let Some(listener) = &app.balancer {
+        lines.push(format!("clients    {}", listener.address));
+    }
     if let Some(rejected) = app.rejected {
         lines.push(format!("given up   {rejected}"));
     }
@@ -256,6 +259,7 @@ fn details(app: &AppView) -> String {
     table.set_header(["REPLICA", "TASK", "REVISION", "STATE", "WHERE"]);
     for task in &app.tasks {
         let state = match (task.ending, task.ready) {
+            (true, _) if task.draining => "draining",
             (true, _) => "ending",
             (false, true) => "ready",
             (false, false) => "not ready",

@@ -23,7 +23,7 @@ use hyper_util::{
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Notify, Semaphore},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -36,6 +36,9 @@ use super::{
 
 /// How long a socket rests when no connection can be accepted, as when the process has too many files open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a client that has just connected has for its first request when the listener ends.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// How often an idle HTTP/2 connection of a client is asked whether somebody is there.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -137,9 +140,13 @@ async fn serve(
     }
     let client =
         Arc::new(Client { worker, address: address.ip().to_canonical(), requests: AtomicU64::new(0) });
+    let begun = Arc::new(Notify::new());
     let service = {
-        let client = Arc::clone(&client);
-        service_fn(move |request| l7::serve(Arc::clone(&client), request))
+        let (client, begun) = (Arc::clone(&client), Arc::clone(&begun));
+        service_fn(move |request| {
+            begun.notify_one();
+            l7::serve(Arc::clone(&client), request)
+        })
     };
     let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
@@ -148,11 +155,20 @@ async fn serve(
     tokio::pin!(silence);
     let mut silent = true;
     let mut drained = false;
+    // Whoever has just connected is about to ask: closed before the first request was read, it would be lost.
+    let first = async {
+        drain.cancelled().await;
+        if client.requests.load(Relaxed) == 0 {
+            // Either is as good.
+            let _ = tokio::time::timeout(FIRST_REQUEST, begun.notified()).await;
+        }
+    };
+    tokio::pin!(first);
     loop {
         tokio::select! {
             // What it failed by is the client's affair.
             _ = connection.as_mut() => return,
-            () = drain.cancelled(), if !drained => {
+            () = &mut first, if !drained => {
                 drained = true;
                 // HTTP/1 says `connection: close` with its next answer, HTTP/2 says GOAWAY.
                 connection.as_mut().graceful_shutdown();
