@@ -527,3 +527,13 @@ fn a_balancer_is_the_services_own_and_its_mistakes_are_named_at_their_place() {
     let message = made.checked().unwrap_err().to_string();
     assert!(message.starts_with("service `x`: balancer.port: "), "{message}");
 }
+
+#[test]
+fn the_examples_are_descriptions() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs");
+    let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() >= 2, "{files:?}");
+    for file in files {
+        Spec::load(&file).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
