@@ -2,6 +2,7 @@
 //!
 //! - submit → running: one task at a time, from the scheduler having work (it was suppressed) to the update that it runs;
 //! - no-op tasks per second: all submitted at once, until the last terminal update was acknowledged;
+//! - a job of ten thousand no-ops on the batch framework, from its command's start to its end;
 //! - a thousand tasks that sleep, on an agent that is a process of its own: their start, what they cost meanwhile, the agent killed and
 //!   started again, their end.
 //!
@@ -11,6 +12,8 @@
 
 #[path = "end_to_end/agent.rs"]
 mod agent;
+#[path = "end_to_end/batch.rs"]
+mod batch;
 #[path = "end_to_end/sleepers.rs"]
 mod sleepers;
 
@@ -167,9 +170,11 @@ fn main() -> ExitCode {
     }
     let quick = std::env::args().any(|arg| arg == "--quick");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let done = match first == agent::ARGUMENT {
-        true => runtime.block_on(agent::main(std::env::args().skip(2).collect())),
-        false => runtime.block_on(run(quick)),
+    let rest = std::env::args().skip(2).collect();
+    let done = match first.to_str() {
+        Some(agent::ARGUMENT) => runtime.block_on(agent::main(rest)),
+        Some(batch::ARGUMENT) => runtime.block_on(batch::main(rest)),
+        _ => runtime.block_on(run(quick)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -192,8 +197,9 @@ async fn run(quick: bool) -> Result<(), Failed> {
     let framework = Framework { handle: driver.handle() };
     let driver = tokio::spawn(driver.run(Tasks::default()));
 
-    let (singles, many, sleepers) = if quick { (50, 200, 40) } else { (500, 2000, 1000) };
-    let rounds = no_ops(&address, &framework, singles, many).await?;
+    let (singles, many, of_job, sleepers) =
+        if quick { (50, 200, 400, 40) } else { (500, 2000, 10_000, 1000) };
+    let (rounds, job) = no_ops(&address, &framework, singles, many, of_job).await?;
     let sleepers = sleepers::measure(&address, &framework, sleepers).await?;
 
     framework.handle.stop(Stop::Teardown).await.map_err(|_| "the driver has ended")?;
@@ -214,6 +220,14 @@ async fn run(quick: bool) -> Result<(), Failed> {
         "-".into(),
         format!("{rate:.0}"),
     ]);
+    let rate = of_job as f64 / job.as_secs_f64();
+    table.row(vec![
+        "no-ops, a job of the batch framework".into(),
+        of_job.to_string(),
+        "-".into(),
+        "-".into(),
+        format!("{rate:.0}"),
+    ]);
     print!("{table}\n{sleepers}");
     Ok(())
 }
@@ -221,13 +235,14 @@ async fn run(quick: bool) -> Result<(), Failed> {
 /// Tasks before anything is measured, for what is done once.
 const WARM_UP: usize = 20;
 
-/// One after the other, then rounds of many at once, on an agent of this process; returns how long each round took.
+/// One after the other, then rounds of many at once, then a job, on an agent of this process; returns how long each round took, and the job.
 async fn no_ops(
     master: &str,
     framework: &Framework,
     singles: usize,
     many: u64,
-) -> Result<Vec<Duration>, Failed> {
+    of_job: u64,
+) -> Result<(Vec<Duration>, Duration), Failed> {
     // Not in /tmp, which a container has for itself.
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let agent = apportion_agent::Agent::native(apportion_agent::Config {
@@ -250,7 +265,8 @@ async fn no_ops(
     for _ in 0..3 {
         rounds.push(framework.run(many, &NO_OP, Until::Ended).await?);
     }
+    let job = batch::job(folder.path(), master, of_job).await?;
     drop(stop);
     agent.await??;
-    Ok(rounds)
+    Ok((rounds, job))
 }

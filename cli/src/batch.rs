@@ -1,8 +1,8 @@
-//! `apportion batch run JOB.toml`: the bundled batch framework.
+//! `apportion batch run|serve|submit|…`: the bundled batch framework.
 
 use std::{path::PathBuf, process::ExitCode};
 
-use apportion_batch::{BatchError, Format as Summary, RunArgs, job::Job};
+use apportion_batch::{BatchError, Command as Order, Format as Summary, RunArgs, ServeArgs, job::Job};
 
 use crate::{client::SettingsArgs, output::Format, value::Url};
 
@@ -16,15 +16,40 @@ pub(crate) enum Command {
         #[command(flatten)]
         settings: SettingsArgs,
     },
+    /// Run the jobs of many users, which are given by `submit`, until Ctrl-C, which leaves their tasks running
+    Serve {
+        #[command(flatten)]
+        queue: Box<ServeArgs>,
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    #[command(flatten)]
+    Order(Order),
 }
 
-pub(crate) async fn run(Command::Run { job, settings }: Command) -> anyhow::Result<ExitCode> {
-    let format = match job.output {
+pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run { job, settings } => {
+            let Some(client) = settings.start(format(job.output))? else { return Ok(ExitCode::SUCCESS) };
+            execute(job, &client.master.places()).await
+        }
+        Command::Serve { queue, settings } => {
+            let Some(client) = settings.start(format(queue.output))? else { return Ok(ExitCode::SUCCESS) };
+            Ok(ExitCode::from(apportion_batch::serve(*queue, &client.master.places()).await?))
+        }
+        // The job that is waited for, if one is, stays in its queue.
+        Command::Order(order) => tokio::select! {
+            done = apportion_batch::command(order) => Ok(ExitCode::from(done?)),
+            _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(crate::INTERRUPTED)),
+        },
+    }
+}
+
+fn format(summary: Summary) -> Format {
+    match summary {
         Summary::Text => Format::Text,
         Summary::Json => Format::Json,
-    };
-    let Some(client) = settings.start(format)? else { return Ok(ExitCode::SUCCESS) };
-    execute(job, &client.master.places()).await
+    }
 }
 
 /// Runs a job on the cluster of these masters; listens to Ctrl-C meanwhile.
@@ -42,6 +67,9 @@ pub(crate) struct JobArgs {
     /// Show every task in the summary, however many there are
     #[arg(long, requires = "run", help_heading = "Job")]
     all: bool,
+    /// Draw who ran where and when into this file (SVG) when the job has ended
+    #[arg(long, value_name = "FILE.svg", requires = "run", help_heading = "Job")]
+    timeline: Option<PathBuf>,
     /// The form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
@@ -60,7 +88,8 @@ impl Checked {
             Format::Text => Summary::Text,
             Format::Json => Summary::Json,
         };
-        Ok(Checked(RunArgs { set: args.set.clone(), all: args.all, output, ..RunArgs::new(job) }))
+        let timeline = args.timeline.clone();
+        Ok(Checked(RunArgs { set: args.set.clone(), all: args.all, output, timeline, ..RunArgs::new(job) }))
     }
 
     /// Runs it, as [`execute`].

@@ -128,3 +128,30 @@ fn of_several_runs_of_a_service_one_leads_and_the_next_finds_its_replicas() {
         assert!(ended.stderr.contains("was ended by somebody else"), "{}", ended.stderr);
     }
 }
+
+#[test]
+fn a_service_that_is_known_waits_for_a_master_and_a_new_one_does_not() {
+    let mut cluster = Cluster::start(&[("a", "cpus:4;mem:2GiB")]);
+    let spec = "name = 'web'\nreplicas = 2\ncommand = ['sleep', '10000']\ncpus = 0.1\nmemory = '16MiB'\n";
+    let spec = cluster.place.file("web.toml", spec).to_str().unwrap().to_owned();
+    let state = |name: &str| cluster.place.path().join(name).to_str().unwrap().to_owned();
+    let (known, new) = (state("known"), state("new"));
+    let url = cluster.url.clone();
+    let args = |state| ["service", "run", &spec, "--state", state, "--master", &url].map(str::to_owned);
+    let start = |cluster: &Cluster, state| {
+        let args = args(state);
+        cluster.place.start(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let mut run = start(&cluster, &known);
+    run.line_with("all 2 replicas run");
+    run.signal(Signal::TERM);
+    run.end().expect(0);
+    cluster.master.kill();
+    let (mut waits, gives_up) = (start(&cluster, &known), start(&cluster, &new));
+    waits.error_with("no master answers yet; waiting for one for 1h");
+    let ended = gives_up.end().expect(1);
+    assert!(ended.stderr.contains("no master answered"), "{}", ended.stderr);
+    cluster.replace_master();
+    waits.line_with("looking for the 2 replicas that it had");
+    waits.line_with("all 2 replicas run");
+}

@@ -27,8 +27,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   docs        the API documentation builds without warnings
   test        every test: what the README calls
 
-  mutants [NAME…] [--seconds N]
-              puts known bugs back, one at a time: the simulator must find each within N seconds (60); not part of verify
+  mutants [NAME…] [--seeds N]
+              puts known bugs back, one at a time: the simulator must find each under N seeds (2000); not part of verify
 ";
 
 fn main() -> ExitCode {

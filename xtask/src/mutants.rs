@@ -18,8 +18,11 @@ use serde::Deserialize;
 
 use crate::shell::{cargo_in, root, sources};
 
-/// How long each mutation is looked for, unless told otherwise.
-const SECONDS: u64 = 60;
+/// Under how many seeds each mutation is looked for, unless told otherwise: so many, and not for so long, that a busy machine finds the same.
+const SEEDS: u64 = 2_000;
+
+/// No search takes longer.
+const SECONDS_MAX: u64 = 1_800;
 
 /// Seeds that must run clean without a mutation, beside those under which one is found.
 const CLEAN_SEEDS: u64 = 1_000;
@@ -75,26 +78,26 @@ enum Outcome {
 
 /// Builds the mutations and looks for those that are named, or all.
 pub(crate) fn run(args: &[&str]) -> Result<()> {
-    let (names, seconds) = parse(args)?;
+    let (names, seeds_each) = parse(args)?;
     let mutants = read_lists()?;
     if let Some(unknown) = names.iter().find(|name| mutants.iter().all(|mutant| mutant.name != **name)) {
         bail!("no mutation is called `{unknown}`; sim/mutants lists them");
     }
     let seeds = build(&mutants)?;
     println!("==> {CLEAN_SEEDS} seeds without a mutation");
-    expect_clean(search(&seeds, None, 0..CLEAN_SEEDS, 3600)?)?;
+    expect_clean(search(&seeds, None, 0..CLEAN_SEEDS)?)?;
 
     let wanted: Vec<&Mutant> =
         mutants.iter().filter(|mutant| names.is_empty() || names.contains(&&*mutant.name)).collect();
     let width = wanted.iter().map(|mutant| mutant.name.len()).max().unwrap_or(0);
-    println!("==> {} mutations, {seconds} s for each", wanted.len());
+    println!("==> {} mutations, {seeds_each} seeds for each", wanted.len());
     println!("{:width$} | {:22} | {:>5} | {:>7}", "mutation", "found by", "seed", "seconds");
     let queue = Mutex::new(wanted.iter());
     let failures = Mutex::new(Vec::new());
     let work = || -> Result<()> {
         while let Some(mutant) = queue.lock().ok().and_then(|mut queue| queue.next()) {
             let started = Instant::now();
-            let outcome = search(&seeds, Some(&mutant.name), 0..u64::MAX, seconds)?;
+            let outcome = search(&seeds, Some(&mutant.name), 0..seeds_each)?;
             let took = started.elapsed().as_secs_f64();
             let (found, seed) = match &outcome {
                 Outcome::Broken { seed, check, .. } => (check.as_str(), seed.to_string()),
@@ -121,19 +124,19 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
 }
 
 fn parse<'a>(args: &[&'a str]) -> Result<(Vec<&'a str>, u64)> {
-    let (mut names, mut seconds) = (Vec::new(), SECONDS);
+    let (mut names, mut seeds) = (Vec::new(), SEEDS);
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match *arg {
-            "--seconds" => {
-                let value = args.next().context("--seconds needs a number")?;
-                seconds = value.parse().with_context(|| format!("--seconds `{value}` is not a number"))?;
+            "--seeds" => {
+                let value = args.next().context("--seeds needs a number")?;
+                seeds = value.parse().with_context(|| format!("--seeds `{value}` is not a number"))?;
             }
-            flag if flag.starts_with('-') => bail!("unknown option `{flag}`; there is only --seconds"),
+            flag if flag.starts_with('-') => bail!("unknown option `{flag}`; there is only --seeds"),
             name => names.push(name),
         }
     }
-    Ok((names, seconds))
+    Ok((names, seeds))
 }
 
 /// Whether a mutation was found as its list says, and by its own fault.
@@ -148,7 +151,7 @@ fn judge(seeds: &Path, mutant: &Mutant, outcome: Outcome) -> Result<()> {
     if !mutant.found_by.contains(&check) {
         bail!("is found by `{check}`, which its list does not name, at seed {seed}: {message}");
     }
-    expect_clean(search(seeds, None, seed..seed + 1, 3600)?)
+    expect_clean(search(seeds, None, seed..seed + 1)?)
 }
 
 fn expect_clean(outcome: Outcome) -> Result<()> {
@@ -161,16 +164,16 @@ fn expect_clean(outcome: Outcome) -> Result<()> {
     }
 }
 
-/// Runs the seeds until one is broken, or for so many seconds.
-fn search(seeds: &Path, mutant: Option<&str>, range: std::ops::Range<u64>, seconds: u64) -> Result<Outcome> {
+/// Runs the seeds until one is broken.
+fn search(seeds: &Path, mutant: Option<&str>, range: std::ops::Range<u64>) -> Result<Outcome> {
     let mut command = Command::new(seeds);
-    command.args([range.start, range.end, seconds].map(|number| number.to_string()));
+    command.args([range.start, range.end, SECONDS_MAX].map(|number| number.to_string()));
     match mutant {
         Some(name) => command.env(SWITCH, name),
         None => command.env_remove(SWITCH),
     };
     let child = command.stdout(Stdio::piped()).spawn().context("run the seeds")?;
-    let Some(line) = output(child, Duration::from_secs(seconds) + HANGS_AFTER)? else {
+    let Some(line) = output(child, Duration::from_secs(SECONDS_MAX) + HANGS_AFTER)? else {
         return Ok(Outcome::Hangs);
     };
     let unclear = || format!("the seeds say `{line}`");

@@ -35,6 +35,8 @@ pub struct Size {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TooLarge {
     agents: usize,
+    /// Of a gang: how many tasks it has, how many there would be room for, and what is missing for the others.
+    gang: Option<(usize, usize, Resources)>,
     /// One line for each resource that every agent has too little of; empty when each is somewhere, but never all together.
     short: Vec<String>,
 }
@@ -72,7 +74,28 @@ pub fn check(needs: &Resources, agents: &[Size]) -> Result<(), TooLarge> {
             _ => format!("{wanted} is needed, and no agent has it"),
         })
     });
-    Err(TooLarge { agents: agents.len(), short: short.collect() })
+    Err(TooLarge { agents: agents.len(), gang: None, short: short.collect() })
+}
+
+/// Compares what so many tasks need that start together with all agents, each of which could run one of them.
+pub fn check_gang(needs: &Resources, together: usize, agents: &[Size]) -> Result<(), TooLarge> {
+    if agents.is_empty() || together <= 1 {
+        return Ok(());
+    }
+    let mut room = 0;
+    for agent in agents {
+        let mut left = agent.total.clone();
+        while room < together && left.contains(needs) {
+            left.saturating_sub(needs);
+            room += 1;
+        }
+    }
+    if room == together {
+        return Ok(());
+    }
+    let mut missing = Resources::new();
+    (room..together).for_each(|_| missing += needs);
+    Err(TooLarge { agents: agents.len(), gang: Some((together, room, missing)), short: Vec::new() })
 }
 
 impl fmt::Display for TooLarge {
@@ -82,6 +105,13 @@ impl fmt::Display for TooLarge {
         } else {
             format!("each of the {} agents", self.agents)
         };
+        if let Some((tasks, room, missing)) = &self.gang {
+            let all = if self.agents == 1 { agents } else { format!("all {} agents", self.agents) };
+            return write!(
+                f,
+                "a gang of {tasks} tasks is larger than {all}: there is room for {room} of them, and `{missing}` is missing for the others"
+            );
+        }
         write!(f, "a task is larger than {agents}: ")?;
         match self.short.as_slice() {
             [] => f.write_str("each resource is there, but no agent has all of them together"),
@@ -112,37 +142,60 @@ pub enum Advice {
 pub struct Watch {
     /// Never give up: the person expects a larger agent.
     wait: bool,
-    /// Since when no agent is large enough.
+    /// What else a person may do.
+    remedy: &'static str,
+    /// Since when no agent is large enough, and why none is.
     since: Option<Time>,
+    verdict: Option<String>,
     said: Option<String>,
 }
 
 impl Watch {
     /// `wait` is whether to wait for ever, and only say so.
     pub fn new(wait: bool) -> Self {
-        Self { wait, ..Self::default() }
+        Self {
+            wait,
+            remedy: "ask for less in [task], or wait for a larger agent with --wait",
+            ..Self::default()
+        }
     }
 
-    /// Compares again. `launched` is whether anything of the job ever was.
-    pub fn look(&mut self, needs: &Resources, agents: &[Size], launched: bool, now: Time) -> Option<Advice> {
-        let too_large = match check(needs, agents) {
+    /// The same for a job of a queue, where another flag says to wait.
+    pub fn of_queue(wait: bool) -> Self {
+        let remedy = "ask for less in the job file, or submit it with --wait-for-agents";
+        Self { remedy, ..Self::new(wait) }
+    }
+
+    /// Compares again, for tasks of which so many start together. `launched` is whether anything of the job ever was.
+    pub fn look(
+        &mut self,
+        (needs, together): (&Resources, usize),
+        agents: &[Size],
+        launched: bool,
+        now: Time,
+    ) -> Option<Advice> {
+        let too_large = match check(needs, agents).and_then(|()| check_gang(needs, together, agents)) {
             Err(too_large) => too_large.to_string(),
             Ok(()) => {
-                self.since = None;
+                (self.since, self.verdict) = (None, None);
                 let none = "no agent is registered; waiting for one".to_owned();
                 return if agents.is_empty() { self.say(none) } else { None };
             }
         };
+        self.verdict = Some(too_large.clone());
         let patience = if launched { PATIENCE_LATER } else { PATIENCE_FIRST };
         if now.since(*self.since.get_or_insert(now)) < patience {
             return None;
         }
         match self.wait {
             true => self.say(format!("waiting for a larger agent: {too_large}")),
-            false => Some(Advice::GiveUp(format!(
-                "{too_large}; ask for less in [task], or wait for a larger agent with --wait"
-            ))),
+            false => Some(Advice::GiveUp(format!("{too_large}; {}", self.remedy))),
         }
+    }
+
+    /// Why no agent is large enough, as it was seen last; it may not have stood for long.
+    pub fn verdict(&self) -> Option<&str> {
+        self.verdict.as_deref()
     }
 
     fn say(&mut self, what: String) -> Option<Advice> {
@@ -199,11 +252,11 @@ mod tests {
         let needs: Resources = "cpus:8".parse().unwrap();
         let (small, large) = ([agent("a", "cpus:1")], [agent("a", "cpus:8")]);
         let mut watch = Watch::new(false);
-        assert_eq!(watch.look(&needs, &small, false, at(0)), None, "others may be about to register");
-        assert_eq!(watch.look(&needs, &large, false, at(1)), None);
-        assert_eq!(watch.look(&needs, &small, true, at(2)), None, "it begins anew");
-        assert_eq!(watch.look(&needs, &small, true, at(61)), None);
-        let Some(Advice::GiveUp(why)) = watch.look(&needs, &small, true, at(62)) else {
+        assert_eq!(watch.look((&needs, 1), &small, false, at(0)), None, "others may be about to register");
+        assert_eq!(watch.look((&needs, 1), &large, false, at(1)), None);
+        assert_eq!(watch.look((&needs, 1), &small, true, at(2)), None, "it begins anew");
+        assert_eq!(watch.look((&needs, 1), &small, true, at(61)), None);
+        let Some(Advice::GiveUp(why)) = watch.look((&needs, 1), &small, true, at(62)) else {
             panic!("it has stood long enough")
         };
         assert!(
@@ -215,24 +268,36 @@ mod tests {
     }
 
     #[test]
+    fn a_gang_is_compared_with_all_agents_together() {
+        let agents = [agent("a", "cpus:4;mem:512"), agent("b", "cpus:3;mem:4GiB")];
+        let needs: Resources = "cpus:2;mem:256".parse().unwrap();
+        assert_eq!(check_gang(&needs, 3, &agents), Ok(()));
+        assert_eq!(
+            check_gang(&needs, 5, &agents).unwrap_err().to_string(),
+            "a gang of 5 tasks is larger than all 2 agents: there is room for 3 of them, and `cpus:4;mem:512` is missing for the others"
+        );
+        assert_eq!(check_gang(&needs, 5, &[]), Ok(()), "they may be about to register");
+    }
+
+    #[test]
     fn who_waits_is_told_why_once() {
         let at = |seconds: u64| Time::from_micros(seconds * 1_000_000);
         let needs: Resources = "cpus:8".parse().unwrap();
         let small = [agent("a", "cpus:1")];
         let mut watch = Watch::new(true);
         assert_eq!(
-            watch.look(&needs, &[], false, at(0)),
+            watch.look((&needs, 1), &[], false, at(0)),
             Some(Advice::Say("no agent is registered; waiting for one".into()))
         );
-        assert_eq!(watch.look(&needs, &[], false, at(1)), None);
-        assert_eq!(watch.look(&needs, &small, false, at(2)), None);
-        let Some(Advice::Say(why)) = watch.look(&needs, &small, false, at(4)) else {
+        assert_eq!(watch.look((&needs, 1), &[], false, at(1)), None);
+        assert_eq!(watch.look((&needs, 1), &small, false, at(2)), None);
+        let Some(Advice::Say(why)) = watch.look((&needs, 1), &small, false, at(4)) else {
             panic!("it is to be said")
         };
         assert!(
             why.starts_with("waiting for a larger agent: a task is larger than the only agent: cpus 8"),
             "{why}"
         );
-        assert_eq!(watch.look(&needs, &small, false, at(100)), None);
+        assert_eq!(watch.look((&needs, 1), &small, false, at(100)), None);
     }
 }

@@ -115,26 +115,11 @@ impl Keeper {
         if whole.digest != digest {
             return Err(KeepError::OtherTasks { job: job.name.clone() });
         }
-        for (position, key) in positions(TASK, job, &kept.records)? {
-            let task: Task = read(key, &kept.records[key])?;
-            let name = job.task_name(position);
-            if task.attempts().any(|attempt| !attempt.id.as_str().starts_with(&name)) {
-                return Err(damaged(key, "it is about another task"));
-            }
-            state.restore(position, task, now);
-        }
-        // Those who take over are told of every end that is known, so of these as well.
-        state.settle(&mut Vec::new());
+        restore_tasks(&mut state, (job, ""), TASK, &kept.records, now)?;
         if whole.interrupted {
             state.interrupt(now, &mut Vec::new());
         }
-        let mut outputs = BTreeMap::new();
-        for (position, key) in positions(OUTPUT, job, &kept.records)? {
-            if state.tasks()[position].end().is_none() {
-                return Err(damaged(key, "its task has not ended"));
-            }
-            outputs.insert(position, read(key, &kept.records[key])?);
-        }
+        let outputs = outputs(&state, job, OUTPUT, &kept.records)?;
         let kept = Kept { framework_id: kept.framework_id, began_at: whole.began_at, state, outputs };
         Ok((Keeper { store: Box::new(store), whole }, kept))
     }
@@ -142,9 +127,7 @@ impl Keeper {
     /// Keeps what has changed of the job. When this returns it lasts.
     pub(crate) fn save(&mut self, state: &mut JobState) -> Result<(), StoreError> {
         let mut changes = Changes::default();
-        for position in state.take_changed() {
-            changes.put(key(TASK, position), written(&state.tasks()[position]));
-        }
+        put_tasks(&mut changes, TASK, state);
         if state.is_interrupted() && !self.whole.interrupted {
             self.whole.interrupted = true;
             changes.put(JOB, written(&self.whole));
@@ -205,7 +188,52 @@ fn digest(job: &Job) -> u32 {
     hasher.finalize()
 }
 
-fn key(kind: &str, position: usize) -> String {
+/// Puts the tasks of a job where they were; its records begin with `kind`, the ids of its attempts with `ids`.
+pub(crate) fn restore_tasks(
+    state: &mut JobState,
+    (job, ids): (&Job, &str),
+    kind: &str,
+    records: &BTreeMap<String, Vec<u8>>,
+    now: Time,
+) -> Result<(), KeepError> {
+    for (position, key) in positions(kind, job, records)? {
+        let task: Task = read(key, &records[key])?;
+        let id = format!("{ids}{}", job.task_name(position));
+        if task.attempts().any(|attempt| !attempt.id.as_str().starts_with(&id)) {
+            return Err(damaged(key, "it is about another task"));
+        }
+        state.restore(position, task, now);
+    }
+    // Those who take over are told of every end that is known, so of these as well.
+    state.settle(&mut Vec::new());
+    Ok(())
+}
+
+/// What is kept of the outputs of a job's tasks, which are where they were.
+pub(crate) fn outputs(
+    state: &JobState,
+    job: &Job,
+    kind: &str,
+    records: &BTreeMap<String, Vec<u8>>,
+) -> Result<BTreeMap<usize, Fetched>, KeepError> {
+    let mut outputs = BTreeMap::new();
+    for (position, key) in positions(kind, job, records)? {
+        if state.tasks()[position].end().is_none() {
+            return Err(damaged(key, "its task has not ended"));
+        }
+        outputs.insert(position, read(key, &records[key])?);
+    }
+    Ok(outputs)
+}
+
+/// Keeps the tasks that have changed since this was called last.
+pub(crate) fn put_tasks(changes: &mut Changes, kind: &str, state: &mut JobState) {
+    for position in state.take_changed() {
+        changes.put(key(kind, position), written(&state.tasks()[position]));
+    }
+}
+
+pub(crate) fn key(kind: &str, position: usize) -> String {
     format!("{kind}{position:07}")
 }
 
@@ -228,15 +256,15 @@ fn positions<'a>(
         .collect()
 }
 
-fn read<T: for<'a> Deserialize<'a>>(key: &str, record: &[u8]) -> Result<T, KeepError> {
+pub(crate) fn read<T: for<'a> Deserialize<'a>>(key: &str, record: &[u8]) -> Result<T, KeepError> {
     serde_json::from_slice(record).map_err(|error| damaged(key, &error.to_string()))
 }
 
-fn written(value: &impl Serialize) -> Vec<u8> {
+pub(crate) fn written(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("records have texts as keys")
 }
 
-fn damaged(key: &str, why: &str) -> KeepError {
+pub(crate) fn damaged(key: &str, why: &str) -> KeepError {
     KeepError::Damaged { key: key.to_owned(), why: why.to_owned() }
 }
 

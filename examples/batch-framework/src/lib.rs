@@ -3,7 +3,7 @@
 //! A framework as an outside team would write it, on the SDK alone; and the job runner behind `apportion batch run`. Read it in
 //! this order:
 //!
-//! 1. [`scheduler`] is the framework proper: a hundred lines that place tasks on offers and pass on what happens.
+//! 1. [`scheduler`] is the framework proper: it passes on what happens, and has `launch` place tasks on offers.
 //! 2. [`state`] decides everything else: what waits for what, retries, time-outs, what is lost. Pure, and tested against random clusters.
 //! 3. [`job`] turns the job file, or what a program describes, into something in which nothing can be wrong any more.
 //! 4. [`run`](mod@run) is the program around the scheduler: signals, progress, outputs, the exit code.
@@ -15,16 +15,24 @@
 #![warn(missing_docs)]
 
 pub mod capacity;
+pub mod client;
 pub mod collect;
+pub mod command;
+mod error;
 pub mod job;
 pub mod keep;
+mod launch;
 pub mod output;
 pub mod progress;
+pub mod queue;
 pub mod report;
 pub mod run;
 pub mod scheduler;
+pub mod serve;
 pub mod state;
 pub mod summary;
 pub mod timeline;
 
+pub use command::{Command, command};
 pub use run::{BatchError, Format, RunArgs, run};
+pub use serve::{ServeArgs, serve};

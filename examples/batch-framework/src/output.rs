@@ -67,6 +67,11 @@ impl Fetcher {
         Self { folder, permits: Arc::new(Semaphore::new(FETCHES_MAX)) }
     }
 
+    /// The same for outputs that go to another folder, or to none; together they fetch no more at once.
+    pub fn into_folder(&self, folder: Option<PathBuf>) -> Self {
+        Self { folder, permits: Arc::clone(&self.permits) }
+    }
+
     /// Fetches the output of the last attempt of a task, which has ended. Saves it as `<name>.stdout`, and the files that it left and that
     /// match into the folder `<name>`, if it has succeeded.
     pub fn fetch(

@@ -4,7 +4,7 @@ use apportion_sdk::{
     Time,
     container::{Exit, Limitation},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     job::Job,
@@ -16,7 +16,7 @@ use crate::{
 pub const VERSION: u32 = 1;
 
 /// A job that has ended.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// [`VERSION`].
     pub version: u32,
@@ -25,7 +25,7 @@ pub struct Report {
     /// The framework that it was; null when the master was never reached.
     pub framework_id: Option<String>,
     /// `succeeded`, `failed` or `interrupted`.
-    pub outcome: &'static str,
+    pub outcome: String,
     /// When it began, in microseconds since the Unix epoch.
     pub started_at_us: u64,
     /// From its beginning to the end of its last task.
@@ -37,7 +37,7 @@ pub struct Report {
 }
 
 /// Sums over all tasks of a job.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Totals {
     /// How many there are.
     pub tasks: usize,
@@ -58,7 +58,7 @@ pub struct Totals {
 }
 
 /// A task that has ended.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskReport {
     /// Its name: of the job, with the number of its element.
     pub name: String,
@@ -75,7 +75,7 @@ pub struct TaskReport {
     /// The signal that ended its last attempt.
     pub exit_signal: Option<i32>,
     /// The reason of its last status, as programs know it.
-    pub reason: Option<&'static str>,
+    pub reason: Option<String>,
     /// How often it was launched.
     pub launches: u32,
     /// How often it failed by itself.
@@ -144,7 +144,7 @@ impl Report {
             version: VERSION,
             job: job.name.clone(),
             framework_id,
-            outcome,
+            outcome: outcome.to_owned(),
             started_at_us: started_at.as_micros(),
             wall_ms: millis(wall),
             totals,
@@ -177,7 +177,7 @@ impl TaskReport {
             why: end.why.clone(),
             exit_code,
             exit_signal,
-            reason: status.and_then(|status| status.reason).map(|reason| reason.name()),
+            reason: status.and_then(|status| status.reason).map(|reason| reason.name().to_owned()),
             launches: task.launches,
             failures: task.failures,
             losses: task.losses,

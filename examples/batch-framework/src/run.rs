@@ -13,7 +13,7 @@ use std::{
 };
 
 use apportion_sdk::{
-    BuildError, Capability, Driver, DriverError, FrameworkId, FrameworkOptions, Handle, Options, Stop, Time,
+    Capability, Driver, DriverError, FrameworkId, FrameworkOptions, Handle, Options, Stop, Time,
     operator::Operator, store::Embedded,
 };
 use tokio::{
@@ -23,9 +23,10 @@ use tokio::{
     time::Instant,
 };
 
+pub use crate::error::BatchError;
 use crate::{
     capacity::{self, Advice, Size, Watch},
-    job::{Job, JobError},
+    job::Job,
     keep::{KeepError, Keeper, Kept},
     output::{Fetched, Fetcher},
     progress::{self, Progress},
@@ -108,71 +109,6 @@ impl RunArgs {
             role: "*".to_owned(),
             state: None,
             timeline: None,
-        }
-    }
-}
-
-/// Why a job could not be run to its end.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BatchError {
-    /// The job file is wrong.
-    #[error(transparent)]
-    Job(#[from] JobError),
-    /// The folder in which the command was given is gone.
-    #[error("cannot tell the current folder, from which relative paths are taken: {0}")]
-    Folder(std::io::Error),
-    /// The folder for the outputs could not be made.
-    #[error("cannot make the folder {} for the outputs: {source}", folder.display())]
-    Output {
-        /// The folder.
-        folder: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// Where the job is cannot be written down, or read.
-    #[error(transparent)]
-    Keep(#[from] KeepError),
-    /// The master's address or the role is wrong.
-    #[error(transparent)]
-    Usage(#[from] BuildError),
-    /// The master could not be reached, or ended the framework.
-    #[error(transparent)]
-    Driver(#[from] DriverError),
-    /// The master does not take the framework of the earlier run.
-    #[error(
-        "{source}; is this the master of the earlier run? if that one is gone for good, name another --state to begin anew"
-    )]
-    Stranger {
-        /// The master's words.
-        source: DriverError,
-    },
-    /// The picture could not be written.
-    #[error("cannot write the timeline to {}: {source}; give another --timeline", file.display())]
-    Timeline {
-        /// The file.
-        file: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// Signals could not be listened to.
-    #[error("cannot listen to signals: {0}")]
-    Signals(std::io::Error),
-    /// The summary could not be written.
-    #[error("cannot write the summary to standard output: {0}")]
-    Stdout(std::io::Error),
-}
-
-impl BatchError {
-    /// The exit code for it: [`USAGE`] when what was asked for is wrong, otherwise [`FAILED`].
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            BatchError::Job(_)
-            | BatchError::Usage(_)
-            | BatchError::Output { .. }
-            | BatchError::Timeline { .. }
-            | BatchError::Keep(_) => USAGE,
-            _ => FAILED,
         }
     }
 }
@@ -524,7 +460,8 @@ impl Run {
                 "" => String::new(),
                 name => format!("stage {name}: "),
             };
-            match watch.look(&stage.resources(class.step), &agents, self.launched, now) {
+            let together = if stage.gang { stage.tasks() } else { 1 };
+            match watch.look((&stage.resources(class.step), together), &agents, self.launched, now) {
                 None => {}
                 Some(Advice::Say(what)) => self.progress.say(&format!("{of_stage}{what}")),
                 Some(Advice::GiveUp(why)) => {
@@ -549,8 +486,8 @@ impl Run {
     }
 }
 
-fn exit_code(report: &Report, outputs_asked: bool) -> u8 {
-    match report.outcome {
+pub(crate) fn exit_code(report: &Report, outputs_asked: bool) -> u8 {
+    match report.outcome.as_str() {
         "interrupted" => INTERRUPTED,
         // Whoever asked for the outputs and did not get them all must not take the job for done.
         _ if report.totals.failed > 0 || outputs_asked && report.outputs_missing() > 0 => FAILED,
@@ -574,7 +511,7 @@ fn show(report: &Report, args: &RunArgs) -> std::io::Result<()> {
     }
 }
 
-fn wall_clock() -> Time {
+pub(crate) fn wall_clock() -> Time {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Time::ZERO + since
 }

@@ -1,23 +1,23 @@
 //! The scheduler: what the SDK tells it goes into the job's state, what the state wants done goes out through the SDK.
 //!
-//! This is the part to read first when writing a framework of your own. It makes one decision, where a task goes, and leaves
-//! every other to the state machine; it never waits, and it never holds an offer, because an offer that goes out of scope
+//! This is the part to read first when writing a framework of your own. Where a task goes is the decision of `launch`, every
+//! other one the state machine's; it never waits, and it never holds an offer, because an offer that goes out of scope
 //! answers itself.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use apportion_sdk::{
-    AgentId, Context, DeclineReason, FrameworkId, InverseOffer, Network, Offer, Resources, Scheduler, Stop,
-    Subscription, Task as Description, TaskId, TaskInfo, TaskStatus, Time, async_trait, limits, placement,
-    protocol::ResourceRequest, store::StoreError,
+    AgentId, Context, FrameworkId, InverseOffer, Offer, Resources, Scheduler, Stop, Subscription, TaskId,
+    TaskStatus, Time, async_trait, protocol::ResourceRequest, store::StoreError,
 };
 use tokio::sync::mpsc;
 
 use crate::{
-    job::{Job, Stage},
+    job::Job,
     keep::Keeper,
+    launch::{Gather, Ground, Placed},
     output::Fetched,
-    state::{Class, Counts, Effect, End, Host, JobState},
+    state::{Class, Counts, Effect, End, JobState},
 };
 
 /// What the program around the scheduler may tell it.
@@ -81,12 +81,6 @@ pub enum News {
     Leaving(Box<JobState>),
 }
 
-/// How long before its machine is taken away nothing without a time limit is placed on an agent.
-const WINDOW_NEAR: Duration = Duration::from_secs(3600);
-
-/// For how long an agent is not offered again on which nothing would end in time.
-const LATE_REFUSED: Duration = Duration::from_secs(60);
-
 /// A job on its way through a cluster.
 #[derive(Debug)]
 pub struct BatchScheduler {
@@ -95,6 +89,7 @@ pub struct BatchScheduler {
     /// Never full: there are at most a few pieces of news for each attempt, and nobody stops reading before the end.
     news: mpsc::UnboundedSender<News>,
     told: Counts,
+    gather: Gather,
     told_waiting: Vec<Class>,
     /// Where the job is written down, if anywhere.
     keeper: Option<Keeper>,
@@ -109,7 +104,17 @@ impl BatchScheduler {
     pub fn new(job: Arc<Job>, news: mpsc::UnboundedSender<News>) -> Self {
         let state = JobState::of(&job);
         let (told, told_waiting) = (Counts::default(), Vec::new());
-        Self { job, state, news, told, told_waiting, keeper: None, failure: None, wake_at: None }
+        Self {
+            job,
+            state,
+            news,
+            told,
+            gather: Gather::default(),
+            told_waiting,
+            keeper: None,
+            failure: None,
+            wake_at: None,
+        }
     }
 
     /// A job that goes on where it [was](Keeper::open), and is written down as it goes. Ends that are known already are told again.
@@ -149,56 +154,6 @@ impl BatchScheduler {
             Ok(()) => self.state.add((before..self.job.tasks()).map(|position| self.job.task_name(position))),
             Err(error) => self.tell(News::NotAdded(error.to_string())),
         }
-    }
-
-    /// One attempt as the agent is to run it.
-    fn describe(&self, position: usize, task_id: TaskId, resources: &Resources) -> Result<TaskInfo, String> {
-        let stage = self.job.stage_of(position);
-        let mut task = Description::new(task_id.as_str())
-            .name(self.job.task_name(position))
-            .command(self.job.argv(position))
-            .resources(resources)
-            .label("job", self.job.name.as_str());
-        if !stage.name.is_empty() {
-            task = task.label("stage", stage.name.as_str());
-        }
-        for (name, value) in self.job.env(position) {
-            task = task.env(name, value);
-        }
-        for artifact in self.job.artifacts(position) {
-            task = task.artifact(artifact);
-        }
-        // A task sees its host's files but has a `/tmp` of its own: this shows it its file wherever that lies.
-        for file in self.job.files(position) {
-            task = task.volume(file);
-        }
-        if stage.exclusive_cpus {
-            task = task.exclusive_cpus();
-        }
-        if let Some(pids) = stage.pids_max {
-            task = task.pids_max(pids);
-        }
-        if let Some(io) = stage.io {
-            task = task.io(io);
-        }
-        if let Some(grace) = stage.kill_grace {
-            task = task.kill_grace(grace);
-        }
-        if let Some(image) = &stage.image {
-            task = task.image(image.to_string());
-        }
-        if let Some(user) = &stage.user {
-            task = task.user(user);
-        }
-        if let Some(network) = &stage.network {
-            task = task.network(Network::new(network));
-        }
-        // The scheduler ends what runs too long, with its grace. Should it be away then, the agent does that a moment later.
-        if let Some(timeout) = stage.policy.timeout {
-            let grace = stage.kill_grace.unwrap_or(limits::KILL_GRACE_DEFAULT);
-            task = task.max_completion((timeout + grace).min(limits::MAX_COMPLETION_MAX));
-        }
-        task.build().map_err(|error| error.to_string())
     }
 
     /// Writes down something, if anything is to be; when that fails the run ends, and the tasks run on.
@@ -242,6 +197,7 @@ impl BatchScheduler {
         let counts = self.state.counts();
         if counts != self.told {
             self.told = counts;
+            self.gather.moved(cx.now());
             self.tell(News::Moved(counts));
         }
         let waiting: Vec<_> = self.state.waiting().collect();
@@ -257,7 +213,9 @@ impl BatchScheduler {
             };
             cx.request(&role, self.state.ready().map(request).collect());
         }
-        if let Some(due) = self.state.next_deadline().filter(|due| self.wake_at.is_none_or(|at| *due < at)) {
+        let gather = self.gather.due(self.state.gang_waits(), cx.now());
+        let due = self.state.next_deadline().into_iter().chain(gather).min();
+        if let Some(due) = due.filter(|due| self.wake_at.is_none_or(|at| *due < at)) {
             self.wake_at = Some(due);
             cx.wake_after(due.since(cx.now()));
         }
@@ -272,88 +230,6 @@ impl BatchScheduler {
     fn resources(&self, class: Class) -> Resources {
         self.job.stages()[class.stage].resources(class.step)
     }
-
-    /// Launches what is ready of one size on these offers; what is left of them is given back.
-    fn place(
-        &mut self,
-        class: Class,
-        mut offers: Vec<Offer>,
-        framework_id: &FrameworkId,
-        now: Time,
-        effects: &mut Vec<Effect>,
-    ) -> Vec<Offer> {
-        let resources = self.resources(class);
-        while let Some(position) = self.state.next_ready(class) {
-            // Best fit fills one agent before it touches the next: what stays whole can still take someone's large task.
-            let Some(best) = placement::best_fit(&offers, &resources) else { break };
-            let task = match self.describe(position, self.state.next_id(position), &resources) {
-                Ok(task) => task,
-                Err(why) => {
-                    self.state.reject(position, why, effects);
-                    continue;
-                }
-            };
-            let offer = &mut offers[best];
-            let host = host(offer, framework_id);
-            match offer.launch(task) {
-                Ok(_) => self.state.launched(position, host, now),
-                // It fits by its resources, so this accept carries as many tasks as one may. Dropping the offer sends it.
-                Err(_full) => drop(offers.swap_remove(best)),
-            }
-        }
-        offers
-    }
-
-    /// Launches second copies of what takes long, each on another agent than the first.
-    fn place_copies(&mut self, mut offers: Vec<Offer>, framework_id: &FrameworkId, now: Time) -> Vec<Offer> {
-        for position in self.state.copies_wanted().clone() {
-            let (stage, step) = (self.job.stage_of(position), self.state.tasks()[position].memory_step);
-            let resources = stage.resources(step);
-            let runs_on = self.state.runs_on(position).cloned();
-            let (mut others, rest): (Vec<Offer>, Vec<Offer>) = offers.into_iter().partition(|offer| {
-                Some(offer.agent_id()) != runs_on.as_ref() && ends_in_time(stage, offer, now)
-            });
-            let task = self.describe(position, self.state.next_id(position), &resources);
-            if let (Some(best), Ok(task)) = (placement::best_fit(&others, &resources), task) {
-                let offer = &mut others[best];
-                let host = host(offer, framework_id);
-                if offer.launch(task).is_ok() {
-                    self.state.copied(position, host, now);
-                }
-            }
-            others.extend(rest);
-            offers = others;
-        }
-        offers
-    }
-
-    /// Why what is left of an offer is given back; the master counts these and shows them to operators.
-    fn leftover(&self, offer: &Offer) -> DeclineReason {
-        let Some(class) = self.state.ready().next() else { return DeclineReason::NO_WORK };
-        let missing = offer.missing(&self.resources(class));
-        if missing.is_empty() {
-            return DeclineReason::NO_WORK;
-        }
-        let names: Vec<_> = missing.iter().map(|(name, _)| name.as_str()).collect();
-        DeclineReason::TOO_SMALL.with(names.join(", "))
-    }
-}
-
-fn host(offer: &Offer, framework_id: &FrameworkId) -> Host {
-    Host {
-        agent_id: offer.agent_id().clone(),
-        hostname: offer.hostname().to_owned(),
-        address: offer.address().to_owned(),
-        framework_id: framework_id.clone(),
-    }
-}
-
-/// True when a task may be placed where this agent's machine is to be taken away: it ends before, by its stage's time limit. One without a
-/// limit is placed until an hour before: windows may be weeks away.
-fn ends_in_time(stage: &Stage, offer: &Offer, now: Time) -> bool {
-    let grace = stage.kill_grace.unwrap_or(limits::KILL_GRACE_DEFAULT);
-    let longest = stage.policy.timeout.map_or(WINDOW_NEAR, |timeout| timeout + grace);
-    placement::ends_in_time(offer, now, Some(longest))
 }
 
 #[async_trait]
@@ -363,29 +239,22 @@ impl Scheduler for BatchScheduler {
     async fn offers(&mut self, cx: &mut Context<'_>, offers: Vec<Offer>) {
         // Offers are made to those who are subscribed.
         let Some(framework_id) = cx.framework_id().cloned() else { return };
-        let (now, mut effects) = (cx.now(), Vec::new());
-        let mut offers = Offer::by_agent(offers);
-        let mut late: BTreeSet<AgentId> = offers.iter().map(|offer| offer.agent_id().clone()).collect();
+        let (mut ground, mut effects) = (Ground::new(offers, framework_id, cx.now()), Vec::new());
         // Stages have sizes of their own: what is too small for one is offered to the next.
-        for class in self.state.ready().collect::<Vec<_>>() {
-            let stage = &self.job.stages()[class.stage];
-            let (timely, rest): (Vec<Offer>, Vec<Offer>) =
-                offers.into_iter().partition(|offer| ends_in_time(stage, offer, now));
-            timely.iter().for_each(|offer| _ = late.remove(offer.agent_id()));
-            offers = self.place(class, timely, &framework_id, now, &mut effects);
-            offers.extend(rest);
-        }
-        offers = self.place_copies(offers, &framework_id, now);
-        for offer in offers {
-            if self.state.wants_offers() && late.contains(offer.agent_id()) {
-                // The window only comes nearer; should it change, the agent is offered with another.
-                let why = "its machine is taken away before a task ends";
-                offer.decline_for(LATE_REFUSED, DeclineReason::CONSTRAINT.with(why));
-            } else {
-                let reason = self.leftover(&offer);
-                offer.decline(reason);
+        for class in self.state.launchable().collect::<Vec<_>>() {
+            if self.state.is_gang(class.stage) {
+                while ground.launch_gang(&self.job, &mut self.state, class.stage, &mut effects)
+                    == Placed::Rejected
+                {}
+                continue;
+            }
+            let demand = ground.demand(&self.job, class);
+            while ground.launch(&self.job, &mut self.state, class, &demand, &mut effects) != Placed::Nowhere {
             }
         }
+        ground.launch_copies(&self.job, &mut self.state);
+        let wanted = self.state.launchable().next().map(|class| self.resources(class));
+        ground.give_back(wanted.as_ref());
         self.act(cx, effects);
     }
 
@@ -441,6 +310,10 @@ impl Scheduler for BatchScheduler {
         self.wake_at = None;
         let mut effects = Vec::new();
         self.state.tick(cx.now(), &mut effects);
+        if self.gather.is_due(cx.now()) && self.state.gang_waits() {
+            // All that is free at once: what was refused for itself may be enough together.
+            cx.revive();
+        }
         self.act(cx, effects);
     }
 

@@ -120,7 +120,7 @@ fn totals(report: &Report) -> String {
 }
 
 /// `350ms`, `1.2s`, `2m03s`, `1h02m`: three digits are what a person compares.
-fn duration(millis: u64) -> String {
+pub(crate) fn duration(millis: u64) -> String {
     let seconds = millis / 1000;
     match millis {
         0..1_000 => format!("{millis}ms"),
@@ -160,7 +160,7 @@ mod tests {
             why: if good { "exit code 0".into() } else { "exit code 3".into() },
             exit_code: Some(if good { 0 } else { 3 }),
             exit_signal: None,
-            reason: Some("command_exited"),
+            reason: Some("command_exited".into()),
             launches: if good { 1 } else { 3 },
             failures: if good { 0 } else { 3 },
             losses: 0,
@@ -196,7 +196,7 @@ mod tests {
             version: VERSION,
             job: "j".into(),
             framework_id,
-            outcome,
+            outcome: outcome.into(),
             started_at_us: 0,
             wall_ms: 61_000,
             totals,

@@ -8,7 +8,8 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::{
-    api::{self, SOCKET},
+    api::{self, ApiError, SOCKET},
+    logs::{self, LogsArgs},
     run::{DONE, Format, ServiceError},
     scheduler::{Answer, Order},
     serve::Target,
@@ -32,8 +33,8 @@ pub struct Common {
 pub enum Command {
     /// Have services be as these files describe them; others stay as they are
     Apply {
-        /// Descriptions of services (TOML)
-        #[arg(value_name = "SPEC.toml", required = true)]
+        /// Descriptions of services (TOML, or JSON in files called .json)
+        #[arg(value_name = "SPEC", required = true)]
         specs: Vec<PathBuf>,
         /// Only say what would change
         #[arg(long)]
@@ -107,6 +108,8 @@ pub enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Show what a service's replicas write
+    Logs(LogsArgs),
     /// End services for good
     Rm {
         /// Their names
@@ -121,9 +124,13 @@ pub enum Command {
 /// Gives an order and shows what comes of it. Gives the exit code.
 pub async fn command(command: Command) -> Result<u8, ServiceError> {
     let (mut only, mut drawn) = (None, None);
+    let mut described = Vec::new();
     let (common, order) = match command {
         Command::Apply { specs, dry_run, again, common } => {
-            let specs = specs.iter().map(|file| Spec::load(file).map(Arc::new)).collect::<Result<_, _>>()?;
+            for file in specs {
+                described.push((Arc::new(Spec::load(&file)?), file));
+            }
+            let specs = described.iter().map(|(spec, _)| Arc::clone(spec)).collect();
             (common, Order::Apply { specs, again, dry_run })
         }
         Command::Ls { common } => (common, Order::Show),
@@ -141,9 +148,19 @@ pub async fn command(command: Command) -> Result<u8, ServiceError> {
         Command::Restart { service, common } => (common, Order::Restart { service }),
         Command::Rollback { service, to, common } => (common, Order::RollBack { service, to }),
         Command::Promote { service, common } => (common, Order::Promote { service }),
+        Command::Logs(args) => return logs::logs(args).await,
         Command::Rm { services, common } => (common, Order::Remove { services }),
     };
-    let answer = api::order(&common.target.folder().join(SOCKET), &order).await?;
+    let answer = match api::order(&common.target.folder().join(SOCKET), &order).await {
+        Err(ApiError::Refused(why)) => {
+            let meant = described.iter().find(|(spec, _)| spec.is_meant_by(&why));
+            return Err(match meant {
+                Some((_, file)) => ServiceError::NotApplied(Spec::refused(file, &why)),
+                None => ApiError::Refused(why).into(),
+            });
+        }
+        answered => answered?,
+    };
     let text = match (answer, only) {
         (Answer::Services(services), Some(name)) => {
             let service = services.into_iter().find(|service| service.name == name);

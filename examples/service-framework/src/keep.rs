@@ -229,8 +229,8 @@ fn read_earlier(file: &Path, spec: &Arc<Spec>) -> Result<Option<Table>, KeepErro
     let placed = earlier.placed.into_iter().map(|(replica, placed)| {
         let EarlierPlaced { task_id, agent_id, hostname, ports } = placed;
         let app = spec.name.clone();
-        let host = hostname.clone();
-        (task_id, Placed { app, replica, revision, agent_id, hostname, host, ports, doomed: false })
+        let place = Arc::default();
+        (task_id, Placed { app, replica, revision, agent_id, hostname, place, ports, doomed: false })
     });
     Ok(Some(Table {
         framework_id: earlier.framework_id,

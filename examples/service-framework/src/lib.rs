@@ -8,7 +8,7 @@
 //!    `rollout.rs` how an update moves along. Pure, and tested against random clusters.
 //! 3. [`keep`] opens the folder in which all that is stored, with the SDK's store.
 //! 4. [`run`](mod@run) is the program around it: signals, events, beginning anew. [`serve`](mod@serve) is the same for many services, which
-//!    [`api`] and [`command`](mod@command) give to it while it runs.
+//!    [`api`] and [`command`](mod@command) give to it while it runs; [`logs`] reads what they write.
 //!
 //! 5. [`front`] leads clients to replicas. It follows what the scheduler says of them, and tells it when they have finished with one.
 //!
@@ -27,6 +27,7 @@ pub mod discovery;
 pub mod event;
 pub mod front;
 pub mod keep;
+pub mod logs;
 pub mod measure;
 pub mod run;
 pub mod scale;

@@ -1,6 +1,7 @@
 //! A service from its description to the end of its scheduler: the program around the scheduler.
 
 use std::{
+    future::pending,
     io::Write,
     path::{Path, PathBuf},
     pin::pin,
@@ -12,6 +13,7 @@ use apportion_sdk::{
     BuildError, Capability, Driver, DriverError, Handle, Options, Stop,
     driver::{Builder, CONNECT_TIMEOUT},
     operator::{Operator, OperatorError},
+    sandbox::SandboxError,
     store::StoreError,
 };
 use tokio::{
@@ -43,8 +45,8 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(20);
 /// What to run, and how to tell of it.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
-    /// The description of the service (TOML)
-    #[arg(value_name = "SPEC.toml")]
+    /// The description of the service (TOML, or JSON in a file called .json)
+    #[arg(value_name = "SPEC")]
     pub spec: PathBuf,
     /// Where it remembers its replicas over its own restarts [default: apportion/services/NAME in the user's state folder]
     #[arg(long, value_name = "FOLDER")]
@@ -147,6 +149,9 @@ pub enum ServiceError {
     /// Nobody served, or what was asked for was refused.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// A description was not applied, for what it says at a place of it.
+    #[error("{0}; nothing has changed")]
+    NotApplied(SpecError),
     /// What was asked for makes no sense.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -156,6 +161,9 @@ pub enum ServiceError {
     /// An address for those who ask for replicas cannot be had.
     #[error(transparent)]
     Answer(#[from] AnswerError),
+    /// What a task wrote cannot be read.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// Orders cannot be taken.
     #[error("cannot take orders at {}: {source}; name another --state, whose path is shorter than 100 bytes, on a local disk", socket.display())]
     Listen {
@@ -385,8 +393,8 @@ impl Program {
             true => None,
             false => Some(front.reserve(&self.specs).await?),
         };
-        let answering = self.answers.open(&front, &|what| say(&self.framework, what)).await?;
-        let mut serving = pin!(self.serving(handle.clone(), Arc::clone(&front)));
+        let (leads, leading) = watch::channel(!*standing_by);
+        let mut serving = pin!(self.serving(handle.clone(), Arc::clone(&front), leading));
         let subjects = scheduler.subjects();
         let waking = measure::wake(handle.clone(), subjects.clone(), |service| {
             let front = Arc::clone(&front);
@@ -396,7 +404,7 @@ impl Program {
         let measuring = measure::run(handle.clone(), subjects, &self.master, counted);
         let mut following = pin!(async {
             let report = front::report(drains, handle.clone());
-            tokio::join!(front.follow(), report, answering, measuring, waking);
+            tokio::join!(front.follow(), report, measuring, waking);
         });
         let mut unanswered = pin!(tokio::time::sleep(CONNECT_TIMEOUT));
         let mut driving = pin!(driver.run(scheduler));
@@ -405,6 +413,9 @@ impl Program {
                 outcome = &mut driving => break outcome,
                 Some(told) = events.recv() => {
                     waits &= !matches!(told.event, Event::Subscribed { .. } | Event::StandingBy { .. });
+                    if matches!(told.event, Event::Subscribed { .. }) {
+                        leads.send_replace(true);
+                    }
                     tell(told);
                 }
                 failed = &mut serving => return Err(failed),
@@ -436,15 +447,35 @@ impl Program {
         }
     }
 
-    /// Takes orders, if it is to; ends only when that is not possible.
-    async fn serving(&self, scheduler: Handle<Request>, front: Arc<Front>) -> ServiceError {
+    /// Answers those who ask where replicas are, and takes orders, each if it is to; ends only when that is not possible.
+    async fn serving(
+        &self,
+        scheduler: Handle<Request>,
+        front: Arc<Front>,
+        mut leading: watch::Receiver<bool>,
+    ) -> ServiceError {
+        // Until its turn comes addresses and socket may be those of the run that leads.
+        if leading.wait_for(|leads| *leads).await.is_err() {
+            return pending().await;
+        }
+        let answering = match self.answers.open(&front, &|what| say(&self.framework, what)).await {
+            Ok(answering) => answering,
+            Err(error) => return error.into(),
+        };
         if !self.takes_orders {
-            return std::future::pending().await;
+            answering.await;
+            return pending().await;
         }
         let socket = self.folder.path().join(SOCKET);
-        let served = match api::listen(&socket) {
-            Ok(listener) => api::serve(listener, scheduler, front, &self.master).await,
-            Err(error) => Err(error),
+        let taking = async {
+            match api::listen(&socket) {
+                Ok(listener) => api::serve(listener, scheduler, front, &self.master).await,
+                Err(error) => Err(error),
+            }
+        };
+        let served = tokio::select! {
+            served = taking => served,
+            () = answering => return pending().await,
         };
         let source = served.err().unwrap_or_else(|| std::io::ErrorKind::ConnectionAborted.into());
         ServiceError::Listen { socket, source }

@@ -6,6 +6,8 @@
 //!
 //! [`update`]: Scheduler::update
 
+mod room;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
@@ -16,19 +18,20 @@ use std::{
 
 use apportion_sdk::{
     AgentId, Context, DeclineReason, FrameworkId, InverseOffer, Offer, Resources, Role, Scheduler, Stop,
-    Subscription, TaskId, TaskStatus, Time, async_trait, placement,
+    Subscription, TaskId, TaskStatus, Time, async_trait,
     protocol::ResourceRequest,
     store::{Embedded, Store},
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::room::Room;
 use crate::{
     event::{Event, Told},
     keep::KeepError,
     scale::{Measured, Subject},
     spec::{Launch as Launched, Spec},
-    state::{AppView, Applied, Effect, Explained, Launch, Refused, Services, Spot, Table},
+    state::{AppView, Applied, Effect, Explained, Launch, Refused, Services, Table},
 };
 
 /// What the program around the scheduler may ask of it.
@@ -137,9 +140,6 @@ impl From<Order> for Request {
         Self { order, reply: None }
     }
 }
-
-/// How long before its machine is taken away nothing is placed on an agent any more.
-const WINDOW_NEAR: Duration = Duration::from_secs(3600);
 
 /// How long before that the replicas there are moved away.
 const MOVED_BEFORE: Duration = Duration::from_secs(600);
@@ -398,69 +398,6 @@ fn offered(spec: &Spec, roles: &[Role]) -> Result<(), Refused> {
     Err(Refused::Role { service: spec.name.clone(), role: spec.role.clone(), roles })
 }
 
-/// Where a task is that is launched on an offer.
-fn spot(offer: &Offer, ports: Vec<u16>) -> Spot {
-    // Where the agent says that it answers there its host does, be its name known to anybody or not.
-    let host = offer.address().rsplit_once(':').map_or(offer.address(), |(host, _)| host);
-    let host = host.trim_matches(['[', ']']).to_owned();
-    Spot { agent_id: offer.agent_id().clone(), hostname: offer.hostname().to_owned(), host, ports }
-}
-
-/// Offers while replicas are planned on them: nothing is launched yet, so what is left is counted here.
-struct Room<'a> {
-    offers: &'a mut [Offer],
-    left: Vec<Resources>,
-    /// Replicas of a service on an agent.
-    loads: BTreeMap<(String, AgentId), usize>,
-    now: Time,
-}
-
-impl Room<'_> {
-    /// The offer for the next replica: of those in which it fits, on the agent with the fewest of its service, so that losing
-    /// one agent costs the least. Of equals the one with the most left, and then the first.
-    ///
-    /// An agent whose machine is to be taken away is the last choice, and none at all when that is near.
-    fn choose(
-        &self,
-        spec: &Spec,
-        needs: &Resources,
-        services: &Services,
-        without: &BTreeSet<usize>,
-    ) -> Option<usize> {
-        let usable = |index: &usize| {
-            let offer = &self.offers[*index];
-            offer.role().as_str() == spec.role
-                && !without.contains(index)
-                && self.left[*index].contains(needs)
-                && !services.leaves(offer.agent_id())
-                && placement::ends_in_time(offer, self.now, Some(WINDOW_NEAR))
-        };
-        (0..self.offers.len()).filter(usable).min_by_key(|&index| {
-            let offer = &self.offers[index];
-            let load =
-                self.loads.get(&(spec.name.clone(), offer.agent_id().clone())).copied().unwrap_or_default();
-            let leaves = offer.unavailability().is_some();
-            (leaves, load, std::cmp::Reverse((self.left[index].cpus_milli(), self.left[index].mem_milli())))
-        })
-    }
-
-    /// Takes the room for one replica, if there is any: on which offer, with which ports.
-    fn take(&mut self, spec: &Spec, needs: &Resources, services: &Services) -> Option<(usize, Vec<u16>)> {
-        let mut without = BTreeSet::new();
-        loop {
-            let index = self.choose(spec, needs, services, &without)?;
-            let Some(ports) = self.offers[index].take_ports(spec.ports) else {
-                // It has no more ports.
-                without.insert(index);
-                continue;
-            };
-            self.left[index].saturating_sub(needs);
-            *self.loads.entry((spec.name.clone(), self.offers[index].agent_id().clone())).or_default() += 1;
-            return Some((index, ports));
-        }
-    }
-}
-
 #[async_trait]
 impl<K: Store> Scheduler for ServiceScheduler<K> {
     type Message = Request;
@@ -473,8 +410,7 @@ impl<K: Store> Scheduler for ServiceScheduler<K> {
         }
         // Plan.
         let mut offers = Offer::by_agent(offers);
-        let left = offers.iter().map(Offer::usable).collect();
-        let mut room = Room { offers: &mut offers, left, loads: self.services.loads(), now };
+        let mut room = Room::new(&mut offers, &self.services, now);
         let mut plan: Vec<(usize, Launch, TaskId, Vec<u16>)> = Vec::new();
         let mut no_room: BTreeSet<(String, u64)> = BTreeSet::new();
         let mut all_needs: BTreeMap<(String, u64), Resources> = BTreeMap::new();
@@ -489,7 +425,7 @@ impl<K: Store> Scheduler for ServiceScheduler<K> {
                 no_room.insert(kind);
                 continue;
             };
-            let task_id = self.services.place(&launch, spot(&room.offers[index], ports.clone()));
+            let task_id = self.services.place(&launch, room.spot(index, ports.clone()));
             plan.push((index, launch, task_id, ports));
         }
         // Write.

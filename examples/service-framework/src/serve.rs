@@ -49,6 +49,9 @@ pub struct ServeArgs {
     /// Begin anew: forget the services of an earlier run, which end after the failover time-out
     #[arg(long, conflicts_with = "stop")]
     pub forget: bool,
+    /// Wait while another run of this framework is connected, and take its place when that one ends: on machines that share the --state
+    #[arg(long, conflicts_with_all = ["stop", "forget"])]
+    pub stand_by: bool,
     /// Where others may ask for replicas.
     #[command(flatten)]
     pub answers: Answers,
@@ -65,6 +68,7 @@ impl Default for ServeArgs {
             failover_timeout: FAILOVER_TIMEOUT,
             stop: false,
             forget: false,
+            stand_by: false,
             answers: Answers::default(),
             output: Format::Text,
         }
@@ -97,5 +101,5 @@ pub async fn serve(args: ServeArgs, master: &str) -> Result<u8, ServiceError> {
         answers: args.answers,
         output: args.output,
     };
-    program.run(|| driver.clone(), false).await
+    program.run(|| driver.clone(), args.stand_by).await
 }

@@ -1,12 +1,15 @@
-//! The description of a service: from TOML, or from a program, to a [`Spec`] in which everything is checked.
+//! The description of a service: from TOML or JSON, or from a program, to a [`Spec`] in which everything is checked.
 
 mod balancer;
 mod check;
 mod container;
 mod health;
 mod helper;
+mod json;
 mod network;
+mod placement;
 mod program;
+mod refused;
 mod scale;
 mod update;
 pub(crate) mod value;
@@ -37,6 +40,7 @@ pub use self::{
     health::{Asked, Health},
     helper::{Helper, Launch},
     network::NetworkSpec,
+    placement::{Apart, Placement, Require, Spread},
     update::{Share, Update},
     value::Problem,
 };
@@ -128,6 +132,9 @@ pub struct Spec {
     /// Where clients reach it, whichever replicas there are.
     #[serde(default)]
     pub balancer: Option<Listener>,
+    /// On which machines its replicas may be.
+    #[serde(default, skip_serializing_if = "Placement::is_empty")]
+    pub placement: Placement,
 }
 
 /// When a replica that ended starts again: after `min`, then twice as long each time, up to `max`; from `min` again after a
@@ -229,6 +236,7 @@ struct SpecFile {
     #[serde(default)]
     after: Vec<Spanned<String>>,
     balancer: Option<Spanned<Listener>>,
+    placement: Option<Spanned<Placement>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -258,14 +266,16 @@ enum Scalar {
 }
 
 impl Spec {
-    /// Reads and checks a description.
+    /// Reads and checks a description: JSON when its file is called so, else TOML.
     pub fn load(file: &Path) -> Result<Spec, SpecError> {
         let unreadable = |source| SpecError::Unreadable { file: file.to_owned(), source };
         let bytes = std::fs::metadata(file).map_err(unreadable)?.len();
         if bytes > FILE_BYTES_MAX {
             return Err(SpecError::TooLarge { file: file.to_owned(), bytes });
         }
-        Spec::parse(file, &std::fs::read_to_string(file).map_err(unreadable)?)
+        let text = std::fs::read_to_string(file).map_err(unreadable)?;
+        let json = file.extension().is_some_and(|extension| extension == "json");
+        if json { Spec::parse_json(file, &text) } else { Spec::parse(file, &text) }
     }
 
     /// Checks the text of a description; `file` only names it in errors.
@@ -313,6 +323,7 @@ impl Spec {
             scale,
             after: source.after(raw.after)?,
             balancer: raw.balancer.map(|table| source.balancer(table, ports)).transpose()?,
+            placement: source.placement(raw.placement)?,
         };
         // What is left to find has no one place.
         spec.check().map_err(|what| source.refuse(0..0, what))?;

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use apportion_sdk::{Capability, Options};
 use apportion_service::{
+    balancer::Listener,
     scale::{Aim, Measured, Metric, Rule, Scale},
     scheduler::{Order, ServiceScheduler},
     spec::{Restart, Spec},
@@ -14,9 +15,12 @@ use apportion_service::{
 use apportion_sim::{Behaviour, Ending, OnTerm, Rng, Store, conformance::Conformance};
 use tokio::sync::mpsc;
 
-/// Three replicas, each with a port, that are replaced soon.
-fn web() -> Spec {
+/// Three replicas, each with a port, that are replaced soon; or such that a balancer leads clients to, who are given time to finish.
+fn web(balanced: bool) -> Spec {
+    let mut listener = Listener::new(([127, 0, 0, 1], 80).into());
+    listener.timeouts.drain = Duration::from_secs(1);
     Spec {
+        balancer: balanced.then_some(listener),
         replicas: 3,
         ports: 1,
         replace_after: Duration::from_secs(10),
@@ -25,8 +29,8 @@ fn web() -> Spec {
     }
 }
 
-fn conformance() -> Conformance<ServiceScheduler<Store>> {
-    conformance_of(web())
+fn conformance(balanced: bool) -> Conformance<ServiceScheduler<Store>> {
+    conformance_of(web(balanced))
 }
 
 fn conformance_of(spec: Spec) -> Conformance<ServiceScheduler<Store>> {
@@ -59,12 +63,12 @@ fn serves(rng: &mut Rng) -> Behaviour {
 
 #[test]
 fn a_service_keeps_every_promise() {
-    conformance().run().assert_ok();
+    conformance(false).run().assert_ok();
 }
 
 #[test]
 fn a_service_that_is_scaled_keeps_every_promise() {
-    let scaled = conformance().seed(2).messages(|sim, web| {
+    let scaled = conformance(true).seed(2).messages(|sim, web| {
         // Once all have had the time to run, whatever died: what was never launched is not missed after a scaling down.
         let late = sim.elapsed() > Duration::from_secs(30);
         let ordered = sim
@@ -92,7 +96,7 @@ fn a_service_that_is_scaled_by_what_is_measured_keeps_every_promise() {
         interval: Duration::from_secs(1),
         rules: vec![Rule { metric, aim: Aim::Target(10.0), predict: None }],
     };
-    let scaled = conformance_of(Spec { scale: Some(scale), ..web() }).seed(3).messages(|sim, web| {
+    let scaled = conformance_of(Spec { scale: Some(scale), ..web(true) }).seed(3).messages(|sim, web| {
         let late = sim.elapsed() > Duration::from_secs(30);
         // Of what does no work nothing is measured.
         let measurable = sim.scheduler(web).is_some_and(|web| {
@@ -112,6 +116,6 @@ fn a_service_that_is_scaled_by_what_is_measured_keeps_every_promise() {
 #[test]
 fn a_service_that_is_asked_to_leave_machines_keeps_every_promise() {
     let options = || Options::new().capability(Capability::InverseOffers).build();
-    let asked = conformance().seed(3).framework(move |framework| framework.options(options()));
+    let asked = conformance(false).seed(3).framework(move |framework| framework.options(options()));
     asked.work(|task| task.task_id.to_string()).run().assert_ok();
 }

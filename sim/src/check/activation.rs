@@ -60,6 +60,16 @@ impl Activations {
                 ));
             }
         }
+        // What is believed is what the next master would begin with; of an agent that is about to be removed nothing more is believed.
+        for (id, agent) in &world.master.registry().agents {
+            let believed = view.agents.get(id).map(|agent| agent.activation);
+            if let Some(believed) = believed.filter(|believed| *believed != agent.activation)
+                && !world.master.removes_agent(id)
+            {
+                let (believed, kept) = (believed.name(), agent.activation.name());
+                return Err(format!("agent {id} is {believed}, and the registry has it as {kept}"));
+            }
+        }
         match self.gone.iter().find(|id| view.agents.contains_key(*id)) {
             Some(id) => Err(format!("agent {id} takes part, and is gone")),
             None => Ok(()),
@@ -78,15 +88,7 @@ impl Check for Activations {
         verdict
     }
 
-    /// What is believed then is what the next master would begin with. Before, a write may be done of which nobody has heard.
     fn at_rest(&mut self, world: &World) -> Verdict {
-        for (id, agent) in &world.master.registry().agents {
-            let believed = world.view().agents.get(id).map(|agent| agent.activation);
-            if let Some(believed) = believed.filter(|believed| *believed != agent.activation) {
-                let (believed, kept) = (believed.name(), agent.activation.name());
-                return Err(format!("agent {id} is {believed}, and the registry has it as {kept}"));
-            }
-        }
         self.believed(world)
     }
 }

@@ -8,7 +8,7 @@ use apportion_master_core::{
     RegistryOp, RequestId,
 };
 use apportion_types::{
-    Time,
+    AgentId, Time,
     protocol::{agent::MasterMessage, scheduler::Event as SchedulerEvent},
 };
 
@@ -76,6 +76,13 @@ impl MasterProcess {
     /// True while a change of what is planned of maintenance is on its way to the registry.
     pub(crate) fn writes_maintenance(&self) -> bool {
         self.writing.iter().any(|(_, op)| matches!(op, RegistryOp::SetMaintenance { .. }))
+    }
+
+    /// True while the removal of an agent is on its way to the registry.
+    pub(crate) fn removes_agent(&self, id: &AgentId) -> bool {
+        let removes =
+            |op: &RegistryOp| matches!(op, RegistryOp::RemoveAgent { agent_id, .. } if agent_id == id);
+        self.writing.iter().any(|(_, op)| removes(op))
     }
 
     /// The answer to an operator, once there is one; told once.

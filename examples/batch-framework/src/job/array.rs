@@ -57,6 +57,9 @@ pub(super) enum ArrayError {
         /// How many were taken away again, when some were.
         excluded: String,
     },
+    /// Nobody has looked them up.
+    #[error("the files that it finds are not sent along, as absolute paths; submit the job again")]
+    NotFound,
     /// A folder below the pattern could not be read.
     #[error("cannot list {path}: {source}; leave it out with a narrower pattern")]
     Unreadable {

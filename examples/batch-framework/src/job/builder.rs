@@ -32,6 +32,7 @@ pub struct Builder {
     io: Option<IoLimits>,
     retries: u32,
     speculate: Option<Speculate>,
+    gang: bool,
     open: bool,
     elements: Option<Elements>,
     argv: Vec<String>,
@@ -56,6 +57,7 @@ impl Builder {
             io: None,
             retries: 0,
             speculate: None,
+            gang: false,
             open: false,
             elements: None,
             argv: Vec::new(),
@@ -125,6 +127,12 @@ impl Builder {
     /// How often a task that failed is tried again; never when not given.
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
+        self
+    }
+
+    /// All of its tasks start together, on as many agents as they need, or none of them.
+    pub fn gang(mut self) -> Self {
+        self.gang = true;
         self
     }
 
@@ -202,6 +210,9 @@ impl Builder {
         if let Some((field, what)) = self.io.and_then(|io| io.refusal()) {
             return Err(format!("io.{field}: {what}"));
         }
+        if self.gang && self.speculate.is_some() {
+            return Err("speculate: the tasks of a gang start together, so none has a second copy".to_owned());
+        }
         let params = BTreeMap::new();
         let scope = Scope { params: &params, index: true, item: elements != Elements::Single, axes: &[] };
         let template =
@@ -217,6 +228,7 @@ impl Builder {
             name: String::new(),
             after: Vec::new(),
             if_failed: IfFailed::default(),
+            gang: self.gang,
             policy: Policy {
                 retry: Retry::times(self.retries),
                 timeout: self.timeout,

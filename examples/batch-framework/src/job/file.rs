@@ -57,6 +57,7 @@ pub(super) struct TaskTable {
     #[serde(default)]
     pub after_each: Vec<Spanned<String>>,
     pub if_failed: Option<Spanned<String>>,
+    pub gang: Option<Spanned<bool>>,
     pub array: Option<Spanned<ArrayTable>>,
 }
 

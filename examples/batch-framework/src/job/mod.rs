@@ -13,12 +13,14 @@ mod source;
 mod speculate;
 mod stage;
 mod stages;
+mod submission;
 mod table;
 mod template;
 #[cfg(test)]
 mod tests;
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
@@ -30,8 +32,9 @@ pub use self::{
     array::{Axis, Elements, TASKS_MAX},
     builder::Builder,
     stage::Stage,
+    submission::Submission,
 };
-use self::{file::JobFile, source::Source, template::Scope};
+use self::{file::JobFile, source::Source, submission::Files, template::Scope};
 
 /// Bytes of a job's name. The ids of its tasks are made from it and may have 200: this leaves room for the number and for
 /// the suffix of an attempt.
@@ -132,17 +135,15 @@ impl Job {
     /// Reads and checks a job file. `settings` are `name=value` and override `[params]`; relative patterns and the output
     /// folder are taken from `folder`.
     pub fn load(file: &Path, settings: &[String], folder: &Path) -> Result<Job, JobError> {
-        let unreadable = |source| JobError::Unreadable { file: file.to_owned(), source };
-        let bytes = std::fs::metadata(file).map_err(unreadable)?.len();
-        if bytes > FILE_BYTES_MAX {
-            return Err(JobError::TooLarge { file: file.to_owned(), bytes });
-        }
-        let text = std::fs::read_to_string(file).map_err(unreadable)?;
-        Job::parse(file, &text, settings, folder)
+        Submission::load(file, settings, folder).map(|(_, job)| job)
     }
 
     /// Checks the text of a job file; `file` only names it in errors. Globs read the file system.
     pub fn parse(file: &Path, text: &str, settings: &[String], folder: &Path) -> Result<Job, JobError> {
+        Job::of_text(file, text, settings, Files::Look { folder, found: &RefCell::default() })
+    }
+
+    fn of_text(file: &Path, text: &str, settings: &[String], files: Files<'_>) -> Result<Job, JobError> {
         let source = Source { file, text };
         let raw: JobFile = toml::from_str(text)
             .map_err(|error| source.refuse(error.span().unwrap_or(0..0), error.message().to_owned()))?;
@@ -153,7 +154,7 @@ impl Job {
         let scope = Scope::params(&params);
         let output = raw.output.map(|output| {
             let path = scope.expand(output.get_ref()).map_err(|error| source.at("output", &output, error))?;
-            Ok(folder.join(path))
+            Ok(files.folder().join(path))
         });
         let output = output.transpose()?;
         let tables = stages::Tables {
@@ -163,7 +164,7 @@ impl Job {
             retry: raw.retry,
             speculate: raw.speculate,
         };
-        let stages = source.stages(tables, (name.get_ref(), output.is_some()), scope, folder)?;
+        let stages = source.stages(tables, (name.get_ref(), output.is_some()), scope, files)?;
         Ok(Job::of(name.into_inner(), output, stages))
     }
 
@@ -175,6 +176,13 @@ impl Job {
             Some(first)
         });
         Job { name, output, open: false, firsts: firsts.collect(), stages }
+    }
+
+    /// Has every task run as this user of its agent, whatever the file says.
+    pub fn run_as(&mut self, user: &str) {
+        for stage in &mut self.stages {
+            stage.user = Some(user.to_owned());
+        }
     }
 
     /// One more task for each of these, behind those that are there. Files stay files: to a job of files only absolute paths are
@@ -253,6 +261,16 @@ impl Job {
         let values = stage.values(at);
         stage.env.iter().map(|(name, template)| (name.clone(), template.render(&values))).collect()
     }
+}
+
+/// The text of a job file.
+fn read(file: &Path) -> Result<String, JobError> {
+    let unreadable = |source| JobError::Unreadable { file: file.to_owned(), source };
+    let bytes = std::fs::metadata(file).map_err(unreadable)?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(JobError::TooLarge { file: file.to_owned(), bytes });
+    }
+    std::fs::read_to_string(file).map_err(unreadable)
 }
 
 fn check_variable(name: &str) -> Result<(), &'static str> {

@@ -24,6 +24,8 @@ pub struct Stage {
     pub after: Vec<Dependency>,
     /// What becomes of a task when one that it waits for does not succeed.
     pub if_failed: IfFailed,
+    /// Whether its tasks start together, on as many agents as they need, or not at all.
+    pub gang: bool,
     /// When attempts are ended, and tasks are tried again.
     pub policy: Policy,
     /// What each task asks for, to begin with.

@@ -1,6 +1,6 @@
 //! The stages of a job file: the tables that there are, each to a [`Stage`].
 
-use std::{collections::BTreeMap, ops::Range, path::Path};
+use std::{collections::BTreeMap, ops::Range};
 
 use toml::Spanned;
 
@@ -11,6 +11,7 @@ use super::{
     dag::{self, Edge, Waits},
     file::{ArrayTable, RetryTable, SpeculateTable, TaskTable},
     source::Source,
+    submission::Files,
     table::Table,
     template::{Scope, Values},
 };
@@ -42,7 +43,7 @@ impl Source<'_> {
         tables: Tables,
         (job, output): (&str, bool),
         scope: Scope<'_>,
-        folder: &Path,
+        files: Files<'_>,
     ) -> Result<Vec<Stage>, JobError> {
         let Tables { task, array, stage, retry, speculate } = tables;
         let common = Common { scope, retry: retry.as_ref(), speculate: speculate.as_ref(), output };
@@ -50,7 +51,7 @@ impl Source<'_> {
             let example = "[task]\ncommand = [\"/bin/echo\", \"hello\"]";
             let task = task.ok_or_else(|| self.missing(0..0, "task", example))?;
             self.alone(task.get_ref())?;
-            let elements = self.elements("array", array, scope, folder)?;
+            let elements = self.elements("array", array, scope, files)?;
             return Ok(vec![self.stage("task", String::new(), task, elements, Vec::new(), common)?]);
         }
         if let Some(task) = &task {
@@ -61,7 +62,7 @@ impl Source<'_> {
             let what = "array: stands beside [stage.…]; each stage has its own, as [stage.NAME.array]";
             return Err(self.refuse(array.span(), what.to_owned()));
         }
-        self.linked(stage, job, common, folder)
+        self.linked(stage, job, common, files)
     }
 
     fn linked(
@@ -69,7 +70,7 @@ impl Source<'_> {
         tables: BTreeMap<Spanned<String>, Spanned<TaskTable>>,
         job: &str,
         common: Common<'_>,
-        folder: &Path,
+        files: Files<'_>,
     ) -> Result<Vec<Stage>, JobError> {
         let mut tables: Vec<_> = tables.into_iter().collect();
         // A person reads the file from its top; a map is sorted by name.
@@ -99,7 +100,7 @@ impl Source<'_> {
                 (None, Some(edge)) => elements[edge.on.stage].clone().expect("it comes behind it"),
                 (array, _) => {
                     let key = format!("stage.{}.array", name.get_ref());
-                    self.elements(&key, array, common.scope, folder)?
+                    self.elements(&key, array, common.scope, files)?
                 }
             };
             for edge in each {
@@ -181,10 +182,16 @@ impl Source<'_> {
         let resources = table.resources(task.get_ref())?;
         let (span, task) = (task.span(), task.into_inner());
         let exclusive_cpus = table.exclusive_cpus(task.exclusive_cpus, &resources)?;
+        let gang = task.gang.as_ref().is_some_and(|gang| *gang.get_ref());
+        if let (true, Some(own)) = (gang, &task.speculate) {
+            let what =
+                "the tasks of a gang start together, so none has a second copy; leave out one of the two";
+            return Err(self.at(&format!("{key}.speculate"), own, what));
+        }
         let policy = Policy {
             retry: table.retry(task.retries, task.retry.as_ref(), common.retry, &resources)?,
             timeout: table.timeout(task.timeout)?,
-            speculate: table.speculate(task.speculate.as_ref(), common.speculate)?,
+            speculate: table.speculate(task.speculate.as_ref(), common.speculate.filter(|_| !gang))?,
         };
         let first = Values { item: elements.item(0), index: 1, axes: elements.parts(0) };
         Ok(Stage {
@@ -193,6 +200,7 @@ impl Source<'_> {
             name,
             after: edges.into_iter().map(|edge| edge.on).collect(),
             if_failed: table.if_failed(task.if_failed)?,
+            gang,
             policy,
             resources,
             exclusive_cpus,
@@ -214,13 +222,13 @@ impl Source<'_> {
         key: &str,
         array: Option<Spanned<ArrayTable>>,
         scope: Scope<'_>,
-        folder: &Path,
+        files: Files<'_>,
     ) -> Result<Elements, JobError> {
         let Some(array) = array else { return Ok(Elements::Single) };
         let (span, mut array) = (array.span(), array.into_inner());
         let axes = std::mem::take(&mut array.axes);
         if axes.is_empty() {
-            return self.axis(key, span, array, scope, folder);
+            return self.axis(key, span, array, scope, files);
         }
         if array.glob.is_some() || array.list.is_some() || array.range.is_some() {
             let what = format!(
@@ -238,7 +246,7 @@ impl Source<'_> {
             if let Some((inner, _)) = table.axes.first_key_value() {
                 return Err(self.at(&key, inner, "an axis has no axes of its own"));
             }
-            let elements = self.axis(&key, span, table, scope, folder)?;
+            let elements = self.axis(&key, span, table, scope, files)?;
             Ok(Axis { name: name.into_inner(), elements })
         });
         let axes = axes.collect::<Result<Vec<_>, JobError>>()?;
@@ -252,7 +260,7 @@ impl Source<'_> {
         span: Range<usize>,
         array: ArrayTable,
         scope: Scope<'_>,
-        folder: &Path,
+        files: Files<'_>,
     ) -> Result<Elements, JobError> {
         let at = |part: &str| format!("{key}.{part}");
         let ArrayTable { glob, exclude, list, range, axes: _ } = array;
@@ -272,7 +280,8 @@ impl Source<'_> {
             let exclude = exclude.iter().map(|text| {
                 scope.expand(text.get_ref()).map_err(|error| self.at(&at("exclude"), text, error))
             });
-            return Elements::glob(folder, &pattern, &exclude.collect::<Result<Vec<_>, _>>()?)
+            return files
+                .glob(&at("glob"), &pattern, &exclude.collect::<Result<Vec<_>, _>>()?)
                 .map_err(refuse);
         }
         if let Some(list) = list {

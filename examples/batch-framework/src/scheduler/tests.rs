@@ -197,3 +197,79 @@ fn nothing_is_placed_that_would_not_end_before_its_machine_is_taken_away() {
         assert_eq!(cluster.harness.calls(), [expected]);
     }
 }
+
+fn gang(tasks: usize) -> Job {
+    let resources = "cpus:2;mem:100".parse().unwrap();
+    Job::builder("j")
+        .command(["rank", "${index}"])
+        .resources(resources)
+        .count(tasks)
+        .retries(1)
+        .gang()
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn a_gang_starts_on_several_agents_together_or_not_at_all() {
+    let mut cluster = Cluster::of(gang(4));
+    cluster.harness.offer("a", "cpus:6;mem:4000");
+    let calls = cluster.harness.calls();
+    assert!(calls.iter().any(|call| matches!(call, Call::Decline { .. })), "nothing is held: {calls:?}");
+    assert!(
+        !calls.iter().any(|call| matches!(call, Call::Accept { .. })),
+        "three of four would fit: {calls:?}"
+    );
+
+    cluster.harness.advance(Duration::from_secs(3));
+    let calls = cluster.harness.calls();
+    assert!(
+        calls.iter().any(|call| matches!(call, Call::Revive { .. })),
+        "it asks for all at once: {calls:?}"
+    );
+    cluster.harness.offers(&[("a", "cpus:6;mem:4000"), ("b", "cpus:3;mem:4000")]);
+    assert_eq!(cluster.launched().len(), 4);
+    let state = cluster.harness.scheduler().state();
+    let on = |agent: &str| state.attempts().filter(|attempt| attempt.host.agent_id.as_str() == agent).count();
+    assert_eq!((on("a"), on("b")), (3, 1));
+}
+
+#[test]
+fn members_of_a_gang_that_start_again_do_so_together() {
+    let mut cluster = Cluster::of(gang(3));
+    cluster.harness.offer("a", "cpus:6;mem:4000");
+    assert_eq!(cluster.launched().len(), 3);
+    cluster.harness.update("a", "j-0001", TaskState::Failed);
+    cluster.harness.advance(Duration::from_millis(900));
+    cluster.harness.update("a", "j-0002", TaskState::Failed);
+    cluster.harness.advance(Duration::from_millis(200));
+    cluster.harness.offer("a", "cpus:6;mem:4000");
+    assert_eq!(cluster.launched(), [""; 0], "the pause of the other is not over");
+    cluster.harness.advance(Duration::from_secs(1));
+    cluster.harness.offer("a", "cpus:6;mem:4000");
+    assert_eq!(cluster.launched(), ["j-0001.r2", "j-0002.r2"], "the third one runs");
+}
+
+#[test]
+fn a_gang_that_no_accept_can_carry_is_given_up() {
+    let job = Job::builder("j").command(["rank"]).resources("cpus:0.01;mem:1".parse().unwrap());
+    let mut cluster = Cluster::of(job.count(2001).gang().build().unwrap());
+    cluster.harness.offer("a", "cpus:100;mem:100000");
+    assert_eq!(cluster.launched(), [""; 0]);
+    assert!(cluster.ends().iter().all(|(_, outcome)| *outcome == crate::state::Outcome::Unplaceable));
+    assert!(cluster.harness.scheduler().state().is_done());
+}
+
+#[test]
+fn a_gang_that_finds_no_room_asks_ever_more_seldom() {
+    let mut cluster = Cluster::of(gang(4));
+    cluster.harness.offer("a", "cpus:6;mem:4000");
+    cluster.harness.calls();
+    let mut revives = 0;
+    for _ in 0..600 {
+        cluster.harness.advance(Duration::from_secs(1));
+        let calls = cluster.harness.calls();
+        revives += calls.iter().filter(|call| matches!(call, Call::Revive { .. })).count();
+    }
+    assert!((7..=11).contains(&revives), "{revives}");
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use apportion_sdk::{TaskId, Time};
 
-use super::{Effect, JobState, Outcome, PAUSE_MAX, Phase, Task};
+use super::{Class, Effect, JobState, Outcome, PAUSE_MAX, Phase, Task};
 
 impl JobState {
     /// Puts a task that is new here where it was when it was kept: see [`take_changed`](JobState::take_changed). A clock that was set back
@@ -19,8 +19,9 @@ impl JobState {
             Phase::Blocked | Phase::Ready => {}
             Phase::Paused { until } => *until = (*until).min(now + policy.retry.backoff_max.max(PAUSE_MAX)),
             Phase::Active { attempt, copy } => {
-                self.live.insert(attempt.id.clone(), position);
-                self.live.extend(copy.iter().map(|copy| (copy.id.clone(), position)));
+                let class = Class { stage, step: kept.memory_step };
+                self.live.insert(attempt.id.clone(), position, class);
+                copy.iter().for_each(|copy| self.live.insert(copy.id.clone(), position, class));
                 since = attempt.running_since.filter(|_| copy.is_none());
                 attempt.due = attempt.due.map(|due| policy.timeout.map_or(due, |most| due.min(now + most)));
                 self.due.extend(attempt.due.map(|at| (at, position)));
@@ -57,7 +58,7 @@ impl JobState {
 
     /// What was launched is gone with the framework that launched it: it runs again, as another one's.
     pub fn begin_anew(&mut self, why: &str, now: Time, effects: &mut Vec<Effect>) {
-        for position in self.live.values().copied().collect::<BTreeSet<_>>() {
+        for position in self.live.positions().collect::<BTreeSet<_>>() {
             self.drop_copy(position, now, effects);
             self.lost(position, why, None, now, effects);
         }

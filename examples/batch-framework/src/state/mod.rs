@@ -17,9 +17,12 @@
 //!
 //! A callback costs what it changes, however many tasks there are: everything that is asked often has an index.
 
+mod again;
 mod cause;
 mod depend;
+mod gang;
 mod kept;
+mod live;
 mod retry;
 mod speculate;
 mod stage;
@@ -34,8 +37,9 @@ use std::{
 };
 
 use apportion_sdk::{Reason, TaskId, TaskState, TaskStatus, Time};
+use serde::{Deserialize, Serialize};
 
-use self::{cause::cause, stage::Stage, task::Phase};
+use self::{cause::cause, live::Live, stage::Stage, task::Phase};
 pub use self::{
     retry::{Cause, On, PAUSE_MAX, PAUSE_MIN, Retry},
     speculate::Speculate,
@@ -68,7 +72,7 @@ pub enum Effect {
 }
 
 /// Tasks by what they do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// Of the job.
     pub total: usize,
@@ -100,8 +104,9 @@ pub struct JobState {
     /// Whether more tasks may come.
     open: bool,
     tasks: Vec<Task>,
-    /// The index of each live attempt. An id that is not in it is of an attempt that no longer counts.
-    live: BTreeMap<TaskId, usize>,
+    live: Live,
+    /// What the ids of its attempts begin with, before the names of their tasks.
+    ids: String,
     /// Positions in the order in which they are launched, by size.
     ready: BTreeMap<Class, BTreeSet<usize>>,
     /// How many of each size wait, for whatever.
@@ -129,7 +134,8 @@ impl JobState {
             stages,
             open: true,
             tasks: Vec::new(),
-            live: BTreeMap::new(),
+            live: Live::default(),
+            ids: String::new(),
             ready: BTreeMap::new(),
             waiting: BTreeMap::new(),
             due: BTreeSet::new(),
@@ -148,6 +154,7 @@ impl JobState {
                 policy: stage.policy.clone(),
                 after: stage.after.clone(),
                 if_failed: stage.if_failed,
+                gang: stage.gang,
             };
             (rules, stage.tasks())
         });
@@ -186,6 +193,17 @@ impl JobState {
         state
     }
 
+    /// Its attempts' ids begin with this text, so that jobs of one name can be tasks of one framework.
+    pub fn with_ids(mut self, ids: &str) -> Self {
+        ids.clone_into(&mut self.ids);
+        self
+    }
+
+    /// The size of a task.
+    pub fn class_of(&self, position: usize) -> Class {
+        self.class(position)
+    }
+
     /// Adds tasks behind those that are there, ready to be launched. Task ids are made from the names, which must be different.
     pub fn add(&mut self, names: impl IntoIterator<Item = String>) {
         assert!(self.open && self.stages.len() == 1, "only an open job takes tasks, and it has one stage");
@@ -214,8 +232,8 @@ impl JobState {
 
     /// What was launched and has not ended.
     pub fn attempts(&self) -> impl Iterator<Item = &Attempt> {
-        let attempts = |(id, position): (&'_ TaskId, &usize)| {
-            self.tasks[*position].attempts().find(|attempt| attempt.id == *id)
+        let attempts = |(id, position): (&'_ TaskId, usize)| {
+            self.tasks[position].attempts().find(|attempt| attempt.id == *id)
         };
         self.live.iter().filter_map(attempts)
     }
@@ -242,7 +260,7 @@ impl JobState {
 
     /// True when a launch is possible now: offers are wanted then, and only then.
     pub fn wants_offers(&self) -> bool {
-        !self.ready.is_empty() || !self.copies_wanted.is_empty()
+        self.launchable().next().is_some() || !self.copies_wanted.is_empty()
     }
 
     /// How many tasks do what.
@@ -267,7 +285,7 @@ impl JobState {
 
     /// Tasks that are launched and have not ended, by the ids that the master knows them by, in the order of these.
     pub fn live(&self) -> impl Iterator<Item = &TaskId> {
-        self.live.keys()
+        self.live.ids()
     }
 
     /// When [`JobState::tick`] has something to do next.
@@ -279,15 +297,16 @@ impl JobState {
     /// The id of the next attempt of a task. Each has one of its own: updates of an earlier attempt may still be under way, and
     /// must not be taken for news of this one.
     pub fn next_id(&self, position: usize) -> TaskId {
-        self.tasks[position].next_id()
+        self.tasks[position].next_id(&self.ids)
     }
 
     /// An attempt of a ready task, by its [next id](JobState::next_id), is on its way to an agent.
     pub fn launched(&mut self, position: usize, host: Host, now: Time) {
         assert!(matches!(self.tasks[position].phase, Phase::Ready), "only a ready task is launched");
         self.leave_waiting(position);
-        let id = self.change(position).begin(host, now);
-        self.live.insert(id, position);
+        let id = self.next_id(position);
+        self.change(position).begin(id.clone(), host, now);
+        self.live.insert(id, position, self.class(position));
         self.counts.active += 1;
     }
 
@@ -305,7 +324,7 @@ impl JobState {
     }
 
     fn take(&mut self, status: &TaskStatus, now: Time, effects: &mut Vec<Effect>) {
-        let Some(&position) = self.live.get(&status.task_id) else {
+        let Some(position) = self.live.position(&status.task_id) else {
             // An attempt that was given up as unreachable, and has come back: its task runs elsewhere, or has ended. Left
             // alone it would do the work twice, and hold what others could use.
             if !status.state.is_terminal()
@@ -392,7 +411,7 @@ impl JobState {
             let why = "not launched: the job was interrupted";
             self.end_waiting(position, Outcome::Interrupted, why.to_owned(), effects);
         }
-        for position in self.live.values().copied().collect::<BTreeSet<_>>() {
+        for position in self.live.positions().collect::<BTreeSet<_>>() {
             self.drop_copy(position, now, effects);
             if let Phase::Active { attempt, .. } = &mut self.tasks[position].phase {
                 attempt.due = None;

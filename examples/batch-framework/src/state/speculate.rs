@@ -75,14 +75,15 @@ impl JobState {
     /// A [copy](JobState::copies_wanted) of a task, by its [next id](JobState::next_id), is on its way to an agent.
     pub fn copied(&mut self, position: usize, host: Host, now: Time) {
         assert!(self.copies_wanted.remove(&position), "only a wanted copy is launched");
-        let id = self.change(position).begin_copy(host, now);
-        self.live.insert(id, position);
+        let id = self.next_id(position);
+        self.change(position).begin_copy(id.clone(), host, now);
+        self.live.insert(id, position, self.class(position));
     }
 
     /// One of two attempts has come to an end that is none of the task's; the other goes on as if it had been alone, without another
     /// copy: one that fails must not bring the next. True when there were two.
     pub(super) fn drop_attempt(&mut self, id: &TaskId, fate: Fate, now: Time) -> bool {
-        let Some(&position) = self.live.get(id) else { return false };
+        let Some(position) = self.live.position(id) else { return false };
         let timeout = self.policy(position).timeout;
         let task = self.change(position);
         let Phase::Active { attempt, copy } = &mut task.phase else { return false };

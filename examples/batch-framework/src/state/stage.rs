@@ -43,6 +43,8 @@ pub struct Rules {
     pub after: Vec<Dependency>,
     /// What becomes of them when that does not succeed.
     pub if_failed: IfFailed,
+    /// Whether they start together, or not at all.
+    pub gang: bool,
 }
 
 /// One stage, and how far it is.

@@ -197,31 +197,26 @@ impl Task {
     }
 
     /// `checksum-0001`, then `checksum-0001.r2`, `.r3`: a person sees at once that it is the same task.
-    pub(super) fn next_id(&self) -> TaskId {
+    pub(super) fn next_id(&self, ids: &str) -> TaskId {
         let text = match self.launches {
-            0 => self.name.clone(),
-            before => format!("{}.r{}", self.name, before + 1),
+            0 => format!("{ids}{}", self.name),
+            before => format!("{ids}{}.r{}", self.name, before + 1),
         };
         TaskId::new(text).expect("names of jobs are checked to begin task ids, with room for a suffix")
     }
 
-    pub(super) fn begin(&mut self, host: Host, now: Time) -> TaskId {
-        let attempt = self.attempt_at(host, now);
-        let id = attempt.id.clone();
+    pub(super) fn begin(&mut self, id: TaskId, host: Host, now: Time) {
+        let attempt = self.attempt_at(id, host, now);
         self.phase = Phase::Active { attempt, copy: None };
-        id
     }
 
-    pub(super) fn begin_copy(&mut self, host: Host, now: Time) -> TaskId {
-        let second = self.attempt_at(host, now);
-        let id = second.id.clone();
+    pub(super) fn begin_copy(&mut self, id: TaskId, host: Host, now: Time) {
+        let second = self.attempt_at(id, host, now);
         let Phase::Active { copy, .. } = &mut self.phase else { unreachable!("a copy is of what runs") };
         *copy = Some(Box::new(second));
-        id
     }
 
-    fn attempt_at(&mut self, host: Host, now: Time) -> Attempt {
-        let id = self.next_id();
+    fn attempt_at(&mut self, id: TaskId, host: Host, now: Time) -> Attempt {
         self.launches += 1;
         Attempt { id, host, launched_at: now, running_since: None, timed_out: false, due: None }
     }

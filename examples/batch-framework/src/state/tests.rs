@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod again;
 mod dag;
 mod retry;
 mod speculate;

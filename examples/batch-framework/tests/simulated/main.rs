@@ -7,6 +7,7 @@
 //! - `ends`: what becomes of tasks that succeed, fail, hang, or are too large.
 //! - `orders`: what the program around the scheduler asks for.
 //! - `outages`: what happens while the master, an agent, or the job's own process is away.
+//! - `queue`: several users, and a daemon that is killed.
 //! - `stragglers`: second copies of what takes long.
 //! - `survival`: what a job that is kept survives.
 //!
@@ -19,5 +20,6 @@ mod ends;
 mod orders;
 mod outages;
 mod program;
+mod queue;
 mod stragglers;
 mod survival;

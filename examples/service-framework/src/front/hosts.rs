@@ -1,7 +1,7 @@
 //! The addresses of agents: what an agent says of itself is an address mostly, and else a name that is looked up once.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     io,
     net::{IpAddr, SocketAddr},
     time::Duration,
@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// Hosts that were found.
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
-    found: HashMap<String, IpAddr>,
+    found: BTreeMap<String, IpAddr>,
 }
 
 /// A host has no address.

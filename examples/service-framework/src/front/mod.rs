@@ -166,12 +166,10 @@ impl Front {
         }
         let mut state = self.state();
         let state = &mut *state;
-        state.apps.iter_mut().filter(|(name, _)| !views.iter().any(|view| view.name == **name)).for_each(
-            |(name, served)| {
-                served.close();
-                self.directory.remove(name);
-            },
-        );
+        // What is no more, be it led to by a balancer or only told of.
+        let gone = |name: &str| !views.iter().any(|view| view.name.eq_ignore_ascii_case(name));
+        state.apps.iter_mut().filter(|(name, _)| gone(name)).for_each(|(_, served)| served.close());
+        self.directory.apps().iter().filter(|name| gone(name)).for_each(|name| self.directory.remove(name));
         for (view, replicas) in views.iter().zip(replicas) {
             let name = &view.name;
             let served = state.apps.entry(name.clone()).or_default();

@@ -16,7 +16,7 @@
 //!   "balancer": { "address": "0.0.0.0:80", "…": "as it was described; null without one" },
 //!   "tasks": [{
 //!     "task_id": "web.0.1",     "replica": 0,    "revision": 2,
-//!     "hostname": "one",        "addresses": ["one:31000"],
+//!     "hostname": "one",        "addresses": ["one:31000"],  "agent": "10.0.0.1:5051",
 //!     "ready": true,            "ending": false, "draining": false,
 //!     "endpoint": { "host": "10.0.0.1", "port": 31000 }
 //!   }],

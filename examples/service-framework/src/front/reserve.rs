@@ -33,11 +33,16 @@ impl Addresses {
 #[derive(Debug, thiserror::Error)]
 pub enum ReserveError {
     /// An address cannot be had.
-    #[error(transparent)]
-    Start(#[from] StartError),
+    #[error("balancer.address: service `{service}`: {source}")]
+    Start {
+        /// For whom.
+        service: String,
+        /// Why not.
+        source: StartError,
+    },
     /// Another service of the framework listens there until it is changed itself.
     #[error(
-        "balancer.address: {address} is to be that of `{service}`, and `{other}` listens there still; apply `{other}` first, by itself"
+        "balancer.address: service `{service}` is to listen on {address}, where `{other}` does still; apply `{other}` first, by itself"
     )]
     Held {
         /// For whom.
@@ -98,7 +103,7 @@ impl super::State {
         let other = self.apps.keys().find(|other| *other != app && self.listens_at(other, address));
         match other {
             Some(other) => ReserveError::Held { service: app.to_owned(), address, other: other.clone() },
-            None => error.into(),
+            None => ReserveError::Start { service: app.to_owned(), source: error },
         }
     }
 }

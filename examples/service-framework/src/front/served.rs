@@ -11,6 +11,8 @@ use crate::balancer::{Balancer, Listener, Replica, Sockets, StartError};
 #[derive(Debug, Default)]
 pub(super) struct Served {
     current: Option<Arc<Balancer>>,
+    /// Where that leads to.
+    replicas: Vec<Replica>,
     /// Accept nothing more; gone when their clients are.
     retiring: Vec<(Arc<Balancer>, JoinHandle<bool>)>,
 }
@@ -59,8 +61,12 @@ impl Served {
                 self.current = Some(Arc::new(successor));
             }
         });
-        for balancer in self.balancers().into_iter().chain(before.clone()) {
-            balancer.replace(replicas.clone());
+        // Most of what happens to a service changes nothing for its clients.
+        if address.is_some() || replicas != self.replicas {
+            for balancer in self.balancers().into_iter().chain(before.clone()) {
+                balancer.replace(replicas.clone());
+            }
+            self.replicas = replicas;
         }
         if let Some(before) = before {
             self.retire(before);

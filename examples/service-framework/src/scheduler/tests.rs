@@ -334,3 +334,28 @@ fn a_service_asks_to_be_asked_again_before_it_moves() {
     cluster.harness.advance(Duration::from_secs(11));
     assert_eq!(killed(&cluster.harness.calls()), ["web.0.1"]);
 }
+
+#[test]
+fn replicas_go_where_the_rules_of_their_service_say() {
+    let disk = Disk::default();
+    let rules = "[placement]\nrequire = [{ on = 'disk', is = 'ssd' }]\nspread = [{ over = 'rack', places = ['r1', 'r2'] }]\napart = [{}]\n";
+    let mut cluster =
+        Cluster::start_as(&disk, &format!("{}{rules}", SPEC.replace("replicas = 3", "replicas = 4")));
+    let room = "cpus:8;mem:8000;ports:[31000-31009]";
+    cluster.harness.offer_with("slow", room, &[("rack", "r1"), ("disk", "hdd")]);
+    assert_eq!(cluster.launched(), []);
+    cluster.harness.offer_with("a", room, &[("rack", "r1"), ("disk", "ssd")]);
+    assert_eq!(cluster.launched(), [pair("web.0.1", "a")], "one on an agent");
+    cluster.harness.offer_with("b", room, &[("rack", "r1"), ("disk", "ssd")]);
+    assert_eq!(cluster.launched(), [], "its rack has one more than the other already");
+    cluster.harness.offer_with("c", room, &[("rack", "r2"), ("disk", "ssd")]);
+    assert_eq!(cluster.launched(), [pair("web.1.2", "c")]);
+    drop(cluster);
+    // Where they are outlives the scheduler.
+    let mut cluster =
+        Cluster::start_as(&disk, &format!("{}{rules}", SPEC.replace("replicas = 3", "replicas = 4")));
+    cluster.harness.offer_with("c", room, &[("rack", "r2"), ("disk", "ssd")]);
+    assert_eq!(cluster.launched(), []);
+    cluster.harness.offer_with("b", room, &[("rack", "r1"), ("disk", "ssd")]);
+    assert_eq!(cluster.launched(), [pair("web.2.3", "b")]);
+}

@@ -38,7 +38,7 @@ impl Source<'_> {
     }
 
     /// Where the value of a key such as `retries.attempts` stands in a table; of a key that is left out where the table before it does.
-    fn place_of(self, table: &str, key: &str) -> Option<Range<usize>> {
+    pub(super) fn place_of(self, table: &str, key: &str) -> Option<Range<usize>> {
         let parsed = DeTable::parse(self.text).ok()?;
         let mut value = parsed.get_ref().get(table)?;
         for name in key.split('.') {

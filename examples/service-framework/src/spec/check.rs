@@ -8,8 +8,8 @@ use apportion_sdk::{
 };
 
 use super::{
-    CPUS_MILLI_DEFAULT, FAILOVER_TIMEOUT, MEM_MILLI_DEFAULT, NAME_BYTES_MAX, PORTS_MAX, REPLACE_AFTER,
-    REPLICAS_MAX, Restart, Spec, SpecError, Update, balancer,
+    CPUS_MILLI_DEFAULT, FAILOVER_TIMEOUT, MEM_MILLI_DEFAULT, NAME_BYTES_MAX, PORTS_MAX, Placement,
+    REPLACE_AFTER, REPLICAS_MAX, Restart, Spec, SpecError, Update, balancer,
 };
 use crate::template;
 
@@ -53,6 +53,7 @@ impl Spec {
             scale: None,
             after: Vec::new(),
             balancer: None,
+            placement: Placement::default(),
         }
     }
 
@@ -90,6 +91,9 @@ impl Spec {
         if let Some(what) =
             self.balancer.as_ref().and_then(|listener| balancer::problem(listener, self.ports))
         {
+            return Err(what);
+        }
+        if let Some((_, what)) = self.placement.problem() {
             return Err(what);
         }
         Role::new(&self.role).map_err(|error| format!("role: {error}"))?;

@@ -537,3 +537,90 @@ fn the_examples_are_descriptions() {
         Spec::load(&file).unwrap_or_else(|error| panic!("{error}"));
     }
 }
+
+#[test]
+fn rules_of_placement_are_read_and_mistakes_are_named_at_their_place() {
+    let good = "name = 'web'\ncommand = 'serve'\n[placement]\nrequire = [{ on = 'disk', is = 'ssd' }, { on = 'rack', matches = 'r[0-9]+', not = true }]\n\
+                spread = [{ over = 'zone', places = ['a', 'b'] }]\napart = [{ from = 'db', on = 'hostname', wish = true }, {}]\n";
+    let spec = parse(good).unwrap();
+    let demand = spec.demand();
+    assert_eq!((demand.must.len(), demand.prefer.len()), (4, 2), "{demand:?}");
+    let kept: Spec = serde_json::from_str(&serde_json::to_string(&spec).unwrap()).unwrap();
+    assert_eq!(kept, spec);
+    assert!(!Spec { placement: Placement::default(), ..spec.clone() }.same_replicas(&spec));
+    for (line, other, expected) in [
+        (
+            "is = 'ssd'",
+            "is = 'ssd', matches = 's'",
+            "web.toml:4:11: placement.require: disk: is to be a text and to match an expression; keep one",
+        ),
+        ("'r[0-9]+'", "'r['", "web.toml:4:11: placement.require: rack: "),
+        ("over = 'zone'", "over = ''", "web.toml:5:10: placement.spread: `over` names"),
+        ("over = 'zone'", "over = 'zone', max_skew = 0", "web.toml:5:10: placement.spread: "),
+        ("on = 'hostname'", "on = ''", "web.toml:6:9: placement.apart: "),
+        ("spread = ", "sprad = ", "web.toml:5:1: unknown field `sprad`"),
+    ] {
+        assert!(good.contains(line), "{line}");
+        let message = parse(&good.replacen(line, other, 1)).unwrap_err().to_string();
+        assert!(message.contains(expected), "{other}: {message}");
+    }
+}
+
+#[test]
+fn a_description_in_json_is_one_in_toml() {
+    let good = r#"{
+  "name": "web", "command": ["serve", "${port0}"],
+  "replicas": 3, "ports": 1, "cpus": 0.25, "env": {"WHO": "${replica}"},
+  "update": {"max_surge": "25%"},
+  "balancer": {"address": "127.0.0.1:8080", "retries": {"attempts": 1}},
+  "placement": {"spread": [{"over": "zone"}]}
+}"#;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("web.json");
+    std::fs::write(&file, good).unwrap();
+    let spec = Spec::load(&file).unwrap();
+    assert_eq!(
+        (spec.replicas, spec.update.max_surge, spec.placement.spread.len()),
+        (3, Share::Percent(25), 1)
+    );
+    assert_eq!(spec.balancer.unwrap().retries.attempts, 1);
+    for (line, other, expected) in [
+        ("\"replicas\": 3", "\"replicas\": -3", "web.json:3:3: replicas: -3 is not from 0 to 1000"),
+        ("\"replicas\"", "\"replicsa\"", "web.json:3:3: unknown field `replicsa`"),
+        ("\"attempts\": 1", "\"attempts\": 99", "web.json:5:57: balancer.retries.attempts: 99 is not from"),
+        ("\"25%\"", "\"many\"", "web.json:4:14: update.max_surge: `many` is neither"),
+        ("${replica}", "${relpica}", "web.json:3:52: env.WHO: "),
+        ("\"ports\": 1", "\"ports\": one", "web.json:3:"),
+        ("\"name\": \"web\",", "", "web.json:1:1: name is missing"),
+    ] {
+        assert!(good.contains(line), "{line}");
+        let message =
+            Spec::parse_json(Path::new("web.json"), &good.replacen(line, other, 1)).unwrap_err().to_string();
+        assert!(message.starts_with(expected), "{other}: {message}");
+    }
+}
+
+#[test]
+fn what_is_refused_beside_others_is_said_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("web.toml");
+    let text = "name = 'web'\ncommand = 'serve'\nports = 1\nafter = ['db']\n[balancer]\naddress = '127.0.0.1:8080'\n";
+    std::fs::write(&file, text).unwrap();
+    let spec = Spec::load(&file).unwrap();
+    for (refusal, place) in [
+        (
+            "balancer.address: service `web` is to listen on 127.0.0.1:8080, and `shop` does",
+            "web.toml:6:11: balancer.address: service `web`",
+        ),
+        ("after: service `web` comes after `db`, which is not there", "web.toml:4:9: after: "),
+        ("role: service `web` is for role `shop`", "web.toml:1:1: role: "),
+    ] {
+        assert!(spec.is_meant_by(refusal), "{refusal}");
+        let message = Spec::refused(&file, refusal).to_string();
+        assert!(message.contains(place), "{message}");
+    }
+    for other in ["there is no service `web`", "role: service `shop` is for `web`", "the scheduler has ended"]
+    {
+        assert!(!spec.is_meant_by(other), "{other}");
+    }
+}

@@ -33,7 +33,9 @@ use std::{
     time::Duration,
 };
 
-use apportion_sdk::{AgentId, FrameworkId, Reason, Source, TaskId, TaskState, TaskStatus, Time};
+use apportion_sdk::{
+    AgentId, FrameworkId, Reason, Source, TaskId, TaskState, TaskStatus, Time, placement::Running,
+};
 
 pub use self::{
     app::{App, Change, Phase, Scaled},
@@ -206,6 +208,15 @@ impl Services {
         loads
     }
 
+    /// What runs, for rules about neighbours: a service labels its tasks.
+    pub fn neighbours(&self) -> Running {
+        let mut running = Running::new();
+        for placed in self.table.placed.values().filter(|placed| !placed.doomed) {
+            running.add([placed.app.as_str()], &placed.agent_id, &placed.place);
+        }
+        running
+    }
+
     /// What a replica that is to be launched is made from.
     pub fn spec(&self, launch: &Launch) -> &Arc<Spec> {
         self.table.apps[&launch.app].revision(launch.revision)
@@ -229,14 +240,15 @@ impl Services {
     /// dies in between then asks for a task that never was, instead of forgetting one that is.
     pub fn place(&mut self, launch: &Launch, on: Spot) -> TaskId {
         let Launch { app, replica, revision } = launch.clone();
-        let Spot { agent_id, hostname, host, ports } = on;
+        let Spot { agent_id, place, ports } = on;
+        let hostname = place.hostname.clone();
         let waiting = &mut self.runtimes.get_mut(&app).expect("only a service that is known launches").launch;
         let seat = waiting.iter().position(|seat| *seat == (replica, revision));
         waiting.remove(seat.expect("only what is to be launched is placed"));
         self.table.launches += 1;
         let text = format!("{app}.{replica}.{}", self.table.launches);
         let task_id = TaskId::new(text).expect("names of services are checked to begin task ids");
-        let placed = Placed { app, replica, revision, agent_id, hostname, host, ports, doomed: false };
+        let placed = Placed { app, replica, revision, agent_id, hostname, place, ports, doomed: false };
         self.table.placed.insert(task_id.clone(), placed);
         self.instances.insert(task_id.clone(), Instance { heard: true, ..Instance::default() });
         task_id

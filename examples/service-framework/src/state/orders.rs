@@ -97,6 +97,24 @@ pub enum Refused {
         /// Which.
         service: String,
     },
+    /// It never had such a revision, or has forgotten it.
+    #[error("service `{service}` has no revision {revision}; it has {}", numbers(known))]
+    NoRevision {
+        /// Which.
+        service: String,
+        /// What was asked for.
+        revision: u64,
+        /// What there is.
+        known: Vec<u64>,
+    },
+    /// There is nothing to go back to.
+    #[error("service `{service}` has revision {revision} already, or is on the way to it")]
+    HasRevision {
+        /// Which.
+        service: String,
+        /// What was asked for.
+        revision: u64,
+    },
     /// It is not that far.
     #[error("service `{service}` tries no canaries; there is nothing to promote")]
     NoCanaries {
@@ -126,6 +144,10 @@ pub enum Refused {
 
 fn names(all: &[String]) -> String {
     all.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn numbers(all: &[u64]) -> String {
+    all.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether nobody can listen on one address while somebody does on the other.
@@ -275,6 +297,16 @@ impl Services {
     ) -> Result<u64, Refused> {
         let app = self.ordered(service)?;
         let from = app.target;
+        match to {
+            Some(revision) if revision == from => {
+                return Err(Refused::HasRevision { service: service.to_owned(), revision });
+            }
+            Some(revision) if !app.revisions.contains_key(&revision) => {
+                let known = app.revisions.keys().copied().collect();
+                return Err(Refused::NoRevision { service: service.to_owned(), revision, known });
+            }
+            _ => {}
+        }
         let to = app.roll_back(to).ok_or(Refused::NothingBefore { service: service.to_owned() })?;
         self.begin_update(service, now);
         effects.push(Effect::Tell(Told::of(service, Event::RolledBack { from, to })));

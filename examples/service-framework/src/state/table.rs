@@ -1,9 +1,12 @@
 //! What must outlive the scheduler: who it is, what it is to run, and which task is which replica.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use apportion_sdk::{
-    AgentId, FrameworkId, TaskId,
+    AgentId, FrameworkId, Place, TaskId,
     store::{Changes, Kept},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -55,9 +58,9 @@ pub struct Placed {
     pub agent_id: AgentId,
     /// The agent's host.
     pub hostname: String,
-    /// Where that answers: an address, or a name of the network. An earlier version did not write it; then its host's name has to do.
+    /// Where the agent is, as its offer said. An earlier version did not write it; then its host's name has to do.
     #[serde(default)]
-    pub host: String,
+    pub place: Arc<Place>,
     /// The ports that it was given.
     pub ports: Vec<u16>,
     /// Whether its end was decided: written before it is asked for, so that the next scheduler does not count on it.
@@ -69,15 +72,20 @@ pub struct Placed {
 pub struct Spot {
     /// The agent.
     pub agent_id: AgentId,
-    /// The name of its host.
-    pub hostname: String,
-    /// Where that answers.
-    pub host: String,
+    /// Where that is.
+    pub place: Arc<Place>,
     /// The ports of it that the task is given.
     pub ports: Vec<u16>,
 }
 
 impl Placed {
+    /// Where the agent's host answers. What an agent says of itself holds also where nobody knows its host's name.
+    pub fn host(&self) -> &str {
+        let address = self.place.address.as_str();
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        if host.is_empty() { &self.hostname } else { host.trim_matches(['[', ']']) }
+    }
+
     /// Where it can be reached: `host:port`, for each port.
     pub fn addresses(&self) -> Vec<String> {
         self.ports.iter().map(|port| format!("{}:{port}", self.hostname)).collect()

@@ -47,6 +47,8 @@ pub struct TaskView {
     pub revision: u64,
     /// Where it is.
     pub hostname: String,
+    /// `host:port` of its agent, for its logs.
+    pub agent: String,
     /// `host:port` for each of its ports.
     pub addresses: Vec<String>,
     /// Whether it runs, is healthy and can be reached.
@@ -78,6 +80,7 @@ impl Services {
                 replica: placed.replica,
                 revision: placed.revision,
                 hostname: placed.hostname.clone(),
+                agent: placed.place.address.clone(),
                 addresses: placed.addresses(),
                 ready: self.instances[task_id].ready_since.is_some(),
                 ending: placed.doomed,
@@ -117,8 +120,7 @@ impl Services {
         let own = spec.network.as_ref().is_some_and(|network| network.ports.is_empty());
         let host = match own {
             true => self.instances[task_id].addresses.first()?.to_string(),
-            false if placed.host.is_empty() => placed.hostname.clone(),
-            false => placed.host.clone(),
+            false => placed.host().to_owned(),
         };
         Some(Endpoint { host, port })
     }

@@ -80,6 +80,7 @@ fn ready(backend: &Backend) -> TaskView {
         replica: 0,
         revision: 1,
         hostname: "nobody-knows-this-name".to_owned(),
+        agent: String::new(),
         addresses: Vec::new(),
         ready: true,
         ending: false,
@@ -200,7 +201,10 @@ async fn an_address_is_opened_before_a_description_is_applied() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let wanted = Listener::new(taken.local_addr().unwrap());
     let refused = stage.front.reserve(&[spec("web", &wanted)]).await.unwrap_err().to_string();
-    assert!(refused.starts_with(&format!("cannot listen on {} for web: ", wanted.address)), "{refused}");
+    assert!(
+        refused.starts_with(&format!("balancer.address: service `web`: cannot listen on {}", wanted.address)),
+        "{refused}"
+    );
     drop(taken);
     let reserved = stage.front.reserve(&[spec("web", &wanted)]).await.unwrap();
     assert!(TcpListener::bind(wanted.address).is_err());
@@ -215,7 +219,7 @@ async fn an_address_is_opened_before_a_description_is_applied() {
     // Its own address is nobody's trouble, also when something else is new.
     drop(stage.front.reserve(&[spec("web", &Listener { workers: 2, ..wanted.clone() })]).await.unwrap());
     let refused = stage.front.reserve(&[spec("shop", &wanted)]).await.unwrap_err().to_string();
-    assert!(refused.contains("`web` listens there still; apply `web` first"), "{refused}");
+    assert!(refused.contains("where `web` does still; apply `web` first"), "{refused}");
     // Given up a moment ago.
     stage.show(Vec::new()).await;
     drop(soon(stage.front.reserve(&[spec("shop", &wanted)])).await.unwrap());
@@ -235,6 +239,10 @@ async fn whoever_scales_learns_what_goes_on_and_that_somebody_waits() {
     stage.show(vec![app("web", Some(free()), vec![ready(&backend)]), app("db", None, Vec::new())]).await;
     assert_eq!(soon(client).await.unwrap().body(), "a");
     assert_eq!(stage.front.statistics("web").unwrap().requests, 1);
+
+    stage.show(vec![app("web", Some(free()), vec![ready(&backend)])]).await;
+    assert_eq!(stage.front.directory().apps(), ["web"], "db is gone");
+    stage.show(vec![app("web", Some(free()), vec![ready(&backend)]), app("db", None, Vec::new())]).await;
 
     let page = async |path| {
         let page = stage.front.page(path).unwrap();

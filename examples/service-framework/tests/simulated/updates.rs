@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use apportion_service::{
+    balancer::Listener,
     scheduler::Order,
     spec::{Share, Spec, Update},
     state::Phase,
@@ -14,6 +15,11 @@ use crate::program::{LONG, Program, same, three_agents, web};
 /// Another description of the service of every story.
 fn other(replicas: u32, word: &str, update: Update) -> Spec {
     Spec { argv: vec![word.to_owned(), "${port0}".to_owned()], update, ..web(replicas) }
+}
+
+/// A service that clients are led to. Whoever is to say when they have finished says nothing here: then their time is up.
+fn balanced(spec: Spec) -> Spec {
+    Spec { balancer: Some(Listener::new(([127, 0, 0, 1], 80).into())), ..spec }
 }
 
 fn until_steady(sim: &mut Sim, program: &Program, target: u64) -> Result<(), Failure> {
@@ -74,14 +80,14 @@ fn an_update_survives_a_bad_day() {
         let chaos = Chaos { framework_crashes: 4.0, ..Chaos::bad_day(Duration::from_secs(120)) };
         let mut cluster = three_agents().chaos(chaos).launches_fail(20_000).signals_fail(20_000);
         let update = Update { max_unavailable: Share::Percent(34), ..Update::default() };
-        let program = Program::of(&mut cluster, other(6, "serve-better", update));
+        let program = Program::of(&mut cluster, balanced(other(6, "serve-better", update)));
         (cluster, program)
     };
     check(0..40, build, |sim, program| {
         let update = Update { max_unavailable: Share::Percent(34), ..Update::default() };
         for word in ["serve", "serve-best"] {
             sim.run_until(LONG, "the scheduler is up", |sim| sim.scheduler(program.scheduler).is_some())?;
-            program.apply(sim, other(6, word, update));
+            program.apply(sim, balanced(other(6, word, update)));
             sim.run_for(Duration::from_secs(30))?;
         }
         program.at_rest(sim, 6)?;

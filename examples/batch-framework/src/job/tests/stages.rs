@@ -293,3 +293,38 @@ fn copies_are_made_only_where_they_are_asked_for() {
         assert!(message.contains(expected), "{message}");
     }
 }
+
+#[test]
+fn a_stage_may_be_a_gang() {
+    let text = "name = \"j\"\n[speculate]\nafter = 2.0\n[stage.ranks]\ngang = true\ncommand = \"rank\"\narray = { range = [1, 4] }\n\
+                [stage.sum]\nafter = [\"ranks\"]\ncommand = \"sum\"\n";
+    let job = parse(text).unwrap();
+    assert_eq!(job.stages().iter().map(|stage| stage.gang).collect::<Vec<_>>(), [true, false]);
+    assert!(job.stages()[0].policy.speculate.is_none() && job.stages()[1].policy.speculate.is_some());
+    let both = text.replace("gang = true\n", "gang = true\nspeculate = { after = 2.0 }\n");
+    let message = refused(&both);
+    assert!(
+        message.contains("job.toml:6:13: stage.ranks.speculate: the tasks of a gang start together"),
+        "{message}"
+    );
+}
+
+/// Every job that comes along is one, over any folder with files.
+#[test]
+fn the_jobs_that_come_along_are_jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.md", "b.md"] {
+        std::fs::write(folder.path().join(name), "x").unwrap();
+    }
+    let set = format!("folder={}", folder.path().display());
+    let jobs = Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(jobs).unwrap() {
+        let file = entry.unwrap().path();
+        let job = Job::load(&file, std::slice::from_ref(&set), folder.path()).unwrap();
+        names.push((job.name.clone(), job.tasks()));
+    }
+    names.sort();
+    let expected = [("checksum", 2), ("documents", 2 + 2 + 2 + 1), ("wordcount", 2)];
+    assert_eq!(names, expected.map(|(name, tasks)| (name.to_owned(), tasks)));
+}

@@ -126,7 +126,7 @@ fn plans() -> impl Strategy<Value = Plan> {
                 after.map(|(stage, (_, each))| Dependency { stage, each: *each && tasks[stage] == *own });
             let if_failed = if *skip { IfFailed::Skip } else { IfFailed::Continue };
             let policy = policy(1, None);
-            (Rules { policy, after: after.collect(), if_failed }, *own)
+            (Rules { policy, after: after.collect(), if_failed, gang: false }, *own)
         });
         Plan(rules.collect())
     })

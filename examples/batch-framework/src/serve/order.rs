@@ -1,0 +1,197 @@
+//! What may be asked of the scheduler of a queue, and what comes of it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use apportion_sdk::{FrameworkId, Resources};
+use tokio::sync::oneshot;
+
+use super::{
+    entry::{Entry, Head},
+    peer::Peer,
+    view::Overview,
+};
+use crate::{
+    job::{Job, Submission},
+    output::Fetched,
+    queue::{Full, JobId},
+    state::{Class, JobState},
+};
+
+/// Something that is asked of the scheduler, by a user or by the program around it.
+#[derive(Debug)]
+pub enum Order {
+    /// Take in a job.
+    Submit(Box<Submit>),
+    /// End a job: kill what runs, launch nothing more of it.
+    Cancel {
+        /// Which.
+        job: JobId,
+        /// For whom.
+        by: Peer,
+    },
+    /// Run again what did not succeed of a job that has ended.
+    Retry {
+        /// Which.
+        job: JobId,
+        /// For whom.
+        by: Peer,
+    },
+    /// Say how the queue is.
+    List,
+    /// Say all that is known of a job.
+    Show(JobId),
+    /// No agent could ever run what waits of this size, or all of a gang, and why.
+    GiveUp(JobId, Class, String),
+    /// The same of a job that waits for larger agents; none when it is so no more.
+    Note(JobId, Option<String>),
+    /// What all agents have together.
+    Total(Resources),
+    /// This was fetched of outputs.
+    Fetched(Vec<(JobId, usize, Fetched)>),
+}
+
+/// A job to be taken in.
+#[derive(Debug)]
+pub struct Submit {
+    /// Whose it will be.
+    pub user: String,
+    /// As whom its tasks run, whatever the file says.
+    pub runs_as: Option<String>,
+    /// Among the jobs of this user.
+    pub priority: i32,
+    /// Whether it waits when no agent is large enough, instead of failing.
+    pub waits: bool,
+    /// What it was made of.
+    pub submission: Submission,
+    /// What was made of that.
+    pub job: Job,
+}
+
+/// What came of an order.
+#[derive(Debug)]
+pub enum Answer {
+    /// It is done, and written down.
+    Done,
+    /// The job has this number.
+    Taken(JobId),
+    /// So many tasks run again.
+    Again(usize),
+    /// The queue.
+    Overview(Box<Overview>),
+    /// A job.
+    Job(Box<Snapshot>),
+}
+
+/// All that is known of a job at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Its number.
+    pub id: JobId,
+    /// About it as a whole.
+    pub head: Head,
+    /// What it does.
+    pub job: Arc<Job>,
+    /// How far it is.
+    pub state: JobState,
+    /// What was fetched of outputs, by position.
+    pub outputs: BTreeMap<usize, Fetched>,
+    /// Why it waits, if there is more to say than that it does.
+    pub note: Option<String>,
+    /// The framework that the queue is.
+    pub framework_id: Option<FrameworkId>,
+}
+
+impl Snapshot {
+    pub(super) fn of(id: JobId, entry: &Entry, framework_id: Option<FrameworkId>) -> Self {
+        Self {
+            id,
+            head: entry.head.clone(),
+            job: Arc::clone(&entry.job),
+            state: entry.state.clone(),
+            outputs: entry.outputs.clone(),
+            note: entry.note.clone(),
+            framework_id,
+        }
+    }
+}
+
+/// Why something is not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// There is no such job.
+    #[error(
+        "there is no job {0}: it never was, or ended so long ago that it is forgotten; `apportion batch ls` lists those that are known"
+    )]
+    Unknown(JobId),
+    /// There are too many.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// It is over.
+    #[error(
+        "job {job} has ended ({outcome}), so there is nothing to cancel; `apportion batch show {job}` says how its tasks did"
+    )]
+    Ended {
+        /// Which.
+        job: JobId,
+        /// How.
+        outcome: &'static str,
+    },
+    /// It is not over.
+    #[error(
+        "job {0} has not ended, and tries again by itself what its file says; wait for its end, or `apportion batch cancel {0}` first"
+    )]
+    Runs(JobId),
+    /// There is nothing to run again.
+    #[error(
+        "every task of job {0} succeeded, so there is nothing to run again; `apportion batch submit` runs all of a job anew"
+    )]
+    AllSucceeded(JobId),
+    /// It is somebody else's.
+    #[error(
+        "job {job} is of user `{user}`, and `{by}` may not change it; only they, root and the user who serves may"
+    )]
+    NotYours {
+        /// Which.
+        job: JobId,
+        /// Whose.
+        user: String,
+        /// Who asked.
+        by: String,
+    },
+    /// A gang that would never start.
+    #[error(
+        "stage `{stage}` is a gang of {tasks} tasks, and user `{user}` may have {most} at a time (--user-tasks-max); make it smaller"
+    )]
+    GangOverLimit {
+        /// Of which stage.
+        stage: String,
+        /// Its size.
+        tasks: usize,
+        /// Whose.
+        user: String,
+        /// The limit.
+        most: usize,
+    },
+}
+
+/// An order, and who waits for what comes of it.
+#[derive(Debug)]
+pub struct Request {
+    pub(super) order: Order,
+    pub(super) reply: Option<oneshot::Sender<Result<Answer, Refused>>>,
+}
+
+impl Request {
+    /// An order, and what will come of it: told once it is written down. Nothing is told when the scheduler ends before.
+    pub fn new(order: Order) -> (Self, oneshot::Receiver<Result<Answer, Refused>>) {
+        let (reply, answer) = oneshot::channel();
+        (Self { order, reply: Some(reply) }, answer)
+    }
+}
+
+/// An order for whose answer nobody waits.
+impl From<Order> for Request {
+    fn from(order: Order) -> Self {
+        Self { order, reply: None }
+    }
+}

@@ -1,0 +1,330 @@
+//! The program around the scheduler of a queue.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write as _,
+    path::Path,
+    pin::pin,
+    time::Duration,
+};
+
+use apportion_sdk::{Driver, Handle, Resources, Stop, operator::Operator};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::Instant,
+};
+
+use super::{
+    ServeArgs,
+    api::{self, Api, SOCKET},
+    event::{Event, Told},
+    keep::{KeptQueue, QueueKeeper},
+    order::{Answer, Order, Refused, Request},
+    peer,
+    scheduler::{Keeping, News, QueueScheduler},
+    view::Waits,
+};
+use crate::{
+    capacity::{self, Advice, Size, Watch},
+    keep::KeepError,
+    output::{Fetched, Fetcher},
+    queue::{JobId, Settings},
+    run::{BatchError, Format, wall_clock},
+    state::Class,
+};
+
+/// Between two looks at the agents: while something waits, and otherwise.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_IDLE_EVERY: Duration = Duration::from_secs(30);
+
+/// How often an output is asked for of an agent that does not answer: it may be about to start again.
+const FETCH_ATTEMPTS: u32 = 3;
+
+type Fetches = JoinSet<(JobId, usize, Fetched)>;
+
+/// A queue that is served.
+pub(super) struct Program {
+    name: String,
+    master: String,
+    output: Format,
+    shared: bool,
+    http: Option<String>,
+    handle: Handle<Request>,
+    operator: Option<Operator>,
+    news: mpsc::UnboundedReceiver<News>,
+    news_sender: Option<mpsc::UnboundedSender<News>>,
+    fetcher: Fetcher,
+    fetches: Fetches,
+    /// What was fetched and is not written down yet; and whether some is on its way.
+    unkept: Vec<(JobId, usize, Fetched)>,
+    keeping: Option<oneshot::Receiver<Result<Answer, Refused>>>,
+    /// Looks at the agents for each size of which tasks wait.
+    watches: BTreeMap<(JobId, Class), (Waits, Watch)>,
+    looks: JoinSet<Option<(Operator, Vec<Size>)>>,
+    looked: Option<Instant>,
+    /// Jobs of which it was said why they wait.
+    noted: BTreeSet<JobId>,
+    pub(super) subscribed: bool,
+}
+
+impl Program {
+    pub(super) fn new(args: &ServeArgs, master: &str, handle: Handle<Request>) -> Self {
+        let (news_sender, news) = mpsc::unbounded_channel();
+        Self {
+            name: args.target.name.clone(),
+            master: master.to_owned(),
+            output: args.output,
+            shared: args.shared,
+            http: args.http.clone(),
+            handle,
+            operator: None,
+            news,
+            news_sender: Some(news_sender),
+            fetcher: Fetcher::new(None),
+            fetches: JoinSet::new(),
+            unkept: Vec::new(),
+            keeping: None,
+            watches: BTreeMap::new(),
+            looks: JoinSet::new(),
+            looked: None,
+            noted: BTreeSet::new(),
+            subscribed: false,
+        }
+    }
+
+    /// The scheduler to be driven; made once.
+    pub(super) fn scheduler(
+        &mut self,
+        (settings, keeping): (Settings, Keeping),
+        kept: (QueueKeeper, KeptQueue),
+    ) -> QueueScheduler {
+        let news = self.news_sender.take().expect("a program has one scheduler");
+        QueueScheduler::new(settings, keeping, kept, news)
+    }
+
+    /// Drives the scheduler to its end.
+    pub(super) async fn drive(
+        &mut self,
+        driver: Driver<Request>,
+        scheduler: QueueScheduler,
+        folder: &Path,
+    ) -> Result<(), BatchError> {
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(BatchError::Signals)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(BatchError::Signals)?;
+        let mut serving = pin!(self.listen(folder).await?);
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        let mut signals = 0;
+        // A task of its own: it goes on while this one waits for room in its queue.
+        let mut driving = tokio::spawn(driver.run(scheduler));
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut driving => break outcome,
+                Some(news) = self.news.recv() => self.take(news),
+                Some(fetched) = self.fetches.join_next() => {
+                    self.unkept.push(fetched.expect("fetching an output does not panic"));
+                }
+                _ = answered(&mut self.keeping) => self.keeping = None,
+                failed = &mut serving => return Err(failed),
+                _ = looks.tick() => self.look(),
+                Some(looked) = self.looks.join_next() => {
+                    self.compare(looked.expect("looking does not panic")).await;
+                }
+                () = signalled(&mut interrupt, &mut terminate) => {
+                    signals += 1;
+                    // The second time nothing is waited for: the master sees the connection end.
+                    if signals > 1 {
+                        return Ok(());
+                    }
+                    // A driver that has ended says why by itself.
+                    _ = self.handle.stop(Stop::Disconnect).await;
+                }
+            }
+            if !self.unkept.is_empty() && self.keeping.is_none() {
+                let (request, answer) = Request::new(Order::Fetched(std::mem::take(&mut self.unkept)));
+                self.keeping = Some(answer);
+                _ = self.handle.send(request).await;
+            }
+        };
+        while let Ok(news) = self.news.try_recv() {
+            self.take(news);
+        }
+        let outcome = outcome.expect("the scheduler does not panic")?;
+        match outcome.scheduler.into_failure() {
+            Some(error) => Err(KeepError::Store(error).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Begins to take orders. What is given ends only when that is not possible any more.
+    async fn listen(&self, folder: &Path) -> Result<impl Future<Output = BatchError> + use<>, BatchError> {
+        let socket = folder.join(SOCKET);
+        let refuse = |socket: &Path| {
+            let place = socket.display().to_string();
+            move |source| BatchError::Listen { place, source }
+        };
+        let listener = api::listen(&socket, self.shared).map_err(refuse(&socket))?;
+        let owner = peer::owner(&socket).map_err(refuse(&socket))?;
+        let api = Api { scheduler: self.handle.clone(), owner };
+        let (mut looking, mut address) = (None, None);
+        if let Some(http) = &self.http {
+            let refuse = |source| BatchError::Listen { place: http.clone(), source };
+            let listener = TcpListener::bind(http).await.map_err(refuse)?;
+            address = Some(listener.local_addr().map_err(refuse)?.to_string());
+            looking = Some(api::serve_looks(listener, api.clone()));
+        }
+        self.tell(&Told {
+            at_us: wall_clock().as_micros(),
+            job: None,
+            event: Event::Serving { socket: socket.display().to_string(), http: address },
+        });
+        Ok(async move {
+            let looking = async {
+                match looking {
+                    Some(looking) => looking.await,
+                    None => std::future::pending().await,
+                }
+            };
+            let ended = tokio::select! {
+                ended = api::serve(listener, api) => ended,
+                ended = looking => ended,
+            };
+            let source = ended.err().unwrap_or_else(|| std::io::ErrorKind::ConnectionAborted.into());
+            BatchError::Listen { place: socket.display().to_string(), source }
+        })
+    }
+
+    fn take(&mut self, news: News) {
+        match news {
+            News::Told(told) => {
+                self.subscribed |= matches!(told.event, Event::Subscribed { .. });
+                self.tell(&told);
+            }
+            News::Fetch { id, job, position, attempt, outcome } => {
+                let fetcher = self.fetcher.into_folder(job.output.clone());
+                let (name, patterns) = (job.task_name(position), job.stage_of(position).collect.clone());
+                let fetch =
+                    move || fetcher.fetch((*attempt).clone(), name.clone(), outcome, patterns.clone());
+                let folder = job.output.clone();
+                self.fetches.spawn(async move { (id, position, fetched(folder, fetch).await) });
+            }
+            News::Waiting(id, waits) => {
+                // How long nothing was large enough for a size counts anew when it waits again.
+                let wanted = |class: &Class| waits.iter().any(|wait| wait.class == *class);
+                self.watches.retain(|(job, class), _| *job != id || wanted(class));
+                for wait in waits {
+                    let watch = Watch::of_queue(wait.waits);
+                    let (known, _) =
+                        self.watches.entry((id, wait.class)).or_insert_with(|| (wait.clone(), watch));
+                    *known = wait;
+                }
+            }
+        }
+    }
+
+    /// Looks at the agents, apart from the loop: a master that hangs must not stop anything.
+    fn look(&mut self) {
+        let every = if self.watches.is_empty() { LOOK_IDLE_EVERY } else { LOOK_EVERY };
+        if !self.looks.is_empty() || self.looked.is_some_and(|at| at.elapsed() < every) {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        let (operator, master) = (self.operator.take(), self.master.clone());
+        // A master that does not answer now is the driver's to reconnect to.
+        self.looks.spawn(async move { capacity::sizes(operator, &master).await.ok() });
+    }
+
+    /// Whether an agent could ever run what waits, and all of them a gang; and how much there is, for the shares.
+    async fn compare(&mut self, looked: Option<(Operator, Vec<Size>)>) {
+        let Some((operator, agents)) = looked else { return };
+        self.operator = Some(operator);
+        let mut total = Resources::new();
+        agents.iter().for_each(|agent| total += &agent.total);
+        let mut orders = vec![Order::Total(total)];
+        let mut notes: BTreeMap<JobId, String> = BTreeMap::new();
+        for ((id, class), (wait, watch)) in &mut self.watches {
+            let of_stage = match wait.stage.as_str() {
+                "" => String::new(),
+                name => format!("stage {name}: "),
+            };
+            if let Some(Advice::GiveUp(why)) =
+                watch.look((&wait.needs, wait.together), &agents, wait.launched, wall_clock())
+            {
+                orders.push(Order::GiveUp(*id, *class, format!("{of_stage}{why}")));
+            }
+            // Said long before the verdict has stood for long enough to act on it.
+            let note = match watch.verdict() {
+                Some(why) => Some(format!("{of_stage}{why}")),
+                None if agents.is_empty() => Some("no agent is registered".to_owned()),
+                None => None,
+            };
+            if let Some(note) = note {
+                notes.entry(*id).or_insert(note);
+            }
+        }
+        for id in self.noted.difference(&notes.keys().copied().collect()) {
+            orders.push(Order::Note(*id, None));
+        }
+        self.noted = notes.keys().copied().collect();
+        orders.extend(notes.into_iter().map(|(id, note)| Order::Note(id, Some(note))));
+        for order in orders {
+            // A driver that has ended says why by itself.
+            _ = self.handle.send(order.into()).await;
+        }
+    }
+
+    fn tell(&self, told: &Told) {
+        let line = match self.output {
+            Format::Text if !told.event.is_for_people() => return,
+            Format::Text => told.to_string(),
+            Format::Json => serde_json::to_string(told).expect("events have texts and numbers only"),
+        };
+        // That nobody reads the events any more must not end the queue.
+        let mut out = std::io::stdout().lock();
+        _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    }
+
+    /// Says something beside the events, on standard error.
+    pub(super) fn say(&self, what: &str) {
+        _ = writeln!(std::io::stderr().lock(), "{}: {what}", self.name);
+    }
+}
+
+/// Fetches an output, and once more if that fails.
+async fn fetched<F: Future<Output = Fetched>>(
+    folder: Option<std::path::PathBuf>,
+    fetch: impl Fn() -> F,
+) -> Fetched {
+    if let Some(folder) = folder
+        && let Err(error) = tokio::fs::create_dir_all(&folder).await
+    {
+        let error = format!("cannot make the folder {} for the outputs: {error}", folder.display());
+        return Fetched { error: Some(error), ..Fetched::default() };
+    }
+    let mut attempt = 1;
+    loop {
+        let fetched = fetch().await;
+        if fetched.error.is_none() || attempt == FETCH_ATTEMPTS {
+            return fetched;
+        }
+        tokio::time::sleep(Duration::from_secs(1) * attempt).await;
+        attempt += 1;
+    }
+}
+
+/// When what is on its way to the scheduler has been answered, in whatever way.
+async fn answered(keeping: &mut Option<oneshot::Receiver<Result<Answer, Refused>>>) {
+    match keeping {
+        Some(answer) => _ = answer.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn signalled(interrupt: &mut Signal, terminate: &mut Signal) {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}

@@ -1,0 +1,179 @@
+//! On which machines replicas may be, and how they are shared out among them: the rules are the SDK's own (`apportion_sdk::placement`).
+
+use apportion_sdk::{
+    Constraint,
+    constraints::PatternError,
+    placement::{Demand, Rule, Scope},
+};
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use super::{Source, Spec, SpecError};
+
+/// `[placement]`: what must hold of a replica's machine, or is wished.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Placement {
+    /// What its agent must be like.
+    pub require: Vec<Require>,
+    /// Over what the replicas are shared out evenly.
+    pub spread: Vec<Spread>,
+    /// Whom it may not share a place with.
+    pub apart: Vec<Apart>,
+}
+
+/// Something of an agent, and what it must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Require {
+    /// `hostname`, `region`, `zone`, or the name of an attribute.
+    pub on: String,
+    /// It is this text.
+    #[serde(default)]
+    pub is: Option<String>,
+    /// The whole of it matches this regular expression.
+    #[serde(default)]
+    pub matches: Option<String>,
+    /// The opposite. With neither a text nor an expression the agent must not have it.
+    #[serde(default)]
+    pub not: bool,
+    /// It need not be so, but had better be.
+    #[serde(default)]
+    pub wish: bool,
+}
+
+/// Replicas are shared out evenly: with one more in a place it has at most so many more than the place that has the fewest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spread {
+    /// What a place is: `agent`, `hostname`, `region`, `zone`, or all agents with the same value of this attribute.
+    pub over: String,
+    /// So many more.
+    #[serde(default = "one")]
+    pub max_skew: u32,
+    /// Places that count although no machine of theirs is at hand, such as zones of which no offer came.
+    #[serde(default)]
+    pub places: Vec<String>,
+    /// It need not be so, but had better be.
+    #[serde(default)]
+    pub wish: bool,
+}
+
+/// No two in one place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Apart {
+    /// The service to keep apart from; from other replicas of this one when none.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// What a place is, as for a spread.
+    #[serde(default = "agent")]
+    pub on: String,
+    /// It need not be so, but had better be.
+    #[serde(default)]
+    pub wish: bool,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn agent() -> String {
+    "agent".to_owned()
+}
+
+fn property(name: &str) -> apportion_sdk::Property {
+    match name {
+        "hostname" => Constraint::hostname(),
+        "region" => Constraint::region(),
+        "zone" => Constraint::zone(),
+        attribute => Constraint::attribute(attribute),
+    }
+}
+
+fn scope(name: &str) -> Scope {
+    if name == "agent" { Scope::AGENT } else { property(name).into() }
+}
+
+impl Require {
+    fn constraint(&self) -> Result<Constraint, PatternError> {
+        let constraint = match (&self.is, &self.matches) {
+            (Some(text), _) => property(&self.on).is(text),
+            (None, Some(pattern)) => property(&self.on).matches(pattern)?,
+            (None, None) => property(&self.on).exists(),
+        };
+        Ok(if self.not { constraint.not() } else { constraint })
+    }
+}
+
+impl Placement {
+    /// Says what is wrong, and with which of the keys.
+    pub(super) fn problem(&self) -> Option<(&'static str, String)> {
+        for require in &self.require {
+            let wrong =
+                |what: String| Some(("require", format!("placement.require: {}: {what}", require.on)));
+            if require.on.is_empty() {
+                return wrong("`on` names nothing; give zone, region, hostname or an attribute".to_owned());
+            }
+            if require.is.is_some() && require.matches.is_some() {
+                return wrong(
+                    "is to be a text and to match an expression; keep one of `is` and `matches`".to_owned(),
+                );
+            }
+            if let Err(error) = require.constraint() {
+                return wrong(format!("{error}; write an expression such as \"r[0-9]+\""));
+            }
+        }
+        let none = |spread: &Spread| spread.over.is_empty() || spread.max_skew == 0;
+        if self.spread.iter().any(none) {
+            let what = "`over` names what is shared out over, such as \"zone\", and max_skew is at least 1";
+            return Some(("spread", format!("placement.spread: {what}")));
+        }
+        let nowhere = self.apart.iter().any(|apart| apart.on.is_empty());
+        nowhere
+            .then(|| ("apart", "placement.apart: `on` names what a place is, such as \"agent\"".to_owned()))
+    }
+
+    /// True when nothing is asked.
+    pub fn is_empty(&self) -> bool {
+        *self == Placement::default()
+    }
+}
+
+impl Spec {
+    /// What a replica asks of its machine, labelled as one of this service.
+    pub fn demand(&self) -> Demand {
+        let Placement { require, spread, apart } = &self.placement;
+        let mut demand = Demand::of(self.needs()).label(self.name.as_str());
+        let mut add = |wish: bool, rule: Rule| {
+            let rules = if wish { &mut demand.prefer } else { &mut demand.must };
+            rules.push(rule);
+        };
+        for require in require {
+            let constraint = require.constraint().expect("it was checked when it was read");
+            add(require.wish, Rule::require(constraint));
+        }
+        for spread in spread {
+            let places = spread.places.iter().map(String::as_str);
+            let rule = Rule::spread_over(self.name.as_str(), scope(&spread.over), spread.max_skew, places);
+            add(spread.wish, rule);
+        }
+        for apart in apart {
+            let from = apart.from.as_deref().unwrap_or(&self.name);
+            add(apart.wish, Rule::apart(from, scope(&apart.on)));
+        }
+        // Losing an agent is to cost little, as for services that ask nothing.
+        demand.prefer(Rule::spread(self.name.as_str(), Scope::AGENT, 1))
+    }
+}
+
+impl Source<'_> {
+    pub(super) fn placement(self, table: Option<Spanned<Placement>>) -> Result<Placement, SpecError> {
+        let Some(table) = table else { return Ok(Placement::default()) };
+        let span = table.span();
+        match table.get_ref().problem() {
+            None => Ok(table.into_inner()),
+            Some((key, what)) => Err(self.refuse(self.place_of("placement", key).unwrap_or(span), what)),
+        }
+    }
+}
