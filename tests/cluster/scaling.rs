@@ -1,12 +1,16 @@
 //! A service that is scaled by what its replicas truly use.
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::Cluster;
-use crate::support::{Running, until};
+use crate::support::{BOUND, Running, port, until};
 
 /// Each replica computes for as long as there is a file in its sandbox, and waits otherwise. What is measured is a part of the fifth of a processor that it
 /// asks for, so that it is soon much, also where others are busy.
@@ -105,4 +109,60 @@ fn a_service_grows_while_it_has_much_to_do_and_shrinks_afterwards() {
     assert!(!why["offers"].as_array().unwrap().is_empty(), "the master says why: {why:#}");
     serving.signal(Signal::TERM);
     serving.end().expect(0);
+}
+
+/// A replica: this very program, told to run nothing but this. It answers whoever comes.
+#[test]
+#[ignore = "a program of another test"]
+fn replica() {
+    let Ok(port) = std::env::var("APPORTION_PORT0") else { return };
+    let listener = TcpListener::bind(("127.0.0.1", port.parse().unwrap())).unwrap();
+    for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
+        let mut head = String::new();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap_or(0) > 0 {}
+        _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello");
+    }
+}
+
+/// Asks once, however long that takes, and gives the body.
+fn ask(address: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(BOUND)).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{answer}");
+    body.to_owned()
+}
+
+#[test]
+fn a_service_that_nobody_asks_sleeps_and_the_first_who_asks_wakes_it() {
+    let cluster = Cluster::start(&[("a", "cpus:2;mem:1GiB;ports:[31500-31509]")]);
+    let state = cluster.place.path().join("state");
+    let program = std::env::current_exe().unwrap();
+    let spec = format!(
+        "name = 'web'\ncpus = 0.2\nmemory = '64MiB'\nports = 1\n\
+         command = ['{}', '--exact', 'cluster::scaling::replica', '--ignored']\n\
+         [health]\ntcp = true\ninterval = '200ms'\ndelay = '100ms'\n\
+         [balancer]\naddress = '127.0.0.1:0'\nqueue = {{ timeout = '100s' }}\n\
+         [scale]\nmin = 0\nmax = 2\ninterval = '1s'\nidle_after = '3s'\n\
+         [[scale.rule]]\nmetric = 'requests'\ntarget = 100\n",
+        program.display()
+    );
+    let web = cluster.place.file("web.toml", &spec);
+    let run = ["service", "run", web.to_str().unwrap(), "--state", state.to_str().unwrap(), "--master", &cluster.url];
+    let mut running = cluster.place.start(&run);
+    let address = format!("127.0.0.1:{}", port(&running.line_with("127.0.0.1:")));
+    assert_eq!(ask(&address), "hello");
+    for _ in 0..2 {
+        running.line_with("1 -> 0 replicas: nothing was asked for 3s");
+        until("nothing runs", || cluster.tasks("running").is_empty().then_some(()));
+        assert_eq!(ask(&address), "hello", "it waits for the replica that it wakes");
+        running.line_with("0 -> 1 replicas: something is asked");
+    }
+    running.signal(Signal::TERM);
+    running.end().expect(0);
 }

@@ -251,6 +251,9 @@ fn details(app: &AppView) -> String {
     if let Some(rejected) = app.rejected {
         lines.push(format!("given up   {rejected}"));
     }
+    if let Some(decision) = &app.scaling {
+        lines.push(format!("scaled     {decision:#}"));
+    }
     if !app.waits_for.is_empty() {
         lines.push(format!("comes after {}", app.waits_for.join(", ")));
     }

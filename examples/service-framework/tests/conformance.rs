@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use apportion_sdk::{Capability, Options};
 use apportion_service::{
     balancer::Listener,
+    scale::{Aim, Measured, Metric, Rule, Scale},
     scheduler::{Order, ServiceScheduler},
     spec::{Restart, Spec},
     state::Table,
@@ -15,17 +16,24 @@ use apportion_sim::{Behaviour, Ending, OnTerm, Rng, Store, conformance::Conforma
 use tokio::sync::mpsc;
 
 /// Three replicas, each with a port, that are replaced soon; or such that a balancer leads clients to, who are given time to finish.
-fn conformance(balanced: bool) -> Conformance<ServiceScheduler<Store>> {
+fn web(balanced: bool) -> Spec {
     let mut listener = Listener::new(([127, 0, 0, 1], 80).into());
     listener.timeouts.drain = Duration::from_secs(1);
-    let spec = Spec {
+    Spec {
         balancer: balanced.then_some(listener),
         replicas: 3,
         ports: 1,
         replace_after: Duration::from_secs(10),
         restart: Restart { max: Duration::from_secs(8), ..Restart::default() },
         ..Spec::new("web", ["serve", "${port0}"])
-    };
+    }
+}
+
+fn conformance(balanced: bool) -> Conformance<ServiceScheduler<Store>> {
+    conformance_of(web(balanced))
+}
+
+fn conformance_of(spec: Spec) -> Conformance<ServiceScheduler<Store>> {
     let spec = Arc::new(spec.checked().unwrap());
     Conformance::stored(move |store| {
         let table = Table::load(apportion_sdk::store::Store::load(store).unwrap()).unwrap();
@@ -68,6 +76,37 @@ fn a_service_that_is_scaled_keeps_every_promise() {
             .is_none_or(|web| web.state().table().apps.get("web").is_some_and(|web| web.scaled.is_some()));
         if late && !ordered {
             sim.tell(web, Order::Scale { service: None, replicas: 1 }.into());
+        }
+    });
+    scaled.run().assert_ok();
+}
+
+/// The same, when what is measured says so.
+#[test]
+fn a_service_that_is_scaled_by_what_is_measured_keeps_every_promise() {
+    let metric = Metric::Prometheus { url: "http://prometheus".into(), query: "load".into() };
+    let scale = Scale {
+        min: 1,
+        max: 3,
+        up_step: 3,
+        down_step: 3,
+        up_after: Duration::ZERO,
+        down_after: Duration::ZERO,
+        idle_after: Duration::ZERO,
+        interval: Duration::from_secs(1),
+        rules: vec![Rule { metric, aim: Aim::Target(10.0), predict: None }],
+    };
+    let scaled = conformance_of(Spec { scale: Some(scale), ..web(true) }).seed(3).messages(|sim, web| {
+        let late = sim.elapsed() > Duration::from_secs(30);
+        // Of what does no work nothing is measured.
+        let measurable = sim.scheduler(web).is_some_and(|web| {
+            let services = web.state();
+            services.running() > 0 && services.table().apps.get("web").is_some_and(|web| web.scaled.is_none())
+        });
+        if late && measurable {
+            let answers = BTreeMap::from([(0, Ok(4.0))]);
+            let measured = Measured { service: "web".into(), answers, ..Measured::default() };
+            sim.tell(web, Order::Measured(vec![measured]).into());
         }
     });
     scaled.run().assert_ok();

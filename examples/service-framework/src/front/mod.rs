@@ -11,6 +11,7 @@
 
 mod answers;
 mod hosts;
+mod metrics;
 pub mod pages;
 pub mod reserve;
 mod served;

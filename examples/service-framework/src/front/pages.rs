@@ -1,6 +1,7 @@
 //! What `service serve --http` answers beside [discovery](crate::discovery::http):
 //!
-//! - `GET /metrics`: the balancers, for Prometheus, as `apportion_balancer_…`.
+//! - `GET /metrics`: for Prometheus, the balancers as `apportion_balancer_…`, and how many replicas there are, and by what, as
+//!   `apportion_service_…`.
 //! - `GET /v1/services`: every service as `apportion service show` has it, with what its balancer does, for a page.
 //!
 //! ```json
@@ -9,6 +10,9 @@
 //!   "revision": 2,              "phase": "steady | canary | rolling",
 //!   "good": [1, 2],             "rejected": null,
 //!   "waits_for": [],            "removed": false,
+//!   "scaling": { "at": 1700000000000000, "from": 3, "ready": 3, "to": 3, "because": "rule", "place": 0, "said": [{
+//!     "rule": "cpu at 0.7 for each", "value": 0.65, "aim": 0.7, "replicas": 3, "why": "near enough"
+//!   }]},
 //!   "balancer": { "address": "0.0.0.0:80", "…": "as it was described; null without one" },
 //!   "tasks": [{
 //!     "task_id": "web.0.1",     "replica": 0,    "revision": 2,
@@ -32,7 +36,7 @@
 //! }]
 //! ```
 //!
-//! `listening` and `statistics` are null without a balancer. Fields may be added.
+//! `listening` and `statistics` are null without a balancer, and `scaling` without `[scale]` and before something was measured. Fields may be added.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -44,9 +48,9 @@ use hyper::{
 };
 use serde::Serialize;
 
-use super::Front;
+use super::{Front, metrics};
 use crate::{
-    balancer::{Statistics, metrics},
+    balancer::Statistics,
     discovery::http::{Pages, json},
     state::AppView,
 };
@@ -69,7 +73,7 @@ impl Pages for Arc<Front> {
             "/metrics" => {
                 let statistics: Vec<_> =
                     views.iter().filter_map(|view| self.statistics(&view.name)).collect();
-                let mut response = Response::new(Full::from(metrics::page(&statistics)));
+                let mut response = Response::new(Full::from(metrics::page(&views, &statistics)));
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS));
                 Some(response)
             }

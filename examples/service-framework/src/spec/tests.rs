@@ -529,6 +529,16 @@ fn a_balancer_is_the_services_own_and_its_mistakes_are_named_at_their_place() {
 }
 
 #[test]
+fn the_examples_are_descriptions() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs");
+    let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() >= 2, "{files:?}");
+    for file in files {
+        Spec::load(&file).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
 fn rules_of_placement_are_read_and_mistakes_are_named_at_their_place() {
     let good = "name = 'web'\ncommand = 'serve'\n[placement]\nrequire = [{ on = 'disk', is = 'ssd' }, { on = 'rack', matches = 'r[0-9]+', not = true }]\n\
                 spread = [{ over = 'zone', places = ['a', 'b'] }]\napart = [{ from = 'db', on = 'hostname', wish = true }, {}]\n";

@@ -24,6 +24,11 @@ impl Progress {
         *self = Self { since: now, ..Self::default() };
     }
 
+    /// Whether it was told that it comes no further.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
     /// When something is due, unless something happens before.
     pub(super) fn due(&self, app: &App) -> Option<Time> {
         let update = &app.described.update;

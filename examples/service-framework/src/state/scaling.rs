@@ -58,12 +58,15 @@ pub(super) fn ordered(before: Option<&App>, spec: &Spec) -> Option<Scaled> {
     let Some(scale) = &spec.scale else {
         return before.and_then(|app| app.scaled).filter(|scaled| scaled.described == described);
     };
-    let replicas = match before.map(App::replicas) {
-        // It sleeps, or somebody wants it out of the way.
-        Some(0) => 0,
-        Some(replicas) => bounded(scale, replicas),
-        None if described == 0 => 0,
-        None => bounded(scale, described),
+    let replicas = match before.map(|app| (app.replicas(), app)) {
+        Some((replicas @ 1.., _)) => bounded(scale, replicas),
+        // It sleeps on.
+        Some(_) if scale.min == 0 => 0,
+        // Somebody wants it out of the way, and did not speak of it now.
+        Some((_, app)) if app.scaled.is_some() && !sleeps(app) => 0,
+        None if described == 0 && scale.min == 0 => 0,
+        // It is to begin, or to sleep no more.
+        _ => bounded(scale, described),
     };
     (replicas != described).then_some(Scaled { described, replicas })
 }
@@ -147,6 +150,12 @@ impl Services {
         scaling
     }
 
+    /// What was decided last, while it is scaled.
+    pub(super) fn last_decision(&self, name: &str) -> Option<Decision> {
+        self.table.apps[name].described.scale.as_ref()?;
+        self.runtimes[name].scaling.as_ref()?.scaler.history().all().next_back().cloned()
+    }
+
     /// What is so now, with what was measured a moment ago.
     fn sample(
         &self,
@@ -169,9 +178,15 @@ impl Services {
             ready: u32::try_from(ready.len()).unwrap_or(u32::MAX),
             values: means.into_iter().map(|mean| mean.map_err(|unknown| unknown.why)).collect(),
             busy: measured.traffic.map(|traffic| traffic.busy),
-            updating: app.phase != Phase::Steady,
+            updating: self.replaces(&measured.service, app),
         };
         (sample, unknown)
+    }
+
+    /// Whether replicas take the place of others. Not when there is nothing that they replace, and not when nothing comes of it: replicas for
+    /// which there is no room would otherwise be wanted for ever.
+    fn replaces(&self, name: &str, app: &App) -> bool {
+        app.phase != Phase::Steady && app.stable().is_some() && !self.runtimes[name].progress.is_stalled()
     }
 
     /// Keeps what was learned, once there is more of it.

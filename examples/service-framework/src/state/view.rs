@@ -4,7 +4,7 @@ use apportion_sdk::TaskId;
 use serde::{Deserialize, Serialize};
 
 use super::{Phase, Services, drain::Drain};
-use crate::{balancer::Listener, spec::Spec};
+use crate::{balancer::Listener, scale::Decision, spec::Spec};
 
 /// A service as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub struct AppView {
     pub waits_for: Vec<String>,
     /// Whether it is on its way out.
     pub removed: bool,
+    /// What was decided last of how many there are to be, and why; none when it is not scaled, or nothing was measured yet.
+    #[serde(default)]
+    pub scaling: Option<Decision>,
     /// Where clients are to reach it; none when it has no balancer, or is on its way out.
     pub balancer: Option<Listener>,
     /// Its tasks, in the order of their replicas.
@@ -96,6 +99,7 @@ impl Services {
                 rejected: app.rejected,
                 waits_for: if app.started { Vec::new() } else { app.described.after.clone() },
                 removed: app.removed,
+                scaling: self.last_decision(name),
                 balancer: app.described.balancer.clone().filter(|_| !app.removed),
                 tasks,
             }

@@ -67,6 +67,7 @@ fn app(name: &str, balancer: Option<Listener>, tasks: Vec<TaskView>) -> AppView 
         rejected: None,
         waits_for: Vec::new(),
         removed: false,
+        scaling: None,
         balancer,
         tasks,
     }

@@ -151,6 +151,25 @@ fn a_service_begins_within_its_bounds() {
 }
 
 #[test]
+fn another_table_wakes_what_may_not_sleep_any_more_and_nothing_else() {
+    let sleepy = REQUESTS.replace("min = 1", "min = 0\nidle_after = '15s'");
+    let mut story = Story::running(scaled(2, &sleepy));
+    assert_eq!(story.load(0.0, 60), 0);
+    story.apply(scaled(3, &sleepy.replace("max = 6", "max = 5")));
+    assert_eq!(story.app().replicas(), 0, "it sleeps on");
+    story.apply(scaled(3, REQUESTS));
+    assert_eq!(story.app().replicas(), 3);
+    // What an operator has scaled to none stays so.
+    story.services.scale("web", 0, at(story.now), &mut story.told).unwrap();
+    story.apply(scaled(3, &REQUESTS.replace("max = 6", "max = 5")));
+    assert_eq!(story.app().replicas(), 0);
+    // One that was described as none, and is described otherwise now, is wanted.
+    let mut story = Story::of(Spec { scale: None, ..scaled(0, REQUESTS) });
+    story.apply(scaled(1, REQUESTS));
+    assert_eq!(story.app().replicas(), 1);
+}
+
+#[test]
 fn nothing_is_scaled_down_during_an_update() {
     let mut story = Story::running(scaled(4, &REQUESTS.replace("60s", "0s")));
     let spec = next(&scaled(4, &REQUESTS.replace("60s", "0s")));
@@ -166,6 +185,29 @@ fn nothing_is_scaled_down_during_an_update() {
     }
     assert_eq!(story.phase(), Phase::Steady);
     assert_eq!(story.measure(requests(1.0)), 1);
+}
+
+/// The load of a first hour may ask for more than there is room for.
+#[test]
+fn what_finds_no_room_is_not_wanted_for_ever() {
+    let mut story = Story::of(scaled(2, &REQUESTS.replace("60s", "0s")));
+    story.launch();
+    story.tell("web.0.1", TaskState::Running);
+    assert_eq!(story.measure(requests(60.0)), 6);
+    assert_eq!((story.phase(), story.measure(requests(15.0))), (Phase::Rolling, 2));
+    story.run();
+    // Also of another revision, once it is known that nothing comes of it.
+    let spec = scaled(2, &REQUESTS.replace("60s", "0s"));
+    let update = Update { auto_rollback: false, ..spec.update };
+    let spec = Spec { update, ..spec };
+    assert_eq!(story.phase(), Phase::Steady);
+    // The steps of this minute are taken.
+    story.wait(61);
+    story.apply(next(&spec));
+    assert_eq!(story.measure(requests(60.0)), 6);
+    assert_eq!(story.measure(requests(15.0)), 6);
+    story.wait(101);
+    assert_eq!(story.measure(requests(15.0)), 2);
 }
 
 #[test]
