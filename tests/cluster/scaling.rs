@@ -153,7 +153,15 @@ fn a_service_that_nobody_asks_sleeps_and_the_first_who_asks_wakes_it() {
         program.display()
     );
     let web = cluster.place.file("web.toml", &spec);
-    let run = ["service", "run", web.to_str().unwrap(), "--state", state.to_str().unwrap(), "--master", &cluster.url];
+    let run = [
+        "service",
+        "run",
+        web.to_str().unwrap(),
+        "--state",
+        state.to_str().unwrap(),
+        "--master",
+        &cluster.url,
+    ];
     let mut running = cluster.place.start(&run);
     let address = format!("127.0.0.1:{}", port(&running.line_with("127.0.0.1:")));
     assert_eq!(ask(&address), "hello");
