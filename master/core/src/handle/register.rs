@@ -379,47 +379,58 @@ impl State {
         let mut rest = total.clone();
         let believed = id.and_then(|id| self.agents.get(id)).map(|agent| &agent.tasks);
         for task in tasks {
-            let what = format!("task `{}` of framework {}", task.info.task_id, task.framework_id);
+            let what = || format!("task `{}` of framework {}", task.info.task_id, task.framework_id);
             let key = (task.framework_id.clone(), task.info.task_id.clone());
             if matches!(task.state, TaskState::Unreachable | TaskState::Unknown) {
-                return invalid(format!("{what} is reported as {}, which only a master can say", task.state));
+                return invalid(format!(
+                    "{} is reported as {}, which only a master can say",
+                    what(),
+                    task.state
+                ));
             }
             let here = believed.is_some_and(|tasks| tasks.contains(&key));
             if here && !task.state.is_terminal() {
                 let known = &self.view.tasks[&key];
                 if known.state.is_terminal() {
                     return invalid(format!(
-                        "{what} has ended as {} and is reported as {}",
-                        known.state, task.state
+                        "{} has ended as {} and is reported as {}",
+                        what(),
+                        known.state,
+                        task.state
                     ));
                 }
                 // The books have what was accepted; what is reported with less would leave room that is not there.
                 if known.info.resources != task.info.resources {
                     return invalid(format!(
-                        "{what} was launched with {} and is reported with {}",
-                        known.info.resources, task.info.resources
+                        "{} was launched with {} and is reported with {}",
+                        what(),
+                        known.info.resources,
+                        task.info.resources
                     ));
                 }
             }
             if self.ids.framework_origin(&task.framework_id) == Origin::NeverGiven {
-                return invalid(format!("{what} is of a framework whose id was never given by this master"));
+                return invalid(format!(
+                    "{} is of a framework whose id was never given by this master",
+                    what()
+                ));
             }
             if task.state.holds_resources() {
-                rest = match rest.checked_sub(&task.info.resources.firm()) {
-                    Some(rest) => rest,
-                    None => {
-                        return invalid(format!(
-                            "{what} needs {}, but beside its other tasks the agent has {} of its total {}; missing {}",
-                            task.info.resources,
-                            rest,
-                            total,
-                            rest.missing(&task.info.resources.firm())
-                        ));
-                    }
-                };
+                let needs = task.info.resources.firm();
+                if !rest.contains(&needs) {
+                    return invalid(format!(
+                        "{} needs {}, but beside its other tasks the agent has {} of its total {}; missing {}",
+                        what(),
+                        task.info.resources,
+                        rest,
+                        total,
+                        rest.missing(&needs)
+                    ));
+                }
+                rest.saturating_sub(&needs);
             }
             if !keys.insert(key) {
-                return invalid(format!("{what} is named twice"));
+                return invalid(format!("{} is named twice", what()));
             }
         }
         Ok(())
