@@ -12,7 +12,7 @@
 //!      unreachable for too long: given up, a stray
 //! ```
 //!
-//! A task that is doomed while clients are led to it is first taken away from them, and killed when it is [drained](drain).
+//! A task that is doomed while clients are led to it is first taken away from them, and killed when it is drained (`drain`).
 
 mod app;
 mod drain;
