@@ -132,7 +132,9 @@ impl Orphans {
         }
         let number = status.agent_id.as_ref().and_then(|id| self.agents.get(id));
         let (Some(id), Some(number)) = (world.framework_id(framework), number) else { return Ok(()) };
-        if status.reason == Some(Reason::AgentRemoved) && self.taken_down.contains(number) {
+        // Who was away when that was told hears of it as an answer.
+        let removed = matches!(status.reason, Some(Reason::AgentRemoved | Reason::Reconciliation));
+        if removed && self.taken_down.contains(number) {
             return Ok(());
         }
         let runs = world.agents[*number].machine.containers.values().any(|container| {
