@@ -152,6 +152,12 @@ pub(crate) fn config(mode: Mode, dir: &Path, parent: &str) -> NativeConfig {
     }
 }
 
+/// A time to sleep that no other sleeper on the machine has: the same test of another kind of container may run beside.
+pub(crate) fn mark() -> String {
+    static MARKS: AtomicU32 = AtomicU32::new(100_000);
+    format!("{}.{:07}", MARKS.fetch_add(1, Ordering::Relaxed), std::process::id())
+}
+
 /// Processes of which the command line holds this text, but for this one.
 pub(crate) fn processes_with(text: &str) -> Vec<i32> {
     let pids =

@@ -14,7 +14,7 @@ use crate::{
     bench::{
         Bench,
         Mode::{Bare, Mapped, Oci, OldKernel, Root, User},
-        block, processes_with, until,
+        block, mark, processes_with, until,
     },
     survival::{kill_agent, start_agent_that_executes},
 };
@@ -193,10 +193,6 @@ fn on_a_terminal(bench: &Bench) {
     end(bench, &task);
 }
 
-fn mark(number: u32) -> String {
-    format!("200{number}.{}", std::process::id())
-}
-
 /// Starts processes in several ways, all of them to be found by the mark, and waits.
 fn family(mark: &str) -> ExecSpec {
     sh(&format!(
@@ -206,8 +202,8 @@ fn family(mark: &str) -> ExecSpec {
 
 fn dropped(bench: &Bench) {
     let task = sleeper(bench);
-    for (number, terminal) in [(1, None), (2, Some(TerminalSize { rows: 24, columns: 80 }))] {
-        let mark = mark(number);
+    for terminal in [None, Some(TerminalSize { rows: 24, columns: 80 })] {
+        let mark = mark();
         let mut exec = exec(bench, &task, ExecSpec { terminal, ..family(&mark) });
         block(expect(&mut exec, &mut String::new(), "up"));
         until("all are there", || processes_with(&mark).len() >= 4);
@@ -220,7 +216,7 @@ fn dropped(bench: &Bench) {
 
 fn leaves_nothing(bench: &Bench) {
     let task = sleeper(bench);
-    let mark = mark(3);
+    let mark = mark();
     let script = format!("setsid sleep {mark} & (sleep {mark} &) ; echo started; exit 5");
     let finished = finish(bench, &task, sh(&script));
     assert_eq!((finished.exit, text(&finished.output)), (Exit::Code(5), "started\n"));
@@ -230,7 +226,7 @@ fn leaves_nothing(bench: &Bench) {
 
 fn ends_with_it(bench: &Bench) {
     let task = sleeper(bench);
-    let mark = mark(4);
+    let mark = mark();
     let mut exec = exec(bench, &task, family(&mark));
     block(expect(&mut exec, &mut String::new(), "up"));
     end(bench, &task);
@@ -244,7 +240,7 @@ fn ends_with_it(bench: &Bench) {
 
 fn ends_with_the_agent(bench: &Bench) {
     let task = bench.spec(&["sleep", "1000"]);
-    let mark = mark(5);
+    let mark = mark();
     let agent = start_agent_that_executes(bench, &[&task], &family(&mark));
     until("all are there", || processes_with(&mark).len() >= 4);
     kill_agent(agent);

@@ -12,7 +12,7 @@ use crate::{
     bench::{
         Bench,
         Mode::{Bare, Oci, OldKernel, Root, Runsc, User},
-        block, processes_with,
+        block, mark, processes_with,
     },
 };
 
@@ -249,7 +249,7 @@ fn kill_ends_what_ignores_term(bench: &Bench) {
 }
 
 fn background(bench: &Bench) {
-    let mark = format!("1000.{}", std::process::id());
+    let mark = mark();
     let script =
         format!("setsid sleep {mark} & (sleep {mark} &) ; (trap '' TERM HUP; sleep {mark}) & exit 7");
     let (end, _) = bench.run(&bench.sh(&script));

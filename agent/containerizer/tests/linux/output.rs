@@ -13,7 +13,7 @@ use crate::{
     bench::{
         Bench,
         Mode::{Bare, Mapped, Oci, OldKernel, Root, User},
-        block, processes_with, until,
+        block, mark, processes_with, until,
     },
     survival::{kill_agent, start_agent},
 };
@@ -93,7 +93,7 @@ fn closed_or_handed_on(bench: &Bench) {
     assert_eq!(bench.wait(&spec).exit, Some(Exit::Signal(15)));
     assert_eq!(kept(&spec, "stdout"), [b"all\n"]);
     // Writers that would outlive it end with it, and what they wrote before is there.
-    let mark = format!("3001.{}", std::process::id());
+    let mark = mark();
     let script = format!(
         "(setsid sh -c 'echo here; echo >up; while :; do echo more; done' {mark} &) ; while ! [ -e up ]; do sleep 0.02; done"
     );

@@ -22,7 +22,7 @@ use crate::{
     bench::{
         self, Bench, Mode,
         Mode::{Bare, Mapped, Oci, Root, Runsc, User},
-        block, cgroups_of, processes_with, until,
+        block, cgroups_of, mark, processes_with, until,
     },
 };
 
@@ -133,12 +133,8 @@ fn pair(bench: &Bench, mark: &str) -> ContainerSpec {
     bench.sh(&format!("sleep {mark} & echo >up; sleep {mark}"))
 }
 
-fn mark(number: u32) -> String {
-    format!("100{number}.{}", std::process::id())
-}
-
 fn runner_killed(bench: &Bench) {
-    let mark = mark(1);
+    let mark = mark();
     let spec = pair(bench, &mark);
     bench.launch(&spec);
     bench.line(&spec, "up");
@@ -157,7 +153,7 @@ fn runner_killed(bench: &Bench) {
 }
 
 fn runner_killed_unseen(bench: &Bench) {
-    let mark = mark(2);
+    let mark = mark();
     let specs = [pair(bench, &mark), pair(bench, &mark)];
     for spec in &specs {
         bench.launch(spec);
@@ -171,7 +167,7 @@ fn runner_killed_unseen(bench: &Bench) {
 }
 
 fn init_killed(bench: &Bench) {
-    let mark = mark(3);
+    let mark = mark();
     let spec = pair(bench, &mark);
     bench.launch(&spec);
     bench.line(&spec, "up");
@@ -214,7 +210,7 @@ fn agent_killed(bench: &Bench) {
 }
 
 fn agent_killed_with_tethers(bench: &Bench) {
-    let mark = mark(4);
+    let mark = mark();
     let stubborn =
         format!("trap '' TERM HUP INT; setsid sleep {mark} & echo >up; sleep {mark}; sleep {mark}");
     let specs = [bench.sh(&stubborn), bench.sh(&stubborn)].map(|s| ContainerSpec { tethered: true, ..s });
