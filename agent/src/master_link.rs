@@ -14,7 +14,7 @@ use apportion_proto::v1::{
 use apportion_types::{
     limits,
     protocol::{
-        LEADER, LEADERS_FOLLOWED_MAX,
+        LEADER, LEADERS_FOLLOWED_MAX, UNREACHED,
         agent::{AgentMessage, MasterMessage},
     },
     text::chain,
@@ -23,7 +23,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Code, Status, Streaming,
+    Code, Request, Status, Streaming,
+    metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
 };
 
@@ -82,10 +83,11 @@ pub(crate) async fn run(masters: Vec<String>, heard: mpsc::Sender<Heard>) {
     let mut named = None;
     let mut followed = 0;
     loop {
+        let begun = Instant::now();
         let mut stands_by = false;
         let stood = match first_reachable(&masters, at, named.take(), backoff.failures()).await {
-            Some((from, channel)) => {
-                let ended = converse(channel, &heard).await;
+            Some(Reached { at: from, channel, unreached }) => {
+                let ended = converse(channel, unreached, &heard).await;
                 named = ended.leader;
                 stands_by = ended.stands_by;
                 // Of masters that stand by, another one may know more.
@@ -102,7 +104,8 @@ pub(crate) async fn run(masters: Vec<String>, heard: mpsc::Sender<Heard>) {
         }
         followed = 0;
         let pause = match stands_by {
-            true => backoff.pause_for_leader(random()),
+            // A master that kept the agent waiting has paused for it.
+            true => backoff.pause_for_leader(random()).saturating_sub(begun.elapsed()),
             false => backoff.pause(stood, random()),
         };
         tokio::select! {
@@ -112,27 +115,49 @@ pub(crate) async fn run(masters: Vec<String>, heard: mpsc::Sender<Heard>) {
     }
 }
 
-/// A connection to the master that was named as the leader, or else to the first of the others from one on, and which of these it is.
+/// A connection that was made.
+struct Reached {
+    /// To which of the masters; of one that was named, who named it.
+    at: usize,
+    channel: Channel,
+    /// The leader that was named, if it could not be reached before.
+    unreached: Option<MetadataValue<Ascii>>,
+}
+
+/// A connection to the master that was named as the leader, or else to the first of the others from one on.
 async fn first_reachable(
     masters: &[String],
     at: usize,
-    named: Option<String>,
+    named: Option<Named>,
     failures: u32,
-) -> Option<(usize, Channel)> {
-    let others = (0..masters.len()).map(|offset| (at + offset) % masters.len());
-    let others = others.map(|place| (place, masters[place].clone()));
-    for (place, master) in named.map(|leader| (at, leader)).into_iter().chain(others) {
-        match connect(&master).await {
-            Ok(channel) => {
-                tracing::info!(master, "connected");
-                return Some((place, channel));
-            }
-            // A cluster that starts as a whole is not up at once; nobody needs to hear of each try.
-            Err(error) if failures.is_power_of_two() => {
-                tracing::warn!(master, error = chain(&error), "the master cannot be reached; trying on");
-            }
-            Err(error) => tracing::debug!(master, error = chain(&error), "the master cannot be reached"),
+) -> Option<Reached> {
+    let mut unreached = None;
+    if let Some(Named { address, uri }) = named {
+        match reach(&uri, failures).await {
+            Some(channel) => return Some(Reached { at, channel, unreached }),
+            None => unreached = Some(address),
         }
+    }
+    for offset in 0..masters.len() {
+        let at = (at + offset) % masters.len();
+        if let Some(channel) = reach(&masters[at], failures).await {
+            return Some(Reached { at, channel, unreached });
+        }
+    }
+    None
+}
+
+async fn reach(master: &str, failures: u32) -> Option<Channel> {
+    match connect(master).await {
+        Ok(channel) => {
+            tracing::info!(master, "connected");
+            return Some(channel);
+        }
+        // A cluster that starts as a whole is not up at once; nobody needs to hear of each try.
+        Err(error) if failures.is_power_of_two() => {
+            tracing::warn!(master, error = chain(&error), "the master cannot be reached; trying on");
+        }
+        Err(error) => tracing::debug!(master, error = chain(&error), "the master cannot be reached"),
     }
     None
 }
@@ -156,11 +181,23 @@ struct Ended {
     /// A master answered that it does not lead.
     stands_by: bool,
     /// Where to go instead, when it knows.
-    leader: Option<String>,
+    leader: Option<Named>,
+}
+
+/// A leader that a master named which stands by.
+#[derive(Debug)]
+struct Named {
+    /// As it was named.
+    address: MetadataValue<Ascii>,
+    uri: String,
 }
 
 /// One stream from its beginning to its end.
-async fn converse(channel: Channel, heard: &mpsc::Sender<Heard>) -> Ended {
+async fn converse(
+    channel: Channel,
+    unreached: Option<MetadataValue<Ascii>>,
+    heard: &mpsc::Sender<Heard>,
+) -> Ended {
     let (messages, outgoing) = mpsc::channel(limits::OUTBOX_ITEMS_MAX);
     let close = CancellationToken::new();
     // Register must be under way before the master answers anything, so the core hears of the stream first.
@@ -169,10 +206,14 @@ async fn converse(channel: Channel, heard: &mpsc::Sender<Heard>) -> Ended {
     }
     let mut client =
         AgentServiceClient::new(channel).max_decoding_message_size(limits::AGENT_MESSAGE_BYTES_MAX);
+    let mut request = Request::new(ReceiverStream::new(outgoing));
+    if let Some(leader) = unreached {
+        request.metadata_mut().insert(UNREACHED, leader);
+    }
     let (mut registered_at, mut stands_by, mut leader) = (None, false, None);
     let reason = tokio::select! {
         reason = async {
-            match client.connect(ReceiverStream::new(outgoing)).await {
+            match client.connect(request).await {
                 Ok(response) => listen(response.into_inner(), heard, &mut registered_at).await,
                 Err(status) => {
                     // What breaks off on the way has a cause here.
@@ -191,9 +232,9 @@ async fn converse(channel: Channel, heard: &mpsc::Sender<Heard>) -> Ended {
 }
 
 /// The leader that a master names which stands by.
-fn named_by(status: &Status) -> Option<String> {
-    let address = status.metadata().get(LEADER)?.to_str().ok()?;
-    master_uri(address).ok()
+fn named_by(status: &Status) -> Option<Named> {
+    let address = status.metadata().get(LEADER)?;
+    Some(Named { address: address.clone(), uri: master_uri(address.to_str().ok()?).ok()? })
 }
 
 /// Passes on what the master says, and says why it ended.

@@ -76,10 +76,12 @@ async fn a_task_from_its_launch_to_the_acknowledgement_of_its_end() {
 #[tokio::test]
 async fn a_master_that_stands_by_is_left_for_the_one_that_leads() {
     let (nothing, mut master) = (stand_by(None).await, Master::start().await);
-    // By its name, though it is not among those that were given; and as the next of them.
+    // By its name, though it is not among those that were given; as the next of them; and as the one after a leader that is gone.
     let named = vec![nothing.clone(), stand_by(Some(&master.address)).await];
+    let gone = Master::start().await.address.clone();
+    let after = vec![stand_by_for(Some(&gone), Some(&master.address)).await];
     let next = vec![nothing.clone(), nothing, master.address.clone()];
-    for masters in [named, next] {
+    for masters in [named, after, next] {
         let folder = tempfile::tempdir().unwrap();
         let config = Config { master: masters, ..config(folder.path(), "") };
         let agent = start(config, Fake::default()).await;

@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{ErrorKind, Read as _, Write as _},
     net::TcpStream,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Signal, WaitOptions, waitpid};
@@ -181,7 +181,9 @@ fn a_watch_goes_on_with_the_next_leader() {
 
 #[test]
 fn the_next_leader_offers_again_after_the_default_lease() {
-    const ROUNDS: usize = 5;
+    const ROUNDS: usize = 3;
+    // One that was lost sooner is a link that flaps, after which agents and frameworks wait longer.
+    const STOOD: Duration = Duration::from_secs(11);
     let Some(etcd) = Etcd::start("the time of a failover", 3, &[]) else { return };
     let place = Place::new();
     let mut masters: Vec<(Running, String)> =
@@ -216,18 +218,25 @@ fn the_next_leader_offers_again_after_the_default_lease() {
     let mut times = Vec::new();
     for _ in 0..ROUNDS {
         until("it is known to run", || (cluster.tasks("running").len() == 1).then_some(()));
-        let (leader, address) = masters.iter_mut().find(|(_, address)| healthy(address)).unwrap();
+        let runs = Instant::now();
+        until("connections have stood", || (runs.elapsed() > STOOD).then_some(()));
+        let at = masters.iter().position(|(_, address)| healthy(address)).unwrap();
         let killed = Instant::now();
-        leader.kill();
+        masters[at].0.kill();
         fs::write(running.join("go"), "").unwrap();
+        until("another one leads", || masters.iter().any(|(_, address)| healthy(address)).then_some(()));
+        let leads = killed.elapsed();
         running = next(&cluster);
-        times.push(killed.elapsed());
+        times.push((leads, killed.elapsed()));
+        let (leader, address) = &mut masters[at];
         let listen = address.clone();
         let args = ["master", "--listen", &listen, "--etcd", &etcd.endpoints(), "--log", "info"];
         *leader = cluster.place.start(&args);
         leader.error_with("standing by");
     }
-    println!("from the leader's death until a task is launched under the next one: {times:.1?}");
+    println!(
+        "from the leader's death until another one leads, and until it has launched a task: {times:.1?}"
+    );
     fs::write(running.join("go"), "").unwrap();
     assert_eq!(job.end().expect(0).json()["totals"]["succeeded"], ROUNDS + 1);
 }

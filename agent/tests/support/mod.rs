@@ -16,7 +16,7 @@ use apportion_types::{
     AgentId, Command, FrameworkId, FrameworkInfo, Operation, OperationId, OperationState, Resources, Role,
     TaskId, TaskInfo, TaskState, TaskStatus,
     protocol::{
-        LEADER,
+        LEADER, UNREACHED,
         agent::{AgentMessage, AgentTask, MasterMessage},
     },
 };
@@ -46,8 +46,11 @@ pub(crate) struct Stream {
 
 struct Service(mpsc::UnboundedSender<Stream>);
 
-/// Stands by, and names the leader or does not.
-struct StandBy(Option<String>);
+/// Stands by, and names the leader or does not; to whom could not reach that one, the next.
+struct StandBy {
+    leader: Option<String>,
+    next: Option<String>,
+}
 
 #[tonic::async_trait]
 impl AgentService for StandBy {
@@ -55,10 +58,12 @@ impl AgentService for StandBy {
 
     async fn connect(
         &self,
-        _request: Request<Streaming<AgentServiceConnectRequest>>,
+        request: Request<Streaming<AgentServiceConnectRequest>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let mut status = Status::unavailable("this master stands by");
-        if let Some(leader) = &self.0 {
+        let unreached = request.metadata().get(UNREACHED).map(|leader| leader.to_str().unwrap().to_owned());
+        let leader = if unreached.is_some() && unreached == self.leader { &self.next } else { &self.leader };
+        if let Some(leader) = leader {
             status.metadata_mut().insert(LEADER, leader.parse().unwrap());
         }
         Err(status)
@@ -67,9 +72,15 @@ impl AgentService for StandBy {
 
 /// A master that stands by all the while, and where it is.
 pub(crate) async fn stand_by(leader: Option<&str>) -> String {
+    stand_by_for(leader, leader).await
+}
+
+/// The same, which knows the next leader once an agent could not reach this one.
+pub(crate) async fn stand_by_for(leader: Option<&str>, next: Option<&str>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let service = AgentServiceServer::new(StandBy(leader.map(str::to_owned)));
+    let [leader, next] = [leader, next].map(|leader| leader.map(str::to_owned));
+    let service = AgentServiceServer::new(StandBy { leader, next });
     let server = tonic::transport::Server::builder().add_service(service);
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
     address

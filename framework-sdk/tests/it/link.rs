@@ -169,16 +169,32 @@ async fn a_master_that_stands_by_is_left_for_the_leader_that_it_names() {
     assert_eq!(heard(&mut told).await, Told::Offers(1));
 }
 
+async fn listen() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+#[tokio::test]
+async fn a_master_that_names_a_leader_that_is_gone_is_asked_for_the_next_one() {
+    let mut master = Master::start().await;
+    let (_, gone) = listen().await;
+    let (listener, stands_by) = listen().await;
+    stand_by_on(listener, Some(&gone), Some(&master.address));
+    let (probe, mut told) = Probe::new();
+    let (_handle, _run) = run(Driver::builder("test").master(&stands_by), probe);
+    let (_session, id) = master.subscribed(QUIET).await;
+    assert_eq!(id, None);
+    assert_eq!(heard(&mut told).await, Told::Subscribed(false));
+}
+
 #[tokio::test]
 async fn masters_that_name_no_leader_are_no_endless_chase() {
-    let listen = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
-    let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
     // It names itself.
-    let listener = listen().await;
-    let circle = address(&listener);
-    stand_by_on(listener, Some(&circle));
+    let (listener, circle) = listen().await;
+    stand_by_on(listener, Some(&circle), Some(&circle));
     // It names one that is gone.
-    let nobody = address(&listen().await);
+    let (_, nobody) = listen().await;
     let gone = stand_by(Some(&nobody)).await;
     for (master, why) in [(circle, "too many masters"), (gone, &format!("cannot connect to {nobody}"))] {
         let (probe, _told) = Probe::new();

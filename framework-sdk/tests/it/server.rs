@@ -10,7 +10,7 @@ use apportion_sdk::{
     AgentId, FrameworkId, OfferId, Role, Source, TaskId, TaskState, TaskStatus, Time, UpdateId,
     protocol::{Call, Event},
 };
-use apportion_types::protocol::LEADER;
+use apportion_types::protocol::{LEADER, UNREACHED};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming, transport::Server};
@@ -42,8 +42,11 @@ pub(crate) fn standing_by(leader: Option<&str>) -> Status {
     status
 }
 
-/// Stands by.
-struct StandBy(Option<String>);
+/// Stands by, and names a leader; to whom could not reach that one, the next.
+struct StandBy {
+    leader: Option<String>,
+    next: Option<String>,
+}
 
 #[tonic::async_trait]
 impl SchedulerService for StandBy {
@@ -51,9 +54,11 @@ impl SchedulerService for StandBy {
 
     async fn connect(
         &self,
-        _request: Request<Streaming<SchedulerServiceConnectRequest>>,
+        request: Request<Streaming<SchedulerServiceConnectRequest>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
-        Err(standing_by(self.0.as_deref()))
+        let unreached = request.metadata().get(UNREACHED).map(|leader| leader.to_str().unwrap().to_owned());
+        let leader = if unreached.is_some() && unreached == self.leader { &self.next } else { &self.leader };
+        Err(standing_by(leader.as_deref()))
     }
 }
 
@@ -61,13 +66,14 @@ impl SchedulerService for StandBy {
 pub(crate) async fn stand_by(leader: Option<&str>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    stand_by_on(listener, leader);
+    stand_by_on(listener, leader, leader);
     address
 }
 
-/// The same on a port that is open.
-pub(crate) fn stand_by_on(listener: TcpListener, leader: Option<&str>) {
-    let service = SchedulerServiceServer::new(StandBy(leader.map(str::to_owned)));
+/// The same on a port that is open, which knows the next leader once a scheduler could not reach this one.
+pub(crate) fn stand_by_on(listener: TcpListener, leader: Option<&str>, next: Option<&str>) {
+    let [leader, next] = [leader, next].map(|leader| leader.map(str::to_owned));
+    let service = SchedulerServiceServer::new(StandBy { leader, next });
     let server = Server::builder().add_service(service);
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
 }

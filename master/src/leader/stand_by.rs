@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
     sync::{Mutex, mpsc, watch},
+    time::{sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,12 @@ const OWN_PAGES: [&str; 2] = ["/healthz", "/metrics"];
 /// For so long what was read of the registry is as good as new: however many ask, etcd is asked once.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
 
+/// For so long at most whoever must know the next leader is kept waiting for it. Less than any peer waits for an answer.
+const HOLD_MAX: Duration = Duration::from_secs(1);
+
+/// Between two that were kept waiting: all at once would be more than the new leader's queue of connections holds.
+const RELEASE_INTERVAL: Duration = Duration::from_micros(25);
+
 /// What is asked of etcd for whoever asks this master.
 #[derive(Clone)]
 struct Reads {
@@ -55,6 +62,27 @@ struct Reads {
 struct Pages {
     known: watch::Receiver<Known>,
     reads: Reads,
+    held: Arc<()>,
+}
+
+/// What is known, or will be in a moment, of a leader other than the one that the asking peer could not reach.
+///
+/// `held` has one owner more for each that is kept waiting.
+async fn next_leader(
+    mut known: watch::Receiver<Known>,
+    held: Arc<()>,
+    unreached: Option<&str>,
+    longest: Duration,
+) -> Known {
+    let is_news =
+        |known: &Known| matches!(known, Known::Leads(leader) if Some(&*leader.address) != unreached);
+    if !is_news(&known.borrow()) {
+        let place = u32::try_from(Arc::strong_count(&held)).unwrap_or(u32::MAX);
+        if timeout(longest, known.wait_for(is_news)).await.is_ok_and(|news| news.is_ok()) {
+            sleep(RELEASE_INTERVAL.saturating_mul(place).min(longest)).await;
+        }
+    }
+    known.borrow().clone()
 }
 
 /// Stands by until this master leads; every connection made meanwhile is cut then. `services` are the names that health knows.
@@ -79,7 +107,7 @@ pub(crate) async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .add_routes(routes(Pages { known, reads }, health))
+        .add_routes(routes(Pages { known, reads, held: Arc::default() }, health))
         .serve_with_incoming(ReceiverStream::new(accepted));
     let answering = async { tokio::join!(accepting, serving).1 };
     tokio::select! {
@@ -127,7 +155,7 @@ async fn healthz(State(Pages { known, .. }): State<Pages>) -> Response {
 }
 
 /// What the registry keeps, and how old that is: all that a stand-by knows of the cluster, also while nobody leads, or etcd is away.
-async fn registry(State(Pages { known, reads }): State<Pages>) -> Result<Json<Value>, Response> {
+async fn registry(State(Pages { known, reads, .. }): State<Pages>) -> Result<Json<Value>, Response> {
     let leader = match &*known.borrow() {
         Known::Leads(leader) => Some(leader.address.clone()),
         Known::Nobody | Known::Nothing => None,
@@ -152,17 +180,16 @@ async fn registry(State(Pages { known, reads }): State<Pages>) -> Result<Json<Va
     Ok(Json(json!({ "age_ms": age_ms, "leader": leader, "registry": registry })))
 }
 
-/// Answers gRPC calls in their own way, sends who reads to the leader, and refuses the rest.
-async fn refuse(
-    State(Pages { known, .. }): State<Pages>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response {
-    let known = known.borrow();
+/// Answers gRPC calls in their own way, once there is a leader to name or a moment has passed; sends who reads to the leader, and refuses the rest.
+async fn refuse(State(pages): State<Pages>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let is_grpc = text("content-type").is_some_and(|content| content.starts_with("application/grpc"));
+    let known = match is_grpc {
+        true => next_leader(pages.known, pages.held, text(protocol::UNREACHED), HOLD_MAX).await,
+        false => pages.known.borrow().clone(),
+    };
     let leader = leader(&known);
-    let content = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let mut response = if content.starts_with("application/grpc") {
+    let mut response = if is_grpc {
         Status::unavailable(sentence(&known)).into_http()
     } else {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -183,4 +210,41 @@ async fn refuse(
         response.headers_mut().insert(LEADER_HEADER, value);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::yield_now;
+
+    use super::{super::Leader, *};
+
+    fn leads(address: &str) -> Known {
+        Known::Leads(Leader { address: address.to_owned(), master_id: "m".to_owned() })
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_the_next_leader_hears_of_it_when_there_is_one() {
+        let (teller, known) = watch::channel(leads("a:1"));
+        let held = Arc::new(());
+        let ask =
+            |unreached| next_leader(known.clone(), Arc::clone(&held), unreached, Duration::from_secs(3600));
+        assert_eq!(ask(None).await, leads("a:1"), "who asks for any");
+        assert_eq!(ask(Some("b:1")).await, leads("a:1"), "it is another one already");
+        let waits = tokio::spawn(ask(Some("a:1")));
+        yield_now().await;
+        teller.send_replace(Known::Nobody);
+        let waits_too = tokio::spawn(ask(None));
+        yield_now().await;
+        assert!(!waits.is_finished() && !waits_too.is_finished());
+        teller.send_replace(leads("b:1"));
+        assert_eq!((waits.await.unwrap(), waits_too.await.unwrap()), (leads("b:1"), leads("b:1")));
+        assert_eq!(Arc::strong_count(&held), 1, "nobody waits any more");
+    }
+
+    #[tokio::test]
+    async fn nobody_is_kept_waiting_for_ever() {
+        let (_teller, known) = watch::channel(leads("a:1"));
+        let answer = next_leader(known, Arc::default(), Some("a:1"), Duration::ZERO).await;
+        assert_eq!(answer, leads("a:1"), "still the same");
+    }
 }

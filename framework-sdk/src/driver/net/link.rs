@@ -14,7 +14,7 @@ use apportion_types::{
     convert::scheduler_request,
     limits::MESSAGE_BYTES_MAX,
     protocol::{
-        LEADERS_FOLLOWED_MAX,
+        LEADER, LEADERS_FOLLOWED_MAX, UNREACHED,
         scheduler::{Call, Event},
     },
     text::chain,
@@ -137,25 +137,35 @@ async fn read(
     }
     let Some(first) = calls.recv().await else { return (true, "there was nothing to say".to_owned()) };
     let calls = Arc::new(Mutex::new(calls));
-    let (mut channel, mut address) = (channel, address);
+    let (mut channel, mut address, mut unreached) = (channel, address, None);
+    let mut why = None;
     for _ in 0..=LEADERS_FOLLOWED_MAX {
-        let mut client = SchedulerServiceClient::new(channel)
+        let mut client = SchedulerServiceClient::new(channel.clone())
             .max_decoding_message_size(bounds::EVENT_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let said = tokio_stream::once(first.clone()).chain(Calls(Arc::clone(&calls)));
+        let mut said = tonic::Request::new(said);
+        if let Some(leader) = unreached.take() {
+            said.metadata_mut().insert(UNREACHED, leader);
+        }
         let status = match client.connect(said).await {
             Ok(response) => return listen(response.into_inner(), &address, events).await,
             Err(status) => status,
         };
         let Some((leader, endpoint)) = leader(&status) else { return (false, failed(&address, &status)) };
         tracing::info!(master = address, leader, "the master stands by; going to the one that leads");
-        channel = match endpoint.connect().await {
-            Ok(channel) => channel,
-            Err(error) => return (false, unconnected(&leader, &error)),
-        };
-        address = leader;
+        match endpoint.connect().await {
+            Ok(connected) => (channel, address, why) = (connected, leader, None),
+            // The one that stands by is the first to hear of the next leader.
+            Err(error) => {
+                unreached = status.metadata().get(LEADER).cloned();
+                why = Some(unconnected(&leader, &error));
+            }
+        }
     }
-    (false, format!("{address} is the last of too many masters that name another one as the leader"))
+    let too_many =
+        || format!("{address} is the last of too many masters that name another one as the leader");
+    (false, why.unwrap_or_else(too_many))
 }
 
 fn unconnected(address: &str, error: &tonic::transport::Error) -> String {
