@@ -298,6 +298,29 @@ fn tasks_of_jobs_that_are_forgotten_are_killed() {
 }
 
 #[test]
+fn a_job_that_cannot_go_on_is_set_aside_and_the_others_go_on() {
+    let mut cluster = Cluster::new();
+    let (first, second) = (cluster.submit("ann", ""), cluster.submit("bob", ""));
+    cluster.harness.offer("a", "cpus:1;mem:4000");
+    assert_eq!(cluster.launched(), ["1.j-0001"]);
+    // As a version wrote it that had no bound on it.
+    let submission = wanted("ann", 0, "").submission;
+    let text = format!("{}timeout = \"{}s\"\n", submission.text, u64::MAX);
+    let mut draft = Draft::default();
+    draft.file(first, &Submission { text, ..submission });
+    QueueKeeper::open(cluster.store.clone(), Time::ZERO).unwrap().0.save(draft).unwrap();
+
+    cluster.restart();
+    let (_, kept) = QueueKeeper::open(cluster.store.clone(), Time::ZERO).unwrap();
+    let [(aside, why)] = kept.aside.as_slice() else { panic!("{:?}", kept.aside) };
+    assert!(*aside == first && why.contains("task.timeout: is longer than"), "{why}");
+    assert_eq!((cluster.phase(first), cluster.phase(second)), (None, Some(Phase::Waiting)));
+    cluster.harness.offer("a", "cpus:1;mem:4000");
+    assert_eq!(cluster.launched(), ["2.j-0001"]);
+    assert_eq!(cluster.submit("cyd", ""), JobId(3), "a number is given once");
+}
+
+#[test]
 fn a_job_that_comes_while_others_wait_is_offered_what_they_refused() {
     let mut cluster = Cluster::new();
     cluster.submit("ann", "[task]\ncommand = \"x\"\ncpus = 8\nmemory = 100\n");
