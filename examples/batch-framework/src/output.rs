@@ -10,11 +10,16 @@ use std::{
 use apportion_sdk::sandbox::{self, LogRequest, Output, SandboxError};
 use glob::Pattern;
 use serde::{Deserialize, Serialize};
-use tokio::{io::AsyncWriteExt, sync::Semaphore, time::timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    sync::Semaphore,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::{
-    collect::collect,
-    state::{Attempt, Outcome},
+    collect::{CollectError, collect},
+    job::Job,
+    state::{Attempt, End, Outcome, doubled},
 };
 
 /// Outputs fetched at once: enough to hide the way to the agents, too few to be felt there.
@@ -22,6 +27,13 @@ const FETCHES_MAX: usize = 16;
 
 /// How long an agent may be silent while it is asked for an output.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
+
+/// How long an agent that cannot be reached is asked again, because it may be about to start again, and how long apart.
+const AWAY_MAX: Duration = Duration::from_secs(300);
+/// The same when its end is only to be shown.
+const AWAY_MAX_FOR_END: Duration = Duration::from_secs(5);
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(15);
 
 /// Bytes of the end of a stream in which its last line is looked for.
 pub const TAIL_BYTES: usize = 4096;
@@ -59,6 +71,27 @@ enum FetchError {
     Silent { address: String },
     #[error("cannot write {}: {source}", file.display())]
     Write { file: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Collect(#[from] CollectError),
+}
+
+impl FetchError {
+    /// Whether the agent was not there, and may be soon.
+    fn is_away(&self) -> bool {
+        match self {
+            FetchError::Silent { .. } | FetchError::Collect(CollectError::Silent { .. }) => true,
+            FetchError::Sandbox(error) | FetchError::Collect(CollectError::Sandbox(error)) => {
+                !matches!(error, SandboxError::Address { .. } | SandboxError::NotFound { .. })
+            }
+            FetchError::Write { .. } | FetchError::Collect(_) => false,
+        }
+    }
+}
+
+/// Whether a task that has ended so may have left something: only one that ran can.
+pub fn may_be_fetched(end: &End) -> bool {
+    let container = end.status.as_ref().and_then(|status| status.container.as_ref());
+    end.last.is_some() && (end.outcome == Outcome::Succeeded || container.is_some())
 }
 
 impl Fetcher {
@@ -72,49 +105,81 @@ impl Fetcher {
         Self { folder, permits: Arc::clone(&self.permits) }
     }
 
-    /// Fetches the output of the last attempt of a task, which has ended. Saves it as `<name>.stdout`, and the files that it left and that
-    /// match into the folder `<name>`, if it has succeeded.
+    /// Fetches the output of the last attempt of a task of a job, which has ended so. Saves it as `<name>.stdout`, and the files that it left
+    /// and that match into the folder `<name>`, if it has succeeded. Waits for an agent that is away for a few minutes.
     pub fn fetch(
         &self,
-        attempt: Attempt,
-        name: String,
-        outcome: Outcome,
-        patterns: Vec<Pattern>,
+        job: &Job,
+        position: usize,
+        (attempt, outcome): (Attempt, Outcome),
     ) -> impl Future<Output = Fetched> + Send + use<> {
-        let this = self.clone();
+        let (this, begun) = (self.clone(), Instant::now());
+        let away_max = if self.folder.is_some() { AWAY_MAX } else { AWAY_MAX_FOR_END };
+        let (name, patterns) = (job.task_name(position), job.stage_of(position).collect.clone());
         async move {
-            let _permit = this.permits.acquire().await.expect("the semaphore is never closed");
-            let (address, framework_id) = (&attempt.host.address, &attempt.host.framework_id);
-            let request = |output| LogRequest::new(framework_id.clone(), attempt.id.clone()).only(output);
-            let mut fetched = Fetched::default();
-            let end = match &this.folder {
-                None => end_of(address, request(Output::Stdout)).await,
-                Some(folder) => {
-                    let file = folder.join(format!("{name}.stdout"));
-                    let end = save(address, request(Output::Stdout), &file).await;
-                    fetched.file = end.is_ok().then_some(file);
-                    end
-                }
-            };
-            match end {
-                Ok(end) => fetched.tail = last_line(&end),
-                Err(error) => fetched.error = Some(error.to_string()),
-            }
-            if let (Some(folder), Outcome::Succeeded, [_, ..]) = (&this.folder, outcome, patterns.as_slice())
-            {
-                match collect(&attempt, &patterns, &folder.join(&name)).await {
-                    Ok(collected) => fetched.collected = collected,
-                    Err(error) => fetched.error = Some(error.to_string()),
+            let mut asked = 0;
+            loop {
+                let mut fetched = Fetched::default();
+                let Err(error) = this.try_fetch(&attempt, &name, outcome, &patterns, &mut fetched).await
+                else {
+                    return fetched;
+                };
+                asked += 1;
+                match pause_after(asked, begun.elapsed(), away_max).filter(|_| error.is_away()) {
+                    Some(pause) => sleep(pause).await,
+                    None => return Fetched { error: Some(error.to_string()), ..fetched },
                 }
             }
-            // A task that failed in silence most often said why on the other stream. Without it nothing is lost.
-            if outcome != Outcome::Succeeded && fetched.tail.is_none() && fetched.error.is_none() {
-                let end = end_of(address, request(Output::Stderr)).await;
-                fetched.tail = end.ok().and_then(|end| last_line(&end)).map(|line| format!("stderr: {line}"));
-            }
-            fetched
         }
     }
+
+    async fn try_fetch(
+        &self,
+        attempt: &Attempt,
+        name: &str,
+        outcome: Outcome,
+        patterns: &[Pattern],
+        fetched: &mut Fetched,
+    ) -> Result<(), FetchError> {
+        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        let (address, framework_id) = (&attempt.host.address, &attempt.host.framework_id);
+        let request = |output| LogRequest::new(framework_id.clone(), attempt.id.clone()).only(output);
+        let end = match &self.folder {
+            None => end_of(address, request(Output::Stdout)).await,
+            Some(folder) => {
+                let refuse = |source| FetchError::Write { file: folder.clone(), source };
+                tokio::fs::create_dir_all(folder).await.map_err(refuse)?;
+                let file = folder.join(format!("{name}.stdout"));
+                let end = save(address, request(Output::Stdout), &file).await;
+                fetched.file = end.is_ok().then_some(file);
+                end
+            }
+        };
+        if end.as_ref().is_err_and(FetchError::is_away) {
+            return end.map(drop);
+        }
+        // A task whose output cannot be saved may still have left its files.
+        let collected = match (&self.folder, outcome, patterns) {
+            (Some(folder), Outcome::Succeeded, [_, ..]) => {
+                collect(attempt, patterns, &folder.join(name)).await
+            }
+            _ => Ok(0),
+        };
+        fetched.tail = last_line(&end?);
+        fetched.collected = collected?;
+        // A task that failed in silence most often said why on the other stream. Without it nothing is lost.
+        if outcome != Outcome::Succeeded && fetched.tail.is_none() {
+            let end = end_of(address, request(Output::Stderr)).await;
+            fetched.tail = end.ok().and_then(|end| last_line(&end)).map(|line| format!("stderr: {line}"));
+        }
+        Ok(())
+    }
+}
+
+/// How long to wait before an agent is asked again that was away so often and for so long; none when that was long enough.
+fn pause_after(asked: u32, away: Duration, away_max: Duration) -> Option<Duration> {
+    let pause = doubled(PAUSE_MIN, asked, PAUSE_MAX);
+    (away + pause <= away_max).then_some(pause)
 }
 
 /// The last bytes of a log.
@@ -182,6 +247,26 @@ mod tests {
     #[test]
     fn what_a_task_prints_cannot_take_over_a_terminal() {
         assert_eq!(last_line(b"a\x1b[2Jb\tc\xff").as_deref(), Some("a [2Jb c\u{fffd}"));
+    }
+
+    #[test]
+    fn an_agent_that_is_away_is_asked_again_for_minutes() {
+        for away_max in [AWAY_MAX, AWAY_MAX_FOR_END] {
+            let (mut elapsed, mut asked) = (Duration::ZERO, 0);
+            while let Some(pause) = pause_after(asked + 1, elapsed, away_max) {
+                assert!((PAUSE_MIN..=PAUSE_MAX).contains(&pause));
+                (elapsed, asked) = (elapsed + pause, asked + 1);
+            }
+            assert!(elapsed <= away_max && elapsed + PAUSE_MAX > away_max, "{elapsed:?}");
+            assert!(asked < 30, "ever more seldom: {asked}");
+        }
+        let (address, why) = ("a:1".to_owned(), "refused".to_owned());
+        let away = SandboxError::Connect { address: address.clone(), why: why.clone() };
+        assert!(
+            FetchError::from(away).is_away() && FetchError::Silent { address: address.clone() }.is_away()
+        );
+        let wrong = SandboxError::Address { address, why };
+        assert!(!FetchError::from(CollectError::from(wrong)).is_away(), "waiting does not help");
     }
 
     #[test]

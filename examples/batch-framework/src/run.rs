@@ -28,11 +28,11 @@ use crate::{
     capacity::{self, Advice, Size, Watch},
     job::Job,
     keep::{KeepError, Keeper, Kept},
-    output::{Fetched, Fetcher},
+    output::{Fetched, Fetcher, may_be_fetched},
     progress::{self, Progress},
     report::Report,
     scheduler::{BatchScheduler, News, Order},
-    state::{Class, Counts, End, JobState, Outcome},
+    state::{Class, Counts, End, JobState},
     summary, timeline,
 };
 
@@ -78,7 +78,7 @@ pub struct RunArgs {
     /// The role for which to take offers
     #[arg(long, default_value = "*")]
     pub role: String,
-    /// Write down in this folder where the job is: run again after a crash, it goes on there, and the folder is gone when it has ended
+    /// Write down in this folder where the job is: run again after a crash, it goes on there, and the folder is gone when it has ended and its outputs are saved
     #[arg(long, value_name = "FOLDER")]
     pub state: Option<PathBuf>,
     /// Draw who ran where and when into this file (SVG) when the job has ended
@@ -166,6 +166,13 @@ pub async fn run(args: RunArgs, master: &str) -> Result<u8, BatchError> {
             }
             // Run again, it ends what still runs.
             Ok(code) if run.unconfirmed => return Ok(code),
+            Ok(code) if run.outputs_missing => {
+                run.progress.say(&format!(
+                    "the job's state stays in {}: run again, it fetches the outputs that are missing; removed, the job begins anew",
+                    folder.display()
+                ));
+                return Ok(code);
+            }
             Ok(code) => {
                 // The job is over and told; what is left of its state does not change how it ended.
                 if let Err(error) = embedded().and_then(Embedded::remove) {
@@ -224,6 +231,8 @@ struct Run {
     subscribed: bool,
     /// The end was asked for, and no master has said that it heard of it.
     unconfirmed: bool,
+    /// Not all outputs that the job asks for were saved.
+    outputs_missing: bool,
 }
 
 impl Run {
@@ -254,6 +263,7 @@ impl Run {
             began_at: wall_clock(),
             subscribed: false,
             unconfirmed: false,
+            outputs_missing: false,
             job,
             master: master.to_owned(),
             operator: None,
@@ -299,7 +309,7 @@ impl Run {
                     if let (Some(error), true) = (&fetched.error, self.job.output.is_some()) {
                         self.progress.say(&format!("the output of {} is not saved: {error}", self.job.task_name(position)));
                     }
-                    // What failed may succeed the next time.
+                    // What failed may succeed when the job is run again.
                     if self.keeps && fetched.error.is_none() {
                         self.unkept.push((position, fetched.clone()));
                     }
@@ -365,6 +375,7 @@ impl Run {
             self.progress
                 .say(&format!("warning: the timeline is not written to {}: {error}", file.display()));
         }
+        self.outputs_missing = self.job.output.is_some() && report.outputs_missing() > 0;
         Ok(exit_code(&report, self.job.output.is_some()))
     }
 
@@ -403,16 +414,9 @@ impl Run {
 
     /// Fetches the output of a task that ran: only then there can be one.
     fn fetch(&mut self, position: usize, end: &End) {
-        let container = end.status.as_ref().and_then(|status| status.container.as_ref());
-        let ran = end.outcome == Outcome::Succeeded || container.is_some();
-        if let (true, false, Some(attempt)) = (ran, self.known.contains(&position), &end.last) {
-            let (name, outcome) = (self.job.task_name(position), end.outcome);
-            let fetching = self.fetcher.fetch(
-                attempt.clone(),
-                name,
-                outcome,
-                self.job.stage_of(position).collect.clone(),
-            );
+        if let (true, false, Some(attempt)) = (may_be_fetched(end), self.known.contains(&position), &end.last)
+        {
+            let fetching = self.fetcher.fetch(&self.job, position, (attempt.clone(), end.outcome));
             self.fetches.spawn(async move { (position, fetching.await) });
         }
     }

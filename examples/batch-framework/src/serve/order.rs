@@ -29,7 +29,7 @@ pub enum Order {
         /// For whom.
         by: Peer,
     },
-    /// Run again what did not succeed of a job that has ended.
+    /// Run again what did not succeed of a job that has ended, and fetch again the outputs that could not be fetched.
     Retry {
         /// Which.
         job: JobId,
@@ -74,8 +74,13 @@ pub enum Answer {
     Done,
     /// The job has this number.
     Taken(JobId),
-    /// So many tasks run again.
-    Again(usize),
+    /// A job goes on that had ended.
+    Again {
+        /// So many of its tasks run again.
+        tasks: usize,
+        /// So many outputs of others are fetched again.
+        outputs: usize,
+    },
     /// The queue.
     Overview(Box<Overview>),
     /// A job.
@@ -143,7 +148,7 @@ pub enum Refused {
     Runs(JobId),
     /// There is nothing to run again.
     #[error(
-        "every task of job {0} succeeded, so there is nothing to run again; `apportion batch submit` runs all of a job anew"
+        "every task of job {0} succeeded, and what was to be fetched of their outputs is here, so there is nothing to do again; `apportion batch submit` runs all of a job anew"
     )]
     AllSucceeded(JobId),
     /// It is somebody else's.

@@ -39,6 +39,7 @@ use std::{
 use apportion_sdk::{Reason, TaskId, TaskState, TaskStatus, Time};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::retry::doubled;
 use self::{cause::cause, live::Live, stage::Stage, task::Phase};
 pub use self::{
     retry::{Cause, On, PAUSE_MAX, PAUSE_MIN, Retry},
@@ -518,7 +519,7 @@ impl JobState {
             return self.end_active(position, outcome, why.to_owned(), status, now, effects);
         }
         // It pauses all the same: an agent that drops whatever it gets would otherwise be asked again without end.
-        let pause = retry::doubled(PAUSE_MIN, task.losses, PAUSE_MAX);
+        let pause = doubled(PAUSE_MIN, task.losses, PAUSE_MAX);
         let why = format!("{why} (counts as no attempt)");
         self.pause(position, (now, pause), Fate::Lost, why, effects);
     }

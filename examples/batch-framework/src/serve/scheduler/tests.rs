@@ -111,9 +111,13 @@ impl Cluster {
     }
 
     fn fetch(&mut self) {
+        self.fetch_as(Fetched { tail: Some("last".into()), ..Fetched::default() });
+    }
+
+    fn fetch_as(&mut self, fetched: Fetched) {
         while let Ok(news) = self.news.try_recv() {
             if let News::Fetch { id, position, .. } = news {
-                let fetched = Fetched { tail: Some("last".into()), ..Fetched::default() };
+                let fetched = fetched.clone();
                 self.ask(Order::Fetched(vec![(id, position, fetched)])).unwrap();
             }
         }
@@ -219,13 +223,39 @@ fn what_did_not_succeed_runs_again_and_nothing_else() {
     cluster.end("1.j-0002", TaskState::Failed);
     assert_eq!(cluster.phase(id), Some(Phase::Failed));
     let ann = Peer { user: "ann".into(), is_operator: false };
-    assert!(matches!(cluster.ask(Order::Retry { job: id, by: ann }), Ok(Answer::Again(1))));
+    assert!(matches!(
+        cluster.ask(Order::Retry { job: id, by: ann }),
+        Ok(Answer::Again { tasks: 1, outputs: 0 })
+    ));
     cluster.restart();
     assert_eq!(cluster.phase(id), Some(Phase::Running));
     cluster.harness.offer("a", "cpus:4;mem:4000");
     assert_eq!(cluster.launched(), ["1.j-0002.r2"]);
     cluster.end("1.j-0002.r2", TaskState::Finished);
     assert_eq!(cluster.phase(id), Some(Phase::Succeeded));
+    assert_eq!(cluster.ask(Order::Retry { job: id, by: root() }).unwrap_err(), Refused::AllSucceeded(id));
+}
+
+#[test]
+fn an_output_that_could_not_be_fetched_is_fetched_again() {
+    let mut cluster = Cluster::new();
+    let id = cluster.submit("ann", &many(2));
+    cluster.harness.offer("a", "cpus:4;mem:4000");
+    cluster.launched();
+    cluster.end("1.j-0001", TaskState::Finished);
+    cluster.harness.update("a", "1.j-0002", TaskState::Finished);
+    cluster.fetch_as(Fetched { error: Some("the agent was away".into()), ..Fetched::default() });
+    assert_eq!(cluster.phase(id), Some(Phase::Succeeded));
+    let again = cluster.ask(Order::Retry { job: id, by: root() });
+    assert!(matches!(again, Ok(Answer::Again { tasks: 0, outputs: 1 })), "{again:?}");
+    assert_eq!(cluster.phase(id), Some(Phase::Collecting));
+    cluster.restart();
+    assert_eq!(cluster.phase(id), Some(Phase::Collecting));
+    cluster.fetch();
+    assert_eq!(cluster.phase(id), Some(Phase::Succeeded));
+    assert_eq!(cluster.snapshot(id).outputs[&1].tail.as_deref(), Some("last"));
+    cluster.harness.offer("a", "cpus:4;mem:4000");
+    assert_eq!(cluster.launched(), [""; 0], "what succeeded does not run again");
     assert_eq!(cluster.ask(Order::Retry { job: id, by: root() }).unwrap_err(), Refused::AllSucceeded(id));
 }
 
