@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use apportion_sdk::sandbox::{self, LogRequest, Output, SandboxError};
+use apportion_sdk::sandbox::{self, LogPart, LogRequest, Output, SandboxError};
 use glob::Pattern;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -71,6 +71,11 @@ enum FetchError {
     Silent { address: String },
     #[error("cannot write {}: {source}", file.display())]
     Write { file: PathBuf, source: io::Error },
+    #[error(
+        "the beginning of its output is gone: it printed more than the agent keeps (--log-max-bytes, --log-files-max); write to a file \
+         and `collect` it"
+    )]
+    Cut,
     #[error(transparent)]
     Collect(#[from] CollectError),
 }
@@ -83,7 +88,7 @@ impl FetchError {
             FetchError::Sandbox(error) | FetchError::Collect(CollectError::Sandbox(error)) => {
                 !matches!(error, SandboxError::Address { .. } | SandboxError::NotFound { .. })
             }
-            FetchError::Write { .. } | FetchError::Collect(_) => false,
+            FetchError::Write { .. } | FetchError::Cut | FetchError::Collect(_) => false,
         }
     }
 }
@@ -210,12 +215,18 @@ async fn save(address: &str, request: LogRequest, file: &Path) -> Result<Vec<u8>
     let mut target = tokio::fs::File::create(&part).await.map_err(refuse)?;
     let mut end = Vec::new();
     while let Some(part) = timeout(SILENCE_MAX, source.part()).await.map_err(silent)?? {
-        target.write_all(&part.data).await.map_err(refuse)?;
-        keep_end(&mut end, &part.data);
+        let data = whole(part)?;
+        target.write_all(&data).await.map_err(refuse)?;
+        keep_end(&mut end, &data);
     }
     target.flush().await.map_err(refuse)?;
     tokio::fs::rename(&part, file).await.map_err(refuse)?;
     Ok(end)
+}
+
+/// What a part adds to a log of which nothing may be missing.
+fn whole(part: LogPart) -> Result<Vec<u8>, FetchError> {
+    if part.missed { Err(FetchError::Cut) } else { Ok(part.data) }
 }
 
 /// The last line that is not blank, without what would disturb a terminal, and shortened.
@@ -267,6 +278,19 @@ mod tests {
         );
         let wrong = SandboxError::Address { address, why };
         assert!(!FetchError::from(CollectError::from(wrong)).is_away(), "waiting does not help");
+    }
+
+    #[test]
+    fn an_output_of_which_the_beginning_is_gone_is_not_saved_as_if_whole() {
+        let part = |missed| LogPart {
+            output: Output::Stdout,
+            data: b"text".to_vec(),
+            position: sandbox::Position(String::new()),
+            missed,
+        };
+        assert_eq!(whole(part(false)).unwrap(), b"text");
+        let error = whole(part(true)).unwrap_err();
+        assert!(!error.is_away() && error.to_string().contains("`collect` it"), "{error}");
     }
 
     #[test]
