@@ -197,8 +197,8 @@ struct Run {
     operator: Option<Operator>,
     handle: Handle<Order>,
     progress: Progress,
-    /// Looks at the agents for each size of which tasks wait.
-    watches: BTreeMap<Class, Watch>,
+    /// Looks at the agents for each size of which tasks wait, and for how many of them together.
+    watches: BTreeMap<Class, (usize, Watch)>,
     wait: bool,
     fetcher: Fetcher,
     framework_id: Option<FrameworkId>,
@@ -393,11 +393,12 @@ impl Run {
                 self.counts = counts;
                 self.progress.moved(counts);
             }
-            News::Waiting(classes) => {
+            News::Waiting(waits) => {
                 // How long nothing was large enough for a size counts anew when it waits again.
-                self.watches.retain(|class, _| classes.contains(class));
-                for class in classes {
-                    self.watches.entry(class).or_insert_with(|| Watch::new(self.wait));
+                self.watches.retain(|class, _| waits.iter().any(|(waits, _)| waits == class));
+                for (class, together) in waits {
+                    let watched = self.watches.entry(class);
+                    watched.or_insert_with(|| (together, Watch::new(self.wait))).0 = together;
                 }
             }
             News::Again { name, why } => self.progress.say(&format!("{name} will run again: {why}")),
@@ -458,14 +459,13 @@ impl Run {
         self.operator = Some(operator);
         let now = self.started_at + self.started.elapsed();
         let mut given_up = Vec::new();
-        for (class, watch) in &mut self.watches {
+        for (class, (together, watch)) in &mut self.watches {
             let stage = &self.job.stages()[class.stage];
             let of_stage = match stage.name.as_str() {
                 "" => String::new(),
                 name => format!("stage {name}: "),
             };
-            let together = if stage.gang { stage.tasks() } else { 1 };
-            match watch.look((&stage.resources(class.step), together), &agents, self.launched, now) {
+            match watch.look((&stage.resources(class.step), *together), &agents, self.launched, now) {
                 None => {}
                 Some(Advice::Say(what)) => self.progress.say(&format!("{of_stage}{what}")),
                 Some(Advice::GiveUp(why)) => {

@@ -100,8 +100,8 @@ pub(super) struct Entry {
     pub(super) due: Option<Time>,
     /// Of which sizes something could start, when this was looked at last.
     pub(super) sizes: Vec<Class>,
-    /// Of which sizes tasks wait, and whether any was ever launched, as it was told last.
-    pub(super) told: (Vec<Class>, bool),
+    /// Of which sizes tasks wait, how many of each together, and whether any was ever launched, as it was told last.
+    pub(super) told: (Vec<(Class, usize)>, bool),
 }
 
 /// What the ids of a job's tasks begin with: jobs may have one name, but never one number.

@@ -246,7 +246,7 @@ impl QueueScheduler {
         self.due.extend(entry.due.map(|at| (at, id)));
         let waiting: Vec<_> = entry.state.waiting().collect();
         if (&waiting, entry.head.launched_at.is_some()) != (&entry.told.0, entry.told.1) {
-            let waits = waiting.iter().map(|class| Waits::of(entry, *class)).collect();
+            let waits = waiting.iter().map(|waits| Waits::of(entry, *waits)).collect();
             entry.told = (waiting, entry.head.launched_at.is_some());
             _ = self.news.send(News::Waiting(id, waits));
         }

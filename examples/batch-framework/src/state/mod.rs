@@ -254,9 +254,11 @@ impl JobState {
         self.ready.get(&class)?.first().copied()
     }
 
-    /// The sizes of tasks that wait, for whatever.
-    pub fn waiting(&self) -> impl Iterator<Item = Class> + '_ {
-        self.waiting.keys().copied()
+    /// The sizes of tasks that wait, for whatever, each with how many are to find room together: of a gang all that wait, otherwise one.
+    pub fn waiting(&self) -> impl Iterator<Item = (Class, usize)> + '_ {
+        let together =
+            |class: &Class| if self.is_gang(class.stage) { self.gang_waiting(class.stage) } else { 1 };
+        self.waiting.keys().map(move |class| (*class, together(class)))
     }
 
     /// True when a launch is possible now: offers are wanted then, and only then.
@@ -423,11 +425,12 @@ impl JobState {
         self.pass_on(effects);
     }
 
-    /// Ends what waits of this size, because no agent could ever run it; the rest goes on.
+    /// Ends what waits of this size, because no agent could ever run it, and of a gang all that waits; the rest goes on.
     pub fn give_up(&mut self, class: Class, why: &str, effects: &mut Vec<Effect>) {
         let Some(stage) = self.stages.get(class.stage) else { return };
+        let gang = stage.rules.gang;
         for position in stage.positions() {
-            if self.class(position) == class {
+            if gang || self.class(position) == class {
                 self.end_waiting(position, Outcome::Unplaceable, why.to_owned(), effects);
             }
         }

@@ -36,10 +36,7 @@ impl QueueScheduler {
             Order::GiveUp(id, class, why) => {
                 let mut effects = Vec::new();
                 if let Some(entry) = self.entries.get_mut(&id) {
-                    match entry.state.is_gang(class.stage) {
-                        true => entry.state.give_up_stage(class.stage, &why, &mut effects),
-                        false => entry.state.give_up(class, &why, &mut effects),
-                    }
+                    entry.state.give_up(class, &why, &mut effects);
                     work.events.push((Some(id), Event::Note { why }));
                     work.add(id, effects);
                 }
