@@ -306,6 +306,36 @@ fn a_gang_that_has_waited_long_holds_back_what_is_behind_it() {
 }
 
 #[test]
+fn a_gang_that_its_users_other_tasks_keep_out_has_its_turn_in_the_end() {
+    let patience = Duration::from_secs(60);
+    let mut cluster =
+        Cluster::with(Settings { patience, tasks_per_user: 3, ..Settings::default() }, Keeping::default());
+    cluster.submit("ann", &many(1));
+    let gang = "[stage.g]\ngang = true\ncommand = \"x\"\nmemory = 100\narray = { range = [1, 3] }\n";
+    cluster.submit("ann", gang);
+    cluster.submit("ann", &many(9));
+    cluster.submit("bob", &many(2));
+    cluster.harness.offer("a", "cpus:4;mem:4000");
+    assert_eq!(cluster.launched(), ["1.j-0001", "4.j-0001", "3.j-0001", "4.j-0002"]);
+    cluster.end("1.j-0001", TaskState::Finished);
+    cluster.harness.offer("a", "cpus:4;mem:4000");
+    assert_eq!(
+        cluster.launched(),
+        ["3.j-0002", "3.j-0003"],
+        "there is no room for all of the gang below the limit"
+    );
+    cluster.harness.advance(patience);
+    cluster.end("3.j-0001", TaskState::Finished);
+    cluster.submit("bob", "");
+    cluster.harness.offer("a", "cpus:4;mem:4000");
+    assert_eq!(cluster.launched(), ["5.j-0001"], "from now on its user waits for it, and nobody else");
+    cluster.end("3.j-0002", TaskState::Finished);
+    cluster.end("3.j-0003", TaskState::Finished);
+    cluster.harness.offer("a", "cpus:4;mem:4000");
+    assert_eq!(cluster.launched(), ["2.j-g-0001", "2.j-g-0002", "2.j-g-0003"]);
+}
+
+#[test]
 fn a_job_that_no_agent_can_run_is_given_up_and_says_why() {
     let mut cluster = Cluster::new();
     let id = cluster.submit("ann", "");
