@@ -155,7 +155,8 @@ impl Fetcher {
                 let refuse = |source| FetchError::Write { file: folder.clone(), source };
                 tokio::fs::create_dir_all(folder).await.map_err(refuse)?;
                 let file = folder.join(format!("{name}.stdout"));
-                let end = save(address, request(Output::Stdout), &file).await;
+                let part = part_of(&file, attempt);
+                let end = save(address, request(Output::Stdout), (&part, &file)).await;
                 fetched.file = end.is_ok().then_some(file);
                 end
             }
@@ -205,14 +206,31 @@ fn keep_end(end: &mut Vec<u8>, data: &[u8]) {
     end.drain(..end.len().saturating_sub(TAIL_BYTES));
 }
 
+/// Where a file of an attempt is written until it is whole: beside its place, and where no other attempt writes.
+pub(crate) fn part_of(file: &Path, attempt: &Attempt) -> PathBuf {
+    let mut hasher = crc32fast::Hasher::new();
+    let name = file.file_name().unwrap_or_default();
+    for text in [attempt.host.framework_id.as_str(), attempt.id.as_str()] {
+        hasher.update(text.as_bytes());
+        // No id has it within.
+        hasher.update(b"/");
+    }
+    hasher.update(name.as_encoded_bytes());
+    // Of its own length: with a file's own name it could be longer than names may be.
+    file.with_file_name(format!(".{:08x}.part", hasher.finalize()))
+}
+
 /// Copies a log, and gives its last bytes. Written beside its place and moved there when it is whole, so that
 /// whoever finds it finds all of it.
-async fn save(address: &str, request: LogRequest, file: &Path) -> Result<Vec<u8>, FetchError> {
-    let part = file.with_extension("stdout.part");
+async fn save(
+    address: &str,
+    request: LogRequest,
+    (part, file): (&Path, &Path),
+) -> Result<Vec<u8>, FetchError> {
     let refuse = |source| FetchError::Write { file: file.to_owned(), source };
     let silent = |_| FetchError::Silent { address: address.to_owned() };
     let mut source = timeout(SILENCE_MAX, sandbox::log(address, request)).await.map_err(silent)??;
-    let mut target = tokio::fs::File::create(&part).await.map_err(refuse)?;
+    let mut target = tokio::fs::File::create(part).await.map_err(refuse)?;
     let mut end = Vec::new();
     while let Some(part) = timeout(SILENCE_MAX, source.part()).await.map_err(silent)?? {
         let data = whole(part)?;
@@ -220,7 +238,7 @@ async fn save(address: &str, request: LogRequest, file: &Path) -> Result<Vec<u8>
         keep_end(&mut end, &data);
     }
     target.flush().await.map_err(refuse)?;
-    tokio::fs::rename(&part, file).await.map_err(refuse)?;
+    tokio::fs::rename(part, file).await.map_err(refuse)?;
     Ok(end)
 }
 
@@ -278,6 +296,31 @@ mod tests {
         );
         let wrong = SandboxError::Address { address, why };
         assert!(!FetchError::from(CollectError::from(wrong)).is_away(), "waiting does not help");
+    }
+
+    fn attempt(framework: &str, id: &str) -> Attempt {
+        let host = crate::state::Host {
+            agent_id: apportion_sdk::AgentId::new("a").unwrap(),
+            hostname: "h".into(),
+            address: "h:1".into(),
+            framework_id: apportion_sdk::FrameworkId::new(framework).unwrap(),
+        };
+        let mut state = crate::state::JobState::of(&Job::builder(id).command(["x"]).build().unwrap());
+        state.launched(0, host, apportion_sdk::Time::ZERO);
+        state.attempts().next().unwrap().clone()
+    }
+
+    #[test]
+    fn no_two_attempts_write_to_one_place_before_it_is_whole() {
+        let long = format!("out/{}", "x".repeat(255));
+        let files = ["out/j-0001.stdout", "out/j-0002.stdout", long.as_str()];
+        let attempts = [attempt("f", "1.j"), attempt("f", "2.j"), attempt("g", "1.j")];
+        let places = files.iter().flat_map(|file| attempts.iter().map(|of| part_of(file.as_ref(), of)));
+        let places: std::collections::BTreeSet<_> = places.collect();
+        assert_eq!(places.len(), files.len() * attempts.len());
+        let is_beside =
+            |place: &PathBuf| place.parent() == Some("out".as_ref()) && place.as_os_str().len() < 255;
+        assert!(places.iter().all(is_beside), "{places:?}");
     }
 
     #[test]

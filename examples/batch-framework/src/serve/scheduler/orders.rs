@@ -6,6 +6,7 @@ use apportion_sdk::Time;
 
 use super::{Answer, Event, Phase, QueueScheduler, Work};
 use crate::{
+    job::Job,
     output::Fetched,
     queue::{JobId, Ticket},
     serve::{
@@ -66,6 +67,7 @@ impl QueueScheduler {
     fn submit(&mut self, submit: Submit, now: Time, work: &mut Work) -> Result<JobId, Refused> {
         let Submit { user, runs_as, priority, waits, submission, mut job } = submit;
         self.queue.has_room(&user)?;
+        self.output_is_free(&job)?;
         let most = self.queue.settings().tasks_per_user;
         if let Some(stage) = job.stages().iter().find(|stage| stage.gang && stage.tasks() > most) {
             let (stage, tasks) = (stage.name.clone(), stage.tasks());
@@ -99,6 +101,16 @@ impl QueueScheduler {
         Ok(id)
     }
 
+    /// Two jobs of one name that save their outputs in one folder would write each other's files.
+    fn output_is_free(&self, job: &Job) -> Result<(), Refused> {
+        let Some(output) = &job.output else { return Ok(()) };
+        let is_same = |other: &Job| other.name == job.name && other.output.as_ref() == Some(output);
+        match self.queue.tickets().find(|(id, _)| is_same(&self.entries[id].job)) {
+            Some((job, _)) => Err(Refused::SameOutput { job, output: output.clone() }),
+            None => Ok(()),
+        }
+    }
+
     fn cancel(&mut self, id: JobId, by: &Peer, now: Time, work: &mut Work) -> Result<(), Refused> {
         let entry = entry_of(&mut self.entries, id, by)?;
         match entry.phase() {
@@ -120,6 +132,9 @@ impl QueueScheduler {
         let entry = entry_of(&mut self.entries, id, by)?;
         let Some(ended_at) = entry.head.ended_at else { return Err(Refused::Runs(id)) };
         self.queue.has_room(&entry.head.ticket.user)?;
+        let job = Arc::clone(&entry.job);
+        self.output_is_free(&job)?;
+        let entry = entry_of(&mut self.entries, id, by)?;
         let mut effects = Vec::new();
         let tasks = entry.state.run_again(&entry.job, now, &mut effects);
         // An output that could not be fetched may lie there still.

@@ -214,6 +214,26 @@ fn what_makes_no_sense_is_refused_by_name() {
 }
 
 #[test]
+fn two_jobs_never_save_outputs_in_one_place() {
+    let mut cluster = Cluster::new();
+    let saved = |folder: &str| {
+        let mut job = wanted("ann", 0, "");
+        job.job.output = Some(folder.into());
+        Order::Submit(Box::new(job))
+    };
+    let Ok(Answer::Taken(first)) = cluster.ask(saved("/out/1")) else { panic!("there is no other") };
+    let refused = cluster.ask(saved("/out/1")).unwrap_err();
+    assert_eq!(refused, Refused::SameOutput { job: first, output: "/out/1".into() });
+    assert!(refused.to_string().contains("`output = \"out/${run}\"`"), "{refused}");
+    cluster.ask(saved("/out/2")).unwrap();
+    cluster.submit("ann", "");
+    cluster.ask(Order::Cancel { job: first, by: root() }).unwrap();
+    cluster.ask(saved("/out/1")).unwrap();
+    let again = cluster.ask(Order::Retry { job: first, by: root() }).unwrap_err();
+    assert!(matches!(again, Refused::SameOutput { job: JobId(4), .. }), "{again}");
+}
+
+#[test]
 fn what_did_not_succeed_runs_again_and_nothing_else() {
     let mut cluster = Cluster::new();
     let id = cluster.submit("ann", &many(2));
