@@ -8,7 +8,10 @@ use std::{
 };
 
 use apportion_containerizer::{OutputBounds, Runtime, UserRange};
-use apportion_types::{CpuSet, FaultDomain, Resources, limits, resources::Entry};
+use apportion_types::{
+    CpuSet, FaultDomain, Resources, limits,
+    resources::{Entry, Ranges},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{oversubscription::Estimator, sandboxes::collect::Rule};
@@ -192,6 +195,12 @@ pub enum ConfigError {
         /// What it holds of these.
         resources: Box<Resources>,
     },
+    /// Ports that no machine has.
+    #[error("`resources` holds ports {ports}; a port is a number from 1 to 65535")]
+    Ports {
+        /// All of them.
+        ports: Ranges,
+    },
     /// A part of a fault domain is missing.
     #[error("`domain` has no {part}; give both, such as `eu/eu-1a`")]
     Domain {
@@ -232,6 +241,10 @@ impl Config {
         }
         if self.disk_headroom_milli > 1000 {
             return Err(ConfigError::Headroom);
+        }
+        let mut ports = self.resources.iter().filter_map(Resources::ports);
+        if let Some(ports) = ports.find(|ports| !Ranges::single(1, u16::MAX.into()).contains(ports)) {
+            return Err(ConfigError::Ports { ports: ports.into_owned() });
         }
         let made = self.resources.iter().map(|resources| resources.only(is_made_later));
         if let Some(resources) = made.into_iter().find(|made| !made.is_empty()) {
@@ -323,6 +336,11 @@ mod tests {
         for made in ["cpus(+eng):4", "cpus(eng,+eng/ads):4", "disk(eng)[data=data]:4", "mem{revocable}:1"] {
             let message = resources(&format!("cpus:1;{made}")).unwrap_err().to_string();
             assert!(message.contains(made) && message.contains("only an operation can make"), "{message}");
+        }
+        assert_eq!(resources("cpus:1;ports:[1-65535]"), Ok(()));
+        for bad in ["[0-10]", "[31000-32000,261010-261019]"] {
+            let message = resources(&format!("cpus:1;ports:{bad}")).unwrap_err().to_string();
+            assert!(message.contains(bad) && message.contains("from 1 to 65535"), "{message}");
         }
         for bad in ["", "host", ":5050", "host:", "host:0", "host:x", "ho st:1", "a/b:1", "user@host:1"] {
             let error = with(&|c| c.master = vec![bad.to_owned()]).unwrap_err();

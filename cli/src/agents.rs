@@ -1,5 +1,6 @@
 //! `apportion agents`: the machines, what is used of each, and what is not enforced on them.
 
+pub(crate) mod named;
 mod wishes;
 
 use std::time::Duration;
@@ -25,8 +26,8 @@ use crate::{
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<wishes::Command>,
-    /// Show everything of this one
-    agent: Option<AgentId>,
+    /// Show everything of this one: its id, or its host's name where one agent has that
+    agent: Option<String>,
     #[command(flatten)]
     list: list::Args,
 }
@@ -58,8 +59,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     }
     let Some(client) = args.list.client.start()? else { return Ok(()) };
     let master = client.connect().await?;
-    if let Some(id) = &args.agent {
-        let agent = document(master.ask(|it| it.agent(id)).await?);
+    if let Some(text) = &args.agent {
+        let agent = document(named::find_listed(&master, text).await?);
         return answer(client.output, &agent, detail);
     }
     let fetch = async |size, after: Option<&str>| master.ask(|it| it.agents_page(size, after)).await;

@@ -1,8 +1,9 @@
 //! `apportion explain framework F`: why it is, or is not, offered something.
 
-use apportion_types::{AgentId, Resources, document::Explanation};
+use apportion_types::{Resources, document::Explanation};
 
 use crate::{
+    agents::named,
     client,
     output::{Format, answer},
     table::{Table, plain},
@@ -20,9 +21,9 @@ pub(crate) enum Command {
 pub(crate) struct Args {
     /// Its id, or a name that it alone has
     framework: String,
-    /// Only about this agent
-    #[arg(long, value_name = "ID")]
-    agent: Option<AgentId>,
+    /// Only about this agent: its id, or its host's name where one agent has that
+    #[arg(long)]
+    agent: Option<String>,
     /// What a task needs, such as `cpus:4;mem:8GiB`
     #[arg(long, value_name = "RESOURCES", value_parser = value::flag::<Resources>)]
     task_needs: Option<Resources>,
@@ -37,7 +38,11 @@ pub(crate) async fn run(Command::Framework(args): Command) -> anyhow::Result<()>
     let Some(client) = args.client.start()? else { return Ok(()) };
     let master = client.connect().await?;
     let needs = args.task_needs.unwrap_or_default();
-    let explanation = master.ask(|it| it.explain(&args.framework, args.agent.as_ref(), &needs)).await?;
+    let agent = match &args.agent {
+        Some(text) => Some(named::find(&master, text).await?.id),
+        None => None,
+    };
+    let explanation = master.ask(|it| it.explain(&args.framework, agent.as_ref(), &needs)).await?;
     answer(if args.json { Format::Json } else { client.output }, &explanation, text)
 }
 

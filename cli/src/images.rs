@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use anyhow::{anyhow, bail};
 use apportion_sdk::sandbox::{self, CachedImage, ImageCache};
-use apportion_types::AgentId;
 use serde::Serialize;
 
 use crate::{
+    agents::named,
     client::{self, Client},
     files::within,
     output,
@@ -35,9 +35,9 @@ enum Command {
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 struct AgentArgs {
-    /// The agent, as `apportion agents` shows it; needed only when there are several
-    #[arg(long, value_name = "ID")]
-    agent: Option<AgentId>,
+    /// The agent: its id as `apportion agents` shows it, or its host's name where one agent has that; needed only when there are several
+    #[arg(long)]
+    agent: Option<String>,
     #[command(flatten)]
     client: client::Args,
 }
@@ -84,15 +84,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Where the agent that is meant is reached.
-async fn address(client: &Client, agent: Option<AgentId>) -> anyhow::Result<String> {
-    let agents = client.connect().await?.ask(|operator| operator.agents()).await?;
-    let mut meant = agents.into_iter().filter(|known| agent.as_ref().is_none_or(|id| *id == known.agent_id));
-    let none = || match &agent {
-        Some(id) => anyhow!("no agent `{id}` is known; `apportion agents` lists those that are"),
-        None => anyhow!("no agent is registered"),
-    };
-    let one = meant.next().ok_or_else(none)?;
-    if let Some(other) = meant.next() {
+async fn address(client: &Client, agent: Option<String>) -> anyhow::Result<String> {
+    let master = client.connect().await?;
+    if let Some(text) = agent {
+        return Ok(named::find_listed(&master, &text).await?.info.address);
+    }
+    let mut agents = master.ask(|operator| operator.agents()).await?.into_iter();
+    let one = agents.next().ok_or_else(|| anyhow!("no agent is registered"))?;
+    if let Some(other) = agents.next() {
         bail!(
             "there are several agents: say which with `--agent {}` or `--agent {}`, …",
             one.agent_id,

@@ -1,13 +1,13 @@
 //! Many seeds, one story: what a test calls.
 
-use std::{fmt, time::Duration};
+use std::{fmt, ops::Range, time::Duration};
 
 use crate::{
     Cluster, Failure, KillAt, Sim, Timed,
     shrink::{self, Attempt, Ran},
 };
 
-/// The environment variable that names the one seed to be run.
+/// The environment variable that names the seeds to be run.
 pub const SEED_VARIABLE: &str = "APPORTION_SIM_SEED";
 
 /// What a search over seeds has gone through.
@@ -84,7 +84,8 @@ impl std::error::Error for Found {}
 ///
 /// A panic of either, of the scheduler, or of a core is a failure like any other. What went wrong is run again with fewer faults and
 /// fewer agents for as long as it still goes wrong, and told with its seed, what led to it, and the command that runs it again: with
-/// the environment variable `APPORTION_SIM_SEED` only that seed is run.
+/// the environment variable `APPORTION_SIM_SEED` only that seed is run, or with two of them, as in `1000..2000`, those from the first to
+/// before the last.
 ///
 /// # Panics
 ///
@@ -97,15 +98,29 @@ pub fn check<H>(
 ) -> Searched {
     #[expect(clippy::disallowed_methods, reason = "says which seed is to be run, never how")]
     let only = std::env::var(SEED_VARIABLE).ok().map(|text| {
-        text.parse().unwrap_or_else(|_| {
-            panic!("{SEED_VARIABLE} is `{text}`; set it to a number from 0 to {}", u64::MAX)
+        seeds_of(&text).unwrap_or_else(|| {
+            panic!(
+                "{SEED_VARIABLE} is `{text}`; set it to a seed such as 7, or to several such as 1000..2000"
+            )
         })
     });
     let found = match only {
-        Some(seed) => find([seed], &build, &story),
+        Some(seeds) => find(seeds, &build, &story),
         None => find(seeds, &build, &story),
     };
     found.unwrap_or_else(|found| panic!("{found}"))
+}
+
+/// One seed, or several as a range; at least one.
+fn seeds_of(text: &str) -> Option<Range<u64>> {
+    let (first, end) = match text.split_once("..") {
+        Some((first, end)) => (first.parse().ok()?, end.parse().ok()?),
+        None => {
+            let seed: u64 = text.parse().ok()?;
+            (seed, seed.checked_add(1)?)
+        }
+    };
+    (first < end).then_some(first..end)
 }
 
 /// As [`check`], for those who want to know rather than fail.
@@ -172,4 +187,18 @@ fn replay_command(seed: u64) -> String {
     let test = std::thread::current().name().filter(|name| *name != "main").map(str::to_owned);
     let test = test.map_or(String::new(), |test| format!(" {test} -- --exact"));
     format!("{SEED_VARIABLE}={seed} cargo test{test}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_one_or_several() {
+        assert_eq!(seeds_of("7"), Some(7..8));
+        assert_eq!(seeds_of("1000..2000"), Some(1000..2000));
+        for bad in ["", "x", "7..", "..7", "7..7", "9..7", "-1", "0..1..2", "18446744073709551615"] {
+            assert_eq!(seeds_of(bad), None, "{bad}");
+        }
+    }
 }

@@ -106,6 +106,15 @@ fn files_go_to_a_task_and_come_back() {
     // And what its agent keeps of images: none.
     assert!(ask(&["images"]).expect(0).stdout.contains("no images are kept"));
     assert_eq!(ask(&["images", "prune"]).expect(0).stdout, "freed 0B\n");
-    let refused = ask(&["images", "ls", "--agent", "none"]).expect(1).stderr;
-    assert!(refused.contains("no agent `none` is known"), "{refused}");
+    for named in [&["images", "ls", "--agent", "none"][..], &["agents", "none"]] {
+        let refused = ask(named).expect(1).stderr;
+        assert!(refused.contains("no agent has the id or is on the host `none`"), "{refused}");
+    }
+    let agents = ask(&["agents", "-o", "json"]).expect(0).json();
+    let agent = &agents["agents"][0];
+    let (id, host) = (agent["agent_id"].as_str().unwrap(), agent["hostname"].as_str().unwrap());
+    for name in [id, host] {
+        assert_eq!(ask(&["agents", name, "-o", "json"]).expect(0).json()["agent_id"], id);
+        ask(&["images", "ls", "--agent", name]).expect(0);
+    }
 }

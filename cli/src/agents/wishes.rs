@@ -6,10 +6,11 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use apportion_sdk::operator::{AgentState, AgentSummary, OperatorError};
-use apportion_types::{Activation, AgentId, Drain};
+use apportion_sdk::operator::{AgentState, AgentSummary};
+use apportion_types::{Activation, Drain};
 use serde::Serialize;
 
+use super::named::{self, Agent};
 use crate::{
     Usage,
     client::{self, Client, Master},
@@ -97,77 +98,15 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// An agent that was named, and what the master lists of it.
-#[derive(Debug)]
-struct Agent {
-    id: AgentId,
-    listed: Option<AgentSummary>,
-}
-
-impl Agent {
-    /// Its id, and the name of its host.
-    fn name(&self) -> String {
-        match &self.listed {
-            Some(listed) => format!("{} ({})", self.id, listed.info.hostname),
-            None => self.id.to_string(),
-        }
-    }
-}
-
 /// Finds all that are named before anything is done with one.
 async fn begin(named: Named) -> anyhow::Result<Option<(Client, Master, Vec<Agent>)>> {
     let Some(client) = named.client.start()? else { return Ok(None) };
     let master = client.connect().await?;
     let mut agents = Vec::new();
     for text in &named.agents {
-        agents.push(find(&master, text).await?);
+        agents.push(named::find(&master, text).await?);
     }
     Ok(Some((client, master, agents)))
-}
-
-/// The agent of this id, or the only one on a host of this name.
-async fn find(master: &Master, text: &str) -> anyhow::Result<Agent> {
-    let id = text.parse::<AgentId>();
-    if let Ok(id) = &id
-        && let Some(listed) = listed(master, id).await?
-    {
-        return Ok(Agent { id: id.clone(), listed: Some(listed) });
-    }
-    let mut there = on_host(master, text).await?;
-    match (there.pop(), there.is_empty(), id) {
-        (Some(only), true, _) => Ok(Agent { id: only.agent_id.clone(), listed: Some(only) }),
-        (Some(last), false, _) => {
-            there.push(last);
-            let ids: Vec<&str> = there.iter().map(|agent| agent.agent_id.as_str()).collect();
-            bail!("there are several agents on `{text}`: {}; name one of them", ids.join(", "))
-        }
-        // The master may know one that it does not list: what is gone is gone.
-        (None, _, Ok(id)) => Ok(Agent { id, listed: None }),
-        (None, _, Err(_)) => {
-            bail!("no agent has the id or is on the host `{text}`; `apportion agents` lists them")
-        }
-    }
-}
-
-/// What the master lists of an agent, if anything.
-async fn listed(master: &Master, id: &AgentId) -> anyhow::Result<Option<AgentSummary>> {
-    match master.ask(|operator| operator.agent(id)).await {
-        Ok(agent) => Ok(Some(agent)),
-        Err(error) if matches!(error.downcast_ref(), Some(OperatorError::NotFound { .. })) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-async fn on_host(master: &Master, name: &str) -> anyhow::Result<Vec<AgentSummary>> {
-    let (mut found, mut after) = (Vec::new(), None::<String>);
-    loop {
-        let page = master.ask(|operator| operator.agents_page(0, after.as_deref())).await?;
-        found.extend(page.items.into_iter().filter(|agent| agent.info.hostname == name));
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return Ok(found),
-        }
-    }
 }
 
 /// Does something with each agent, after which it is so.
@@ -229,7 +168,7 @@ async fn drain(args: DrainArgs) -> anyhow::Result<()> {
         while !left.is_empty() {
             let mut at = 0;
             while at < left.len() {
-                match progress(&left[at], listed(&master, &left[at].id).await?, mark_gone)? {
+                match progress(&left[at], named::listed(&master, &left[at].id).await?, mark_gone)? {
                     Progress::Done(activation) => {
                         said.remove(at);
                         answers.add(&left.remove(at), activation)?;
