@@ -115,6 +115,8 @@ pub struct JobState {
     /// When something is due: a pause that ends, an attempt to kill. One entry for each task at most.
     due: BTreeSet<(Time, usize)>,
     counts: Counts,
+    /// Of all its tasks.
+    launches: u64,
     interrupted: bool,
     /// Positions of tasks that run, and of which a second copy is to be launched.
     copies_wanted: BTreeSet<usize>,
@@ -141,6 +143,7 @@ impl JobState {
             waiting: BTreeMap::new(),
             due: BTreeSet::new(),
             counts: Counts::default(),
+            launches: 0,
             interrupted: false,
             copies_wanted: BTreeSet::new(),
             unheard: Vec::new(),
@@ -309,6 +312,7 @@ impl JobState {
         self.leave_waiting(position);
         let id = self.next_id(position);
         self.change(position).begin(id.clone(), host, now);
+        self.launches += 1;
         self.live.insert(id, position, self.class(position));
         self.counts.active += 1;
     }
