@@ -211,7 +211,10 @@ impl Reader {
     /// The file to begin with, if there is any yet.
     async fn begin(&mut self, start: Start) -> io::Result<Option<Open>> {
         let place = match start {
-            Start::Oldest => None,
+            Start::Oldest => {
+                self.missed = self.with_files(Files::is_cut).await?;
+                None
+            }
             Start::Tail(tail) => self.with_files(move |files| files.tail(tail)).await?,
             Start::After(place) => Some(place),
         };

@@ -97,6 +97,15 @@ impl Files {
         self.look(0)
     }
 
+    /// Whether there were others before the oldest, which are deleted: the runner says so.
+    pub(super) fn is_cut(&self) -> io::Result<bool> {
+        match identify(&self.sandbox, &format!("{}.cut", self.name), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) => Ok(found.is_some()),
+            Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// All of them, each with the number of its name, the newest first. Waits while they are being renamed.
     fn known(&self) -> io::Result<Vec<(u32, FileId)>> {
         for _ in 1..TRIES {

@@ -35,7 +35,7 @@ pub struct Size {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TooLarge {
     agents: usize,
-    /// Of a gang: how many tasks it has, how many there would be room for, and what is missing for the others.
+    /// Of a gang: how many of its tasks wait, how many there would be room for, and what is missing for the others.
     gang: Option<(usize, usize, Resources)>,
     /// One line for each resource that every agent has too little of; empty when each is somewhere, but never all together.
     short: Vec<String>,

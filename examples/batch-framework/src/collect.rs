@@ -15,7 +15,7 @@ use apportion_sdk::sandbox::{Entry, Files, Kind, SandboxError};
 use glob::Pattern;
 use tokio::{io::AsyncWriteExt, time::timeout};
 
-use crate::state::Attempt;
+use crate::{output::part_of, state::Attempt};
 
 /// Files of one task; whoever leaves more wants an archive.
 pub const FILES_MAX: usize = 10_000;
@@ -160,8 +160,7 @@ pub async fn collect(attempt: &Attempt, patterns: &[Pattern], into: &Path) -> Re
             tokio::fs::create_dir_all(folder).await.map_err(refuse)?;
         }
         // Written beside its place and moved there when it is whole, so that whoever finds it finds all of it.
-        let mut part = file.clone().into_os_string();
-        part.push(".part");
+        let part = part_of(&file, attempt);
         let mut target = tokio::fs::File::create(&part).await.map_err(refuse)?;
         let mut source = timeout(SILENCE_MAX, files.read(path)).await.map_err(silent)??;
         while let Some(chunk) = timeout(SILENCE_MAX, source.chunk()).await.map_err(silent)?? {

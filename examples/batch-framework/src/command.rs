@@ -123,7 +123,10 @@ pub async fn command(command: Command) -> Result<u8, BatchError> {
         Command::Retry { job, common } => {
             let done: serde_json::Value =
                 common.client().post(&format!("/v1/jobs/{job}/retry"), Vec::new()).await?;
-            show(common.output, &done, || format!("job {job}: {} tasks run again", done["tasks"]))?;
+            show(common.output, &done, || {
+                let (tasks, outputs) = (&done["tasks"], &done["outputs"]);
+                format!("job {job}: {tasks} tasks run again, {outputs} outputs are fetched again")
+            })?;
         }
     }
     Ok(SUCCEEDED)

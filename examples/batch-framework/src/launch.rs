@@ -188,7 +188,7 @@ impl Ground {
 /// How long a task may need an agent.
 fn longest(stage: &Stage) -> Duration {
     let grace = stage.kill_grace.unwrap_or(limits::KILL_GRACE_DEFAULT);
-    stage.policy.timeout.map_or(WINDOW_NEAR, |timeout| timeout + grace)
+    stage.policy.timeout.map_or(WINDOW_NEAR, |timeout| timeout.saturating_add(grace))
 }
 
 fn host(offer: &Offer, framework_id: &FrameworkId) -> Host {
@@ -245,7 +245,7 @@ fn describe(job: &Job, position: usize, task_id: TaskId, resources: &Resources) 
     // The scheduler ends what runs too long, with its grace. Should it be away then, the agent does that a moment later.
     if let Some(timeout) = stage.policy.timeout {
         let grace = stage.kill_grace.unwrap_or(limits::KILL_GRACE_DEFAULT);
-        task = task.max_completion((timeout + grace).min(limits::MAX_COMPLETION_MAX));
+        task = task.max_completion(timeout.saturating_add(grace).min(limits::MAX_COMPLETION_MAX));
     }
     task.build().map_err(|error| error.to_string())
 }

@@ -7,14 +7,19 @@ use std::{
     time::Duration,
 };
 
-use apportion_sdk::sandbox::{self, LogRequest, Output, SandboxError};
+use apportion_sdk::sandbox::{self, LogPart, LogRequest, Output, SandboxError};
 use glob::Pattern;
 use serde::{Deserialize, Serialize};
-use tokio::{io::AsyncWriteExt, sync::Semaphore, time::timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    sync::Semaphore,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::{
-    collect::collect,
-    state::{Attempt, Outcome},
+    collect::{CollectError, collect},
+    job::Job,
+    state::{Attempt, End, Outcome, doubled},
 };
 
 /// Outputs fetched at once: enough to hide the way to the agents, too few to be felt there.
@@ -22,6 +27,13 @@ const FETCHES_MAX: usize = 16;
 
 /// How long an agent may be silent while it is asked for an output.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
+
+/// How long an agent that cannot be reached is asked again, because it may be about to start again, and how long apart.
+const AWAY_MAX: Duration = Duration::from_secs(300);
+/// The same when its end is only to be shown.
+const AWAY_MAX_FOR_END: Duration = Duration::from_secs(5);
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(15);
 
 /// Bytes of the end of a stream in which its last line is looked for.
 pub const TAIL_BYTES: usize = 4096;
@@ -59,6 +71,32 @@ enum FetchError {
     Silent { address: String },
     #[error("cannot write {}: {source}", file.display())]
     Write { file: PathBuf, source: io::Error },
+    #[error(
+        "the beginning of its output is gone: it printed more than the agent keeps (--log-max-bytes, --log-files-max); write to a file \
+         and `collect` it"
+    )]
+    Cut,
+    #[error(transparent)]
+    Collect(#[from] CollectError),
+}
+
+impl FetchError {
+    /// Whether the agent was not there, and may be soon.
+    fn is_away(&self) -> bool {
+        match self {
+            FetchError::Silent { .. } | FetchError::Collect(CollectError::Silent { .. }) => true,
+            FetchError::Sandbox(error) | FetchError::Collect(CollectError::Sandbox(error)) => {
+                !matches!(error, SandboxError::Address { .. } | SandboxError::NotFound { .. })
+            }
+            FetchError::Write { .. } | FetchError::Cut | FetchError::Collect(_) => false,
+        }
+    }
+}
+
+/// Whether a task that has ended so may have left something: only one that ran can.
+pub fn may_be_fetched(end: &End) -> bool {
+    let container = end.status.as_ref().and_then(|status| status.container.as_ref());
+    end.last.is_some() && (end.outcome == Outcome::Succeeded || container.is_some())
 }
 
 impl Fetcher {
@@ -72,49 +110,82 @@ impl Fetcher {
         Self { folder, permits: Arc::clone(&self.permits) }
     }
 
-    /// Fetches the output of the last attempt of a task, which has ended. Saves it as `<name>.stdout`, and the files that it left and that
-    /// match into the folder `<name>`, if it has succeeded.
+    /// Fetches the output of the last attempt of a task of a job, which has ended so. Saves it as `<name>.stdout`, and the files that it left
+    /// and that match into the folder `<name>`, if it has succeeded. Waits for an agent that is away for a few minutes.
     pub fn fetch(
         &self,
-        attempt: Attempt,
-        name: String,
-        outcome: Outcome,
-        patterns: Vec<Pattern>,
+        job: &Job,
+        position: usize,
+        (attempt, outcome): (Attempt, Outcome),
     ) -> impl Future<Output = Fetched> + Send + use<> {
-        let this = self.clone();
+        let (this, begun) = (self.clone(), Instant::now());
+        let away_max = if self.folder.is_some() { AWAY_MAX } else { AWAY_MAX_FOR_END };
+        let (name, patterns) = (job.task_name(position), job.stage_of(position).collect.clone());
         async move {
-            let _permit = this.permits.acquire().await.expect("the semaphore is never closed");
-            let (address, framework_id) = (&attempt.host.address, &attempt.host.framework_id);
-            let request = |output| LogRequest::new(framework_id.clone(), attempt.id.clone()).only(output);
-            let mut fetched = Fetched::default();
-            let end = match &this.folder {
-                None => end_of(address, request(Output::Stdout)).await,
-                Some(folder) => {
-                    let file = folder.join(format!("{name}.stdout"));
-                    let end = save(address, request(Output::Stdout), &file).await;
-                    fetched.file = end.is_ok().then_some(file);
-                    end
-                }
-            };
-            match end {
-                Ok(end) => fetched.tail = last_line(&end),
-                Err(error) => fetched.error = Some(error.to_string()),
-            }
-            if let (Some(folder), Outcome::Succeeded, [_, ..]) = (&this.folder, outcome, patterns.as_slice())
-            {
-                match collect(&attempt, &patterns, &folder.join(&name)).await {
-                    Ok(collected) => fetched.collected = collected,
-                    Err(error) => fetched.error = Some(error.to_string()),
+            let mut asked = 0;
+            loop {
+                let mut fetched = Fetched::default();
+                let Err(error) = this.try_fetch(&attempt, &name, outcome, &patterns, &mut fetched).await
+                else {
+                    return fetched;
+                };
+                asked += 1;
+                match pause_after(asked, begun.elapsed(), away_max).filter(|_| error.is_away()) {
+                    Some(pause) => sleep(pause).await,
+                    None => return Fetched { error: Some(error.to_string()), ..fetched },
                 }
             }
-            // A task that failed in silence most often said why on the other stream. Without it nothing is lost.
-            if outcome != Outcome::Succeeded && fetched.tail.is_none() && fetched.error.is_none() {
-                let end = end_of(address, request(Output::Stderr)).await;
-                fetched.tail = end.ok().and_then(|end| last_line(&end)).map(|line| format!("stderr: {line}"));
-            }
-            fetched
         }
     }
+
+    async fn try_fetch(
+        &self,
+        attempt: &Attempt,
+        name: &str,
+        outcome: Outcome,
+        patterns: &[Pattern],
+        fetched: &mut Fetched,
+    ) -> Result<(), FetchError> {
+        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        let (address, framework_id) = (&attempt.host.address, &attempt.host.framework_id);
+        let request = |output| LogRequest::new(framework_id.clone(), attempt.id.clone()).only(output);
+        let end = match &self.folder {
+            None => end_of(address, request(Output::Stdout)).await,
+            Some(folder) => {
+                let refuse = |source| FetchError::Write { file: folder.clone(), source };
+                tokio::fs::create_dir_all(folder).await.map_err(refuse)?;
+                let file = folder.join(format!("{name}.stdout"));
+                let part = part_of(&file, attempt);
+                let end = save(address, request(Output::Stdout), (&part, &file)).await;
+                fetched.file = end.is_ok().then_some(file);
+                end
+            }
+        };
+        if end.as_ref().is_err_and(FetchError::is_away) {
+            return end.map(drop);
+        }
+        // A task whose output cannot be saved may still have left its files.
+        let collected = match (&self.folder, outcome, patterns) {
+            (Some(folder), Outcome::Succeeded, [_, ..]) => {
+                collect(attempt, patterns, &folder.join(name)).await
+            }
+            _ => Ok(0),
+        };
+        fetched.tail = last_line(&end?);
+        fetched.collected = collected?;
+        // A task that failed in silence most often said why on the other stream. Without it nothing is lost.
+        if outcome != Outcome::Succeeded && fetched.tail.is_none() {
+            let end = end_of(address, request(Output::Stderr)).await;
+            fetched.tail = end.ok().and_then(|end| last_line(&end)).map(|line| format!("stderr: {line}"));
+        }
+        Ok(())
+    }
+}
+
+/// How long to wait before an agent is asked again that was away so often and for so long; none when that was long enough.
+fn pause_after(asked: u32, away: Duration, away_max: Duration) -> Option<Duration> {
+    let pause = doubled(PAUSE_MIN, asked, PAUSE_MAX);
+    (away + pause <= away_max).then_some(pause)
 }
 
 /// The last bytes of a log.
@@ -135,22 +206,45 @@ fn keep_end(end: &mut Vec<u8>, data: &[u8]) {
     end.drain(..end.len().saturating_sub(TAIL_BYTES));
 }
 
+/// Where a file of an attempt is written until it is whole: beside its place, and where no other attempt writes.
+pub(crate) fn part_of(file: &Path, attempt: &Attempt) -> PathBuf {
+    let mut hasher = crc32fast::Hasher::new();
+    let name = file.file_name().unwrap_or_default();
+    for text in [attempt.host.framework_id.as_str(), attempt.id.as_str()] {
+        hasher.update(text.as_bytes());
+        // No id has it within.
+        hasher.update(b"/");
+    }
+    hasher.update(name.as_encoded_bytes());
+    // Of its own length: with a file's own name it could be longer than names may be.
+    file.with_file_name(format!(".{:08x}.part", hasher.finalize()))
+}
+
 /// Copies a log, and gives its last bytes. Written beside its place and moved there when it is whole, so that
 /// whoever finds it finds all of it.
-async fn save(address: &str, request: LogRequest, file: &Path) -> Result<Vec<u8>, FetchError> {
-    let part = file.with_extension("stdout.part");
+async fn save(
+    address: &str,
+    request: LogRequest,
+    (part, file): (&Path, &Path),
+) -> Result<Vec<u8>, FetchError> {
     let refuse = |source| FetchError::Write { file: file.to_owned(), source };
     let silent = |_| FetchError::Silent { address: address.to_owned() };
     let mut source = timeout(SILENCE_MAX, sandbox::log(address, request)).await.map_err(silent)??;
-    let mut target = tokio::fs::File::create(&part).await.map_err(refuse)?;
+    let mut target = tokio::fs::File::create(part).await.map_err(refuse)?;
     let mut end = Vec::new();
     while let Some(part) = timeout(SILENCE_MAX, source.part()).await.map_err(silent)?? {
-        target.write_all(&part.data).await.map_err(refuse)?;
-        keep_end(&mut end, &part.data);
+        let data = whole(part)?;
+        target.write_all(&data).await.map_err(refuse)?;
+        keep_end(&mut end, &data);
     }
     target.flush().await.map_err(refuse)?;
-    tokio::fs::rename(&part, file).await.map_err(refuse)?;
+    tokio::fs::rename(part, file).await.map_err(refuse)?;
     Ok(end)
+}
+
+/// What a part adds to a log of which nothing may be missing.
+fn whole(part: LogPart) -> Result<Vec<u8>, FetchError> {
+    if part.missed { Err(FetchError::Cut) } else { Ok(part.data) }
 }
 
 /// The last line that is not blank, without what would disturb a terminal, and shortened.
@@ -182,6 +276,64 @@ mod tests {
     #[test]
     fn what_a_task_prints_cannot_take_over_a_terminal() {
         assert_eq!(last_line(b"a\x1b[2Jb\tc\xff").as_deref(), Some("a [2Jb c\u{fffd}"));
+    }
+
+    #[test]
+    fn an_agent_that_is_away_is_asked_again_for_minutes() {
+        for away_max in [AWAY_MAX, AWAY_MAX_FOR_END] {
+            let (mut elapsed, mut asked) = (Duration::ZERO, 0);
+            while let Some(pause) = pause_after(asked + 1, elapsed, away_max) {
+                assert!((PAUSE_MIN..=PAUSE_MAX).contains(&pause));
+                (elapsed, asked) = (elapsed + pause, asked + 1);
+            }
+            assert!(elapsed <= away_max && elapsed + PAUSE_MAX > away_max, "{elapsed:?}");
+            assert!(asked < 30, "ever more seldom: {asked}");
+        }
+        let (address, why) = ("a:1".to_owned(), "refused".to_owned());
+        let away = SandboxError::Connect { address: address.clone(), why: why.clone() };
+        assert!(
+            FetchError::from(away).is_away() && FetchError::Silent { address: address.clone() }.is_away()
+        );
+        let wrong = SandboxError::Address { address, why };
+        assert!(!FetchError::from(CollectError::from(wrong)).is_away(), "waiting does not help");
+    }
+
+    fn attempt(framework: &str, id: &str) -> Attempt {
+        let host = crate::state::Host {
+            agent_id: apportion_sdk::AgentId::new("a").unwrap(),
+            hostname: "h".into(),
+            address: "h:1".into(),
+            framework_id: apportion_sdk::FrameworkId::new(framework).unwrap(),
+        };
+        let mut state = crate::state::JobState::of(&Job::builder(id).command(["x"]).build().unwrap());
+        state.launched(0, host, apportion_sdk::Time::ZERO);
+        state.attempts().next().unwrap().clone()
+    }
+
+    #[test]
+    fn no_two_attempts_write_to_one_place_before_it_is_whole() {
+        let long = format!("out/{}", "x".repeat(255));
+        let files = ["out/j-0001.stdout", "out/j-0002.stdout", long.as_str()];
+        let attempts = [attempt("f", "1.j"), attempt("f", "2.j"), attempt("g", "1.j")];
+        let places = files.iter().flat_map(|file| attempts.iter().map(|of| part_of(file.as_ref(), of)));
+        let places: std::collections::BTreeSet<_> = places.collect();
+        assert_eq!(places.len(), files.len() * attempts.len());
+        let is_beside =
+            |place: &PathBuf| place.parent() == Some("out".as_ref()) && place.as_os_str().len() < 255;
+        assert!(places.iter().all(is_beside), "{places:?}");
+    }
+
+    #[test]
+    fn an_output_of_which_the_beginning_is_gone_is_not_saved_as_if_whole() {
+        let part = |missed| LogPart {
+            output: Output::Stdout,
+            data: b"text".to_vec(),
+            position: sandbox::Position(String::new()),
+            missed,
+        };
+        assert_eq!(whole(part(false)).unwrap(), b"text");
+        let error = whole(part(true)).unwrap_err();
+        assert!(!error.is_away() && error.to_string().contains("`collect` it"), "{error}");
     }
 
     #[test]

@@ -28,11 +28,11 @@ use crate::{
     capacity::{self, Advice, Size, Watch},
     job::Job,
     keep::{KeepError, Keeper, Kept},
-    output::{Fetched, Fetcher},
+    output::{Fetched, Fetcher, may_be_fetched},
     progress::{self, Progress},
     report::Report,
     scheduler::{BatchScheduler, News, Order},
-    state::{Class, Counts, End, JobState, Outcome},
+    state::{Class, Counts, End, JobState},
     summary, timeline,
 };
 
@@ -78,7 +78,7 @@ pub struct RunArgs {
     /// The role for which to take offers
     #[arg(long, default_value = "*")]
     pub role: String,
-    /// Write down in this folder where the job is: run again after a crash, it goes on there, and the folder is gone when it has ended
+    /// Write down in this folder where the job is: run again after a crash, it goes on there, and the folder is gone when it has ended and its outputs are saved
     #[arg(long, value_name = "FOLDER")]
     pub state: Option<PathBuf>,
     /// Draw who ran where and when into this file (SVG) when the job has ended
@@ -166,6 +166,13 @@ pub async fn run(args: RunArgs, master: &str) -> Result<u8, BatchError> {
             }
             // Run again, it ends what still runs.
             Ok(code) if run.unconfirmed => return Ok(code),
+            Ok(code) if run.outputs_missing => {
+                run.progress.say(&format!(
+                    "the job's state stays in {}: run again, it fetches the outputs that are missing; removed, the job begins anew",
+                    folder.display()
+                ));
+                return Ok(code);
+            }
             Ok(code) => {
                 // The job is over and told; what is left of its state does not change how it ended.
                 if let Err(error) = embedded().and_then(Embedded::remove) {
@@ -190,8 +197,8 @@ struct Run {
     operator: Option<Operator>,
     handle: Handle<Order>,
     progress: Progress,
-    /// Looks at the agents for each size of which tasks wait.
-    watches: BTreeMap<Class, Watch>,
+    /// Looks at the agents for each size of which tasks wait, and for how many of them together.
+    watches: BTreeMap<Class, (usize, Watch)>,
     wait: bool,
     fetcher: Fetcher,
     framework_id: Option<FrameworkId>,
@@ -224,6 +231,8 @@ struct Run {
     subscribed: bool,
     /// The end was asked for, and no master has said that it heard of it.
     unconfirmed: bool,
+    /// Not all outputs that the job asks for were saved.
+    outputs_missing: bool,
 }
 
 impl Run {
@@ -254,6 +263,7 @@ impl Run {
             began_at: wall_clock(),
             subscribed: false,
             unconfirmed: false,
+            outputs_missing: false,
             job,
             master: master.to_owned(),
             operator: None,
@@ -299,7 +309,7 @@ impl Run {
                     if let (Some(error), true) = (&fetched.error, self.job.output.is_some()) {
                         self.progress.say(&format!("the output of {} is not saved: {error}", self.job.task_name(position)));
                     }
-                    // What failed may succeed the next time.
+                    // What failed may succeed when the job is run again.
                     if self.keeps && fetched.error.is_none() {
                         self.unkept.push((position, fetched.clone()));
                     }
@@ -365,6 +375,7 @@ impl Run {
             self.progress
                 .say(&format!("warning: the timeline is not written to {}: {error}", file.display()));
         }
+        self.outputs_missing = self.job.output.is_some() && report.outputs_missing() > 0;
         Ok(exit_code(&report, self.job.output.is_some()))
     }
 
@@ -382,11 +393,12 @@ impl Run {
                 self.counts = counts;
                 self.progress.moved(counts);
             }
-            News::Waiting(classes) => {
+            News::Waiting(waits) => {
                 // How long nothing was large enough for a size counts anew when it waits again.
-                self.watches.retain(|class, _| classes.contains(class));
-                for class in classes {
-                    self.watches.entry(class).or_insert_with(|| Watch::new(self.wait));
+                self.watches.retain(|class, _| waits.iter().any(|(waits, _)| waits == class));
+                for (class, together) in waits {
+                    let watched = self.watches.entry(class);
+                    watched.or_insert_with(|| (together, Watch::new(self.wait))).0 = together;
                 }
             }
             News::Again { name, why } => self.progress.say(&format!("{name} will run again: {why}")),
@@ -403,16 +415,9 @@ impl Run {
 
     /// Fetches the output of a task that ran: only then there can be one.
     fn fetch(&mut self, position: usize, end: &End) {
-        let container = end.status.as_ref().and_then(|status| status.container.as_ref());
-        let ran = end.outcome == Outcome::Succeeded || container.is_some();
-        if let (true, false, Some(attempt)) = (ran, self.known.contains(&position), &end.last) {
-            let (name, outcome) = (self.job.task_name(position), end.outcome);
-            let fetching = self.fetcher.fetch(
-                attempt.clone(),
-                name,
-                outcome,
-                self.job.stage_of(position).collect.clone(),
-            );
+        if let (true, false, Some(attempt)) = (may_be_fetched(end), self.known.contains(&position), &end.last)
+        {
+            let fetching = self.fetcher.fetch(&self.job, position, (attempt.clone(), end.outcome));
             self.fetches.spawn(async move { (position, fetching.await) });
         }
     }
@@ -454,14 +459,13 @@ impl Run {
         self.operator = Some(operator);
         let now = self.started_at + self.started.elapsed();
         let mut given_up = Vec::new();
-        for (class, watch) in &mut self.watches {
+        for (class, (together, watch)) in &mut self.watches {
             let stage = &self.job.stages()[class.stage];
             let of_stage = match stage.name.as_str() {
                 "" => String::new(),
                 name => format!("stage {name}: "),
             };
-            let together = if stage.gang { stage.tasks() } else { 1 };
-            match watch.look((&stage.resources(class.step), together), &agents, self.launched, now) {
+            match watch.look((&stage.resources(class.step), *together), &agents, self.launched, now) {
                 None => {}
                 Some(Advice::Say(what)) => self.progress.say(&format!("{of_stage}{what}")),
                 Some(Advice::GiveUp(why)) => {

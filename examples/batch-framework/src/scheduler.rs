@@ -25,7 +25,7 @@ use crate::{
 pub enum Order {
     /// End the job: kill what runs, launch nothing more.
     Interrupt,
-    /// No agent is large enough for what waits of this size, and why.
+    /// No agent is large enough for what waits of this size, or all of them for a gang, and why.
     GiveUp(Class, String),
     /// One more task for each of these elements, all or none; only for a job that is [open](Job::open).
     Add(Vec<String>),
@@ -49,8 +49,8 @@ pub enum News {
     Disconnected(String),
     /// Tasks moved on.
     Moved(Counts),
-    /// Tasks of these sizes wait, and of no other; told when that changes.
-    Waiting(Vec<Class>),
+    /// Tasks of these sizes wait, and of no other, each with how many are to find room together; told when that changes.
+    Waiting(Vec<(Class, usize)>),
     /// A task will run again, and why.
     Again {
         /// Its name.
@@ -90,7 +90,7 @@ pub struct BatchScheduler {
     news: mpsc::UnboundedSender<News>,
     told: Counts,
     gather: Gather,
-    told_waiting: Vec<Class>,
+    told_waiting: Vec<(Class, usize)>,
     /// Where the job is written down, if anywhere.
     keeper: Option<Keeper>,
     /// Why it ended by itself: what happened could not be written down.

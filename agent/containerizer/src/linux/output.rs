@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, Gid, OFlags, Uid, fchown, fcntl_setfl, fstat, renameat, unlinkat},
+    fs::{AtFlags, Gid, OFlags, Uid, fchown, fcntl_setfl, fstat, renameat, statat, unlinkat},
     io::{Errno, retry_on_intr},
     pipe::{PipeFlags, fcntl_getpipe_size, pipe_with},
 };
@@ -214,8 +214,14 @@ impl Log {
 
     /// Makes room for the next file and makes it. A file that cannot be kept, because the task has put something in the place of its
     /// name, is deleted.
+    ///
+    /// That the oldest is gone from now on is said by an empty file, `stdout.cut`: names alone do not tell whether there was one more.
     fn rotate(&mut self) -> Result<(), Errno> {
         self.leave();
+        if statat(&self.folder, self.full(self.bounds.files_max), AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            // There already most often; and what the task puts there says the same.
+            _ = root::create_output(self.folder.as_fd(), &format!("{}.cut", self.name));
+        }
         for number in (0..self.bounds.files_max).rev() {
             let moved = renameat(&self.folder, self.full(number), &self.folder, self.full(number + 1));
             if number == 0

@@ -74,6 +74,9 @@ impl Place {
     }
 
     fn rotate(&self) {
+        if self.path(self.full_max).exists() {
+            File::create(self.dir.path().join("stdout.cut")).unwrap();
+        }
         for number in (0..self.full_max).rev() {
             let _ = fs::rename(self.path(number), self.path(number + 1));
         }
@@ -211,6 +214,22 @@ async fn a_slow_follower_hears_that_something_is_missing() {
     // Whoever comes back, later than its file was kept.
     let request = ReadLogRequest { after: vec![position], ..request() };
     assert_eq!(place.read(request).all().await, ("7\n8\n".to_owned(), 1));
+}
+
+#[tokio::test]
+async fn whoever_reads_all_hears_that_the_beginning_is_gone() {
+    let place = Place::new(2);
+    for number in 0..2 {
+        place.write(&format!("{number}\n"));
+        place.rotate();
+    }
+    place.write("2\n");
+    assert_eq!(place.read(request()).all().await, ("0\n1\n2\n".to_owned(), 0), "all of it is there");
+    place.rotate();
+    place.write("3\n");
+    assert_eq!(place.read(request()).all().await, ("1\n2\n3\n".to_owned(), 1));
+    let tail = ReadLogRequest { tail_lines: Some(2), ..request() };
+    assert_eq!(place.read(tail).all().await, ("2\n3\n".to_owned(), 0), "what was asked for is there");
 }
 
 #[tokio::test]

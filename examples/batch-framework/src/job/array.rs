@@ -2,8 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-/// Tasks of one job. The master holds a million for one framework; a job takes a tenth of that, so that jobs may run
-/// beside each other.
+/// Tasks of one job: as many as the master holds of one framework at a time.
 pub const TASKS_MAX: usize = 100_000;
 
 /// What the tasks of a job differ in.

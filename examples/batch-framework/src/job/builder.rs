@@ -8,7 +8,8 @@ use apportion_sdk::{
 };
 
 use super::{
-    Elements, Job, JobError, RETRIES_MAX, Stage, check_name, check_network, check_variable,
+    Elements, Job, JobError, RETRIES_MAX, Stage, check_kill_grace, check_name, check_network, check_timeout,
+    check_variable,
     table::{CPUS_MILLI_DEFAULT, MEM_MILLI_DEFAULT},
     template::{Scope, Template},
 };
@@ -198,8 +199,11 @@ impl Builder {
         if self.retries > RETRIES_MAX {
             return Err(format!("retries: {} is not from 0 to {RETRIES_MAX}", self.retries));
         }
-        if self.timeout == Some(Duration::ZERO) {
-            return Err("timeout: is zero; leave it out for none".to_owned());
+        if let Some(Err(what)) = self.timeout.map(check_timeout) {
+            return Err(format!("timeout: {what}"));
+        }
+        if let Some(Err(what)) = self.kill_grace.map(check_kill_grace) {
+            return Err(format!("kill_grace: {what}"));
         }
         if self.exclusive_cpus {
             self.resources.exclusive_cores().map_err(|what| format!("exclusive_cpus: {what}"))?;
@@ -325,6 +329,8 @@ mod tests {
                 "exclusive_cpus: cores of its own are whole ones",
             ),
             (timeout, "timeout: is zero"),
+            (good().timeout(Duration::MAX), "timeout: is longer than 365 days"),
+            (good().kill_grace(Duration::MAX), "kill_grace: is longer than 24 hours"),
         ] {
             let error = job.build().unwrap_err().to_string();
             assert!(error.contains(why), "{error}");

@@ -24,9 +24,10 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use apportion_sdk::{Artifact, network::is_network_name};
+use apportion_sdk::{Artifact, limits, network::is_network_name};
 
 pub use self::{
     array::{Axis, Elements, TASKS_MAX},
@@ -284,6 +285,25 @@ fn check_network(name: &str) -> Result<(), String> {
     match is_network_name(name) {
         true => Ok(()),
         false => Err(format!("`{}` names no network", name.escape_default())),
+    }
+}
+
+fn check_timeout(timeout: Duration) -> Result<(), String> {
+    let most = limits::MAX_COMPLETION_MAX;
+    match timeout {
+        Duration::ZERO => Err("is zero; leave it out for none".to_owned()),
+        timeout if timeout > most => {
+            Err(format!("is longer than {} days; leave it out for none", most.as_secs() / 86_400))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_kill_grace(grace: Duration) -> Result<(), String> {
+    let most = limits::KILL_GRACE_MAX;
+    match grace > most {
+        true => Err(format!("is longer than {} hours, the most that an agent waits", most.as_secs() / 3_600)),
+        false => Ok(()),
     }
 }
 

@@ -58,10 +58,11 @@ impl Stage {
         self.elements.count()
     }
 
-    /// What a task asks for whose memory has grown so many steps.
+    /// What a task asks for whose memory has grown so many steps; the most when there are fewer, as of a job that goes on with less.
     pub fn resources(&self, step: u32) -> Resources {
         let mut resources = self.resources.clone();
-        if let Some(milli) = self.policy.retry.memory_milli.get(step as usize) {
+        let memory_milli = &self.policy.retry.memory_milli;
+        if let Some(milli) = memory_milli.get(step as usize).or(memory_milli.last()) {
             let more = milli - resources.milli(&Name::Mem);
             resources.insert(Name::Mem, Value::Scalar(more));
         }

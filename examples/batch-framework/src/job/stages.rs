@@ -204,7 +204,7 @@ impl Source<'_> {
             policy,
             resources,
             exclusive_cpus,
-            kill_grace: table.duration("kill_grace", task.kill_grace)?,
+            kill_grace: table.kill_grace(task.kill_grace)?,
             pids_max: table.pids_max(task.pids_max)?,
             io: table.io(task.io)?,
             argv: table.argv(span, task.command, task.image.is_some(), scope)?,

@@ -10,7 +10,7 @@ use apportion_sdk::{
 use toml::Spanned;
 
 use super::{
-    JobError, check_network, check_variable,
+    JobError, check_kill_grace, check_network, check_timeout, check_variable,
     file::{CommandLine, TaskTable},
     source::Source,
     template::{Scope, Template},
@@ -78,11 +78,24 @@ impl Table<'_> {
     }
 
     pub(super) fn timeout(&self, text: Option<Spanned<String>>) -> Result<Option<Duration>, JobError> {
-        let Some(text) = text else { return Ok(None) };
-        match self.duration("timeout", Some(text.clone()))? {
-            Some(Duration::ZERO) => Err(self.at("timeout", &text, "is zero; leave it out for none")),
-            timeout => Ok(timeout),
+        self.checked("timeout", text, check_timeout)
+    }
+
+    pub(super) fn kill_grace(&self, text: Option<Spanned<String>>) -> Result<Option<Duration>, JobError> {
+        self.checked("kill_grace", text, check_kill_grace)
+    }
+
+    fn checked(
+        &self,
+        key: &str,
+        text: Option<Spanned<String>>,
+        check: impl Fn(Duration) -> Result<(), String>,
+    ) -> Result<Option<Duration>, JobError> {
+        let duration = self.duration(key, text.clone())?;
+        if let (Some(text), Some(Err(what))) = (text, duration.map(check)) {
+            return Err(self.at(key, &text, what));
         }
+        Ok(duration)
     }
 
     pub(super) fn duration(

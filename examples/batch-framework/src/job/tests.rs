@@ -186,6 +186,13 @@ fn durations_and_retries_are_checked() {
     );
     let message = refused(&with("timeout = \"1h 30m\"", "timeout = \"0s\""));
     assert!(message.ends_with("task.timeout: is zero; leave it out for none"), "{message}");
+    let message = refused(&with("\"1h 30m\"", &format!("\"{}s\"", u64::MAX)));
+    let expected = "job.toml:15:11: task.timeout: is longer than 365 days; leave it out for none";
+    assert_eq!(message, expected);
+    assert!(parse(&with("\"1h 30m\"", "\"365d\"")).is_ok());
+    let message = refused(&with("\"10s\"", "\"25h\""));
+    let expected = "job.toml:16:14: task.kill_grace: is longer than 24 hours, the most that an agent waits";
+    assert_eq!(message, expected);
     for wrong in [0, -1] {
         let message = refused(&with("retries = 2", &format!("pids_max = {wrong}")));
         assert_eq!(message, format!("job.toml:17:12: task.pids_max: {wrong} is less than 1"));

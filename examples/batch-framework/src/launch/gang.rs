@@ -7,7 +7,7 @@ use apportion_sdk::{Gang, Offer, placement::BestFit};
 use super::{Ground, Placed, describe, host};
 use crate::{
     job::Job,
-    state::{Effect, JobState},
+    state::{Class, Effect, JobState},
 };
 
 impl Ground {
@@ -66,7 +66,7 @@ impl Ground {
         };
         if let Some(why) = too_large {
             // It never will be smaller. What was placed is given back with the offers.
-            state.give_up_stage(stage, &why, effects);
+            state.give_up(Class { stage, step: 0 }, &why, effects);
             return Placed::Rejected;
         }
         let count = launched.len();

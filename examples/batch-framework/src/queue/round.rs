@@ -123,6 +123,16 @@ impl Round {
         !self.over
     }
 
+    /// The job whose turn it is needs more tasks at once than its user may have now. Once it is overdue what is behind it of that user waits
+    /// with it, so that tasks end and none come: otherwise it would wait for ever. Others are not held back.
+    pub fn over_limit(&mut self) {
+        let Some(index) = self.first() else { return };
+        let wishes = &mut self.turns[index].wishes;
+        if wishes.pop_front().is_some_and(|wish| wish.overdue) {
+            wishes.clear();
+        }
+    }
+
     fn first(&self) -> Option<usize> {
         let may = |turn: &Turn| !turn.wishes.is_empty() && turn.held.tasks < self.tasks_per_user;
         let turns = self.turns.iter().enumerate().filter(|(_, turn)| may(turn) && !self.over);

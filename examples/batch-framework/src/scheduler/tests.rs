@@ -251,6 +251,29 @@ fn members_of_a_gang_that_start_again_do_so_together() {
 }
 
 #[test]
+fn of_a_gang_that_runs_in_part_only_the_rest_asks_for_room_and_is_given_up() {
+    let told = |cluster: &mut Cluster| {
+        let news = std::iter::from_fn(|| cluster.news.try_recv().ok());
+        news.filter_map(|news| if let News::Waiting(waits) = news { Some(waits) } else { None }).last()
+    };
+    let class = |step| Class { stage: 0, step };
+    let mut cluster = Cluster::of(gang(4));
+    cluster.harness.offer("a", "cpus:1;mem:4000");
+    assert_eq!(told(&mut cluster).unwrap(), [(class(0), 4)]);
+    cluster.harness.offer("a", "cpus:8;mem:4000");
+    assert_eq!(told(&mut cluster).unwrap(), []);
+    cluster.harness.update("a", "j-0001", TaskState::Gone);
+    assert_eq!(told(&mut cluster).unwrap(), [(class(0), 1)]);
+    cluster.harness.update("a", "j-0003", TaskState::Gone);
+    assert_eq!(told(&mut cluster).unwrap(), [(class(0), 2)]);
+    // Whatever size the verdict was about: none of what waits can start without the others.
+    cluster.harness.message(Order::GiveUp(class(1), "no room".into()));
+    let unplaceable = crate::state::Outcome::Unplaceable;
+    assert_eq!(cluster.ends(), [(0, unplaceable), (2, unplaceable)]);
+    assert_eq!(cluster.harness.scheduler().state().counts().active, 2, "the others run on");
+}
+
+#[test]
 fn a_gang_that_no_accept_can_carry_is_given_up() {
     let job = Job::builder("j").command(["rank"]).resources("cpus:0.01;mem:1".parse().unwrap());
     let mut cluster = Cluster::of(job.count(2001).gang().build().unwrap());

@@ -8,7 +8,7 @@
 //! GET  /metrics                   for Prometheus
 //! POST /v1/jobs                   a `Wanted`; answers {"job":17}
 //! POST /v1/jobs/17/cancel         answers {}
-//! POST /v1/jobs/17/retry          answers {"tasks":3}
+//! POST /v1/jobs/17/retry          answers {"tasks":3,"outputs":0}
 //! ```
 //!
 //! What is not done is answered with {"error":"…"}. Orders are taken at the socket in the state folder alone: there the kernel says who
@@ -307,7 +307,9 @@ async fn retry(
     Segment(id): Segment<String>,
 ) -> Result<Response, Failure> {
     match api.ask(Order::Retry { job: number(&id)?, by: api.peer(uid)? }).await? {
-        Answer::Again(tasks) => Ok(Json(json!({ "tasks": tasks })).into_response()),
+        Answer::Again { tasks, outputs } => {
+            Ok(Json(json!({ "tasks": tasks, "outputs": outputs })).into_response())
+        }
         _ => Err(failure(StatusCode::INTERNAL_SERVER_ERROR, "the scheduler answered something else")),
     }
 }

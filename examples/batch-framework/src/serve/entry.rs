@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     job::Job,
-    output::Fetched,
+    output::{Fetched, may_be_fetched},
     queue::{JobId, Ticket},
-    state::{Class, End, JobState, Outcome},
+    state::{Class, JobState},
 };
 
 /// What is known of a job as a whole.
@@ -100,8 +100,8 @@ pub(super) struct Entry {
     pub(super) due: Option<Time>,
     /// Of which sizes something could start, when this was looked at last.
     pub(super) sizes: Vec<Class>,
-    /// Of which sizes tasks wait, and whether any was ever launched, as it was told last.
-    pub(super) told: (Vec<Class>, bool),
+    /// Of which sizes tasks wait, how many of each together, and whether any was ever launched, as it was told last.
+    pub(super) told: (Vec<(Class, usize)>, bool),
 }
 
 /// What the ids of a job's tasks begin with: jobs may have one name, but never one number.
@@ -138,13 +138,10 @@ impl Entry {
         self.unfetched = ended.collect();
     }
 
-    /// Whether a task has ended whose output is yet to be fetched: only one that ran can have left something.
+    /// Whether a task has ended whose output is yet to be fetched.
     pub(super) fn lacks_output(&self, position: usize) -> bool {
-        let ran = |end: &End| {
-            let container = end.status.as_ref().and_then(|status| status.container.as_ref());
-            end.last.is_some() && (end.outcome == Outcome::Succeeded || container.is_some())
-        };
-        self.state.tasks()[position].end().is_some_and(ran) && !self.outputs.contains_key(&position)
+        self.state.tasks()[position].end().is_some_and(may_be_fetched)
+            && !self.outputs.contains_key(&position)
     }
 
     /// Where it is.

@@ -96,6 +96,8 @@ pub enum Event {
         by: String,
         /// How many tasks.
         tasks: usize,
+        /// How many outputs of other tasks, which could not be fetched before, are asked for again.
+        outputs: usize,
     },
     /// It is over.
     Ended {
@@ -143,7 +145,9 @@ impl fmt::Display for Told {
             Event::TaskEnded { task, outcome, why } => write!(f, "{task} {outcome}: {why}"),
             Event::Note { why } => f.write_str(why),
             Event::Cancelled { by } => write!(f, "cancelled by {by}"),
-            Event::Retried { by, tasks } => write!(f, "{tasks} tasks run again, for {by}"),
+            Event::Retried { by, tasks, outputs } => {
+                write!(f, "{tasks} tasks run again, {outputs} outputs are fetched again, for {by}")
+            }
             Event::Ended { outcome, succeeded, skipped, failed } => {
                 write!(f, "{outcome}: {succeeded} tasks succeeded, {failed} did not, {skipped} skipped")
             }

@@ -46,6 +46,8 @@ pub struct KeptQueue {
     pub framework_id: Option<FrameworkId>,
     pub(super) next: JobId,
     pub(super) entries: BTreeMap<JobId, Entry>,
+    /// Jobs that cannot go on, and why. They stay as they are kept: one of them must not keep the others from going on.
+    pub(super) aside: Vec<(JobId, String)>,
 }
 
 /// What is to be kept from now on.
@@ -108,14 +110,17 @@ impl QueueKeeper {
         let kept = store.load()?;
         let whole = kept.records.get(QUEUE).map(|record| keep::read(QUEUE, record)).transpose()?;
         let next = JobId(whole.map_or(1, |whole: Whole| whole.next));
-        let mut entries = BTreeMap::new();
+        let (mut entries, mut aside) = (BTreeMap::new(), Vec::new());
         for (key, record) in kept.records.range(JOB.to_owned()..) {
             let Some(number) = key.strip_prefix(JOB) else { break };
             let id: JobId = number.parse().map_err(|_| keep::damaged(key, "it is of no job"))?;
-            let head: Head = keep::read(key, record)?;
-            entries.insert(id, entry(id, head, &kept.records, now)?);
+            match keep::read(key, record).and_then(|head| entry(id, head, &kept.records, now)) {
+                Ok(entry) => _ = entries.insert(id, entry),
+                Err(KeepError::Damaged { key, why }) => aside.push((id, format!("{key}: {why}"))),
+                Err(error) => return Err(error),
+            }
         }
-        let kept = KeptQueue { framework_id: kept.framework_id, next, entries };
+        let kept = KeptQueue { framework_id: kept.framework_id, next, entries, aside };
         Ok((QueueKeeper { store: Box::new(store) }, kept))
     }
 

@@ -136,6 +136,10 @@ pub async fn serve(args: ServeArgs, master: &str) -> Result<u8, BatchError> {
         let builder = builder.clone().failover_timeout(args.failover_timeout);
         let driver = builder.framework_id(known.clone()).build()?;
         let mut program = Program::new(&args, master, driver.handle());
+        for (id, why) in &kept.aside {
+            program
+                .say(&format!("job {id} is set aside, and what runs of it is killed: {why}; submit it anew"));
+        }
         let scheduler = program.scheduler((args.settings(), args.keeping()), (keeper, kept));
         match program.drive(driver, scheduler, &folder).await {
             // It stayed away for too long, or was torn down meanwhile: what ran is gone with its framework. Not so when that happens before

@@ -1,6 +1,6 @@
 //! What may be asked of the scheduler of a queue, and what comes of it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use apportion_sdk::{FrameworkId, Resources};
 use tokio::sync::oneshot;
@@ -29,7 +29,7 @@ pub enum Order {
         /// For whom.
         by: Peer,
     },
-    /// Run again what did not succeed of a job that has ended.
+    /// Run again what did not succeed of a job that has ended, and fetch again the outputs that could not be fetched.
     Retry {
         /// Which.
         job: JobId,
@@ -74,8 +74,13 @@ pub enum Answer {
     Done,
     /// The job has this number.
     Taken(JobId),
-    /// So many tasks run again.
-    Again(usize),
+    /// A job goes on that had ended.
+    Again {
+        /// So many of its tasks run again.
+        tasks: usize,
+        /// So many outputs of others are fetched again.
+        outputs: usize,
+    },
     /// The queue.
     Overview(Box<Overview>),
     /// A job.
@@ -143,9 +148,21 @@ pub enum Refused {
     Runs(JobId),
     /// There is nothing to run again.
     #[error(
-        "every task of job {0} succeeded, so there is nothing to run again; `apportion batch submit` runs all of a job anew"
+        "every task of job {0} succeeded, and what was to be fetched of their outputs is here, so there is nothing to do again; `apportion batch submit` runs all of a job anew"
     )]
     AllSucceeded(JobId),
+    /// Another job that has not ended writes the same files.
+    #[error(
+        "job {job} has not ended, and saves outputs under the same name in {}; choose another folder, such as by `output = \"out/${{run}}\"`, \
+         run = \"1\" in [params] and --set run=2, or wait for its end",
+        output.display()
+    )]
+    SameOutput {
+        /// Which.
+        job: JobId,
+        /// Where.
+        output: PathBuf,
+    },
     /// It is somebody else's.
     #[error(
         "job {job} is of user `{user}`, and `{by}` may not change it; only they, root and the user who serves may"

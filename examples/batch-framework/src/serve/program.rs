@@ -40,9 +40,6 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_IDLE_EVERY: Duration = Duration::from_secs(30);
 
-/// How often an output is asked for of an agent that does not answer: it may be about to start again.
-const FETCH_ATTEMPTS: u32 = 3;
-
 type Fetches = JoinSet<(JobId, usize, Fetched)>;
 
 /// A queue that is served.
@@ -204,11 +201,8 @@ impl Program {
             }
             News::Fetch { id, job, position, attempt, outcome } => {
                 let fetcher = self.fetcher.into_folder(job.output.clone());
-                let (name, patterns) = (job.task_name(position), job.stage_of(position).collect.clone());
-                let fetch =
-                    move || fetcher.fetch((*attempt).clone(), name.clone(), outcome, patterns.clone());
-                let folder = job.output.clone();
-                self.fetches.spawn(async move { (id, position, fetched(folder, fetch).await) });
+                let fetching = fetcher.fetch(&job, position, (*attempt, outcome));
+                self.fetches.spawn(async move { (id, position, fetching.await) });
             }
             News::Waiting(id, waits) => {
                 // How long nothing was large enough for a size counts anew when it waits again.
@@ -289,28 +283,6 @@ impl Program {
     /// Says something beside the events, on standard error.
     pub(super) fn say(&self, what: &str) {
         _ = writeln!(std::io::stderr().lock(), "{}: {what}", self.name);
-    }
-}
-
-/// Fetches an output, and once more if that fails.
-async fn fetched<F: Future<Output = Fetched>>(
-    folder: Option<std::path::PathBuf>,
-    fetch: impl Fn() -> F,
-) -> Fetched {
-    if let Some(folder) = folder
-        && let Err(error) = tokio::fs::create_dir_all(&folder).await
-    {
-        let error = format!("cannot make the folder {} for the outputs: {error}", folder.display());
-        return Fetched { error: Some(error), ..Fetched::default() };
-    }
-    let mut attempt = 1;
-    loop {
-        let fetched = fetch().await;
-        if fetched.error.is_none() || attempt == FETCH_ATTEMPTS {
-            return fetched;
-        }
-        tokio::time::sleep(Duration::from_secs(1) * attempt).await;
-        attempt += 1;
     }
 }
 

@@ -135,6 +135,8 @@ struct Work {
     /// Jobs that are not as they were.
     touched: BTreeSet<JobId>,
     draft: Draft,
+    /// Outputs to be asked for.
+    fetches: Vec<(JobId, usize)>,
     events: Vec<(Option<JobId>, Event)>,
 }
 
@@ -244,7 +246,7 @@ impl QueueScheduler {
         self.due.extend(entry.due.map(|at| (at, id)));
         let waiting: Vec<_> = entry.state.waiting().collect();
         if (&waiting, entry.head.launched_at.is_some()) != (&entry.told.0, entry.told.1) {
-            let waits = waiting.iter().map(|class| Waits::of(entry, *class)).collect();
+            let waits = waiting.iter().map(|waits| Waits::of(entry, *waits)).collect();
             entry.told = (waiting, entry.head.launched_at.is_some());
             _ = self.news.send(News::Waiting(id, waits));
         }
@@ -254,13 +256,12 @@ impl QueueScheduler {
     /// Every callback ends here.
     fn act(&mut self, cx: &mut Context<'_>, mut work: Work) -> bool {
         let now = cx.now();
-        let mut fetches = Vec::new();
         for (id, effect) in &work.effects {
             if let (Effect::Ended(position), Some(entry)) = (effect, self.entries.get_mut(id))
                 && entry.lacks_output(*position)
             {
                 entry.unfetched.insert(*position);
-                fetches.push((*id, *position));
+                work.fetches.push((*id, *position));
             }
         }
         if !work.touched.is_empty() {
@@ -283,6 +284,7 @@ impl QueueScheduler {
             cx.stop(Stop::Abort);
             return false;
         }
+        let fetches = std::mem::take(&mut work.fetches);
         self.do_effects(cx, work);
         fetches.into_iter().for_each(|(id, position)| self.fetch(id, position));
         self.ask(cx);

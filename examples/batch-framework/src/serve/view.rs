@@ -150,7 +150,7 @@ pub struct Waits {
     pub stage: String,
     /// What each asks for.
     pub needs: Resources,
-    /// How many start together; 1 of what is no gang.
+    /// How many are to find room together; 1 of what is no gang.
     pub together: usize,
     /// Whether the job waits for larger agents.
     pub waits: bool,
@@ -159,13 +159,13 @@ pub struct Waits {
 }
 
 impl Waits {
-    pub(super) fn of(entry: &Entry, class: Class) -> Self {
+    pub(super) fn of(entry: &Entry, (class, together): (Class, usize)) -> Self {
         let stage = &entry.job.stages()[class.stage];
         Self {
             class,
             stage: stage.name.clone(),
             needs: stage.resources(class.step),
-            together: if stage.gang { stage.tasks() } else { 1 },
+            together,
             waits: entry.head.waits,
             launched: entry.head.launched_at.is_some(),
         }

@@ -38,6 +38,7 @@ impl JobState {
         if let Some(since) = since {
             self.watch(position, since, true);
         }
+        self.launches += u64::from(kept.launches);
         let name = std::mem::take(&mut self.tasks[position].name);
         self.tasks[position] = Task { name, ..kept };
         self.enter_waiting(position);

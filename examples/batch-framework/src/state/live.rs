@@ -56,6 +56,6 @@ impl JobState {
 
     /// How often its tasks were launched.
     pub fn launches(&self) -> u64 {
-        self.tasks.iter().map(|task| u64::from(task.launches)).sum()
+        self.launches
     }
 }

@@ -39,6 +39,7 @@ use std::{
 use apportion_sdk::{Reason, TaskId, TaskState, TaskStatus, Time};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::retry::doubled;
 use self::{cause::cause, live::Live, stage::Stage, task::Phase};
 pub use self::{
     retry::{Cause, On, PAUSE_MAX, PAUSE_MIN, Retry},
@@ -114,6 +115,8 @@ pub struct JobState {
     /// When something is due: a pause that ends, an attempt to kill. One entry for each task at most.
     due: BTreeSet<(Time, usize)>,
     counts: Counts,
+    /// Of all its tasks.
+    launches: u64,
     interrupted: bool,
     /// Positions of tasks that run, and of which a second copy is to be launched.
     copies_wanted: BTreeSet<usize>,
@@ -140,6 +143,7 @@ impl JobState {
             waiting: BTreeMap::new(),
             due: BTreeSet::new(),
             counts: Counts::default(),
+            launches: 0,
             interrupted: false,
             copies_wanted: BTreeSet::new(),
             unheard: Vec::new(),
@@ -253,9 +257,11 @@ impl JobState {
         self.ready.get(&class)?.first().copied()
     }
 
-    /// The sizes of tasks that wait, for whatever.
-    pub fn waiting(&self) -> impl Iterator<Item = Class> + '_ {
-        self.waiting.keys().copied()
+    /// The sizes of tasks that wait, for whatever, each with how many are to find room together: of a gang all that wait, otherwise one.
+    pub fn waiting(&self) -> impl Iterator<Item = (Class, usize)> + '_ {
+        let together =
+            |class: &Class| if self.is_gang(class.stage) { self.gang_waiting(class.stage) } else { 1 };
+        self.waiting.keys().map(move |class| (*class, together(class)))
     }
 
     /// True when a launch is possible now: offers are wanted then, and only then.
@@ -306,6 +312,7 @@ impl JobState {
         self.leave_waiting(position);
         let id = self.next_id(position);
         self.change(position).begin(id.clone(), host, now);
+        self.launches += 1;
         self.live.insert(id, position, self.class(position));
         self.counts.active += 1;
     }
@@ -422,11 +429,12 @@ impl JobState {
         self.pass_on(effects);
     }
 
-    /// Ends what waits of this size, because no agent could ever run it; the rest goes on.
+    /// Ends what waits of this size, because no agent could ever run it, and of a gang all that waits; the rest goes on.
     pub fn give_up(&mut self, class: Class, why: &str, effects: &mut Vec<Effect>) {
         let Some(stage) = self.stages.get(class.stage) else { return };
+        let gang = stage.rules.gang;
         for position in stage.positions() {
-            if self.class(position) == class {
+            if gang || self.class(position) == class {
                 self.end_waiting(position, Outcome::Unplaceable, why.to_owned(), effects);
             }
         }
@@ -518,7 +526,7 @@ impl JobState {
             return self.end_active(position, outcome, why.to_owned(), status, now, effects);
         }
         // It pauses all the same: an agent that drops whatever it gets would otherwise be asked again without end.
-        let pause = retry::doubled(PAUSE_MIN, task.losses, PAUSE_MAX);
+        let pause = doubled(PAUSE_MIN, task.losses, PAUSE_MAX);
         let why = format!("{why} (counts as no attempt)");
         self.pause(position, (now, pause), Fate::Lost, why, effects);
     }

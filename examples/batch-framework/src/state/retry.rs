@@ -142,7 +142,7 @@ impl Retry {
 }
 
 /// `first`, doubled with each time after the first.
-pub(super) fn doubled(first: Duration, times: u32, most: Duration) -> Duration {
+pub(crate) fn doubled(first: Duration, times: u32, most: Duration) -> Duration {
     let doublings = times.saturating_sub(1).min(16);
     first.saturating_mul(2u32.pow(doublings)).min(most)
 }

@@ -77,6 +77,7 @@ impl JobState {
         assert!(self.copies_wanted.remove(&position), "only a wanted copy is launched");
         let id = self.next_id(position);
         self.change(position).begin_copy(id.clone(), host, now);
+        self.launches += 1;
         self.live.insert(id, position, self.class(position));
     }
 

@@ -118,7 +118,7 @@ pub struct End {
 /// What a task does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
-    /// Waits for other tasks. Never written down: how those ended tells.
+    /// Waits for other tasks. How those ended tells whether it still does, whatever is written down.
     Blocked,
     Ready,
     Paused {

@@ -405,6 +405,8 @@ impl World {
             assert!(task.failures <= self.retries + 1, "{} was tried too often", task.name);
             assert!(task.failures + task.losses <= task.launches);
         }
+        let launches: u64 = self.job.tasks().iter().map(|task| u64::from(task.launches)).sum();
+        assert_eq!(self.job.launches(), launches);
         let different: BTreeSet<_> = self.ids.iter().collect();
         assert_eq!(different.len(), self.ids.len(), "a task id was used twice");
     }

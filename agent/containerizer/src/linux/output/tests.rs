@@ -35,8 +35,13 @@ fn what_is_kept_is_bounded_and_whole() {
     log.append(b"one\ntwo\n");
     log.append(b"three\n");
     assert_eq!(kept(&folder), ["one\ntwo\n", "three\n"]);
-    log.append(b"four\nfive\nsix\nseven\n");
+    let is_cut = || folder.path().join("stdout.cut").exists();
+    log.append(b"four\n");
+    log.append(b"five\n");
+    assert_eq!((kept(&folder).len(), is_cut()), (3, false), "there are as many as may be, and all is there");
+    log.append(b"six\nseven\n");
     assert_eq!(kept(&folder), ["three\n", "four\nfive\n", "six\nseven\n"]);
+    assert!(is_cut());
     log.append(b"a line that is longer than two files\n");
     assert_eq!(kept(&folder), ["t is longe", "r than two", " files\n"]);
 }

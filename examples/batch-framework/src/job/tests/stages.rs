@@ -50,7 +50,7 @@ fn stages_are_in_the_order_of_the_file_and_numbered_through() {
     assert_eq!((count.if_failed, report.if_failed), (IfFailed::Skip, IfFailed::Continue));
     assert_eq!(fetch.resources(0).to_string(), "cpus:0.5;mem:128");
     let steps: Vec<_> = (0..4).map(|step| count.resources(step).to_string()).collect();
-    assert_eq!(steps, ["cpus:1;mem:1024", "cpus:1;mem:2048", "cpus:1;mem:3072", "cpus:1;mem:1024"]);
+    assert_eq!(steps, ["cpus:1;mem:1024", "cpus:1;mem:2048", "cpus:1;mem:3072", "cpus:1;mem:3072"]);
 }
 
 #[test]

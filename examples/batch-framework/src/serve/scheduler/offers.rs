@@ -45,9 +45,10 @@ impl QueueScheduler {
             };
             let mut effects = Vec::new();
             let placed = match entry.state.gang(class.stage) {
-                // First some of the tasks must end that its user has; that is no lack of room.
+                // First some of the tasks must end that its user has.
                 Some(members) if members.len() > round.left() => {
-                    round.served();
+                    entry.short_since.get_or_insert(now);
+                    round.over_limit();
                     continue;
                 }
                 Some(_) => ground.launch_gang(&entry.job, &mut entry.state, class.stage, &mut effects),

@@ -6,6 +6,8 @@ use apportion_sdk::Time;
 
 use super::{Answer, Event, Phase, QueueScheduler, Work};
 use crate::{
+    job::Job,
+    output::Fetched,
     queue::{JobId, Ticket},
     serve::{
         entry::{Entry, Head, ids},
@@ -21,7 +23,7 @@ impl QueueScheduler {
         match order {
             Order::Submit(submit) => return self.submit(*submit, now, work).map(Answer::Taken),
             Order::Cancel { job, by } => self.cancel(job, &by, now, work)?,
-            Order::Retry { job, by } => return self.retry(job, &by, now, work).map(Answer::Again),
+            Order::Retry { job, by } => return self.retry(job, &by, now, work),
             Order::List => {
                 let jobs = self.entries.iter().map(|(id, entry)| (*id, entry));
                 let mut overview = Overview::new(jobs, &self.queue, (self.held(), &self.total), &self.waits);
@@ -35,10 +37,7 @@ impl QueueScheduler {
             Order::GiveUp(id, class, why) => {
                 let mut effects = Vec::new();
                 if let Some(entry) = self.entries.get_mut(&id) {
-                    match entry.state.is_gang(class.stage) {
-                        true => entry.state.give_up_stage(class.stage, &why, &mut effects),
-                        false => entry.state.give_up(class, &why, &mut effects),
-                    }
+                    entry.state.give_up(class, &why, &mut effects);
                     work.events.push((Some(id), Event::Note { why }));
                     work.add(id, effects);
                 }
@@ -68,6 +67,7 @@ impl QueueScheduler {
     fn submit(&mut self, submit: Submit, now: Time, work: &mut Work) -> Result<JobId, Refused> {
         let Submit { user, runs_as, priority, waits, submission, mut job } = submit;
         self.queue.has_room(&user)?;
+        self.output_is_free(&job)?;
         let most = self.queue.settings().tasks_per_user;
         if let Some(stage) = job.stages().iter().find(|stage| stage.gang && stage.tasks() > most) {
             let (stage, tasks) = (stage.name.clone(), stage.tasks());
@@ -101,6 +101,16 @@ impl QueueScheduler {
         Ok(id)
     }
 
+    /// Two jobs of one name that save their outputs in one folder would write each other's files.
+    fn output_is_free(&self, job: &Job) -> Result<(), Refused> {
+        let Some(output) = &job.output else { return Ok(()) };
+        let is_same = |other: &Job| other.name == job.name && other.output.as_ref() == Some(output);
+        match self.queue.tickets().find(|(id, _)| is_same(&self.entries[id].job)) {
+            Some((job, _)) => Err(Refused::SameOutput { job, output: output.clone() }),
+            None => Ok(()),
+        }
+    }
+
     fn cancel(&mut self, id: JobId, by: &Peer, now: Time, work: &mut Work) -> Result<(), Refused> {
         let entry = entry_of(&mut self.entries, id, by)?;
         match entry.phase() {
@@ -118,29 +128,39 @@ impl QueueScheduler {
         Ok(())
     }
 
-    fn retry(&mut self, id: JobId, by: &Peer, now: Time, work: &mut Work) -> Result<usize, Refused> {
+    fn retry(&mut self, id: JobId, by: &Peer, now: Time, work: &mut Work) -> Result<Answer, Refused> {
         let entry = entry_of(&mut self.entries, id, by)?;
         let Some(ended_at) = entry.head.ended_at else { return Err(Refused::Runs(id)) };
         self.queue.has_room(&entry.head.ticket.user)?;
+        let job = Arc::clone(&entry.job);
+        self.output_is_free(&job)?;
+        let entry = entry_of(&mut self.entries, id, by)?;
         let mut effects = Vec::new();
-        let tasks = match entry.state.run_again(&entry.job, now, &mut effects) {
-            0 => return Err(Refused::AllSucceeded(id)),
-            tasks => tasks,
+        let tasks = entry.state.run_again(&entry.job, now, &mut effects);
+        // An output that could not be fetched may lie there still.
+        let is_stale = |(position, fetched): (&usize, &Fetched)| {
+            let runs = entry.state.tasks()[*position].end().is_none();
+            (runs || fetched.error.is_some()).then_some(*position)
         };
-        let runs = |position: &usize| entry.state.tasks()[*position].end().is_none();
-        for position in entry.outputs.keys().copied().filter(runs).collect::<Vec<_>>() {
+        let stale: Vec<usize> = entry.outputs.iter().filter_map(is_stale).collect();
+        if tasks == 0 && stale.is_empty() {
+            return Err(Refused::AllSucceeded(id));
+        }
+        for position in stale {
             entry.outputs.remove(&position);
             work.draft.no_output(id, position);
         }
         (entry.head.ended_at, entry.head.cancelled, entry.short_since) = (None, false, None);
         entry.look_for_outputs();
+        let outputs = entry.unfetched.len();
+        work.fetches.extend(entry.unfetched.iter().map(|position| (id, *position)));
         self.ended.remove(&(ended_at, id));
         self.ended_tasks -= entry.state.tasks().len();
         self.queue.enter(id, entry.head.ticket.clone());
         work.draft.head(id, &entry.head);
-        work.events.push((Some(id), Event::Retried { by: by.user.clone(), tasks }));
+        work.events.push((Some(id), Event::Retried { by: by.user.clone(), tasks, outputs }));
         work.add(id, effects);
-        Ok(tasks)
+        Ok(Answer::Again { tasks, outputs })
     }
 }
 

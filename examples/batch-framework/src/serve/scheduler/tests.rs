@@ -111,9 +111,13 @@ impl Cluster {
     }
 
     fn fetch(&mut self) {
+        self.fetch_as(Fetched { tail: Some("last".into()), ..Fetched::default() });
+    }
+
+    fn fetch_as(&mut self, fetched: Fetched) {
         while let Ok(news) = self.news.try_recv() {
             if let News::Fetch { id, position, .. } = news {
-                let fetched = Fetched { tail: Some("last".into()), ..Fetched::default() };
+                let fetched = fetched.clone();
                 self.ask(Order::Fetched(vec![(id, position, fetched)])).unwrap();
             }
         }
@@ -210,6 +214,26 @@ fn what_makes_no_sense_is_refused_by_name() {
 }
 
 #[test]
+fn two_jobs_never_save_outputs_in_one_place() {
+    let mut cluster = Cluster::new();
+    let saved = |folder: &str| {
+        let mut job = wanted("ann", 0, "");
+        job.job.output = Some(folder.into());
+        Order::Submit(Box::new(job))
+    };
+    let Ok(Answer::Taken(first)) = cluster.ask(saved("/out/1")) else { panic!("there is no other") };
+    let refused = cluster.ask(saved("/out/1")).unwrap_err();
+    assert_eq!(refused, Refused::SameOutput { job: first, output: "/out/1".into() });
+    assert!(refused.to_string().contains("`output = \"out/${run}\"`"), "{refused}");
+    cluster.ask(saved("/out/2")).unwrap();
+    cluster.submit("ann", "");
+    cluster.ask(Order::Cancel { job: first, by: root() }).unwrap();
+    cluster.ask(saved("/out/1")).unwrap();
+    let again = cluster.ask(Order::Retry { job: first, by: root() }).unwrap_err();
+    assert!(matches!(again, Refused::SameOutput { job: JobId(4), .. }), "{again}");
+}
+
+#[test]
 fn what_did_not_succeed_runs_again_and_nothing_else() {
     let mut cluster = Cluster::new();
     let id = cluster.submit("ann", &many(2));
@@ -219,13 +243,39 @@ fn what_did_not_succeed_runs_again_and_nothing_else() {
     cluster.end("1.j-0002", TaskState::Failed);
     assert_eq!(cluster.phase(id), Some(Phase::Failed));
     let ann = Peer { user: "ann".into(), is_operator: false };
-    assert!(matches!(cluster.ask(Order::Retry { job: id, by: ann }), Ok(Answer::Again(1))));
+    assert!(matches!(
+        cluster.ask(Order::Retry { job: id, by: ann }),
+        Ok(Answer::Again { tasks: 1, outputs: 0 })
+    ));
     cluster.restart();
     assert_eq!(cluster.phase(id), Some(Phase::Running));
     cluster.harness.offer("a", "cpus:4;mem:4000");
     assert_eq!(cluster.launched(), ["1.j-0002.r2"]);
     cluster.end("1.j-0002.r2", TaskState::Finished);
     assert_eq!(cluster.phase(id), Some(Phase::Succeeded));
+    assert_eq!(cluster.ask(Order::Retry { job: id, by: root() }).unwrap_err(), Refused::AllSucceeded(id));
+}
+
+#[test]
+fn an_output_that_could_not_be_fetched_is_fetched_again() {
+    let mut cluster = Cluster::new();
+    let id = cluster.submit("ann", &many(2));
+    cluster.harness.offer("a", "cpus:4;mem:4000");
+    cluster.launched();
+    cluster.end("1.j-0001", TaskState::Finished);
+    cluster.harness.update("a", "1.j-0002", TaskState::Finished);
+    cluster.fetch_as(Fetched { error: Some("the agent was away".into()), ..Fetched::default() });
+    assert_eq!(cluster.phase(id), Some(Phase::Succeeded));
+    let again = cluster.ask(Order::Retry { job: id, by: root() });
+    assert!(matches!(again, Ok(Answer::Again { tasks: 0, outputs: 1 })), "{again:?}");
+    assert_eq!(cluster.phase(id), Some(Phase::Collecting));
+    cluster.restart();
+    assert_eq!(cluster.phase(id), Some(Phase::Collecting));
+    cluster.fetch();
+    assert_eq!(cluster.phase(id), Some(Phase::Succeeded));
+    assert_eq!(cluster.snapshot(id).outputs[&1].tail.as_deref(), Some("last"));
+    cluster.harness.offer("a", "cpus:4;mem:4000");
+    assert_eq!(cluster.launched(), [""; 0], "what succeeded does not run again");
     assert_eq!(cluster.ask(Order::Retry { job: id, by: root() }).unwrap_err(), Refused::AllSucceeded(id));
 }
 
@@ -276,6 +326,36 @@ fn a_gang_that_has_waited_long_holds_back_what_is_behind_it() {
 }
 
 #[test]
+fn a_gang_that_its_users_other_tasks_keep_out_has_its_turn_in_the_end() {
+    let patience = Duration::from_secs(60);
+    let mut cluster =
+        Cluster::with(Settings { patience, tasks_per_user: 3, ..Settings::default() }, Keeping::default());
+    cluster.submit("ann", &many(1));
+    let gang = "[stage.g]\ngang = true\ncommand = \"x\"\nmemory = 100\narray = { range = [1, 3] }\n";
+    cluster.submit("ann", gang);
+    cluster.submit("ann", &many(9));
+    cluster.submit("bob", &many(2));
+    cluster.harness.offer("a", "cpus:4;mem:4000");
+    assert_eq!(cluster.launched(), ["1.j-0001", "4.j-0001", "3.j-0001", "4.j-0002"]);
+    cluster.end("1.j-0001", TaskState::Finished);
+    cluster.harness.offer("a", "cpus:4;mem:4000");
+    assert_eq!(
+        cluster.launched(),
+        ["3.j-0002", "3.j-0003"],
+        "there is no room for all of the gang below the limit"
+    );
+    cluster.harness.advance(patience);
+    cluster.end("3.j-0001", TaskState::Finished);
+    cluster.submit("bob", "");
+    cluster.harness.offer("a", "cpus:4;mem:4000");
+    assert_eq!(cluster.launched(), ["5.j-0001"], "from now on its user waits for it, and nobody else");
+    cluster.end("3.j-0002", TaskState::Finished);
+    cluster.end("3.j-0003", TaskState::Finished);
+    cluster.harness.offer("a", "cpus:4;mem:4000");
+    assert_eq!(cluster.launched(), ["2.j-g-0001", "2.j-g-0002", "2.j-g-0003"]);
+}
+
+#[test]
 fn a_job_that_no_agent_can_run_is_given_up_and_says_why() {
     let mut cluster = Cluster::new();
     let id = cluster.submit("ann", "");
@@ -295,6 +375,29 @@ fn tasks_of_jobs_that_are_forgotten_are_killed() {
     cluster.harness.update("a", "77.j-0001", TaskState::Running);
     let calls = cluster.harness.calls();
     assert!(calls.iter().any(|call| matches!(call, Call::Kill { .. })), "{calls:?}");
+}
+
+#[test]
+fn a_job_that_cannot_go_on_is_set_aside_and_the_others_go_on() {
+    let mut cluster = Cluster::new();
+    let (first, second) = (cluster.submit("ann", ""), cluster.submit("bob", ""));
+    cluster.harness.offer("a", "cpus:1;mem:4000");
+    assert_eq!(cluster.launched(), ["1.j-0001"]);
+    // As a version wrote it that had no bound on it.
+    let submission = wanted("ann", 0, "").submission;
+    let text = format!("{}timeout = \"{}s\"\n", submission.text, u64::MAX);
+    let mut draft = Draft::default();
+    draft.file(first, &Submission { text, ..submission });
+    QueueKeeper::open(cluster.store.clone(), Time::ZERO).unwrap().0.save(draft).unwrap();
+
+    cluster.restart();
+    let (_, kept) = QueueKeeper::open(cluster.store.clone(), Time::ZERO).unwrap();
+    let [(aside, why)] = kept.aside.as_slice() else { panic!("{:?}", kept.aside) };
+    assert!(*aside == first && why.contains("task.timeout: is longer than"), "{why}");
+    assert_eq!((cluster.phase(first), cluster.phase(second)), (None, Some(Phase::Waiting)));
+    cluster.harness.offer("a", "cpus:1;mem:4000");
+    assert_eq!(cluster.launched(), ["2.j-0001"]);
+    assert_eq!(cluster.submit("cyd", ""), JobId(3), "a number is given once");
 }
 
 #[test]

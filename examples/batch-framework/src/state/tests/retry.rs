@@ -88,7 +88,7 @@ fn memory_grows_after_it_was_too_little_and_only_then() {
     };
     let mut one = One::new(policy);
     let step = |step| Class { stage: 0, step };
-    assert_eq!(one.job.waiting().collect::<Vec<_>>(), [step(0)]);
+    assert_eq!(one.job.waiting().collect::<Vec<_>>(), [(step(0), 1)]);
     let id = one.launch(0);
     one.update(0, &exited(&id, 3));
     one.done();
@@ -97,7 +97,7 @@ fn memory_grows_after_it_was_too_little_and_only_then() {
     one.update(100, &of_memory(&id));
     let why = "over its 64 MiB of memory; retry 2 of 9, with 128 MiB".to_owned();
     assert_eq!(one.done(), [Effect::Again { position: 0, why }]);
-    assert_eq!(one.job.waiting().collect::<Vec<_>>(), [step(1)], "it waits for a larger offer");
+    assert_eq!(one.job.waiting().collect::<Vec<_>>(), [(step(1), 1)], "it waits for a larger offer");
     one.tick(200);
     assert_eq!(one.job.ready().collect::<Vec<_>>(), [step(1)]);
     let id = one.launch(200);
