@@ -52,6 +52,14 @@ pub fn render(report: &Report, all: bool, width: Option<u16>) -> String {
         _ = writeln!(text, "… and {rest} more; {}; --all shows every task", walls(report));
     }
     _ = writeln!(text, "{}", totals(report));
+    let mut missing = report.tasks.iter().filter_map(|task| Some((&task.name, task.output_error.as_ref()?)));
+    if let Some((name, error)) = missing.next() {
+        _ = writeln!(
+            text,
+            "outputs of {} tasks are missing; the first, of {name}: {error}",
+            1 + missing.count()
+        );
+    }
     text
 }
 
@@ -255,7 +263,14 @@ job j failed: 1 of 3 tasks succeeded, 2 did not (2 launched again); wall 1m01s, 
         let mut dark = task(1, Outcome::Succeeded);
         (dark.output_tail, dark.output_error) = (None, Some("agent one:5051 does not answer".into()));
         let report = report(vec![dark]);
-        assert!(render(&report, false, None).contains("(agent one:5051 does not answer)"));
+        let text = render(&report, false, None);
+        assert!(text.contains("(agent one:5051 does not answer)"), "{text}");
+        assert!(
+            text.ends_with(
+                "outputs of 1 tasks are missing; the first, of j-0001: agent one:5051 does not answer\n"
+            ),
+            "{text}"
+        );
         assert_eq!(report.outputs_missing(), 1);
     }
 

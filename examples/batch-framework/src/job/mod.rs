@@ -307,7 +307,8 @@ fn check_kill_grace(grace: Duration) -> Result<(), String> {
     }
 }
 
-fn check_name(name: &str) -> Result<(), String> {
+/// Refuses what ids of tasks and names of files cannot begin with.
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
     if name.len() > NAME_BYTES_MAX {
         return Err(format!(
             "{} bytes long; at most {NAME_BYTES_MAX} leave room for the ids of tasks",

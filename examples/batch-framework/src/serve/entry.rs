@@ -129,7 +129,18 @@ impl Entry {
             told: Default::default(),
         };
         entry.look_for_outputs();
+        if entry.head.ended_at.is_some() {
+            entry.note = entry.outputs_missing();
+        }
         entry
+    }
+
+    /// What to know of a job that is over: outputs that could not be fetched.
+    pub(super) fn outputs_missing(&self) -> Option<String> {
+        let missing = self.outputs.values().filter(|fetched| fetched.error.is_some()).count();
+        (missing > 0).then(|| {
+            format!("outputs of {missing} tasks are missing; `batch show` says why, `batch retry` fetches them again")
+        })
     }
 
     /// Whose outputs are yet to be fetched, from the ends of all tasks.

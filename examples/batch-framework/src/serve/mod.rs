@@ -28,6 +28,7 @@ pub(crate) use self::api::Failure;
 pub use self::api::{SOCKET, Wanted};
 use self::{keep::QueueKeeper, program::Program, scheduler::Keeping};
 use crate::{
+    job::check_name,
     keep::KeepError,
     queue::Settings,
     run::{BatchError, Format, SUCCEEDED, wall_clock},
@@ -40,7 +41,7 @@ pub const NAME: &str = "batch";
 #[derive(Debug, Clone, clap::Args)]
 pub struct Target {
     /// The name of the queue, which is that of its framework
-    #[arg(long, value_name = "NAME", default_value = NAME)]
+    #[arg(long, value_name = "NAME", default_value = NAME, value_parser = name)]
     pub name: String,
     /// Where it remembers its jobs and takes orders [default: apportion/batch/NAME in the user's state folder]
     #[arg(long, value_name = "FOLDER")]
@@ -96,6 +97,11 @@ pub struct ServeArgs {
     /// The form of the events on standard output: lines for people, or one JSON object for each
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
+}
+
+/// A name that is one part of a path: the queue's folder is called so.
+fn name(text: &str) -> Result<String, String> {
+    check_name(text).map(|()| text.to_owned())
 }
 
 fn weight(text: &str) -> Result<(String, u32), String> {
@@ -172,4 +178,17 @@ fn state_folder(name: &str) -> PathBuf {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let user = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
     user.unwrap_or_else(|| Path::new(".").join(".apportion")).join("apportion/batch").join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_called_what_a_folder_may_be() {
+        assert_eq!(name("batch-2"), Ok("batch-2".to_owned()));
+        for bad in ["", ".", "..", "../batch", "a/b", "/tmp", "-o"] {
+            assert!(name(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -298,7 +298,7 @@ impl QueueScheduler {
             return;
         }
         entry.head.ended_at = Some(now);
-        entry.note = None;
+        entry.note = entry.outputs_missing();
         work.draft.head(id, &entry.head);
         self.queue.leave(id);
         self.ended.insert((now, id));

@@ -151,6 +151,7 @@ impl QueueScheduler {
             work.draft.no_output(id, position);
         }
         (entry.head.ended_at, entry.head.cancelled, entry.short_since) = (None, false, None);
+        entry.note = None;
         entry.look_for_outputs();
         let outputs = entry.unfetched.len();
         work.fetches.extend(entry.unfetched.iter().map(|position| (id, *position)));

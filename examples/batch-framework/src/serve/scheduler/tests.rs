@@ -266,9 +266,13 @@ fn an_output_that_could_not_be_fetched_is_fetched_again() {
     cluster.harness.update("a", "1.j-0002", TaskState::Finished);
     cluster.fetch_as(Fetched { error: Some("the agent was away".into()), ..Fetched::default() });
     assert_eq!(cluster.phase(id), Some(Phase::Succeeded));
+    let note = cluster.snapshot(id).note.expect("there is something to know");
+    assert!(note.contains("outputs of 1 tasks are missing"), "{note}");
+    cluster.restart();
+    assert_eq!(cluster.snapshot(id).note, Some(note));
     let again = cluster.ask(Order::Retry { job: id, by: root() });
     assert!(matches!(again, Ok(Answer::Again { tasks: 0, outputs: 1 })), "{again:?}");
-    assert_eq!(cluster.phase(id), Some(Phase::Collecting));
+    assert_eq!((cluster.phase(id), cluster.snapshot(id).note), (Some(Phase::Collecting), None));
     cluster.restart();
     assert_eq!(cluster.phase(id), Some(Phase::Collecting));
     cluster.fetch();
