@@ -35,6 +35,7 @@ use super::{
     pool::{self, Unconnected},
     replica::{Endpoint, Ticket},
     reply::Reason,
+    worker::Place,
 };
 
 /// How often a connection that the replica has closed just then is replaced by another one to the same replica.
@@ -47,6 +48,7 @@ pub(super) struct Client {
     pub(super) address: IpAddr,
     /// Requests that came on it, for who asks whether it is idle.
     pub(super) requests: AtomicU64,
+    pub(super) _place: Place,
 }
 
 /// Answers one request, in any case.
@@ -84,7 +86,10 @@ struct Outgoing {
     pieces: Option<Arc<AtomicU64>>,
 }
 
-async fn forward(client: &Client, mut request: Request<Incoming>) -> Result<Response<ResponseBody>, Reason> {
+async fn forward(
+    client: &Arc<Client>,
+    mut request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Reason> {
     let (worker, app) = (&client.worker, &client.worker.app);
     if request.method() == Method::CONNECT {
         return Err(Reason::Tunnel);
@@ -249,7 +254,7 @@ async fn in_time<T>(app: &App, pieces: Option<&AtomicU64>, answer: impl Future<O
 
 /// The answer as the client is to get it.
 fn pass_on(
-    client: &Client,
+    client: &Arc<Client>,
     ticket: Ticket,
     mut response: Response<Incoming>,
     connection: Option<http1::SendRequest<RequestBody>>,
@@ -282,13 +287,13 @@ fn pass_on(
 
 /// From now on both sides say what they like, until both have said all, or the replica's time to drain is over.
 fn switch(
-    client: &Client,
+    client: &Arc<Client>,
     ticket: Ticket,
     mut response: Response<Incoming>,
     from_client: OnUpgrade,
 ) -> Response<ResponseBody> {
     let from_replica = hyper::upgrade::on(&mut response);
-    let end = client.worker.app.end.clone();
+    let place = Arc::clone(client);
     tokio::spawn(async move {
         let (Ok(client), Ok(replica)) = tokio::join!(from_client, from_replica) else { return };
         let (mut client, mut replica) = (TokioIo::new(client), TokioIo::new(replica));
@@ -296,8 +301,8 @@ fn switch(
         tokio::select! {
             _ = tokio::io::copy_bidirectional(&mut client, &mut replica) => {}
             () = ticket.endpoint.gone.cancelled() => {}
-            () = end.cancelled() => {}
         }
+        drop(place);
     });
     let protocol = response.headers().get(UPGRADE).cloned();
     headers::strip_hop_by_hop(response.headers_mut());

@@ -137,6 +137,8 @@ impl Balancer {
                 .name(format!("balancer-{index}"))
                 .spawn(move || {
                     runtime.block_on(worker::run(worker, listeners, ends));
+                    // With whatever a client still has.
+                    drop(runtime);
                     drop(running);
                 })
                 .map_err(thread_error)?;

@@ -23,11 +23,15 @@ use hyper_util::{
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Notify, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 use super::{
+    app::App,
     config::{Kind, Listener},
     l4,
     l7::{self, Client},
@@ -50,7 +54,28 @@ pub(super) struct Ends {
     pub(super) drain: CancellationToken,
 }
 
-/// Serves until it is told to end, and then until every client has finished or everything ends.
+/// A client, who is counted and waited for until the last of what he has under way is dropped: his connection, or the tunnel that it became.
+#[derive(Debug)]
+pub(super) struct Place {
+    app: Arc<App>,
+    _permit: OwnedSemaphorePermit,
+    _waited_for: TaskTrackerToken,
+}
+
+impl Place {
+    fn take(app: &Arc<App>, permit: OwnedSemaphorePermit, clients: &TaskTracker) -> Self {
+        app.clients.fetch_add(1, Relaxed);
+        Self { app: Arc::clone(app), _permit: permit, _waited_for: clients.token() }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.app.clients.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Serves until it is told to end, and then until every client has finished or everything ends. What is left then ends with the runtime.
 pub(super) async fn run(worker: Arc<Worker>, listeners: Vec<TcpListener>, ends: Ends) {
     let clients = TaskTracker::new();
     let app = Arc::clone(&worker.app);
@@ -59,7 +84,7 @@ pub(super) async fn run(worker: Arc<Worker>, listeners: Vec<TcpListener>, ends: 
     let server = Arc::new(server(&app.config));
     let accepting = async {
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let Ok(permit) = Arc::clone(&places).acquire_owned().await else { return };
             let (stream, address) = match accept(&listeners).await {
                 Ok(accepted) => accepted,
                 Err(_) => {
@@ -68,16 +93,8 @@ pub(super) async fn run(worker: Arc<Worker>, listeners: Vec<TcpListener>, ends: 
                 }
             };
             let (worker, server, drain) = (Arc::clone(&worker), Arc::clone(&server), ends.drain.clone());
-            clients.spawn(async move {
-                worker.app.clients.fetch_add(1, Relaxed);
-                let app = Arc::clone(&worker.app);
-                tokio::select! {
-                    () = serve(worker, &server, stream, address, drain) => {}
-                    () = app.end.cancelled() => {}
-                }
-                app.clients.fetch_sub(1, Relaxed);
-                drop(place);
-            });
+            let place = Place::take(&app, permit, &clients);
+            tokio::spawn(async move { serve(worker, place, &server, stream, address, drain).await });
         }
     };
     tokio::select! {
@@ -88,7 +105,10 @@ pub(super) async fn run(worker: Arc<Worker>, listeners: Vec<TcpListener>, ends: 
     }
     drop(listeners);
     clients.close();
-    clients.wait().await;
+    tokio::select! {
+        () = clients.wait() => {}
+        () = app.end.cancelled() => {}
+    }
 }
 
 /// The next connection on any of these sockets: one, unless there are fewer workers than there were.
@@ -123,6 +143,7 @@ fn server(config: &Listener) -> auto::Builder<TokioExecutor> {
 
 async fn serve(
     worker: Arc<Worker>,
+    place: Place,
     server: &auto::Builder<TokioExecutor>,
     stream: TcpStream,
     address: SocketAddr,
@@ -138,8 +159,12 @@ async fn serve(
         l4::serve(&worker, stream, address).await;
         return;
     }
-    let client =
-        Arc::new(Client { worker, address: address.ip().to_canonical(), requests: AtomicU64::new(0) });
+    let client = Arc::new(Client {
+        worker,
+        address: address.ip().to_canonical(),
+        requests: AtomicU64::new(0),
+        _place: place,
+    });
     let begun = Arc::new(Notify::new());
     let service = {
         let (client, begun) = (Arc::clone(&client), Arc::clone(&begun));

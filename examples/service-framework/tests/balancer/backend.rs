@@ -21,7 +21,10 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) type Body = BoxBody<Bytes, hyper::Error>;
@@ -62,6 +65,27 @@ impl Backend {
                 request.into_body().collect().await.ok()?;
                 Some(answer(200, &text))
             }
+        })
+        .await
+    }
+
+    /// One that has every connection upgraded, and then sends back each four bytes in reverse.
+    pub(crate) async fn reversing(id: &str) -> Self {
+        Self::start(id, |mut request: Request<Incoming>| async move {
+            let upgrade = hyper::upgrade::on(&mut request);
+            tokio::spawn(async move {
+                let mut stream = TokioIo::new(upgrade.await.unwrap());
+                let mut bytes = [0; 4];
+                while stream.read_exact(&mut bytes).await.is_ok() {
+                    bytes.reverse();
+                    stream.write_all(&bytes).await.unwrap();
+                }
+            });
+            let switching = Response::builder()
+                .status(101)
+                .header("connection", "upgrade")
+                .header("upgrade", "websocket");
+            Some(switching.body(body("")).unwrap())
         })
         .await
     }

@@ -7,6 +7,7 @@ use hyper::{
     Request, Response,
     body::{Body, Bytes, Incoming},
     client::conn::{http1, http2},
+    upgrade::Upgraded,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
@@ -72,4 +73,36 @@ pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     let mut answer = Vec::new();
     let _ = soon(stream.read_to_end(&mut answer)).await;
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// What a WebSocket does: a connection of HTTP/1 that became one for bytes both ways.
+pub(crate) struct Tunnel(TokioIo<Upgraded>);
+
+impl Tunnel {
+    pub(crate) async fn open(address: SocketAddr) -> Self {
+        let mut sender = http1(address).await;
+        let mut request = request("GET", "");
+        request.headers_mut().insert("connection", "Upgrade".parse().unwrap());
+        request.headers_mut().insert("upgrade", "websocket".parse().unwrap());
+        let mut response = soon(sender.send_request(request)).await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["upgrade"]),
+            (101, &"websocket".parse().unwrap())
+        );
+        Self(TokioIo::new(soon(hyper::upgrade::on(&mut response)).await.unwrap()))
+    }
+
+    /// Sends a word and reads one as long.
+    pub(crate) async fn say(&mut self, word: &str) -> String {
+        self.0.write_all(word.as_bytes()).await.unwrap();
+        let mut bytes = vec![0; word.len()];
+        soon(self.0.read_exact(&mut bytes)).await.unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// Waits until the other side has ended it.
+    pub(crate) async fn is_cut(&mut self) {
+        let read = soon(self.0.read(&mut [0; 1])).await;
+        assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    }
 }

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
     backend::{Backend, answer},
-    client::get,
+    client::{Tunnel, get},
     soon,
 };
 
@@ -160,6 +160,21 @@ async fn other_settings_hold_at_once_and_turn_nobody_away() {
     }
     end.send_replace(true);
     assert!(soon(client).await.unwrap() >= 80);
+}
+
+#[tokio::test]
+async fn other_settings_leave_tunnels_as_they_are() {
+    let stage = Stage::new();
+    let backend = Backend::reversing("a").await;
+    stage.show(vec![app("web", Some(free()), vec![ready(&backend)])]).await;
+    let mut tunnel = Tunnel::open(stage.address("web")).await;
+    let before = stage.front.balancer("web").unwrap();
+    let listener = Listener { workers: 2, ..free() };
+    assert!(stage.show(vec![app("web", Some(listener), vec![ready(&backend)])]).await);
+    assert_eq!(Tunnel::open(stage.address("web")).await.say("1234").await, "4321");
+    assert_eq!((tunnel.say("abcd").await.as_str(), before.statistics().clients), ("dcba", 1));
+    drop(tunnel);
+    assert!(soon(before.shutdown(crate::LONG)).await, "it has nobody left");
 }
 
 #[tokio::test]

@@ -7,8 +7,6 @@ use hyper::{
     HeaderMap, Request, Response, StatusCode, Version,
     body::{Bytes, Frame, Incoming},
 };
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     backend::{Backend, answer, body},
@@ -165,43 +163,54 @@ async fn grpc_has_its_trailers() {
 /// What a WebSocket does: a handshake of HTTP/1, and then bytes both ways until one side closes.
 #[tokio::test]
 async fn an_upgraded_connection_is_a_tunnel() {
-    let backend = Backend::start("a", |mut request: Request<Incoming>| async move {
-        let upgrade = hyper::upgrade::on(&mut request);
-        tokio::spawn(async move {
-            let mut stream = TokioIo::new(upgrade.await.unwrap());
-            let mut bytes = [0; 4];
-            while stream.read_exact(&mut bytes).await.is_ok() {
-                bytes.reverse();
-                stream.write_all(&bytes).await.unwrap();
-            }
-        });
-        let switching =
-            Response::builder().status(101).header("connection", "upgrade").header("upgrade", "websocket");
-        Some(switching.body(body("")).unwrap())
-    })
-    .await;
+    let backend = Backend::reversing("a").await;
     let balancer = start("");
     balancer.replace(vec![backend.replica()]);
-    let mut sender = client::http1(balancer.address()).await;
-    let mut request = request("GET", "");
-    request.headers_mut().insert("connection", "Upgrade".parse().unwrap());
-    request.headers_mut().insert("upgrade", "websocket".parse().unwrap());
-    let mut response = soon(sender.send_request(request)).await.unwrap();
-    assert_eq!(
-        (response.status(), &response.headers()["upgrade"]),
-        (StatusCode::SWITCHING_PROTOCOLS, &"websocket".parse().unwrap())
-    );
-    let mut stream = TokioIo::new(soon(hyper::upgrade::on(&mut response)).await.unwrap());
-    for word in [b"abcd", b"1234"] {
-        stream.write_all(word).await.unwrap();
-        let mut bytes = [0; 4];
-        soon(stream.read_exact(&mut bytes)).await.unwrap();
-        bytes.reverse();
-        assert_eq!(&bytes, word);
+    let mut tunnel = client::Tunnel::open(balancer.address()).await;
+    for word in ["abcd", "1234"] {
+        assert_eq!(tunnel.say(word).await, word.chars().rev().collect::<String>());
     }
-    assert_eq!(balancer.statistics().replica("a").unwrap().in_flight, 1, "it has a place until it ends");
-    drop(stream);
-    until("the tunnel has ended", || balancer.statistics().replica("a").unwrap().in_flight == 0).await;
+    let statistics = balancer.statistics();
+    let places = (statistics.clients, statistics.replica("a").unwrap().in_flight);
+    assert_eq!(places, (1, 1), "it has both until it ends");
+    drop(tunnel);
+    until("the tunnel has ended", || {
+        let statistics = balancer.statistics();
+        statistics.clients == 0 && statistics.replica("a").unwrap().in_flight == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_tunnel_may_finish_when_its_listener_ends() {
+    let backend = Backend::reversing("a").await;
+    let balancer = std::sync::Arc::new(start("workers = 2"));
+    balancer.replace(vec![backend.replica()]);
+    let address = balancer.address();
+    let (mut finishes, mut stays) =
+        (client::Tunnel::open(address).await, client::Tunnel::open(address).await);
+    let ending = tokio::spawn({
+        let balancer = std::sync::Arc::clone(&balancer);
+        async move { balancer.shutdown(crate::LONG).await }
+    });
+    until("nobody listens", || std::net::TcpStream::connect(address).is_err()).await;
+    assert_eq!((finishes.say("abcd").await, stays.say("1234").await), ("dcba".to_owned(), "4321".to_owned()));
+    drop(finishes);
+    until("one is left", || balancer.statistics().clients == 1).await;
+    assert_eq!(stays.say("abcd").await, "dcba");
+    drop(stays);
+    assert!(soon(ending).await.unwrap(), "everybody could finish");
+}
+
+#[tokio::test]
+async fn a_tunnel_that_does_not_finish_is_cut() {
+    let backend = Backend::reversing("a").await;
+    let balancer = start("");
+    balancer.replace(vec![backend.replica()]);
+    let mut tunnel = client::Tunnel::open(balancer.address()).await;
+    assert!(!soon(balancer.shutdown(Duration::from_millis(1))).await);
+    tunnel.is_cut().await;
+    assert_eq!(balancer.statistics().clients, 0);
 }
 
 #[tokio::test]
