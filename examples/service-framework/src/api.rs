@@ -132,7 +132,14 @@ impl Desk {
             return failure(StatusCode::SERVICE_UNAVAILABLE, "the scheduler has ended");
         }
         match answer.await {
+            Ok(Ok(Answer::Services(mut services))) => {
+                for service in &mut services {
+                    service.unserved = self.front.unserved(&service.name);
+                }
+                Json(Answer::Services(services)).into_response()
+            }
             Ok(Ok(Answer::Explained(mut explained))) => {
+                explained.unserved = self.front.unserved(&explained.service);
                 self.ask_master(&mut explained).await;
                 Json(Answer::Explained(explained)).into_response()
             }

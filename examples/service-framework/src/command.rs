@@ -232,7 +232,9 @@ fn list(services: &[AppView]) -> String {
     table.set_header(["SERVICE", "READY", "REVISION", "STATE"]);
     for app in services {
         let ready = format!("{}/{}", app.ready, app.replicas);
-        table.add_row([app.name.clone(), ready, app.revision.to_string(), phase(app).to_owned()]);
+        let unserved = if app.unserved.is_some() { ", not served" } else { "" };
+        let state = format!("{}{unserved}", phase(app));
+        table.add_row([app.name.clone(), ready, app.revision.to_string(), state]);
     }
     table.to_string()
 }
@@ -247,6 +249,9 @@ fn details(app: &AppView) -> String {
     ];
     if let Some(listener) = &app.balancer {
         lines.push(format!("clients    {}", listener.address));
+    }
+    if let Some(why) = &app.unserved {
+        lines.push(format!("not served {why}"));
     }
     if let Some(rejected) = app.rejected {
         lines.push(format!("given up   {rejected}"));
@@ -278,6 +283,20 @@ fn details(app: &AppView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_that_clients_do_not_reach_is_not_shown_as_if_they_did() {
+        let spec = "name = 'web'\ncommand = 'serve'\nports = 1\n[balancer]\naddress = '127.0.0.1:80'\n";
+        let spec = Arc::new(Spec::parse(std::path::Path::new("web.toml"), spec).unwrap());
+        let mut services = crate::state::Services::default();
+        services.apply(vec![spec], false, apportion_sdk::Time::ZERO, &mut Vec::new()).unwrap();
+        let mut app = services.view().remove(0);
+        assert!(!list(std::slice::from_ref(&app)).contains("not served"));
+        app.unserved = Some("cannot listen on 127.0.0.1:80 for web".to_owned());
+        let (list, details) = (list(std::slice::from_ref(&app)), details(&app));
+        assert!(list.trim_end().ends_with("on its way, not served"), "{list}");
+        assert!(details.contains("\nnot served cannot listen on 127.0.0.1:80 for web\n"), "{details}");
+    }
 
     #[test]
     fn what_changes_is_said_in_a_line_for_each_service() {

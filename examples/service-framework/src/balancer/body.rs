@@ -4,7 +4,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -17,7 +17,10 @@ use hyper::{
 };
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::{pool, replica::Ticket};
+use super::{
+    pool,
+    replica::{Ticket, lock},
+};
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +28,8 @@ pub(super) enum BodyError {
     /// The connection that it came from failed.
     #[error("the body breaks off: {0}")]
     Broken(#[from] hyper::Error),
-    /// Nothing came for longer than it may.
-    #[error("nothing of the body came for longer than timeouts.body")]
+    /// Nothing came, or was taken, for longer than it may.
+    #[error("nothing of the body came or was taken for longer than timeouts.body")]
     Stalled,
 }
 
@@ -165,8 +168,8 @@ impl Lease {
 pub(super) enum ResponseBody {
     /// Said by the balancer itself.
     Own(Bytes),
-    /// Passed on from a replica.
-    Replica(Box<Answer>),
+    /// Passed on from a replica; none when the client took nothing for too long.
+    Replica(Arc<Mutex<Option<Answer>>>),
 }
 
 /// The body of a replica's answer.
@@ -174,13 +177,40 @@ pub(super) struct Answer {
     from: Incoming,
     patience: Patience,
     lease: Option<Lease>,
+    /// How often more was asked for, and whether the replica has yet to give it.
+    asked: u64,
+    awaited: bool,
 }
 
 impl ResponseBody {
-    pub(super) fn of_replica(from: Incoming, patience: Duration, lease: Lease) -> Self {
-        let mut answer = Answer { from, patience: Patience::new(patience), lease: Some(lease) };
+    /// An answer of which the client may take nothing for as long as the replica may send nothing. Over HTTP/1 the kernel sees to that for the
+    /// connection; a stream of HTTP/2, whose connection is well, is `watched`.
+    pub(super) fn of_replica(from: Incoming, patience: Duration, lease: Lease, watched: bool) -> Self {
+        let lease = Some(lease);
+        let mut answer = Answer { from, patience: Patience::new(patience), lease, asked: 0, awaited: false };
         answer.finish_at_end();
-        Self::Replica(Box::new(answer))
+        let watched = watched && answer.lease.is_some();
+        let answer = Arc::new(Mutex::new(Some(answer)));
+        if watched {
+            tokio::spawn(watch(Arc::downgrade(&answer), patience));
+        }
+        Self::Replica(answer)
+    }
+}
+
+/// Lets go of an answer, and so of the place on its replica, when nobody asks for more of it for so long.
+async fn watch(answer: Weak<Mutex<Option<Answer>>>, patience: Duration) {
+    let mut before = None;
+    loop {
+        sleep(patience).await;
+        let Some(answer) = answer.upgrade() else { return };
+        let mut answer = lock(&answer);
+        match &*answer {
+            Some(Answer { lease: Some(_), asked, awaited, .. }) if *awaited || before != Some(*asked) => {
+                before = Some(*asked);
+            }
+            _ => return drop(answer.take()),
+        }
     }
 }
 
@@ -203,13 +233,16 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let answer = match &mut *self {
+        let mut answer = match &mut *self {
             Self::Own(bytes) if bytes.is_empty() => return Poll::Ready(None),
             Self::Own(bytes) => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Replica(answer) => answer,
+            Self::Replica(answer) => lock(answer),
         };
+        let Some(answer) = &mut *answer else { return Poll::Ready(Some(Err(BodyError::Stalled))) };
         let polled = Pin::new(&mut answer.from).poll_frame(context);
         let watched = answer.patience.watch(context, polled);
+        answer.asked += 1;
+        answer.awaited = watched.is_pending();
         match &watched {
             Poll::Ready(Some(Ok(_))) => answer.finish_at_end(),
             Poll::Ready(Some(Err(_))) => {
@@ -230,14 +263,16 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(bytes) => bytes.is_empty(),
-            Self::Replica(answer) => answer.from.is_end_stream(),
+            Self::Replica(answer) => lock(answer).as_ref().is_some_and(|answer| answer.from.is_end_stream()),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Replica(answer) => answer.from.size_hint(),
+            Self::Replica(answer) => {
+                lock(answer).as_ref().map_or_else(SizeHint::default, |answer| answer.from.size_hint())
+            }
         }
     }
 }

@@ -97,6 +97,10 @@ pub(super) fn prepare(
         parts.headers.insert(UPGRADE, protocol);
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
+    // HTTP/2 may spread them over several headers (RFC 9113, 8.2.3); others know one.
+    if to != Version::HTTP_2 && parts.headers.get_all(COOKIE).iter().nth(1).is_some() {
+        join(&mut parts.headers, COOKIE, "; ", None);
+    }
     if body_of_unknown_length && to != Version::HTTP_2 {
         parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
@@ -107,8 +111,8 @@ pub(super) fn prepare(
 
 fn forwarded(parts: &mut request::Parts, client: IpAddr) {
     let via = if parts.version == Version::HTTP_2 { "2 balancer" } else { "1.1 balancer" };
-    append(&mut parts.headers, FORWARDED_FOR, &client.to_string());
-    append(&mut parts.headers, VIA, via);
+    join(&mut parts.headers, FORWARDED_FOR, ", ", Some(&client.to_string()));
+    join(&mut parts.headers, VIA, ", ", Some(via));
     if let Entry::Vacant(proto) = parts.headers.entry(FORWARDED_PROTO) {
         proto.insert(HeaderValue::from_static("http"));
     }
@@ -119,14 +123,10 @@ fn forwarded(parts: &mut request::Parts, client: IpAddr) {
     }
 }
 
-/// Adds to a list; several headers of this name become one.
-fn append(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    let mut list = Vec::new();
-    for before in headers.get_all(&name) {
-        list.extend_from_slice(before.as_bytes());
-        list.extend_from_slice(b", ");
-    }
-    list.extend_from_slice(value.as_bytes());
+/// Several headers of this name become one, with one more value at its end.
+fn join(headers: &mut HeaderMap, name: HeaderName, separator: &str, more: Option<&str>) {
+    let values = headers.get_all(&name).iter().map(HeaderValue::as_bytes).chain(more.map(str::as_bytes));
+    let list = values.collect::<Vec<_>>().join(separator.as_bytes());
     if let Ok(list) = HeaderValue::from_bytes(&list) {
         headers.insert(name, list);
     }
@@ -257,6 +257,25 @@ mod tests {
             all(&parts),
             ["via: 1.1 x, 1.1 balancer", "x-forwarded-for: a, b, 192.0.2.7", "x-forwarded-proto: https"]
         );
+    }
+
+    #[test]
+    fn cookies_are_one_header_for_who_knows_only_one() {
+        let cookies = |to, headers: &[(&str, &str)]| {
+            let mut parts = parts("http://example.org/", Version::HTTP_2, headers);
+            prepare(&mut parts, to, CLIENT, false, false, "10.0.0.1:80");
+            parts
+                .headers
+                .get_all(COOKIE)
+                .iter()
+                .map(|value| value.to_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        let spread = [("cookie", "a=1"), ("cookie", "b=2; c=3"), ("cookie", "d=4")];
+        assert_eq!(cookies(Version::HTTP_11, &spread), ["a=1; b=2; c=3; d=4"]);
+        assert_eq!(cookies(Version::HTTP_2, &spread), ["a=1", "b=2; c=3", "d=4"]);
+        assert_eq!(cookies(Version::HTTP_11, &spread[..1]), ["a=1"]);
+        assert_eq!(cookies(Version::HTTP_11, &[]), [""; 0]);
     }
 
     #[test]

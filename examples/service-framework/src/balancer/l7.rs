@@ -94,8 +94,9 @@ async fn forward(
     if request.method() == Method::CONNECT {
         return Err(Reason::Tunnel);
     }
-    let upgrade = headers::asks_for_upgrade(request.version(), request.headers())
-        .then(|| hyper::upgrade::on(&mut request));
+    let version = request.version();
+    let upgrade =
+        headers::asks_for_upgrade(version, request.headers()).then(|| hyper::upgrade::on(&mut request));
     let to = match app.config.replica_protocol {
         _ if upgrade.is_some() => Version::HTTP_11,
         ReplicaProtocol::Http1 => Version::HTTP_11,
@@ -131,7 +132,7 @@ async fn forward(
                     drop(connection);
                     Failed { unsent: Some(again), reason: Reason::NoAnswer }
                 }
-                _ => return Ok(pass_on(client, ticket, response, connection, upgrade)),
+                _ => return Ok(pass_on(client, version, ticket, response, connection, upgrade)),
             },
             Err(failed) => {
                 if !matches!(failed.reason, Reason::BodyLate | Reason::BodyBroken | Reason::PendingFull) {
@@ -252,9 +253,10 @@ async fn in_time<T>(app: &App, pieces: Option<&AtomicU64>, answer: impl Future<O
     }
 }
 
-/// The answer as the client is to get it.
+/// The answer as the client, who asked in this version, is to get it.
 fn pass_on(
     client: &Arc<Client>,
+    version: Version,
     ticket: Ticket,
     mut response: Response<Incoming>,
     connection: Option<http1::SendRequest<RequestBody>>,
@@ -282,7 +284,7 @@ fn pass_on(
     *response.version_mut() = Version::HTTP_11;
     let lease = Lease { ticket, connection: connection.map(|connection| (connection, worker.index)) };
     let patience = worker.app.config.timeouts.body;
-    response.map(|body| ResponseBody::of_replica(body, patience, lease))
+    response.map(|body| ResponseBody::of_replica(body, patience, lease, version == Version::HTTP_2))
 }
 
 /// From now on both sides say what they like, until both have said all, or the replica's time to drain is over.

@@ -26,18 +26,11 @@ impl Sockets {
     pub fn open(app: &str, listener: &Listener) -> Result<Self, StartError> {
         let mut address = listener.address;
         let mut sockets = Vec::new();
-        for _ in 0..listener.workers.max(1) {
-            let socket = listen(address, listener.workers > 1).map_err(|source| StartError::Listen {
-                app: app.to_owned(),
-                address,
-                source,
-            })?;
+        for place in 0..listener.workers.max(1) {
+            let failed = |source| StartError::Listen { app: app.to_owned(), address, source };
+            let socket = listen(address, place == 0, listener.workers > 1).map_err(failed)?;
             // The first may have been given a free port; the others share it.
-            address = socket.local_addr().map_err(|source| StartError::Listen {
-                app: app.to_owned(),
-                address,
-                source,
-            })?;
+            address = socket.local_addr().map_err(failed)?;
             sockets.push(socket);
         }
         Ok(Self { address, sockets: Mutex::new(sockets) })
@@ -71,13 +64,33 @@ impl Sockets {
     }
 }
 
-fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+/// Opens one socket. The first of an address has it from nobody else, not even from somebody who would share it; then `shared` lets others join.
+fn listen(address: SocketAddr, first: bool, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    if shared {
-        socket.set_reuse_port(true)?;
-    }
+    socket.set_reuse_port(!first)?;
     socket.bind(&address.into())?;
+    socket.set_reuse_port(shared)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_shares_an_address_by_accident() {
+        let of = |address, workers| Listener { workers, ..Listener::new(address) };
+        for workers in [1, 3] {
+            let free = of(([127, 0, 0, 1], 0).into(), workers);
+            let sockets = Sockets::open("web", &free).unwrap();
+            for others in [1, 3] {
+                let refused = Sockets::open("shop", &of(sockets.address(), others)).unwrap_err().to_string();
+                assert!(refused.contains("cannot listen on") && refused.contains("for shop"), "{refused}");
+            }
+            assert_eq!(sockets.deal(workers).unwrap().len(), workers);
+            drop(sockets);
+        }
+    }
 }

@@ -16,6 +16,9 @@ const CHANGES_SHOWN: usize = 10;
 pub(super) fn text(explained: &Explained) -> String {
     let Explained { service, replicas, ready, .. } = explained;
     let mut lines = vec![format!("{service}: {ready} of {replicas} replicas are ready")];
+    if let Some(why) = &explained.unserved {
+        lines.push(format!("  clients do not reach it, or not all of its replicas: {why}"));
+    }
     if !explained.waits_for.is_empty() {
         lines.push(format!("  it is started when `{}` is complete", explained.waits_for.join("`, `")));
     }
@@ -94,8 +97,10 @@ mod tests {
         services.measured(&[measured], Time::from_micros(50_000_000), &mut Vec::new());
         let mut explained = services.explain("web", now).unwrap();
         explained.offers = vec!["role *: no agent is registered".to_owned()];
+        explained.unserved = Some("cannot listen".to_owned());
         let expected = "\
 web: 0 of 4 replicas are ready
+  clients do not reach it, or not all of its replicas: cannot listen
   4 of revision 1 wait for an offer for role * with cpus:0.1;mem:64
     the master: role *: no agent is registered
   scaled from 1 to 9 replicas, measured every 15s

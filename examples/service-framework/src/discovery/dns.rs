@@ -15,7 +15,7 @@ use std::{
 
 use simple_dns::{
     CLASS, Name, OPCODE, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, ResourceRecord, TYPE,
-    rdata::{A, AAAA, RData, SRV},
+    rdata::{A, AAAA, OPT, RData, SOA, SRV},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -142,17 +142,28 @@ pub fn answer(directory: &Directory, message: &[u8], udp_bytes: Option<usize>) -
             asked.opt().map_or(least, |opt| usize::from(opt.udp_packet_size).clamp(least, UDP_BYTES_MAX))
         }
     };
-    if asked.opcode() != OPCODE::StandardQuery {
-        return refusal(asked.id(), RCODE::NotImplemented);
-    }
-    let [question] = asked.questions.as_slice() else { return refusal(asked.id(), RCODE::FormatError) };
     let mut reply = Packet::new_reply(asked.id());
-    reply.set_flags(PacketFlag::AUTHORITATIVE_ANSWER);
     if asked.has_flags(PacketFlag::RECURSION_DESIRED) {
         reply.set_flags(PacketFlag::RECURSION_DESIRED);
     }
-    reply.questions.push(question.clone());
-    *reply.rcode_mut() = fill(directory, question, &mut reply);
+    // Who speaks EDNS is to hear it (RFC 6891).
+    *reply.opt_mut() =
+        asked.opt().map(|_| OPT { opt_codes: Vec::new(), udp_packet_size: UDP_BYTES_MAX as u16, version: 0 });
+    reply.questions.clone_from(&asked.questions);
+    let code = match asked.questions.as_slice() {
+        _ if asked.opcode() != OPCODE::StandardQuery => RCODE::NotImplemented,
+        _ if asked.opt().is_some_and(|opt| opt.version > 0) => RCODE::BADVERS,
+        [question] => fill(directory, question, &mut reply),
+        _ => RCODE::FormatError,
+    };
+    *reply.rcode_mut() = code;
+    if matches!(code, RCODE::NoError | RCODE::NameError) {
+        reply.set_flags(PacketFlag::AUTHORITATIVE_ANSWER);
+        if reply.answers.is_empty() {
+            // It says for how long there is nothing (RFC 2308).
+            reply.name_servers.extend(authority());
+        }
+    }
     let bytes = reply.build_bytes_vec_compressed().ok()?;
     if bytes.len() <= limit {
         return Some(bytes);
@@ -170,25 +181,62 @@ fn refusal(id: u16, code: RCODE) -> Option<Vec<u8>> {
     reply.build_bytes_vec_compressed().ok()
 }
 
-/// What a name asks for: all replicas of an app, or the one of an SRV record.
+/// What a name in the zone asks for.
 enum Asked {
+    /// The zone itself.
+    Zone,
+    /// All replicas of an app, if that is an app.
     App(String),
+    /// The same, with their ports.
     Service(String),
+    /// The one of an SRV record.
     Replica(IpAddr),
+    Nothing,
 }
 
-/// Takes a name apart that is in the zone.
+/// Takes a name apart; none when it is not in the zone.
 fn asked(name: &str) -> Option<Asked> {
     let name = name.to_ascii_lowercase();
-    let within = name.strip_suffix(ZONE)?.strip_suffix('.')?;
+    let within = name.strip_suffix(ZONE)?;
+    if within.is_empty() {
+        return Some(Asked::Zone);
+    }
+    let within = within.strip_suffix('.')?;
     if let Some(service) = within.strip_suffix("._tcp") {
-        return Some(Asked::Service(service.strip_prefix('_')?.to_owned()));
+        let service = service.strip_prefix('_').map(|service| Asked::Service(service.to_owned()));
+        return Some(service.unwrap_or(Asked::Nothing));
     }
     if let Some(address) = within.strip_suffix(".ip") {
         let address = address.replace("x", ":").replace('-', ".");
-        return address.parse().ok().map(Asked::Replica);
+        return Some(address.parse().map_or(Asked::Nothing, Asked::Replica));
     }
     Some(Asked::App(within.to_owned()))
+}
+
+/// What is said of a name that is no app: a name below which there are others is there, and only has nothing (RFC 8020).
+fn without_app(directory: &Directory, name: &str) -> RCODE {
+    let below = |app: &String| app.strip_suffix(name).is_some_and(|before| before.ends_with('.'));
+    match ["_tcp", "ip"].contains(&name) || directory.apps().iter().any(below) {
+        true => RCODE::NoError,
+        false => RCODE::NameError,
+    }
+}
+
+/// The record of the zone. Its numbers are for servers that copy zones, and nobody may copy this one.
+fn authority() -> Option<ResourceRecord<'static>> {
+    let zone = Name::new(ZONE).ok()?;
+    let seconds = TTL_SECONDS as i32;
+    let (mname, rname) = (zone.clone(), zone.clone());
+    let soa = SOA {
+        mname,
+        rname,
+        serial: 1,
+        refresh: seconds,
+        retry: seconds,
+        expire: seconds,
+        minimum: TTL_SECONDS,
+    };
+    Some(ResourceRecord::new(zone, CLASS::IN, TTL_SECONDS, RData::SOA(soa)))
 }
 
 /// The name of one replica's address, for SRV records, which can only point to names: `10-0-0-1.ip` or `fd00xx1.ip`.
@@ -200,14 +248,14 @@ fn fill(directory: &Directory, question: &Question<'_>, reply: &mut Packet<'_>) 
     if !matches!(question.qclass, QCLASS::CLASS(CLASS::IN) | QCLASS::ANY) {
         return RCODE::Refused;
     }
-    let name = question.qname.to_string();
-    let in_zone = name.to_ascii_lowercase().ends_with(ZONE);
-    let Some(asked) = asked(&name) else { return if in_zone { RCODE::NameError } else { RCODE::Refused } };
+    let Some(asked) = asked(&question.qname.to_string()) else { return RCODE::Refused };
     let owner = question.qname.clone().into_owned();
     let wants = |kind: TYPE| question.qtype == QTYPE::ANY || question.qtype == QTYPE::TYPE(kind);
     match asked {
+        Asked::Nothing => return RCODE::NameError,
+        Asked::Zone => reply.answers.extend(authority().filter(|_| wants(TYPE::SOA))),
         Asked::App(app) => {
-            let Some(replicas) = directory.replicas(&app) else { return RCODE::NameError };
+            let Some(replicas) = directory.replicas(&app) else { return without_app(directory, &app) };
             let mut addresses: Vec<IpAddr> = ready(&replicas).map(|replica| replica.address.ip()).collect();
             addresses.sort();
             addresses.dedup();
@@ -322,6 +370,64 @@ mod tests {
         assert!(bytes.len() <= UDP_BYTES && Packet::parse(&bytes).unwrap().has_flags(PacketFlag::TRUNCATION));
         let bytes = answer(&directory, &ask("web.service.apportion", TYPE::A), None).unwrap();
         assert_eq!(Packet::parse(&bytes).unwrap().answers.len(), 100);
+    }
+
+    /// A name that is there without an address, and one that is not: resolvers keep for how long that is so, and for what is below.
+    #[test]
+    fn a_name_above_others_is_there_and_has_nothing() {
+        let directory = directory(1);
+        directory.replace("a.b", Vec::new());
+        for (name, code) in [
+            ("service.apportion", RCODE::NoError),
+            ("SERVICE.apportion", RCODE::NoError),
+            ("_tcp.service.apportion", RCODE::NoError),
+            ("ip.service.apportion", RCODE::NoError),
+            ("b.service.apportion", RCODE::NoError),
+            ("a.b.service.apportion", RCODE::NoError),
+            ("eb.service.apportion", RCODE::NameError),
+            ("_db._tcp.service.apportion", RCODE::NameError),
+            ("web._tcp.service.apportion", RCODE::NameError),
+            ("x-y.ip.service.apportion", RCODE::NameError),
+        ] {
+            let bytes = answer(&directory, &ask(name, TYPE::A), None).unwrap();
+            let reply = Packet::parse(&bytes).unwrap();
+            assert_eq!((reply.rcode(), reply.answers.len()), (code, 0), "{name}");
+            let [authority] = reply.name_servers.as_slice() else { panic!("{name}: {reply:?}") };
+            assert_eq!(authority.name.to_string(), ZONE);
+            assert!(matches!(&authority.rdata, RData::SOA(soa) if soa.minimum == TTL_SECONDS), "{name}");
+        }
+        let bytes = answer(&directory, &ask(ZONE, TYPE::SOA), None).unwrap();
+        let reply = Packet::parse(&bytes).unwrap();
+        assert_eq!((reply.answers.len(), reply.name_servers.len()), (1, 0));
+        // What ends in the same letters is somebody else's.
+        for name in ["fooservice.apportion", "apportion"] {
+            let bytes = answer(&directory, &ask(name, TYPE::A), None).unwrap();
+            let reply = Packet::parse(&bytes).unwrap();
+            let authoritative = reply.has_flags(PacketFlag::AUTHORITATIVE_ANSWER);
+            assert_eq!(
+                (reply.rcode(), reply.name_servers.len(), authoritative),
+                (RCODE::Refused, 0, false),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_speaks_edns_is_answered_so() {
+        let directory = directory(1);
+        let ask = |version| {
+            let question = ask("web.service.apportion", TYPE::A);
+            let mut packet = Packet::parse(&question).unwrap();
+            *packet.opt_mut() = Some(OPT { opt_codes: Vec::new(), udp_packet_size: 4096, version });
+            let bytes = answer(&directory, &packet.build_bytes_vec().unwrap(), Some(UDP_BYTES)).unwrap();
+            let reply = Packet::parse(&bytes).unwrap();
+            (reply.rcode(), reply.answers.len(), reply.opt().map(|opt| (opt.version, opt.udp_packet_size)))
+        };
+        assert_eq!(ask(0), (RCODE::NoError, 1, Some((0, UDP_BYTES_MAX as u16))));
+        assert_eq!(ask(1), (RCODE::BADVERS, 0, Some((0, UDP_BYTES_MAX as u16))));
+        let bytes =
+            answer(&directory, &self::ask("web.service.apportion", TYPE::A), Some(UDP_BYTES)).unwrap();
+        assert!(Packet::parse(&bytes).unwrap().opt().is_none());
     }
 
     #[test]

@@ -36,10 +36,10 @@ use crate::{
     discovery::Directory,
     event::{Event, Told},
     scheduler::{Order, Request, Views},
-    state::{AppView, TaskView},
+    state::{AppView, Endpoint, TaskView},
 };
 
-/// After so long it is tried again to listen where that was not possible, and to find a host that had no address.
+/// After so long it is tried again to listen where that was not possible, and to find a host that had no address once it is looked up again.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The balancers of a framework, and where its replicas are. Shared by whoever asks for [statistics](Front::statistics), or whether
@@ -69,7 +69,7 @@ struct State {
     reserved: Addresses,
     /// Tasks for whose drain somebody waits.
     draining: BTreeSet<TaskId>,
-    /// What could not be done when it was last told, so that it is told once.
+    /// What could not be done the last time, so that it is told once.
     troubles: BTreeMap<String, String>,
 }
 
@@ -115,6 +115,11 @@ impl Front {
         Some(self.balancer(app)?.statistics())
     }
 
+    /// Why clients do not reach an app, or not all of its replicas; none when they do.
+    pub fn unserved(&self, app: &str) -> Option<String> {
+        self.state().troubles.get(app).cloned()
+    }
+
     /// Waits until a client of an app waits for a replica, as after it was scaled to none. Returns at once for as long as one does.
     pub async fn wanted(&self, app: &str) {
         let mut changed = self.changed.subscribe();
@@ -145,7 +150,7 @@ impl Front {
                     // The scheduler has ended: nothing changes any more.
                     return pending().await;
                 },
-                () = tokio::time::sleep(RETRY), if !complete => {}
+                () = tokio::time::sleep(if complete { hosts::REFRESH } else { RETRY }) => {}
             }
         }
     }
@@ -154,22 +159,24 @@ impl Front {
     pub async fn bring_up(&self) -> bool {
         let mut hosts = self.hosts.lock().await;
         let views = self.services();
-        let mut replicas = Vec::new();
+        let sought = |view: &&AppView| {
+            self.finds_all || view.balancer.is_some() || view.tasks.iter().any(|task| task.draining)
+        };
+        let endpoints = views.iter().filter(sought).flat_map(led_to);
+        hosts.look_up(endpoints.map(|(_, endpoint)| endpoint.host.as_str())).await;
         let mut troubles = BTreeMap::new();
+        let mut replicas = Vec::new();
         for view in views.iter() {
-            let sought =
-                self.finds_all || view.balancer.is_some() || view.tasks.iter().any(|task| task.draining);
-            replicas.push(match sought {
-                true => self.replicas(view, &mut hosts, &mut troubles).await,
-                false => Vec::new(),
-            });
+            replicas.push(if sought(&view) { found(view, &hosts, &mut troubles) } else { Vec::new() });
         }
         let mut state = self.state();
         let state = &mut *state;
         // What is no more, be it led to by a balancer or only told of.
-        let gone = |name: &str| !views.iter().any(|view| view.name.eq_ignore_ascii_case(name));
+        let gone = |name: &str| !views.iter().any(|view| view.name == name);
         state.apps.iter_mut().filter(|(name, _)| gone(name)).for_each(|(_, served)| served.close());
-        self.directory.apps().iter().filter(|name| gone(name)).for_each(|name| self.directory.remove(name));
+        // The directory knows no case, as DNS does not.
+        let unknown = |name: &&String| !views.iter().any(|view| view.name.eq_ignore_ascii_case(name));
+        self.directory.apps().iter().filter(unknown).for_each(|name| self.directory.remove(name));
         for (view, replicas) in views.iter().zip(replicas) {
             let name = &view.name;
             let served = state.apps.entry(name.clone()).or_default();
@@ -192,29 +199,6 @@ impl Front {
         state.troubles = troubles;
         self.wait_for_drained(state, &views);
         state.troubles.is_empty()
-    }
-
-    /// Where the replicas of an app are that clients may be led to, or have been.
-    async fn replicas(
-        &self,
-        view: &AppView,
-        hosts: &mut Hosts,
-        troubles: &mut BTreeMap<String, String>,
-    ) -> Vec<Replica> {
-        let mut replicas = Vec::new();
-        // What is killed at once gets nothing, and is waited for by nobody.
-        let led_to = |task: &&TaskView| if task.ending { task.draining } else { task.ready };
-        for task in view.tasks.iter().filter(led_to) {
-            let Some(endpoint) = &task.endpoint else { continue };
-            match hosts.find(endpoint).await {
-                Ok(address) => {
-                    let replica = Replica::new(task.task_id.as_str(), address);
-                    replicas.push(if task.draining { replica.draining() } else { replica });
-                }
-                Err(error) => _ = troubles.insert(view.name.clone(), error.to_string()),
-            }
-        }
-        replicas
     }
 
     /// Has somebody wait for each task that drains since this view; balancers know of it by now.
@@ -256,6 +240,28 @@ impl Front {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The tasks of an app that clients may be led to, or have been.
+fn led_to(view: &AppView) -> impl Iterator<Item = (&TaskView, &Endpoint)> {
+    // What is killed at once gets nothing, and is waited for by nobody.
+    let led_to = |task: &&TaskView| if task.ending { task.draining } else { task.ready };
+    view.tasks.iter().filter(led_to).filter_map(|task| Some((task, task.endpoint.as_ref()?)))
+}
+
+/// Where they are, by what was looked up.
+fn found(view: &AppView, hosts: &Hosts, troubles: &mut BTreeMap<String, String>) -> Vec<Replica> {
+    let mut replicas = Vec::new();
+    for (task, endpoint) in led_to(view) {
+        match hosts.find(endpoint) {
+            Ok(address) => {
+                let replica = Replica::new(task.task_id.as_str(), address);
+                replicas.push(if task.draining { replica.draining() } else { replica });
+            }
+            Err(error) => _ = troubles.insert(view.name.clone(), error.to_string()),
+        }
+    }
+    replicas
 }
 
 /// Tells a scheduler with which tasks clients have finished, until it has ended.

@@ -14,6 +14,7 @@
 //!     "rule": "cpu at 0.7 for each", "value": 0.65, "aim": 0.7, "replicas": 3, "why": "near enough"
 //!   }]},
 //!   "balancer": { "address": "0.0.0.0:80", "…": "as it was described; null without one" },
+//!   "unserved": "why clients do not reach it, or not all of its replicas; null when they do",
 //!   "tasks": [{
 //!     "task_id": "web.0.1",     "replica": 0,    "revision": 2,
 //!     "hostname": "one",        "addresses": ["one:31000"],  "agent": "10.0.0.1:5051",
@@ -59,9 +60,9 @@ use crate::{
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Serialize)]
-struct Service<'a> {
+struct Service {
     #[serde(flatten)]
-    view: &'a AppView,
+    view: AppView,
     listening: Option<SocketAddr>,
     statistics: Option<Statistics>,
 }
@@ -80,7 +81,7 @@ impl Pages for Arc<Front> {
             "/v1/services" => {
                 let balancers = views.iter().map(|view| (view, self.balancer(&view.name)));
                 let services = balancers.map(|(view, balancer)| Service {
-                    view,
+                    view: AppView { unserved: self.unserved(&view.name), ..view.clone() },
                     listening: balancer.as_ref().map(|balancer| balancer.address()),
                     statistics: balancer.map(|balancer| balancer.statistics()),
                 });

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -12,6 +13,7 @@ use super::Front;
 use crate::{
     balancer::{Sockets, StartError},
     spec::Spec,
+    state::collide,
 };
 
 /// How long an address is waited for that a service has just given up: its workers need a moment to let go of it.
@@ -51,6 +53,19 @@ pub enum ReserveError {
         address: SocketAddr,
         /// Who listens.
         other: String,
+    },
+    /// The service itself listens where both cannot be had at a time, as on all addresses instead of one.
+    #[error(
+        "balancer.address: service `{service}` cannot listen on {address} for as long as it does on {before}; take another port, or apply it \
+         without [balancer] first"
+    )]
+    Own {
+        /// For whom.
+        service: String,
+        /// Where.
+        address: SocketAddr,
+        /// Where it listens.
+        before: SocketAddr,
     },
 }
 
@@ -99,11 +114,19 @@ impl super::State {
         self.apps.values().any(|served| served.leaves(address))
     }
 
-    fn why_not(&self, app: &str, address: SocketAddr, error: StartError) -> ReserveError {
-        let other = self.apps.keys().find(|other| *other != app && self.listens_at(other, address));
-        match other {
-            Some(other) => ReserveError::Held { service: app.to_owned(), address, other: other.clone() },
-            None => ReserveError::Start { service: app.to_owned(), source: error },
+    /// What stands in the way may be a listener of this framework.
+    fn why_not(&self, app: &str, address: SocketAddr, source: StartError) -> ReserveError {
+        let service = app.to_owned();
+        let in_use =
+            matches!(&source, StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse);
+        let holds = |(name, served): (&String, &super::Served)| {
+            let before = served.balancer()?.address();
+            collide(before, address).then(|| (name.clone(), before))
+        };
+        match self.apps.iter().find_map(holds).filter(|_| in_use) {
+            Some((name, before)) if name == service => ReserveError::Own { service, address, before },
+            Some((other, _)) => ReserveError::Held { service, address, other },
+            None => ReserveError::Start { service, source },
         }
     }
 }

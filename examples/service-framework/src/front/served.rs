@@ -5,7 +5,10 @@ use std::{net::SocketAddr, sync::Arc};
 use tokio::task::JoinHandle;
 
 use super::reserve::Addresses;
-use crate::balancer::{Balancer, Listener, Replica, Sockets, StartError};
+use crate::{
+    balancer::{Balancer, Listener, Replica, Sockets, StartError},
+    state::collide,
+};
 
 /// What listens for an app.
 #[derive(Debug, Default)]
@@ -32,9 +35,9 @@ impl Served {
         self.current.is_none() && self.retiring.is_empty()
     }
 
-    /// Whether something that listened at an address is on the way out.
+    /// Whether something that stood in the way of an address is on the way out.
     pub(super) fn leaves(&self, address: SocketAddr) -> bool {
-        self.retiring.iter().any(|(balancer, _)| balancer.address() == address)
+        self.retiring.iter().any(|(balancer, _)| collide(balancer.address(), address))
     }
 
     /// Listens as it is wanted, and leads to these replicas. Gives the address when that is new.

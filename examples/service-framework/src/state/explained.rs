@@ -31,6 +31,9 @@ pub struct Explained {
     pub waiting: Vec<Waiting>,
     /// Why no offers come for these, by the master.
     pub offers: Vec<String>,
+    /// Why clients do not reach it, or not all of its replicas, by the front.
+    #[serde(default)]
+    pub unserved: Option<String>,
 }
 
 /// Replicas that wait for offers.
@@ -60,7 +63,7 @@ pub struct ScalingView {
 }
 
 impl Services {
-    /// Why a service is as it is; what only the master knows is missing.
+    /// Why a service is as it is; what only the master and the front know is missing.
     pub fn explain(&self, name: &str, now: Time) -> Result<Explained, Refused> {
         let unknown = || Refused::Unknown { service: name.to_owned() };
         let app = self.table.apps.get(name).ok_or_else(unknown)?;
@@ -94,6 +97,7 @@ impl Services {
             pauses: pauses.collect(),
             waiting: waiting.collect(),
             offers: Vec::new(),
+            unserved: None,
         })
     }
 }

@@ -37,6 +37,7 @@ use apportion_sdk::{
     AgentId, FrameworkId, Reason, Source, TaskId, TaskState, TaskStatus, Time, placement::Running,
 };
 
+pub(crate) use self::orders::collide;
 pub use self::{
     app::{App, Change, Phase, Scaled},
     explained::{Explained, ScalingView, Waiting},

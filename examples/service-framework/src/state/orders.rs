@@ -43,6 +43,16 @@ pub enum Refused {
         /// The name.
         service: String,
     },
+    /// Two names that are one in DNS.
+    #[error(
+        "name: service `{service}` and `{other}` differ only by case, which is one name in DNS; give it another"
+    )]
+    Alike {
+        /// Which.
+        service: String,
+        /// Which is there.
+        other: String,
+    },
     /// It waits for something that is not there.
     #[error(
         "after: service `{service}` comes after `{after}`, which is not there; apply that one first, or both together"
@@ -151,7 +161,7 @@ fn numbers(all: &[u64]) -> String {
 }
 
 /// Whether nobody can listen on one address while somebody does on the other.
-fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+pub(crate) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     // Of port 0 each gets a free one.
     one.port() == other.port() && one.port() != 0 && same_host
@@ -215,6 +225,10 @@ impl Services {
             };
             if applied.insert(spec.name.clone(), change).is_some() {
                 return Err(Refused::Twice { service: spec.name.clone() });
+            }
+            let alike = |other: &&&str| spec.name.eq_ignore_ascii_case(other) && spec.name != **other;
+            if let (None, Some(other)) = (app, after.keys().find(alike)) {
+                return Err(Refused::Alike { service: spec.name.clone(), other: (*other).to_owned() });
             }
             after.insert(&spec.name, &spec.after);
         }

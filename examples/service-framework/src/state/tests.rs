@@ -502,6 +502,8 @@ fn a_service_is_started_when_what_it_comes_after_is_complete() {
     let missing = Spec { after: vec!["cache".into()], ..web(1) };
     assert!(refused(vec![missing]).contains("comes after `cache`, which is not there"));
     assert!(refused(vec![web(1), web(2)]).contains("described twice"));
+    let alike = "name: service `Web` and `web` differ only by case";
+    assert!(refused(vec![web(1), Spec { name: "Web".to_owned(), ..web(1) }]).starts_with(alike));
     let needed = story.services.remove(&["db".into()], at(9), &mut story.told).unwrap_err();
     assert!(needed.to_string().starts_with("service `web` comes after `db`"), "{needed}");
 }

@@ -32,6 +32,9 @@ pub struct AppView {
     pub scaling: Option<Decision>,
     /// Where clients are to reach it; none when it has no balancer, or is on its way out.
     pub balancer: Option<Listener>,
+    /// Why clients do not reach it, or not all of its replicas, as [the front](crate::front) has it; none of what only the scheduler says.
+    #[serde(default)]
+    pub unserved: Option<String>,
     /// Its tasks, in the order of their replicas.
     pub tasks: Vec<TaskView>,
 }
@@ -101,6 +104,7 @@ impl Services {
                 removed: app.removed,
                 scaling: self.last_decision(name),
                 balancer: app.described.balancer.clone().filter(|_| !app.removed),
+                unserved: None,
                 tasks,
             }
         };

@@ -9,8 +9,8 @@ use tokio::{
 };
 
 use crate::{
-    backend::{Backend, answer},
-    client::{get, raw},
+    backend::{Backend, answer, body},
+    client::{get, http2, raw, whole},
     soon, start, until,
 };
 
@@ -103,6 +103,26 @@ async fn a_client_that_dawdles_is_cut_off() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{method}: {answer}");
     }
     is_well(&balancer).await;
+}
+
+/// A stream of HTTP/2 whose window stays shut, on a connection that is well.
+#[tokio::test]
+async fn a_client_that_takes_nothing_holds_no_replica() {
+    let backend = Backend::start("a", |request: Request<Incoming>| async move {
+        let large = request.uri().path() == "/large";
+        Some(answer(200, &if large { "x".repeat(8_000_000) } else { "a".to_owned() }))
+    })
+    .await;
+    let balancer = start("[timeouts]\nbody = '200ms'");
+    balancer.replace(vec![backend.replica()]);
+    let mut sender = http2(balancer.address()).await;
+    let mut get = |path: &str| {
+        sender.send_request(Request::get(format!("http://app.example{path}")).body(body("")).unwrap())
+    };
+    let stalled = soon(get("/large")).await.unwrap();
+    until("its place is free", || balancer.statistics().replica("a").unwrap().in_flight == 0).await;
+    assert_eq!(whole(soon(get("/")).await.unwrap()).await.body(), "a");
+    assert!(soon(stalled.into_body().collect()).await.is_err(), "it was cut off");
 }
 
 #[tokio::test]

@@ -47,6 +47,11 @@ impl Stage {
         self.front.balancer(app).expect("it has a balancer").address()
     }
 
+    async fn page(&self, path: &str) -> String {
+        let page = self.front.page(path).unwrap();
+        String::from_utf8(page.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    }
+
     fn said(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.events.try_recv().ok()).map(|told| told.to_string()).collect()
     }
@@ -69,6 +74,7 @@ fn app(name: &str, balancer: Option<Listener>, tasks: Vec<TaskView>) -> AppView 
         removed: false,
         scaling: None,
         balancer,
+        unserved: None,
         tasks,
     }
 }
@@ -196,8 +202,15 @@ async fn an_address_that_cannot_be_had_leaves_the_old_one_as_it_is() {
         "{said:?}"
     );
     assert_eq!(soon(get(before)).await.body(), "a");
+    let page = stage.page("/v1/services").await;
+    let unserved = stage.front.unserved("web").unwrap();
+    assert!(
+        unserved.starts_with("cannot listen on") && page.contains("\"unserved\":\"cannot listen on"),
+        "{page}"
+    );
     drop(taken);
     assert!(soon(stage.front.bring_up()).await);
+    assert_eq!(stage.front.unserved("web"), None);
     assert_eq!(soon(get(wanted.address)).await.body(), "a");
     crate::until("nobody listens at the old one", || std::net::TcpStream::connect(before).is_err()).await;
     // Without a balancer nobody listens, and without the service nothing is left.
@@ -205,6 +218,15 @@ async fn an_address_that_cannot_be_had_leaves_the_old_one_as_it_is() {
     crate::until("nobody listens", || std::net::TcpStream::connect(wanted.address).is_err()).await;
     stage.show(Vec::new()).await;
     assert_eq!(stage.front.directory().apps(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_service_is_gone_when_another_differs_only_by_case() {
+    let stage = Stage::new();
+    stage.show(vec![app("Web", Some(free()), Vec::new())]).await;
+    stage.show(vec![app("web", None, Vec::new())]).await;
+    assert!(stage.front.balancer("Web").is_none());
+    assert_eq!(stage.front.directory().apps(), ["web"]);
 }
 
 #[tokio::test]
@@ -235,6 +257,19 @@ async fn an_address_is_opened_before_a_description_is_applied() {
     drop(stage.front.reserve(&[spec("web", &Listener { workers: 2, ..wanted.clone() })]).await.unwrap());
     let refused = stage.front.reserve(&[spec("shop", &wanted)]).await.unwrap_err().to_string();
     assert!(refused.contains("where `web` does still; apply `web` first"), "{refused}");
+    // All addresses instead of one: the framework knows its own.
+    let all = Listener::new(([0, 0, 0, 0], wanted.address.port()).into());
+    let refused = stage.front.reserve(&[spec("web", &all)]).await.unwrap_err().to_string();
+    let remedy = format!(
+        "for as long as it does on {}; take another port, or apply it without [balancer]",
+        wanted.address
+    );
+    assert!(refused.contains(&remedy), "{refused}");
+    let refused = stage.front.reserve(&[spec("shop", &all)]).await.unwrap_err().to_string();
+    assert!(refused.contains("where `web` does still; apply `web` first"), "{refused}");
+    stage.show(vec![app("web", None, vec![ready(&backend)])]).await;
+    drop(soon(stage.front.reserve(&[spec("web", &all)])).await.expect("the remedy works"));
+    stage.show(vec![app("web", Some(wanted.clone()), vec![ready(&backend)])]).await;
     // Given up a moment ago.
     stage.show(Vec::new()).await;
     drop(soon(stage.front.reserve(&[spec("shop", &wanted)])).await.unwrap());
@@ -259,13 +294,9 @@ async fn whoever_scales_learns_what_goes_on_and_that_somebody_waits() {
     assert_eq!(stage.front.directory().apps(), ["web"], "db is gone");
     stage.show(vec![app("web", Some(free()), vec![ready(&backend)]), app("db", None, Vec::new())]).await;
 
-    let page = async |path| {
-        let page = stage.front.page(path).unwrap();
-        String::from_utf8(page.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
-    };
-    let metrics = page("/metrics").await;
+    let metrics = stage.page("/metrics").await;
     assert!(metrics.contains("apportion_balancer_requests_total{app=\"web\"} 1"), "{metrics}");
-    let services: serde_json::Value = serde_json::from_str(&page("/v1/services").await).unwrap();
+    let services: serde_json::Value = serde_json::from_str(&stage.page("/v1/services").await).unwrap();
     assert_eq!(services[0]["statistics"]["replicas"][0]["standing"], "ready");
     assert_eq!(services[0]["listening"], stage.address("web").to_string());
     assert_eq!((&services[1]["name"], &services[1]["statistics"]), (&"db".into(), &serde_json::Value::Null));
