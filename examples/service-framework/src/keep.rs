@@ -162,7 +162,14 @@ impl Folder {
         }
     }
 
-    /// Forgets everything.
+    /// Forgets the framework and its tasks, which are gone, and keeps what is to be run: a new framework takes its place.
+    pub fn begin_anew(&self) -> Result<(), KeepError> {
+        let (mut store, table) = self.open()?;
+        store.save(table.clone().without_framework().changes_since(&table))?;
+        self.forget_file(FRAMEWORK)
+    }
+
+    /// Forgets everything, descriptions too.
     pub fn forget(&self) -> Result<(), KeepError> {
         let store = Embedded::open(&self.path, &self.owner)?;
         self.forget_file(EARLIER)?;
@@ -318,6 +325,23 @@ mod tests {
         assert_eq!(folder.framework().unwrap(), framework_id);
         folder.forget().unwrap();
         assert!(!folder.path().exists());
+    }
+
+    #[test]
+    fn a_framework_that_was_removed_takes_its_tasks_with_it_and_leaves_what_is_to_be_run() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(EARLIER), EARLIER_TEXT).unwrap();
+        let folder = folder(dir.path());
+        let (store, before) = folder.open().unwrap();
+        assert_eq!((before.placed.len(), before.strays.len()), (1, 1));
+        folder.note("f1").unwrap();
+        drop(store);
+        folder.begin_anew().unwrap();
+        let (store, after) = folder.open().unwrap();
+        assert_eq!((after.framework_id.as_ref(), after.placed.len(), after.strays.len()), (None, 0, 0));
+        assert_eq!((&after.apps, after.launches), (&before.apps, 7), "no id is used twice");
+        drop(store);
+        assert_eq!(folder.framework().unwrap(), None);
     }
 
     #[tokio::test]

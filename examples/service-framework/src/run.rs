@@ -121,7 +121,8 @@ pub enum ServiceError {
     Driver(DriverError),
     /// The master does not take the framework of an earlier run.
     #[error(
-        "{source}; is this the master of the earlier run? if that one is gone for good, begin anew with --forget"
+        "{source}; is this the master of the earlier run? if that one is gone for good, begin anew with --forget, which forgets all \
+         descriptions too"
     )]
     Stranger {
         /// The master's words.
@@ -327,12 +328,13 @@ impl Program {
             let run = Run { driver, scheduler, beside };
             let Ended { subscribed, outcome } = self.drive(run).await;
             match outcome {
-                // It stayed away for too long, or was torn down meanwhile: its replicas are gone, and it can only begin anew. Not
-                // so when that happens before our eyes: then somebody has just ended the service, and means it.
+                // It stayed away for too long, or was torn down meanwhile: its replicas are gone, and a new framework is to run the
+                // same services. Not so when that happens before our eyes: then somebody has just ended the service, and means it.
                 Err(ServiceError::Driver(error @ DriverError::Removed { .. })) if known && !subscribed => {
-                    let what = format!("{error}; its replicas are gone with it, so that is what is done now");
+                    let what =
+                        format!("{error}; its replicas are gone with it: a new framework launches them anew");
                     say(&self.framework, &what);
-                    self.folder.forget()?;
+                    self.folder.begin_anew()?;
                 }
                 Err(ServiceError::Driver(source @ DriverError::Refused { .. })) if known && !subscribed => {
                     return Err(ServiceError::Stranger { source });

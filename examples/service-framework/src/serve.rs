@@ -46,7 +46,7 @@ pub struct ServeArgs {
     /// End the framework and all its services for good
     #[arg(long)]
     pub stop: bool,
-    /// Begin anew: forget the services of an earlier run, which end after the failover time-out
+    /// Begin anew: forget the services of an earlier run, descriptions too; their replicas end after the failover time-out
     #[arg(long, conflicts_with = "stop")]
     pub forget: bool,
     /// Wait while another run of this framework is connected, and take its place when that one ends: on machines that share the --state
