@@ -42,6 +42,17 @@ fn what_clients_are_led_to_is_killed_when_they_have_finished() {
 }
 
 #[test]
+fn a_replica_that_ends_starts_again_while_those_that_are_one_too_many_drain() {
+    let mut story = Story::running(balanced(8));
+    story.services.scale("web", 1, at(20), &mut story.told).unwrap();
+    assert_eq!(draining(&story).len(), 7);
+    story.now = 20;
+    story.tell("web.0.1", TaskState::Failed);
+    story.wait(2);
+    assert_eq!(story.launch(), ["web.0.9"]);
+}
+
+#[test]
 fn what_does_no_work_is_killed_at_once() {
     let spec = Spec { health: Some(Health::new(crate::spec::Asked::Tcp { port: 0 })), ..balanced(2) };
     let mut story = Story::of(spec);
