@@ -203,7 +203,8 @@ impl Services {
     ) -> Result<BTreeMap<String, Applied>, Refused> {
         let mut applied = BTreeMap::new();
         let mut after: BTreeMap<&str, &[String]> = BTreeMap::new();
-        for (name, app) in &self.table.apps {
+        // One that is on its way out never becomes complete.
+        for (name, app) in self.table.apps.iter().filter(|(_, app)| !app.removed) {
             after.insert(name, &app.described.after);
         }
         for spec in specs {
@@ -224,11 +225,13 @@ impl Services {
             }
         }
         self.check_addresses(specs)?;
-        // What comes after nothing is taken away, until nothing is left.
-        while let Some(free) =
-            after.iter().find(|(_, names)| !names.iter().any(|it| after.contains_key(it.as_str())))
-        {
-            let free = *free.0;
+        // What comes after nothing is taken away, and what nothing comes after: cycles are left.
+        let comes_after = |names: &[String], other: &str| names.iter().any(|name| name == other);
+        while let Some(free) = after.iter().find_map(|(name, names)| {
+            let follows = after.keys().any(|other| comes_after(names, other));
+            let leads = after.values().any(|names| comes_after(names, name));
+            (!follows || !leads).then_some(*name)
+        }) {
             after.remove(free);
         }
         match after.is_empty() {

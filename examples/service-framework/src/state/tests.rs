@@ -498,7 +498,12 @@ fn a_service_is_started_when_what_it_comes_after_is_complete() {
         refused
     };
     let cycle = Spec { name: "db".into(), after: vec!["web".into()], ..web(1) };
-    assert!(refused(vec![after, cycle]).starts_with("after: `db`, `web` wait for each other"));
+    assert!(
+        refused(vec![after.clone(), cycle.clone()]).starts_with("after: `db`, `web` wait for each other")
+    );
+    let late = Spec { name: "late".into(), after: vec!["web".into()], ..web(1) };
+    let told = refused(vec![after, cycle, late]);
+    assert!(told.starts_with("after: `db`, `web` wait for each other"), "{told}");
     let missing = Spec { after: vec!["cache".into()], ..web(1) };
     assert!(refused(vec![missing]).contains("comes after `cache`, which is not there"));
     assert!(refused(vec![web(1), web(2)]).contains("described twice"));
@@ -512,6 +517,9 @@ fn a_service_that_is_removed_is_forgotten_when_nothing_of_it_runs() {
     story.services.remove(&["web".into()], at(20), &mut story.told).unwrap();
     assert!(!story.services.wants_offers());
     assert!(story.services.scale("web", 3, at(20), &mut story.told).is_err());
+    let late = Spec { name: "late".into(), after: vec!["web".into()], ..web(1) };
+    let refused = story.services.would_apply(&[Arc::new(late)], false).unwrap_err();
+    assert!(refused.to_string().contains("comes after `web`, which is not there"), "{refused}");
     story.restart();
     assert_eq!(story.launch(), [""; 0]);
     assert_eq!(story.killed().len(), 4, "each is asked twice to end");
