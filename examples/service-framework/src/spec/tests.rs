@@ -483,8 +483,11 @@ fn a_balancer_is_the_services_own_and_its_mistakes_are_named_at_their_place() {
     assert_eq!((listener.port, listener.retries.attempts), (1, 3));
     let kept: Spec = serde_json::from_str(&serde_json::to_string(&spec).unwrap()).unwrap();
     assert_eq!(kept, spec);
+    let mut first = spec.clone();
+    first.balancer.as_mut().unwrap().port = 0;
     let other = Spec { balancer: None, ..spec.clone() };
-    assert!(other != spec && other.same_replicas(&spec), "replicas notice nothing of it");
+    assert!(other != first && other.same_replicas(&first), "replicas notice nothing of it");
+    assert!(!spec.same_replicas(&first), "each listens where clients were to find it");
     for (line, other, expected) in [
         (
             "port = 1",

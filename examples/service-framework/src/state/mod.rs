@@ -383,6 +383,14 @@ impl Services {
                 hostname,
                 addresses,
             });
+            let placed = &self.table.placed[task_id];
+            let balanced = self.table.apps[&placed.app].described.balancer.is_some();
+            if balanced && self.endpoint(task_id, placed).is_none() {
+                let why = format!(
+                    "clients are not led to {task_id}: its agent has not said at which address of its network it is, or it has no such port"
+                );
+                self.tell(task_id, effects, |_, _| Event::NotServed { why });
+            }
         } else if lost {
             self.tell(task_id, effects, |replica, task_id| Event::Unhealthy { replica, task_id });
         }

@@ -123,6 +123,51 @@ fn a_changed_balancer_holds_at_once_and_no_two_services_have_one_address() {
     assert!(story.services.would_apply(&[at_port("shop", 8080), at_port("web", 8081)], false).is_ok());
 }
 
+/// A replica listens where it was told to when it was launched, whatever was described since.
+#[test]
+fn another_balanced_port_is_another_revision_and_leads_nobody_astray() {
+    let with_port = |port| {
+        let mut spec = Spec { ports: 2, ..balanced(2) };
+        spec.balancer.as_mut().unwrap().port = port;
+        spec
+    };
+    let ports = |story: &Story| -> Vec<_> {
+        let view = &story.services.view()[0];
+        view.tasks
+            .iter()
+            .map(|task| (task.revision, task.endpoint.as_ref().map(|found| found.port)))
+            .collect()
+    };
+    let mut story = Story::of(with_port(0));
+    let launch = |story: &mut Story| {
+        for wanted in story.services.ready() {
+            story.services.place(&wanted, Spot { ports: vec![31000, 31001], ..spot("a1") });
+        }
+        story.services.settle_all(at(story.now), &mut story.told);
+    };
+    launch(&mut story);
+    story.run();
+    story.wait(10);
+    assert_eq!(ports(&story), [(1, Some(31000)), (1, Some(31000))]);
+    assert_eq!(story.apply(with_port(1)), Change::Update(2));
+    launch(&mut story);
+    assert_eq!(ports(&story), [(1, Some(31000)), (2, Some(31001)), (1, Some(31000))]);
+    story.services.roll_back("web", Some(1), at(story.now), &mut story.told).unwrap();
+    assert!(ports(&story).contains(&(1, Some(31000))), "{:?}", ports(&story));
+    // Without a balancer nobody is led anywhere: that alone replaces nothing.
+    assert_eq!(story.apply(Spec { balancer: None, ..with_port(0) }), Change::Settings);
+}
+
+#[test]
+fn that_a_replica_cannot_be_found_is_told() {
+    let network = Some(crate::spec::NetworkSpec { name: "blue".into(), ports: Vec::new() });
+    let mut story = Story::of(Spec { network, ..balanced(1) });
+    story.launch();
+    story.run();
+    let told = story.events();
+    assert!(told.iter().any(|line| line.starts_with("clients are not led to web.0.1: ")), "{told:?}");
+}
+
 #[test]
 fn where_clients_find_a_replica() {
     let found = |spec: Spec, addresses: &[&str]| {
