@@ -627,3 +627,19 @@ fn what_is_refused_beside_others_is_said_with_its_place() {
         assert!(!spec.is_meant_by(other), "{other}");
     }
 }
+
+#[test]
+fn rules_that_no_agent_can_obey_together_are_refused() {
+    let with =
+        |rules: &str| parse(&format!("name = 'web'\ncommand = 'serve'\n[placement]\nrequire = [{rules}]\n"));
+    let refused = with("{ on = 'zone', is = 'a' }, { on = 'zone', is = 'b' }").unwrap_err().to_string();
+    assert!(
+        refused.contains("placement.require: zone: is to be `a`, and another rule asks that zone is `b`"),
+        "{refused}"
+    );
+    assert!(with("{ on = 'rack', is = 'a' }, { on = 'rack', matches = 'b.*' }").is_err());
+    assert!(with("{ on = 'rack', is = 'a' }, { on = 'rack', not = true }").is_err());
+    assert!(with("{ on = 'rack', is = 'a' }, { on = 'rack', matches = 'a.*' }").is_ok());
+    assert!(with("{ on = 'rack', is = 'a' }, { on = 'rack', is = 'b', wish = true }").is_ok());
+    assert!(with("{ on = 'rack', is = 'a' }, { on = 'zone', is = 'b' }").is_ok());
+}
