@@ -17,6 +17,9 @@ use crate::{
     state::{AppView, Applied, Change, Phase},
 };
 
+/// Letters of a note in a list.
+const NOTE_MAX: usize = 100;
+
 /// Which framework, and how to show what it says.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Common {
@@ -229,12 +232,25 @@ fn phase(app: &AppView) -> &'static str {
 fn list(services: &[AppView]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["SERVICE", "READY", "REVISION", "STATE"]);
+    table.set_header(["SERVICE", "READY", "REVISION", "STATE", "NOTE"]);
     for app in services {
         let ready = format!("{}/{}", app.ready, app.replicas);
-        table.add_row([app.name.clone(), ready, app.revision.to_string(), phase(app).to_owned()]);
+        table.add_row([app.name.clone(), ready, app.revision.to_string(), phase(app).to_owned(), note(app)]);
     }
     table.to_string()
+}
+
+/// What holds a service back, in short.
+fn note(app: &AppView) -> String {
+    let trouble = &app.trouble;
+    let impossible = trouble.impossible.as_ref().map(|why| format!("fits nowhere: {why}"));
+    let end = || trouble.last_end.as_ref().filter(|_| app.ready < app.replicas).map(|end| end.what.clone());
+    let given_up = || Some(format!("{} given up: {}", app.rejected?, trouble.given_up.as_ref()?));
+    let note = impossible.or_else(end).or_else(given_up).unwrap_or_default();
+    match note.char_indices().nth(NOTE_MAX) {
+        Some((at, _)) => format!("{}…", &note[..at]),
+        None => note,
+    }
 }
 
 fn details(app: &AppView) -> String {
@@ -249,7 +265,14 @@ fn details(app: &AppView) -> String {
         lines.push(format!("clients    {}", listener.address));
     }
     if let Some(rejected) = app.rejected {
-        lines.push(format!("given up   {rejected}"));
+        let why = app.trouble.given_up.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+        lines.push(format!("given up   {rejected}{why}"));
+    }
+    if let Some(why) = &app.trouble.impossible {
+        lines.push(format!("fits nowhere: {why}"));
+    }
+    if let Some(end) = &app.trouble.last_end {
+        lines.push(format!("last end   {}", end.what));
     }
     if let Some(decision) = &app.scaling {
         lines.push(format!("scaled     {decision:#}"));

@@ -403,10 +403,11 @@ impl Program {
             async move { front.wanted(&service).await }
         });
         let counted = Balancers::new(|service: &str| front.statistics(service));
+        let comparing = measure::compare(handle.clone(), scheduler.views(), &self.master);
         let measuring = measure::run(handle.clone(), subjects, &self.master, counted);
         let mut following = pin!(async {
             let report = front::report(drains, handle.clone());
-            tokio::join!(front.follow(), report, measuring, waking);
+            tokio::join!(front.follow(), report, measuring, waking, comparing);
         });
         let mut unanswered = pin!(tokio::time::sleep(CONNECT_TIMEOUT));
         let mut driving = pin!(driver.run(scheduler));

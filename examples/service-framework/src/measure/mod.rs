@@ -6,10 +6,12 @@
 //! 2. `prometheus` asks queries.
 //! 3. [`Balancers`] are asked what they count.
 //! 4. [`wake`](wake()) is for services that sleep: there it is not measured, but waited.
+//! 5. [`compare`] asks how large the agents are, while replicas wait for offers.
 
 mod agents;
 mod balancers;
 mod prometheus;
+mod sizes;
 mod wake;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -22,7 +24,7 @@ use tokio::{
 };
 
 use self::agents::Agents;
-pub use self::{balancers::Balancers, wake::wake};
+pub use self::{balancers::Balancers, sizes::compare, wake::wake};
 use crate::{
     scale::{Measured, Metric, Subject, Traffic as Counted},
     scheduler::{Order, Request},

@@ -83,6 +83,16 @@ pub enum Refused {
         /// Which waits for it.
         by: String,
     },
+    /// It has fewer.
+    #[error("service `{service}` has no replica {replica}; it has {replicas}, counted from 0")]
+    NoReplica {
+        /// Which.
+        service: String,
+        /// What was asked for.
+        replica: u32,
+        /// How many it has.
+        replicas: u32,
+    },
     /// No service can have so many.
     #[error("{replicas} replicas are more than a service can have, {REPLICAS_MAX}")]
     TooMany {

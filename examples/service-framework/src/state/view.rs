@@ -3,7 +3,7 @@
 use apportion_sdk::TaskId;
 use serde::{Deserialize, Serialize};
 
-use super::{Phase, Services, drain::Drain};
+use super::{Phase, Services, Trouble, drain::Drain};
 use crate::{balancer::Listener, scale::Decision};
 
 /// A service as it is.
@@ -27,6 +27,9 @@ pub struct AppView {
     pub waits_for: Vec<String>,
     /// Whether it is on its way out.
     pub removed: bool,
+    /// What holds it back.
+    #[serde(default)]
+    pub trouble: Trouble,
     /// What was decided last of how many there are to be, and why; none when it is not scaled, or nothing was measured yet.
     #[serde(default)]
     pub scaling: Option<Decision>,
@@ -70,6 +73,14 @@ pub struct Endpoint {
     pub port: u16,
 }
 
+impl AppView {
+    /// Whether replicas are missing, or are not what they are to be, so that some may wait for an offer.
+    pub fn lacks_replicas(&self) -> bool {
+        let begun = !self.removed && self.waits_for.is_empty();
+        begun && (self.phase != Phase::Steady || self.tasks.len() < self.replicas as usize)
+    }
+}
+
 impl Services {
     /// The services as they are, by name.
     pub fn view(&self) -> Vec<AppView> {
@@ -98,6 +109,7 @@ impl Services {
                 rejected: app.rejected,
                 waits_for: if app.started { Vec::new() } else { app.described.after.clone() },
                 removed: app.removed,
+                trouble: app.trouble.clone(),
                 scaling: self.last_decision(name),
                 balancer: app.described.balancer.clone().filter(|_| !app.removed),
                 tasks,
