@@ -643,3 +643,15 @@ fn rules_that_no_agent_can_obey_together_are_refused() {
     assert!(with("{ on = 'rack', is = 'a' }, { on = 'rack', is = 'b', wish = true }").is_ok());
     assert!(with("{ on = 'rack', is = 'a' }, { on = 'zone', is = 'b' }").is_ok());
 }
+
+#[test]
+fn no_update_has_more_under_way_than_a_service_can_have() {
+    for key in ["max_surge", "max_unavailable", "canary"] {
+        let with =
+            |count: u32| parse(&format!("name = 'web'\ncommand = 'serve'\n[update]\n{key} = {count}\n"));
+        let refused = with(u32::MAX).unwrap_err().to_string();
+        let expected = format!("update.{key}: 4294967295 is more than a service can have, 1000");
+        assert!(refused.ends_with(&expected) && refused.contains(":4:"), "{refused}");
+        assert!(with(1000).is_ok());
+    }
+}

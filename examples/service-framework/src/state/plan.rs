@@ -164,7 +164,7 @@ pub fn plan(wish: &Wish, tasks: &[Seen]) -> Plan {
     let mut under_way =
         slots.values().filter(|slot| slot.stale.is_empty() && !available(&slot.keeper)).count()
             + slots.values().filter(|slot| slot.keeper.is_some() && !slot.stale.is_empty()).count();
-    let at_once = (wish.surge + wish.unavailable).max(1) as usize;
+    let at_once = wish.surge.saturating_add(wish.unavailable).max(1) as usize;
     let mut ready = plan.ready;
     let mut outdated: Vec<_> =
         slots.iter().filter(|(_, slot)| slot.keeper.is_none() && !slot.stale.is_empty()).collect();
