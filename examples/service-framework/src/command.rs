@@ -14,7 +14,7 @@ use crate::{
     scheduler::{Answer, Order},
     serve::Target,
     spec::Spec,
-    state::{AppView, Applied, Change, Phase},
+    state::{self, AppView, Applied, Change, Phase},
 };
 
 /// Letters of a note in a list.
@@ -133,7 +133,12 @@ pub async fn command(command: Command) -> Result<u8, ServiceError> {
             for file in specs {
                 described.push((Arc::new(Spec::load(&file)?), file));
             }
-            let specs = described.iter().map(|(spec, _)| Arc::clone(spec)).collect();
+            let specs: Vec<_> = described.iter().map(|(spec, _)| Arc::clone(spec)).collect();
+            if let Err(refused) = state::agree(&specs) {
+                let why = refused.to_string();
+                return Err(meant(&described, &why)
+                    .map_or(refused.into(), |file| ServiceError::Spec(Spec::refused(file, &why))));
+            }
             (common, Order::Apply { specs, again, dry_run })
         }
         Command::Ls { common } => (common, Order::Show),
@@ -156,9 +161,8 @@ pub async fn command(command: Command) -> Result<u8, ServiceError> {
     };
     let answer = match api::order(&common.target.folder().join(SOCKET), &order).await {
         Err(ApiError::Refused(why)) => {
-            let meant = described.iter().find(|(spec, _)| spec.is_meant_by(&why));
-            return Err(match meant {
-                Some((_, file)) => ServiceError::NotApplied(Spec::refused(file, &why)),
+            return Err(match meant(&described, &why) {
+                Some(file) => ServiceError::NotApplied(Spec::refused(file, &why)),
                 None => ApiError::Refused(why).into(),
             });
         }
@@ -167,7 +171,7 @@ pub async fn command(command: Command) -> Result<u8, ServiceError> {
     let text = match (answer, only) {
         (Answer::Services(services), Some(name)) => {
             let service = services.into_iter().find(|service| service.name == name);
-            let service = service.ok_or(crate::state::Refused::Unknown { service: name })?;
+            let service = service.ok_or(state::Refused::Unknown { service: name })?;
             shown(common.output, &service, || details(&service))
         }
         (Answer::Services(services), None) => shown(common.output, &services, || list(&services)),
@@ -187,6 +191,11 @@ pub async fn command(command: Command) -> Result<u8, ServiceError> {
     // Whoever has closed the pipe has read enough.
     _ = writeln!(std::io::stdout().lock(), "{text}");
     Ok(DONE)
+}
+
+/// The file of the description that a refusal is about.
+fn meant<'a>(described: &'a [(Arc<Spec>, PathBuf)], refusal: &str) -> Option<&'a PathBuf> {
+    described.iter().find(|(spec, _)| spec.is_meant_by(refusal)).map(|(_, file)| file)
 }
 
 fn shown(output: Format, value: &impl Serialize, text: impl FnOnce() -> String) -> String {
@@ -301,6 +310,31 @@ fn details(app: &AppView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn descriptions_that_contradict_each_other_are_a_mistake_of_whoever_gives_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let file = dir.path().join(format!("{name}.toml"));
+            let text = format!(
+                "name = '{name}'\ncommand = 'serve'\nports = 1\n[balancer]\naddress = '127.0.0.1:8080'\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            file
+        };
+        let (web, shop) = (file("web"), file("shop"));
+        for (specs, expected) in [
+            (vec![web.clone(), web.clone()], "service `web` is described twice"),
+            (vec![web, shop], "web.toml:5:11: balancer.address: service `web` is to listen on"),
+        ] {
+            let target = Target { name: "s".to_owned(), state: Some(dir.path().to_owned()) };
+            let common = Common { target, output: Format::Text };
+            let apply = Command::Apply { specs, dry_run: false, again: false, common };
+            let error = command(apply).await.unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+            assert_eq!(error.exit_code(), crate::run::USAGE);
+        }
+    }
 
     #[test]
     fn what_changes_is_said_in_a_line_for_each_service() {

@@ -74,6 +74,21 @@ pub enum KeepError {
     },
 }
 
+impl KeepError {
+    /// Whether another folder would do: this one is in use, somebody else's, or none.
+    pub fn is_of_the_folder(&self) -> bool {
+        use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+        match self {
+            KeepError::Store(StoreError::InUse { .. } | StoreError::OtherOwner { .. })
+            | KeepError::OtherService { .. } => true,
+            KeepError::Store(StoreError::Io { source, .. }) | KeepError::Io { source, .. } => {
+                matches!(source.kind(), PermissionDenied | NotADirectory | ReadOnlyFilesystem)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// A folder for the state of a framework.
 #[derive(Debug, Clone)]
 pub struct Folder {
@@ -342,6 +357,21 @@ mod tests {
         assert_eq!((&after.apps, after.launches), (&before.apps, 7), "no id is used twice");
         drop(store);
         assert_eq!(folder.framework().unwrap(), None);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_had_is_a_mistake_of_whoever_named_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = folder(dir.path()).open().unwrap();
+        let in_use = crate::ServiceError::from(folder(dir.path()).open().unwrap_err());
+        assert_eq!(in_use.exit_code(), crate::run::USAGE, "{in_use}");
+        drop(held);
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let no_folder = crate::ServiceError::from(folder(&file.join("state")).open().unwrap_err());
+        assert_eq!(no_folder.exit_code(), crate::run::USAGE, "{no_folder}");
+        let full = StoreError::Io { path: file, source: io::ErrorKind::StorageFull.into() };
+        assert_eq!(crate::ServiceError::from(KeepError::from(full)).exit_code(), crate::run::FAILED);
     }
 
     #[tokio::test]

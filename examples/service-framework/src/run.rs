@@ -191,6 +191,8 @@ impl ServiceError {
     pub fn exit_code(&self) -> u8 {
         match self {
             ServiceError::Spec(_) | ServiceError::Usage(_) | ServiceError::After { .. } => USAGE,
+            ServiceError::Refused(Refused::Twice { .. } | Refused::Address { .. }) => USAGE,
+            ServiceError::Keep(error) if error.is_of_the_folder() => USAGE,
             _ => FAILED,
         }
     }

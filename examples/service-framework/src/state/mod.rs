@@ -41,7 +41,7 @@ use apportion_sdk::{
 pub use self::{
     app::{App, Change, Phase, Scaled},
     explained::{Explained, ScalingView, Waiting},
-    orders::{Applied, Refused},
+    orders::{Applied, Refused, agree},
     table::{Placed, Spot, Table, TableError, VERSION},
     trouble::{End, Size, Trouble},
     view::{AppView, Endpoint, TaskView},

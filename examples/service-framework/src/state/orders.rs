@@ -99,6 +99,16 @@ pub enum Refused {
         /// How many.
         replicas: u32,
     },
+    /// What is measured would undo it at once.
+    #[error("{replicas} is {}; change that first", beyond(*replicas, *min, *max))]
+    Bounds {
+        /// How many.
+        replicas: u32,
+        /// The fewest.
+        min: u32,
+        /// The most.
+        max: u32,
+    },
     /// There is no earlier revision.
     #[error(
         "service `{service}` has no earlier revision that was complete; `apportion service show {service}` lists what it has"
@@ -152,6 +162,13 @@ pub enum Refused {
     },
 }
 
+fn beyond(replicas: u32, min: u32, max: u32) -> String {
+    match replicas < min {
+        true => format!("less than scale.min, {min}"),
+        false => format!("more than scale.max, {max}"),
+    }
+}
+
 fn names(all: &[String]) -> String {
     all.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
@@ -165,6 +182,32 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     // Of port 0 each gets a free one.
     one.port() == other.port() && one.port() != 0 && same_host
+}
+
+/// Fails when these contradict each other, whatever else there is.
+pub fn agree(specs: &[Arc<Spec>]) -> Result<(), Refused> {
+    let mut described = BTreeMap::new();
+    for spec in specs {
+        if described.insert(spec.name.as_str(), &**spec).is_some() {
+            return Err(Refused::Twice { service: spec.name.clone() });
+        }
+    }
+    addresses(specs, &described)
+}
+
+/// Fails when one of these would listen where another one of those that are described does.
+fn addresses(specs: &[Arc<Spec>], described: &BTreeMap<&str, &Spec>) -> Result<(), Refused> {
+    let address = |spec: &Spec| spec.balancer.as_ref().map(|balancer| balancer.address);
+    for spec in specs {
+        let Some(wanted) = address(spec) else { continue };
+        let mut others = described.iter().filter(|(name, _)| **name != spec.name);
+        let has = |other: &Spec| address(other).is_some_and(|has| collide(wanted, has));
+        if let Some((other, _)) = others.find(|(_, other)| has(other)) {
+            let (service, other) = (spec.name.clone(), (*other).to_owned());
+            return Err(Refused::Address { service, address: wanted, other });
+        }
+    }
+    Ok(())
 }
 
 impl Services {
@@ -211,6 +254,7 @@ impl Services {
         specs: &[Arc<Spec>],
         again: bool,
     ) -> Result<BTreeMap<String, Applied>, Refused> {
+        agree(specs)?;
         let mut applied = BTreeMap::new();
         let mut after: BTreeMap<&str, &[String]> = BTreeMap::new();
         // One that is on its way out never becomes complete.
@@ -224,9 +268,7 @@ impl Services {
                 replicas: scaling::ordered(app, spec).map_or(spec.replicas, |ordered| ordered.replicas),
                 replicas_before: app.map_or(0, App::replicas),
             };
-            if applied.insert(spec.name.clone(), change).is_some() {
-                return Err(Refused::Twice { service: spec.name.clone() });
-            }
+            applied.insert(spec.name.clone(), change);
             after.insert(&spec.name, &spec.after);
         }
         for spec in specs {
@@ -256,17 +298,7 @@ impl Services {
         let mut described: BTreeMap<&str, &Spec> =
             known.map(|(name, app)| (name.as_str(), &*app.described)).collect();
         described.extend(specs.iter().map(|spec| (spec.name.as_str(), &**spec)));
-        let address = |spec: &Spec| spec.balancer.as_ref().map(|balancer| balancer.address);
-        for spec in specs {
-            let Some(wanted) = address(spec) else { continue };
-            let mut others = described.iter().filter(|(name, _)| **name != spec.name);
-            let has = |other: &Spec| address(other).is_some_and(|has| collide(wanted, has));
-            if let Some((other, _)) = others.find(|(_, other)| has(other)) {
-                let (service, other) = (spec.name.clone(), (*other).to_owned());
-                return Err(Refused::Address { service, address: wanted, other });
-            }
-        }
-        Ok(())
+        addresses(specs, &described)
     }
 
     /// Wants another number of replicas, which may be none: those with the highest numbers are killed, or missing ones launched.
@@ -281,6 +313,11 @@ impl Services {
             return Err(Refused::TooMany { replicas });
         }
         let app = self.ordered(service)?;
+        // None at all stays so until somebody wants it otherwise.
+        let bounds = app.described.scale.as_ref().map(|scale| scale.bounds()).filter(|_| replicas > 0);
+        if let Some(bounds) = bounds.filter(|bounds| !bounds.contains(&replicas)) {
+            return Err(Refused::Bounds { replicas, min: *bounds.start(), max: *bounds.end() });
+        }
         let described = app.described.replicas;
         app.scaled = (replicas != described).then_some(Scaled { described, replicas });
         let runtime = self.runtimes.entry(service.to_owned()).or_default();

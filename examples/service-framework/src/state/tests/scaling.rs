@@ -96,6 +96,9 @@ fn an_operators_number_holds_until_the_next_decision() {
     story.run();
     assert_eq!(story.measure(requests(20.0)), 5, "it has not been seen for a minute that two are enough");
     assert_eq!(story.load(20.0, 75), 2, "then it is what is measured that counts");
+    let refused = story.services.scale("web", 9, at(story.now), &mut story.told).unwrap_err();
+    assert_eq!(refused.to_string(), "9 is more than scale.max, 6; change that first");
+    assert_eq!(story.app().replicas(), 2, "it would be undone by what is measured next");
     // None at all is another thing: somebody wants it gone for a while.
     story.services.scale("web", 0, at(story.now), &mut story.told).unwrap();
     assert_eq!(story.load(50.0, 300), 0);
