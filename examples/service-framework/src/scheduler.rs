@@ -293,7 +293,9 @@ impl<K: Store> ServiceScheduler<K> {
                 Effect::Kill(task_id) if stored => cx.kill(&task_id, None),
                 // Why it is to end is not written: the next scheduler will find that by itself.
                 Effect::Kill(_) => {}
-                Effect::Tell(told) => self.tell(told),
+                Effect::Tell(told) if stored => self.tell(told),
+                // What could not be kept is not so.
+                Effect::Tell(_) => {}
             }
         }
         if stored && self.subjects.receiver_count() > 0 {

@@ -297,6 +297,8 @@ fn what_cannot_be_stored_is_not_killed() {
     disk.fill();
     cluster.harness.message(scale(0));
     assert_eq!(killed(&cluster.harness.calls()), [""; 0]);
+    let told: Vec<_> = std::iter::from_fn(|| cluster.events.try_recv().ok()).collect();
+    assert_eq!(told, [], "nor told");
     assert_eq!(cluster.harness.end(), Some(&Ok(Stop::Abort)));
 }
 
