@@ -2,7 +2,7 @@
 
 mod explain;
 
-use std::{collections::BTreeMap, io::Write as _, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -188,9 +188,16 @@ pub async fn command(command: Command) -> Result<u8, ServiceError> {
         }
         (Answer::Done, _) => shown(common.output, &Answer::Done, || "it is on its way".to_owned()),
     };
-    // Whoever has closed the pipe has read enough.
-    _ = writeln!(std::io::stdout().lock(), "{text}");
-    Ok(DONE)
+    answered(std::io::stdout().lock(), &text)
+}
+
+/// Writes an answer; that it could not be written must not pass for an empty one.
+fn answered(mut out: impl std::io::Write, text: &str) -> Result<u8, ServiceError> {
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        // Whoever has closed the pipe has read enough.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(ServiceError::Answered(error)),
+        _ => Ok(DONE),
+    }
 }
 
 /// The file of the description that a refusal is about.
@@ -310,6 +317,14 @@ fn details(app: &AppView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_cannot_be_written_is_a_failure() {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let error = answered(full, "web").unwrap_err();
+        assert!(error.to_string().starts_with("cannot write the answer: "), "{error}");
+        assert_eq!(answered(Vec::new(), "web").unwrap(), DONE);
+    }
 
     #[tokio::test]
     async fn descriptions_that_contradict_each_other_are_a_mistake_of_whoever_gives_them() {

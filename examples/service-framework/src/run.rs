@@ -173,6 +173,9 @@ pub enum ServiceError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The answer to an order could not be written.
+    #[error("cannot write the answer: {0}; what was ordered is done all the same")]
+    Answered(std::io::Error),
     /// The picture could not be written.
     #[error("cannot write the plot to {}: {source}; name a file in a folder that this user may write to", file.display())]
     Plot {
