@@ -66,6 +66,14 @@ pub enum ApiError {
         /// Why not.
         source: io::Error,
     },
+    /// The socket is somebody else's.
+    #[error("`apportion service serve` at {} is not open to you: {source}; it takes orders of the user who runs it", socket.display())]
+    Closed {
+        /// Where.
+        socket: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The connection ended.
     #[error(
         "`apportion service serve` did not answer: {0}; its events say why, and `apportion service ls` what was done"
@@ -207,10 +215,17 @@ fn checked(order: Order) -> Result<Order, crate::spec::SpecError> {
     Ok(Order::Apply { specs: specs?, again, dry_run })
 }
 
+fn not_reached(socket: &Path, source: io::Error) -> ApiError {
+    let socket = socket.to_owned();
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => ApiError::Closed { socket, source },
+        _ => ApiError::Nobody { socket, source },
+    }
+}
+
 /// Gives an order to whoever serves at a socket.
 pub async fn order(socket: &Path, order: &Order) -> Result<Answer, ApiError> {
-    let nobody = |source| ApiError::Nobody { socket: socket.to_owned(), source };
-    let stream = UnixStream::connect(socket).await.map_err(nobody)?;
+    let stream = UnixStream::connect(socket).await.map_err(|source| not_reached(socket, source))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let body: Full<Bytes> = Full::from(serde_json::to_vec(order)?);
     let request = HttpRequest::post("/v1/orders")
@@ -256,5 +271,11 @@ mod tests {
         }
         let error = order(&socket, &Order::Show).await.unwrap_err().to_string();
         assert!(error.contains("nobody serves at") && error.contains("--state"), "{error}");
+        // Who runs the tests may open everything.
+        let denied = not_reached(&socket, io::ErrorKind::PermissionDenied.into()).to_string();
+        assert!(
+            denied.contains("is not open to you: ") && denied.contains("the user who runs it"),
+            "{denied}"
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 mod explain;
 
-use std::{collections::BTreeMap, io::Write as _, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -14,8 +14,11 @@ use crate::{
     scheduler::{Answer, Order},
     serve::Target,
     spec::Spec,
-    state::{AppView, Applied, Change, Phase},
+    state::{self, AppView, Applied, Change, Phase},
 };
+
+/// Letters of a note in a list.
+const NOTE_MAX: usize = 100;
 
 /// Which framework, and how to show what it says.
 #[derive(Debug, Clone, clap::Args)]
@@ -130,7 +133,12 @@ pub async fn command(command: Command) -> Result<u8, ServiceError> {
             for file in specs {
                 described.push((Arc::new(Spec::load(&file)?), file));
             }
-            let specs = described.iter().map(|(spec, _)| Arc::clone(spec)).collect();
+            let specs: Vec<_> = described.iter().map(|(spec, _)| Arc::clone(spec)).collect();
+            if let Err(refused) = state::agree(&specs) {
+                let why = refused.to_string();
+                return Err(meant(&described, &why)
+                    .map_or(refused.into(), |file| ServiceError::Spec(Spec::refused(file, &why))));
+            }
             (common, Order::Apply { specs, again, dry_run })
         }
         Command::Ls { common } => (common, Order::Show),
@@ -153,9 +161,8 @@ pub async fn command(command: Command) -> Result<u8, ServiceError> {
     };
     let answer = match api::order(&common.target.folder().join(SOCKET), &order).await {
         Err(ApiError::Refused(why)) => {
-            let meant = described.iter().find(|(spec, _)| spec.is_meant_by(&why));
-            return Err(match meant {
-                Some((_, file)) => ServiceError::NotApplied(Spec::refused(file, &why)),
+            return Err(match meant(&described, &why) {
+                Some(file) => ServiceError::NotApplied(Spec::refused(file, &why)),
                 None => ApiError::Refused(why).into(),
             });
         }
@@ -164,7 +171,7 @@ pub async fn command(command: Command) -> Result<u8, ServiceError> {
     let text = match (answer, only) {
         (Answer::Services(services), Some(name)) => {
             let service = services.into_iter().find(|service| service.name == name);
-            let service = service.ok_or(crate::state::Refused::Unknown { service: name })?;
+            let service = service.ok_or(state::Refused::Unknown { service: name })?;
             shown(common.output, &service, || details(&service))
         }
         (Answer::Services(services), None) => shown(common.output, &services, || list(&services)),
@@ -181,9 +188,21 @@ pub async fn command(command: Command) -> Result<u8, ServiceError> {
         }
         (Answer::Done, _) => shown(common.output, &Answer::Done, || "it is on its way".to_owned()),
     };
-    // Whoever has closed the pipe has read enough.
-    _ = writeln!(std::io::stdout().lock(), "{text}");
-    Ok(DONE)
+    answered(std::io::stdout().lock(), &text)
+}
+
+/// Writes an answer; that it could not be written must not pass for an empty one.
+fn answered(mut out: impl std::io::Write, text: &str) -> Result<u8, ServiceError> {
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        // Whoever has closed the pipe has read enough.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(ServiceError::Answered(error)),
+        _ => Ok(DONE),
+    }
+}
+
+/// The file of the description that a refusal is about.
+fn meant<'a>(described: &'a [(Arc<Spec>, PathBuf)], refusal: &str) -> Option<&'a PathBuf> {
+    described.iter().find(|(spec, _)| spec.is_meant_by(refusal)).map(|(_, file)| file)
 }
 
 fn shown(output: Format, value: &impl Serialize, text: impl FnOnce() -> String) -> String {
@@ -229,14 +248,26 @@ fn phase(app: &AppView) -> &'static str {
 fn list(services: &[AppView]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["SERVICE", "READY", "REVISION", "STATE"]);
+    table.set_header(["SERVICE", "READY", "REVISION", "STATE", "NOTE"]);
     for app in services {
         let ready = format!("{}/{}", app.ready, app.replicas);
-        let unserved = if app.unserved.is_some() { ", not served" } else { "" };
-        let state = format!("{}{unserved}", phase(app));
-        table.add_row([app.name.clone(), ready, app.revision.to_string(), state]);
+        table.add_row([app.name.clone(), ready, app.revision.to_string(), phase(app).to_owned(), note(app)]);
     }
     table.to_string()
+}
+
+/// What holds a service back, in short.
+fn note(app: &AppView) -> String {
+    let trouble = &app.trouble;
+    let unserved = app.unserved.as_ref().map(|why| format!("not served: {why}"));
+    let impossible = trouble.impossible.as_ref().map(|why| format!("fits nowhere: {why}"));
+    let end = || trouble.last_end.as_ref().filter(|_| app.ready < app.replicas).map(|end| end.what.clone());
+    let given_up = || Some(format!("{} given up: {}", app.rejected?, trouble.given_up.as_ref()?));
+    let note = unserved.or(impossible).or_else(end).or_else(given_up).unwrap_or_default();
+    match note.char_indices().nth(NOTE_MAX) {
+        Some((at, _)) => format!("{}…", &note[..at]),
+        None => note,
+    }
 }
 
 fn details(app: &AppView) -> String {
@@ -254,7 +285,14 @@ fn details(app: &AppView) -> String {
         lines.push(format!("not served {why}"));
     }
     if let Some(rejected) = app.rejected {
-        lines.push(format!("given up   {rejected}"));
+        let why = app.trouble.given_up.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+        lines.push(format!("given up   {rejected}{why}"));
+    }
+    if let Some(why) = &app.trouble.impossible {
+        lines.push(format!("fits nowhere: {why}"));
+    }
+    if let Some(end) = &app.trouble.last_end {
+        lines.push(format!("last end   {}", end.what));
     }
     if let Some(decision) = &app.scaling {
         lines.push(format!("scaled     {decision:#}"));
@@ -294,8 +332,41 @@ mod tests {
         assert!(!list(std::slice::from_ref(&app)).contains("not served"));
         app.unserved = Some("cannot listen on 127.0.0.1:80 for web".to_owned());
         let (list, details) = (list(std::slice::from_ref(&app)), details(&app));
-        assert!(list.trim_end().ends_with("on its way, not served"), "{list}");
+        assert!(list.trim_end().ends_with("not served: cannot listen on 127.0.0.1:80 for web"), "{list}");
         assert!(details.contains("\nnot served cannot listen on 127.0.0.1:80 for web\n"), "{details}");
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_written_is_a_failure() {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let error = answered(full, "web").unwrap_err();
+        assert!(error.to_string().starts_with("cannot write the answer: "), "{error}");
+        assert_eq!(answered(Vec::new(), "web").unwrap(), DONE);
+    }
+
+    #[tokio::test]
+    async fn descriptions_that_contradict_each_other_are_a_mistake_of_whoever_gives_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let file = dir.path().join(format!("{name}.toml"));
+            let text = format!(
+                "name = '{name}'\ncommand = 'serve'\nports = 1\n[balancer]\naddress = '127.0.0.1:8080'\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            file
+        };
+        let (web, shop) = (file("web"), file("shop"));
+        for (specs, expected) in [
+            (vec![web.clone(), web.clone()], "service `web` is described twice"),
+            (vec![web, shop], "web.toml:5:11: balancer.address: service `web` is to listen on"),
+        ] {
+            let target = Target { name: "s".to_owned(), state: Some(dir.path().to_owned()) };
+            let common = Common { target, output: Format::Text };
+            let apply = Command::Apply { specs, dry_run: false, again: false, common };
+            let error = command(apply).await.unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+            assert_eq!(error.exit_code(), crate::run::USAGE);
+        }
     }
 
     #[test]

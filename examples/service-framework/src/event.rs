@@ -203,6 +203,13 @@ pub enum Event {
         /// For so long.
         deadline_ms: u64,
     },
+    /// No agent that there is could ever run a replica of a revision.
+    Impossible {
+        /// Its number.
+        revision: u64,
+        /// Why not.
+        why: String,
+    },
     /// A revision is given up, and an earlier one takes its place again.
     RolledBack {
         /// What is given up.
@@ -334,6 +341,9 @@ impl fmt::Display for Event {
                 "revision {revision} comes no further for {}, and is tried on: change the description, or roll back",
                 after(deadline_ms)
             ),
+            Event::Impossible { revision, why } => {
+                write!(f, "a replica of revision {revision} fits nowhere: {why}")
+            }
             Event::RolledBack { from, to } => {
                 write!(f, "revision {from} is given up; back to revision {to}")
             }

@@ -74,6 +74,21 @@ pub enum KeepError {
     },
 }
 
+impl KeepError {
+    /// Whether another folder would do: this one is in use, somebody else's, or none.
+    pub fn is_of_the_folder(&self) -> bool {
+        use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+        match self {
+            KeepError::Store(StoreError::InUse { .. } | StoreError::OtherOwner { .. })
+            | KeepError::OtherService { .. } => true,
+            KeepError::Store(StoreError::Io { source, .. }) | KeepError::Io { source, .. } => {
+                matches!(source.kind(), PermissionDenied | NotADirectory | ReadOnlyFilesystem)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// A folder for the state of a framework.
 #[derive(Debug, Clone)]
 pub struct Folder {
@@ -162,7 +177,14 @@ impl Folder {
         }
     }
 
-    /// Forgets everything.
+    /// Forgets the framework and its tasks, which are gone, and keeps what is to be run: a new framework takes its place.
+    pub fn begin_anew(&self) -> Result<(), KeepError> {
+        let (mut store, table) = self.open()?;
+        store.save(table.clone().without_framework().changes_since(&table))?;
+        self.forget_file(FRAMEWORK)
+    }
+
+    /// Forgets everything, descriptions too.
     pub fn forget(&self) -> Result<(), KeepError> {
         let store = Embedded::open(&self.path, &self.owner)?;
         self.forget_file(EARLIER)?;
@@ -318,6 +340,38 @@ mod tests {
         assert_eq!(folder.framework().unwrap(), framework_id);
         folder.forget().unwrap();
         assert!(!folder.path().exists());
+    }
+
+    #[test]
+    fn a_framework_that_was_removed_takes_its_tasks_with_it_and_leaves_what_is_to_be_run() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(EARLIER), EARLIER_TEXT).unwrap();
+        let folder = folder(dir.path());
+        let (store, before) = folder.open().unwrap();
+        assert_eq!((before.placed.len(), before.strays.len()), (1, 1));
+        folder.note("f1").unwrap();
+        drop(store);
+        folder.begin_anew().unwrap();
+        let (store, after) = folder.open().unwrap();
+        assert_eq!((after.framework_id.as_ref(), after.placed.len(), after.strays.len()), (None, 0, 0));
+        assert_eq!((&after.apps, after.launches), (&before.apps, 7), "no id is used twice");
+        drop(store);
+        assert_eq!(folder.framework().unwrap(), None);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_had_is_a_mistake_of_whoever_named_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = folder(dir.path()).open().unwrap();
+        let in_use = crate::ServiceError::from(folder(dir.path()).open().unwrap_err());
+        assert_eq!(in_use.exit_code(), crate::run::USAGE, "{in_use}");
+        drop(held);
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let no_folder = crate::ServiceError::from(folder(&file.join("state")).open().unwrap_err());
+        assert_eq!(no_folder.exit_code(), crate::run::USAGE, "{no_folder}");
+        let full = StoreError::Io { path: file, source: io::ErrorKind::StorageFull.into() };
+        assert_eq!(crate::ServiceError::from(KeepError::from(full)).exit_code(), crate::run::FAILED);
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use crate::{
     run::{DONE, ServiceError},
     scheduler::{Answer, Order},
     serve::Target,
-    state::{Refused, TaskView},
+    state::{AppView, Refused, TaskView},
 };
 
 /// How often it is looked for new replicas while logs are followed.
@@ -54,7 +54,21 @@ pub(crate) async fn logs(args: LogsArgs) -> Result<u8, ServiceError> {
     let (sender, mut lines) = mpsc::channel(LINES_MAX);
     let mut reading = JoinSet::new();
     let mut known = BTreeSet::new();
-    let mut tasks = tasks(&args).await?;
+    let service = service(&args).await?;
+    let mut tasks = meant(&args, &service);
+    if tasks.is_empty() {
+        if let Some(replica) = args.replica.filter(|replica| *replica >= service.replicas) {
+            let (service, replicas) = (service.name, service.replicas);
+            return Err(Refused::NoReplica { service, replica, replicas }.into());
+        }
+        let why = service.trouble.impossible.or(service.trouble.last_end.map(|end| end.what));
+        let why = why.map_or_else(String::new, |why| format!("; {why}"));
+        _ = writeln!(
+            std::io::stderr().lock(),
+            "{}: nothing of it runs that could be read{why}",
+            args.service
+        );
+    }
     let framework_id = folder.framework()?;
     let unknown =
         || ServiceError::NotKnown { service: args.target.name.clone(), folder: folder.path().to_owned() };
@@ -89,19 +103,25 @@ pub(crate) async fn logs(args: LogsArgs) -> Result<u8, ServiceError> {
                 }
             }
             // That nobody serves for a while does not end what is read already.
-            _ = look.tick(), if args.follow => tasks = self::tasks(&args).await.unwrap_or_default(),
+            _ = look.tick(), if args.follow => {
+                tasks = self::service(&args).await.map(|service| meant(&args, &service)).unwrap_or_default();
+            }
         }
     }
 }
 
-/// The tasks that are meant, as they are now.
-async fn tasks(args: &LogsArgs) -> Result<Vec<TaskView>, ServiceError> {
+/// The service, as it is now.
+async fn service(args: &LogsArgs) -> Result<AppView, ServiceError> {
     let answer = api::order(&args.target.folder().join(SOCKET), &Order::Show).await?;
-    let Answer::Services(services) = answer else { return Ok(Vec::new()) };
+    let services = if let Answer::Services(services) = answer { services } else { Vec::new() };
     let unknown = || Refused::Unknown { service: args.service.clone() };
-    let service = services.into_iter().find(|service| service.name == args.service).ok_or_else(unknown)?;
-    let meant = |task: &TaskView| args.replica.is_none_or(|replica| replica == task.replica);
-    Ok(service.tasks.into_iter().filter(meant).collect())
+    Ok(services.into_iter().find(|service| service.name == args.service).ok_or_else(unknown)?)
+}
+
+/// Those of its tasks that are meant.
+fn meant(args: &LogsArgs, service: &AppView) -> Vec<TaskView> {
+    let meant = |task: &&TaskView| args.replica.is_none_or(|replica| replica == task.replica);
+    service.tasks.iter().filter(meant).cloned().collect()
 }
 
 fn request(args: &LogsArgs, framework_id: &FrameworkId, task: &TaskView) -> LogRequest {

@@ -121,7 +121,8 @@ pub enum ServiceError {
     Driver(DriverError),
     /// The master does not take the framework of an earlier run.
     #[error(
-        "{source}; is this the master of the earlier run? if that one is gone for good, begin anew with --forget"
+        "{source}; is this the master of the earlier run? if that one is gone for good, begin anew with --forget, which forgets all \
+         descriptions too"
     )]
     Stranger {
         /// The master's words.
@@ -172,6 +173,9 @@ pub enum ServiceError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The answer to an order could not be written.
+    #[error("cannot write the answer: {0}; what was ordered is done all the same")]
+    Answered(std::io::Error),
     /// The picture could not be written.
     #[error("cannot write the plot to {}: {source}; name a file in a folder that this user may write to", file.display())]
     Plot {
@@ -190,6 +194,8 @@ impl ServiceError {
     pub fn exit_code(&self) -> u8 {
         match self {
             ServiceError::Spec(_) | ServiceError::Usage(_) | ServiceError::After { .. } => USAGE,
+            ServiceError::Refused(Refused::Twice { .. } | Refused::Address { .. }) => USAGE,
+            ServiceError::Keep(error) if error.is_of_the_folder() => USAGE,
             _ => FAILED,
         }
     }
@@ -327,12 +333,13 @@ impl Program {
             let run = Run { driver, scheduler, beside };
             let Ended { subscribed, outcome } = self.drive(run).await;
             match outcome {
-                // It stayed away for too long, or was torn down meanwhile: its replicas are gone, and it can only begin anew. Not
-                // so when that happens before our eyes: then somebody has just ended the service, and means it.
+                // It stayed away for too long, or was torn down meanwhile: its replicas are gone, and a new framework is to run the
+                // same services. Not so when that happens before our eyes: then somebody has just ended the service, and means it.
                 Err(ServiceError::Driver(error @ DriverError::Removed { .. })) if known && !subscribed => {
-                    let what = format!("{error}; its replicas are gone with it, so that is what is done now");
+                    let what =
+                        format!("{error}; its replicas are gone with it: a new framework launches them anew");
                     say(&self.framework, &what);
-                    self.folder.forget()?;
+                    self.folder.begin_anew()?;
                 }
                 Err(ServiceError::Driver(source @ DriverError::Refused { .. })) if known && !subscribed => {
                     return Err(ServiceError::Stranger { source });
@@ -401,10 +408,11 @@ impl Program {
             async move { front.wanted(&service).await }
         });
         let counted = Balancers::new(|service: &str| front.statistics(service));
+        let comparing = measure::compare(handle.clone(), scheduler.views(), &self.master);
         let measuring = measure::run(handle.clone(), subjects, &self.master, counted);
         let mut following = pin!(async {
             let report = front::report(drains, handle.clone());
-            tokio::join!(front.follow(), report, measuring, waking);
+            tokio::join!(front.follow(), report, measuring, waking, comparing);
         });
         let mut unanswered = pin!(tokio::time::sleep(CONNECT_TIMEOUT));
         let mut driving = pin!(driver.run(scheduler));

@@ -17,8 +17,8 @@ use std::{
 };
 
 use apportion_sdk::{
-    AgentId, Context, DeclineReason, FrameworkId, InverseOffer, Offer, Resources, Role, Scheduler, Stop,
-    Subscription, TaskId, TaskStatus, Time, async_trait,
+    AgentId, Context, FrameworkId, InverseOffer, Offer, Resources, Role, Scheduler, Stop, Subscription,
+    TaskId, TaskStatus, Time, async_trait,
     protocol::ResourceRequest,
     store::{Embedded, Store},
 };
@@ -31,7 +31,7 @@ use crate::{
     keep::KeepError,
     scale::{Measured, Subject},
     spec::{Launch as Launched, Spec},
-    state::{AppView, Applied, Effect, Explained, Launch, Refused, Services, Table},
+    state::{AppView, Applied, Effect, Explained, Launch, Refused, Services, Size, Table},
 };
 
 /// What the program around the scheduler may ask of it.
@@ -86,6 +86,9 @@ pub enum Order {
         /// Which.
         service: String,
     },
+    /// These agents there are. Said by [`measure`](crate::measure) of this program alone, while something waits for an offer.
+    #[serde(skip)]
+    Agents(Vec<Size>),
     /// This was measured. Said by [`measure`](crate::measure) of this program alone.
     #[serde(skip)]
     Measured(Vec<Measured>),
@@ -290,7 +293,9 @@ impl<K: Store> ServiceScheduler<K> {
                 Effect::Kill(task_id) if stored => cx.kill(&task_id, None),
                 // Why it is to end is not written: the next scheduler will find that by itself.
                 Effect::Kill(_) => {}
-                Effect::Tell(told) => self.tell(told),
+                Effect::Tell(told) if stored => self.tell(told),
+                // What could not be kept is not so.
+                Effect::Tell(_) => {}
             }
         }
         if stored && self.subjects.receiver_count() > 0 {
@@ -372,6 +377,10 @@ impl<K: Store> ServiceScheduler<K> {
             Order::Show => Ok(Answer::Services(services.view())),
             Order::Explain { service } => {
                 services.explain(&service, now).map(|explained| Answer::Explained(Box::new(explained)))
+            }
+            Order::Agents(agents) => {
+                services.compare(&agents, effects);
+                Ok(Answer::Done)
             }
             Order::Measured(measured) => {
                 services.measured(&measured, now, effects);
@@ -458,9 +467,11 @@ impl<K: Store> Scheduler for ServiceScheduler<K> {
             }
         }
         self.services.settle_all(now, &mut effects);
+        let ready = self.services.ready();
+        let kinds = ready.chunk_by(|one, next| (&one.app, one.revision) == (&next.app, next.revision));
+        let waiting: Vec<_> = kinds.map(|launches| Arc::clone(self.services.spec(&launches[0]))).collect();
         for offer in offers {
-            let reason =
-                if self.services.wants_offers() { DeclineReason::TOO_SMALL } else { DeclineReason::NO_WORK };
+            let reason = room::refusal(&offer, &waiting);
             offer.decline(reason);
         }
         self.act(cx, effects);

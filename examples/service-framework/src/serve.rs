@@ -18,11 +18,19 @@ pub const NAME: &str = "services";
 #[derive(Debug, Clone, clap::Args)]
 pub struct Target {
     /// The name of the framework
-    #[arg(long, value_name = "NAME", default_value = NAME)]
+    #[arg(long, value_name = "NAME", default_value = NAME, value_parser = checked_name)]
     pub name: String,
     /// Where it remembers its services and takes orders [default: apportion/services/NAME in the user's state folder]
     #[arg(long, value_name = "FOLDER")]
     pub state: Option<PathBuf>,
+}
+
+/// The name of a framework, which names a folder too.
+fn checked_name(name: &str) -> Result<String, String> {
+    match name.is_empty() || name.starts_with('.') || name.contains('/') {
+        true => Err("is to name a folder: not empty, no `/`, no `.` in front".to_owned()),
+        false => Ok(name.to_owned()),
+    }
 }
 
 impl Target {
@@ -46,7 +54,7 @@ pub struct ServeArgs {
     /// End the framework and all its services for good
     #[arg(long)]
     pub stop: bool,
-    /// Begin anew: forget the services of an earlier run, which end after the failover time-out
+    /// Begin anew: forget the services of an earlier run, descriptions too; their replicas end after the failover time-out
     #[arg(long, conflicts_with = "stop")]
     pub forget: bool,
     /// Wait while another run of this framework is connected, and take its place when that one ends: on machines that share the --state
@@ -102,4 +110,17 @@ pub async fn serve(args: ServeArgs, master: &str) -> Result<u8, ServiceError> {
         output: args.output,
     };
     program.run(|| driver.clone(), args.stand_by).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_leads_to_no_other_folder() {
+        for wrong in ["../../x", "a/b", "..", ""] {
+            assert!(checked_name(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(checked_name("team-a.services").unwrap(), "team-a.services");
+    }
 }

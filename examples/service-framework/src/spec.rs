@@ -344,7 +344,12 @@ impl Spec {
             balancer: None,
             ..spec.clone()
         };
-        replica(self) == replica(other)
+        replica(self) == replica(other) && self.balanced_port() == other.balanced_port()
+    }
+
+    /// Which of a replica's ports takes what is balanced; the first one when nothing is.
+    pub fn balanced_port(&self) -> usize {
+        self.balancer.as_ref().map_or(0, |listener| listener.port)
     }
 
     fn program(&self) -> Program<'_> {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use apportion_sdk::{Capability, Options};
 use apportion_service::{
@@ -94,21 +94,23 @@ fn a_service_that_is_scaled_by_what_is_measured_keeps_every_promise() {
         down_after: Duration::ZERO,
         idle_after: Duration::ZERO,
         interval: Duration::from_secs(1),
-        rules: vec![Rule { metric, aim: Aim::Target(10.0), predict: None }],
+        rules: vec![Rule { metric: metric.clone(), aim: Aim::Target(10.0), predict: None }],
     };
-    let scaled = conformance_of(Spec { scale: Some(scale), ..web(true) }).seed(3).messages(|sim, web| {
-        let late = sim.elapsed() > Duration::from_secs(30);
-        // Of what does no work nothing is measured.
-        let measurable = sim.scheduler(web).is_some_and(|web| {
-            let services = web.state();
-            services.running() > 0 && services.table().apps.get("web").is_some_and(|web| web.scaled.is_none())
+    let scaled =
+        conformance_of(Spec { scale: Some(scale), ..web(true) }).seed(3).messages(move |sim, web| {
+            let late = sim.elapsed() > Duration::from_secs(30);
+            // Of what does no work nothing is measured.
+            let measurable = sim.scheduler(web).is_some_and(|web| {
+                let services = web.state();
+                services.running() > 0
+                    && services.table().apps.get("web").is_some_and(|web| web.scaled.is_none())
+            });
+            if late && measurable {
+                let answers = vec![(metric.clone(), Ok(4.0))];
+                let measured = Measured { service: "web".into(), answers, ..Measured::default() };
+                sim.tell(web, Order::Measured(vec![measured]).into());
+            }
         });
-        if late && measurable {
-            let answers = BTreeMap::from([(0, Ok(4.0))]);
-            let measured = Measured { service: "web".into(), answers, ..Measured::default() };
-            sim.tell(web, Order::Measured(vec![measured]).into());
-        }
-    });
     scaled.run().assert_ok();
 }
 

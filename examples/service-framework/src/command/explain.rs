@@ -25,12 +25,21 @@ pub(super) fn text(explained: &Explained) -> String {
     for (replica, millis) in &explained.pauses {
         lines.push(format!("  replica {replica} ended, and starts again in {}", span(*millis * 1000)));
     }
+    if let Some(end) = &explained.trouble.last_end {
+        lines.push(format!("  {} ago: {}", span(explained.at_us.saturating_sub(end.at_us)), end.what));
+    }
+    if let Some(why) = &explained.trouble.given_up {
+        lines.push(format!("  the revision before was given up: {why}"));
+    }
     for waiting in &explained.waiting {
         let (count, role) = (waiting.replicas, &waiting.role);
         lines.push(format!(
             "  {count} of revision {} wait for an offer for role {role} with {}",
             waiting.revision, waiting.needs
         ));
+    }
+    if let Some(why) = &explained.trouble.impossible {
+        lines.push(format!("    it fits nowhere: {why}"));
     }
     lines.extend(explained.offers.iter().map(|line| format!("    the master: {line}")));
     match &explained.scaling {
@@ -84,7 +93,11 @@ mod tests {
     use apportion_sdk::Time;
 
     use super::*;
-    use crate::{scale::Measured, spec::Spec, state::Services};
+    use crate::{
+        scale::Measured,
+        spec::Spec,
+        state::{End, Services},
+    };
 
     #[test]
     fn what_holds_a_service_back_is_told_in_lines() {
@@ -96,12 +109,17 @@ mod tests {
         let measured = Measured { service: "web".into(), used: BTreeMap::new(), ..Measured::default() };
         services.measured(&[measured], Time::from_micros(50_000_000), &mut Vec::new());
         let mut explained = services.explain("web", now).unwrap();
+        explained.trouble.impossible = Some("the only agent could not run one".to_owned());
+        explained.trouble.last_end =
+            Some(End { what: "replica 0 ended: no such file".to_owned(), at_us: 57_000_000 });
         explained.offers = vec!["role *: no agent is registered".to_owned()];
         explained.unserved = Some("cannot listen".to_owned());
         let expected = "\
 web: 0 of 4 replicas are ready
   clients do not reach it, or not all of its replicas: cannot listen
+  3s ago: replica 0 ended: no such file
   4 of revision 1 wait for an offer for role * with cpus:0.1;mem:64
+    it fits nowhere: the only agent could not run one
     the master: role *: no agent is registered
   scaled from 1 to 9 replicas, measured every 15s
   10s ago: 4 replicas stay: nothing is measured

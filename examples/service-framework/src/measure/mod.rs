@@ -6,10 +6,12 @@
 //! 2. `prometheus` asks queries.
 //! 3. [`Balancers`] are asked what they count.
 //! 4. [`wake`](wake()) is for services that sleep: there it is not measured, but waited.
+//! 5. [`compare`] asks how large the agents are, while replicas wait for offers.
 
 mod agents;
 mod balancers;
 mod prometheus;
+mod sizes;
 mod wake;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -22,7 +24,7 @@ use tokio::{
 };
 
 use self::agents::Agents;
-pub use self::{balancers::Balancers, wake::wake};
+pub use self::{balancers::Balancers, sizes::compare, wake::wake};
 use crate::{
     scale::{Measured, Metric, Subject, Traffic as Counted},
     scheduler::{Order, Request},
@@ -84,12 +86,12 @@ async fn until(at: Option<Instant>) {
 async fn measure(subjects: &[&Subject], agents: &mut Agents, traffic: &mut impl Traffic) -> Vec<Measured> {
     let mut queries = JoinSet::new();
     for (index, subject) in subjects.iter().enumerate() {
-        for (place, rule) in subject.rules.iter().enumerate() {
-            if let Metric::Prometheus { url, query } = rule.metric.clone() {
-                queries.spawn(
-                    async move { (index, place, prometheus::ask(&url, &query, ANSWER_TIMEOUT).await) },
-                );
-            }
+        for metric in subject.rules.iter().map(|rule| rule.metric.clone()) {
+            queries.spawn(async move {
+                let Metric::Prometheus { url, query } = &metric else { return None };
+                let answer = prometheus::ask(url, query, ANSWER_TIMEOUT).await;
+                Some((index, metric, answer))
+            });
         }
     }
     let mut used = agents.usage(subjects, ANSWER_TIMEOUT).await;
@@ -97,11 +99,13 @@ async fn measure(subjects: &[&Subject], agents: &mut Agents, traffic: &mut impl 
         service: subject.service.clone(),
         used: subject.tasks.iter().filter_map(|(task_id, _)| used.remove_entry(task_id)).collect(),
         traffic: traffic.of(&subject.service),
-        answers: BTreeMap::new(),
+        answers: Vec::new(),
     };
     let mut all: Vec<Measured> = subjects.iter().map(measured).collect();
-    while let Some(Ok((index, place, answer))) = queries.join_next().await {
-        all[index].answers.insert(place, answer);
+    while let Some(Ok(answered)) = queries.join_next().await {
+        if let Some((index, metric, answer)) = answered {
+            all[index].answers.push((metric, answer));
+        }
     }
     all
 }

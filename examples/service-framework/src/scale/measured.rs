@@ -41,8 +41,8 @@ pub struct Measured {
     pub used: BTreeMap<TaskId, Result<Used, Unknown>>,
     /// What its balancer says; none when it has none.
     pub traffic: Option<Traffic>,
-    /// What Prometheus answered, by the place of the rule.
-    pub answers: BTreeMap<usize, Result<f64, String>>,
+    /// What Prometheus answered, and to which question: descriptions may change while it is asked.
+    pub answers: Vec<(Metric, Result<f64, String>)>,
 }
 
 /// What a task uses.
@@ -98,8 +98,8 @@ pub struct Replica<'a> {
 }
 
 impl Measured {
-    /// What the rule with this place goes by, of replicas that are ready.
-    pub fn mean(&self, place: usize, rule: &Rule, ready: &[Replica<'_>]) -> Result<Mean, Unknown> {
+    /// What a rule goes by, of replicas that are ready.
+    pub fn mean(&self, rule: &Rule, ready: &[Replica<'_>]) -> Result<Mean, Unknown> {
         if ready.is_empty() {
             return Err(Unknown::yet("no replica is ready"));
         }
@@ -117,9 +117,9 @@ impl Measured {
             Metric::Requests => Ok(each(traffic()?.requests_per_second)),
             Metric::Latency => Ok(Mean { value: traffic()?.latency, of }),
             Metric::Queue => Ok(each(f64::from(traffic()?.queue))),
-            Metric::Prometheus { .. } => match self.answers.get(&place) {
-                Some(Ok(all)) => Ok(each(*all)),
-                Some(Err(why)) => Err(Unknown::trouble(why)),
+            Metric::Prometheus { .. } => match self.answers.iter().find(|(asked, _)| *asked == rule.metric) {
+                Some((_, Ok(all))) => Ok(each(*all)),
+                Some((_, Err(why))) => Err(Unknown::trouble(why)),
                 None => Err(Unknown::yet("it was not asked for yet")),
             },
         }
@@ -195,7 +195,7 @@ mod tests {
         let (a, b) = (task("web.0.1"), task("web.1.2"));
         let ready = [&a, &b].map(|task_id| Replica { task_id, asked: &asked });
         let mut measured = Measured::default();
-        let mean = |measured: &Measured, metric: Metric| measured.mean(0, &rule(metric), &ready);
+        let mean = |measured: &Measured, metric: Metric| measured.mean(&rule(metric), &ready);
         assert!(!mean(&measured, Metric::Cpu).unwrap_err().trouble, "it is too early");
         measured.used.insert(a.clone(), Ok(Used { cpus: Some(0.25), memory_bytes: Some(16 << 20) }));
         measured.used.insert(b.clone(), Ok(Used { cpus: None, memory_bytes: Some(48 << 20) }));
@@ -215,18 +215,18 @@ mod tests {
         let (a, b) = (task("web.0.1"), task("web.1.2"));
         let ready = [&a, &b].map(|task_id| Replica { task_id, asked: &asked });
         let traffic = Traffic { requests_per_second: 30.0, latency: 0.2, queue: 5, busy: true };
+        let query = |query: &str| Metric::Prometheus { url: "http://p".into(), query: query.into() };
         let measured = Measured {
             traffic: Some(traffic),
-            answers: BTreeMap::from([(0, Ok(7.0)), (1, Err("it is down".to_owned()))]),
+            answers: vec![(query("up"), Ok(7.0)), (query("down"), Err("it is down".to_owned()))],
             ..Measured::default()
         };
-        let mean = |place, metric: Metric| measured.mean(place, &rule(metric), &ready).map(|mean| mean.value);
-        let query = || Metric::Prometheus { url: "http://p".into(), query: "q".into() };
-        assert_eq!(mean(0, Metric::Requests), Ok(15.0));
-        assert_eq!(mean(0, Metric::Latency), Ok(0.2));
-        assert_eq!(mean(0, Metric::Queue), Ok(2.5));
-        assert_eq!(mean(0, query()), Ok(3.5));
-        assert_eq!(mean(1, query()), Err(Unknown::trouble("it is down")));
-        assert!(measured.mean(0, &rule(query()), &[]).is_err(), "nobody bears it");
+        let mean = |metric: Metric| measured.mean(&rule(metric), &ready).map(|mean| mean.value);
+        assert_eq!(mean(Metric::Requests), Ok(15.0));
+        assert_eq!(mean(Metric::Latency), Ok(0.2));
+        assert_eq!(mean(Metric::Queue), Ok(2.5));
+        assert_eq!(mean(query("up")), Ok(3.5));
+        assert_eq!(mean(query("down")), Err(Unknown::trouble("it is down")));
+        assert!(measured.mean(&rule(query("up")), &[]).is_err(), "nobody bears it");
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use apportion_sdk::{
-    AgentId, Offer, Resources, Time,
+    AgentId, DeclineReason, Offer, Resources, Time,
     placement::{self, Machine, Packing, Running, WorstFit},
 };
 
@@ -113,4 +113,22 @@ impl<'a> Room<'a> {
             return Some((index, ports));
         }
     }
+}
+
+/// Why nothing that waits goes on what is left of an offer.
+pub(super) fn refusal(offer: &Offer, waiting: &[Arc<Spec>]) -> DeclineReason {
+    let mut reason = DeclineReason::NO_WORK;
+    for spec in waiting.iter().filter(|spec| offer.role().as_str() == spec.role) {
+        if let Some(rule) = spec.shut_out(offer.place()) {
+            reason = DeclineReason::CONSTRAINT.with(rule.to_string());
+        } else if !offer.missing(&spec.needs()).is_empty() {
+            // Of several reasons the one that may pass by itself.
+            return DeclineReason::TOO_SMALL;
+        } else if !spec.placement.is_empty() {
+            return DeclineReason::SPREAD;
+        } else {
+            return DeclineReason::TOO_SMALL.with("ports");
+        }
+    }
+    reason
 }

@@ -89,6 +89,27 @@ fn an_agent_without_ports_is_passed_over() {
     assert!(cluster.harness.scheduler().wants_offers(), "the third waits for a port");
 }
 
+#[test]
+fn an_offer_is_declined_for_the_rule_that_keeps_it_out() {
+    let disk = Disk::default();
+    let rules = "[placement]\nrequire = [{ on = 'rack', is = 'r1' }]\napart = [{}]\n";
+    let mut cluster = Cluster::start_as(&disk, &format!("{SPEC}{rules}"));
+    cluster.harness.calls();
+    let room = "cpus:8;mem:8000;ports:[31000-31009]";
+    let mut declined = |agent: &str, rack: &str, room: &str| {
+        cluster.harness.offer_with(agent, room, &[("rack", rack)]);
+        let calls = cluster.harness.calls();
+        let reasons: Vec<_> = calls.iter().filter(|call| matches!(call, Call::Decline { .. })).collect();
+        format!("{reasons:?}")
+    };
+    let other_rack = declined("a", "r2", room);
+    assert!(
+        other_rack.contains("attribute `rack` is `r1`") && other_rack.contains("Constraint"),
+        "{other_rack}"
+    );
+    assert!(declined("b", "r1", "cpus:0.5;mem:8000").contains("TooSmall"));
+}
+
 /// One accept carries 3.5 MiB of descriptions.
 #[test]
 fn what_an_accept_cannot_carry_is_launched_with_the_next_offer() {
@@ -276,6 +297,8 @@ fn what_cannot_be_stored_is_not_killed() {
     disk.fill();
     cluster.harness.message(scale(0));
     assert_eq!(killed(&cluster.harness.calls()), [""; 0]);
+    let told: Vec<_> = std::iter::from_fn(|| cluster.events.try_recv().ok()).collect();
+    assert_eq!(told, [], "nor told");
     assert_eq!(cluster.harness.end(), Some(&Ok(Stop::Abort)));
 }
 

@@ -1,7 +1,9 @@
 //! On which machines replicas may be, and how they are shared out among them: the rules are the SDK's own (`apportion_sdk::placement`).
 
+use std::collections::BTreeSet;
+
 use apportion_sdk::{
-    Constraint,
+    Constraint, FaultDomain, Place,
     constraints::PatternError,
     placement::{Demand, Rule, Scope},
 };
@@ -9,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::{Source, Spec, SpecError};
+
+/// Values of other agents that are told to whoever asks for one that there is not.
+const VALUES_SHOWN: usize = 10;
 
 /// `[placement]`: what must hold of a replica's machine, or is wished.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -106,7 +111,47 @@ impl Require {
     }
 }
 
+impl Require {
+    /// What an agent has there.
+    fn of<'a>(&self, place: &'a Place) -> Option<&'a str> {
+        let domain = place.domain.as_ref();
+        match self.on.as_str() {
+            "hostname" => Some(&place.hostname),
+            "region" => domain.map(|domain| domain.region.as_str()),
+            "zone" => domain.map(|domain| domain.zone.as_str()),
+            attribute => place.attributes.get(attribute).map(String::as_str),
+        }
+    }
+
+    /// An agent that has this text there.
+    fn agent_with(&self, text: &str) -> Place {
+        let text = || text.to_owned();
+        Place {
+            hostname: text(),
+            domain: Some(FaultDomain { region: text(), zone: text() }),
+            attributes: [(self.on.clone(), text())].into(),
+            ..Place::default()
+        }
+    }
+}
+
 impl Placement {
+    /// What must hold of an agent, whatever runs there.
+    fn musts(&self) -> impl Iterator<Item = (&Require, Constraint)> {
+        let must = self.require.iter().filter(|require| !require.wish);
+        must.filter_map(|require| Some((require, require.constraint().ok()?)))
+    }
+
+    /// Two rules that no agent can obey.
+    fn contradiction(&self) -> Option<(&Require, Constraint)> {
+        self.musts().find_map(|(require, _)| {
+            let text = require.is.as_deref().filter(|_| !require.not)?;
+            let agent = require.agent_with(text);
+            let broken = self.musts().find(|(other, it)| other.on == require.on && !it.holds(&agent))?;
+            Some((require, broken.1))
+        })
+    }
+
     /// Says what is wrong, and with which of the keys.
     pub(super) fn problem(&self) -> Option<(&'static str, String)> {
         for require in &self.require {
@@ -123,6 +168,11 @@ impl Placement {
             if let Err(error) = require.constraint() {
                 return wrong(format!("{error}; write an expression such as \"r[0-9]+\""));
             }
+        }
+        if let Some((require, other)) = self.contradiction() {
+            let is = require.is.as_deref().unwrap_or_default();
+            let what = format!("is to be `{is}`, and another rule asks that {other}; take one of them out");
+            return Some(("require", format!("placement.require: {}: {what}", require.on)));
         }
         let none = |spread: &Spread| spread.over.is_empty() || spread.max_skew == 0;
         if self.spread.iter().any(none) {
@@ -141,6 +191,26 @@ impl Placement {
 }
 
 impl Spec {
+    /// The rule that keeps replicas off an agent, whatever runs there.
+    pub fn shut_out(&self, place: &Place) -> Option<Constraint> {
+        self.placement.musts().map(|(_, must)| must).find(|must| !must.holds(place))
+    }
+
+    /// Rules that hold of none of these agents, each with what they have instead.
+    pub fn holds_nowhere(&self, places: &[&Place]) -> Vec<String> {
+        let broken = self.placement.musts().filter(|(_, must)| !places.iter().any(|place| must.holds(place)));
+        let told = broken.map(|(require, must)| {
+            let has: BTreeSet<&str> = places.iter().filter_map(|place| require.of(place)).collect();
+            let first: Vec<&str> = has.iter().copied().take(VALUES_SHOWN).collect();
+            let more = if has.len() > first.len() { ", …" } else { "" };
+            match first.is_empty() {
+                true => format!("there is no agent where {must}; none has a {}", require.on),
+                false => format!("there is no agent where {must}; there are {}{more}", first.join(", ")),
+            }
+        });
+        told.collect()
+    }
+
     /// What a replica asks of its machine, labelled as one of this service.
     pub fn demand(&self) -> Demand {
         let Placement { require, spread, apart } = &self.placement;

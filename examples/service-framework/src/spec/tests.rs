@@ -483,8 +483,11 @@ fn a_balancer_is_the_services_own_and_its_mistakes_are_named_at_their_place() {
     assert_eq!((listener.port, listener.retries.attempts), (1, 3));
     let kept: Spec = serde_json::from_str(&serde_json::to_string(&spec).unwrap()).unwrap();
     assert_eq!(kept, spec);
+    let mut first = spec.clone();
+    first.balancer.as_mut().unwrap().port = 0;
     let other = Spec { balancer: None, ..spec.clone() };
-    assert!(other != spec && other.same_replicas(&spec), "replicas notice nothing of it");
+    assert!(other != first && other.same_replicas(&first), "replicas notice nothing of it");
+    assert!(!spec.same_replicas(&first), "each listens where clients were to find it");
     for (line, other, expected) in [
         (
             "port = 1",
@@ -622,5 +625,33 @@ fn what_is_refused_beside_others_is_said_with_its_place() {
     for other in ["there is no service `web`", "role: service `shop` is for `web`", "the scheduler has ended"]
     {
         assert!(!spec.is_meant_by(other), "{other}");
+    }
+}
+
+#[test]
+fn rules_that_no_agent_can_obey_together_are_refused() {
+    let with =
+        |rules: &str| parse(&format!("name = 'web'\ncommand = 'serve'\n[placement]\nrequire = [{rules}]\n"));
+    let refused = with("{ on = 'zone', is = 'a' }, { on = 'zone', is = 'b' }").unwrap_err().to_string();
+    assert!(
+        refused.contains("placement.require: zone: is to be `a`, and another rule asks that zone is `b`"),
+        "{refused}"
+    );
+    assert!(with("{ on = 'rack', is = 'a' }, { on = 'rack', matches = 'b.*' }").is_err());
+    assert!(with("{ on = 'rack', is = 'a' }, { on = 'rack', not = true }").is_err());
+    assert!(with("{ on = 'rack', is = 'a' }, { on = 'rack', matches = 'a.*' }").is_ok());
+    assert!(with("{ on = 'rack', is = 'a' }, { on = 'rack', is = 'b', wish = true }").is_ok());
+    assert!(with("{ on = 'rack', is = 'a' }, { on = 'zone', is = 'b' }").is_ok());
+}
+
+#[test]
+fn no_update_has_more_under_way_than_a_service_can_have() {
+    for key in ["max_surge", "max_unavailable", "canary"] {
+        let with =
+            |count: u32| parse(&format!("name = 'web'\ncommand = 'serve'\n[update]\n{key} = {count}\n"));
+        let refused = with(u32::MAX).unwrap_err().to_string();
+        let expected = format!("update.{key}: 4294967295 is more than a service can have, 1000");
+        assert!(refused.ends_with(&expected) && refused.contains(":4:"), "{refused}");
+        assert!(with(1000).is_ok());
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::{Source, SpecError};
+use super::{REPLICAS_MAX, Source, SpecError};
 
 /// How replicas are replaced: the words, and what they mean, are those of a Deployment of Kubernetes and of Nomad's `update`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +100,14 @@ impl Update {
     /// Says what is wrong.
     pub(super) fn problem(&self) -> Option<String> {
         let Self { max_surge, max_unavailable, min_healthy, progress_deadline, .. } = *self;
+        let counts =
+            [("max_surge", max_surge), ("max_unavailable", max_unavailable), ("canary", self.canary)];
+        let beyond = counts
+            .into_iter()
+            .find(|(_, share)| matches!(share, Share::Count(count) if *count > REPLICAS_MAX));
+        if let Some((key, share)) = beyond {
+            return Some(format!("update.{key}: {share} is more than a service can have, {REPLICAS_MAX}"));
+        }
         if max_surge.is_zero() && max_unavailable.is_zero() {
             let what = "max_surge and max_unavailable are both 0, so that no replica could ever be replaced; give one of them at least 1";
             return Some(format!("update: {what}"));
@@ -163,7 +171,10 @@ impl Source<'_> {
         };
         match update.problem() {
             None => Ok(update),
-            Some(what) => Err(self.refuse(span, what)),
+            Some(what) => {
+                let key = what.strip_prefix("update.").and_then(|what| what.split(':').next());
+                Err(self.refuse(key.and_then(|key| self.place_of("update", key)).unwrap_or(span), what))
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::scaling;
+use super::{Trouble, scaling};
 use crate::spec::Spec;
 
 /// Revisions that were complete and can be gone back to.
@@ -35,6 +35,9 @@ pub struct App {
     pub started: bool,
     /// Whether it is on its way out: nothing of it is launched any more, and it is forgotten when nothing of it runs.
     pub removed: bool,
+    /// What holds it back.
+    #[serde(default)]
+    pub trouble: Trouble,
 }
 
 /// How far the target revision of a service has come.
@@ -90,6 +93,7 @@ impl App {
             phase: Phase::Rolling,
             started: false,
             removed: false,
+            trouble: Trouble::default(),
         }
     }
 
@@ -149,6 +153,7 @@ impl App {
             self.described = spec;
             self.aim(number, Phase::Canary);
             self.rejected = None;
+            self.trouble = Trouble::default();
         } else {
             self.described = spec;
         }
@@ -171,6 +176,7 @@ impl App {
         };
         let to = to.or_else(before).filter(|to| *to != self.target && self.revisions.contains_key(to))?;
         self.rejected = Some(self.target);
+        self.trouble = Trouble::default();
         self.aim(to, Phase::Rolling);
         Some(to)
     }
@@ -187,6 +193,7 @@ impl App {
     /// Notes that all replicas have the target revision.
     pub fn completed(&mut self) {
         self.phase = Phase::Steady;
+        self.trouble.last_end = None;
         self.good.retain(|good| *good != self.target);
         self.good.push(self.target);
         if self.good.len() > GOOD_MAX {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use apportion_sdk::{FrameworkId, Resources, Time};
 use serde::{Deserialize, Serialize};
 
-use super::{Launch, Refused, Services, scaling::Change};
+use super::{Launch, Refused, Services, Trouble, scaling::Change};
 use crate::scale::{Decision, Scale};
 
 /// Why a service has the replicas that it has.
@@ -25,6 +25,9 @@ pub struct Explained {
     pub scaling: Option<ScalingView>,
     /// What it comes after, while it was never started.
     pub waits_for: Vec<String>,
+    /// What holds it back.
+    #[serde(default)]
+    pub trouble: Trouble,
     /// Replicas that ended, and start again in so many milliseconds.
     pub pauses: BTreeMap<u32, u64>,
     /// Replicas that wait for offers.
@@ -94,6 +97,7 @@ impl Services {
             ready: runtime.ready,
             scaling,
             waits_for: if app.started { Vec::new() } else { app.described.after.clone() },
+            trouble: app.trouble.clone(),
             pauses: pauses.collect(),
             waiting: waiting.collect(),
             offers: Vec::new(),

@@ -24,6 +24,7 @@ pub mod scaling;
 mod table;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod view;
 
 use std::{
@@ -41,8 +42,9 @@ pub(crate) use self::orders::collide;
 pub use self::{
     app::{App, Change, Phase, Scaled},
     explained::{Explained, ScalingView, Waiting},
-    orders::{Applied, Refused},
+    orders::{Applied, Refused, agree},
     table::{Placed, Spot, Table, TableError, VERSION},
+    trouble::{End, Size, Trouble},
     view::{AppView, Endpoint, TaskView},
 };
 use self::{
@@ -384,6 +386,14 @@ impl Services {
                 hostname,
                 addresses,
             });
+            let placed = &self.table.placed[task_id];
+            let balanced = self.table.apps[&placed.app].described.balancer.is_some();
+            if balanced && self.endpoint(task_id, placed).is_none() {
+                let why = format!(
+                    "clients are not led to {task_id}: its agent has not said at which address of its network it is, or it has no such port"
+                );
+                self.tell(task_id, effects, |_, _| Event::NotServed { why });
+            }
         } else if lost {
             self.tell(task_id, effects, |replica, task_id| Event::Unhealthy { replica, task_id });
         }
@@ -392,7 +402,7 @@ impl Services {
     fn ended(&mut self, status: &TaskStatus, own_fault: bool, now: Time, effects: &mut Vec<Effect>) {
         let placed = self.table.placed.remove(&status.task_id).expect("it was just found");
         let instance = self.instances.remove(&status.task_id).expect("there is one for each task");
-        let app = &self.table.apps[&placed.app];
+        let app = self.table.apps.get_mut(&placed.app).expect("tasks are of services that are known");
         let runtime = self.runtimes.get_mut(&placed.app).expect("there is one for each service");
         let (replica, task_id) = (placed.replica, status.task_id.clone());
         let told = |event| Effect::Tell(Told::of(&placed.app, event));
@@ -410,8 +420,10 @@ impl Services {
         let length = (min * 2u32.pow(pause.ends.min(16))).min(max);
         pause.ends += u32::from(own_fault);
         pause.until = Some(now + length);
-        let restart_ms = Event::millis(length);
-        effects.push(told(Event::Ended { replica, task_id, why: cause(status), restart_ms }));
+        let (restart_ms, why) = (Event::millis(length), cause(status));
+        let what = trouble::bounded(format!("replica {replica} ended: {why} ({task_id})"));
+        app.trouble.last_end = Some(End { what, at_us: now.as_micros() });
+        effects.push(told(Event::Ended { replica, task_id, why, restart_ms }));
     }
 
     /// News of a task that is no replica: given up, or launched by a scheduler whose table was lost.
@@ -562,6 +574,9 @@ impl Services {
         let removed = self.table.apps[name].removed;
         let runtime = self.runtimes.get_mut(name).expect("there is one for each service");
         (runtime.launch, runtime.ready) = (plan.launch, plan.ready);
+        if runtime.launch.is_empty() {
+            self.table.apps.get_mut(name).expect("it is settled, so it is there").trouble.impossible = None;
+        }
         let was = std::mem::replace(&mut runtime.complete, plan.ready == replicas && !removed);
         if was || !runtime.complete {
             return;

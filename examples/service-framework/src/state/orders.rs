@@ -93,11 +93,31 @@ pub enum Refused {
         /// Which waits for it.
         by: String,
     },
+    /// It has fewer.
+    #[error("service `{service}` has no replica {replica}; it has {replicas}, counted from 0")]
+    NoReplica {
+        /// Which.
+        service: String,
+        /// What was asked for.
+        replica: u32,
+        /// How many it has.
+        replicas: u32,
+    },
     /// No service can have so many.
     #[error("{replicas} replicas are more than a service can have, {REPLICAS_MAX}")]
     TooMany {
         /// How many.
         replicas: u32,
+    },
+    /// What is measured would undo it at once.
+    #[error("{replicas} is {}; change that first", beyond(*replicas, *min, *max))]
+    Bounds {
+        /// How many.
+        replicas: u32,
+        /// The fewest.
+        min: u32,
+        /// The most.
+        max: u32,
     },
     /// There is no earlier revision.
     #[error(
@@ -152,6 +172,13 @@ pub enum Refused {
     },
 }
 
+fn beyond(replicas: u32, min: u32, max: u32) -> String {
+    match replicas < min {
+        true => format!("less than scale.min, {min}"),
+        false => format!("more than scale.max, {max}"),
+    }
+}
+
 fn names(all: &[String]) -> String {
     all.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
@@ -165,6 +192,32 @@ pub(crate) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     // Of port 0 each gets a free one.
     one.port() == other.port() && one.port() != 0 && same_host
+}
+
+/// Fails when these contradict each other, whatever else there is.
+pub fn agree(specs: &[Arc<Spec>]) -> Result<(), Refused> {
+    let mut described = BTreeMap::new();
+    for spec in specs {
+        if described.insert(spec.name.as_str(), &**spec).is_some() {
+            return Err(Refused::Twice { service: spec.name.clone() });
+        }
+    }
+    addresses(specs, &described)
+}
+
+/// Fails when one of these would listen where another one of those that are described does.
+fn addresses(specs: &[Arc<Spec>], described: &BTreeMap<&str, &Spec>) -> Result<(), Refused> {
+    let address = |spec: &Spec| spec.balancer.as_ref().map(|balancer| balancer.address);
+    for spec in specs {
+        let Some(wanted) = address(spec) else { continue };
+        let mut others = described.iter().filter(|(name, _)| **name != spec.name);
+        let has = |other: &Spec| address(other).is_some_and(|has| collide(wanted, has));
+        if let Some((other, _)) = others.find(|(_, other)| has(other)) {
+            let (service, other) = (spec.name.clone(), (*other).to_owned());
+            return Err(Refused::Address { service, address: wanted, other });
+        }
+    }
+    Ok(())
 }
 
 impl Services {
@@ -211,9 +264,11 @@ impl Services {
         specs: &[Arc<Spec>],
         again: bool,
     ) -> Result<BTreeMap<String, Applied>, Refused> {
+        agree(specs)?;
         let mut applied = BTreeMap::new();
         let mut after: BTreeMap<&str, &[String]> = BTreeMap::new();
-        for (name, app) in &self.table.apps {
+        // One that is on its way out never becomes complete.
+        for (name, app) in self.table.apps.iter().filter(|(_, app)| !app.removed) {
             after.insert(name, &app.described.after);
         }
         for spec in specs {
@@ -223,12 +278,11 @@ impl Services {
                 replicas: scaling::ordered(app, spec).map_or(spec.replicas, |ordered| ordered.replicas),
                 replicas_before: app.map_or(0, App::replicas),
             };
-            if applied.insert(spec.name.clone(), change).is_some() {
-                return Err(Refused::Twice { service: spec.name.clone() });
-            }
-            let alike = |other: &&&str| spec.name.eq_ignore_ascii_case(other) && spec.name != **other;
-            if let (None, Some(other)) = (app, after.keys().find(alike)) {
-                return Err(Refused::Alike { service: spec.name.clone(), other: (*other).to_owned() });
+            applied.insert(spec.name.clone(), change);
+            let alike = |other: &&str| spec.name.eq_ignore_ascii_case(other) && spec.name != *other;
+            let known = || self.table.apps.keys().map(String::as_str).chain(after.keys().copied());
+            if let (None, Some(other)) = (app, known().find(alike)) {
+                return Err(Refused::Alike { service: spec.name.clone(), other: other.to_owned() });
             }
             after.insert(&spec.name, &spec.after);
         }
@@ -238,11 +292,13 @@ impl Services {
             }
         }
         self.check_addresses(specs)?;
-        // What comes after nothing is taken away, until nothing is left.
-        while let Some(free) =
-            after.iter().find(|(_, names)| !names.iter().any(|it| after.contains_key(it.as_str())))
-        {
-            let free = *free.0;
+        // What comes after nothing is taken away, and what nothing comes after: cycles are left.
+        let comes_after = |names: &[String], other: &str| names.iter().any(|name| name == other);
+        while let Some(free) = after.iter().find_map(|(name, names)| {
+            let follows = after.keys().any(|other| comes_after(names, other));
+            let leads = after.values().any(|names| comes_after(names, name));
+            (!follows || !leads).then_some(*name)
+        }) {
             after.remove(free);
         }
         match after.is_empty() {
@@ -257,17 +313,7 @@ impl Services {
         let mut described: BTreeMap<&str, &Spec> =
             known.map(|(name, app)| (name.as_str(), &*app.described)).collect();
         described.extend(specs.iter().map(|spec| (spec.name.as_str(), &**spec)));
-        let address = |spec: &Spec| spec.balancer.as_ref().map(|balancer| balancer.address);
-        for spec in specs {
-            let Some(wanted) = address(spec) else { continue };
-            let mut others = described.iter().filter(|(name, _)| **name != spec.name);
-            let has = |other: &Spec| address(other).is_some_and(|has| collide(wanted, has));
-            if let Some((other, _)) = others.find(|(_, other)| has(other)) {
-                let (service, other) = (spec.name.clone(), (*other).to_owned());
-                return Err(Refused::Address { service, address: wanted, other });
-            }
-        }
-        Ok(())
+        addresses(specs, &described)
     }
 
     /// Wants another number of replicas, which may be none: those with the highest numbers are killed, or missing ones launched.
@@ -282,6 +328,11 @@ impl Services {
             return Err(Refused::TooMany { replicas });
         }
         let app = self.ordered(service)?;
+        // None at all stays so until somebody wants it otherwise.
+        let bounds = app.described.scale.as_ref().map(|scale| scale.bounds()).filter(|_| replicas > 0);
+        if let Some(bounds) = bounds.filter(|bounds| !bounds.contains(&replicas)) {
+            return Err(Refused::Bounds { replicas, min: *bounds.start(), max: *bounds.end() });
+        }
         let described = app.described.replicas;
         app.scaled = (replicas != described).then_some(Scaled { described, replicas });
         let runtime = self.runtimes.entry(service.to_owned()).or_default();

@@ -5,7 +5,7 @@
 //! left; a task that fills none is **stale**, be it of another revision or in the wrong place. So an update and a move are one thing: a
 //! seat is filled anew, and what is stale goes when what is new has proven itself.
 //!
-//! Two bounds hold whatever happens: never more than `limit` tasks that may live, and never fewer than `ready_min` replicas that are ready
+//! Two bounds hold whatever happens: never more than `limit` tasks that may live with the numbers that are wanted, and never fewer than `ready_min` replicas that are ready
 //! by anything that is done here. A replica is ready as long as one of the tasks with its number is.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,7 +69,7 @@ pub struct Plan {
 }
 
 impl Wish {
-    /// The most tasks that may live.
+    /// The most tasks that may live with the numbers that are wanted.
     pub fn limit(&self) -> usize {
         self.replicas as usize + self.surge as usize + self.canaries.0 as usize
     }
@@ -139,7 +139,9 @@ pub fn plan(wish: &Wish, tasks: &[Seen]) -> Plan {
     let canary_seats = wish.canaries.0.min(wish.replicas);
     let vacant = slots.values().filter(|slot| slot.is_vacant()).count();
     let untried = slots.range(..canary_seats).filter(|(_, slot)| slot.canary.is_none()).count();
-    let mut room = wish.limit().saturating_sub(tasks.len());
+    // What is one too many is on its way out, and may take its time: nobody waits for it.
+    let living = tasks.iter().filter(|seen| seen.seat.0 < wish.replicas).count();
+    let mut room = wish.limit().saturating_sub(living);
     let mut spare = room.saturating_sub(vacant + untried);
     let may_launch = |seat: &Seat| !wish.paused.contains(seat);
 
@@ -162,7 +164,7 @@ pub fn plan(wish: &Wish, tasks: &[Seen]) -> Plan {
     let mut under_way =
         slots.values().filter(|slot| slot.stale.is_empty() && !available(&slot.keeper)).count()
             + slots.values().filter(|slot| slot.keeper.is_some() && !slot.stale.is_empty()).count();
-    let at_once = (wish.surge + wish.unavailable).max(1) as usize;
+    let at_once = wish.surge.saturating_add(wish.unavailable).max(1) as usize;
     let mut ready = plan.ready;
     let mut outdated: Vec<_> =
         slots.iter().filter(|(_, slot)| slot.keeper.is_none() && !slot.stale.is_empty()).collect();

@@ -86,7 +86,11 @@ impl Services {
             return false;
         }
         if let Some(stable) = app.stable().filter(|_| update.auto_rollback) {
+            let deadline = humantime::format_duration(update.progress_deadline);
+            let end = app.trouble.last_end.take().map_or_else(String::new, |end| format!(": {}", end.what));
             self.go_back(name, stable, now, effects);
+            let app = self.table.apps.get_mut(name).expect("it is settled, so it is there");
+            app.trouble.given_up = Some(format!("it came no further for {deadline}{end}"));
             return true;
         }
         progress.stalled = true;

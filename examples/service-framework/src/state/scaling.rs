@@ -169,8 +169,7 @@ impl Services {
             .filter(|(task_id, placed)| !placed.doomed && self.is_ready(task_id))
             .map(|(task_id, placed)| Replica { task_id, asked: &app.revision(placed.revision).resources })
             .collect();
-        let rules = scale.rules.iter().enumerate();
-        let means: Vec<_> = rules.map(|(place, rule)| measured.mean(place, rule, &ready)).collect();
+        let means: Vec<_> = scale.rules.iter().map(|rule| measured.mean(rule, &ready)).collect();
         let unknown = means.iter().map(|mean| mean.as_ref().err().cloned()).collect();
         let sample = Sample {
             at: now,

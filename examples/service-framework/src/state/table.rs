@@ -103,7 +103,7 @@ struct Whole {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the record `{key}` of the state is damaged: {why}; its replicas run on until the failover time-out, `apportion frameworks` lists \
-     them; begin anew with --forget"
+     them; begin anew with --forget, which forgets all descriptions too"
 )]
 pub struct TableError {
     /// Which.
@@ -171,6 +171,12 @@ impl Table {
             changes.remove(format!("{STRAY}{stray}"));
         }
         changes
+    }
+
+    /// What is left of it when the framework was removed, and all its tasks with it: what is to be run.
+    #[must_use]
+    pub fn without_framework(self) -> Table {
+        Table { framework_id: None, placed: BTreeMap::new(), strays: BTreeSet::new(), ..self }
     }
 
     /// The tasks of a service.

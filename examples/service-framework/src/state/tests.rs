@@ -498,7 +498,12 @@ fn a_service_is_started_when_what_it_comes_after_is_complete() {
         refused
     };
     let cycle = Spec { name: "db".into(), after: vec!["web".into()], ..web(1) };
-    assert!(refused(vec![after, cycle]).starts_with("after: `db`, `web` wait for each other"));
+    assert!(
+        refused(vec![after.clone(), cycle.clone()]).starts_with("after: `db`, `web` wait for each other")
+    );
+    let late = Spec { name: "late".into(), after: vec!["web".into()], ..web(1) };
+    let told = refused(vec![after, cycle, late]);
+    assert!(told.starts_with("after: `db`, `web` wait for each other"), "{told}");
     let missing = Spec { after: vec!["cache".into()], ..web(1) };
     assert!(refused(vec![missing]).contains("comes after `cache`, which is not there"));
     assert!(refused(vec![web(1), web(2)]).contains("described twice"));
@@ -508,12 +513,77 @@ fn a_service_is_started_when_what_it_comes_after_is_complete() {
     assert!(needed.to_string().starts_with("service `web` comes after `db`"), "{needed}");
 }
 
+fn sizes(agents: &[(&str, &str, &str)]) -> Vec<Size> {
+    let size = |(host, rack, total): &(&str, &str, &str)| {
+        let attributes = [("rack".to_owned(), (*rack).to_owned())].into();
+        let place = Place { hostname: (*host).into(), attributes, ..Place::default() };
+        Size { place, total: total.parse().unwrap() }
+    };
+    agents.iter().map(size).collect()
+}
+
+#[test]
+fn what_fits_no_agent_is_told_once_with_what_there_is() {
+    let verdict = |text: &str, agents: &[(&str, &str, &str)]| {
+        let text = format!("name = 'web'\ncommand = 'serve'\n{text}");
+        let mut story = Story::of(Spec::parse(std::path::Path::new("web.toml"), &text).unwrap());
+        story.events();
+        story.services.compare(&sizes(agents), &mut story.told);
+        story.services.compare(&sizes(agents), &mut story.told);
+        assert_eq!(story.events().len(), usize::from(story.app().trouble.impossible.is_some()));
+        let told = story.services.view()[0].trouble.impossible.clone();
+        story.services.compare(&sizes(&[("big", "nowhere", "cpus:100;mem:100000")]), &mut story.told);
+        assert_eq!(story.app().trouble.impossible, None, "it may come");
+        told
+    };
+    let two = [("h1", "r1", "cpus:2;mem:900"), ("h2", "r2", "cpus:1;mem:9000")];
+    assert_eq!(
+        verdict("cpus = 64", &two).unwrap(),
+        "none of the 2 agents could run one: cpus:64 is needed, the most is cpus:2 on h1; ask for less, or add such an agent"
+    );
+    let nowhere = verdict("[placement]\nrequire = [{ on = 'rack', is = 'nowhere' }]", &two).unwrap();
+    assert!(
+        nowhere.contains("there is no agent where attribute `rack` is `nowhere`; there are r1, r2; "),
+        "{nowhere}"
+    );
+    assert!(verdict("cpus = 2\nmemory = '2GiB'", &two).unwrap().contains("all of it together"));
+    assert_eq!(verdict("cpus = 2", &two), None);
+    assert_eq!(verdict("cpus = 64", &[]), None, "they may be about to register");
+    let wish = "[placement]\nrequire = [{ on = 'rack', is = 'nowhere', wish = true }]";
+    assert_eq!(verdict(wish, &two), None);
+}
+
+#[test]
+fn why_replicas_ended_is_known_until_a_revision_is_complete_and_why_one_was_given_up_after() {
+    let mut story = Story::running(web(1));
+    story.apply(next(&web(1)));
+    story.launch();
+    let task = TaskId::new("web.0.2").unwrap();
+    let message = format!("no such file `serve-better`{}", "!".repeat(1000));
+    let failed = TaskStatus { message, ..status(&task, TaskState::Failed) };
+    story.services.update(&failed, at(11), &mut story.told);
+    let end = story.app().trouble.last_end.clone().unwrap();
+    assert!(end.what.starts_with("replica 0 ended: no such file `serve-better`!!"), "{}", end.what);
+    assert_eq!((end.at_us, end.what.chars().count()), (11_000_000, 301));
+    story.restart();
+    assert_eq!(story.services.view()[0].trouble.last_end, Some(end));
+    story.run();
+    story.wait(101);
+    let trouble = &story.services.explain("web", at(story.now)).unwrap().trouble;
+    assert_eq!(trouble.last_end, None);
+    let why = trouble.given_up.as_ref().unwrap();
+    assert!(why.starts_with("it came no further for 1m 40s: replica 0 ended: no such file"), "{why}");
+}
+
 #[test]
 fn a_service_that_is_removed_is_forgotten_when_nothing_of_it_runs() {
     let mut story = Story::running(web(2));
     story.services.remove(&["web".into()], at(20), &mut story.told).unwrap();
     assert!(!story.services.wants_offers());
     assert!(story.services.scale("web", 3, at(20), &mut story.told).is_err());
+    let late = Spec { name: "late".into(), after: vec!["web".into()], ..web(1) };
+    let refused = story.services.would_apply(&[Arc::new(late)], false).unwrap_err();
+    assert!(refused.to_string().contains("comes after `web`, which is not there"), "{refused}");
     story.restart();
     assert_eq!(story.launch(), [""; 0]);
     assert_eq!(story.killed().len(), 4, "each is asked twice to end");

@@ -3,8 +3,8 @@
 use apportion_sdk::TaskId;
 use serde::{Deserialize, Serialize};
 
-use super::{Phase, Services, drain::Drain};
-use crate::{balancer::Listener, scale::Decision, spec::Spec};
+use super::{Phase, Services, Trouble, drain::Drain};
+use crate::{balancer::Listener, scale::Decision};
 
 /// A service as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub struct AppView {
     pub waits_for: Vec<String>,
     /// Whether it is on its way out.
     pub removed: bool,
+    /// What holds it back.
+    #[serde(default)]
+    pub trouble: Trouble,
     /// What was decided last of how many there are to be, and why; none when it is not scaled, or nothing was measured yet.
     #[serde(default)]
     pub scaling: Option<Decision>,
@@ -73,11 +76,18 @@ pub struct Endpoint {
     pub port: u16,
 }
 
+impl AppView {
+    /// Whether replicas are missing, or are not what they are to be, so that some may wait for an offer.
+    pub fn lacks_replicas(&self) -> bool {
+        let begun = !self.removed && self.waits_for.is_empty();
+        begun && (self.phase != Phase::Steady || self.tasks.len() < self.replicas as usize)
+    }
+}
+
 impl Services {
     /// The services as they are, by name.
     pub fn view(&self) -> Vec<AppView> {
         let app = |(name, app): (&String, &super::App)| {
-            let balanced = app.described.balancer.as_ref().map_or(0, |listener| listener.port);
             let task = |(task_id, placed): (&TaskId, &super::Placed)| TaskView {
                 task_id: task_id.clone(),
                 replica: placed.replica,
@@ -88,7 +98,7 @@ impl Services {
                 ready: self.instances[task_id].ready_since.is_some(),
                 ending: placed.doomed,
                 draining: matches!(self.instances[task_id].drain, Drain::Until(_)),
-                endpoint: self.endpoint(task_id, placed, app.revision(placed.revision), balanced),
+                endpoint: self.endpoint(task_id, placed),
             };
             let mut tasks: Vec<_> = self.table.tasks_of(name).map(task).collect();
             tasks.sort_by_key(|task| task.replica);
@@ -102,6 +112,7 @@ impl Services {
                 rejected: app.rejected,
                 waits_for: if app.started { Vec::new() } else { app.described.after.clone() },
                 removed: app.removed,
+                trouble: app.trouble.clone(),
                 scaling: self.last_decision(name),
                 balancer: app.described.balancer.clone().filter(|_| !app.removed),
                 unserved: None,
@@ -111,16 +122,11 @@ impl Services {
         self.table.apps.iter().map(app).collect()
     }
 
-    /// Where a task takes what is sent to one of its ports: on its agent's host, or at an address of its own when no port of the host leads
-    /// there.
-    fn endpoint(
-        &self,
-        task_id: &TaskId,
-        placed: &super::Placed,
-        spec: &Spec,
-        port: usize,
-    ) -> Option<Endpoint> {
-        let port = *placed.ports.get(port)?;
+    /// Where a task takes what is balanced, by what it was made from: on its agent's host, or at an address of its own when no port of the
+    /// host leads there.
+    pub(super) fn endpoint(&self, task_id: &TaskId, placed: &super::Placed) -> Option<Endpoint> {
+        let spec = self.table.apps[&placed.app].revision(placed.revision);
+        let port = *placed.ports.get(spec.balanced_port())?;
         let own = spec.network.as_ref().is_some_and(|network| network.ports.is_empty());
         let host = match own {
             true => self.instances[task_id].addresses.first()?.to_string(),

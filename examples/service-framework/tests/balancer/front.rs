@@ -63,6 +63,7 @@ fn free() -> Listener {
 
 fn app(name: &str, balancer: Option<Listener>, tasks: Vec<TaskView>) -> AppView {
     AppView {
+        trouble: Default::default(),
         name: name.to_owned(),
         replicas: tasks.len() as u32,
         ready: 0,

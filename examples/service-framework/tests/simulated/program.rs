@@ -107,13 +107,10 @@ impl Program {
         Table::load(self.kept.load().unwrap()).unwrap()
     }
 
-    /// Forgets everything, as `--forget` does.
-    pub(crate) fn forget(&self) {
-        let mut changes = apportion_sdk::store::Changes::default();
-        changes.framework_id(None);
-        for key in self.kept.load().unwrap().records.into_keys() {
-            changes.remove(key);
-        }
+    /// Keeps what is to be run alone, as the program does when its framework was removed.
+    pub(crate) fn begin_anew(&self) {
+        let table = self.table();
+        let changes = table.clone().without_framework().changes_since(&table);
         self.kept.clone().save(changes).unwrap();
     }
 

@@ -78,7 +78,7 @@ fn a_service_survives_a_bad_day() {
     check(0..60, build, |sim, program| program.at_rest(sim, 6));
 }
 
-/// A scheduler that stays away for too long finds its replicas gone. Its id is refused; the program forgets the table, and a new
+/// A scheduler that stays away for too long finds its replicas gone. Its id is refused; the program keeps what is to be run, and a new
 /// framework takes the place of the old one.
 #[test]
 fn a_scheduler_that_was_away_for_too_long_begins_anew() {
@@ -90,19 +90,21 @@ fn a_scheduler_that_was_away_for_too_long_begins_anew() {
     };
     check(0..20, build, |sim, (program, begun)| {
         program.until_running(sim, 6)?;
+        program.scale(sim, 7);
+        program.until_running(sim, 7)?;
         let before = program.table().framework_id;
         sim.inflict(Fault::framework_dies(0, Duration::from_secs(180)));
         sim.run_for(Duration::from_secs(110))?;
-        same(sim, "what runs before the time-out", sim.running().count(), 6)?;
+        same(sim, "what runs before the time-out", sim.running().count(), 7)?;
         sim.run_for(Duration::from_secs(20))?;
         same(sim, "what runs after it", sim.running().count(), 0)?;
 
         sim.run_until(LONG, "it is run again", |sim| sim.scheduler(program.scheduler).is_some())?;
         sim.run_until(LONG, "its id is refused", |sim| sim.scheduler(program.scheduler).is_none())?;
-        program.forget();
-        program.at_rest(sim, 6)?;
+        program.begin_anew();
+        program.at_rest(sim, 7)?;
         same(sim, "the same framework", program.table().framework_id == before, false)?;
-        same(sim, "what machines began", begun.count(), 12)
+        same(sim, "what machines began", begun.count(), 14)
     });
 }
 

@@ -42,6 +42,17 @@ fn what_clients_are_led_to_is_killed_when_they_have_finished() {
 }
 
 #[test]
+fn a_replica_that_ends_starts_again_while_those_that_are_one_too_many_drain() {
+    let mut story = Story::running(balanced(8));
+    story.services.scale("web", 1, at(20), &mut story.told).unwrap();
+    assert_eq!(draining(&story).len(), 7);
+    story.now = 20;
+    story.tell("web.0.1", TaskState::Failed);
+    story.wait(2);
+    assert_eq!(story.launch(), ["web.0.9"]);
+}
+
+#[test]
 fn what_does_no_work_is_killed_at_once() {
     let spec = Spec { health: Some(Health::new(crate::spec::Asked::Tcp { port: 0 })), ..balanced(2) };
     let mut story = Story::of(spec);
@@ -110,6 +121,51 @@ fn a_changed_balancer_holds_at_once_and_no_two_services_have_one_address() {
         Arc::new(Spec { name: name.into(), balancer, ..balanced(1) })
     };
     assert!(story.services.would_apply(&[at_port("shop", 8080), at_port("web", 8081)], false).is_ok());
+}
+
+/// A replica listens where it was told to when it was launched, whatever was described since.
+#[test]
+fn another_balanced_port_is_another_revision_and_leads_nobody_astray() {
+    let with_port = |port| {
+        let mut spec = Spec { ports: 2, ..balanced(2) };
+        spec.balancer.as_mut().unwrap().port = port;
+        spec
+    };
+    let ports = |story: &Story| -> Vec<_> {
+        let view = &story.services.view()[0];
+        view.tasks
+            .iter()
+            .map(|task| (task.revision, task.endpoint.as_ref().map(|found| found.port)))
+            .collect()
+    };
+    let mut story = Story::of(with_port(0));
+    let launch = |story: &mut Story| {
+        for wanted in story.services.ready() {
+            story.services.place(&wanted, Spot { ports: vec![31000, 31001], ..spot("a1") });
+        }
+        story.services.settle_all(at(story.now), &mut story.told);
+    };
+    launch(&mut story);
+    story.run();
+    story.wait(10);
+    assert_eq!(ports(&story), [(1, Some(31000)), (1, Some(31000))]);
+    assert_eq!(story.apply(with_port(1)), Change::Update(2));
+    launch(&mut story);
+    assert_eq!(ports(&story), [(1, Some(31000)), (2, Some(31001)), (1, Some(31000))]);
+    story.services.roll_back("web", Some(1), at(story.now), &mut story.told).unwrap();
+    assert!(ports(&story).contains(&(1, Some(31000))), "{:?}", ports(&story));
+    // Without a balancer nobody is led anywhere: that alone replaces nothing.
+    assert_eq!(story.apply(Spec { balancer: None, ..with_port(0) }), Change::Settings);
+}
+
+#[test]
+fn that_a_replica_cannot_be_found_is_told() {
+    let network = Some(crate::spec::NetworkSpec { name: "blue".into(), ports: Vec::new() });
+    let mut story = Story::of(Spec { network, ..balanced(1) });
+    story.launch();
+    story.run();
+    let told = story.events();
+    assert!(told.iter().any(|line| line.starts_with("clients are not led to web.0.1: ")), "{told:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::{
-    scale::{Measured, Traffic, spec::ScaleTable},
+    scale::{Measured, Metric, Traffic, spec::ScaleTable},
     state::scaling::Past,
 };
 
@@ -96,6 +96,9 @@ fn an_operators_number_holds_until_the_next_decision() {
     story.run();
     assert_eq!(story.measure(requests(20.0)), 5, "it has not been seen for a minute that two are enough");
     assert_eq!(story.load(20.0, 75), 2, "then it is what is measured that counts");
+    let refused = story.services.scale("web", 9, at(story.now), &mut story.told).unwrap_err();
+    assert_eq!(refused.to_string(), "9 is more than scale.max, 6; change that first");
+    assert_eq!(story.app().replicas(), 2, "it would be undone by what is measured next");
     // None at all is another thing: somebody wants it gone for a while.
     story.services.scale("web", 0, at(story.now), &mut story.told).unwrap();
     assert_eq!(story.load(50.0, 300), 0);
@@ -239,7 +242,7 @@ fn what_cannot_be_measured_is_told_once() {
     let table = "max = 6\n[[rule]]\nmetric = 'prometheus'\nurl = 'http://p'\nquery = 'q'\ntarget = 1\n";
     let mut story = Story::running(scaled(2, table));
     let answer = |answer: Result<f64, &str>| {
-        let answers = BTreeMap::from([(0, answer.map_err(str::to_owned))]);
+        let answers = vec![(asked("q"), answer.map_err(str::to_owned))];
         Measured { service: "web".into(), answers, ..Measured::default() }
     };
     story.events();
@@ -260,6 +263,27 @@ fn what_cannot_be_measured_is_told_once() {
     );
     assert_eq!(story.measure(answer(Ok(2.0))), 2);
     assert_eq!(story.events(), ["`q` is measured again"]);
+}
+
+fn asked(query: &str) -> Metric {
+    Metric::Prometheus { url: "http://p".into(), query: query.into() }
+}
+
+/// The description may change while it is asked.
+#[test]
+fn an_answer_counts_for_the_question_that_was_asked() {
+    let rule = |query: &str| {
+        format!("[[rule]]\nmetric = 'prometheus'\nurl = 'http://p'\nquery = '{query}'\ntarget = 1\n")
+    };
+    let mut story = Story::running(scaled(2, &format!("max = 6\n{}{}", rule("few"), rule("many"))));
+    let answers = vec![(asked("few"), Ok(2.0)), (asked("many"), Ok(6.0))];
+    story.apply(scaled(2, &format!("max = 6\n{}", rule("few"))));
+    assert_eq!(
+        story.measure(Measured { service: "web".into(), answers: answers.clone(), ..Measured::default() }),
+        2
+    );
+    story.apply(scaled(2, &format!("max = 6\n{}", rule("many"))));
+    assert_eq!(story.measure(Measured { service: "web".into(), answers, ..Measured::default() }), 6);
 }
 
 #[test]

@@ -210,7 +210,9 @@ impl World {
             let app = &self.services.table().apps["web"];
             assert!(!app.removed, "{id} is launched for what was removed");
             let most = app.replicas() + app.described.update.surge(app.replicas()) + app.canaries();
-            let living = self.services.table().placed.len();
+            let replicas = app.replicas();
+            let wanted = |placed: &&Placed| placed.replica < replicas;
+            let living = self.services.table().placed.values().filter(wanted).count();
             assert!(living <= most as usize, "{id} is launched as number {living} of {most}");
             if launch {
                 let truth = Truth { alive: true, broken: spec.argv[0] == "broken", ..Truth::default() };
