@@ -5,8 +5,8 @@
 //! left; a task that fills none is **stale**, be it of another revision or in the wrong place. So an update and a move are one thing: a
 //! seat is filled anew, and what is stale goes when what is new has proven itself.
 //!
-//! Two bounds hold whatever happens: never more than `limit` tasks that may live with the numbers that are wanted, and never fewer than `ready_min` replicas that are ready
-//! by anything that is done here. A replica is ready as long as one of the tasks with its number is.
+//! Two bounds hold whatever happens: never more than `limit` tasks that may live with the numbers that are wanted, and never fewer than
+//! `ready_min` replicas that are ready by anything that is done here. A replica is ready as long as one of the tasks with its number is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
