@@ -93,7 +93,7 @@ fn a_queue_that_is_killed_midway_goes_on_and_nothing_runs_twice() {
     let (serving, _) = queue.serve(&[]);
     let (ann, bob) = (queue.submit("ann-job", "ann"), queue.submit("bob-job", "bob"));
     assert_eq!((ann, bob), (1, 2));
-    let file = queue.file("ann-job");
+    let file = queue.file("late-job");
     let wait = ["batch", "submit", &file, "--wait", "--user", "ann", "--state", &queue.state, "-o", "json"];
     until("two of each have ended, the others run", || {
         let midway = |job| {
@@ -129,9 +129,9 @@ fn a_queue_that_is_killed_midway_goes_on_and_nothing_runs_twice() {
         });
     }
     let ids = |job: &'static str| (1..=6).map(move |index| format!("{job}-{index:04}"));
-    let all: Vec<_> = ids("1.ann-job").chain(ids("2.bob-job")).chain(ids("3.ann-job")).collect();
+    let all: Vec<_> = ids("1.ann-job").chain(ids("2.bob-job")).chain(ids("3.late-job")).collect();
     assert_eq!(queue.begun(), all, "nothing that had ended or ran was run again");
-    for name in ["ann-job", "bob-job"] {
+    for name in ["ann-job", "bob-job", "late-job"] {
         for index in 1..=6 {
             let out = cluster.place.path().join(format!("out-{name}/{name}-{index:04}"));
             assert_eq!(

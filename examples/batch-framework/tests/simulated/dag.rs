@@ -9,15 +9,13 @@ use std::{
 
 use apportion_batch::{
     job::{Job, Stage},
-    scheduler::Order,
     state::{IfFailed, JobState, Outcome},
 };
-use apportion_sdk::Stop;
 use apportion_sim::{Behaviour, Chaos, Failure, Fault, Sim, check};
 
 use crate::{
     program::{LONG, same, three_agents},
-    survival::{is_done, kept},
+    survival::{is_done, kept, leave},
 };
 
 /// A job of a few stages: each waits for some of those before it, in either way, and skips or continues. The same for the same number.
@@ -145,9 +143,7 @@ fn a_dag_survives_the_deaths_of_its_program() {
                 let expected = task.failures + u32::from(succeeded);
                 same(sim, &format!("how often {} was begun", task.name), times as u32, expected)?;
             }
-            sim.tell(*scheduler, Order::Leave);
-            sim.run_until_idle(LONG)?;
-            same(sim, "how the framework ended", sim.ended(*scheduler), Some(Stop::Teardown))
+            leave(sim, *scheduler)
         });
     }
 }
