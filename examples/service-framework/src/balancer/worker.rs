@@ -191,13 +191,15 @@ async fn serve(
     tokio::pin!(first);
     loop {
         tokio::select! {
-            // What it failed by is the client's affair.
-            _ = connection.as_mut() => return,
+            biased;
+            // Before the connection goes on: an answer that is there by now is to say so.
             () = &mut first, if !drained => {
                 drained = true;
                 // HTTP/1 says `connection: close` with its next answer, HTTP/2 says GOAWAY.
                 connection.as_mut().graceful_shutdown();
             }
+            // What it failed by is the client's affair.
+            _ = connection.as_mut() => return,
             () = &mut silence, if silent => {
                 if client.requests.load(Relaxed) == 0 {
                     return;
