@@ -8,9 +8,14 @@ use std::{
     io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    thread,
 };
 
 const PREFIX: &str = "apportion-dev-";
+
+/// How many remove sandboxes at once.
+const REMOVERS: usize = 8;
 
 /// A folder that is locked while this lives.
 #[derive(Debug)]
@@ -87,8 +92,7 @@ impl WorkFolder {
         if self.keep {
             return Ok(());
         }
-        fs::remove_dir_all(&self.path)
-            .map_err(|source| WorkFolderError::Remove { path: self.path.clone(), source })
+        remove(&self.path).map_err(|source| WorkFolderError::Remove { path: self.path.clone(), source })
     }
 
     /// A name that no other folder in use on this machine has, and that this one has every time.
@@ -122,6 +126,30 @@ impl WorkFolder {
     }
 }
 
+/// Removes a folder with all that is in it, the sandboxes of several tasks at once: a disk may make each removal wait.
+fn remove(path: &Path) -> io::Result<()> {
+    let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    let below = |folder: PathBuf| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.filter(is_dir).map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    // AGENT/sandboxes/FRAMEWORK/TASK
+    let tasks =
+        (0..4).fold(vec![path.to_owned()], |folders, _| folders.into_iter().flat_map(below).collect());
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..REMOVERS.min(tasks.len()) {
+            scope.spawn(|| {
+                while let Some(task) = tasks.get(next.fetch_add(1, Relaxed)) {
+                    // What is left is found again below, and said.
+                    let _ = fs::remove_dir_all(task);
+                }
+            });
+        }
+    });
+    fs::remove_dir_all(path)
+}
+
 fn lock(path: &Path) -> Result<File, WorkFolderError> {
     let path = path.to_owned();
     let folder = match File::open(&path) {
@@ -145,6 +173,12 @@ mod tests {
         let fresh = WorkFolder::fresh(parent.path()).unwrap();
         let path = fresh.path().to_owned();
         fs::write(path.join("file"), "x").unwrap();
+        for task in 0..2 * REMOVERS {
+            let sandbox = path.join(format!("agent-{}/sandboxes/framework/{task}/container", task % 3));
+            fs::create_dir_all(&sandbox).unwrap();
+            fs::write(sandbox.join("stdout"), "x").unwrap();
+            std::os::unix::fs::symlink(parent.path(), sandbox.join("link")).unwrap();
+        }
         fresh.close().unwrap();
         assert!(!path.exists());
         let kept = WorkFolder::kept(&parent.path().join("a/b")).unwrap();
