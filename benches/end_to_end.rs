@@ -6,7 +6,8 @@
 //! - a thousand tasks that sleep, on an agent that is a process of its own: their start, what they cost meanwhile, the agent killed and
 //!   started again, their end.
 //!
-//! `cargo bench -p apportion-benches --bench end_to_end -- [--quick]`
+//! `cargo bench -p apportion-benches --bench end_to_end -- [--quick] [--folder FOLDER]`: where the agent of the no-ops works, which else is
+//! below the target folder. What its file system costs is a good part of a launch.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its table")]
 
@@ -19,6 +20,7 @@ mod sleepers;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -168,13 +170,16 @@ fn main() -> ExitCode {
     if first == "runner" {
         return apportion_containerizer::runner_main(args);
     }
-    let quick = std::env::args().any(|arg| arg == "--quick");
+    let args: Vec<String> = std::env::args().collect();
+    let quick = args.iter().any(|arg| arg == "--quick");
+    let folder = args.iter().position(|arg| arg == "--folder").and_then(|at| args.get(at + 1));
+    let folder = PathBuf::from(folder.map_or(env!("CARGO_TARGET_TMPDIR"), String::as_str));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let rest = std::env::args().skip(2).collect();
     let done = match first.to_str() {
         Some(agent::ARGUMENT) => runtime.block_on(agent::main(rest)),
         Some(batch::ARGUMENT) => runtime.block_on(batch::main(rest)),
-        _ => runtime.block_on(run(quick)),
+        _ => runtime.block_on(run(quick, &folder)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -185,7 +190,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(quick: bool) -> Result<(), Failed> {
+async fn run(quick: bool, folder: &Path) -> Result<(), Failed> {
     let any_port = ([127, 0, 0, 1], 0).into();
     let master =
         apportion_master::Server::bind(apportion_master::Config { listen: any_port, ..Default::default() })
@@ -199,7 +204,7 @@ async fn run(quick: bool) -> Result<(), Failed> {
 
     let (singles, many, of_job, sleepers) =
         if quick { (50, 200, 400, 40) } else { (500, 2000, 10_000, 1000) };
-    let (rounds, job) = no_ops(&address, &framework, singles, many, of_job).await?;
+    let (rounds, job) = no_ops(&address, &framework, folder, singles, many, of_job).await?;
     let sleepers = sleepers::measure(&address, &framework, sleepers).await?;
 
     framework.handle.stop(Stop::Teardown).await.map_err(|_| "the driver has ended")?;
@@ -239,12 +244,13 @@ const WARM_UP: usize = 20;
 async fn no_ops(
     master: &str,
     framework: &Framework,
+    folder: &Path,
     singles: usize,
     many: u64,
     of_job: u64,
 ) -> Result<(Vec<Duration>, Duration), Failed> {
     // Not in /tmp, which a container has for itself.
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let folder = tempfile::tempdir_in(folder)?;
     let agent = apportion_agent::Agent::native(apportion_agent::Config {
         master: vec![master.to_owned()],
         listen: ([127, 0, 0, 1], 0).into(),
