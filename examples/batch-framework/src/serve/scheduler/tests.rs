@@ -214,6 +214,32 @@ fn what_makes_no_sense_is_refused_by_name() {
 }
 
 #[test]
+fn tasks_that_have_not_ended_are_limited_at_submit_and_at_retry() {
+    let settings = Settings { queued_tasks_max: 6, queued_tasks_per_user: 4, ..Settings::default() };
+    let mut cluster = Cluster::with(settings, Keeping::default());
+    let submit = |user: &str, tasks| Order::Submit(Box::new(wanted(user, 0, &many(tasks))));
+    let first = cluster.submit("ann", &many(3));
+    let full = cluster.ask(submit("ann", 2)).unwrap_err();
+    assert_eq!(full, Refused::Full(Full::TasksOfUser { user: "ann".into(), queued: 3, more: 2, most: 4 }));
+    let full = cluster.ask(submit("bob", 4)).unwrap_err();
+    assert_eq!(full, Refused::Full(Full::Tasks { queued: 3, more: 4, most: 6 }));
+    cluster.harness.offer("a", "cpus:9;mem:4000");
+    cluster.launched();
+    cluster.end("1.j-0001", TaskState::Finished);
+    cluster.submit("ann", &many(2));
+    for task in ["1.j-0002", "1.j-0003"] {
+        cluster.end(task, TaskState::Failed);
+    }
+    cluster.submit("ann", &many(1));
+    // Of the three that it has, two would run again.
+    let retry = || Order::Retry { job: first, by: root() };
+    let full = cluster.ask(retry()).unwrap_err();
+    assert_eq!(full, Refused::Full(Full::TasksOfUser { user: "ann".into(), queued: 3, more: 2, most: 4 }));
+    cluster.ask(Order::Cancel { job: JobId(3), by: root() }).unwrap();
+    assert!(matches!(cluster.ask(retry()), Ok(Answer::Again { tasks: 2, outputs: 2 })));
+}
+
+#[test]
 fn two_jobs_never_save_outputs_in_one_place() {
     let mut cluster = Cluster::new();
     let saved = |folder: &str| {
