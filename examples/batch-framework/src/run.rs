@@ -366,10 +366,11 @@ impl Run {
             }
         };
         let framework_id = self.framework_id.take().map(|id| id.to_string());
-        let report = Report::new(&self.job, &state, std::mem::take(&mut self.fetched), framework_id, times);
+        let ended = (state.tasks(), state.counts(), state.is_interrupted());
+        let report = Report::new(&self.job, ended, std::mem::take(&mut self.fetched), framework_id, times);
         show(&report, args).map_err(BatchError::Stdout)?;
         if let Some(file) = &args.timeline
-            && let Err(error) = std::fs::write(file, timeline::svg(&self.job, &state, times))
+            && let Err(error) = std::fs::write(file, timeline::svg(&self.job, state.tasks(), times))
         {
             // The job is over and told; what cannot be drawn does not change how it ended.
             self.progress

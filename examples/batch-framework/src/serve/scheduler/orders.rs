@@ -30,9 +30,10 @@ impl QueueScheduler {
                 overview.framework_id = self.framework_id.as_ref().map(ToString::to_string);
                 return Ok(Answer::Overview(Box::new(overview)));
             }
-            Order::Show(job) => {
+            Order::Show(job, from) => {
                 let entry = self.entries.get(&job).ok_or(Refused::Unknown(job))?;
-                return Ok(Answer::Job(Box::new(Snapshot::of(job, entry, self.framework_id.clone()))));
+                let snapshot = Snapshot::of(job, entry, from, self.framework_id.clone());
+                return Ok(Answer::Job(Box::new(snapshot)));
             }
             Order::GiveUp(id, class, why) => {
                 let mut effects = Vec::new();
