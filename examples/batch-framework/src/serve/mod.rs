@@ -149,7 +149,7 @@ pub async fn serve(args: ServeArgs, master: &str) -> Result<u8, BatchError> {
         let known = kept.framework_id.clone();
         let builder = builder.clone().failover_timeout(args.failover_timeout);
         let driver = builder.framework_id(known.clone()).build()?;
-        let mut program = Program::new(&args, master, driver.handle());
+        let mut program = Program::new(&args, master, driver.handle())?;
         for (id, why) in &kept.aside {
             program
                 .say(&format!("job {id} is set aside, and what runs of it is killed: {why}; submit it anew"));
