@@ -211,7 +211,7 @@ fn events_that_nobody_reads_hold_up_nothing() {
     let mut command = cluster.place.command(&serve);
     command.stdout(full);
     let serving = Running::start(command);
-    until("orders are taken", || fs::exists(format!("{}/api.sock", queue.state)).unwrap().then_some(()));
+    until("orders are taken", || (queue.ask(&["ls"]).code() == Some(0)).then_some(()));
     let file = cluster.place.file("quick.toml", "name = 'quick'\n[task]\ncommand = 'true'\n");
     queue.ask(&["submit", file.to_str().unwrap(), "--wait"]).expect(0);
     serving.signal(Signal::TERM);
