@@ -199,8 +199,8 @@ fn tasks_are_limited_as_jobs_are() {
     // Each that has ended makes room for another.
     (0..9).for_each(|_| toy.step());
     toy.has_room("a", 5).unwrap();
-    toy.has_room("b", 5).unwrap();
-    assert!(toy.has_room("a", 6).is_err() && toy.has_room("b", 6).is_err());
+    toy.has_room("c", 5).unwrap();
+    assert!(toy.has_room("a", 6).is_err() && toy.has_room("c", 6).is_err());
     toy.queue.settings.queued_tasks_max = 1;
     toy.has_room("c", 0).unwrap();
 }

@@ -265,7 +265,7 @@ fn tasks_that_have_not_ended_are_limited_at_submit_and_at_retry() {
     let full = cluster.ask(retry()).unwrap_err();
     assert_eq!(full, Refused::Full(Full::TasksOfUser { user: "ann".into(), queued: 3, more: 2, most: 4 }));
     cluster.ask(Order::Cancel { job: JobId(3), by: root() }).unwrap();
-    assert!(matches!(cluster.ask(retry()), Ok(Answer::Again { tasks: 2, outputs: 2 })));
+    assert!(matches!(cluster.ask(retry()), Ok(Answer::Again { tasks: 2, outputs: 0 })));
 }
 
 #[test]
