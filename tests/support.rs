@@ -2,13 +2,15 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read},
+    io::{BufRead as _, BufReader, PipeReader, PipeWriter, Read, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::{Duration, Instant},
 };
+
+use rustix::fs::OFlags;
 
 /// Far beyond what anything here takes on a machine that is busy with other work.
 pub(crate) const BOUND: Duration = Duration::from_secs(120);
@@ -156,7 +158,11 @@ impl Lines {
 impl Running {
     pub(crate) fn start(mut command: Command) -> Running {
         let mut child = command.spawn().unwrap();
-        let stdout = Lines::of(child.stdout.take().unwrap());
+        let stdout = match child.stdout.take() {
+            Some(stdout) => Lines::of(stdout),
+            // The test has the other end itself.
+            None => Lines::of(std::io::empty()),
+        };
         let stderr = Lines::of(child.stderr.take().unwrap());
         Running { child, stdout, stderr }
     }
@@ -223,6 +229,16 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(begun.elapsed() < BOUND, "not within {BOUND:?}: {what}");
         thread::park_timeout(Duration::from_millis(20));
     }
+}
+
+/// A pipe that takes nothing more, and the end that nobody reads.
+pub(crate) fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+    while writer.write(&[b'\n'; 4096]).is_ok() {}
+    // Whoever gets the end shares this with us.
+    rustix::fs::fcntl_setfl(&writer, OFlags::empty()).unwrap();
+    (reader, writer)
 }
 
 /// The port in `…127.0.0.1:PORT…`.

@@ -129,8 +129,8 @@
 //!
 //! # Features
 //!
-//! `net`, on unless turned off, is what needs a network and with it tokio and tonic: [`Driver`], [`Handle`], [`executor`],
-//! [`operator`] and [`sandbox`]. Without it everything that a scheduler itself is written and tested with is there, and a
+//! `net`, on unless turned off, is what needs a network or a thread and with it tokio and tonic: [`Driver`], [`Handle`], [`executor`],
+//! [`lines`], [`operator`] and [`sandbox`]. Without it everything that a scheduler itself is written and tested with is there, and a
 //! [`driver::Engine`] to run it in virtual time: no clock, no I/O and no chance is in what is left.
 //!
 //! `store`, on unless turned off, keeps a scheduler's state on a disk ([`store`](mod@store)).
@@ -151,6 +151,8 @@ pub mod executor;
 mod free;
 mod gang;
 mod group;
+#[cfg(feature = "net")]
+pub mod lines;
 mod offer;
 #[cfg(feature = "net")]
 pub mod operator;

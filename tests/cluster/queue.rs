@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::Cluster;
-use crate::support::{Ended, Running, until};
+use crate::support::{Ended, Running, full_pipe, until};
 
 /// The first two end by themselves, the others when a file appears in their sandbox, which only the test makes.
 const JOB: &str = "name = 'NAME'\noutput = 'out'\n[array]\nrange = [1, 6]\n[task]\n\
@@ -143,6 +143,8 @@ fn a_queue_that_is_killed_midway_goes_on_and_nothing_runs_twice() {
     }
     let logs = queue.ask(&["logs", "2", "bob-job-0003"]).expect(0);
     assert_eq!(logs.stdout, "bob-job 3\n");
+    let line = queue.json(&["logs", "2", "bob-job-0003"]);
+    assert_eq!((line["task_id"].as_str(), line["text"].as_str()), (Some("2.bob-job-0003"), Some("bob-job 3")));
     let ended: Value = serde_json::from_str(&serving.line_with("\"ended\"")).unwrap();
     assert_eq!(ended["outcome"], "succeeded", "{ended}");
     serving.signal(Signal::TERM);
@@ -195,6 +197,23 @@ fn what_is_cancelled_ends_and_what_failed_runs_again() {
     );
     assert!(get(http, "GET", "/v1/queue").contains("\"dominant_share\""));
     assert!(get(http, "POST", "/v1/jobs/2/retry").starts_with("HTTP/1.1 404"), "orders need the socket");
+    serving.signal(Signal::TERM);
+    serving.end().expect(0);
+}
+
+/// Whoever reads its events may have scrolled back in a pager.
+#[test]
+fn events_that_nobody_reads_hold_up_nothing() {
+    let cluster = Cluster::start(&[("a", "cpus:4;mem:2GiB")]);
+    let queue = Queue::of(&cluster);
+    let (_unread, full) = full_pipe();
+    let serve = ["batch", "serve", "--state", &queue.state, "--master", &cluster.url];
+    let mut command = cluster.place.command(&serve);
+    command.stdout(full);
+    let serving = Running::start(command);
+    until("orders are taken", || (queue.ask(&["ls"]).code() == Some(0)).then_some(()));
+    let file = cluster.place.file("quick.toml", "name = 'quick'\n[task]\ncommand = 'true'\n");
+    queue.ask(&["submit", file.to_str().unwrap(), "--wait"]).expect(0);
     serving.signal(Signal::TERM);
     serving.end().expect(0);
 }

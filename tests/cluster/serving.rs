@@ -15,7 +15,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use serde_json::Value;
 
 use super::Cluster;
-use crate::support::{BOUND, Running, until};
+use crate::support::{BOUND, Running, full_pipe, until};
 
 /// A replica: this very program, told to run nothing but this. It says what it is made from.
 #[test]
@@ -284,6 +284,24 @@ fn ports() -> (u16, TcpListener) {
     let mut bases = (0..100).map(|place| 20_000 + place * 100);
     let held = |base| Some((base, TcpListener::bind(("127.0.0.1", base + 99)).ok()?));
     bases.find_map(held).unwrap()
+}
+
+/// Whoever reads its events may have scrolled back in a pager.
+#[test]
+fn events_that_nobody_reads_hold_up_no_service() {
+    let cluster = Cluster::start(&[("a", "cpus:2;mem:1GiB")]);
+    let state = cluster.place.path().join("services").to_str().unwrap().to_owned();
+    let (_unread, full) = full_pipe();
+    let mut command =
+        cluster.place.command(&["service", "serve", "--state", &state, "--master", &cluster.url]);
+    command.stdout(full);
+    let serving = Running::start(command);
+    let spec = cluster.place.file("still.toml", "name = 'still'\ncommand = 'sleep 600'\ncpus = 0.1\n");
+    let apply = ["service", "apply", spec.to_str().unwrap(), "--state", &state];
+    until("orders are taken", || (cluster.place.run(&apply).code() == Some(0)).then_some(()));
+    until("its replica runs", || (cluster.tasks("running").len() == 1).then_some(()));
+    serving.signal(Signal::TERM);
+    serving.end().expect(0);
 }
 
 #[test]

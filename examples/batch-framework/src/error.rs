@@ -83,6 +83,11 @@ pub enum BatchError {
     /// Signals could not be listened to.
     #[error("cannot listen to signals: {0}")]
     Signals(std::io::Error),
+    /// What happens cannot be told.
+    #[error(
+        "cannot begin a thread that writes what happens: {0}; raise the limit on threads (ulimit -u, pids of its cgroup)"
+    )]
+    Lines(std::io::Error),
     /// The summary could not be written.
     #[error("cannot write the summary to standard output: {0}")]
     Stdout(std::io::Error),

@@ -1,9 +1,10 @@
 //! The outputs of tasks: the last line of each for the summary, and all of it, with files that they left, when the job asks for that.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -12,7 +13,7 @@ use glob::Pattern;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::AsyncWriteExt,
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::{Instant, sleep, timeout},
 };
 
@@ -24,6 +25,9 @@ use crate::{
 
 /// Outputs fetched at once: enough to hide the way to the agents, too few to be felt there.
 const FETCHES_MAX: usize = 16;
+
+/// Of these, from one agent: one that does not answer holds up its own, and leaves room for others.
+const FETCHES_PER_AGENT: usize = 4;
 
 /// How long an agent may be silent while it is asked for an output.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
@@ -59,7 +63,39 @@ pub struct Fetched {
 #[derive(Debug, Clone)]
 pub struct Fetcher {
     folder: Option<PathBuf>,
-    permits: Arc<Semaphore>,
+    permits: Arc<Permits>,
+}
+
+/// Who may fetch now.
+#[derive(Debug)]
+struct Permits {
+    all: Semaphore,
+    /// Of each agent from which something is fetched, by its address.
+    agents: Mutex<BTreeMap<String, Arc<Semaphore>>>,
+}
+
+impl Permits {
+    fn new() -> Self {
+        Self { all: Semaphore::new(FETCHES_MAX), agents: Mutex::default() }
+    }
+
+    /// First that of the agent: whoever waits for it takes nothing from others.
+    async fn acquire(&self, address: &str) -> (OwnedSemaphorePermit, SemaphorePermit<'_>) {
+        let of_agent = self.of_agent(address).acquire_owned().await.expect("the semaphore is never closed");
+        (of_agent, self.all.acquire().await.expect("the semaphore is never closed"))
+    }
+
+    fn of_agent(&self, address: &str) -> Arc<Semaphore> {
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = agents.get(address) {
+            return Arc::clone(known);
+        }
+        // Agents come and go; those that nobody asks are forgotten.
+        agents.retain(|_, permits| Arc::strong_count(permits) > 1);
+        let permits = Arc::new(Semaphore::new(FETCHES_PER_AGENT));
+        agents.insert(address.to_owned(), Arc::clone(&permits));
+        permits
+    }
 }
 
 /// Why an output was not fetched, or not saved.
@@ -102,7 +138,7 @@ pub fn may_be_fetched(end: &End) -> bool {
 impl Fetcher {
     /// Saves whole outputs in this folder; without one, only looks at their ends.
     pub fn new(folder: Option<PathBuf>) -> Self {
-        Self { folder, permits: Arc::new(Semaphore::new(FETCHES_MAX)) }
+        Self { folder, permits: Arc::new(Permits::new()) }
     }
 
     /// The same for outputs that go to another folder, or to none; together they fetch no more at once.
@@ -146,7 +182,7 @@ impl Fetcher {
         patterns: &[Pattern],
         fetched: &mut Fetched,
     ) -> Result<(), FetchError> {
-        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        let _permits = self.permits.acquire(&attempt.host.address).await;
         let (address, framework_id) = (&attempt.host.address, &attempt.host.framework_id);
         let request = |output| LogRequest::new(framework_id.clone(), attempt.id.clone()).only(output);
         let end = match &self.folder {
@@ -296,6 +332,38 @@ mod tests {
         );
         let wrong = SandboxError::Address { address, why };
         assert!(!FetchError::from(CollectError::from(wrong)).is_away(), "waiting does not help");
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_does_not_answer_leaves_room_for_others() {
+        let permits = Permits::new();
+        let at_once = async |address: &str| {
+            tokio::select! {
+                biased;
+                held = permits.acquire(address) => Some(held),
+                () = std::future::ready(()) => None,
+            }
+        };
+        // All of them wait for it at the same time.
+        let mut waiting: Vec<_> = (0..FETCHES_MAX * 2).map(|_| Box::pin(permits.acquire("dead:1"))).collect();
+        let mut held = Vec::new();
+        for wait in &mut waiting {
+            tokio::select! {
+                biased;
+                permits = wait => held.push(permits),
+                () = std::future::ready(()) => {}
+            }
+        }
+        assert_eq!(held.len(), FETCHES_PER_AGENT);
+        let others: Vec<_> = (0..FETCHES_MAX).map(|number| format!("agent-{number}:1")).collect();
+        let mut there = Vec::new();
+        for other in &others {
+            there.extend(at_once(other).await);
+        }
+        assert_eq!(there.len(), FETCHES_MAX - FETCHES_PER_AGENT, "all that there are together");
+        drop((waiting, held, there));
+        assert!(at_once("new:1").await.is_some());
+        assert_eq!(permits.agents.lock().unwrap().len(), 1, "nobody asks the others any more");
     }
 
     fn attempt(framework: &str, id: &str) -> Attempt {

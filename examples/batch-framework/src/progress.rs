@@ -4,10 +4,11 @@
 use std::{
     collections::VecDeque,
     fmt,
-    io::{IsTerminal, Write},
+    io::{self, IsTerminal, Write},
     time::{Duration, Instant},
 };
 
+use apportion_sdk::lines::Lines;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::state::Counts;
@@ -24,6 +25,8 @@ pub struct Progress {
     job: String,
     counts: Counts,
     bar: Option<ProgressBar>,
+    /// While nobody may wait for whoever reads.
+    lines: Option<Lines>,
     pace: Pace,
     /// When it began.
     started: Instant,
@@ -53,10 +56,19 @@ impl Progress {
             job: job.to_owned(),
             counts: Counts { total: tasks, waiting: tasks, ..Counts::default() },
             bar,
+            lines: None,
             pace: Pace::default(),
             started: Instant::now(),
             written: None,
         }
+    }
+
+    /// From now on lines are written beside whoever says something: the same task drives a scheduler and hears signals.
+    pub fn write_beside(&mut self) -> io::Result<()> {
+        let job = self.job.clone();
+        let missed = move |lines| format!("{job}: {lines} lines are left out here: nobody read them");
+        self.lines = self.bar.is_none().then(|| Lines::new(io::stderr(), missed)).transpose()?;
+        Ok(())
     }
 
     /// Takes new counts.
@@ -85,17 +97,21 @@ impl Progress {
     /// Says something of its own line, above the bar if there is one.
     pub fn say(&self, what: &str) {
         let line = format!("{}: {what}", self.job);
-        match &self.bar {
-            Some(bar) => bar.println(line),
+        match (&self.bar, &self.lines) {
+            (Some(bar), _) => bar.println(line),
+            (None, Some(lines)) => lines.say(line),
             // A closed standard error must not end the job.
-            None => _ = writeln!(std::io::stderr().lock(), "{line}"),
+            (None, None) => _ = writeln!(io::stderr().lock(), "{line}"),
         }
     }
 
-    /// Takes the bar away: the summary says it better.
-    pub fn finish(&self) {
+    /// Takes the bar away: the summary says it better. Lines are written at once again.
+    pub async fn finish(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+        }
+        if let Some(lines) = self.lines.take() {
+            lines.flush().await;
         }
     }
 }
@@ -149,6 +165,7 @@ mod tests {
             job: "j".into(),
             counts: Counts::default(),
             bar: None,
+            lines: None,
             pace: Pace::default(),
             started: Instant::now(),
             written: None,

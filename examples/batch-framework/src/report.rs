@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     job::Job,
     output::Fetched,
-    state::{JobState, Outcome, Task},
+    state::{Counts, Outcome, Task},
 };
 
 /// The version of the document; a field that changes its meaning raises it, a new field does not.
@@ -107,24 +107,23 @@ pub struct TaskReport {
 }
 
 impl Report {
-    /// Looks at a job whose tasks have all ended. `fetched` is what is known of the output of each, by position.
+    /// Looks at a job whose tasks have all ended, perhaps because it was interrupted. `fetched` is what is known of the output of each, by
+    /// position.
     pub fn new(
         job: &Job,
-        state: &JobState,
+        (tasks, counts, interrupted): (&[Task], Counts, bool),
         fetched: Vec<Fetched>,
         framework_id: Option<String>,
         (started_at, ended_at): (Time, Time),
     ) -> Report {
-        assert!(state.is_done() && fetched.len() == state.tasks().len(), "a report is made at the end");
-        let tasks: Vec<_> = state
-            .tasks()
+        assert!(counts.ended() == tasks.len() && fetched.len() == tasks.len(), "a report is made at the end");
+        let tasks: Vec<_> = tasks
             .iter()
             .zip(fetched)
             .enumerate()
             .map(|(position, (task, fetched))| TaskReport::new(job, position, task, fetched))
             .collect();
         let wall = ended_at.since(started_at);
-        let counts = state.counts();
         let totals = Totals {
             tasks: counts.total,
             succeeded: counts.succeeded,
@@ -135,7 +134,7 @@ impl Report {
             memory_peak_bytes: tasks.iter().filter_map(|task| task.memory_peak_bytes).max(),
             tasks_per_second: counts.ended() as f64 / wall.as_secs_f64().max(0.001),
         };
-        let outcome = match (state.is_interrupted(), counts.failed) {
+        let outcome = match (interrupted, counts.failed) {
             (true, _) => "interrupted",
             (false, 0) => "succeeded",
             (false, _) => "failed",

@@ -295,6 +295,7 @@ impl Run {
     ) -> Result<u8, BatchError> {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(BatchError::Signals)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(BatchError::Signals)?;
+        self.progress.write_beside().map_err(BatchError::Lines)?;
         let (news_sender, mut news) = mpsc::unbounded_channel();
         let mut driving = pin!(driver.run(scheduler(news_sender)));
         let mut lines = tokio::time::interval_at(self.started + progress::LINES_EVERY, progress::LINES_EVERY);
@@ -323,8 +324,9 @@ impl Run {
             }
             if self.interrupts > 1 {
                 // Tasks that are still there when the master has heard of it are killed by it.
-                self.progress.finish();
-                return match tokio::time::timeout(LEAVE_TIMEOUT, driving).await {
+                let left = tokio::time::timeout(LEAVE_TIMEOUT, driving).await;
+                self.progress.finish().await;
+                return match left {
                     Ok(Err(error)) => Err(error.into()),
                     Ok(Ok(_)) => Ok(INTERRUPTED),
                     Err(_) => {
@@ -345,7 +347,7 @@ impl Run {
             }
         };
         let times = (self.began_at, self.started_at + self.started.elapsed());
-        self.progress.finish();
+        self.progress.finish().await;
         while let Ok(news) = news.try_recv() {
             self.take(news);
         }
@@ -366,10 +368,11 @@ impl Run {
             }
         };
         let framework_id = self.framework_id.take().map(|id| id.to_string());
-        let report = Report::new(&self.job, &state, std::mem::take(&mut self.fetched), framework_id, times);
+        let ended = (state.tasks(), state.counts(), state.is_interrupted());
+        let report = Report::new(&self.job, ended, std::mem::take(&mut self.fetched), framework_id, times);
         show(&report, args).map_err(BatchError::Stdout)?;
         if let Some(file) = &args.timeline
-            && let Err(error) = std::fs::write(file, timeline::svg(&self.job, &state, times))
+            && let Err(error) = std::fs::write(file, timeline::svg(&self.job, state.tasks(), times))
         {
             // The job is over and told; what cannot be drawn does not change how it ended.
             self.progress

@@ -9,7 +9,7 @@ use apportion_sdk::Time;
 
 use crate::{
     job::Job,
-    state::{Fate, JobState, Outcome, Task},
+    state::{Fate, Outcome, Task},
 };
 
 /// Points from left to right, beside the names of the agents.
@@ -50,9 +50,9 @@ struct Bar {
 }
 
 /// The picture of a job that has ended, as an SVG document.
-pub fn svg(job: &Job, state: &JobState, (began, ended): (Time, Time)) -> String {
+pub fn svg(job: &Job, tasks: &[Task], (began, ended): (Time, Time)) -> String {
     let mut lanes: BTreeMap<String, Vec<Span>> = BTreeMap::new();
-    for (position, task) in state.tasks().iter().enumerate() {
+    for (position, task) in tasks.iter().enumerate() {
         let stage = job.stages().iter().position(|stage| std::ptr::eq(stage, job.stage_of(position)));
         let colour = COLOURS[stage.unwrap_or(0) % COLOURS.len()];
         for (host, span) in spans(task, colour) {
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_picture_has_a_lane_for_each_agent() {
-        use crate::state::{Effect, Host};
+        use crate::state::{Effect, Host, JobState};
         use apportion_sdk::{AgentId, FrameworkId};
         let job = Job::builder("j").command(["true"]).count(2).build().unwrap();
         let mut state = JobState::of(&job);
@@ -260,7 +260,7 @@ mod tests {
         }
         state.begin_anew("gone", at(2_000), &mut effects);
         state.interrupt(at(2_000), &mut effects);
-        let picture = svg(&job, &state, (at(0), at(4_000)));
+        let picture = svg(&job, state.tasks(), (at(0), at(4_000)));
         assert!(picture.starts_with("<svg xmlns=") && picture.ends_with("</svg>\n"));
         assert!(picture.contains(">one</text>") && picture.contains(">two</text>"), "{picture}");
         assert!(picture.contains("fill=\"#bbbbbb\"><title>j-0001: lost, 1.9 s</title></rect>"), "{picture}");

@@ -247,6 +247,11 @@ pub enum Event {
         /// Why not.
         why: String,
     },
+    /// Events were left out here, because nobody read them for long.
+    Missed {
+        /// How many.
+        events: u64,
+    },
     /// As many replicas run as are wanted.
     Complete {
         /// How many.
@@ -362,6 +367,7 @@ impl fmt::Display for Event {
             }
             Event::Listening { address } => write!(f, "listening on {address}"),
             Event::NotServed { why } => write!(f, "{why}"),
+            Event::Missed { events } => write!(f, "{events} events are left out here: nobody read them"),
             Event::Complete { replicas: 0 } => f.write_str("no replica is wanted"),
             Event::Complete { replicas } => write!(f, "all {replicas} replicas run"),
         }

@@ -12,6 +12,7 @@ use std::{
 use apportion_sdk::{
     BuildError, Capability, Driver, DriverError, Handle, Options, Stop,
     driver::{Builder, CONNECT_TIMEOUT},
+    lines::Lines,
     operator::{Operator, OperatorError},
     sandbox::SandboxError,
     store::StoreError,
@@ -184,6 +185,11 @@ pub enum ServiceError {
         /// Why not.
         source: std::io::Error,
     },
+    /// What happens cannot be told.
+    #[error(
+        "cannot begin a thread that writes what happens: {0}; raise the limit on threads (ulimit -u, pids of its cgroup)"
+    )]
+    Lines(std::io::Error),
     /// Signals could not be listened to.
     #[error("cannot listen to signals: {0}")]
     Signals(std::io::Error),
@@ -306,6 +312,10 @@ impl Program {
         new_driver: impl Fn() -> Builder,
         stand_by: bool,
     ) -> Result<u8, ServiceError> {
+        // The loop does not wait for whoever reads the events.
+        let (framework, output) = (self.framework.clone(), self.output);
+        let missed = move |events| line(output, &Told::of(&framework, Event::Missed { events }));
+        let lines = Lines::new(std::io::stdout(), missed).map_err(ServiceError::Lines)?;
         loop {
             let (end, ending) = watch::channel(false);
             let (sender, events) = mpsc::unbounded_channel();
@@ -331,7 +341,8 @@ impl Program {
             }
             let beside = Beside { sender, events, end, patient: known || stand_by, standing_by: stand_by };
             let run = Run { driver, scheduler, beside };
-            let Ended { subscribed, outcome } = self.drive(run).await;
+            let Ended { subscribed, outcome } = self.drive(run, &lines).await;
+            lines.flush().await;
             match outcome {
                 // It stayed away for too long, or was torn down meanwhile: its replicas are gone, and a new framework is to run the
                 // same services. Not so when that happens before our eyes: then somebody has just ended the service, and means it.
@@ -353,11 +364,11 @@ impl Program {
     }
 
     /// Runs one scheduler to its end, tells what happens, and listens to signals.
-    async fn drive(&self, mut run: Run) -> Ended {
+    async fn drive(&self, mut run: Run, lines: &Lines) -> Ended {
         let mut subscribed = false;
         let mut tell = |told: Told| {
             subscribed |= matches!(told.event, Event::Subscribed { .. });
-            self.tell(&told);
+            self.tell(&told, lines);
         };
         let (driver, scheduler) = (run.driver, run.scheduler);
         let outcome = self.until_ended(driver, scheduler, &mut run.beside, &mut tell).await;
@@ -489,20 +500,21 @@ impl Program {
         ServiceError::Listen { socket, source }
     }
 
-    fn tell(&self, told: &Told) {
+    fn tell(&self, told: &Told, lines: &Lines) {
         if let Event::Subscribed { framework_id, .. } = &told.event {
             // Without the note it can be ended all the same, when its scheduler has gone.
             if let Err(error) = self.folder.note(framework_id) {
                 say(&self.framework, &error.to_string());
             }
         }
-        let line = match self.output {
-            Format::Text => told.to_string(),
-            Format::Json => serde_json::to_string(told).expect("events have texts and numbers only"),
-        };
-        // That nobody reads the events any more must not end the service.
-        let mut out = std::io::stdout().lock();
-        _ = writeln!(out, "{line}").and_then(|()| out.flush());
+        lines.say(line(self.output, told));
+    }
+}
+
+fn line(output: Format, told: &Told) -> String {
+    match output {
+        Format::Text => told.to_string(),
+        Format::Json => serde_json::to_string(told).expect("events have texts and numbers only"),
     }
 }
 

@@ -1,18 +1,22 @@
 //! `apportion batch logs`: what tasks have written, read from their agents, or from where it was saved.
 
-use std::io::Write as _;
+use std::{borrow::Cow, io::Write as _};
 
 use apportion_sdk::{
     FrameworkId, TaskId,
     sandbox::{self, LogRequest, Output},
 };
+use serde::Serialize;
 
 use super::Common;
 use crate::{
     queue::JobId,
-    run::{BatchError, SUCCEEDED},
+    run::{BatchError, Format, SUCCEEDED},
     serve::view::{Details, TaskView},
 };
+
+/// As JSON, a line that is longer comes in several.
+const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// Whose output to show.
 #[derive(Debug, Clone, clap::Args)]
@@ -114,11 +118,13 @@ pub(super) async fn logs(args: LogsArgs) -> Result<u8, BatchError> {
             }
             continue;
         };
-        if !one && !write(format!("==> {} <==\n", task.name).as_bytes())? {
+        let is_text = args.common.output == Format::Text;
+        if is_text && !one && !write(format!("==> {} <==\n", task.name).as_bytes())? {
             break;
         }
         let request = request.only(if args.stderr { Output::Stderr } else { Output::Stdout });
-        match copy(task, request.follow(args.follow), args.stderr).await {
+        let shape = if is_text { Shape::Text } else { Shape::Lines(Lines::of_task(task, args.stderr)) };
+        match copy(task, request.follow(args.follow), args.stderr, shape).await {
             Ok(true) => {}
             Ok(false) => break,
             Err(error) if one => return Err(error),
@@ -136,12 +142,17 @@ fn request(task: &TaskView) -> Option<LogRequest> {
 }
 
 /// Copies an output to standard output; false when nobody reads that any more.
-async fn copy(task: &TaskView, request: LogRequest, stderr: bool) -> Result<bool, BatchError> {
+async fn copy(
+    task: &TaskView,
+    request: LogRequest,
+    stderr: bool,
+    mut shape: Shape<'_>,
+) -> Result<bool, BatchError> {
     // What was saved is all of it, and here.
     if let (Some(file), false) = (&task.output_file, stderr)
         && let Ok(saved) = tokio::fs::read(file).await
     {
-        return write(&saved);
+        return Ok(write(&shape.of(&saved))? && write(&shape.rest())?);
     }
     let refuse = |source| {
         let (task, hostname) = (task.name.clone(), task.hostname.clone());
@@ -150,11 +161,89 @@ async fn copy(task: &TaskView, request: LogRequest, stderr: bool) -> Result<bool
     let address = task.address.as_deref().unwrap_or_default();
     let mut log = sandbox::log(address, request).await.map_err(refuse)?;
     while let Some(part) = log.part().await.map_err(refuse)? {
-        if !write(&part.data)? {
+        if !write(&shape.of(&part.data))? {
             return Ok(false);
         }
     }
-    Ok(true)
+    write(&shape.rest())
+}
+
+/// How what a task wrote is shown.
+enum Shape<'a> {
+    /// As it is.
+    Text,
+    /// As JSON, one object for each line.
+    Lines(Lines<'a>),
+}
+
+impl Shape<'_> {
+    fn of<'b>(&mut self, data: &'b [u8]) -> Cow<'b, [u8]> {
+        match self {
+            Shape::Text => Cow::Borrowed(data),
+            Shape::Lines(lines) => Cow::Owned(lines.of(data)),
+        }
+    }
+
+    /// What is left at the end.
+    fn rest(&mut self) -> Vec<u8> {
+        match self {
+            Shape::Lines(lines) if !lines.begun.is_empty() => lines.of(b"\n"),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Makes JSON of what a task writes.
+struct Lines<'a> {
+    task: &'a TaskView,
+    stream: &'static str,
+    /// A line that has no end yet.
+    begun: Vec<u8>,
+}
+
+/// A line that a task wrote; fields are only ever added.
+#[derive(Serialize)]
+struct Line<'a> {
+    /// The task's name.
+    task: &'a str,
+    /// The id of the attempt.
+    task_id: Option<&'a str>,
+    /// `stdout` or `stderr`.
+    stream: &'static str,
+    /// Without its end; what is not UTF-8 is replaced.
+    text: Cow<'a, str>,
+}
+
+impl<'a> Lines<'a> {
+    fn of_task(task: &'a TaskView, stderr: bool) -> Self {
+        Self { task, stream: if stderr { "stderr" } else { "stdout" }, begun: Vec::new() }
+    }
+
+    fn of(&mut self, data: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for piece in data.split_inclusive(|byte| *byte == b'\n') {
+            let line = piece.strip_suffix(b"\n");
+            self.begun.extend_from_slice(line.unwrap_or(piece));
+            let mut begun = std::mem::take(&mut self.begun);
+            if begun.len() > LINE_BYTES_MAX {
+                let rest = begun.split_off((begun.len() - 1) / LINE_BYTES_MAX * LINE_BYTES_MAX);
+                begun.chunks(LINE_BYTES_MAX).for_each(|line| self.add(line, &mut out));
+                begun = rest;
+            }
+            match line {
+                Some(_) => self.add(&begun, &mut out),
+                None => self.begun = begun,
+            }
+        }
+        out
+    }
+
+    fn add(&self, line: &[u8], out: &mut Vec<u8>) {
+        let (task, task_id) = (self.task.name.as_str(), self.task.task_id.as_deref());
+        let line = Line { task, task_id, stream: self.stream, text: String::from_utf8_lossy(line) };
+        serde_json::to_writer(&mut *out, &line).expect("lines have texts only");
+        out.push(b'\n');
+    }
 }
 
 fn write(bytes: &[u8]) -> Result<bool, BatchError> {
@@ -162,5 +251,35 @@ fn write(bytes: &[u8]) -> Result<bool, BatchError> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
         done => done.map(|()| true).map_err(BatchError::Stdout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_json_each_line_says_whose_it_is() {
+        let task: TaskView = serde_json::from_value(serde_json::json!({
+            "name": "j-0001", "item": "x", "state": "running", "attempts": 1, "task_id": "7.j-0001"
+        }))
+        .unwrap();
+        let mut shape = Shape::Lines(Lines::of_task(&task, false));
+        let mut shown = String::new();
+        for part in [&b"one\n\ntw"[..], b"o\nthr\xff"] {
+            shown += str::from_utf8(&shape.of(part)).unwrap();
+        }
+        shown += str::from_utf8(&shape.rest()).unwrap();
+        assert!(shape.rest().is_empty());
+        let line = |text: &str| {
+            format!(
+                "{{\"task\":\"j-0001\",\"task_id\":\"7.j-0001\",\"stream\":\"stdout\",\"text\":\"{text}\"}}\n"
+            )
+        };
+        assert_eq!(shown, ["one", "", "two", "thr\u{fffd}"].map(line).concat());
+        let long = shape.of(&[b'x'; 2 * LINE_BYTES_MAX + 1]).into_owned();
+        assert_eq!(long.iter().filter(|byte| **byte == b'\n').count(), 2, "never more than so much waits");
+        assert_eq!(shape.rest(), line("x").as_bytes());
+        assert_eq!(Shape::Text.of(b"thr\xff").as_ref(), b"thr\xff");
     }
 }

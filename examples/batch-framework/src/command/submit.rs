@@ -122,7 +122,7 @@ async fn wait(
             },
         }
     };
-    progress.finish();
+    progress.finish().await;
     let report: Report = client.get(&format!("/v1/jobs/{id}/report")).await?;
     show(output, &report, || summary::render(&report, all, comfy_table::Table::new().width()))?;
     let has_output = client.get::<Details>(&format!("/v1/jobs/{id}")).await?.output.is_some();

@@ -7,7 +7,8 @@
 //!   for many cpus get equal parts of what each of them needs most; and nobody gains by splitting work into more jobs.
 //!   Of equals it is the turn of who was served the longest ago.
 //! - **Within a user: priority**, the greater number first, then who came first. A priority means nothing to other users.
-//! - **Limits**: how many jobs may be there in all and of one user, and how many tasks of one user may be on agents at a time.
+//! - **Limits**: how many jobs that have not ended may be there in all and of one user, how many tasks of theirs, and how many tasks of one
+//!   user may be on agents at a time.
 //! - **Nobody waits for ever.** What is small fits into holes that something large never does. So a job whose turn it is and that has waited
 //!   for room longer than the queue's patience holds back those behind it, until what runs has ended and there is room. Those before it,
 //!   whose share is lower, go on.
@@ -73,6 +74,10 @@ pub struct Settings {
     pub jobs_max: usize,
     /// Of these, of one user.
     pub jobs_per_user: usize,
+    /// Tasks that have not ended, whether they wait or run.
+    pub queued_tasks_max: usize,
+    /// Of these, of one user.
+    pub queued_tasks_per_user: usize,
     /// Tasks of one user on agents at a time.
     pub tasks_per_user: usize,
     /// Who gets more than others, or less; 1 for whoever is not named.
@@ -81,12 +86,15 @@ pub struct Settings {
     pub patience: Duration,
 }
 
-/// Enough for everybody; there is a bound so that a script gone wild does not fill the disk.
+/// Enough for everybody; there are bounds so that a script gone wild fills neither the disk nor the memory, which is what tasks cost. Half of
+/// the tasks stay for others.
 impl Default for Settings {
     fn default() -> Self {
         Self {
             jobs_max: 10_000,
             jobs_per_user: 1_000,
+            queued_tasks_max: 1_000_000,
+            queued_tasks_per_user: 500_000,
             tasks_per_user: 100_000,
             weights: BTreeMap::new(),
             patience: Duration::from_secs(300),
@@ -116,6 +124,34 @@ pub enum Full {
         /// The limit.
         most: usize,
     },
+    /// There would be too many tasks in all.
+    #[error(
+        "{queued} tasks in the queue have not ended, and with {more} more it would have more than the {most} that it takes \
+         (--queued-tasks-max); try again when enough have ended, or submit a smaller job"
+    )]
+    Tasks {
+        /// How many there are.
+        queued: usize,
+        /// How many would come.
+        more: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// There would be too many tasks of this user.
+    #[error(
+        "user `{user}` has {queued} tasks that have not ended, and with {more} more would have more than the {most} that they may \
+         (--user-queued-tasks-max); try again when enough have ended, or submit a smaller job"
+    )]
+    TasksOfUser {
+        /// Whose.
+        user: String,
+        /// How many there are.
+        queued: usize,
+        /// How many would come.
+        more: usize,
+        /// The limit.
+        most: usize,
+    },
 }
 
 /// The jobs that have not ended, in the order in which they are served.
@@ -141,16 +177,32 @@ impl Queue {
         &self.settings
     }
 
-    /// Whether one more of this user may come.
-    pub fn has_room(&self, user: &str) -> Result<(), Full> {
-        let theirs = self.users.get(user).map_or(0, BTreeSet::len);
+    /// Whether one more job of this user may come, of which so many tasks are to run; of each that is here `unended` gives how many tasks have
+    /// not ended.
+    pub fn has_room(&self, user: &str, more: usize, unended: impl Fn(JobId) -> usize) -> Result<(), Full> {
+        let theirs = self.users.get(user);
         match &self.settings {
-            Settings { jobs_per_user: most, .. } if theirs >= *most => {
-                Err(Full::OfUser { user: user.to_owned(), most: *most })
+            Settings { jobs_per_user: most, .. } if theirs.map_or(0, BTreeSet::len) >= *most => {
+                return Err(Full::OfUser { user: user.to_owned(), most: *most });
             }
-            Settings { jobs_max: most, .. } if self.tickets.len() >= *most => Err(Full::Jobs { most: *most }),
-            _ => Ok(()),
+            Settings { jobs_max: most, .. } if self.tickets.len() >= *most => {
+                return Err(Full::Jobs { most: *most });
+            }
+            _ => {}
         }
+        // Whoever only has outputs fetched again brings no task.
+        let is_over = |queued: usize, most: usize| more > 0 && queued.saturating_add(more) > most;
+        let queued = theirs.into_iter().flatten().map(|(_, id)| unended(*id)).sum();
+        let most = self.settings.queued_tasks_per_user;
+        if is_over(queued, most) {
+            return Err(Full::TasksOfUser { user: user.to_owned(), queued, more, most });
+        }
+        let queued = self.tickets.keys().map(|id| unended(*id)).sum();
+        let most = self.settings.queued_tasks_max;
+        if is_over(queued, most) {
+            return Err(Full::Tasks { queued, more, most });
+        }
+        Ok(())
     }
 
     /// Takes a job in, whether or not there is [room](Queue::has_room): what was once taken in stays when limits become lower.

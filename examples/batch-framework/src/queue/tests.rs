@@ -60,6 +60,11 @@ impl Toy {
         id
     }
 
+    fn has_room(&self, user: &str, more: usize) -> Result<(), Full> {
+        let running = |id| self.running.iter().filter(|(job, _)| *job == id).count();
+        self.queue.has_room(user, more, |id| self.jobs[&id].tasks + running(id))
+    }
+
     fn held(&self) -> BTreeMap<String, Held> {
         let mut held: BTreeMap<String, Held> = BTreeMap::new();
         for (id, _) in &self.running {
@@ -163,14 +168,41 @@ fn limits_hold() {
     let mut toy = Toy::new("cpus:99", settings, [work("a", 0, "cpus:1", 9, 9), work("a", 0, "cpus:1", 9, 9)]);
     toy.fill();
     assert_eq!(toy.launched.len(), 4);
-    let full = toy.queue.has_room("a").unwrap_err().to_string();
+    let full = toy.has_room("a", 1).unwrap_err().to_string();
     assert!(full.starts_with("user `a` has 2 jobs that have not ended"), "{full}");
-    toy.queue.has_room("b").unwrap();
+    toy.has_room("b", 1).unwrap();
     toy.submit(work("b", 0, "cpus:1", 9, 9));
-    let full = toy.queue.has_room("c").unwrap_err().to_string();
+    let full = toy.has_room("c", 1).unwrap_err().to_string();
     assert!(full.starts_with("3 jobs are in the queue"), "{full}");
     toy.queue.leave(JobId(1));
-    toy.queue.has_room("a").unwrap();
+    toy.has_room("a", 1).unwrap();
+}
+
+#[test]
+fn tasks_are_limited_as_jobs_are() {
+    let settings = Settings { queued_tasks_max: 20, queued_tasks_per_user: 12, ..Settings::default() };
+    let mut toy = Toy::new("cpus:3", settings, [work("a", 0, "cpus:1", 9, 4), work("a", 0, "cpus:1", 9, 6)]);
+    toy.has_room("a", 2).unwrap();
+    toy.fill();
+    let full = toy.has_room("a", 3).unwrap_err();
+    assert_eq!(
+        full,
+        Full::TasksOfUser { user: "a".into(), queued: 10, more: 3, most: 12 },
+        "what runs counts"
+    );
+    assert!(full.to_string().contains("more than the 12 that they may (--user-queued-tasks-max)"), "{full}");
+    toy.submit(work("b", 0, "cpus:1", 9, 8));
+    toy.has_room("b", 2).unwrap();
+    let full = toy.has_room("b", 3).unwrap_err();
+    assert_eq!(full, Full::Tasks { queued: 18, more: 3, most: 20 });
+    assert!(full.to_string().contains("more than the 20 that it takes (--queued-tasks-max)"), "{full}");
+    // Each that has ended makes room for another.
+    (0..9).for_each(|_| toy.step());
+    toy.has_room("a", 5).unwrap();
+    toy.has_room("c", 5).unwrap();
+    assert!(toy.has_room("a", 6).is_err() && toy.has_room("c", 6).is_err());
+    toy.queue.settings.queued_tasks_max = 1;
+    toy.has_room("c", 0).unwrap();
 }
 
 /// One that needs the whole machine, beside those that always have something small.

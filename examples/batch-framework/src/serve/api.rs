@@ -157,8 +157,18 @@ impl Api {
         Ok(answered?)
     }
 
+    /// All of a job. Of a large one in parts, so that the scheduler hears everything else between them.
     async fn snapshot(&self, id: &str) -> Result<Snapshot, Failure> {
-        match self.ask(Order::Show(number(id)?)).await? {
+        let id = number(id)?;
+        let mut whole = self.part(id, 0).await?;
+        while let Some(from) = whole.next() {
+            whole.add(self.part(id, from).await?);
+        }
+        Ok(whole)
+    }
+
+    async fn part(&self, id: JobId, from: usize) -> Result<Snapshot, Failure> {
+        match self.ask(Order::Show(id, from)).await? {
             Answer::Job(snapshot) => Ok(*snapshot),
             _ => Err(failure(StatusCode::INTERNAL_SERVER_ERROR, "the scheduler answered something else")),
         }
@@ -209,7 +219,7 @@ async fn details(State(api): State<Api>, Segment(id): Segment<String>) -> Result
 async fn report(State(api): State<Api>, Segment(id): Segment<String>) -> Result<Response, Failure> {
     let snapshot = api.snapshot(&id).await?;
     if snapshot.head.ended_at.is_none() {
-        return Err(Refused::Runs(snapshot.id).into());
+        return Err(Refused::Runs(snapshot.view.id).into());
     }
     Ok(made(move || Json(snapshot.report())).await)
 }
@@ -217,7 +227,7 @@ async fn report(State(api): State<Api>, Segment(id): Segment<String>) -> Result<
 async fn picture(State(api): State<Api>, Segment(id): Segment<String>) -> Result<Response, Failure> {
     let snapshot = api.snapshot(&id).await?;
     let kind = [(header::CONTENT_TYPE, "image/svg+xml")];
-    Ok(made(move || (kind, timeline::svg(&snapshot.job, &snapshot.state, snapshot.times()))).await)
+    Ok(made(move || (kind, timeline::svg(&snapshot.job, &snapshot.tasks, snapshot.times()))).await)
 }
 
 impl Snapshot {
@@ -230,9 +240,10 @@ impl Snapshot {
     /// What became of it; it is over.
     fn report(&self) -> Report {
         let fetched = |position| self.outputs.get(&position).cloned().unwrap_or_default();
-        let fetched: Vec<Fetched> = (0..self.state.tasks().len()).map(fetched).collect();
+        let fetched: Vec<Fetched> = (0..self.tasks.len()).map(fetched).collect();
         let framework_id = self.framework_id.as_ref().map(ToString::to_string);
-        Report::new(&self.job, &self.state, fetched, framework_id, self.times())
+        let ended = (self.tasks.as_slice(), self.view.tasks, self.head.cancelled);
+        Report::new(&self.job, ended, fetched, framework_id, self.times())
     }
 }
 

@@ -157,18 +157,14 @@ impl Entry {
 
     /// Where it is.
     pub(super) fn phase(&self) -> Phase {
-        phase(&self.head, &self.state)
-    }
-}
-
-/// Where a job is.
-pub(super) fn phase(head: &Head, state: &JobState) -> Phase {
-    match (head.ended_at, head.launched_at) {
-        (Some(_), _) if head.cancelled => Phase::Cancelled,
-        (Some(_), _) if state.counts().succeeded == state.counts().total => Phase::Succeeded,
-        (Some(_), _) => Phase::Failed,
-        (None, _) if state.is_done() => Phase::Collecting,
-        (None, Some(_)) => Phase::Running,
-        (None, None) => Phase::Waiting,
+        let counts = self.state.counts();
+        match (self.head.ended_at, self.head.launched_at) {
+            (Some(_), _) if self.head.cancelled => Phase::Cancelled,
+            (Some(_), _) if counts.succeeded == counts.total => Phase::Succeeded,
+            (Some(_), _) => Phase::Failed,
+            (None, _) if self.state.is_done() => Phase::Collecting,
+            (None, Some(_)) => Phase::Running,
+            (None, None) => Phase::Waiting,
+        }
     }
 }

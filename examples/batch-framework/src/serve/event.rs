@@ -110,6 +110,11 @@ pub enum Event {
         /// Tasks that ended otherwise.
         failed: usize,
     },
+    /// Events were left out here, because nobody read them for long.
+    Missed {
+        /// How many.
+        events: u64,
+    },
     /// It ended so long ago that nothing of it is kept any more.
     Forgotten,
 }
@@ -151,6 +156,7 @@ impl fmt::Display for Told {
             Event::Ended { outcome, succeeded, skipped, failed } => {
                 write!(f, "{outcome}: {succeeded} tasks succeeded, {failed} did not, {skipped} skipped")
             }
+            Event::Missed { events } => write!(f, "{events} events are left out here: nobody read them"),
             Event::Forgotten => f.write_str("forgotten"),
         }
     }

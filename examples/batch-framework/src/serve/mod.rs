@@ -76,6 +76,12 @@ pub struct ServeArgs {
     /// Of these, of one user
     #[arg(long, value_name = "JOBS", default_value_t = Settings::default().jobs_per_user)]
     pub user_jobs_max: usize,
+    /// Tasks that have not ended, waiting or running, of all users
+    #[arg(long, value_name = "TASKS", default_value_t = Settings::default().queued_tasks_max)]
+    pub queued_tasks_max: usize,
+    /// Of these, of one user
+    #[arg(long, value_name = "TASKS", default_value_t = Settings::default().queued_tasks_per_user)]
+    pub user_queued_tasks_max: usize,
     /// Tasks of one user that are on agents at a time
     #[arg(long, value_name = "TASKS", default_value_t = Settings::default().tasks_per_user)]
     pub user_tasks_max: usize,
@@ -117,6 +123,8 @@ impl ServeArgs {
         Settings {
             jobs_max: self.jobs_max,
             jobs_per_user: self.user_jobs_max,
+            queued_tasks_max: self.queued_tasks_max,
+            queued_tasks_per_user: self.user_queued_tasks_max,
             tasks_per_user: self.user_tasks_max,
             weights: self.weights.iter().cloned().collect::<BTreeMap<_, _>>(),
             patience: self.patience,
@@ -141,7 +149,7 @@ pub async fn serve(args: ServeArgs, master: &str) -> Result<u8, BatchError> {
         let known = kept.framework_id.clone();
         let builder = builder.clone().failover_timeout(args.failover_timeout);
         let driver = builder.framework_id(known.clone()).build()?;
-        let mut program = Program::new(&args, master, driver.handle());
+        let mut program = Program::new(&args, master, driver.handle())?;
         for (id, why) in &kept.aside {
             program
                 .say(&format!("job {id} is set aside, and what runs of it is killed: {why}; submit it anew"));

@@ -8,13 +8,13 @@ use tokio::sync::oneshot;
 use super::{
     entry::{Entry, Head},
     peer::Peer,
-    view::Overview,
+    view::{JobView, Overview},
 };
 use crate::{
     job::{Job, Submission},
     output::Fetched,
     queue::{Full, JobId},
-    state::{Class, JobState},
+    state::{Class, Task},
 };
 
 /// Something that is asked of the scheduler, by a user or by the program around it.
@@ -38,8 +38,8 @@ pub enum Order {
     },
     /// Say how the queue is.
     List,
-    /// Say all that is known of a job.
-    Show(JobId),
+    /// Say what is known of a job, and of [so many](Snapshot::TASKS_MAX) of its tasks from this position on.
+    Show(JobId, usize),
     /// No agent could ever run what waits of this size, or all of a gang, and why.
     GiveUp(JobId, Class, String),
     /// The same of a job that waits for larger agents; none when it is so no more.
@@ -87,36 +87,57 @@ pub enum Answer {
     Job(Box<Snapshot>),
 }
 
-/// All that is known of a job at one moment.
+/// What is known of a job and of some of its tasks, at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// Its number.
-    pub id: JobId,
+    /// In short.
+    pub view: JobView,
     /// About it as a whole.
     pub head: Head,
     /// What it does.
     pub job: Arc<Job>,
-    /// How far it is.
-    pub state: JobState,
-    /// What was fetched of outputs, by position.
+    /// The tasks, from the position that was asked for.
+    pub tasks: Vec<Task>,
+    /// What was fetched of their outputs, by position.
     pub outputs: BTreeMap<usize, Fetched>,
-    /// Why it waits, if there is more to say than that it does.
-    pub note: Option<String>,
     /// The framework that the queue is.
     pub framework_id: Option<FrameworkId>,
 }
 
 impl Snapshot {
-    pub(super) fn of(id: JobId, entry: &Entry, framework_id: Option<FrameworkId>) -> Self {
+    /// Tasks that are told at once: everything else that the scheduler hears meanwhile waits for no more than that.
+    pub const TASKS_MAX: usize = 1_000;
+
+    pub(super) fn of(id: JobId, entry: &Entry, from: usize, framework_id: Option<FrameworkId>) -> Self {
+        let tasks = entry.state.tasks().iter().skip(from).take(Self::TASKS_MAX);
+        let outputs = entry.outputs.range(from..from.saturating_add(Self::TASKS_MAX));
         Self {
-            id,
+            view: JobView::of(id, entry),
             head: entry.head.clone(),
             job: Arc::clone(&entry.job),
-            state: entry.state.clone(),
-            outputs: entry.outputs.clone(),
-            note: entry.note.clone(),
+            tasks: tasks.cloned().collect(),
+            outputs: outputs.map(|(position, fetched)| (*position, fetched.clone())).collect(),
             framework_id,
         }
+    }
+
+    /// From which position on tasks are still to be asked for, and [added](Snapshot::add); none when all are here.
+    pub fn next(&self) -> Option<usize> {
+        Some(self.tasks.len()).filter(|here| *here < self.job.tasks())
+    }
+
+    /// Adds the tasks from the [next](Snapshot::next) position on, which are told as they were a little later. Not so when the job has ended
+    /// meanwhile, or runs again: then all are to be asked for anew, so that what is told is of one side of its end.
+    pub fn add(&mut self, part: Snapshot) {
+        let Snapshot { view, head, mut tasks, mut outputs, .. } = part;
+        if head.ended_at == self.head.ended_at {
+            self.tasks.append(&mut tasks);
+            self.outputs.append(&mut outputs);
+        } else {
+            self.tasks.clear();
+            self.outputs.clear();
+        }
+        (self.view, self.head) = (view, head);
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use apportion_sdk::{Driver, Handle, Resources, Stop, operator::Operator};
+use apportion_sdk::{Driver, Handle, Resources, Stop, lines::Lines, operator::Operator};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -47,6 +47,8 @@ pub(super) struct Program {
     name: String,
     master: String,
     output: Format,
+    /// Where events are told: the loop does not wait for whoever reads them.
+    lines: Lines,
     shared: bool,
     http: Option<String>,
     handle: Handle<Request>,
@@ -68,12 +70,19 @@ pub(super) struct Program {
 }
 
 impl Program {
-    pub(super) fn new(args: &ServeArgs, master: &str, handle: Handle<Request>) -> Self {
+    pub(super) fn new(args: &ServeArgs, master: &str, handle: Handle<Request>) -> Result<Self, BatchError> {
+        // Without a bound, because the scheduler must not wait for the loop, which waits for it; the loop waits for nobody else.
         let (news_sender, news) = mpsc::unbounded_channel();
-        Self {
+        let output = args.output;
+        let missed = move |events| {
+            let event = Event::Missed { events };
+            line(output, &Told { at_us: wall_clock().as_micros(), job: None, event })
+        };
+        Ok(Self {
             name: args.target.name.clone(),
             master: master.to_owned(),
-            output: args.output,
+            output,
+            lines: Lines::new(std::io::stdout(), missed).map_err(BatchError::Lines)?,
             shared: args.shared,
             http: args.http.clone(),
             handle,
@@ -89,7 +98,7 @@ impl Program {
             looked: None,
             noted: BTreeSet::new(),
             subscribed: false,
-        }
+        })
     }
 
     /// The scheduler to be driven; made once.
@@ -104,6 +113,17 @@ impl Program {
 
     /// Drives the scheduler to its end.
     pub(super) async fn drive(
+        &mut self,
+        driver: Driver<Request>,
+        scheduler: QueueScheduler,
+        folder: &Path,
+    ) -> Result<(), BatchError> {
+        let ended = self.until_ended(driver, scheduler, folder).await;
+        self.lines.flush().await;
+        ended
+    }
+
+    async fn until_ended(
         &mut self,
         driver: Driver<Request>,
         scheduler: QueueScheduler,
@@ -270,19 +290,21 @@ impl Program {
     }
 
     fn tell(&self, told: &Told) {
-        let line = match self.output {
-            Format::Text if !told.event.is_for_people() => return,
-            Format::Text => told.to_string(),
-            Format::Json => serde_json::to_string(told).expect("events have texts and numbers only"),
-        };
-        // That nobody reads the events any more must not end the queue.
-        let mut out = std::io::stdout().lock();
-        _ = writeln!(out, "{line}").and_then(|()| out.flush());
+        if self.output == Format::Json || told.event.is_for_people() {
+            self.lines.say(line(self.output, told));
+        }
     }
 
     /// Says something beside the events, on standard error.
     pub(super) fn say(&self, what: &str) {
         _ = writeln!(std::io::stderr().lock(), "{}: {what}", self.name);
+    }
+}
+
+fn line(output: Format, told: &Told) -> String {
+    match output {
+        Format::Text => told.to_string(),
+        Format::Json => serde_json::to_string(told).expect("events have texts and numbers only"),
     }
 }
 

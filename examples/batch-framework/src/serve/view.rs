@@ -6,14 +6,14 @@ use apportion_sdk::{Resources, Time};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    entry::{Entry, Head, Phase, phase},
+    entry::{Entry, Phase},
     order::Snapshot,
     scheduler::Waited,
 };
 use crate::{
-    job::Job,
+    job::Stage,
     queue::{Held, JobId, Queue, Share},
-    state::{Class, Counts, JobState, Outcome},
+    state::{Class, Counts, Outcome},
 };
 
 /// The version of these documents; a field that changes its meaning raises it, a new field does not.
@@ -81,7 +81,7 @@ pub struct UserView {
     pub tasks_waiting: usize,
 }
 
-/// A job with all that belongs to it.
+/// A job with all that belongs to it. Of a large one that has not ended the last tasks are told as they were a little later than the first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Details {
     /// In short.
@@ -179,10 +179,7 @@ impl Overview {
         (mut held, total): (BTreeMap<String, Held>, &Resources),
         waits: &BTreeMap<String, Waited>,
     ) -> Self {
-        let view = |(id, entry): (JobId, &Entry)| {
-            JobView::new(id, (&entry.head, &entry.job, &entry.state), entry.note.clone())
-        };
-        let jobs: Vec<JobView> = jobs.map(view).collect();
+        let jobs: Vec<JobView> = jobs.map(|(id, entry)| JobView::of(id, entry)).collect();
         let mut users: BTreeMap<String, UserView> = BTreeMap::new();
         for job in &jobs {
             let user = users.entry(job.user.clone()).or_insert_with(|| {
@@ -208,64 +205,60 @@ impl Overview {
 }
 
 impl JobView {
-    fn new(id: JobId, (head, job, state): (&Head, &Job, &JobState), note: Option<String>) -> Self {
+    pub(super) fn of(id: JobId, entry: &Entry) -> Self {
+        let (head, state) = (&entry.head, &entry.state);
         Self {
             id,
-            name: job.name.clone(),
+            name: entry.job.name.clone(),
             user: head.ticket.user.clone(),
             priority: head.ticket.priority,
-            state: phase(head, state),
+            state: entry.phase(),
             tasks: state.counts(),
             attempts: state.launches(),
             submitted_at_us: head.submitted_at.as_micros(),
             launched_at_us: head.launched_at.map(Time::as_micros),
             ended_at_us: head.ended_at.map(Time::as_micros),
-            note,
+            note: entry.note.clone(),
         }
     }
 }
 
 impl Details {
-    /// All of it.
+    /// All of it, when all tasks are [here](Snapshot::next).
     pub fn new(of: &Snapshot) -> Self {
-        let mut stages: Vec<_> = of.job.stages().iter().map(StageView::new).collect();
-        let mut tasks_all = Vec::with_capacity(of.state.tasks().len());
-        for position in 0..of.state.tasks().len() {
-            let task = TaskView::new(of, position);
-            stages[of.state.class_of(position).stage].count(&task.state);
-            tasks_all.push(task);
-        }
-        let job = JobView::new(of.id, (&of.head, &of.job, &of.state), of.note.clone());
+        let tasks_all: Vec<_> = (0..of.tasks.len()).map(|position| TaskView::new(of, position)).collect();
+        let mut rest = tasks_all.iter();
+        let stage = |stage: &Stage| StageView::new(stage, rest.by_ref().take(stage.tasks()));
+        let stages = of.job.stages().iter().map(stage).collect();
         let output = of.job.output.as_ref().map(|folder| folder.display().to_string());
-        Self { job, output, stages, tasks_all }
+        Self { job: of.view.clone(), output, stages, tasks_all }
     }
 }
 
 impl StageView {
-    fn new(stage: &crate::job::Stage) -> Self {
+    fn new<'a>(stage: &Stage, tasks: impl Iterator<Item = &'a TaskView>) -> Self {
+        let mut counts = Counts { total: stage.tasks(), ..Counts::default() };
+        for task in tasks {
+            *match task.state.as_str() {
+                "waiting" => &mut counts.waiting,
+                "running" => &mut counts.active,
+                "succeeded" => &mut counts.succeeded,
+                "skipped" => &mut counts.skipped,
+                _ => &mut counts.failed,
+            } += 1;
+        }
         Self {
             name: stage.name.clone(),
             resources: stage.resources.to_string(),
             gang: stage.gang,
-            tasks: Counts { total: stage.tasks(), ..Counts::default() },
+            tasks: counts,
         }
-    }
-
-    fn count(&mut self, state: &str) {
-        let counts = &mut self.tasks;
-        *match state {
-            "waiting" => &mut counts.waiting,
-            "running" => &mut counts.active,
-            "succeeded" => &mut counts.succeeded,
-            "skipped" => &mut counts.skipped,
-            _ => &mut counts.failed,
-        } += 1;
     }
 }
 
 impl TaskView {
     fn new(of: &Snapshot, position: usize) -> Self {
-        let task = &of.state.tasks()[position];
+        let task = &of.tasks[position];
         let (end, fetched) = (task.end(), of.outputs.get(&position));
         let attempt = task.attempt().or(end.and_then(|end| end.last.as_ref()));
         let state = match (end, task.attempt()) {

@@ -4,7 +4,7 @@ mod classes;
 mod model;
 mod realize;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::{classes::Classes, model::Kind};
 use super::{BestFit, Demand, Packing, in_order};
@@ -15,7 +15,8 @@ mod tests;
 /// How much work a plan may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// How long the solver may search, all in all; grouping, and best fit, which comes in any case, are not counted.
+    /// How long the solver may search, all in all: priorities have equal parts of it, and what of its part a linear program leaves is for the
+    /// search in whole numbers after it. Grouping, and best fit, which comes in any case, are not counted.
     ///
     /// Then the solver looks at a clock, and equal input may give different plans. Without a time there is no search for whole
     /// numbers: the linear program is solved, which takes as long as it takes, and its fractions are rounded down. That is as
@@ -108,6 +109,19 @@ pub enum Fallback {
 /// assert_eq!(level.method, Method::Rounded);
 /// ```
 pub fn plan(packing: &mut Packing, queue: &[Demand], budget: Budget) -> Plan {
+    let begun = budget.time.map(|_| begin());
+    plan_by(packing, queue, budget, &|| begun.map_or(Duration::ZERO, |begun| begun.elapsed()))
+}
+
+#[expect(clippy::disallowed_methods, reason = "only when there is a time to be kept")]
+fn begin() -> Instant {
+    Instant::now()
+}
+
+/// How long ago planning began.
+type Clock<'a> = &'a dyn Fn() -> Duration;
+
+fn plan_by(packing: &mut Packing, queue: &[Demand], budget: Budget, clock: Clock<'_>) -> Plan {
     let mut plan = Plan { placed: vec![None; queue.len()], levels: Vec::new() };
     let order = in_order(queue);
     let priorities: Vec<&[usize]> =
@@ -115,7 +129,7 @@ pub fn plan(packing: &mut Packing, queue: &[Demand], budget: Budget) -> Plan {
     let shares = u32::try_from(priorities.len()).unwrap_or(u32::MAX);
     let budget = Budget { time: budget.time.map(|time| time / shares.max(1)), ..budget };
     for waiting in priorities {
-        let (level, placed) = plan_level(packing, queue, waiting, budget);
+        let (level, placed) = plan_level(packing, queue, waiting, (budget, clock));
         plan.levels.push(level);
         for (index, machine) in placed {
             plan.placed[index] = Some(machine);
@@ -149,7 +163,12 @@ impl Attempt {
 
 /// Demands of one priority. So that a plan is not worse than best fit over all priorities, one that is not better than best fit here
 /// gives way to it.
-fn plan_level(packing: &mut Packing, queue: &[Demand], waiting: &[usize], budget: Budget) -> (Level, Placed) {
+fn plan_level(
+    packing: &mut Packing,
+    queue: &[Demand],
+    waiting: &[usize],
+    budget: (Budget, Clock<'_>),
+) -> (Level, Placed) {
     let mut best = Attempt::on(packing);
     best.best_fit(queue, waiting.iter().copied());
     let by_best_fit = best.placed.len();
@@ -172,7 +191,7 @@ fn improve(
     packing: &Packing,
     queue: &[Demand],
     waiting: &[usize],
-    budget: Budget,
+    (budget, clock): (Budget, Clock<'_>),
     by_best_fit: usize,
 ) -> (Result<(Method, Attempt), Fallback>, Option<usize>) {
     let (plain, special): (Vec<usize>, Vec<usize>) = waiting.iter().partition(|index| {
@@ -186,10 +205,12 @@ fn improve(
     if classes.pairs.len() > budget.variables_max {
         return (Err(Fallback::TooLarge(classes.pairs.len())), None);
     }
+    let begun = clock();
     let relaxed = match model::solve(&classes, Kind::Relaxed, budget.time) {
         Ok(relaxed) => relaxed,
         Err(why) => return (Err(Fallback::Unsolved(why)), None),
     };
+    let spent = clock().saturating_sub(begun);
     // What was placed by best fit beforehand may be in the way of more.
     let at_most = special.is_empty().then(|| relaxed.at_most());
     if at_most.is_some_and(|most| most <= by_best_fit) {
@@ -198,12 +219,10 @@ fn improve(
     let rounded = realize::rounded(&base, queue, &classes, &relaxed);
     let mut best = (Method::Rounded, rounded);
     let single = classes.one_by_one();
-    if at_most != Some(best.1.placed.len())
-        && budget.time.is_some()
-        && single.pairs.len() <= budget.variables_max
-    {
+    let left = budget.time.map(|time| time.saturating_sub(spent)).filter(|left| !left.is_zero());
+    if at_most != Some(best.1.placed.len()) && left.is_some() && single.pairs.len() <= budget.variables_max {
         let start = realize::counts(&single, &best.1.placed);
-        if let Ok(whole) = model::solve(&single, Kind::Whole(start), budget.time) {
+        if let Ok(whole) = model::solve(&single, Kind::Whole(start), left) {
             let attempt = realize::rounded(&base, queue, &single, &whole);
             if attempt.placed.len() > best.1.placed.len() {
                 best = (Method::Searched, attempt);

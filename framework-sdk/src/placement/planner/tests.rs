@@ -85,6 +85,25 @@ fn a_search_finds_what_rounding_does_not() {
     assert_eq!(searched.method, Method::Optimal);
 }
 
+/// As above; by a clock of our own, which has gone so much further each time that it is looked at.
+#[test]
+fn a_search_gets_what_the_linear_program_has_left() {
+    let queue = ["cpus:3", "cpus:2", "cpus:3", "cpus:2", "cpus:2"].map(Demand::new);
+    let time = Duration::from_secs(60);
+    let placed = |step: Duration| {
+        let looks = std::cell::Cell::new(0);
+        let clock = || {
+            looks.set(looks.get() + 1);
+            step * looks.get()
+        };
+        let mut packing = Packing::new([machine(0, "cpus:6"), machine(1, "cpus:6")]);
+        let budget = Budget { time: Some(time), ..Budget::default() };
+        plan_by(&mut packing, &queue, budget, &clock).levels[0].placed
+    };
+    assert_eq!(placed(time / 2), 5, "half of it is left");
+    assert_eq!(placed(time), 4, "nothing is left");
+}
+
 /// Best fit crowds the first kind of machine with tasks that could go anywhere.
 #[test]
 fn rounding_finds_what_best_fit_does_not() {

@@ -8,7 +8,7 @@ use super::{Answer, Event, Phase, QueueScheduler, Work};
 use crate::{
     job::Job,
     output::Fetched,
-    queue::{JobId, Ticket},
+    queue::{Full, JobId, Ticket},
     serve::{
         entry::{Entry, Head, ids},
         order::{Order, Refused, Snapshot, Submit},
@@ -30,9 +30,10 @@ impl QueueScheduler {
                 overview.framework_id = self.framework_id.as_ref().map(ToString::to_string);
                 return Ok(Answer::Overview(Box::new(overview)));
             }
-            Order::Show(job) => {
+            Order::Show(job, from) => {
                 let entry = self.entries.get(&job).ok_or(Refused::Unknown(job))?;
-                return Ok(Answer::Job(Box::new(Snapshot::of(job, entry, self.framework_id.clone()))));
+                let snapshot = Snapshot::of(job, entry, from, self.framework_id.clone());
+                return Ok(Answer::Job(Box::new(snapshot)));
             }
             Order::GiveUp(id, class, why) => {
                 let mut effects = Vec::new();
@@ -66,7 +67,7 @@ impl QueueScheduler {
 
     fn submit(&mut self, submit: Submit, now: Time, work: &mut Work) -> Result<JobId, Refused> {
         let Submit { user, runs_as, priority, waits, submission, mut job } = submit;
-        self.queue.has_room(&user)?;
+        self.has_room(&user, job.tasks())?;
         self.output_is_free(&job)?;
         let most = self.queue.settings().tasks_per_user;
         if let Some(stage) = job.stages().iter().find(|stage| stage.gang && stage.tasks() > most) {
@@ -101,6 +102,11 @@ impl QueueScheduler {
         Ok(id)
     }
 
+    fn has_room(&self, user: &str, more: usize) -> Result<(), Full> {
+        let counts = |id: JobId| self.entries[&id].state.counts();
+        self.queue.has_room(user, more, |id| counts(id).total - counts(id).ended())
+    }
+
     /// Two jobs of one name that save their outputs in one folder would write each other's files.
     fn output_is_free(&self, job: &Job) -> Result<(), Refused> {
         let Some(output) = &job.output else { return Ok(()) };
@@ -131,8 +137,9 @@ impl QueueScheduler {
     fn retry(&mut self, id: JobId, by: &Peer, now: Time, work: &mut Work) -> Result<Answer, Refused> {
         let entry = entry_of(&mut self.entries, id, by)?;
         let Some(ended_at) = entry.head.ended_at else { return Err(Refused::Runs(id)) };
-        self.queue.has_room(&entry.head.ticket.user)?;
-        let job = Arc::clone(&entry.job);
+        let (user, job, counts) =
+            (entry.head.ticket.user.clone(), Arc::clone(&entry.job), entry.state.counts());
+        self.has_room(&user, counts.total - counts.succeeded)?;
         self.output_is_free(&job)?;
         let entry = entry_of(&mut self.entries, id, by)?;
         let mut effects = Vec::new();

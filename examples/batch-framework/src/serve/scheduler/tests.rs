@@ -94,7 +94,11 @@ impl Cluster {
     }
 
     fn snapshot(&mut self, id: JobId) -> Snapshot {
-        match self.ask(Order::Show(id)) {
+        self.snapshot_from(id, 0)
+    }
+
+    fn snapshot_from(&mut self, id: JobId, position: usize) -> Snapshot {
+        match self.ask(Order::Show(id, position)) {
             Ok(Answer::Job(snapshot)) => *snapshot,
             other => panic!("{other:?}"),
         }
@@ -163,6 +167,31 @@ fn a_job_is_over_when_its_outputs_are_here() {
 }
 
 #[test]
+fn a_large_job_is_told_in_parts_that_are_of_one_side_of_its_end() {
+    let mut cluster = Cluster::new();
+    let id = cluster.submit("ann", &many(2 * Snapshot::TASKS_MAX + 1));
+    for (from, tasks) in [(0, Snapshot::TASKS_MAX), (2 * Snapshot::TASKS_MAX, 1), (usize::MAX, 0)] {
+        assert_eq!(cluster.snapshot_from(id, from).tasks.len(), tasks, "no callback tells more at once");
+    }
+    let mut whole = cluster.snapshot(id);
+    let mut asked = Vec::new();
+    while let Some(from) = whole.next() {
+        asked.push(from);
+        if asked.len() == 2 {
+            cluster.ask(Order::Cancel { job: id, by: root() }).unwrap();
+        }
+        whole.add(cluster.snapshot_from(id, from));
+    }
+    let details = Details::new(&whole);
+    assert_eq!(asked, [1000, 2000, 0, 1000, 2000], "it ended meanwhile, and is looked at anew");
+    let names: Vec<_> = details.tasks_all.iter().map(|task| task.name.clone()).collect();
+    assert_eq!((names[0].as_str(), names[2000].as_str()), ("j-0001", "j-2001"));
+    assert!(names.is_sorted() && details.tasks_all.iter().all(|task| task.state == "interrupted"));
+    assert_eq!(details.stages[0].tasks.failed, 2001);
+    assert_eq!(details.job.state, Phase::Cancelled);
+}
+
+#[test]
 fn everything_is_there_after_a_restart() {
     let mut cluster = Cluster::new();
     let first = cluster.submit("ann", &many(3));
@@ -177,7 +206,7 @@ fn everything_is_there_after_a_restart() {
     for (id, before) in [first, second].into_iter().zip(before) {
         let after = cluster.snapshot(id);
         assert_eq!((after.head, after.outputs), (before.head, before.outputs));
-        assert_eq!(after.state.tasks(), before.state.tasks());
+        assert_eq!(after.tasks, before.tasks);
         assert_eq!(*after.job, *before.job);
     }
     let calls = cluster.harness.calls();
@@ -194,7 +223,7 @@ fn what_makes_no_sense_is_refused_by_name() {
     let settings = Settings { jobs_per_user: 2, tasks_per_user: 3, ..Settings::default() };
     let mut cluster = Cluster::with(settings, Keeping::default());
     let id = cluster.submit("ann", "");
-    let unknown = cluster.ask(Order::Show(JobId(9))).unwrap_err();
+    let unknown = cluster.ask(Order::Show(JobId(9), 0)).unwrap_err();
     assert_eq!(unknown, Refused::Unknown(JobId(9)));
     assert!(unknown.to_string().contains("`apportion batch ls`"), "{unknown}");
     assert_eq!(cluster.ask(Order::Retry { job: id, by: root() }).unwrap_err(), Refused::Runs(id));
@@ -211,6 +240,32 @@ fn what_makes_no_sense_is_refused_by_name() {
     assert_eq!(cluster.phase(id), Some(Phase::Cancelled), "nothing of it ran");
     let message = cluster.ask(Order::Cancel { job: id, by: root() }).unwrap_err().to_string();
     assert!(message.starts_with("job 1 has ended (cancelled), so there is nothing to cancel"), "{message}");
+}
+
+#[test]
+fn tasks_that_have_not_ended_are_limited_at_submit_and_at_retry() {
+    let settings = Settings { queued_tasks_max: 6, queued_tasks_per_user: 4, ..Settings::default() };
+    let mut cluster = Cluster::with(settings, Keeping::default());
+    let submit = |user: &str, tasks| Order::Submit(Box::new(wanted(user, 0, &many(tasks))));
+    let first = cluster.submit("ann", &many(3));
+    let full = cluster.ask(submit("ann", 2)).unwrap_err();
+    assert_eq!(full, Refused::Full(Full::TasksOfUser { user: "ann".into(), queued: 3, more: 2, most: 4 }));
+    let full = cluster.ask(submit("bob", 4)).unwrap_err();
+    assert_eq!(full, Refused::Full(Full::Tasks { queued: 3, more: 4, most: 6 }));
+    cluster.harness.offer("a", "cpus:9;mem:4000");
+    cluster.launched();
+    cluster.end("1.j-0001", TaskState::Finished);
+    cluster.submit("ann", &many(2));
+    for task in ["1.j-0002", "1.j-0003"] {
+        cluster.end(task, TaskState::Failed);
+    }
+    cluster.submit("ann", &many(1));
+    // Of the three that it has, two would run again.
+    let retry = || Order::Retry { job: first, by: root() };
+    let full = cluster.ask(retry()).unwrap_err();
+    assert_eq!(full, Refused::Full(Full::TasksOfUser { user: "ann".into(), queued: 3, more: 2, most: 4 }));
+    cluster.ask(Order::Cancel { job: JobId(3), by: root() }).unwrap();
+    assert!(matches!(cluster.ask(retry()), Ok(Answer::Again { tasks: 2, outputs: 0 })));
 }
 
 #[test]
@@ -266,13 +321,13 @@ fn an_output_that_could_not_be_fetched_is_fetched_again() {
     cluster.harness.update("a", "1.j-0002", TaskState::Finished);
     cluster.fetch_as(Fetched { error: Some("the agent was away".into()), ..Fetched::default() });
     assert_eq!(cluster.phase(id), Some(Phase::Succeeded));
-    let note = cluster.snapshot(id).note.expect("there is something to know");
+    let note = cluster.snapshot(id).view.note.expect("there is something to know");
     assert!(note.contains("outputs of 1 tasks are missing"), "{note}");
     cluster.restart();
-    assert_eq!(cluster.snapshot(id).note, Some(note));
+    assert_eq!(cluster.snapshot(id).view.note, Some(note));
     let again = cluster.ask(Order::Retry { job: id, by: root() });
     assert!(matches!(again, Ok(Answer::Again { tasks: 0, outputs: 1 })), "{again:?}");
-    assert_eq!((cluster.phase(id), cluster.snapshot(id).note), (Some(Phase::Collecting), None));
+    assert_eq!((cluster.phase(id), cluster.snapshot(id).view.note), (Some(Phase::Collecting), None));
     cluster.restart();
     assert_eq!(cluster.phase(id), Some(Phase::Collecting));
     cluster.fetch();
@@ -365,10 +420,10 @@ fn a_job_that_no_agent_can_run_is_given_up_and_says_why() {
     let id = cluster.submit("ann", "");
     let class = crate::state::Class { stage: 0, step: 0 };
     cluster.ask(Order::Note(id, Some("waiting for a larger agent".into()))).unwrap();
-    assert_eq!(cluster.snapshot(id).note.as_deref(), Some("waiting for a larger agent"));
+    assert_eq!(cluster.snapshot(id).view.note.as_deref(), Some("waiting for a larger agent"));
     cluster.ask(Order::GiveUp(id, class, "too large".into())).unwrap();
     let snapshot = cluster.snapshot(id);
-    assert_eq!(snapshot.state.tasks()[0].end().unwrap().why, "too large");
+    assert_eq!(snapshot.tasks[0].end().unwrap().why, "too large");
     assert_eq!(cluster.phase(id), Some(Phase::Failed));
 }
 
