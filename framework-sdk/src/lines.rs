@@ -172,7 +172,9 @@ mod tests {
 
     fn lines() -> (Lines, mpsc::Sender<()>, mpsc::Receiver<String>) {
         let ((reader, read), (text, written)) = (mpsc::channel(), mpsc::channel());
-        let lines = Lines::new(Pipe { read, text }, |missed| format!("{missed} missed")).unwrap();
+        let mut lines = Lines::new(Pipe { read, text }, |missed| format!("{missed} missed")).unwrap();
+        // On a busy machine a thread may be kept waiting for longer than a reader may be.
+        lines.stalled_max = Duration::from_secs(60);
         (lines, reader, written)
     }
 
