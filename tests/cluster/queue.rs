@@ -144,7 +144,10 @@ fn a_queue_that_is_killed_midway_goes_on_and_nothing_runs_twice() {
     let logs = queue.ask(&["logs", "2", "bob-job-0003"]).expect(0);
     assert_eq!(logs.stdout, "bob-job 3\n");
     let line = queue.json(&["logs", "2", "bob-job-0003"]);
-    assert_eq!((line["task_id"].as_str(), line["text"].as_str()), (Some("2.bob-job-0003"), Some("bob-job 3")));
+    assert_eq!(
+        (line["task_id"].as_str(), line["text"].as_str()),
+        (Some("2.bob-job-0003"), Some("bob-job 3"))
+    );
     let ended: Value = serde_json::from_str(&serving.line_with("\"ended\"")).unwrap();
     assert_eq!(ended["outcome"], "succeeded", "{ended}");
     serving.signal(Signal::TERM);
