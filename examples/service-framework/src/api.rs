@@ -87,6 +87,10 @@ pub enum ApiError {
     NotUnderstood(#[from] serde_json::Error),
 }
 
+/// What is answered when the run ended over an order, as it does when it cannot write it down.
+const UNKEPT: &str = "`apportion service serve` could not keep this, and has ended; what it said last names the cause, such as a disk that \
+                      is full: see to that, start it again, and order it again";
+
 fn failure(status: StatusCode, error: impl ToString) -> Response {
     (status, Json(Failure { error: error.to_string() })).into_response()
 }
@@ -153,9 +157,7 @@ impl Desk {
             }
             Ok(Ok(answer)) => Json(answer).into_response(),
             Ok(Err(refused)) => failure(StatusCode::CONFLICT, refused),
-            Err(_) => {
-                failure(StatusCode::SERVICE_UNAVAILABLE, "the scheduler ended before it could keep this")
-            }
+            Err(_) => failure(StatusCode::SERVICE_UNAVAILABLE, UNKEPT),
         }
     }
 

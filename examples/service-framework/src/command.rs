@@ -1,10 +1,10 @@
 //! The commands that give orders to `apportion service serve`, and how what comes of them is shown.
 
 mod explain;
+mod table;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     scheduler::{Answer, Order},
     serve::Target,
     spec::Spec,
-    state::{self, AppView, Applied, Change, Phase},
+    state::{self, AppView, Applied, Change, Phase, TaskView},
 };
 
 /// Letters of a note in a list.
@@ -246,14 +246,11 @@ fn phase(app: &AppView) -> &'static str {
 }
 
 fn list(services: &[AppView]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["SERVICE", "READY", "REVISION", "STATE", "NOTE"]);
-    for app in services {
+    let row = |app: &AppView| {
         let ready = format!("{}/{}", app.ready, app.replicas);
-        table.add_row([app.name.clone(), ready, app.revision.to_string(), phase(app).to_owned(), note(app)]);
-    }
-    table.to_string()
+        [app.name.clone(), ready, app.revision.to_string(), phase(app).to_owned(), note(app)]
+    };
+    table::text(["SERVICE", "READY", "REVISION", "STATE", "NOTE"], services.iter().map(row))
 }
 
 /// What holds a service back, in short.
@@ -300,10 +297,7 @@ fn details(app: &AppView) -> String {
     if !app.waits_for.is_empty() {
         lines.push(format!("comes after {}", app.waits_for.join(", ")));
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["REPLICA", "TASK", "REVISION", "STATE", "WHERE"]);
-    for task in &app.tasks {
+    let row = |task: &TaskView| {
         let state = match (task.ending, task.ready) {
             (true, _) if task.draining => "draining",
             (true, _) => "ending",
@@ -312,9 +306,9 @@ fn details(app: &AppView) -> String {
         };
         let place = if task.addresses.is_empty() { task.hostname.clone() } else { task.addresses.join(", ") };
         let (replica, revision) = (task.replica.to_string(), task.revision.to_string());
-        table.add_row([replica, task.task_id.to_string(), revision, state.to_owned(), place]);
-    }
-    lines.push(table.to_string());
+        [replica, task.task_id.to_string(), revision, state.to_owned(), place]
+    };
+    lines.push(table::text(["REPLICA", "TASK", "REVISION", "STATE", "WHERE"], app.tasks.iter().map(row)));
     lines.join("\n")
 }
 

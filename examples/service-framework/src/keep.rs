@@ -12,7 +12,7 @@ use std::{
 
 use apportion_sdk::{
     AgentId, FrameworkId, TaskId,
-    store::{Embedded, Store, StoreError},
+    store::{Embedded, Presence, Store, StoreError},
 };
 use serde::Deserialize;
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
@@ -31,6 +31,9 @@ const FRAMEWORK: &str = "framework";
 
 /// Between two looks whether a folder is free.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// Between two looks whether what is kept is still there.
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why services cannot be kept, or what was kept cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +159,11 @@ impl Folder {
         }
     }
 
+    /// Tells whether what is kept is still there. To be asked by who has it open.
+    pub fn presence(&self) -> Result<Presence, KeepError> {
+        Ok(Presence::of(&self.path)?)
+    }
+
     /// Notes who the framework is, so that it can be ended by others too.
     pub fn note(&self, framework_id: &str) -> Result<(), KeepError> {
         let path = self.path.join(FRAMEWORK);
@@ -198,6 +206,18 @@ impl Folder {
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(KeepError::Io { path, source }),
             _ => Ok(()),
+        }
+    }
+}
+
+/// Waits until a file that was there is there no more, or is there again.
+pub(crate) async fn changed(presence: &Presence, from: bool) {
+    loop {
+        sleep(LOOK_PAUSE).await;
+        let asked = presence.clone();
+        // A disk may take its time.
+        if spawn_blocking(move || asked.is_there()).await.is_ok_and(|is_there| is_there != from) {
+            return;
         }
     }
 }
@@ -372,6 +392,23 @@ mod tests {
         assert_eq!(no_folder.exit_code(), crate::run::USAGE, "{no_folder}");
         let full = StoreError::Io { path: file, source: io::ErrorKind::StorageFull.into() };
         assert_eq!(crate::ServiceError::from(KeepError::from(full)).exit_code(), crate::run::FAILED);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_taken_away_is_noticed_and_so_is_its_return() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(&dir.path().join("state"));
+        assert!(folder.presence().is_err(), "there is nothing yet");
+        let held = folder.open().unwrap();
+        let presence = folder.presence().unwrap();
+        let aside = dir.path().join("aside");
+        fs::rename(folder.path(), &aside).unwrap();
+        changed(&presence, true).await;
+        fs::rename(&aside, folder.path()).unwrap();
+        changed(&presence, false).await;
+        drop(held);
+        folder.forget().unwrap();
+        changed(&presence, true).await;
     }
 
     #[tokio::test]

@@ -7,9 +7,12 @@ use std::{collections::BTreeSet, io::Write as _, time::Duration};
 
 use apportion_sdk::{
     FrameworkId, TaskId,
-    sandbox::{self, LogRequest, Output, SandboxError},
+    sandbox::{self, Log, LogPart, LogRequest, Output, Position, SandboxError},
 };
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 use crate::{
     api::{self, SOCKET},
@@ -22,6 +25,9 @@ use crate::{
 
 /// How often it is looked for new replicas while logs are followed.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Before each look whether an agent that broke off is there again.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Lines that may wait for a terminal that is slow; whoever writes more waits.
 const LINES_MAX: usize = 1024;
@@ -37,7 +43,7 @@ pub struct LogsArgs {
     /// Standard error instead of standard output
     #[arg(long)]
     pub stderr: bool,
-    /// Go on as they grow, with those of replicas that come, until Ctrl-C
+    /// Go on as they grow, with those of replicas that come, and where they were when an agent comes back, until Ctrl-C
     #[arg(short, long)]
     pub follow: bool,
     /// Begin with the last lines of each only, so many
@@ -55,6 +61,8 @@ pub(crate) async fn logs(args: LogsArgs) -> Result<u8, ServiceError> {
     let mut reading = JoinSet::new();
     let mut known = BTreeSet::new();
     let service = service(&args).await?;
+    // Where tasks are now: an agent may come back at another address, and a task may be gone meanwhile.
+    let now = watch::Sender::new(meant(&args, &service));
     let mut tasks = meant(&args, &service);
     if tasks.is_empty() {
         if let Some(replica) = args.replica.filter(|replica| *replica >= service.replicas) {
@@ -78,8 +86,10 @@ pub(crate) async fn logs(args: LogsArgs) -> Result<u8, ServiceError> {
     look.reset();
     loop {
         for task in tasks.drain(..).filter(|task| known.insert(task.task_id.clone())) {
+            let request = request(&args, &framework_id, &task);
+            let (follow, now, sender) = (args.follow, now.subscribe(), sender.clone());
             let reader =
-                Reader { request: request(&args, &framework_id, &task), named, task, sender: sender.clone() };
+                Reader { agents: Net, request, named, follow, task, now, sender, after: None, pause: AGAIN };
             reading.spawn(reader.read());
         }
         if reading.is_empty() && lines.is_empty() && !args.follow {
@@ -95,16 +105,16 @@ pub(crate) async fn logs(args: LogsArgs) -> Result<u8, ServiceError> {
             }
             Some(read) = reading.join_next() => {
                 let outcome = read.unwrap_or(Ok(()));
-                // The agent of one that is followed may end, and the others go on.
-                if !args.follow {
-                    outcome?;
-                } else if let Err(error) = outcome {
-                    _ = writeln!(std::io::stderr().lock(), "{}: {error}", args.service);
-                }
+                outcome?;
             }
             // That nobody serves for a while does not end what is read already.
             _ = look.tick(), if args.follow => {
-                tasks = self::service(&args).await.map(|service| meant(&args, &service)).unwrap_or_default();
+                tasks = match self::service(&args).await {
+                    Ok(service) => meant(&args, &service),
+                    Err(ServiceError::Refused(Refused::Unknown { .. })) => Vec::new(),
+                    Err(_) => continue,
+                };
+                now.send_replace(tasks.clone());
             }
         }
     }
@@ -131,24 +141,80 @@ fn request(args: &LogsArgs, framework_id: &FrameworkId, task: &TaskView) -> LogR
     args.tail.into_iter().fold(request, LogRequest::tail)
 }
 
+/// Where logs are read.
+trait Agents: Send + Sync {
+    /// A log that is open.
+    type Parts: Parts;
+
+    /// Opens a log at the agent at an address.
+    fn log(
+        &self,
+        address: &str,
+        request: LogRequest,
+    ) -> impl Future<Output = Result<Self::Parts, SandboxError>> + Send;
+}
+
+/// What is read of a log, part by part; none at its end.
+trait Parts: Send {
+    /// The next part.
+    fn part(&mut self) -> impl Future<Output = Result<Option<LogPart>, SandboxError>> + Send;
+}
+
+/// The agents of the cluster.
+struct Net;
+
+impl Agents for Net {
+    type Parts = Log;
+
+    async fn log(&self, address: &str, request: LogRequest) -> Result<Log, SandboxError> {
+        sandbox::log(address, request).await
+    }
+}
+
+impl Parts for Log {
+    async fn part(&mut self) -> Result<Option<LogPart>, SandboxError> {
+        Log::part(self).await
+    }
+}
+
 /// Reads the log of one task.
-struct Reader {
+struct Reader<A> {
+    agents: A,
     task: TaskView,
     request: LogRequest,
     /// Whether each line says whose it is.
     named: bool,
+    /// Whether it goes on when its agent comes back.
+    follow: bool,
+    /// The tasks that there are.
+    now: watch::Receiver<Vec<TaskView>>,
     sender: mpsc::Sender<Vec<u8>>,
+    /// Where it was read to.
+    after: Option<Position>,
+    /// Before it looks again for an agent that broke off.
+    pause: Duration,
 }
 
-impl Reader {
-    async fn read(self) -> Result<(), SandboxError> {
-        let mut log = sandbox::log(&self.task.agent, self.request).await?;
+impl<A: Agents> Reader<A> {
+    async fn read(mut self) -> Result<(), SandboxError> {
         let mut lines = Lines::new(&self.task.task_id, self.named);
-        while let Some(part) = log.part().await? {
-            for line in lines.of(&part.data) {
-                // Nobody listens any more when the program is on its way out.
-                if self.sender.send(line).await.is_err() {
-                    return Ok(());
+        let mut said = false;
+        while let Err(error) = self.read_on(&mut lines, &mut said).await {
+            // An agent that ends leaves its tasks to the next one.
+            if !self.follow {
+                return Err(error);
+            }
+            if !said {
+                said = true;
+                self.say(&format!("{error}; it goes on when the agent is there again"));
+            }
+            tokio::time::sleep(self.pause).await;
+            let mut there = self.now.borrow_and_update().clone().into_iter();
+            match there.find(|task| task.task_id == self.task.task_id) {
+                Some(task) => self.task = task,
+                None => {
+                    self.say("it is not there any more; what it wrote at last was not read");
+                    break;
                 }
             }
         }
@@ -156,6 +222,31 @@ impl Reader {
             _ = self.sender.send(line).await;
         }
         Ok(())
+    }
+
+    /// Reads from where it was to its end, or until that breaks off.
+    async fn read_on(&mut self, lines: &mut Lines, said: &mut bool) -> Result<(), SandboxError> {
+        let request = self.after.iter().cloned().fold(self.request.clone(), LogRequest::after);
+        let mut log = self.agents.log(&self.task.agent, request).await?;
+        while let Some(part) = log.part().await? {
+            *said = false;
+            if part.missed {
+                self.say("something may be missing here: it was deleted before it was read");
+            }
+            for line in lines.of(&part.data) {
+                // Nobody listens any more when the program is on its way out.
+                if self.sender.send(line).await.is_err() {
+                    return Ok(());
+                }
+            }
+            self.after = Some(part.position);
+        }
+        Ok(())
+    }
+
+    /// Says something beside the log, on standard error.
+    fn say(&self, what: &str) {
+        _ = writeln!(std::io::stderr().lock(), "{}: {what}", self.task.task_id);
     }
 }
 
@@ -206,6 +297,11 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::VecDeque,
+        sync::{Arc, Mutex},
+    };
+
     use super::*;
 
     fn text(lines: impl IntoIterator<Item = Vec<u8>>) -> Vec<String> {
@@ -222,5 +318,106 @@ mod tests {
         assert_eq!(text(alone.of(b"as it is\n")), ["as it is\n"]);
         let long = alone.of(&vec![b'x'; LINE_BYTES_MAX + 10]);
         assert_eq!((long.len(), long[0].len()), (1, LINE_BYTES_MAX + 1));
+    }
+
+    /// Agents of which each log is as it is told, and what was asked of them.
+    #[derive(Default, Clone)]
+    struct Told {
+        logs: Arc<Mutex<VecDeque<Opened>>>,
+        asked: Arc<Mutex<Vec<(String, LogRequest)>>>,
+    }
+
+    /// A log, or why it does not open.
+    type Opened = Result<VecDeque<Result<LogPart, SandboxError>>, SandboxError>;
+
+    impl Agents for Told {
+        type Parts = VecDeque<Result<LogPart, SandboxError>>;
+
+        async fn log(&self, address: &str, request: LogRequest) -> Opened {
+            self.asked.lock().unwrap().push((address.to_owned(), request));
+            self.logs.lock().unwrap().pop_front().unwrap_or_else(|| Err(broken()))
+        }
+    }
+
+    impl Parts for VecDeque<Result<LogPart, SandboxError>> {
+        async fn part(&mut self) -> Result<Option<LogPart>, SandboxError> {
+            self.pop_front().transpose()
+        }
+    }
+
+    fn broken() -> SandboxError {
+        SandboxError::Connect { address: "a:1".to_owned(), why: "refused".to_owned() }
+    }
+
+    fn part(text: &str, position: &str) -> Result<LogPart, SandboxError> {
+        let position = Position(position.to_owned());
+        Ok(LogPart { output: Output::Stdout, data: text.into(), position, missed: false })
+    }
+
+    fn task(agent: &str) -> TaskView {
+        TaskView {
+            task_id: TaskId::new("web.0.1").unwrap(),
+            replica: 0,
+            revision: 1,
+            hostname: "a".to_owned(),
+            agent: agent.to_owned(),
+            addresses: Vec::new(),
+            ready: true,
+            ending: false,
+            draining: false,
+            endpoint: None,
+        }
+    }
+
+    fn reader(agents: Told, follow: bool, now: &watch::Sender<Vec<TaskView>>) -> (Reader<Told>, Written) {
+        let request = LogRequest::new(FrameworkId::new("f1").unwrap(), TaskId::new("web.0.1").unwrap());
+        let (sender, lines) = mpsc::channel(LINES_MAX);
+        let (now, task) = (now.subscribe(), task("a:1"));
+        let pause = Duration::ZERO;
+        (Reader { agents, task, request, named: false, follow, now, sender, after: None, pause }, lines)
+    }
+
+    type Written = mpsc::Receiver<Vec<u8>>;
+
+    async fn all(mut lines: Written) -> String {
+        let mut all = Vec::new();
+        while let Some(line) = lines.recv().await {
+            all.extend(line);
+        }
+        String::from_utf8(all).unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_that_is_followed_goes_on_where_it_was_when_its_agent_is_there_again() {
+        let agents = Told::default();
+        agents.logs.lock().unwrap().extend([
+            Ok([part("one\ntw", "p1"), Err(broken())].into()),
+            Err(broken()),
+            Ok([part("o\nthree\n", "p2")].into()),
+        ]);
+        let now = watch::Sender::new(vec![task("a:2")]);
+        let (reader, lines) = reader(agents.clone(), true, &now);
+        let first = reader.request.clone();
+        reader.read().await.unwrap();
+        assert_eq!(all(lines).await, "one\ntwo\nthree\n");
+        let after = first.clone().after(Position("p1".to_owned()));
+        let at = |agent: &str, request: &LogRequest| (agent.to_owned(), request.clone());
+        let asked = agents.asked.lock().unwrap();
+        assert_eq!(*asked, [at("a:1", &first), at("a:2", &after), at("a:2", &after)]);
+    }
+
+    #[tokio::test]
+    async fn one_that_is_followed_ends_when_the_task_is_gone() {
+        let agents = Told::default();
+        agents.logs.lock().unwrap().push_back(Ok([part("one\ntw", "p1"), Err(broken())].into()));
+        let (reader, lines) = reader(agents, true, &watch::Sender::new(Vec::new()));
+        reader.read().await.unwrap();
+        assert_eq!(all(lines).await, "one\ntw\n");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_not_followed_says_what_broke_off() {
+        let (reader, _lines) = reader(Told::default(), false, &watch::Sender::new(vec![task("a:1")]));
+        assert_eq!(reader.read().await.unwrap_err(), broken());
     }
 }

@@ -1,11 +1,13 @@
 //! A service from its description to the end of its scheduler: the program around the scheduler.
 
+mod presence;
+
 use std::{
     future::pending,
     io::Write,
     path::{Path, PathBuf},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -15,7 +17,7 @@ use apportion_sdk::{
     lines::Lines,
     operator::{Operator, OperatorError},
     sandbox::SandboxError,
-    store::StoreError,
+    store::{Presence, StoreError},
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -23,7 +25,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{self, ApiError, SOCKET},
+    api::{ApiError, SOCKET},
     event::{Event, Told},
     front::{self, AnswerError, Answers, Front, reserve::ReserveError},
     keep::{Folder, KeepError},
@@ -136,6 +138,22 @@ pub enum ServiceError {
     Ended {
         /// The service.
         service: String,
+    },
+    /// What it kept was removed while it ran.
+    #[error(
+        "what was kept in {} is gone, so that nothing can take over: {replicas} replicas run on for {timeout}; put it back before you run \
+         again, or end them with `apportion teardown {framework_id}`",
+        folder.display()
+    )]
+    Gone {
+        /// Where it was.
+        folder: PathBuf,
+        /// How many replicas run.
+        replicas: usize,
+        /// For how long they do.
+        timeout: humantime::FormattedDuration,
+        /// Whose they are.
+        framework_id: String,
     },
     /// The framework could not be ended.
     #[error(transparent)]
@@ -412,7 +430,9 @@ impl Program {
             false => Some(front.reserve(&self.specs).await?),
         };
         let (leads, leading) = watch::channel(!*standing_by);
-        let mut serving = pin!(self.serving(handle.clone(), Arc::clone(&front), leading));
+        let (framework_id, presence) = (OnceLock::new(), OnceLock::new());
+        let mut watching = pin!(self.watch(leading.clone(), &framework_id, &presence));
+        let mut serving = pin!(self.serving(handle.clone(), Arc::clone(&front), leading, &presence));
         let subjects = scheduler.subjects();
         let waking = measure::wake(handle.clone(), subjects.clone(), |service| {
             let front = Arc::clone(&front);
@@ -432,12 +452,14 @@ impl Program {
                 outcome = &mut driving => break outcome,
                 Some(told) = events.recv() => {
                     waits &= !matches!(told.event, Event::Subscribed { .. } | Event::StandingBy { .. });
-                    if matches!(told.event, Event::Subscribed { .. }) {
+                    if let Event::Subscribed { framework_id: id, .. } = &told.event {
+                        _ = framework_id.set(id.clone());
                         leads.send_replace(true);
                     }
                     tell(told);
                 }
                 failed = &mut serving => return Err(failed),
+                () = &mut watching => {}
                 () = &mut following => {}
                 () = &mut unanswered, if waits => {
                     waits = false;
@@ -462,7 +484,20 @@ impl Program {
         let (_store, services, failure) = outcome.map_err(ServiceError::Driver)?.scheduler.into_parts();
         match failure {
             Some(error) => Err(error.into()),
-            None => Ok(Some(services.table().placed.len())),
+            None => {
+                let replicas = services.table().placed.len();
+                match framework_id.get() {
+                    Some(framework_id) if presence.get().is_some_and(|presence| !presence.is_there()) => {
+                        Err(ServiceError::Gone {
+                            folder: self.folder.path().to_owned(),
+                            replicas,
+                            timeout: humantime::format_duration(self.failover_timeout),
+                            framework_id: framework_id.clone(),
+                        })
+                    }
+                    _ => Ok(Some(replicas)),
+                }
+            }
         }
     }
 
@@ -472,6 +507,7 @@ impl Program {
         scheduler: Handle<Request>,
         front: Arc<Front>,
         mut leading: watch::Receiver<bool>,
+        presence: &OnceLock<Presence>,
     ) -> ServiceError {
         // Until its turn comes addresses and socket may be those of the run that leads.
         if leading.wait_for(|leads| *leads).await.is_err() {
@@ -486,12 +522,7 @@ impl Program {
             return pending().await;
         }
         let socket = self.folder.path().join(SOCKET);
-        let taking = async {
-            match api::listen(&socket) {
-                Ok(listener) => api::serve(listener, scheduler, front, &self.master).await,
-                Err(error) => Err(error),
-            }
-        };
+        let taking = self.taking_orders(&socket, scheduler, front, presence);
         let served = tokio::select! {
             served = taking => served,
             () = answering => return pending().await,

@@ -3,10 +3,12 @@
 mod balancer;
 mod check;
 mod container;
+mod fault;
 mod health;
 mod helper;
 mod json;
 mod network;
+mod place;
 mod placement;
 mod program;
 mod refused;
@@ -31,6 +33,7 @@ use toml::Spanned;
 use self::{
     check::{NAMES_PORTS, check_name, check_variable},
     container::{ArtifactTable, VolumeTable},
+    fault::Way,
     health::HealthTable,
     helper::HelperTable,
     program::Program,
@@ -211,9 +214,9 @@ struct SpecFile {
     #[serde(default)]
     volumes: Vec<VolumeTable>,
     #[serde(default)]
-    init: Vec<HelperTable>,
+    init: Vec<Spanned<HelperTable>>,
     #[serde(default)]
-    sidecar: Vec<HelperTable>,
+    sidecar: Vec<Spanned<HelperTable>>,
     health: Option<Spanned<HealthTable>>,
     network: Option<NetworkSpec>,
     replicas: Option<Spanned<i64>>,
@@ -282,7 +285,7 @@ impl Spec {
     pub fn parse(file: &Path, text: &str) -> Result<Spec, SpecError> {
         let source = Source { file, text };
         let raw: SpecFile = toml::from_str(text)
-            .map_err(|error| source.refuse(error.span().unwrap_or(0..0), error.message().to_owned()))?;
+            .map_err(|error| source.unread(error.span().unwrap_or(0..0), error.message()))?;
         let resources = source.resources(raw.resources, raw.cpus, raw.memory, raw.disk)?;
         let ports = source.number("ports", raw.ports, 0, 0..=PORTS_MAX as i64)? as usize;
         let scale = source.scale(raw.scale, raw.replicas.as_ref(), raw.balancer.is_some())?;
@@ -294,17 +297,16 @@ impl Spec {
             stable: source.duration("restart.stable", raw.restart.stable)?.unwrap_or(usual.stable),
         };
         let health = raw.health.map(|table| source.health(table, ports)).transpose()?;
-        let volumes = raw.volumes.into_iter().map(VolumeTable::volume);
         let spec = Spec {
-            argv: source.argv(raw.command, raw.image.is_some(), ports)?,
+            argv: source.argv(raw.command, raw.image.is_some(), ports, 0..0)?,
             env: source.env(raw.env, ports)?,
             name: source.name(raw.name)?,
             image: raw.image.map(Spanned::into_inner),
             user: raw.user,
             artifacts: raw.artifacts.into_iter().map(ArtifactTable::artifact).collect(),
-            volumes: volumes.collect::<Result<_, _>>().map_err(|what| source.refuse(0..0, what))?,
-            init: source.helpers(raw.init, ports)?,
-            sidecars: source.helpers(raw.sidecar, ports)?,
+            volumes: source.volumes(Way::default(), raw.volumes)?,
+            init: source.helpers("init", raw.init, ports)?,
+            sidecars: source.helpers("sidecar", raw.sidecar, ports)?,
             health,
             replicas,
             resources,
@@ -325,8 +327,7 @@ impl Spec {
             balancer: raw.balancer.map(|table| source.balancer(table, ports)).transpose()?,
             placement: source.placement(raw.placement)?,
         };
-        // What is left to find has no one place.
-        spec.check().map_err(|what| source.refuse(0..0, what))?;
+        spec.check().map_err(|fault| source.told(fault))?;
         Ok(spec)
     }
 
@@ -526,12 +527,13 @@ impl Source<'_> {
         command: Option<Spanned<CommandLine>>,
         image: bool,
         ports: usize,
+        table: Range<usize>,
     ) -> Result<Vec<String>, SpecError> {
         const EXAMPLE: &str = "command = [\"/usr/bin/python3\", \"-m\", \"http.server\", \"${port0}\"]";
         if command.is_none() && image {
             return Ok(Vec::new());
         }
-        let missing = || self.refuse(0..0, format!("command is missing; write for example\n{EXAMPLE}"));
+        let missing = || self.refuse(table, format!("command is missing; write for example\n{EXAMPLE}"));
         let command = command.ok_or_else(missing)?;
         let argv = match command.get_ref() {
             CommandLine::Shell(line) if line.trim().is_empty() => Vec::new(),

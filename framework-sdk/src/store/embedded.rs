@@ -8,7 +8,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -122,6 +122,42 @@ impl Embedded {
 
     fn about(&self, key: &str) -> Result<Option<String>, StoreError> {
         about(&self.database, key).map_err(|error| failed(error, &file(&self.folder)))
+    }
+}
+
+/// Tells whether what is saved can still be found by whoever opens the folder next: a file that was removed under a process that has it
+/// open takes what is written, and is gone with that process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presence {
+    path: PathBuf,
+    /// The device and the number of the file there.
+    file: (u64, u64),
+}
+
+impl Presence {
+    /// Of the store in a folder, which this process has open.
+    pub fn of(folder: &Path) -> Result<Presence, StoreError> {
+        Self::at(file(folder))
+    }
+
+    /// Of another file beside it.
+    pub fn at(path: impl Into<PathBuf>) -> Result<Presence, StoreError> {
+        let path = path.into();
+        let file = Self::file_at(&path).map_err(|source| io_error(&path, source))?;
+        Ok(Presence { path, file })
+    }
+
+    /// Whether it is where it was. Asks the file system, which may block.
+    pub fn is_there(&self) -> bool {
+        match Self::file_at(&self.path) {
+            Ok(file) => file == self.file,
+            // Of one that cannot be asked nothing is known.
+            Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        }
+    }
+
+    fn file_at(path: &Path) -> io::Result<(u64, u64)> {
+        fs::metadata(path).map(|file| (file.dev(), file.ino()))
     }
 }
 
@@ -256,6 +292,8 @@ pub(super) fn initialize(storage: impl StorageBackend, owner: &str) -> Result<()
 
 fn failed(error: impl Into<redb::Error>, path: &Path) -> StoreError {
     match error.into() {
+        // Why was said then.
+        redb::Error::PreviousIo => io_error(path, io::Error::other("a write before this one failed")),
         redb::Error::Io(source) if source.kind() != io::ErrorKind::InvalidData => io_error(path, source),
         error => damaged(path, &error.to_string()),
     }
@@ -333,6 +371,25 @@ mod tests {
         drop(store);
         let message = Embedded::open(dir.path(), "job a").unwrap_err().to_string();
         assert!(message.contains("was written by a later version"), "{message}");
+    }
+
+    #[test]
+    fn a_store_that_is_taken_away_under_its_process_is_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, aside) = (dir.path().join("a"), dir.path().join("b"));
+        let store = Embedded::open(&folder, "job a").unwrap();
+        let presence = Presence::of(&folder).unwrap();
+        assert!(presence.is_there());
+        fs::rename(&folder, &aside).unwrap();
+        assert!(!presence.is_there());
+        let other = Embedded::open(&folder, "job a").unwrap();
+        assert!(!presence.is_there(), "it is that of somebody else");
+        other.remove().unwrap();
+        fs::rename(&aside, &folder).unwrap();
+        assert!(presence.is_there());
+        store.remove().unwrap();
+        assert!(!presence.is_there());
+        assert!(Presence::of(&folder).is_err());
     }
 
     #[test]

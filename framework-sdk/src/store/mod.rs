@@ -41,7 +41,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use apportion_types::FrameworkId;
 
 #[cfg(feature = "store")]
-pub use self::embedded::Embedded;
+pub use self::embedded::{Embedded, Presence};
 pub use self::memory::Memory;
 
 /// All that is kept.
@@ -130,9 +130,7 @@ impl<S: Store + ?Sized> Store for Box<S> {
 #[non_exhaustive]
 pub enum StoreError {
     /// The folder, or a file in it, cannot be used.
-    #[error(
-        "{path:?} cannot be used: {source}; name a folder on a local disk with room, and writable for this user"
-    )]
+    #[error("{path:?} cannot be used: {source}; {}", remedy(source))]
     Io {
         /// Which.
         path: PathBuf,
@@ -173,4 +171,35 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+}
+
+/// What to do when the system refuses. What is kept is on this disk: another folder would forget it.
+fn remedy(source: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    match source.kind() {
+        StorageFull | QuotaExceeded | FileTooLarge => {
+            "make room there, and start again: what was kept before is whole, and what could not be kept was not done"
+        }
+        _ => "name a folder on a local disk with room, and writable for this user",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_full_is_no_reason_to_keep_things_elsewhere() {
+        let said = |kind: ErrorKind| StoreError::Io { path: "state".into(), source: kind.into() }.to_string();
+        for full in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
+            let said = said(full);
+            assert!(
+                said.contains("make room there, and start again") && !said.contains("name a folder"),
+                "{said}"
+            );
+        }
+        assert!(said(ErrorKind::PermissionDenied).contains("name a folder"));
+    }
 }

@@ -36,9 +36,9 @@ pub struct Listener {
     /// Who gets the next one.
     #[serde(default)]
     pub policy: Policy,
-    /// What sticks to a replica; for `policy = "ring-hash"` alone.
+    /// What sticks to a replica; for `policy = "ring-hash"`, which needs it.
     #[serde(default)]
-    pub hash_on: HashOn,
+    pub hash_on: Option<HashOn>,
     /// What is spoken to replicas; L7 alone.
     #[serde(default)]
     pub replica_protocol: ReplicaProtocol,
@@ -98,11 +98,10 @@ pub enum Policy {
 }
 
 /// What a sticky request is recognised by.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HashOn {
     /// The address of the client, without its port.
-    #[default]
     ClientAddress,
     /// The value of this header; the client's address for who sends none.
     Header(String),
@@ -319,7 +318,7 @@ impl Listener {
             port: 0,
             kind: Kind::default(),
             policy: Policy::default(),
-            hash_on: HashOn::default(),
+            hash_on: None,
             replica_protocol: ReplicaProtocol::default(),
             workers: one(),
             health: Health::default(),
@@ -450,8 +449,15 @@ impl Listener {
 
     fn check_kind(self) -> Result<Self, ConfigError> {
         let name = match &self.hash_on {
-            HashOn::ClientAddress => return Ok(self),
-            HashOn::Header(name) | HashOn::Cookie(name) => name,
+            None if self.policy == Policy::RingHash => {
+                return Err(ConfigError::Value {
+                    key: "policy",
+                    what: "a ring hash without hash_on does not know what sticks to a replica".to_owned(),
+                    remedy: "add hash_on = \"client-address\", { header = \"x-user\" } or { cookie = \"session\" }",
+                });
+            }
+            None | Some(HashOn::ClientAddress) => return Ok(self),
+            Some(HashOn::Header(name) | HashOn::Cookie(name)) => name,
         };
         let refused = |what: String, remedy| Err(ConfigError::Value { key: "hash_on", what, remedy });
         if self.kind == Kind::L4 {
@@ -493,7 +499,7 @@ mod tests {
         let text = "kind = 'l7'\npolicy = 'ring-hash'\nhash_on = { cookie = 'session' }\n[health.active]\npath = '/up'\n\
                     interval = '500ms'\n[queue]\ntimeout = '1m'\n[retries]\nratio = 0.5";
         let listener = Listener::from_toml(&format!("{ADDRESS}{text}")).unwrap();
-        assert_eq!(listener.hash_on, HashOn::Cookie("session".to_owned()));
+        assert_eq!(listener.hash_on, Some(HashOn::Cookie("session".to_owned())));
         assert_eq!(listener.health.active.unwrap().interval, Duration::from_millis(500));
         assert_eq!(listener.queue.timeout, Duration::from_secs(60));
     }
@@ -514,6 +520,8 @@ mod tests {
             ("hash_on = { header = 'x' }", "balancer.hash_on"),
             ("kind = 'l4'\npolicy = 'ring-hash'\nhash_on = { header = 'x' }", "balancer.hash_on"),
             ("policy = 'ring-hash'\nhash_on = { cookie = 'a b' }", "balancer.hash_on"),
+            ("policy = 'ring-hash'", "balancer.policy"),
+            ("kind = 'l4'\npolicy = 'ring-hash'", "balancer.policy"),
         ] {
             let message = refusal(text);
             assert!(message.starts_with(&format!("{key}: ")), "{text}: {message}");

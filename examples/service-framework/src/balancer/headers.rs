@@ -163,11 +163,11 @@ fn target(parts: &mut request::Parts, to: Version, replica: &str) {
 }
 
 /// What a sticky request is recognised by, as a place on the ring.
-pub(super) fn key(hash_on: &HashOn, headers: &HeaderMap, client: IpAddr) -> u64 {
+pub(super) fn key(hash_on: Option<&HashOn>, headers: &HeaderMap, client: IpAddr) -> u64 {
     let found = match hash_on {
-        HashOn::ClientAddress => None,
-        HashOn::Header(name) => headers.get(name.as_str()).map(HeaderValue::as_bytes),
-        HashOn::Cookie(name) => {
+        None | Some(HashOn::ClientAddress) => None,
+        Some(HashOn::Header(name)) => headers.get(name.as_str()).map(HeaderValue::as_bytes),
+        Some(HashOn::Cookie(name)) => {
             headers.get_all(COOKIE).iter().find_map(|value| cookie(value.as_bytes(), name.as_bytes()))
         }
     };
@@ -309,8 +309,9 @@ mod tests {
     #[test]
     fn stickiness_is_by_what_was_asked_for() {
         let by = HashOn::Cookie("id".to_owned());
-        let key_of =
-            |cookies: &str| key(&by, &parts("/", Version::HTTP_11, &[("cookie", cookies)]).headers, CLIENT);
+        let key_of = |cookies: &str| {
+            key(Some(&by), &parts("/", Version::HTTP_11, &[("cookie", cookies)]).headers, CLIENT)
+        };
         assert_eq!(key_of("a=1; id=7"), key_of("id=7;b=2"));
         assert_ne!(key_of("id=7"), key_of("id=8"));
         assert_eq!(key_of("xid=7"), client_key(CLIENT));
@@ -325,7 +326,7 @@ mod tests {
             }
             if let Ok(request) = request.body(()) {
                 let mut parts = request.into_parts().0;
-                key(&HashOn::Cookie("id".to_owned()), &parts.headers, CLIENT);
+                key(Some(&HashOn::Cookie("id".to_owned())), &parts.headers, CLIENT);
                 let upgrade = asks_for_upgrade(parts.version, &parts.headers);
                 let to = if two { Version::HTTP_2 } else { Version::HTTP_11 };
                 prepare(&mut parts, to, CLIENT, upgrade, false, "10.0.0.1:80");

@@ -104,7 +104,7 @@ async fn forward(
         ReplicaProtocol::Auto if headers::is_grpc(request.headers()) => Version::HTTP_2,
         ReplicaProtocol::Auto => Version::HTTP_11,
     };
-    let key = headers::key(&app.config.hash_on, request.headers(), client.address);
+    let key = headers::key(app.config.hash_on.as_ref(), request.headers(), client.address);
     let idempotent = headers::is_idempotent(request.method()) && upgrade.is_none();
     let (mut outgoing, unknown_length) = outgoing(app, request, idempotent).await?;
 

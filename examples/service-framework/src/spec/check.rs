@@ -10,6 +10,7 @@ use apportion_sdk::{
 use super::{
     CPUS_MILLI_DEFAULT, FAILOVER_TIMEOUT, MEM_MILLI_DEFAULT, NAME_BYTES_MAX, PORTS_MAX, Placement,
     REPLACE_AFTER, REPLICAS_MAX, Restart, Spec, SpecError, Update, balancer,
+    fault::{Fault, Way},
 };
 use crate::template;
 
@@ -61,61 +62,70 @@ impl Spec {
     pub fn checked(self) -> Result<Spec, SpecError> {
         match self.check() {
             Ok(()) => Ok(self),
-            Err(what) => Err(SpecError::Refused { service: self.name.escape_default().to_string(), what }),
+            Err(Fault { what, .. }) => {
+                Err(SpecError::Refused { service: self.name.escape_default().to_string(), what })
+            }
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), String> {
-        check_name(&self.name).map_err(|what| format!("name: {what}"))?;
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        check_name(&self.name).map_err(|what| Fault::at("name", what))?;
         let ports: Vec<u16> =
             (0..self.ports.min(PORTS_MAX + 1)).map(|place| u16::MAX - place as u16).collect();
         within("ports", ports.len(), 0..=PORTS_MAX)?;
         within("replicas", self.replicas, 0..=REPLICAS_MAX)?;
         if self.resources.ports().is_some() {
-            return Err(format!("resources: {NAMES_PORTS}"));
+            return Err(Fault::at("resources", NAMES_PORTS));
         }
-        if let Some(what) = self.program().problem(&ports).or_else(|| self.problem_of_helpers(&ports)) {
-            return Err(what);
+        if let Some(fault) = self.program().fault(&ports).or_else(|| self.fault_of_helpers(&ports)) {
+            return Err(fault);
         }
         if let Some(health) = &self.health {
             for text in health.templates() {
-                template::render(text, 0, &ports).map_err(|unknown| format!("health.command: {unknown}"))?;
+                template::render(text, 0, &ports).map_err(|unknown| Fault::at("health.command", unknown))?;
             }
-            if let Some(what) = health.problem(self.ports) {
-                return Err(what);
+            if let Some(fault) = health.fault(self.ports) {
+                return Err(fault);
             }
         }
-        if let Some(what) = self.network.as_ref().and_then(|network| network.problem(self.ports)) {
-            return Err(what);
+        if let Some(fault) = self.network.as_ref().and_then(|network| network.fault(self.ports)) {
+            return Err(fault);
         }
-        if let Some(what) =
-            self.balancer.as_ref().and_then(|listener| balancer::problem(listener, self.ports))
-        {
-            return Err(what);
+        let balancer = self.balancer.as_ref();
+        if let Some(fault) = balancer.and_then(|listener| balancer::fault(listener, self.ports)) {
+            return Err(fault);
         }
-        if let Some((_, what)) = self.placement.problem() {
-            return Err(what);
+        if let Some(fault) = self.placement.fault() {
+            return Err(fault);
         }
-        Role::new(&self.role).map_err(|error| format!("role: {error}"))?;
+        Role::new(&self.role).map_err(|error| Fault::at("role", error))?;
         let Restart { min, max, .. } = self.restart;
         if min.is_zero() {
-            return Err("restart: min is zero; what ends at once would start without end".to_owned());
+            let what = "restart: min is zero; what ends at once would start without end";
+            return Err(Fault::new(Way::to("restart.min"), what));
         }
         if max < min {
-            return Err(format!("restart: max ({max:?}) is below min ({min:?})"));
+            let what = format!(
+                "restart: max ({max:?}) is below min ({min:?}); make it as long, or leave one of them out"
+            );
+            return Err(Fault::new(Way::to("restart.max"), what));
         }
-        if let Some(what) = self.update.problem() {
-            return Err(what);
+        let most = self.scale.as_ref().map_or(self.replicas, |scale| scale.max.max(self.replicas));
+        if let Some(fault) = self.update.fault(most) {
+            return Err(fault);
         }
         if let Some(scale) = &self.scale
             && let Some(what) = scale
                 .problem(REPLICAS_MAX)
                 .or_else(|| scale.needs_balancer().filter(|_| self.balancer.is_none()))
         {
-            return Err(what);
+            return Err(Fault::new(Way::to("scale"), what));
         }
         if self.after.contains(&self.name) {
-            return Err("after: names the service itself, which would never start; leave it out".to_owned());
+            return Err(Fault::at(
+                "after",
+                "names the service itself, which would never start; leave it out",
+            ));
         }
         let durations = [
             ("kill_grace", self.kill_grace.unwrap_or(Duration::ZERO), limits::KILL_GRACE_MAX),
@@ -125,12 +135,13 @@ impl Spec {
             durations.into_iter().find(|(_, duration, longest)| duration > longest)
         {
             let longest = humantime::format_duration(longest);
-            return Err(format!("{key}: is longer than the longest that is allowed, {longest}"));
+            return Err(Fault::at(key, format!("is longer than the longest that is allowed, {longest}")));
         }
         // The longest of each part: what can be described so can be described for every replica.
         let task_id = TaskId::new(format!("{}.{REPLICAS_MAX}.{}", self.name, u64::MAX))
             .expect("the name has left room");
-        self.describe(REPLICAS_MAX, &task_id, &ports).map(|_| ()).map_err(|error| error.to_string())
+        let launch = self.describe(REPLICAS_MAX, &task_id, &ports);
+        launch.map(|_| ()).map_err(|error| self.fault_of(&error, &task_id))
     }
 }
 
@@ -160,9 +171,9 @@ fn within<T: PartialOrd + std::fmt::Display>(
     key: &str,
     given: T,
     allowed: std::ops::RangeInclusive<T>,
-) -> Result<(), String> {
+) -> Result<(), Fault> {
     match allowed.contains(&given) {
         true => Ok(()),
-        false => Err(format!("{key}: {given} is not from {} to {}", allowed.start(), allowed.end())),
+        false => Err(Fault::at(key, format!("{given} is not from {} to {}", allowed.start(), allowed.end()))),
     }
 }

@@ -6,7 +6,10 @@ use apportion_sdk::{Command, HealthCheck, Probe, Schedule};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::{Source, SpecError};
+use super::{
+    Source, SpecError,
+    fault::{Fault, Way},
+};
 
 /// When a replica without a word is asked first: what starts fast is used at once.
 const DELAY: Duration = Duration::from_secs(1);
@@ -93,16 +96,17 @@ impl Health {
     }
 
     /// Says what is wrong, for a replica of so many ports.
-    pub(super) fn problem(&self, ports: usize) -> Option<String> {
+    pub(super) fn fault(&self, ports: usize) -> Option<Fault> {
         match &self.asked {
             Asked::Command(argv) if argv.first().is_none_or(String::is_empty) => {
-                Some("health: command names no program".to_owned())
+                Some(Fault::new(Way::to("health.command"), "health: command names no program"))
             }
             Asked::Command(_) => None,
             Asked::Http { port, .. } | Asked::Tcp { port } | Asked::Grpc { port, .. } if *port >= ports => {
-                Some(format!(
+                let what = format!(
                     "health: port {port} is asked, and a replica has {ports} ports, counted from 0; say how many with `ports = 1`"
-                ))
+                );
+                Some(Fault::new(Way::to("health.port"), what))
             }
             Asked::Http { .. } | Asked::Tcp { .. } | Asked::Grpc { .. } => None,
         }
@@ -152,9 +156,9 @@ impl Source<'_> {
             failures_max: table.failures.unwrap_or(FAILURES_MAX),
             ..usual
         };
-        match health.problem(ports) {
+        match health.fault(ports) {
             None => Ok(health),
-            Some(what) => Err(self.refuse(span, what)),
+            Some(fault) => Err(self.told(fault)),
         }
     }
 }

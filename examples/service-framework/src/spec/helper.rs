@@ -1,9 +1,6 @@
 //! What runs with a replica on its agent: tasks that prepare its work, and tasks that serve it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    slice,
-};
+use std::{collections::BTreeMap, slice};
 
 use apportion_sdk::{
     Artifact, Resources, Task, TaskGroup, TaskGroupError, TaskGroupInfo, TaskId, TaskInfo, Volume,
@@ -14,6 +11,7 @@ use toml::Spanned;
 use super::{
     CommandLine, Scalar, Source, Spec, SpecError,
     container::{ArtifactTable, VolumeTable},
+    fault::{Fault, Way},
     program::Program,
 };
 
@@ -64,7 +62,7 @@ impl Helper {
         Helper { name, argv, env, resources, image, user, artifacts, volumes }
     }
 
-    fn program(&self) -> Program<'_> {
+    pub(super) fn program(&self) -> Program<'_> {
         Program {
             argv: &self.argv,
             env: &self.env,
@@ -85,16 +83,16 @@ impl Helper {
     }
 
     /// Says what is wrong, beside a replica with these ports.
-    fn problem(&self, ports: &[u16]) -> Option<String> {
+    pub(super) fn fault(&self, ports: &[u16]) -> Option<Fault> {
         let letters = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
         if !self.name.starts_with(|c: char| c.is_ascii_alphabetic()) || !self.name.chars().all(letters) {
             let what = "ends a task id: a letter, then letters, digits, `_` and `-`";
-            return Some(format!("name: `{}` is none that {what}", self.name.escape_default()));
+            return Some(Fault::at("name", format!("`{}` is none that {what}", self.name.escape_default())));
         }
         if self.resources.ports().is_some() {
-            return Some("resources: names ports; those of the replica are known to it too".to_owned());
+            return Some(Fault::at("resources", "names ports; those of the replica are known to it too"));
         }
-        self.program().problem(ports)
+        self.program().fault(ports)
     }
 }
 
@@ -128,21 +126,6 @@ impl Spec {
         let group = self.sidecars.iter().map(helper).fold(group, TaskGroup::sidecar);
         Ok(Launch::Group(group.main(main).build()?))
     }
-
-    /// Says what is wrong with the helpers of a replica with these ports.
-    pub(super) fn problem_of_helpers(&self, ports: &[u16]) -> Option<String> {
-        let parts = [("init", &self.init), ("sidecar", &self.sidecars)];
-        let mut all = parts.into_iter().flat_map(|(part, helpers)| helpers.iter().map(move |it| (part, it)));
-        let mut names = BTreeSet::new();
-        all.find_map(|(part, helper)| {
-            let twice = || {
-                let what = format!("name: `{}` names another task of the replica too", helper.name);
-                (!names.insert(&helper.name)).then_some(what)
-            };
-            let what = helper.problem(ports).or_else(twice)?;
-            Some(format!("{part}: {what}"))
-        })
-    }
 }
 
 /// `[[init]]` and `[[sidecar]]`: a task that runs before each replica, or beside it.
@@ -167,21 +150,28 @@ pub(super) struct HelperTable {
 
 impl Source<'_> {
     /// The tasks that run with a replica of so many ports.
-    pub(super) fn helpers(self, tables: Vec<HelperTable>, ports: usize) -> Result<Vec<Helper>, SpecError> {
-        tables.into_iter().map(|table| self.helper(table, ports)).collect()
+    pub(super) fn helpers(
+        self,
+        part: &str,
+        tables: Vec<Spanned<HelperTable>>,
+        ports: usize,
+    ) -> Result<Vec<Helper>, SpecError> {
+        let helper = |(place, table)| self.helper(Way::to(part).at(place), table, ports);
+        tables.into_iter().enumerate().map(helper).collect()
     }
 
-    fn helper(self, table: HelperTable, ports: usize) -> Result<Helper, SpecError> {
-        let volumes = table.volumes.into_iter().map(VolumeTable::volume);
+    fn helper(self, way: Way, table: Spanned<HelperTable>, ports: usize) -> Result<Helper, SpecError> {
+        let span = table.span();
+        let table = table.into_inner();
         Ok(Helper {
-            argv: self.argv(table.command, table.image.is_some(), ports)?,
+            argv: self.argv(table.command, table.image.is_some(), ports, span)?,
             env: self.env(table.env, ports)?,
             resources: self.resources(table.resources, table.cpus, table.memory, table.disk)?,
             name: table.name,
             image: table.image,
             user: table.user,
             artifacts: table.artifacts.into_iter().map(ArtifactTable::artifact).collect(),
-            volumes: volumes.collect::<Result<_, _>>().map_err(|what| self.refuse(0..0, what))?,
+            volumes: self.volumes(way, table.volumes)?,
         })
     }
 }

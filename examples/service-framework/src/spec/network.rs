@@ -6,6 +6,8 @@ use apportion_sdk::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::fault::{Fault, Way};
+
 /// `[network]`: a network that the agents' operators have configured.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -35,19 +37,21 @@ impl NetworkSpec {
     }
 
     /// Says what is wrong, for a replica of so many ports.
-    pub(super) fn problem(&self, ports: usize) -> Option<String> {
+    pub(super) fn fault(&self, ports: usize) -> Option<Fault> {
         if !is_network_name(&self.name) {
-            return Some(format!("network: `{}` names no network", self.name.escape_default()));
+            let what = format!("network: `{}` names no network", self.name.escape_default());
+            return Some(Fault::new(Way::to("network.name"), what));
         }
         if self.ports.contains(&0) {
-            return Some("network: 0 is no port".to_owned());
+            return Some(Fault::new(Way::to("network.ports"), "network: 0 is no port"));
         }
         (!self.ports.is_empty() && self.ports.len() != ports).then(|| {
-            format!(
+            let what = format!(
                 "network: names {} ports of its own, and a replica gets {ports} of its agent; each leads to one: say `ports = {}`",
                 self.ports.len(),
                 self.ports.len()
-            )
+            );
+            Fault::new(Way::to("network.ports"), what)
         })
     }
 }

@@ -10,7 +10,10 @@ use apportion_sdk::{
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::{Source, Spec, SpecError};
+use super::{
+    Source, Spec, SpecError,
+    fault::{Fault, Way},
+};
 
 /// Values of other agents that are told to whoever asks for one that there is not.
 const VALUES_SHOWN: usize = 10;
@@ -123,6 +126,12 @@ impl Require {
         }
     }
 
+    /// What is wrong with the rule at this place.
+    fn fault(&self, place: usize, what: &str) -> Fault {
+        let way = Way::to("placement.require").at(place);
+        Fault::new(way, format!("placement.require: {}: {what}", self.on))
+    }
+
     /// An agent that has this text there.
     fn agent_with(&self, text: &str) -> Place {
         let text = || text.to_owned();
@@ -138,25 +147,29 @@ impl Require {
 impl Placement {
     /// What must hold of an agent, whatever runs there.
     fn musts(&self) -> impl Iterator<Item = (&Require, Constraint)> {
-        let must = self.require.iter().filter(|require| !require.wish);
-        must.filter_map(|require| Some((require, require.constraint().ok()?)))
+        self.placed_musts().map(|(_, require, must)| (require, must))
+    }
+
+    /// The same, with where they are described.
+    fn placed_musts(&self) -> impl Iterator<Item = (usize, &Require, Constraint)> {
+        let must = self.require.iter().enumerate().filter(|(_, require)| !require.wish);
+        must.filter_map(|(place, require)| Some((place, require, require.constraint().ok()?)))
     }
 
     /// Two rules that no agent can obey.
-    fn contradiction(&self) -> Option<(&Require, Constraint)> {
-        self.musts().find_map(|(require, _)| {
+    fn contradiction(&self) -> Option<(usize, &Require, Constraint)> {
+        self.placed_musts().find_map(|(place, require, _)| {
             let text = require.is.as_deref().filter(|_| !require.not)?;
             let agent = require.agent_with(text);
             let broken = self.musts().find(|(other, it)| other.on == require.on && !it.holds(&agent))?;
-            Some((require, broken.1))
+            Some((place, require, broken.1))
         })
     }
 
     /// Says what is wrong, and with which of the keys.
-    pub(super) fn problem(&self) -> Option<(&'static str, String)> {
-        for require in &self.require {
-            let wrong =
-                |what: String| Some(("require", format!("placement.require: {}: {what}", require.on)));
+    pub(super) fn fault(&self) -> Option<Fault> {
+        for (place, require) in self.require.iter().enumerate() {
+            let wrong = |what: String| Some(require.fault(place, &what));
             if require.on.is_empty() {
                 return wrong("`on` names nothing; give zone, region, hostname or an attribute".to_owned());
             }
@@ -169,19 +182,22 @@ impl Placement {
                 return wrong(format!("{error}; write an expression such as \"r[0-9]+\""));
             }
         }
-        if let Some((require, other)) = self.contradiction() {
+        if let Some((place, require, other)) = self.contradiction() {
             let is = require.is.as_deref().unwrap_or_default();
             let what = format!("is to be `{is}`, and another rule asks that {other}; take one of them out");
-            return Some(("require", format!("placement.require: {}: {what}", require.on)));
+            return Some(require.fault(place, &what));
         }
         let none = |spread: &Spread| spread.over.is_empty() || spread.max_skew == 0;
-        if self.spread.iter().any(none) {
+        if let Some(place) = self.spread.iter().position(none) {
             let what = "`over` names what is shared out over, such as \"zone\", and max_skew is at least 1";
-            return Some(("spread", format!("placement.spread: {what}")));
+            return Some(Fault::new(
+                Way::to("placement.spread").at(place),
+                format!("placement.spread: {what}"),
+            ));
         }
-        let nowhere = self.apart.iter().any(|apart| apart.on.is_empty());
-        nowhere
-            .then(|| ("apart", "placement.apart: `on` names what a place is, such as \"agent\"".to_owned()))
+        let nowhere = self.apart.iter().position(|apart| apart.on.is_empty())?;
+        let what = "placement.apart: `on` names what a place is, such as \"agent\"";
+        Some(Fault::new(Way::to("placement.apart").at(nowhere), what))
     }
 
     /// True when nothing is asked.
@@ -240,10 +256,9 @@ impl Spec {
 impl Source<'_> {
     pub(super) fn placement(self, table: Option<Spanned<Placement>>) -> Result<Placement, SpecError> {
         let Some(table) = table else { return Ok(Placement::default()) };
-        let span = table.span();
-        match table.get_ref().problem() {
+        match table.get_ref().fault() {
             None => Ok(table.into_inner()),
-            Some((key, what)) => Err(self.refuse(self.place_of("placement", key).unwrap_or(span), what)),
+            Some(fault) => Err(self.told(fault)),
         }
     }
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use apportion_sdk::{Artifact, Task, Volume};
 
-use super::check::check_variable;
+use super::{
+    check::check_variable,
+    fault::{Fault, Way},
+};
 use crate::template;
 
 /// What one task runs, with variables.
@@ -19,7 +22,7 @@ pub(super) struct Program<'a> {
 }
 
 impl Program<'_> {
-    /// The task, for a replica with these ports. Variables must be [known](Program::problem).
+    /// The task, for a replica with these ports. Variables must be [known](Program::fault).
     pub(super) fn of(self, mut task: Task, replica: u32, ports: &[u16]) -> Task {
         let render = |text: &String| {
             template::render(text, replica, ports).expect("variables are checked when the text is read")
@@ -48,25 +51,26 @@ impl Program<'_> {
     }
 
     /// Says what is wrong, for a replica with these ports.
-    pub(super) fn problem(self, ports: &[u16]) -> Option<String> {
+    pub(super) fn fault(self, ports: &[u16]) -> Option<Fault> {
         let names_program = match self.argv.first() {
             Some(program) => !program.is_empty(),
             None => self.image.is_some(),
         };
         if !names_program {
-            return Some("command: names no program".to_owned());
+            return Some(Fault::at("command", "names no program"));
         }
-        let unknown = |key: &str, text: &str| {
-            template::render(text, 0, ports).err().map(|unknown| format!("{key}: {unknown}"))
+        let unknown = |way: Way, text: &str| {
+            let unknown = template::render(text, 0, ports).err()?;
+            Some(Fault { what: format!("{way}: {unknown}"), way })
         };
         let in_env = |(name, value): (&String, &String)| {
-            let key = format!("env.{}", name.escape_default());
+            let way = Way::to("env").key(name);
             match check_variable(name) {
-                Err(what) => Some(format!("{key}: {what}")),
-                Ok(()) => unknown(&key, value),
+                Err(what) => Some(Fault { what: format!("{way}: {what}"), way }),
+                Ok(()) => unknown(way, value),
             }
         };
-        let in_command = self.argv.iter().find_map(|text| unknown("command", text));
+        let in_command = self.argv.iter().find_map(|text| unknown(Way::to("command"), text));
         in_command.or_else(|| self.env.iter().find_map(in_env))
     }
 }

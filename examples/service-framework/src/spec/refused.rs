@@ -22,7 +22,7 @@ impl Spec {
         let (table, within) = key.split_once('.').unwrap_or((key, ""));
         let place = match source.place_of(table, within) {
             Some(place) => place,
-            None => source.place_in_json(refusal),
+            None => source.named_in_json(refusal),
         };
         source.refuse(place, refusal.to_owned())
     }

@@ -2,6 +2,8 @@ use apportion_sdk::{Part, Probe, TaskInfo};
 
 use super::*;
 
+mod forms;
+
 const GOOD: &str = r#"
 name = "web"
 command = ["/usr/bin/python3", "-m", "http.server", "${port0}"]
@@ -95,12 +97,20 @@ fn mistakes_are_named_at_their_place() {
         ),
         ("\"45s\"", "\"0s\"", "web.toml:12:17: replace_after: is zero"),
         ("\"2s\"", "\"2 sheep\"", "web.toml:16:7: restart.min: `2 sheep` is not a duration such as \"90s\""),
+        ("http.server", "http\\u0000server", "web.toml:3:11: command: the argument"),
+        ("\"2s\"", "\"2m\"", "web.toml:17:7: restart: max (60s) is below min (120s)"),
         (
-            "http.server",
-            "http\\u0000server",
-            "web.toml:1:1: task `web.1000.18446744073709551615`: the argument",
+            "replicas = 3",
+            "replicas = \"two\"",
+            "web.toml:4:12: replicas: invalid type: string \"two\", expected",
         ),
-        ("\"2s\"", "\"2m\"", "web.toml:1:1: restart: max (60s) is below min (120s)"),
+        ("cpus = 0.25", "cpus = [1]", "web.toml:5:8: cpus: expected a number, or a text such as"),
+        ("role = \"shop/front\"", "role = 7", "web.toml:9:8: role: invalid type: integer `7`"),
+        (
+            "min = \"2s\"",
+            "min = 2",
+            "web.toml:16:7: restart.min: invalid type: integer `2`, expected a string",
+        ),
     ];
     for (line, other, expected) in cases {
         let message = refused(line, other);
@@ -148,31 +158,25 @@ interval = "2s"
     let http = Probe::Http { port: 31006, path: "/health".to_owned(), headers: BTreeMap::new() };
     assert_eq!((check.probe, check.schedule.interval), (http, Duration::from_secs(2)));
     for (line, other, expected) in [
-        (
-            "ops_per_second = 500",
-            "ops_per_second = 5",
-            "web.toml:1:1: task `web.1000.18446744073709551615`: container.io.read_ops_per_second: 5 is",
-        ),
-        (
-            "cpus = 2",
-            "cpus = 1.5",
-            "web.toml:1:1: task `web.1000.18446744073709551615`: container.exclusive_cpus: cores of its own",
-        ),
-        ("port = 1", "port = 2", "web.toml:12:1: health: port 2 is asked, and a replica has 2 ports"),
+        ("ops_per_second = 500", "ops_per_second = 5", "web.toml:8:30: io.read_ops_per_second: 5 is"),
+        ("cpus = 2", "cpus = 1.5", "web.toml:6:18: exclusive_cpus: cores of its own"),
+        ("port = 1", "port = 2", "web.toml:14:8: health: port 2 is asked, and a replica has 2 ports"),
         ("http = \"/health\"", "", "web.toml:12:1: health: one of `command = [\"check\"]`"),
         ("interval = \"2s\"", "interval = \"0s\"", "web.toml:15:12: health.interval: is zero"),
+        ("interval = \"2s\"", "interval = \"1ms\"", "web.toml:15:12: health.interval: is less than"),
+        ("registry.example/web:1", "oci:web", "web.toml:3:9: image: `oci:web`"),
+        ("host = \"/srv/site\"", "at = \"/x\"", "web.toml:10:12: volumes[0]: each is one of `host`"),
+        ("at = \"/scratch\", ", "", "web.toml:10:36: volumes[1]: `at` is missing"),
+        ("\"/scratch\"", "\"/scratch/..\"", "web.toml:10:36: volumes[1]: `/scratch/..` is"),
+        ("\"/scratch\"", "7", "web.toml:10:59: volumes[1].at: invalid type: integer `7`"),
+        ("64,", "0,", "web.toml:10:50: volumes[1].tmpfs_mib: is 0"),
+        ("https:", "ftp:", "web.toml:9:22: artifacts[0].uri: `ftp://example.org/site.tgz` is not an address"),
+        ("\"www\"", "\"w w\"", "web.toml:4:8: user: `w w` is not a user"),
         (
-            "interval = \"2s\"",
-            "interval = \"1ms\"",
-            "web.toml:1:1: task `web.1000.18446744073709551615`: health_check",
+            "http = \"/health\"",
+            "http = \"health\"",
+            "web.toml:13:8: health.http.path: must begin with a slash",
         ),
-        (
-            "registry.example/web:1",
-            "oci:web",
-            "web.toml:1:1: task `web.1000.18446744073709551615`: `oci:web`",
-        ),
-        ("host = \"/srv/site\"", "at = \"/x\"", "web.toml:1:1: volumes: each is one of `host`"),
-        ("https:", "ftp:", "web.toml:1:1: task `web.1000.18446744073709551615`: container.artifacts[0].uri"),
     ] {
         let message = parse(&text.replacen(line, other, 1)).unwrap_err().to_string();
         assert!(message.starts_with(expected), "{message}\nis not\n{expected}");
@@ -206,10 +210,10 @@ ports = [80, 443]
     assert_eq!((network.name.as_str(), mapped), ("blue", vec![(31005, 80), (31006, 443)]));
     assert_eq!(task.supervision.health_check.unwrap().probe, Probe::Tcp { port: 443 });
     for (line, other, expected) in [
-        ("[80, 443]", "[80]", "network: names 1 ports of its own, and a replica gets 2"),
-        ("[80, 443]", "[0, 443]", "network: 0 is no port"),
-        ("\"blue\"", "\"a b\"", "network: `a b` names no network"),
-        ("\"blue\"", "\"host\"", "network `host` has no mapped ports"),
+        ("[80, 443]", "[80]", "web.toml:12:9: network: names 1 ports of its own, and a replica gets 2"),
+        ("[80, 443]", "[0, 443]", "web.toml:12:9: network: 0 is no port"),
+        ("\"blue\"", "\"a b\"", "web.toml:11:8: network: `a b` names no network"),
+        ("\"blue\"", "\"host\"", "web.toml:11:8: network.name: network `host` has no mapped ports"),
     ] {
         let message = parse(&text.replacen(line, other, 1)).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}\nhas not\n{expected}");
@@ -262,11 +266,42 @@ ports = [80]
         ("blue", 31005, 80)
     );
     for (line, other, expected) in [
-        ("name = \"blue\"\nports = [80]", "name = \"none\"", "network `none` cannot be shared by its tasks"),
-        ("name = \"log\"", "name = \"check\"", "sidecar: name: `check` names another task of the replica"),
-        ("name = \"log\"", "name = \"7\"", "sidecar: name: `7` is none that ends a task id"),
+        (
+            "name = \"blue\"\nports = [80]",
+            "name = \"none\"",
+            "web.toml:24:8: network.name: network `none` cannot be shared by its tasks",
+        ),
+        (
+            "name = \"log\"",
+            "name = \"check\"",
+            "web.toml:19:8: sidecar[0].name: `check` names another task of the replica",
+        ),
+        ("name = \"log\"", "name = \"7\"", "web.toml:19:8: sidecar[0].name: `7` is none that ends a task id"),
+        ("example/log:1", "example/LOG:1", "web.toml:20:9: sidecar[0].image: `registry.example/LOG:1`"),
+        ("\"fetch\", \"${replica}\"", "\"fetch\\u0000\"", "web.toml:10:11: init[0].command: the argument"),
+        (
+            "memory = \"16MiB\"",
+            "artifacts = [{ uri = \"x\" }]",
+            "web.toml:11:22: init[0].artifacts[0].uri: `x` is not",
+        ),
+        (
+            "{ OF = \"${port0}\" }",
+            "{ \"O.F\" = \"a\\u0000\" }",
+            "web.toml:21:17: sidecar[0].env.O.F: the environment variable",
+        ),
+        ("at = \"/pages\", writable", "writable", "web.toml:12:12: init[0].volumes[0]: `at` is missing"),
+        (
+            "shared = \"pages\", at = \"/pages\", w",
+            "shared = \"../p\", at = \"/pages\", w",
+            "web.toml:12:12: init[0].volumes[0]: ",
+        ),
+        (
+            "image = \"registry",
+            "user = \"w w\"\nimage = \"registry",
+            "web.toml:20:8: sidecar[0].user: `w w` is not a user",
+        ),
         ("name = \"log\"", "", "web.toml:18:1: missing field `name`"),
-        ("image = ", "user = ", "web.toml:1:1: command is missing"),
+        ("image = ", "user = ", "web.toml:18:1: command is missing"),
         ("${port0}", "${port1}", "web.toml:21:14: env.OF: unknown variable `${port1}`"),
         ("\"test -e /pages/index\"", "\"\"", "web.toml:16:11: command: names no program"),
         ("memory = \"16MiB\"", "memory = \"16 sheep\"", "web.toml:11:10: memory: `sheep` is not a unit"),
@@ -278,6 +313,7 @@ ports = [80]
     }
     let lonely = "name = \"x\"\ncommand = [\"x\"]\nvolumes = [{ shared = \"a\", at = \"/a\" }]\n";
     let message = parse(lonely).unwrap_err().to_string();
+    assert!(message.starts_with("web.toml:3:23: volumes[0].shared: "), "{message}");
     assert!(message.contains("is shared with the members of a task group"), "{message}");
 }
 
@@ -364,7 +400,7 @@ fn how_replicas_are_replaced_is_read_and_mistakes_are_named_at_their_place() {
             "max_surge = 0\nmax_unavailable = \"0%\"",
             "update: max_surge and max_unavailable are both 0",
         ),
-        ("\"0s\"", "\"3m\"", "update: progress_deadline (2m) is not above min_healthy (3m)"),
+        ("\"0s\"", "\"3m\"", "web.toml:9:21: update: progress_deadline (2m) is not above min_healthy (3m)"),
         ("\"2m\"", "\"2 sheep\"", "web.toml:9:21: update.progress_deadline: `2 sheep` is not a duration"),
         ("auto_rollback", "autorollback", "web.toml:10:1: unknown field `autorollback`"),
         ("\"db\"", "\"web\"", "after: names the service itself"),
@@ -502,7 +538,12 @@ fn a_balancer_is_the_services_own_and_its_mistakes_are_named_at_their_place() {
             "web.toml:10:12: balancer.retries.attempts: 99 is not from 0 to 10; 2 is plenty",
         ),
         ("attempts = 3", "atempts = 3", "web.toml:10:1: unknown field `atempts`"),
-        ("port = 1", "policy = 'random'", "web.toml:7:10: unknown variant `random`"),
+        ("port = 1", "policy = 'random'", "web.toml:7:10: balancer.policy: unknown variant `random`"),
+        (
+            "port = 1",
+            "policy = 'ring-hash'",
+            "web.toml:7:10: balancer.policy: a ring hash without hash_on does not know what sticks to a replica; add hash_on",
+        ),
         ("address = '127.0.0.1:8080'\n", "", "web.toml:5:1: missing field `address`"),
         ("'127.0.0.1:8080'", "'here'", "web.toml:6:11: "),
         (
@@ -555,51 +596,17 @@ fn rules_of_placement_are_read_and_mistakes_are_named_at_their_place() {
         (
             "is = 'ssd'",
             "is = 'ssd', matches = 's'",
-            "web.toml:4:11: placement.require: disk: is to be a text and to match an expression; keep one",
+            "web.toml:4:12: placement.require: disk: is to be a text and to match an expression; keep one",
         ),
-        ("'r[0-9]+'", "'r['", "web.toml:4:11: placement.require: rack: "),
-        ("over = 'zone'", "over = ''", "web.toml:5:10: placement.spread: `over` names"),
-        ("over = 'zone'", "over = 'zone', max_skew = 0", "web.toml:5:10: placement.spread: "),
-        ("on = 'hostname'", "on = ''", "web.toml:6:9: placement.apart: "),
+        ("'r[0-9]+'", "'r['", "web.toml:4:41: placement.require: rack: "),
+        ("over = 'zone'", "over = ''", "web.toml:5:11: placement.spread: `over` names"),
+        ("over = 'zone'", "over = 'zone', max_skew = 0", "web.toml:5:11: placement.spread: "),
+        ("on = 'hostname'", "on = ''", "web.toml:6:10: placement.apart: "),
         ("spread = ", "sprad = ", "web.toml:5:1: unknown field `sprad`"),
     ] {
         assert!(good.contains(line), "{line}");
         let message = parse(&good.replacen(line, other, 1)).unwrap_err().to_string();
         assert!(message.contains(expected), "{other}: {message}");
-    }
-}
-
-#[test]
-fn a_description_in_json_is_one_in_toml() {
-    let good = r#"{
-  "name": "web", "command": ["serve", "${port0}"],
-  "replicas": 3, "ports": 1, "cpus": 0.25, "env": {"WHO": "${replica}"},
-  "update": {"max_surge": "25%"},
-  "balancer": {"address": "127.0.0.1:8080", "retries": {"attempts": 1}},
-  "placement": {"spread": [{"over": "zone"}]}
-}"#;
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("web.json");
-    std::fs::write(&file, good).unwrap();
-    let spec = Spec::load(&file).unwrap();
-    assert_eq!(
-        (spec.replicas, spec.update.max_surge, spec.placement.spread.len()),
-        (3, Share::Percent(25), 1)
-    );
-    assert_eq!(spec.balancer.unwrap().retries.attempts, 1);
-    for (line, other, expected) in [
-        ("\"replicas\": 3", "\"replicas\": -3", "web.json:3:3: replicas: -3 is not from 0 to 1000"),
-        ("\"replicas\"", "\"replicsa\"", "web.json:3:3: unknown field `replicsa`"),
-        ("\"attempts\": 1", "\"attempts\": 99", "web.json:5:57: balancer.retries.attempts: 99 is not from"),
-        ("\"25%\"", "\"many\"", "web.json:4:14: update.max_surge: `many` is neither"),
-        ("${replica}", "${relpica}", "web.json:3:52: env.WHO: "),
-        ("\"ports\": 1", "\"ports\": one", "web.json:3:"),
-        ("\"name\": \"web\",", "", "web.json:1:1: name is missing"),
-    ] {
-        assert!(good.contains(line), "{line}");
-        let message =
-            Spec::parse_json(Path::new("web.json"), &good.replacen(line, other, 1)).unwrap_err().to_string();
-        assert!(message.starts_with(expected), "{other}: {message}");
     }
 }
 
@@ -647,11 +654,23 @@ fn rules_that_no_agent_can_obey_together_are_refused() {
 #[test]
 fn no_update_has_more_under_way_than_a_service_can_have() {
     for key in ["max_surge", "max_unavailable", "canary"] {
-        let with =
-            |count: u32| parse(&format!("name = 'web'\ncommand = 'serve'\n[update]\n{key} = {count}\n"));
+        let with = |count: u32| {
+            parse(&format!("name = 'web'\ncommand = 'serve'\nreplicas = 1000\n[update]\n{key} = {count}\n"))
+        };
         let refused = with(u32::MAX).unwrap_err().to_string();
         let expected = format!("update.{key}: 4294967295 is more than a service can have, 1000");
-        assert!(refused.ends_with(&expected) && refused.contains(":4:"), "{refused}");
+        assert!(refused.ends_with(&expected) && refused.contains(":5:"), "{refused}");
         assert!(with(1000).is_ok());
     }
+}
+
+#[test]
+fn no_more_are_tried_than_there_are() {
+    let with = |more: &str| parse(&format!("name = 'web'\ncommand = 'serve'\n[update]\ncanary = 5\n{more}"));
+    let refused = with("").unwrap_err().to_string();
+    let expected = "web.toml:4:10: update.canary: 5 are to be tried, and it has 1 replicas at most; give at most as many";
+    assert!(refused.starts_with(expected), "{refused}");
+    assert!(with(SCALE).is_ok(), "it may have as many");
+    let none = parse("name = 'web'\ncommand = 'serve'\nreplicas = 0\n[update]\ncanary = 1\n");
+    assert!(none.is_ok(), "none is to run now");
 }

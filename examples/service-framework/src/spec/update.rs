@@ -5,7 +5,10 @@ use std::{fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::{REPLICAS_MAX, Source, SpecError};
+use super::{
+    REPLICAS_MAX, Source, SpecError,
+    fault::{Fault, Way},
+};
 
 /// How replicas are replaced: the words, and what they mean, are those of a Deployment of Kubernetes and of Nomad's `update`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,7 +101,7 @@ impl Update {
     }
 
     /// Says what is wrong.
-    pub(super) fn problem(&self) -> Option<String> {
+    pub(super) fn fault(&self, replicas_max: u32) -> Option<Fault> {
         let Self { max_surge, max_unavailable, min_healthy, progress_deadline, .. } = *self;
         let counts =
             [("max_surge", max_surge), ("max_unavailable", max_unavailable), ("canary", self.canary)];
@@ -106,15 +109,27 @@ impl Update {
             .into_iter()
             .find(|(_, share)| matches!(share, Share::Count(count) if *count > REPLICAS_MAX));
         if let Some((key, share)) = beyond {
-            return Some(format!("update.{key}: {share} is more than a service can have, {REPLICAS_MAX}"));
+            let what = format!("{share} is more than a service can have, {REPLICAS_MAX}");
+            return Some(Fault::at(&format!("update.{key}"), what));
         }
         if max_surge.is_zero() && max_unavailable.is_zero() {
             let what = "max_surge and max_unavailable are both 0, so that no replica could ever be replaced; give one of them at least 1";
-            return Some(format!("update: {what}"));
+            return Some(Fault::at("update", what));
+        }
+        // One of which none is to run now may be scaled up to whatever it tries then.
+        if let Share::Count(canary) = self.canary
+            && canary > replicas_max
+            && replicas_max > 0
+        {
+            let what = format!(
+                "{canary} are to be tried, and it has {replicas_max} replicas at most; give at most as many, or \"all\""
+            );
+            return Some(Fault::at("update.canary", what));
         }
         (progress_deadline <= min_healthy).then(|| {
             let [deadline, healthy] = [progress_deadline, min_healthy].map(humantime::format_duration);
-            format!("update: progress_deadline ({deadline}) is not above min_healthy ({healthy}), so that every update would fail; make it longer")
+            let what = format!("update: progress_deadline ({deadline}) is not above min_healthy ({healthy}), so that every update would fail; make it longer");
+            Fault::new(Way::to("update.progress_deadline"), what)
         })
     }
 }
@@ -142,7 +157,6 @@ enum ShareText {
 impl Source<'_> {
     pub(super) fn update(self, table: Option<Spanned<UpdateTable>>) -> Result<Update, SpecError> {
         let Some(table) = table else { return Ok(Update::default()) };
-        let span = table.span();
         let table = table.into_inner();
         let usual = Update::default();
         let canary = match &table.canary {
@@ -156,7 +170,7 @@ impl Source<'_> {
             false => self.duration("update.min_healthy", table.min_healthy)?.unwrap_or(usual.min_healthy),
         };
         let deadline = self.duration("update.progress_deadline", table.progress_deadline)?;
-        let update = Update {
+        Ok(Update {
             max_surge: self.share("update.max_surge", table.max_surge, usual.max_surge)?,
             max_unavailable: self.share(
                 "update.max_unavailable",
@@ -168,14 +182,7 @@ impl Source<'_> {
             auto_rollback: table.auto_rollback.unwrap_or(usual.auto_rollback),
             canary,
             promote_after: self.duration("update.promote_after", table.promote_after)?,
-        };
-        match update.problem() {
-            None => Ok(update),
-            Some(what) => {
-                let key = what.strip_prefix("update.").and_then(|what| what.split(':').next());
-                Err(self.refuse(key.and_then(|key| self.place_of("update", key)).unwrap_or(span), what))
-            }
-        }
+        })
     }
 
     fn share(self, key: &str, given: Option<Spanned<ShareText>>, usual: Share) -> Result<Share, SpecError> {
