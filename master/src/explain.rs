@@ -1,14 +1,18 @@
 //! Why a framework is, or is not, offered something: the allocator's answer, and what else is known of the framework.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
-use apportion_allocator::{Explanation, Question, RoleExplanation, Verdict};
+use apportion_allocator::{Explanation, Obstacle, Question, RoleExplanation, Verdict};
 use apportion_master_core::{
     OperatorCall, OperatorError, OperatorReply, View,
     view::{FrameworkState, FrameworkView},
 };
 use apportion_proto::v1;
-use apportion_types::{AgentId, FrameworkId, Resources, limits};
+use apportion_types::{AgentId, FrameworkId, Resources, Time, limits};
 
 use crate::{
     ask::{AskError, Asker, invalid, not_found},
@@ -137,9 +141,9 @@ fn role(role: &RoleExplanation) -> v1::RoleExplanation {
     };
     let mut verdicts: Vec<v1::VerdictCount> = role.counts.iter().map(count).collect();
     verdicts.sort_by_key(|count| std::cmp::Reverse(count.agents));
-    let obstacle = |obstacle: &apportion_allocator::Obstacle| v1::Obstacle {
+    let obstacle = |obstacle: &Obstacle| v1::Obstacle {
         code: wire::verdict(obstacle.code()) as i32,
-        message: obstacle.to_string(),
+        message: why(obstacle),
     };
     let member = |(role, framework): &(apportion_types::Role, FrameworkId)| v1::RoleMember {
         role: role.to_string(),
@@ -161,7 +165,27 @@ fn line(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Offered(resources) => format!("the next cycle offers {resources}"),
         Verdict::Behind(framework) => format!("{framework} is before it and takes it"),
-        Verdict::Blocked(obstacle) => obstacle.to_string(),
+        Verdict::Blocked(obstacle) => why(obstacle),
+    }
+}
+
+/// An obstacle in one line, with times as people read them: the allocator has no calendar.
+fn why(obstacle: &Obstacle) -> String {
+    match obstacle {
+        Obstacle::Filtered { until } => format!("the framework refused as much, {}", end(*until)),
+        other => other.to_string(),
+    }
+}
+
+fn end(until: Time) -> String {
+    /// The end of the year 9999, in seconds: what is written with four digits.
+    const LAST: u64 = 253_402_300_799;
+    match until.as_micros() / 1_000_000 {
+        seconds @ ..=LAST => {
+            let at = UNIX_EPOCH + Duration::from_secs(seconds);
+            format!("until {}", humantime::format_rfc3339_seconds(at))
+        }
+        _ => "for ever".to_owned(),
     }
 }
 
@@ -218,5 +242,18 @@ fn phrase(code: v1::Verdict) -> &'static str {
         v1::Verdict::QuotaLimit => "are beyond a quota limit",
         v1::Verdict::Headroom => "must stay free for guarantees",
         _ => "are not offered",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_ends_at_a_time_that_people_read() {
+        let filtered = |until| line(&Verdict::Blocked(Obstacle::Filtered { until }));
+        let told = filtered(Time::from_micros(1_795_442_400_123_456));
+        assert_eq!(told, "the framework refused as much, until 2026-11-23T14:00:00Z");
+        assert!(filtered(Time::from_micros(u64::MAX)).ends_with(", for ever"));
     }
 }

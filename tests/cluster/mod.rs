@@ -17,6 +17,7 @@ mod queue;
 mod recorded;
 mod resumed;
 mod scaling;
+mod services;
 mod serving;
 mod sharing;
 mod soak;
@@ -123,12 +124,21 @@ impl Cluster {
 
     /// The same, once a shell that becomes the agent has run this.
     fn start_agent_after(&mut self, script: &str, name: &str, resources: &str) {
+        self.launch_agent(script, "127.0.0.1:0", name, resources);
+    }
+
+    /// One that listens there.
+    fn start_agent_at(&mut self, listen: &str, name: &str, resources: &str) {
+        self.launch_agent("true", listen, name, resources);
+    }
+
+    fn launch_agent(&mut self, script: &str, listen: &str, name: &str, resources: &str) {
         let work_dir = self.work_dir(name);
         let group = self.group(name);
         let mut args = vec![
             "agent",
             "--listen",
-            "127.0.0.1:0",
+            listen,
             "--master",
             &self.url,
             "--hostname",
