@@ -221,6 +221,31 @@ fn events_that_nobody_reads_hold_up_nothing() {
     serving.end().expect(0);
 }
 
+#[test]
+fn a_queue_whose_state_is_removed_says_so_at_once() {
+    let cluster = Cluster::start(&[("a", "cpus:4;mem:2GiB")]);
+    let queue = Queue::of(&cluster);
+    let (mut serving, _) = queue.serve(&[]);
+    serving.line_with("subscribed");
+    let aside = format!("{}.aside", queue.state);
+    fs::rename(&queue.state, &aside).unwrap();
+    let said = serving.error_with("was removed or replaced while this runs");
+    let framework = cluster.ask(&["frameworks"])["frameworks"][0]["framework_id"].clone();
+    let remedy = format!("`apportion teardown {}`", framework.as_str().unwrap());
+    assert!(said.contains(&remedy), "{said}");
+    fs::rename(&aside, &queue.state).unwrap();
+    serving.error_with("is there again");
+    queue.ask(&["ls"]).expect(0);
+    fs::remove_dir_all(&queue.state).unwrap();
+    serving.error_with("was removed or replaced while this runs");
+    serving.signal(Signal::TERM);
+    let ended = serving.end().expect(1);
+    assert!(
+        ended.stderr.contains("is gone, so that nobody can go on") && ended.stderr.contains(&remedy),
+        "{ended:?}"
+    );
+}
+
 /// An answer, with its head.
 fn get(address: &str, method: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();

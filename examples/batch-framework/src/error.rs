@@ -88,6 +88,18 @@ pub enum BatchError {
         "cannot begin a thread that writes what happens: {0}; raise the limit on threads (ulimit -u, pids of its cgroup)"
     )]
     Lines(std::io::Error),
+    /// What a queue keeps was removed while it was served.
+    #[error(
+        "what was kept in {} is gone, so that nobody can go on: tasks run on until the failover time-out ends; put it back before you serve \
+         again, or end them with `apportion teardown {framework_id}`",
+        folder.display()
+    )]
+    Gone {
+        /// Where it was.
+        folder: PathBuf,
+        /// Whose tasks they are.
+        framework_id: String,
+    },
     /// The summary could not be written.
     #[error("cannot write the summary to standard output: {0}")]
     Stdout(std::io::Error),

@@ -159,7 +159,7 @@ pub async fn serve(args: ServeArgs, master: &str) -> Result<u8, BatchError> {
             // It stayed away for too long, or was torn down meanwhile: what ran is gone with its framework. Not so when that happens before
             // our eyes: then somebody has just ended it, and means it.
             Err(BatchError::Driver(error @ DriverError::Removed { .. }))
-                if known.is_some() && !program.subscribed =>
+                if known.is_some() && !program.is_subscribed() =>
             {
                 program.say(&format!(
                     "{error}; what ran is gone with it and runs again, what has ended is kept"
@@ -171,7 +171,7 @@ pub async fn serve(args: ServeArgs, master: &str) -> Result<u8, BatchError> {
                 begun.map_err(KeepError::Store)?;
             }
             Err(BatchError::Driver(source @ DriverError::Refused { .. }))
-                if known.is_some() && !program.subscribed =>
+                if known.is_some() && !program.is_subscribed() =>
             {
                 return Err(BatchError::Stranger { source });
             }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use apportion_sdk::{Driver, Handle, Resources, Stop, lines::Lines, operator::Operator};
+use apportion_sdk::{Driver, Handle, Resources, Stop, lines::Lines, operator::Operator, store::Presence};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -66,7 +66,10 @@ pub(super) struct Program {
     looked: Option<Instant>,
     /// Jobs of which it was said why they wait.
     noted: BTreeSet<JobId>,
-    pub(super) subscribed: bool,
+    /// What is kept, and whether it was there when that was last looked at.
+    store: Option<(Presence, bool)>,
+    /// Of who serves; none before the first subscription.
+    framework_id: Option<String>,
 }
 
 impl Program {
@@ -97,7 +100,8 @@ impl Program {
             looks: JoinSet::new(),
             looked: None,
             noted: BTreeSet::new(),
-            subscribed: false,
+            store: None,
+            framework_id: None,
         })
     }
 
@@ -134,6 +138,8 @@ impl Program {
         let mut serving = pin!(self.listen(folder).await?);
         let mut looks = tokio::time::interval(LOOK_EVERY);
         let mut signals = 0;
+        // One that cannot be asked for is never seen to go.
+        self.store = Presence::of(folder).ok().map(|store| (store, true));
         // A task of its own: it goes on while this one waits for room in its queue.
         let mut driving = tokio::spawn(driver.run(scheduler));
         let outcome = loop {
@@ -145,7 +151,10 @@ impl Program {
                 }
                 _ = answered(&mut self.keeping) => self.keeping = None,
                 failed = &mut serving => return Err(failed),
-                _ = looks.tick() => self.look(),
+                _ = looks.tick() => {
+                    self.look();
+                    self.look_at_store(folder);
+                }
                 Some(looked) = self.looks.join_next() => {
                     self.compare(looked.expect("looking does not panic")).await;
                 }
@@ -171,8 +180,36 @@ impl Program {
         let outcome = outcome.expect("the scheduler does not panic")?;
         match outcome.scheduler.into_failure() {
             Some(error) => Err(KeepError::Store(error).into()),
+            None if self.store.as_ref().is_some_and(|(store, _)| !store.is_there()) => {
+                Err(BatchError::Gone { folder: folder.to_owned(), framework_id: self.framework() })
+            }
             None => Ok(()),
         }
+    }
+
+    /// Says at once when what is kept is removed, and when it is there again.
+    fn look_at_store(&mut self, folder: &Path) {
+        let Some((store, was_there)) = &mut self.store else { return };
+        let is_there = store.is_there();
+        if std::mem::replace(was_there, is_there) == is_there {
+            return;
+        }
+        let (folder, framework_id) = (folder.display(), self.framework());
+        self.say(&match is_there {
+            true => format!("{folder} is there again, with all that was kept meanwhile"),
+            false => format!(
+                "{folder} was removed or replaced while this runs: nothing is kept from now on, and no order arrives, so that nobody can go on \
+                 later; put it back if you have it, or end this framework and its tasks with `apportion teardown {framework_id}` and begin anew"
+            ),
+        });
+    }
+
+    fn framework(&self) -> String {
+        self.framework_id.clone().unwrap_or_else(|| "FRAMEWORK".to_owned())
+    }
+
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.framework_id.is_some()
     }
 
     /// Begins to take orders. What is given ends only when that is not possible any more.
@@ -216,7 +253,9 @@ impl Program {
     fn take(&mut self, news: News) {
         match news {
             News::Told(told) => {
-                self.subscribed |= matches!(told.event, Event::Subscribed { .. });
+                if let Event::Subscribed { framework_id, .. } = &told.event {
+                    self.framework_id = Some(framework_id.clone());
+                }
                 self.tell(&told);
             }
             News::Fetch { id, job, position, attempt, outcome } => {
