@@ -37,7 +37,10 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let Some(client) = settings.start(format(services.output))? else { return Ok(ExitCode::SUCCESS) };
             apportion_service::serve(services, &client.master.places()).await?
         }
-        Command::Order(order) => apportion_service::command(order).await?,
+        Command::Order(order) => tokio::select! {
+            done = apportion_service::command(order) => done?,
+            _ = tokio::signal::ctrl_c() => crate::INTERRUPTED,
+        },
     };
     Ok(ExitCode::from(code))
 }

@@ -1,6 +1,6 @@
 //! `service serve` and those who look at it, while what they rely on goes away for a while or for good.
 
-use std::fs;
+use std::{fs, net::TcpListener};
 
 use rustix::process::Signal;
 
@@ -20,8 +20,10 @@ struct Services {
 }
 
 impl Services {
-    fn start() -> Services {
-        let cluster = Cluster::start(&[("a", RESOURCES)]);
+    /// With an agent that listens there.
+    fn start(listen: &str) -> Services {
+        let mut cluster = Cluster::start(&[]);
+        cluster.start_agent_at(listen, "a", RESOURCES);
         let state = cluster.place.path().join("services").to_str().unwrap().to_owned();
         let args = ["service", "serve", "--state", &state, "--master", &cluster.url];
         let mut serve = cluster.place.start(&args);
@@ -44,17 +46,24 @@ impl Services {
     }
 }
 
+/// An address that is still free after a restart: none that the kernel gives to whoever asks for any.
+fn address() -> String {
+    let first = std::process::id() as usize % 10_000;
+    let mut ports = (20_000..30_000).cycle().skip(first).map(|port: u16| format!("127.0.0.1:{port}"));
+    ports.find(|address| TcpListener::bind(address).is_ok()).unwrap()
+}
+
 #[test]
 fn a_log_of_a_service_is_followed_over_its_agents_restart() {
     if !is_root("a_log_of_a_service_is_followed_over_its_agents_restart") {
         return;
     }
-    let mut services = Services::start();
+    let listen = address();
+    let mut services = Services::start(&listen);
     services.serve.line_with("running");
     let mut log =
         services.place().start(&["service", "logs", "counts", "--follow", "--state", &services.state]);
     log.line_with("counts.0.1: 9\n");
-    let listen = services.cluster.ask(&["agents"])["agents"][0]["address"].as_str().unwrap().to_owned();
     let agent = services.cluster.agents.remove("a").unwrap();
     agent.signal(Signal::KILL);
     agent.end();
@@ -64,14 +73,14 @@ fn a_log_of_a_service_is_followed_over_its_agents_restart() {
     services.cluster.start_agent_at(&listen, "a", RESOURCES);
     log.line_with("counts.0.1: 19\n");
     log.signal(Signal::INT);
-    let said = log.end().stdout;
+    let said = log.end().expect(130).stdout;
     let numbers: String = (1..=19).map(|number| format!("counts.0.1: {number}\n")).collect();
     assert_eq!(said, numbers, "nothing twice, and nothing left out");
 }
 
 #[test]
 fn services_whose_state_is_removed_say_so_at_once() {
-    let mut services = Services::start();
+    let mut services = Services::start("127.0.0.1:0");
     services.serve.line_with("running");
     let socket = format!("{}/api.sock", services.state);
     fs::remove_file(&socket).unwrap();
