@@ -38,7 +38,7 @@ pub(super) struct Has {
 /// What the tasks that an agent names lead to, to be told to it after Registered.
 #[derive(Default)]
 struct Named {
-    /// The agent was unreachable until now.
+    /// The agent was unreachable until now, or may have been taken for that.
     given_up: bool,
     tasks: BTreeSet<TaskKey>,
     /// Those of them that were known before.
@@ -176,7 +176,8 @@ impl State {
 
     fn admit_agent(&mut self, turn: &mut Turn<'_>, registration: Registration) {
         let Registration { conn, agent_id: id, info, total, tasks, operations, .. } = registration;
-        let given_up = self.view.agents.get(&id).is_some_and(|known| known.state == AgentState::Unreachable);
+        // Of one that no registry knows any master before this one may have said that its tasks are unknown.
+        let given_up = self.view.agents.get(&id).is_none_or(|known| known.state == AgentState::Unreachable);
         self.activate_agent(turn, conn, &id, info, total);
         let mut named = Named { given_up, ..Named::default() };
         for task in tasks {
