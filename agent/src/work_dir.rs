@@ -71,7 +71,14 @@ pub(crate) struct WorkDir {
     pub(crate) paths: Paths,
     /// By which masters know an agent that has not its id yet.
     pub(crate) id: String,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for WorkDir {
+    /// Closing it would not do: a process that is just being started holds a copy of each descriptor for a moment.
+    fn drop(&mut self) {
+        _ = flock(&self.lock, FlockOperation::Unlock);
+    }
 }
 
 impl WorkDir {
@@ -85,7 +92,7 @@ impl WorkDir {
         let lock = lock(&paths)?;
         make(&paths.sandboxes())?;
         let id = name(&paths).map_err(|source| WorkDirError::Name { path: paths.work_dir_id(), source })?;
-        Ok(Self { paths, id, _lock: lock })
+        Ok(Self { paths, id, lock })
     }
 }
 
@@ -167,12 +174,13 @@ mod tests {
         );
         assert!(message.contains(&format!("process {}", std::process::id())), "{message}");
         let id = held.id.clone();
+        let _of_a_child = held.lock.try_clone().unwrap();
         drop(held);
         assert_eq!(WorkDir::open(&path).unwrap().id, id, "it keeps its name");
         fs::write(path.join("work_dir_id"), format!("{id}\n")).unwrap();
         assert_eq!(WorkDir::open(&path).unwrap().id, id, "an editor has written it");
         fs::write(path.join("work_dir_id"), "damaged").unwrap();
-        let another = WorkDir::open(&path).unwrap().id;
+        let another = WorkDir::open(&path).unwrap().id.clone();
         assert!(another != id && another.len() == NAME_BYTES, "{another}");
     }
 
