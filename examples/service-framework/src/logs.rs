@@ -61,7 +61,7 @@ pub(crate) async fn logs(args: LogsArgs) -> Result<u8, ServiceError> {
     let mut reading = JoinSet::new();
     let mut known = BTreeSet::new();
     let service = service(&args).await?;
-    // Where tasks are now: an agent may come back at another address, and a task may be gone meanwhile.
+    // The tasks that there are now: one may be gone when its agent comes back, which is looked for where the task was launched.
     let now = watch::Sender::new(meant(&args, &service));
     let mut tasks = meant(&args, &service);
     if tasks.is_empty() {
